@@ -1,0 +1,70 @@
+"""What can go wrong, and the exit code each thing ends the program with.
+
+Floor: the lowest; imports nothing of `mtlcli`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+class MtlError(Exception):
+    """Something the user should read: one message, no traceback. Exit code 1: the run failed."""
+
+    exit_code = 1
+
+
+class RequirementError(MtlError):
+    """A `--require TASK.METRIC>=X` did not hold. Exit code 3."""
+
+    exit_code = 3
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A place in a file: `line` and `column` count from 1."""
+
+    file: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong in a configuration.
+
+    message: what is wrong, what was expected and, where there is one, the nearest right thing.
+    path: the key path, such as `tasks.digit.kind`; empty for the whole file.
+    mark: where it stands in the YAML file; None for values that came from elsewhere.
+    """
+
+    message: str
+    path: str = ""
+    mark: Mark | None = None
+
+    def __str__(self) -> str:
+        where = [str(self.mark)] if self.mark else []
+        return ": ".join([*where, *([self.path] if self.path else []), self.message])
+
+
+class ConfigError(MtlError):
+    """The command or the configuration is wrong: all problems at once. Exit code 2."""
+
+    exit_code = 2
+
+    def __init__(self, problems: Problem | str | Iterable[Problem]) -> None:
+        if isinstance(problems, str):
+            problems = Problem(problems)
+        self.problems = [problems] if isinstance(problems, Problem) else list(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint for a mistyped `name`: " Did you mean 'x'?", or "" where nothing known is near."""
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" Did you mean {found[0]!r}?" if found else ""

@@ -1,0 +1,217 @@
+"""Registries: a component's name in the YAML → the class or function it stands for, with its options.
+
+A component is one class or function in one file. Its positional parameters are what the builder supplies; its
+keyword-only parameters are exactly the options the YAML may set. Their types, defaults and the docstring give
+validation, the JSON Schema, `mtl list` and `mtl show`.
+
+The components that ship with `mtl` are the modules of the registry's package, imported together the first time any
+name is asked for, so a name never depends on what happened to be imported. Others come from a plugin: `--plugin`
+on the command line, or an installed package with an entry point in the group `mtlcli.plugins`.
+
+Floor: the lowest, beside `errors`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import pkgutil
+import re
+import sys
+import typing
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mtlcli.errors import ConfigError, nearest
+
+PLUGIN_GROUP = "mtlcli.plugins"
+Target = TypeVar("Target", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Option:
+    """One keyword a component takes from the YAML. `default` is `inspect.Parameter.empty` where it is required."""
+
+    name: str
+    annotation: Any
+    default: Any
+    description: str
+
+    @property
+    def required(self) -> bool:
+        return self.default is inspect.Parameter.empty
+
+
+@dataclass(frozen=True)
+class Component:
+    """A registered class or function.
+
+    keyword_only: whether only keyword-only parameters are options (ours), or all but the first (torch's own).
+    """
+
+    kind: str
+    name: str
+    target: Callable[..., Any]
+    keyword_only: bool = True
+
+    @property
+    def doc(self) -> str:
+        return inspect.cleandoc(self.target.__doc__ or "")
+
+    @property
+    def summary(self) -> str:
+        """The first line of the docstring."""
+        return self.doc.partition("\n")[0]
+
+    @cached_property
+    def options(self) -> dict[str, Option]:
+        function = self.target.__init__ if inspect.isclass(self.target) else self.target  # type: ignore[misc]
+        hints = typing.get_type_hints(function, include_extras=True)
+        described = dict(_described_options(self.doc))
+        parameters = list(inspect.signature(self.target).parameters.values())
+        if self.keyword_only:
+            parameters = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+        else:
+            parameters = [p for p in parameters[1:] if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        return {
+            p.name: Option(p.name, hints.get(p.name, Any), p.default, described.get(p.name, "")) for p in parameters
+        }
+
+
+def _described_options(doc: str) -> Iterator[tuple[str, str]]:
+    """The `name: description` entries of a docstring's `Options:` block, which ends at the first unindented line."""
+    block = re.search(r"^Options:\n((?:[ \t]+.*\n?|\n)+)", doc, re.MULTILINE)
+    for entry in re.finditer(r"^    (\w+): (.*(?:\n {5,}.*)*)", block[1] if block else "", re.MULTILINE):
+        yield entry[1], " ".join(entry[2].split())
+
+
+class Registry:
+    """The components of one kind, by name.
+
+    kind: what one of them is called in messages and in `mtl list KIND`, e.g. `trunk`.
+    package: dotted name of the package whose modules define the ones that ship with `mtl`.
+    """
+
+    def __init__(self, kind: str, package: str) -> None:
+        self.kind = kind
+        self.package = package
+        self._components: dict[str, Component] = {}
+        self._loaded = False
+
+    def register(self, name: str) -> Callable[[Target], Target]:
+        """Decorator that registers a class or function under `name`. ValueError where the name is taken."""
+
+        def decorate(target: Target) -> Target:
+            taken = self._components.get(name)
+            if taken is not None and taken.target.__qualname__ != target.__qualname__:
+                raise ValueError(f"{self.kind} {name!r} is already registered, by {taken.target.__module__}")
+            self._components[name] = Component(self.kind, name, target)
+            return target
+
+        return decorate
+
+    def names(self) -> list[str]:
+        self._load()
+        return sorted(self._components)
+
+    def __getitem__(self, name: str) -> Component:
+        """The component of that name; ConfigError, with the names there are, if there is none."""
+        self._load()
+        if name not in self._components:
+            raise ConfigError(self.unknown(name))
+        return self._components[name]
+
+    def unknown(self, name: str) -> str:
+        """The message for a name that isn't registered."""
+        names = self.names()
+        return (
+            f"unknown {self.kind} {name!r}.{nearest(name, names)} There are: {', '.join(names)}; others come from "
+            f"--plugin MODULE_OR_FILE or an installed package with an entry point in {PLUGIN_GROUP!r}"
+        )
+
+    def _load(self) -> None:
+        if self._loaded:
+            return
+        self._loaded = True
+        package = importlib.import_module(self.package)
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{self.package}.{module.name}")
+        load_entry_points()
+
+
+class TorchRegistry(Registry):
+    """Classes that torch itself provides (optimizers, schedulers), by their class names."""
+
+    def __init__(self, kind: str, package: str, base: str, without: tuple[str, ...] = ()) -> None:
+        super().__init__(kind, package)
+        self.base, self.without = base, {base, *without}
+
+    def _load(self) -> None:
+        if self._loaded:
+            return
+        self._loaded = True
+        module = importlib.import_module(self.package)
+        base = getattr(module, self.base)
+        for name, value in vars(module).items():
+            if inspect.isclass(value) and issubclass(value, base) and name[0] != "_" and name not in self.without:
+                self._components.setdefault(name, Component(self.kind, name, value, keyword_only=False))
+        load_entry_points()
+
+
+datasets = Registry("dataset", "mtlcli.data.datasets")
+samplers = Registry("sampling", "mtlcli.data.samplers")
+trunks = Registry("trunk", "mtlcli.models.trunks")
+heads = Registry("head", "mtlcli.models.heads")
+sharings = Registry("sharing", "mtlcli.models.sharing")
+kinds = Registry("kind", "mtlcli.tasks.kinds")
+weightings = Registry("weighting", "mtlcli.weighting.methods")
+regularizers = Registry("regularizer", "mtlcli.regularizers")
+optimizers = TorchRegistry("optimizer", "torch.optim", "Optimizer", without=("LBFGS", "SparseAdam"))
+schedulers = TorchRegistry(
+    "scheduler",
+    "torch.optim.lr_scheduler",
+    "LRScheduler",
+    without=("LambdaLR", "MultiplicativeLR", "ChainedScheduler", "SequentialLR"),
+)
+
+REGISTRIES: dict[str, Registry] = {
+    registry.kind: registry
+    for registry in (
+        datasets, samplers, trunks, heads, sharings, kinds, weightings, regularizers, optimizers, schedulers,
+    )
+}  # fmt: skip
+
+_entry_points_loaded = False
+
+
+def load_entry_points() -> None:
+    """Import the plugins that installed packages announce in the entry-point group `mtlcli.plugins`, once."""
+    global _entry_points_loaded
+    if not _entry_points_loaded:
+        _entry_points_loaded = True
+        for entry in importlib.metadata.entry_points(group=PLUGIN_GROUP):
+            entry.load()
+
+
+def load_plugin(plugin: str) -> None:
+    """Import a plugin the user named on the command line: a file ending in .py, or a module.
+
+    Raises ConfigError where it doesn't exist or fails to import.
+    """
+    try:
+        if plugin.endswith(".py"):
+            path = Path(plugin).resolve(strict=True)
+            spec = importlib.util.spec_from_file_location(path.stem, path)
+            assert spec is not None and spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            sys.modules.setdefault(path.stem, module)
+            spec.loader.exec_module(module)
+        else:
+            importlib.import_module(plugin)
+    except Exception as error:
+        raise ConfigError(f"--plugin {plugin}: can't be imported: {type(error).__name__}: {error}") from error

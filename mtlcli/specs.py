@@ -1,0 +1,70 @@
+"""What a dataset tells the rest of the house about itself: shapes, targets, statistics. Plain data, no tensors.
+
+Floor: the lowest, beside `registry` and `errors`; it is what lets the component packages not import one another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Shape = tuple[int, ...]
+IGNORE_INDEX = -100  # the missing label of a `classes` target; of every other type it is NaN
+
+
+@dataclass(frozen=True)
+class TargetSpec:
+    """One target column of a dataset.
+
+    type: `classes` (int64 [N], missing = IGNORE_INDEX), `binary` (float32 [N] of 0/1), `multilabel` (float32 [N, size]
+        of 0/1) or `real` (float32 [N]); in the last three a missing label is NaN.
+    size: number of classes or of labels; 1 for `binary` and `real`.
+    classes: names of the classes or labels, where there are any.
+    missing: whether a label may be missing.
+    """
+
+    type: Literal["classes", "binary", "multilabel", "real"]
+    size: int = 1
+    classes: tuple[str, ...] | None = None
+    missing: bool = False
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """What is known of a dataset without reading all of it.
+
+    input_shape: of one example: (C, H, W) for images, (F,) for tables.
+    targets: by name; `main_target` is the one a task gets when it names none (None: there is no such one).
+    splits: those it has, of `train`, `val`, `test`.
+    mean, std: of the raw inputs (an image's in units of its raw values, 0…255), per channel or per feature, or one
+        for all; the model normalizes by them, so that they travel with the checkpoint.
+    state: whatever else was fitted on the training data (a table's vocabularies), plain lists, dicts, numbers, strings.
+    """
+
+    input_shape: Shape
+    targets: dict[str, TargetSpec]
+    main_target: str | None
+    splits: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    state: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts, lists, numbers and strings, for a checkpoint."""
+        plain: dict[str, Any] = _listed(asdict(self))
+        return plain
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> DatasetSpec:
+        targets = {
+            name: TargetSpec(**{**target, "classes": None if target["classes"] is None else tuple(target["classes"])})
+            for name, target in plain["targets"].items()
+        }
+        tuples = {key: tuple(plain[key]) for key in ("input_shape", "splits", "mean", "std")}
+        return cls(**{**plain, **tuples, "targets": targets})
+
+
+def _listed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _listed(item) for key, item in value.items()}
+    return [_listed(item) for item in value] if isinstance(value, list | tuple) else value

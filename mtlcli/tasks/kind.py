@@ -1,0 +1,50 @@
+"""What every kind of task is: the width of its prediction, a loss, metrics."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from mtlcli.specs import TargetSpec
+
+Direction = Literal["max", "min"]
+
+
+class Metrics(Protocol):
+    """Metrics that accumulate on the device, batch by batch."""
+
+    def update(self, prediction: Tensor, target: Tensor) -> None: ...
+    def compute(self) -> dict[str, float]: ...
+
+
+class TaskKind(ABC):
+    """Base of the task kinds.
+
+    accepts: the types of target it can be trained on.
+    outputs: width of the head's output.
+    directions: metric → whether more or less of it is better; `loss` is always among them.
+    primary: the metric a task is judged by when the user names none.
+    likelihood: what uncertainty weighting takes the loss for: `gaussian` (regression) or `categorical`.
+    """
+
+    accepts: ClassVar[tuple[str, ...]]
+    directions: ClassVar[dict[str, Direction]]
+    primary: ClassVar[str]
+    likelihood: ClassVar[Literal["gaussian", "categorical"]] = "categorical"
+    outputs: int
+
+    def __init__(self, target: TargetSpec) -> None:
+        if target.type not in self.accepts:
+            raise ValueError(f"needs a target of type {' or '.join(self.accepts)}, and this one is {target.type!r}")
+        self.target = target
+
+    @abstractmethod
+    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Mean loss over the labelled examples, 0-d. prediction [B, outputs]; target as `TargetSpec` says."""
+
+    @abstractmethod
+    def metrics(self, device: torch.device) -> Metrics:
+        """Fresh metrics, without `loss`, ignoring missing labels. NaN where no example was labelled."""
