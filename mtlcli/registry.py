@@ -70,7 +70,7 @@ class Component:
 
     @cached_property
     def options(self) -> dict[str, Option]:
-        function = self.target.__init__ if inspect.isclass(self.target) else self.target  # type: ignore[misc]
+        function = self.target.__init__ if inspect.isclass(self.target) else self.target
         hints = typing.get_type_hints(function, include_extras=True)
         described = dict(_described_options(self.doc))
         parameters = list(inspect.signature(self.target).parameters.values())
