@@ -68,3 +68,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """A hint for a mistyped `name`: " Did you mean 'x'?", or "" where nothing known is near."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f" Did you mean {found[0]!r}?" if found else ""
+
+
+class InterruptedRun(MtlError):
+    """A run was asked to stop and has saved a checkpoint. Exit code 130 for Ctrl-C, 143 for SIGTERM."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

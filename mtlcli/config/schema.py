@@ -1,31 +1,65 @@
 """The experiment: everything one run is made from, validated.
 
-Built by `config.load`, from YAML or from a plain dict; `resolved()` gives it back as plain data with every default
+Made by `config.load`, from YAML or from a plain dict; `resolved()` gives it back as plain data with every default
 filled in, and an experiment made from that is the same.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, PrivateAttr
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$")]
+from mtlcli.config.entries import (
+    ChosenScheduler,
+    ChosenTrunk,
+    DatasetEntry,
+    HeadEntry,
+    KindEntry,
+    OptimizerEntry,
+    RegularizerEntry,
+    SamplingEntry,
+    SharingEntry,
+    WeightingEntry,
+)
+from mtlcli.config.source import Source
+from mtlcli.errors import Problem
+
+Name = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$",
+        description="a name of letters, digits, '_' and '-' that starts with a letter or '_'",
+    ),
+]
+RunName = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$",
+        description="a name of letters, digits, '_', '-' and '.' that starts with a letter, a digit or '_'",
+    ),
+]
 
 
 class Section(BaseModel):
-    """Base of the sections: strict types, unknown keys are errors."""
+    """Base of the sections: strict types, unknown keys are errors, no NaN and no infinity."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-@dataclass(frozen=True)
-class ComponentEntry:
-    """A component chosen by name, with all its options, validated against its signature and defaults filled in."""
+class Task(Section):
+    """A named target on a dataset.
 
-    name: str
-    options: dict[str, Any] = field(default_factory=dict)
+    dataset: alias of the dataset that holds its examples. target: the one in it (null: its main one).
+    weight: the task's λ, for the weightings that use it.
+    """
+
+    dataset: str
+    target: str | None = None
+    kind: KindEntry
+    head: HeadEntry = Field("linear", validate_default=True)
+    weight: NonNegativeFloat = 1.0
+    description: str = ""
 
 
 class Training(Section):
@@ -39,6 +73,7 @@ class Training(Section):
 
     epochs: PositiveInt = 10
     batch_size: PositiveInt = 64
+    sampling: SamplingEntry = Field("proportional", validate_default=True)
     accumulate: PositiveInt = 1
     clip_norm: PositiveFloat | None = None
     early_stopping: PositiveInt | None = None
@@ -67,14 +102,38 @@ class Evaluation(Section):
     monitor: Monitor = Monitor()
 
 
-__all__ = [
-    "ComponentEntry",
-    "Evaluation",
-    "Monitor",
-    "Name",
-    "NonNegativeFloat",
-    "PositiveFloat",
-    "PositiveInt",
-    "Section",
-    "Training",
-]
+class Experiment(Section):
+    """One experiment: an `mtl` configuration file.
+
+    seed: of everything random in the run. sharing: how heads and trunk are wired.
+    weighting: how the task losses become one update. regularizers: terms added to the objective.
+    """
+
+    name: RunName
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    datasets: dict[Name, DatasetEntry]
+    tasks: dict[Name, Task]
+    trunk: ChosenTrunk
+    sharing: SharingEntry = Field("hard", validate_default=True)
+    weighting: WeightingEntry = Field("fixed", validate_default=True)
+    regularizers: list[RegularizerEntry] = []
+    optimizer: OptimizerEntry = Field("Adam", validate_default=True)
+    scheduler: ChosenScheduler | None = None
+    training: Training = Field({}, validate_default=True)
+    evaluation: Evaluation = Evaluation()
+
+    _source: Source = PrivateAttr(default_factory=Source)
+
+    def resolved(self) -> dict[str, Any]:
+        """The experiment as plain data (dicts, lists, numbers, strings), every default filled in."""
+        return self.model_dump()
+
+    def problem(self, path: str, message: str) -> Problem:
+        """A problem with the value at a dotted key path, with its place in the YAML file (or its nearest parent's)."""
+        keys = [int(key) if key.isdecimal() else key for key in path.split(".")] if path else []
+        return self._source.problem(tuple(keys), message)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Experiment) and self.resolved() == other.resolved()
+
+    __hash__ = None  # type: ignore[assignment]

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from mtlcli.data.augmentation import Augmentation
+from mtlcli.data.fetching import Collection
+from mtlcli.data.shuffling import stable_seed
+from mtlcli.errors import ConfigError
 from mtlcli.specs import DatasetSpec, Shape
 
 
@@ -41,12 +46,21 @@ class Dataset(ABC):
 
     val: share of the training examples that becomes the split `val`, drawn by seed, where the dataset has no such
         split of its own (0: no `val`).
-    augment: torchvision `transforms.v2` by name, drawn anew for every example of the split `train`.
+    augment: torchvision `transforms.v2` by name, drawn anew for every example of the split `train`. ValueError for
+        one that doesn't exist, or doesn't take the arguments given.
+    origin: where the data comes from, in a few words, for `mtl data list`.
+    collection: the files, where they can be fetched.
     """
 
-    def __init__(self, *, val: float = 0.0, augment: list[str | dict[str, object]] | None = None) -> None:
+    origin: ClassVar[str] = "files of your own"
+    collection: ClassVar[Collection | None] = None
+
+    def __init__(self, *, val: float = 0.0, augment: list[str | dict[str, Any]] | None = None) -> None:
         self.val = val
         self.augment = augment or []
+        if self.augment:
+            Augmentation(self.augment)
+        self._read: dict[str, Examples] = {}
 
     @abstractmethod
     def describe(self) -> DatasetSpec:
@@ -56,16 +70,26 @@ class Dataset(ABC):
     def read(self, split: str) -> Examples:
         """The examples of a split the data itself has. Fetches what isn't there, where the dataset can be fetched."""
 
-    def restore(self, spec: DatasetSpec) -> None:
+    def restore(self, spec: DatasetSpec) -> None:  # noqa: B027  (most datasets have nothing fitted)
         """Take over what was fitted when a checkpoint was trained (vocabularies), instead of fitting it anew."""
 
     def examples(self, split: str, seed: int) -> Examples:
-        """The examples of `split`; `train` and `val` are carved from the data's own `train` by `seed` if need be."""
-        if self.val == 0 or split == "test" or "val" in self.own_splits():
-            return self.read(split)
-        whole = self.read("train")
-        order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(seed))
+        """The examples of `split`; `train` and `val` are carved from the data's own `train` by `seed` if need be.
+
+        ConfigError for a split that the dataset doesn't have, or that would be empty.
+        """
+        own = self.own_splits()
+        offered = carved_splits(own, self.val)
+        if split not in offered:
+            why = " (its option `val` is 0)" if split == "val" else ""
+            raise ConfigError(f"there is no split {split!r} in this dataset{why}; there are: {', '.join(offered)}")
+        if offered == own or split == "test":
+            return self._remembered(split)
+        whole = self._remembered("train")
+        order = torch.from_numpy(np.random.default_rng(stable_seed("val", seed)).permutation(len(whole)))
         cut = max(1, round(self.val * len(whole)))
+        if cut >= len(whole):
+            raise ConfigError(f"`val: {self.val}` of {len(whole)} training examples leaves none to train on")
         chosen = (order[:cut] if split == "val" else order[cut:]).sort().values
         return Examples(whole.inputs, whole.targets, chosen if whole.rows is None else whole.rows[chosen])
 
@@ -73,10 +97,19 @@ class Dataset(ABC):
         """The splits the data itself has."""
         return ("train", "test")
 
+    def _remembered(self, split: str) -> Examples:
+        """What `read` gave for the split, read once: splits carved from one another share their inputs."""
+        if split not in self._read:
+            examples = self.read(split)
+            if len(examples) == 0:
+                raise ConfigError(f"the split {split!r} has no examples")
+            self._read[split] = examples
+        return self._read[split]
+
 
 def carved_splits(own: tuple[str, ...], val: float) -> tuple[str, ...]:
     """The splits a dataset offers: its own, and `val` where a share of `train` is set aside for it."""
-    return own if "val" in own or val == 0 else ("train", "val", *own[1:])
+    return own if "val" in own or "train" not in own or val == 0 else ("train", "val", *own[1:])
 
 
 __all__ = ["Dataset", "Examples", "LazyInputs", "Shape", "carved_splits"]

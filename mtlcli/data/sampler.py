@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import numpy as np
+
 
 class Sampler(ABC):
-    """Base of the samplers. Each dataset is an endless stream of passes, every pass a fresh shuffle of all its examples.
+    """Base of the samplers. Each dataset is an endless stream of passes, each a fresh shuffle of all its examples.
 
     sizes: number of training examples of each dataset, in the experiment's order.
     batch_size: examples per dataset and step, on average over the datasets.
 
-    A sampler is a pure function of the step, so that a run can start again at any step.
+    A sampler is a pure function of the step, so that a run can start again at any step. ValueError for an empty
+    dataset.
     """
 
     def __init__(self, sizes: list[int], batch_size: int) -> None:
+        if not sizes or min(sizes) < 1 or batch_size < 1:
+            raise ValueError(
+                f"needs examples in every dataset and a batch size of at least 1, got {sizes}, {batch_size}"
+            )
         self.sizes = sizes
         self.batch_size = batch_size
 
@@ -31,3 +38,46 @@ class Sampler(ABC):
     @abstractmethod
     def take(self, step: int) -> list[tuple[int, int]]:
         """For each dataset the examples [start, stop) of its epoch's amount that step `step` takes (may be empty)."""
+
+
+class EveryStepSampler(Sampler):
+    """Base of the samplers in which each step takes from every dataset, and an epoch is as many examples as there are.
+
+    With N examples in D datasets an epoch has S = ⌈N / (D · batch_size)⌉ steps and N examples. A dataset's share of
+    them, its amount, is cut into S chunks that differ by at most one example, so that no step is a small remainder.
+    The amounts are proportional to `pull()`, rounded by largest remainder.
+    """
+
+    def __init__(self, sizes: list[int], batch_size: int) -> None:
+        super().__init__(sizes, batch_size)
+        self._steps = -(-sum(sizes) // (len(sizes) * batch_size))
+        self._amounts = apportion(sum(sizes), self.pull())
+
+    @abstractmethod
+    def pull(self) -> list[float]:
+        """How strongly each dataset is drawn from, up to a common factor."""
+
+    @property
+    def steps(self) -> int:
+        return self._steps
+
+    @property
+    def amounts(self) -> list[int]:
+        return self._amounts
+
+    def take(self, step: int) -> list[tuple[int, int]]:
+        return [chunk(amount, self._steps, step) for amount in self._amounts]
+
+
+def chunk(amount: int, chunks: int, index: int) -> tuple[int, int]:
+    """[start, stop) of chunk `index` where `amount` examples are cut into `chunks` that differ by at most one."""
+    return index * amount // chunks, (index + 1) * amount // chunks
+
+
+def apportion(total: int, pull: list[float]) -> list[int]:
+    """`total` whole examples shared out in proportion to `pull`, by largest remainder."""
+    shares = total * np.asarray(pull, dtype=np.float64) / np.sum(pull)
+    whole = np.floor(shares + 1e-9).astype(np.int64)
+    left = total - int(whole.sum())
+    whole[np.argsort(whole - shares, kind="stable")[:left]] += 1
+    return [int(amount) for amount in whole]

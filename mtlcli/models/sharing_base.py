@@ -7,23 +7,25 @@ from collections.abc import Callable, Iterable, Mapping
 
 from torch import Tensor, nn
 
+from mtlcli.models.by_name import ByName
 from mtlcli.models.trunk import Trunk
+
+MakeTrunk = Callable[[], Trunk]
+MakeHead = Callable[[str, int], nn.Module]
 
 
 class Sharing(nn.Module, ABC):
     """Base of the sharings.
 
     make_trunk: makes a trunk, freshly initialized at each call.
-    heads: task → its head, in the tasks' order.
-    inputs: task → alias of the dataset its examples come from.
+    make_head: (task, features) → a head for representations of that width; the subclass fills `heads` with them.
+    inputs: task → alias of the dataset its examples come from, in the tasks' order.
     """
 
-    def __init__(
-        self, make_trunk: Callable[[], Trunk], heads: Mapping[str, nn.Module], inputs: Mapping[str, str]
-    ) -> None:
+    def __init__(self, make_trunk: MakeTrunk, make_head: MakeHead, inputs: Mapping[str, str]) -> None:
         super().__init__()
-        self.heads = nn.ModuleDict(dict(heads))
         self.inputs = dict(inputs)
+        self.heads = ByName()
 
     @abstractmethod
     def representations(self, inputs: Mapping[str, Tensor], tasks: Iterable[str]) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from typing import Self
 
 from torch import Tensor, nn
 
@@ -12,26 +13,44 @@ class Trunk(nn.Module, ABC):
     """Base of the trunks: [B, *input_shape] → [B, features].
 
     features: width of the output, set by the subclass.
+    frozen: whether the trunk is kept as it is: see `warm_start.freeze`.
     """
 
     features: int
+    frozen = False
 
     @abstractmethod
     def stages(self) -> dict[str, Callable[[Tensor], Tensor]]:
-        """The chain in order: a name for each stage's activation → the stage. Their composition is the trunk."""
+        """The chain in order: a name for each stage's activation → the stage. Their composition is the trunk.
+
+        A stage doesn't change its input in place: it is the activation of the stage before.
+        """
 
     def forward(self, x: Tensor) -> Tensor:
         for stage in self.stages().values():
             x = stage(x)
         return x
 
+    def activation_names(self) -> list[str]:
+        """The activations there are by name, in order."""
+        return list(self.stages())
+
     def activations(self, x: Tensor, names: Iterable[str]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The features, and the activations of the stages named. ValueError for a name that is no stage."""
-        stages, wanted, found = self.stages(), set(names), {}
-        if unknown := wanted - stages.keys():
-            raise ValueError(f"no activation {', '.join(sorted(unknown))}; there are: {', '.join(stages)}")
-        for name, stage in stages.items():
+        """The features, and the activations named, in the trunk's order. ValueError for a name there isn't."""
+        wanted, found = self.known(names), {}
+        for name, stage in self.stages().items():
             x = stage(x)
             if name in wanted:
                 found[name] = x
         return x, found
+
+    def known(self, names: Iterable[str]) -> set[str]:
+        """`names` as a set. ValueError, with the names there are, for one that names no activation."""
+        wanted, there = set(names), self.activation_names()
+        if unknown := wanted.difference(there):
+            raise ValueError(f"no activation {', '.join(sorted(unknown))}; there are: {', '.join(there)}")
+        return wanted
+
+    def train(self, mode: bool = True) -> Self:
+        """A frozen trunk stays in evaluation mode: dropout is off, and batch norm keeps its statistics."""
+        return super().train(mode and not self.frozen)

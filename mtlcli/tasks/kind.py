@@ -14,7 +14,11 @@ Direction = Literal["max", "min"]
 
 
 class Metrics(Protocol):
-    """Metrics that accumulate on the device, batch by batch."""
+    """Metrics that accumulate on the device, batch by batch.
+
+    update takes what `TaskKind.loss` takes; compute gives the values over all batches so far, those of
+    `TaskKind.directions` but `loss`.
+    """
 
     def update(self, prediction: Tensor, target: Tensor) -> None: ...
     def compute(self) -> dict[str, float]: ...
@@ -43,7 +47,11 @@ class TaskKind(ABC):
 
     @abstractmethod
     def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Mean loss over the labelled examples, 0-d. prediction [B, outputs]; target as `TargetSpec` says."""
+        """Mean loss over the labelled examples, 0-d, fp32; 0 with a zero gradient where none is labelled.
+
+        prediction: [B, outputs], of any precision. target: as `TargetSpec` says. A missing label contributes exactly
+        nothing to the value or the gradient. Nothing here waits for the device.
+        """
 
     @abstractmethod
     def metrics(self, device: torch.device) -> Metrics:

@@ -1,0 +1,1 @@
+"""One run: build → loop → evaluate → checkpoint → run folder."""

@@ -26,9 +26,14 @@ class Weighting(nn.Module):
     with equal weights have weight 1 each.
 
     level: what it needs: the losses alone; their Gramian G = J Jᵀ; or the Jacobian J itself.
-    linear: whether the objective is linear in the losses with weights that don't depend on them; then the micro-batches
-        of an accumulated step can go backward one by one, otherwise their losses are summed first.
+    linear: whether the objective is linear in the losses, with weights that stay the same throughout a step; then the
+        micro-batches of an accumulated step can go backward one by one, otherwise their losses are summed first.
     uses_task_weights: whether it reads the λ of the tasks.
+
+    A run calls: `seed` once, before the first step; for every step `start_step`, then `objective` (loss level) once, or
+    once per micro-batch where `linear`; after every epoch `end_epoch`. Its nn.Parameters are trained by the optimizer,
+    without weight decay. Everything it remembers is in its state_dict, as plain tensors, so that it can be resumed
+    exactly. Nothing it does within a step waits for the device or loops over tasks in Python.
     """
 
     level: ClassVar[Literal["loss", "gramian", "jacobian"]] = "loss"
@@ -39,6 +44,12 @@ class Weighting(nn.Module):
         super().__init__()
         self.tasks = list(tasks)
 
+    def seed(self, seed: int) -> None:
+        """Seed the method's own generator, where it has one. Called once, by the builder, before a state is loaded."""
+
+    def start_step(self) -> None:
+        """Called before each optimizer step, once however many micro-batches it has: random methods draw here."""
+
     def end_epoch(self, losses: Tensor) -> None:
         """Called after each epoch with the mean training loss of each task, [T], NaN for one that had no labels."""
 
@@ -46,7 +57,8 @@ class Weighting(nn.Module):
         """The entries of a [T] vector that belong to the present tasks, [t]; the vector itself where all are."""
         if len(present) == len(self.tasks):
             return vector
-        return vector[torch.tensor(present, device=vector.device)]
+        # A plain copy of the indices to the device would wait for it.
+        return vector[torch.tensor(present).to(vector.device, non_blocking=True)]
 
 
 class LossWeighting(Weighting):
@@ -54,11 +66,16 @@ class LossWeighting(Weighting):
 
     level = "loss"
 
-    def objective(self, losses: Tensor, present: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def objective(self, losses: Tensor, present: Sequence[int], share: float = 1.0) -> tuple[Tensor, Tensor]:
         """The scalar to minimize, and the weight each loss's gradient gets in it.
 
-        losses: [t], the present tasks' mean losses, with their graph.
-        present: their indices among the T tasks, ascending. A task without labels in this step has left the problem.
+        losses: [t], the present tasks' mean losses over the step's labelled examples, with their graph.
+        present: their indices among the T tasks, ascending, at least one. A task without labels in this step has left
+            the problem.
+        share: the fraction of the step that these losses stand for. A whole step is 1. Where a `linear` method gets a
+            step in micro-batches, each loss is that micro-batch's part of the step's mean (its mean × its labelled
+            examples / the step's; 0 if it has none), `present` is the same for all of them, the shares sum to 1, and
+            so do the objectives: a method multiplies its terms that don't depend on the losses by `share`.
         Returns (objective 0-d, weights [t] detached): d objective / d losses = weights.
         """
         raise NotImplementedError

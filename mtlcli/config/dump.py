@@ -1,0 +1,43 @@
+"""Plain data as YAML that `config.yaml` reads back as the same data."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+from mtlcli.config import scalars
+from mtlcli.config.environment import escape
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes the strings that YAML 1.1 or YAML 1.2 would read as something else; writes no anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+for _tag, _patterns in {
+    "int": (scalars.INT, scalars.OCTAL, scalars.HEXADECIMAL),
+    "float": (scalars.FLOAT, scalars.INFINITY, scalars.NAN),
+}.items():
+    for _pattern in _patterns:
+        _whole = re.compile(rf"(?:{_pattern.pattern})\Z")
+        _Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _whole, None)
+
+
+def dump_yaml(plain: Any) -> str:
+    """The YAML of plain data: dicts with string keys, lists, strings, numbers, booleans, None."""
+    text: str = yaml.dump(
+        _escaped(plain), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None
+    )
+    return text
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _escaped(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_escaped(item) for item in value]
+    return escape(value) if isinstance(value, str) else value

@@ -1,0 +1,162 @@
+"""Component entries: `{name: lenet, features: 64}`, or the bare name, validated against the component's signature."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from functools import cache
+from pathlib import PurePath
+from typing import Annotated, Any, Literal
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
+
+from mtlcli import registry
+from mtlcli.config.describe import found
+from mtlcli.config.options import Options, options_model
+from mtlcli.config.torch_options import PER_STEP, SUPPLIED
+from mtlcli.registry import Component, Option, Registry
+
+
+@dataclass(frozen=True)
+class ComponentEntry:
+    """A component chosen by name, with all its options, validated against its signature and defaults filled in."""
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def reserved(cls, component: Component) -> dict[str, Option]:
+        """The keys that every entry of this class has beside the component's own options."""
+        return {}
+
+    def plain(self) -> dict[str, Any]:
+        """As it stands in YAML: lists for tuples, strings for paths."""
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("name", "options")}
+        return {"name": self.name, **own, **_plain(self.options)}
+
+
+@dataclass(frozen=True)
+class TrunkEntry(ComponentEntry):
+    """A trunk. init_from: a checkpoint its weights start from. frozen: whether they stay as they are."""
+
+    init_from: str | None = None
+    frozen: bool = False
+
+    @classmethod
+    def reserved(cls, component: Component) -> dict[str, Option]:
+        weights = Option("init_from", str | None, None, "a checkpoint whose trunk the weights start from.")
+        frozen = Option("frozen", bool, False, "whether the trunk's weights stay as they are.")
+        return {"init_from": weights, "frozen": frozen}
+
+
+@dataclass(frozen=True)
+class SchedulerEntry(ComponentEntry):
+    """A scheduler. interval: whether it steps after each epoch or after each step of the optimizer."""
+
+    interval: Literal["epoch", "step"] = "epoch"
+
+    @classmethod
+    def reserved(cls, component: Component) -> dict[str, Option]:
+        default = "step" if component.name in PER_STEP else "epoch"
+        text = "whether it steps after each epoch or after each step of the optimizer."
+        return {"interval": Option("interval", Literal["epoch", "step"], default, text)}
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """In an `Annotated` type: makes pydantic read an entry of this registry's components.
+
+    default: the component of an entry that is left out or gives no name.
+    """
+
+    registry: Registry
+    entry: type[ComponentEntry] = ComponentEntry
+    default: str | None = None
+
+    def component(self, value: Any) -> Component | None:
+        """The component that an entry as it stands in YAML names; None where it names none that exists."""
+        name = value.get("name", self.default) if isinstance(value, dict) else value
+        return self.registry[name] if isinstance(name, str) and name in self.registry.names() else None
+
+    def model(self, component: Component) -> type[Options]:
+        return _model(self, component)
+
+    def validate(self, value: Any) -> ComponentEntry:
+        if isinstance(value, ComponentEntry):
+            return value
+        component = self.component(value)
+        if component is None:
+            raise self._unnamed(value)
+        plain = value if isinstance(value, dict) else {"name": value}
+        given = self.model(component).model_validate(plain)
+        values = {name.removeprefix("option_"): option for name, option in given}
+        reserved = {name: values[name] for name in self.entry.reserved(component)}
+        options = {
+            name: option
+            for name, option in values.items()
+            if name != "name" and name not in reserved and not (option is None and (component.name, name) in SUPPLIED)
+        }
+        return self.entry(component.name, options, **reserved)
+
+    def _unnamed(self, value: Any) -> ValidationError:
+        """The error of an entry whose component isn't known."""
+        kind = self.registry.kind
+        named = isinstance(value, dict) and "name" in value
+        name = value["name"] if named else value
+        if isinstance(name, str):
+            message = self.registry.unknown(name)
+        elif named:
+            message = f"expected the name of a {kind}, found {found(name)}"
+        elif isinstance(value, dict):
+            message = f"has no `name`: which {kind}? There are: {', '.join(self.registry.names())}"
+        else:
+            message = f"expected the name of a {kind}, or a mapping of its name and options; found {found(value)}"
+        error = PydanticCustomError("mtl", "{message}", {"message": message})
+        return ValidationError.from_exception_data(
+            kind, [InitErrorDetails(type=error, loc=("name",) if named else (), input=value)]
+        )
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        plain = core_schema.plain_serializer_function_ser_schema(ComponentEntry.plain)
+        return core_schema.no_info_plain_validator_function(self.validate, serialization=plain)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Any one of the components with its options, or the bare name of one that needs none."""
+        components = [self.registry[name] for name in self.registry.names()]
+        models = {component.name: self.model(component) for component in components}
+        bare = [
+            {"const": component.name, "description": component.summary}
+            for component in components
+            if all(
+                name == "option_name" or not f.is_required() for name, f in models[component.name].model_fields.items()
+            )
+        ]
+        if not components:
+            return {"not": {}}
+        return {"anyOf": [*bare, *(handler(model.__pydantic_core_schema__) for model in models.values())]}
+
+
+@cache
+def _model(chosen: Chosen, component: Component) -> type[Options]:
+    return options_model(component, chosen.entry.reserved(component), chosen.default)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, PurePath) else value
+
+
+DatasetEntry = Annotated[ComponentEntry, Chosen(registry.datasets)]
+SamplingEntry = Annotated[ComponentEntry, Chosen(registry.samplers, default="proportional")]
+ChosenTrunk = Annotated[TrunkEntry, Chosen(registry.trunks, TrunkEntry)]
+HeadEntry = Annotated[ComponentEntry, Chosen(registry.heads, default="linear")]
+SharingEntry = Annotated[ComponentEntry, Chosen(registry.sharings, default="hard")]
+KindEntry = Annotated[ComponentEntry, Chosen(registry.kinds)]
+WeightingEntry = Annotated[ComponentEntry, Chosen(registry.weightings, default="fixed")]
+RegularizerEntry = Annotated[ComponentEntry, Chosen(registry.regularizers)]
+OptimizerEntry = Annotated[ComponentEntry, Chosen(registry.optimizers, default="Adam")]
+ChosenScheduler = Annotated[SchedulerEntry, Chosen(registry.schedulers, SchedulerEntry)]

@@ -1,0 +1,35 @@
+"""`${NAME}` and `${NAME:default}` in the strings of an experiment file; nothing else is evaluated."""
+
+from __future__ import annotations
+
+import os
+import re
+
+EXPRESSION = re.compile(r"(\$+)\{(?:([A-Za-z_][A-Za-z0-9_]*)(?::([^}]*))?\})?")
+
+
+def expand(text: str) -> str:
+    """The text with its variables' values in place. `$${` stands for a literal `${`.
+
+    Raises ValueError for a variable that isn't set and has no default, and for a `${` that starts no expression.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        dollars, name, default = match.groups()
+        if len(dollars) > 1:
+            return match[0][1:]
+        if name is None:
+            raise ValueError(f"expected ${{NAME}} or ${{NAME:default}} in {text!r}; a literal '${{' is written '$${{'")
+        found = os.environ.get(name, default)
+        if found is None:
+            raise ValueError(
+                f"the environment variable {name} is not set; set it, or give a default: ${{{name}:default}}"
+            )
+        return found
+
+    return EXPRESSION.sub(value, text)
+
+
+def escape(text: str) -> str:
+    """The text that `expand` turns into `text`."""
+    return text.replace("${", "$${")

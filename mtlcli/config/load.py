@@ -1,0 +1,58 @@
+"""YAML → Experiment, or everything that is wrong with it at once."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from mtlcli.config import explain
+from mtlcli.config import overrides as overriding
+from mtlcli.config.crosschecks import crosschecks
+from mtlcli.config.describe import found
+from mtlcli.config.schema import Experiment
+from mtlcli.config.source import Source, in_order
+from mtlcli.config.yaml import Document, read
+from mtlcli.errors import ConfigError
+
+
+def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+    """The experiment in a YAML file, with `KEY=VALUE` overrides. Raises ConfigError with all problems, by line."""
+    file = Path(path)
+    return _experiment(read(file), overrides, str(file), re.sub(r"^[^A-Za-z0-9_]|[^A-Za-z0-9_.-]", "_", file.stem))
+
+
+def experiment_from_dict(
+    plain: dict[str, Any], overrides: Sequence[str] = (), source: str = "checkpoint.pt"
+) -> Experiment:
+    """The experiment in plain data, such as a checkpoint's; `source` says in messages where that came from."""
+    return _experiment(Document(copy.deepcopy(plain)), overrides, source, "experiment")
+
+
+def _experiment(document: Document, overrides: Sequence[str], name: str, stem: str) -> Experiment:
+    source = Source("" if document.places else f"in the experiment of {name}", document.places)
+    if document.data is None:
+        raise ConfigError(
+            source.problem((), f"{name} is empty: an experiment has at least datasets, tasks and a trunk")
+        )
+    if not isinstance(document.data, dict):
+        raise ConfigError(source.problem((), f"expected an experiment (a mapping), found {found(document.data)}"))
+    problems = overriding.apply(document, overrides, source)
+    problems += [source.problem(path, message) for path, message in document.unexpanded.items()]
+    data = {"name": stem, **document.data}
+    try:
+        experiment = Experiment.model_validate(data)
+    except ValidationError as error:
+        # A value whose ${…} can't be expanded is null so far, which is no problem of its own.
+        invalid = explain.problems(error, Experiment, data, source)
+        unset = {".".join(map(str, path)) for path in document.unexpanded}
+        problems += [problem for problem in invalid if problem.path not in unset]
+    problems += crosschecks(data, source)
+    if problems:
+        raise ConfigError(in_order(problems))
+    experiment._source = source
+    return experiment

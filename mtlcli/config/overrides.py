@@ -1,0 +1,85 @@
+"""`KEY=VALUE` from the command line: dotted keys, strict YAML on the right, applied in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mtlcli.config.source import Path, Place, Source
+from mtlcli.config.yaml import Document, parse
+from mtlcli.errors import ConfigError, Problem, nearest
+
+NAMED_BY_USER = (("tasks",), ("datasets",))  # whose keys are names, not the schema's
+
+
+def apply(document: Document, overrides: Sequence[str], source: Source) -> list[Problem]:
+    """Set the overrides in the document and in its source. Returns what is wrong with them."""
+    problems: list[Problem] = []
+    for override in overrides:
+        try:
+            _apply(document, override, source)
+        except ConfigError as error:
+            problems += [Problem(f"override {override!r}: {problem.message}") for problem in error.problems]
+    return problems
+
+
+def _apply(document: Document, override: str, source: Source) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not all(key.split(".")):
+        raise ConfigError("expected KEY=VALUE with a dotted key, such as training.epochs=5")
+    value = parse(text, override)
+    if value.unexpanded:
+        raise ConfigError([Problem(message) for message in value.unexpanded.values()])
+    *parents, last = key.split(".")
+    parent: Any = document.data
+    path: Path = ()
+    for step in parents:
+        parent, path = _enter(parent, path, step)
+    place = f"set by the override {override!r}"
+    changed = _index(parent, path, last) if isinstance(parent, list) else last
+    if _renames(parent, path, last, value.data):
+        _drop_options(document, parent, path, source)
+    parent[changed] = value.data
+    path = (*path, changed)
+    source.replace(path, {below: Place(place) for below in value.places or {(): Place(place)}})
+    document.unexpanded = {p: m for p, m in document.unexpanded.items() if p[: len(path)] != path}
+
+
+def _enter(parent: Any, path: Path, step: str) -> tuple[Any, Path]:
+    """What `step` leads to, made a mapping where it is left out, null or the bare name of a component."""
+    if isinstance(parent, list):
+        index = _index(parent, path, step)
+        key: str | int = index
+        below = parent[index]
+    else:
+        if path in NAMED_BY_USER and step not in parent:
+            known = f"There are: {', '.join(parent)}" if parent else "There are none"
+            raise ConfigError(f"nothing called {step!r} in {path[0]}.{nearest(step, parent)} {known}")
+        key, below = step, parent.get(step)
+    if not isinstance(below, dict | list):
+        empty: Any = [] if (*path, step) == ("regularizers",) else {}
+        below = empty if below is None else {"name": below}
+        parent[key] = below
+    return below, (*path, key)
+
+
+def _index(parent: list[Any], path: Path, step: str) -> int:
+    if not (step.isascii() and step.isdecimal() and len(step) < 10 and int(step) < len(parent)):
+        raise ConfigError(f"no item {step!r} in {'.'.join(map(str, path))}, which has {len(parent)} (counted from 0)")
+    return int(step)
+
+
+def _renames(parent: Any, path: Path, last: str, value: Any) -> bool:
+    """Whether an entry gets another component than the one it names."""
+    entry = isinstance(parent, dict) and path != () and path not in NAMED_BY_USER
+    return entry and last == "name" and "name" in parent and parent["name"] != value
+
+
+def _drop_options(document: Document, parent: dict[str, Any], path: Path, source: Source) -> None:
+    """Options belong to their component: drop those of the one before, but for those that overrides have set."""
+    for key in [key for key in parent if key != "name"]:
+        place = source.places.get((*path, key))
+        if place is None or not isinstance(place.value, str):
+            del parent[key]
+            source.replace((*path, key), {})
+            document.unexpanded = {p: m for p, m in document.unexpanded.items() if p[: len(path) + 1] != (*path, key)}

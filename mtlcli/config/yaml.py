@@ -1,0 +1,176 @@
+"""Strict YAML: plain data, with the line and column of every key and value.
+
+PyYAML reads the syntax (its event stream builds no objects); what the events mean is decided here: scalars follow
+YAML 1.2, `${ENV:default}` is expanded, and whatever makes a file mean something other than it seems to is an error:
+duplicate keys, anchors and aliases, tags, several documents. Keys are strings, as written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+from typing import Any
+
+import yaml
+from yaml import events
+
+from mtlcli.config.environment import expand
+from mtlcli.config.scalars import Scalar, resolve
+from mtlcli.config.source import Path, Place
+from mtlcli.errors import ConfigError, Mark, Problem
+
+MAX_BYTES = 256 * 1024
+MAX_DEPTH = 32
+
+
+@dataclass
+class Document:
+    """The data of one YAML document.
+
+    places: where each value stands, by path.
+    unexpanded: what is wrong with the `${…}` of a value, by path. Kept apart: an override may replace the value.
+    """
+
+    data: Any
+    places: dict[Path, Place] = field(default_factory=dict)
+    unexpanded: dict[Path, str] = field(default_factory=dict)
+
+
+def read(file: FilePath) -> Document:
+    """The document in `file`. ConfigError where it can't be read, isn't UTF-8, or isn't strict YAML."""
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{file}: can't be read: {error.strerror or error}") from error
+    if len(content) > MAX_BYTES:
+        raise ConfigError(f"{file}: larger than {MAX_BYTES // 1024} KiB, the most an experiment file may have")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = content[: error.start]
+        mark = Mark(str(file), before.count(b"\n") + 1, error.start - (before.rfind(b"\n") + 1) + 1)
+        raise ConfigError(Problem("not a text file in UTF-8", mark=mark)) from error
+    return parse(text, str(file))
+
+
+def parse(text: str, name: str) -> Document:
+    """The document in `text`; ConfigError, with all problems but those of the syntax at once, where it isn't strict."""
+    builder = _Builder(text, name)
+    document = builder.document()
+    if builder.problems:
+        raise ConfigError(builder.problems)
+    return document
+
+
+class _Builder:
+    """Makes a document of PyYAML's events."""
+
+    def __init__(self, text: str, name: str) -> None:
+        self.text, self.name = text, name
+        self.problems: list[Problem] = []
+        self.built = Document(None)
+        self.events = self._events()
+
+    def document(self) -> Document:
+        documents = 0
+        for event in self.events:
+            if isinstance(event, events.DocumentStartEvent):
+                documents += 1
+                if documents > 1:
+                    raise ConfigError(Problem("a second document; there must be one", mark=self._mark(event)))
+                self.built.data = self._value(next(self.events), (), None)
+        return self.built
+
+    def _value(self, event: events.Event, path: Path, key: Mark | None) -> Any:
+        mark = self._mark(event)
+        self.built.places[path] = Place(mark, key)
+        if isinstance(event, events.AliasEvent):
+            self._refuse(f"aliases (*{event.anchor}) are not allowed: write the value out", path, mark)
+            return None
+        assert isinstance(event, events.ScalarEvent | events.CollectionStartEvent)
+        if event.anchor is not None:
+            self._refuse(f"anchors (&{event.anchor}) are not allowed: write the value out where it is used", path, mark)
+        if event.tag is not None:
+            self._refuse(f"tags ({event.tag}) are not allowed", path, mark)
+        if isinstance(event, events.ScalarEvent):
+            return self._scalar(event, path, mark)
+        if len(path) >= MAX_DEPTH:
+            raise ConfigError(Problem(f"nested deeper than {MAX_DEPTH} levels", mark=mark))
+        return self._mapping(path) if isinstance(event, events.MappingStartEvent) else self._sequence(path)
+
+    def _scalar(self, event: events.ScalarEvent, path: Path, mark: Mark) -> Scalar:
+        text = event.value
+        if "${" in text:
+            try:
+                text = expand(text)
+            except ValueError as error:
+                self.built.unexpanded[path] = str(error)
+                return None
+        try:
+            return resolve(text) if event.style is None else text
+        except ValueError as error:
+            self._refuse(str(error), path, mark)
+            return None
+
+    def _mapping(self, path: Path) -> dict[str, Any]:
+        made: dict[str, Any] = {}
+        while not isinstance(event := next(self.events), events.MappingEndEvent):
+            mark = self._mark(event)
+            if not isinstance(event, events.ScalarEvent):
+                raise ConfigError(Problem("a key must be a plain string", ".".join(map(str, path)), mark))
+            key = event.value
+            below = (*path, key)
+            if event.anchor is not None or event.tag is not None:
+                self._refuse("a key can't have an anchor or a tag", below, mark)
+            if key in made:
+                first = self.built.places[below].key
+                line = first.line if isinstance(first, Mark) else 0
+                self._refuse(f"duplicate key, first given in line {line}", below, mark)
+                # The first one stays; the second is read for its own problems only.
+                kept = dict(self.built.places)
+                self._value(next(self.events), below, mark)
+                self.built.places = kept
+            else:
+                made[key] = self._value(next(self.events), below, mark)
+        return made
+
+    def _sequence(self, path: Path) -> list[Any]:
+        made: list[Any] = []
+        while not isinstance(event := next(self.events), events.SequenceEndEvent):
+            made.append(self._value(event, (*path, len(made)), None))
+        return made
+
+    def _refuse(self, message: str, path: Path, mark: Mark) -> None:
+        self.problems.append(Problem(message, ".".join(map(str, path)), mark))
+
+    def _mark(self, event: events.Event) -> Mark:
+        assert event.start_mark is not None
+        return Mark(self.name, event.start_mark.line + 1, event.start_mark.column + 1)
+
+    def _events(self) -> Iterator[events.Event]:
+        """PyYAML's events; its errors become a ConfigError with the place and the reason."""
+        try:
+            yield from yaml.parse(self.text, Loader=yaml.SafeLoader)
+        except yaml.reader.ReaderError as error:
+            before = self.text[: error.position]
+            mark = Mark(self.name, before.count("\n") + 1, error.position - (before.rfind("\n") + 1) + 1)
+            message = f"not a text file: it has the character U+{ord(str(error.character)):04X}"
+            raise ConfigError([*self.problems, Problem(message, mark=mark)]) from error
+        except yaml.MarkedYAMLError as error:
+            raise ConfigError([*self.problems, self._syntax(error)]) from error
+        except (yaml.YAMLError, ValueError, OverflowError) as error:
+            # ValueError and OverflowError: escapes such as "\UFFFFFFFF", which PyYAML hands to chr() unchecked.
+            raise ConfigError([*self.problems, Problem(f"not YAML: {error}", mark=Mark(self.name, 1, 1))]) from error
+
+    def _syntax(self, error: yaml.MarkedYAMLError) -> Problem:
+        at = error.problem_mark or error.context_mark
+        mark = Mark(self.name, at.line + 1, at.column + 1) if at else Mark(self.name, 1, 1)
+        lines = self.text.splitlines()
+        line = lines[mark.line - 1] if mark.line <= len(lines) else ""
+        if "\\t" in str(error.problem) or line[: mark.column].strip(" ").startswith("\t"):
+            return Problem("a tab; YAML is indented with spaces", mark=mark)
+        reason = ", ".join(filter(None, (error.context, error.problem)))
+        hint = '; write "${…}" in quotes here' if "${" in line else ""
+        return Problem(f"not YAML: {reason}{hint}", mark=mark)

@@ -1,0 +1,84 @@
+"""The handwritten digits inside scikit-learn."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from mtlcli.data.dataset import Dataset, Examples, carved_splits
+from mtlcli.registry import datasets
+from mtlcli.specs import DatasetSpec, TargetSpec
+
+EXAMPLES, TEST = 1797, 360
+SEGMENTS = ("abcdef", "bc", "abdeg", "abcdg", "bcfg", "acdfg", "acdefg", "abc", "abcdefg", "abcdfg")  # lit for 0 … 9
+
+
+@datasets.register("digits")
+class Digits(Dataset):
+    """Handwritten digits, 1,797 grey images of 8×8 with several labels each; part of scikit-learn, needs no network.
+
+    Inputs are uint8 [1, 8, 8], the amount of ink in each pixel from 0 to 16. Targets: `digit` (ten classes), `parity`
+    (binary, 1 = odd), `ink` (real: mean ink of the image as a share of the most there can be, 0.18 to 0.42) and
+    `segments` (7 labels: the segments a to g that a seven-segment display lights for the digit).
+
+    The split `test` has 360 images, the first of a fixed permutation (NumPy's RandomState(0)); the source's own order
+    is by writer, and its writers are not marked. From Alpaydin and Kaynak, "Optical Recognition of Handwritten Digits"
+    (UCI, 1998), its test part.
+
+    Options:
+        val: share of the 1,437 training images set aside as the split `val`, drawn by seed: 0.1 is 144 images.
+        augment: torchvision `transforms.v2` by name, applied to each training image. They take uint8 to reach 255,
+            so only those that move pixels (`RandomAffine`, `RandomCrop`) keep the scale of the ink.
+    """
+
+    origin = "inside scikit-learn"
+
+    def __init__(
+        self,
+        *,
+        val: Annotated[float, Field(ge=0, lt=1)] = 0.1,
+        augment: list[str | dict[str, Any]] | None = None,
+    ) -> None:
+        super().__init__(val=val, augment=augment)
+
+    def describe(self) -> DatasetSpec:
+        """Constant: doesn't import scikit-learn."""
+        return DatasetSpec(
+            input_shape=(1, 8, 8),
+            targets={
+                "digit": TargetSpec("classes", 10, tuple("0123456789")),
+                "parity": TargetSpec("binary"),
+                "ink": TargetSpec("real"),
+                "segments": TargetSpec("multilabel", 7, tuple("abcdefg")),
+            },
+            main_target="digit",
+            splits=carved_splits(self.own_splits(), self.val),
+            mean=(4.8894,),  # of the 1,437 training images
+            std=(6.0208,),
+            state={},
+        )
+
+    def read(self, split: str) -> Examples:
+        """`train` and `test` share their inputs."""
+        if self._read:
+            whole = next(iter(self._read.values()))
+            inputs, targets = whole.inputs, whole.targets
+        else:
+            from sklearn.datasets import load_digits
+
+            source = load_digits()
+            inputs = torch.from_numpy(source.images.astype(np.uint8)).unsqueeze(1)
+            digit = torch.from_numpy(source.target.astype(np.int64))
+            lit = torch.tensor([[float(segment in segments) for segment in "abcdefg"] for segments in SEGMENTS])
+            targets = {
+                "digit": digit,
+                "parity": (digit % 2).float(),
+                "ink": inputs.flatten(1).float().mean(1) / 16,
+                "segments": lit[digit],
+            }
+        order = np.random.RandomState(0).permutation(EXAMPLES)
+        rows = order[:TEST] if split == "test" else order[TEST:]
+        return Examples(inputs, targets, torch.from_numpy(np.sort(rows)))

@@ -1,0 +1,75 @@
+"""What MNIST and FashionMNIST share: images and labels in IDX files, that can be fetched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from mtlcli.data.dataset import Dataset, Examples, carved_splits
+from mtlcli.data.fetching import Collection, data_root, fetch
+from mtlcli.data.idx import read_idx
+from mtlcli.errors import ConfigError, MtlError
+from mtlcli.specs import DatasetSpec, TargetSpec
+
+FILES = {"train": "train", "test": "t10k"}
+
+
+class IdxImages(Dataset):
+    """Base of datasets of 28×28 grey images in 10 classes: inputs uint8 [N, 1, 28, 28], one target of int64 [N].
+
+    name: as registered. target: name of the target. classes: their names. mean, std: of all pixels of the training
+    images, in 0…1, as they are commonly given. download: whether missing files are fetched.
+    """
+
+    name: ClassVar[str]
+    target: ClassVar[str]
+    classes: ClassVar[tuple[str, ...]]
+    mean: ClassVar[float]
+    std: ClassVar[float]
+    collection: ClassVar[Collection]
+
+    def __init__(
+        self, *, root: str | None, download: bool, val: float, augment: list[str | dict[str, Any]] | None
+    ) -> None:
+        super().__init__(val=val, augment=augment)
+        self.root, self.download = root, download
+
+    def describe(self) -> DatasetSpec:
+        """Constant: reads no file."""
+        return DatasetSpec(
+            input_shape=(1, 28, 28),
+            targets={self.target: TargetSpec("classes", 10, self.classes)},
+            main_target=self.target,
+            splits=carved_splits(self.own_splits(), self.val),
+            mean=(self.mean * 255,),
+            std=(self.std * 255,),
+            state={},
+        )
+
+    def read(self, split: str) -> Examples:
+        """Fetches missing files, or raises ConfigError where `download` is false. MtlError for a damaged file."""
+        root = data_root(self.root)
+        command = f"`mtl data fetch {self.name}{f' --root {root}' if self.root else ''}`"
+        if not self.collection.complete(root):
+            if not self.download:
+                missing = [file for file in self.collection.files if self.collection.find(root, file) is None]
+                raise ConfigError(
+                    f"{self.name}: no {', '.join(missing)} in {self.collection.raw(root)}, and `download` is false. "
+                    f"Run {command}, or set `root` or $MTL_DATA to where the data is"
+                )
+            fetch(self.name, self.collection, root)
+        remedy = f"Run {command}: it verifies the files and fetches a damaged one again"
+        images_at, labels_at = (self._find(root, f"{FILES[split]}-{part}") for part in ("images-idx3", "labels-idx1"))
+        images, labels = read_idx(images_at, (28, 28), remedy), read_idx(labels_at, (), remedy)
+        if len(images) != len(labels) or len(labels) == 0:
+            raise MtlError(f"{labels_at}: {len(labels)} labels, but {len(images)} images in {images_at.name}. {remedy}")
+        if int(labels.max()) >= 10:
+            raise MtlError(f"{labels_at}: label {int(labels.max())}, where there are 10 classes. {remedy}")
+        return Examples(images.unsqueeze(1), {self.target: labels.to(torch.int64)})
+
+    def _find(self, root: Path, stem: str) -> Path:
+        path = self.collection.find(root, f"{stem}-ubyte")
+        assert path is not None
+        return path

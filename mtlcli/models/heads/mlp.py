@@ -1,0 +1,33 @@
+"""A small fully connected network as a head."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, PositiveInt
+from torch import nn
+
+from mtlcli.registry import heads
+
+
+@heads.register("mlp")
+class MLP(nn.Sequential):
+    """Hidden layers with ReLU and dropout, then one linear layer: [B, features] → [B, outputs].
+
+    Options:
+        hidden: widths of the hidden layers; may be empty.
+        dropout: probability that a value of a hidden layer is dropped in training.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        outputs: int,
+        *,
+        hidden: list[PositiveInt] = [64],  # noqa: B006 (never changed)
+        dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
+    ) -> None:
+        layers: list[nn.Module] = []
+        for inputs, width in zip([features, *hidden], hidden, strict=False):
+            layers += [nn.Linear(inputs, width), nn.ReLU(), nn.Dropout(dropout)]
+        super().__init__(*layers, nn.Linear([features, *hidden][-1], outputs))

@@ -1,0 +1,66 @@
+"""The whole model: raw inputs of each dataset → a prediction for each task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypedDict
+
+from torch import Tensor, nn
+
+from mtlcli.models.by_name import ByName
+from mtlcli.models.normalize import Normalize
+from mtlcli.models.sharing_base import Sharing
+from mtlcli.specs import Shape
+
+
+class ParameterCount(TypedDict):
+    """Numbers of parameters, as in `summary.json`."""
+
+    shared: int
+    tasks: dict[str, int]
+    total: int
+
+
+class MultiTaskModel(nn.Module):
+    """Normalization of each dataset's inputs, then trunk and heads as the sharing wires them.
+
+    sharing: wired trunk and heads.
+    statistics: alias → (means, standard deviations) of its raw inputs, as in its `DatasetSpec`.
+    input_shape: of one example, the same for every dataset.
+
+    The keys of the state dict are `normalize.<alias>.{mean,std}` and `sharing.…`, whose heads are
+    `sharing.heads.<task>.…`; under hard sharing the trunk is `sharing.trunk.…`.
+    """
+
+    def __init__(
+        self,
+        sharing: Sharing,
+        statistics: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+        input_shape: Shape,
+    ) -> None:
+        super().__init__()
+        self.normalize = ByName({alias: Normalize(input_shape, *known) for alias, known in statistics.items()})
+        self.sharing = sharing
+
+    def forward(self, inputs: Mapping[str, Tensor], tasks: Iterable[str] | None = None) -> dict[str, Tensor]:
+        """task → prediction [B, outputs].
+
+        inputs: alias → raw [B, *input_shape], uint8 or float; those no task needs are left alone.
+        tasks: those to predict, all on datasets in `inputs`; None: all that are.
+        """
+        alias_of = self.sharing.inputs
+        chosen = [task for task, alias in alias_of.items() if alias in inputs] if tasks is None else list(tasks)
+        normalized = {alias: self.normalize[alias](inputs[alias]) for alias in {alias_of[t]: None for t in chosen}}
+        return self.sharing(normalized, chosen)  # type: ignore[no-any-return]
+
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """All parameters that don't belong to a task's head."""
+        return self.sharing.shared_parameters()
+
+    def count_parameters(self) -> ParameterCount:
+        """How many numbers are learned or frozen: shared, in each task's head, and in all."""
+        return ParameterCount(
+            shared=sum(p.numel() for p in self.shared_parameters()),
+            tasks={task: sum(p.numel() for p in head.parameters()) for task, head in self.sharing.heads.items()},
+            total=sum(p.numel() for p in self.parameters()),
+        )

@@ -1,0 +1,39 @@
+"""Hard parameter sharing: one trunk for all tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+from mtlcli.models.sharing_base import MakeHead, MakeTrunk, Sharing
+from mtlcli.registry import sharings
+
+
+@sharings.register("hard")
+class Hard(Sharing):
+    """One trunk for all tasks, a head for each.
+
+    The inputs of all datasets in the batch go through the trunk in one pass, so they have one shape; tasks on the same
+    dataset are given the same features. A trunk with batch norm therefore sees the statistics of the joint batch in
+    training, not those of each dataset apart.
+
+    Source: Caruana, Multitask learning: a knowledge-based source of inductive bias, 1993.
+    """
+
+    def __init__(self, make_trunk: MakeTrunk, make_head: MakeHead, inputs: Mapping[str, str]) -> None:
+        super().__init__(make_trunk, make_head, inputs)
+        self.trunk = make_trunk()
+        self.heads.update({task: make_head(task, self.trunk.features) for task in inputs})
+
+    def representations(self, inputs: Mapping[str, Tensor], tasks: Iterable[str]) -> dict[str, Tensor]:
+        alias_of = {task: self.inputs[task] for task in tasks}
+        batches = {alias: inputs[alias] for alias in alias_of.values()}
+        if len(batches) < 2:
+            features = {alias: self.trunk(batch) for alias, batch in batches.items()}
+        else:
+            joint = self.trunk(torch.cat(list(batches.values())))
+            parts = joint.split([len(batch) for batch in batches.values()])
+            features = dict(zip(batches, parts, strict=True))
+        return {task: features[alias] for task, alias in alias_of.items()}

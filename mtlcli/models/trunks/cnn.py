@@ -1,0 +1,65 @@
+"""A small modern convolutional trunk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+import torch
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+
+from mtlcli.models.channels_last import channels_last
+from mtlcli.models.trunk import Trunk
+from mtlcli.registry import trunks
+from mtlcli.specs import Shape
+
+
+@trunks.register("cnn")
+class CNN(Trunk):
+    """Blocks of 3×3 convolution, batch norm, ReLU and 2×2 max pool: images [B, C, H, W] → [B, features].
+
+    Each block halves height and width; the last one is followed by dropout and a fully connected layer with ReLU.
+    Activations: block1, block2, …, fc. ValueError for inputs that aren't images or vanish in the blocks.
+
+    Options:
+        widths: output channels of the blocks.
+        features: width of the output.
+        dropout: probability that a value is dropped in training, before the fully connected layer.
+    """
+
+    def __init__(
+        self,
+        input_shape: Shape,
+        *,
+        widths: Annotated[list[PositiveInt], Field(min_length=1)] = [32, 64, 128],  # noqa: B006 (never changed)
+        features: PositiveInt = 128,
+        dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3,
+    ) -> None:
+        super().__init__()
+        minimum = 2 ** len(widths)
+        if len(input_shape) != 3 or min(input_shape[1:]) < minimum:
+            raise ValueError(
+                f"cnn with {len(widths)} blocks needs images [C, H, W] of at least {minimum}×{minimum}, "
+                f"got {'×'.join(map(str, input_shape))}"
+            )
+        self.features = features
+        self.names = [f"block{i + 1}" for i in range(len(widths))]
+        for name, inputs, outputs in zip(self.names, [input_shape[0], *widths], widths, strict=False):
+            self.add_module(name, _block(inputs, outputs))
+        height, width = (size // minimum for size in input_shape[1:])
+        self.fc = nn.Sequential(
+            nn.Flatten(), nn.Dropout(dropout), nn.Linear(widths[-1] * height * width, features), nn.ReLU()
+        )
+        self.to(memory_format=torch.channels_last)
+
+    def stages(self) -> dict[str, Callable[[Tensor], Tensor]]:
+        first, *rest = ((name, self.get_submodule(name)) for name in self.names)
+        return {first[0]: lambda x: first[1](channels_last(x)), **dict(rest), "fc": self.fc}
+
+
+def _block(inputs: int, outputs: int) -> nn.Module:
+    """[B, inputs, H, W] → [B, outputs, H // 2, W // 2]. The pool comes first, where the later layers are cheaper."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.MaxPool2d(2), nn.BatchNorm2d(outputs), nn.ReLU(True)
+    )

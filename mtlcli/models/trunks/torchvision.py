@@ -1,0 +1,125 @@
+"""Any of torchvision's classification models as a trunk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mtlcli.errors import nearest
+from mtlcli.models.trunk import Trunk
+from mtlcli.registry import trunks
+from mtlcli.specs import Shape
+
+
+@trunks.register("torchvision")
+class TorchVision(Trunk):
+    """A classification model of torchvision without its last layer: images [B, 1 or 3, H, W] → [B, features].
+
+    features is the width of what the last layer was given, e.g. 512 for `resnet18`. Images of one channel are repeated
+    to three. Activations: the outputs of the model's own modules by name: its children, such as `layer1`, and theirs,
+    such as `layer1.0`; an auxiliary classifier is left out.
+    Inputs come normalized by the dataset's own statistics, not by ImageNet's, with pretrained weights too.
+    On the meta device (`mtl validate`) no weights are fetched.
+
+    ValueError for an unknown model or unknown weights, weights that can't be fetched, inputs that aren't images of one
+    or three channels, or images of a size the model can't take.
+
+    Options:
+        model: torchvision's name of the model, e.g. `resnet18` or `mobilenet_v3_small`.
+        weights: torchvision's name of pretrained weights, e.g. `DEFAULT` or `IMAGENET1K_V1`; none: random ones.
+    """
+
+    def __init__(self, input_shape: Shape, *, model: str, weights: str | None = None) -> None:
+        super().__init__()
+        shape = "×".join(map(str, input_shape))
+        if len(input_shape) != 3 or input_shape[0] not in (1, 3):
+            raise ValueError(f"torchvision models need images [C, H, W] of 1 or 3 channels, got {shape}")
+        _check_names(model, weights)
+        trial = _without_classifier(_build_on_meta(model)).eval()
+        try:
+            self.features = trial(torch.empty(2, 3, *input_shape[1:], device="meta")).shape[1]
+        except (RuntimeError, AssertionError, ValueError) as error:
+            reason = str(error).partition("\n")[0]
+            raise ValueError(f"torchvision's {model} can't take images of {shape}: {reason}") from error
+        on_meta = torch.empty(0).device.type == "meta"
+        self.network = trial.train() if on_meta else _without_classifier(_build(model, weights))
+
+    def stages(self) -> dict[str, Callable[[Tensor], Tensor]]:
+        return {"network": self.forward}
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.network(x.expand(-1, 3, -1, -1))
+        return out
+
+    def activation_names(self) -> list[str]:
+        return [name for name, _ in self.network.named_children()]
+
+    def activations(self, x: Tensor, names: Iterable[str]) -> tuple[Tensor, dict[str, Tensor]]:
+        modules, found, wanted = dict(self.network.named_modules()), dict[str, Tensor](), set(names)
+        self.known(wanted - modules.keys())
+
+        def keep(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+            return lambda module, inputs, output: found.__setitem__(name, output)
+
+        handles = [modules[name].register_forward_hook(keep(name)) for name in wanted]
+        try:
+            return self(x), found
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def _check_names(model: str, weights: str | None) -> None:
+    import torchvision
+
+    models: Any = torchvision.models
+    known = models.list_models(module=models)
+    if model not in known:
+        raise ValueError(
+            f"torchvision has no classification model {model!r}.{nearest(model, known)} "
+            f"It has {len(known)}, among them resnet18, mobilenet_v3_small and efficientnet_b0"
+        )
+    there = ["DEFAULT", *models.get_model_weights(model).__members__]
+    if weights is not None and weights not in there:
+        raise ValueError(f"{model} has no weights {weights!r}.{nearest(weights, there)} There are: {', '.join(there)}")
+
+
+def _build(model: str, weights: str | None) -> nn.Module:
+    import torchvision
+
+    models: Any = torchvision.models
+    options: dict[str, Any] = {}
+    if weights is None and model in ("googlenet", "inception_v3"):
+        options = {"aux_logits": False, "init_weights": True}
+    try:
+        network = models.get_model(model, weights=weights, **options)
+    except OSError as error:
+        raise ValueError(
+            f"the weights {weights} of {model} can't be fetched: {error}. "
+            f"Place the file in {torch.hub.get_dir()}/checkpoints by hand, or leave `weights` out"
+        ) from error
+    if getattr(network, "aux_logits", False):
+        network.aux_logits, network.AuxLogits = False, None  # inception_v3 with weights: built with its auxiliary head
+    assert isinstance(network, nn.Module)
+    return network
+
+
+def _build_on_meta(model: str) -> nn.Module:
+    """The model without memory for its weights."""
+    try:
+        with torch.device("meta"):
+            return _build(model, None)
+    except NotImplementedError:  # RegNet computes its widths with tensors
+        with torch.device("cpu"):
+            return _build(model, None).to("meta")
+
+
+def _without_classifier(network: nn.Module) -> nn.Module:
+    """The network with its last linear layer (SqueezeNet: its last convolution) replaced by the identity."""
+    *_, last = (name for name, module in network.named_modules() if isinstance(module, nn.Linear | nn.Conv2d))
+    parent, _, name = last.rpartition(".")
+    setattr(network.get_submodule(parent), name, nn.Identity())
+    return network

@@ -1,0 +1,110 @@
+"""A real number."""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import PositiveFloat
+from torch import Tensor
+from torch.nn import functional as F
+
+from mtlcli.registry import kinds
+from mtlcli.specs import TargetSpec
+from mtlcli.tasks.kind import Direction, TaskKind
+from mtlcli.tasks.labels import labelled, masked_mean
+
+
+@kinds.register("regression")
+class Regression(TaskKind):
+    """A real number: squared, absolute or Huber loss. Metrics: r2, mse, rmse, mae.
+
+    prediction: [B, 1], in the target's own units. target: numbers [B]; classes count as their index.
+    `r2` (the primary metric: it doesn't depend on the unit) is 1 − Σ(y − ŷ)² / Σ(y − ȳ)², NaN for fewer than two
+    labelled examples or where all labels are the same.
+
+    Options:
+        loss: `mse` (y − ŷ)², `l1` |y − ŷ|, or `huber` (½(y − ŷ)² up to `delta`, then delta·(|y − ŷ| − ½delta)).
+        delta: where the Huber loss goes from squared to absolute, in the target's units.
+    """
+
+    accepts = ("real", "binary", "classes")
+    directions: ClassVar[dict[str, Direction]] = {"loss": "min", "r2": "max", "mse": "min", "rmse": "min", "mae": "min"}
+    primary = "r2"
+    likelihood = "gaussian"
+    outputs = 1
+
+    def __init__(
+        self,
+        target: TargetSpec,
+        *,
+        loss: Literal["mse", "l1", "huber"] = "mse",
+        delta: PositiveFloat = 1.0,
+    ) -> None:
+        super().__init__(target)
+        self.loss_name, self.delta = loss, delta
+
+    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Mean loss over the labelled examples."""
+        prediction = prediction.float().squeeze(1)
+        if not self.target.missing:
+            return self._losses(prediction, target.float()).mean()
+        mask = labelled(target)
+        # Whatever an unlabelled row predicts, ∞ included, it doesn't reach the gradient.
+        return masked_mean(self._losses(prediction.masked_fill(~mask, 0.0), target.masked_fill(~mask, 0).float()), mask)
+
+    def metrics(self, device: torch.device) -> RegressionMetrics:
+        """R², mean squared and absolute error."""
+        return RegressionMetrics(device, missing=self.target.missing)
+
+    def _losses(self, prediction: Tensor, target: Tensor) -> Tensor:
+        match self.loss_name:
+            case "mse":
+                return F.mse_loss(prediction, target, reduction="none")
+            case "l1":
+                return F.l1_loss(prediction, target, reduction="none")
+            case "huber":
+                return F.huber_loss(prediction, target, reduction="none", delta=self.delta)
+
+
+class RegressionMetrics:
+    """Sums in float64 by torchmetrics' `R2Score` and `MeanAbsoluteError`.
+
+    R² itself is computed here: torchmetrics takes any sum of squares below 1e-4 for zero, so it calls every prediction
+    of a target in small units perfect.
+    """
+
+    def __init__(self, device: torch.device, missing: bool) -> None:
+        from torchmetrics.regression import MeanAbsoluteError, R2Score
+
+        self._missing = missing
+        self._device = torch.device("cpu") if device.type == "mps" else device  # which has no float64
+        self._squares = R2Score().set_dtype(torch.float64).to(self._device)
+        self._absolute = MeanAbsoluteError().set_dtype(torch.float64).to(self._device)
+
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        """prediction: [B, 1]."""
+        prediction = prediction.squeeze(1)
+        if self._missing:
+            mask = labelled(target)
+            prediction, target = prediction[mask], target[mask]
+        prediction, target = prediction.to(self._device).double(), target.to(self._device).double()
+        self._squares.update(prediction, target)
+        self._absolute.update(prediction, target)
+
+    def compute(self) -> dict[str, float]:
+        """float64 values; NaN where no example was labelled."""
+        sums = {name: torch.as_tensor(value).item() for name, value in self._squares.metric_state.items()}
+        count, residual, squares = sums["total"], sums["residual"], sums["sum_squared_error"]
+        if not count:
+            return dict.fromkeys(("r2", "mse", "rmse", "mae"), float("nan"))
+        spread = squares - sums["sum_error"] ** 2 / count
+        varies = spread > 1e-12 * squares  # else what is left is rounding
+        mse = residual / count
+        return {
+            "r2": 1 - residual / spread if varies else float("nan"),
+            "mse": mse,
+            "rmse": sqrt(mse),
+            "mae": float(self._absolute.compute()),
+        }

@@ -1,0 +1,67 @@
+"""Metrics of a model on a split."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+
+from mtlcli.config import Experiment
+from mtlcli.data.loader import evaluation_batches
+from mtlcli.tasks.kind import Direction, TaskKind
+from mtlcli.training.build import Run
+
+TaskMetrics = dict[str, dict[str, float]]
+
+
+def evaluate(run: Run, split: str = "test") -> TaskMetrics:
+    """task → metric → value on `split`, `loss` among them, over all labelled examples; NaN where there are none.
+
+    The model computes in the experiment's precision. ConfigError where a dataset has no such split.
+    """
+    metrics = {task: kind.metrics(run.device) for task, kind in run.kinds.items()}
+    sums = dict.fromkeys(run.kinds, torch.zeros((), device=run.device))
+    counts = dict.fromkeys(run.kinds, 0)
+    batches = evaluation_batches(run.examples(split), run.sources, run.placement, run.experiment.evaluation.batch_size)
+    was_training = run.model.training
+    run.model.eval()
+    with torch.inference_mode():
+        for batch in batches:
+            names = [task for task, count in batch.counts.items() if count]
+            with run.autocast():
+                predictions = run.model(batch.inputs, names)
+            for task in names:
+                prediction = predictions[task].float()
+                metrics[task].update(prediction, batch.targets[task])
+                loss = run.kinds[task].loss(prediction, batch.targets[task])
+                sums[task] = sums[task] + loss * batch.counts[task]
+                counts[task] += batch.counts[task]
+    run.model.train(was_training)
+    return {
+        task: {"loss": float(sums[task]) / counts[task] if counts[task] else math.nan, **metrics[task].compute()}
+        for task in run.kinds
+    }
+
+
+def monitored_metrics(experiment: Experiment, kinds: Mapping[str, TaskKind]) -> tuple[dict[str, str], Direction]:
+    """The monitored metric of each monitored task, and whether more or less of it is better.
+
+    ValueError where a task has no such metric, or where a mean would mix metrics of opposite directions.
+    """
+    monitor = experiment.evaluation.monitor
+    names = list(kinds) if monitor.task == "mean" else [monitor.task]
+    metrics = {task: kinds[task].primary if monitor.metric == "primary" else monitor.metric for task in names}
+    for task, metric in metrics.items():
+        if metric not in kinds[task].directions:
+            raise ValueError(f"task {task!r} has no metric {metric!r}; it has: {', '.join(kinds[task].directions)}")
+    directions = {task: kinds[task].directions[metric] for task, metric in metrics.items()}
+    if len(set(directions.values())) > 1:
+        told = ", ".join(f"{task} {metrics[task]} ({way})" for task, way in directions.items())
+        raise ValueError(f"the mean of metrics of opposite directions means nothing: {told}; monitor one task, or loss")
+    return metrics, next(iter(directions.values()))
+
+
+def monitored_value(metrics: Mapping[str, str], values: TaskMetrics) -> float:
+    """Mean over the monitored tasks of their monitored metrics."""
+    return sum(values[task][metric] for task, metric in metrics.items()) / len(metrics)

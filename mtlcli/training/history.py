@@ -1,0 +1,76 @@
+"""The figures of a run, epoch by epoch, and the tables made of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mtlcli.training.evaluate import TaskMetrics
+
+HEADER = ["epoch", "step", "split", "task", "metric", "value"]
+Row = tuple[int, int, str, str, str, float]
+
+
+@dataclass
+class History:
+    """Tidy rows: epoch (from 1), optimizer steps made by its end, split, task, metric, value."""
+
+    rows: list[Row] = field(default_factory=list)
+
+    def add(self, epoch: int, step: int, split: str, values: TaskMetrics) -> None:
+        for task, metrics in values.items():
+            self.rows += [(epoch, step, split, task, metric, value) for metric, value in metrics.items()]
+
+    def series(self, split: str, metric: str) -> dict[str, tuple[list[int], list[float]]]:
+        """Task → (epochs, values) of a metric on a split."""
+        found: dict[str, tuple[list[int], list[float]]] = {}
+        for epoch, _, where, task, name, value in self.rows:
+            if (where, name) == (split, metric):
+                epochs, values = found.setdefault(task, ([], []))
+                epochs.append(epoch)
+                values.append(value)
+        return found
+
+    def to_csv(self) -> str:
+        """`metrics.csv`; floats with every digit, a missing value empty."""
+        return _csv([HEADER, *[[*row[:-1], _number(row[-1])] for row in self.rows]])
+
+
+def table_csv(metrics: Mapping[str, TaskMetrics]) -> str:
+    """The final table as CSV: a row for each split and task, a column for each metric, every digit."""
+    columns = metric_names(metrics)
+    rows = [
+        [split, task, *[_number(values[c]) if c in values else "" for c in columns]]
+        for split, tasks in metrics.items()
+        for task, values in tasks.items()
+    ]
+    return _csv([["split", "task", *columns], *rows])
+
+
+def table_md(metrics: Mapping[str, TaskMetrics]) -> str:
+    """The final table as Markdown, figures to four decimals."""
+    columns = metric_names(metrics)
+    lines = [f"| split | task | {' | '.join(columns)} |", f"| --- | --- |{' ---: |' * len(columns)}"]
+    for split, tasks in metrics.items():
+        for task, values in tasks.items():
+            cells = [f"{values[c]:.4f}" if c in values and math.isfinite(values[c]) else "" for c in columns]
+            lines.append(f"| {split} | {task} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def metric_names(metrics: Mapping[str, TaskMetrics]) -> list[str]:
+    """Every metric in the table, in the order of first appearance."""
+    return list(dict.fromkeys(name for tasks in metrics.values() for values in tasks.values() for name in values))
+
+
+def _number(value: float) -> str:
+    return repr(value) if math.isfinite(value) else ""
+
+
+def _csv(rows: Sequence[Sequence[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()

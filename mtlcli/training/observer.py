@@ -1,0 +1,53 @@
+"""What a run tells whoever watches it. The command line prints it; the training itself prints nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mtlcli.training.evaluate import TaskMetrics
+    from mtlcli.training.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """An epoch, done. `epoch` counts from 1; `value` is the monitored one; `seconds` are of training only."""
+
+    epoch: int
+    losses: Mapping[str, float]
+    split: str
+    metrics: TaskMetrics
+    value: float
+    is_best: bool
+    seconds: float
+    samples_per_second: float
+
+    def __str__(self) -> str:
+        """One line: the epoch, each task's training loss and evaluation metrics, the rate."""
+        parts = [f"epoch {self.epoch}"]
+        for task, loss in self.losses.items():
+            metrics = [f"{name} {value:.4f}" for name, value in self.metrics[task].items() if name != "loss"]
+            parts.append(" ".join([f"{task}: loss {loss:.4f}", *metrics]))
+        parts.append(f"{self.seconds:.1f} s, {self.samples_per_second:,.0f} samples/s{' *' if self.is_best else ''}")
+        return " | ".join(parts)
+
+
+class Observer:
+    """Base of the observers: every method does nothing. `step` is called in the step loop: it must be quick."""
+
+    def started(self, trainer: Trainer) -> None:
+        """The run is about to train its first step, or the first after it was resumed."""
+
+    def epoch_started(self, epoch: int, steps: int, done: int) -> None:
+        """Epoch `epoch` (from 1) begins; `done` of its `steps` were made before the run was resumed."""
+
+    def step(self, examples: int, losses: Mapping[str, float]) -> None:
+        """One step is made, of so many examples; the latest losses the host knows of, by task."""
+
+    def epoch_ended(self, report: EpochReport) -> None:
+        """An epoch was trained, evaluated and saved."""
+
+    def stopped(self) -> None:
+        """No more will come: the run is done, or has failed."""

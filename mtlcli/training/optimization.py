@@ -1,0 +1,76 @@
+"""torch's own optimizers and schedulers, by name."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from mtlcli import registry
+from mtlcli.training.build import Run
+
+FUSED_ON_CPU = ("Adam", "AdamW", "SGD", "Adagrad")
+LENGTH_OPTIONS = {"CosineAnnealingLR": "T_max", "OneCycleLR": "total_steps", "PolynomialLR": "total_iters"}
+
+
+def make_optimizer(run: Run) -> Optimizer:
+    """The optimizer of the model's trainable parameters, and of the weighting's own without weight decay.
+
+    `fused` is switched on where torch has it for the device and the YAML doesn't say: same update, fewer passes.
+    Raises ValueError, with torch's words, for options it refuses.
+    """
+    entry = run.experiment.optimizer
+    make = registry.optimizers[entry.name].target
+    options = dict(entry.options)
+    fusible = run.device.type == "cuda" or (run.device.type == "cpu" and entry.name in FUSED_ON_CPU)
+    if "fused" in inspect.signature(make).parameters and options.get("fused") is None:
+        options["fused"] = True if fusible and not options.get("foreach") else None
+    groups: list[dict[str, Any]] = [{"params": [p for p in run.model.parameters() if p.requires_grad]}]
+    if own := list(run.weighting.parameters()):
+        groups.append({"params": own, **({"weight_decay": 0.0} if "weight_decay" in options else {})})
+    optimizer: Optimizer = make(groups, **options)
+    return optimizer
+
+
+class Schedule:
+    """A torch scheduler, or none, stepped after each epoch or each optimizer step, as its `interval` says."""
+
+    def __init__(self, scheduler: LRScheduler | None, per_step: bool) -> None:
+        self.scheduler = scheduler
+        self.per_step = per_step
+
+    def after_step(self) -> None:
+        if self.scheduler is not None and self.per_step:
+            self.scheduler.step()
+
+    def after_epoch(self, monitored: float, direction: str) -> None:
+        """monitored: the epoch's monitored value, which ReduceLROnPlateau goes by."""
+        if isinstance(self.scheduler, ReduceLROnPlateau):
+            self.scheduler.step(-monitored if direction == "max" else monitored)
+        elif self.scheduler is not None and not self.per_step:
+            self.scheduler.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self.scheduler is None else dict(self.scheduler.state_dict())
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state)
+
+
+def make_schedule(run: Run, optimizer: Optimizer, steps: int) -> Schedule:
+    """The scheduler, with its length taken from the run where the YAML leaves it out.
+
+    steps: optimizer steps in an epoch. Raises ValueError or TypeError, with torch's words, for options it refuses.
+    """
+    entry = run.experiment.scheduler
+    if entry is None:
+        return Schedule(None, per_step=False)
+    per_step = entry.interval == "step"
+    options = dict(entry.options)
+    length = LENGTH_OPTIONS.get(entry.name)
+    if length is not None and options.get(length) is None and options.get("epochs") is None:
+        options[length] = run.experiment.training.epochs * (steps if per_step else 1)
+    return Schedule(registry.schedulers[entry.name].target(optimizer, **options), per_step)

@@ -1,0 +1,78 @@
+"""The folder of one run: where each file is, who may write there, and writing it whole."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mtlcli.errors import ConfigError
+from mtlcli.training.files import write_text
+
+
+class RunFolder:
+    """`runs/<name>/<UTC time>-<seed>/`, or the folder the user names."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.last = path / "checkpoints" / "last.pt"
+        self.best = path / "checkpoints" / "best.pt"
+        self.plots = path / "plots"
+        self.log = path / "log.txt"
+
+    @classmethod
+    def create(cls, path: str | Path | None, name: str, seed: int) -> RunFolder:
+        """Make the folder (None: a new one under `$MTL_RUNS` or `runs/`). ConfigError where it can't be written to."""
+        if path is None:
+            root = Path(os.environ.get("MTL_RUNS", "runs")) / name
+            stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{seed}"
+            path = next(p for n in range(1, 10_000) if not (p := root / (stamp if n == 1 else f"{stamp}.{n}")).exists())
+        folder = cls(Path(path))
+        try:
+            for part in (folder.path, folder.last.parent, folder.plots):
+                part.mkdir(parents=True, exist_ok=True)
+            write_text(folder.path / ".writable", "")
+            (folder.path / ".writable").unlink()
+        except OSError as error:
+            raise ConfigError(f"run folder {path}: can't be written to: {error.strerror or error}") from error
+        return folder
+
+    def holds_run(self) -> bool:
+        """Whether a run was started here before."""
+        return self.last.exists() or (self.path / "config.yaml").exists()
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep every other process from training into this folder. ConfigError where one already does."""
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ConfigError(f"run folder {self.path}: another process is training into it") from error
+            yield
+
+    def write(self, name: str, text: str) -> None:
+        """Write one of the folder's text files, whole."""
+        write_text(self.path / name, text)
+
+    def write_json(self, name: str, document: Any) -> None:
+        self.write(name, to_json(document))
+
+
+def to_json(document: Any) -> str:
+    """JSON text, a number that isn't finite as null."""
+    return json.dumps(_finite(document), indent=2, ensure_ascii=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

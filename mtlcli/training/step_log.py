@@ -1,0 +1,123 @@
+"""The losses and weights of every step, brought to the host without waiting for the device."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtlcli.errors import MtlError
+
+WINDOW = 64
+
+
+class DivergedError(MtlError):
+    """A task's loss is NaN or infinite."""
+
+
+class StepLog:
+    """Sums each task's losses and weights over an epoch.
+
+    The values of WINDOW steps are kept on the device, then copied to the host as one block while the device goes on;
+    the block is read when the next one leaves. So a loss that isn't finite is noticed at most two windows late (on a
+    CPU one), and nothing in a step waits. The sums are made on the host, step by step in float64: they don't depend on
+    where the windows lie, and a resumed epoch gives the same bits.
+    """
+
+    def __init__(self, tasks: list[str], device: torch.device) -> None:
+        self.tasks = tasks
+        self.device = device
+        self._window = torch.zeros(WINDOW, 2, len(tasks), device=device)
+        self._pending: list[tuple[int, list[int]]] = []
+        self._in_flight: tuple[Tensor, Any, list[tuple[int, list[int]]]] | None = None
+        self.clear()
+
+    def clear(self) -> None:
+        """Start a new epoch."""
+        self.loss_sums = [0.0] * len(self.tasks)
+        self.weight_sums = [0.0] * len(self.tasks)
+        self.examples = [0] * len(self.tasks)
+        self.steps = [0] * len(self.tasks)
+        self.latest: dict[str, float] = {}
+
+    def record(self, step: int, losses: Tensor, weights: Tensor, counts: list[int]) -> None:
+        """One step. losses, weights: [t], of the tasks present, those with a count above 0; counts: [T] examples."""
+        row = self._window[len(self._pending)]
+        if losses.numel() == len(self.tasks):
+            row[0].copy_(losses)
+            row[1].copy_(weights)
+        else:
+            for at, task in enumerate(task for task, count in enumerate(counts) if count):
+                row[0, task].copy_(losses[at])
+                row[1, task].copy_(weights[at])
+        self._pending.append((step, counts))
+        if len(self._pending) == WINDOW:
+            self._send()
+            if self.device.type == "cpu":
+                self._receive()
+
+    def flush(self) -> None:
+        """Bring in all that was recorded; waits for the device. DivergedError for a loss that isn't finite."""
+        self._send()
+        self._receive()
+
+    def mean_losses(self) -> list[float]:
+        """Mean loss of each task over the epoch's labelled examples, [T]; NaN for a task that had none."""
+        return [total / n if n else math.nan for total, n in zip(self.loss_sums, self.examples, strict=True)]
+
+    def mean_weights(self) -> list[float]:
+        """Mean weight of each task over the steps it was present in, [T]."""
+        return [total / n if n else math.nan for total, n in zip(self.weight_sums, self.steps, strict=True)]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sums so far. Call `flush` first."""
+        return {key: list(getattr(self, key)) for key in ("loss_sums", "weight_sums", "examples", "steps")}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for key, value in state.items():
+            setattr(self, key, list(value))
+
+    def _send(self) -> None:
+        self._receive()
+        if not self._pending:
+            return
+        used = self._window[: len(self._pending)]
+        event = None
+        if self.device.type == "cuda":
+            block = torch.empty(used.shape, pin_memory=True)
+            block.copy_(used, non_blocking=True)
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event.record()
+        else:
+            block = used.to("cpu", copy=True)
+        self._in_flight = (block, event, self._pending)
+        self._pending = []
+
+    def _receive(self) -> None:
+        if self._in_flight is None:
+            return
+        block, event, pending = self._in_flight
+        self._in_flight = None
+        if event is not None:
+            event.synchronize()  # the copy left a whole window ago, so it is there already
+        for (step, counts), (losses, weights) in zip(pending, block.tolist(), strict=False):
+            for task, count in enumerate(counts):
+                if count:
+                    self._add(step, task, count, losses[task], weights[task])
+
+    def _add(self, step: int, task: int, count: int, loss: float, weight: float) -> None:
+        name = self.tasks[task]
+        if not math.isfinite(loss):
+            raise DivergedError(
+                f"the loss of task {name!r} is {loss} at step {step}. Likely causes: the learning rate is too high "
+                f"(lower optimizer.lr or set training.clip_norm), fp16 overflowed (use bf16 or fp32), or the inputs or "
+                f"targets of {name!r} hold values that aren't finite"
+            )
+        self.loss_sums[task] += loss * count
+        self.weight_sums[task] += weight
+        self.examples[task] += count
+        self.steps[task] += 1
+        self.latest[name] = loss

@@ -1,0 +1,188 @@
+"""One run, from its first step to its tables."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from mtlcli import registry
+from mtlcli.config import dump_yaml
+from mtlcli.data.loader import Loader
+from mtlcli.errors import ConfigError
+from mtlcli.training.build import Problems, Run
+from mtlcli.training.check import check_splits
+from mtlcli.training.checkpoint import load_checkpoint, save_checkpoint
+from mtlcli.training.environment import environment
+from mtlcli.training.evaluate import evaluate, monitored_metrics, monitored_value
+from mtlcli.training.history import History
+from mtlcli.training.observer import EpochReport, Observer
+from mtlcli.training.optimization import make_optimizer, make_schedule
+from mtlcli.training.run_folder import RunFolder
+from mtlcli.training.signals import StopRequest
+from mtlcli.training.state import Progress, capture, restore
+from mtlcli.training.step import Step
+from mtlcli.training.step_log import StepLog
+from mtlcli.training.summary import Summary, finish, logged, write_unfinished
+
+LOG = logging.getLogger("mtl")
+
+
+class Trainer:
+    """Trains a run in its folder.
+
+    run_dir: the run folder; None makes a new one under `$MTL_RUNS` or `runs/`.
+    resume: what to do where the folder already holds a run: `never` refuses it, `auto` goes on with it (or starts,
+        where there is none), `must` wants one there.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        run_dir: str | Path | None = None,
+        *,
+        resume: Literal["never", "auto", "must"] = "never",
+        observer: Observer | None = None,
+    ) -> None:
+        self.run = run
+        self.resume = resume
+        self.observer = observer or Observer()
+        self.experiment = run.experiment
+        self.tasks = list(run.kinds)
+        problems = Problems(self.experiment)
+        with problems.at("evaluation.split"):
+            check_splits(run.splits(), self.experiment)
+        with problems.at("evaluation.monitor"):
+            self.monitored, self.direction = monitored_metrics(self.experiment, run.kinds)
+        problems.check()
+        self.loader = self._make_loader()
+        self.accumulate = self.experiment.training.accumulate
+        self.steps_per_epoch = -(-self.loader.steps // self.accumulate)
+        with problems.now("optimizer"):
+            self.step = Step(run, make_optimizer(run))
+        with problems.now("scheduler"):
+            self.schedule = make_schedule(run, self.step.optimizer, self.steps_per_epoch)
+        if self.experiment.training.compile:
+            run.model.compile()
+        self.log = StepLog(self.tasks, run.device)
+        self.progress = Progress()
+        self.history = History()
+        self.folder = RunFolder.create(run_dir, self.experiment.name, self.experiment.seed)
+
+    def fit(self) -> Summary:
+        """Train to the end, then evaluate the best epoch's model and write the tables.
+
+        Raises ConfigError where the folder is taken or holds another run, InterruptedRun after a signal (a checkpoint
+        is saved), DivergedError where a loss isn't finite (what was saved before stays).
+        """
+        with self.folder.lock(), logged(self.folder), StopRequest() as stop:
+            self._start_or_go_on()
+            self.observer.started(self)
+            try:
+                while not self._done():
+                    self._train_epoch(stop)
+                    self._end_epoch()
+                return finish(self)
+            except BaseException as error:
+                write_unfinished(self, "interrupted" if stop.requested else "failed", error)
+                raise
+            finally:
+                self.observer.stopped()
+
+    def _train_epoch(self, stop: StopRequest) -> None:
+        """The steps of the epoch in hand that are not made yet."""
+        progress = self.progress
+        self.run.model.train()
+        self.observer.epoch_started(progress.epoch + 1, self.steps_per_epoch, progress.step)
+        batches = self.loader.epoch(progress.epoch, start=progress.step * self.accumulate)
+        start = time.perf_counter()
+        while progress.step < self.steps_per_epoch:
+            remaining = self.loader.steps - progress.step * self.accumulate
+            group = [next(batches) for _ in range(min(self.accumulate, remaining))]
+            if (made := self.step(group)) is not None:
+                self.log.record(progress.steps + 1, *made)
+            self.schedule.after_step()
+            examples = sum(len(x) for batch in group for x in batch.inputs.values())
+            progress.step += 1
+            progress.steps += 1
+            progress.examples += examples
+            self.observer.step(examples, self.log.latest)
+            every = self.experiment.training.checkpoint_every
+            if stop.requested or (every and progress.step % every == 0):
+                self.log.flush()
+                progress.seconds += time.perf_counter() - start
+                self._save(self.folder.last)
+                if stop.requested:
+                    raise stop.error(str(self.folder.last))
+                start = time.perf_counter()
+        self.log.flush()
+        progress.seconds += time.perf_counter() - start
+
+    def _end_epoch(self) -> None:
+        """Evaluate the epoch, note its figures, save it."""
+        progress, split = self.progress, self.experiment.evaluation.split
+        losses = dict(zip(self.tasks, self.log.mean_losses(), strict=True))
+        weights = dict(zip(self.tasks, self.log.mean_weights(), strict=True))
+        self.run.weighting.end_epoch(torch.tensor(list(losses.values()), device=self.run.device))
+        metrics = evaluate(self.run, split)
+        value = monitored_value(self.monitored, metrics)
+        self.schedule.after_epoch(value, self.direction)
+
+        progress.epoch += 1
+        progress.step = 0
+        train = {task: {"loss": losses[task], "weight": weights[task]} for task in self.tasks}
+        self.history.add(progress.epoch, progress.steps, "train", train)
+        self.history.add(progress.epoch, progress.steps, split, metrics)
+        better = value > progress.best_value if self.direction == "max" else value < progress.best_value
+        is_best = better or progress.best_epoch == 0
+        if is_best:
+            progress.best_epoch, progress.best_value = progress.epoch, value
+        progress.seconds_per_epoch.append(progress.seconds)
+        progress.seconds = 0.0
+        self.log.clear()
+        if is_best:
+            self._save(self.folder.best)
+        self._save(self.folder.last)
+        self.folder.write("metrics.csv", self.history.to_csv())
+        seconds = progress.seconds_per_epoch[-1]
+        rate = progress.examples / max(sum(progress.seconds_per_epoch), 1e-9)
+        report = EpochReport(progress.epoch, losses, split, metrics, value, is_best, seconds, rate)
+        LOG.info("%s", report)
+        self.observer.epoch_ended(report)
+
+    def _done(self) -> bool:
+        patience = self.experiment.training.early_stopping
+        stale = self.progress.epoch - self.progress.best_epoch
+        return self.progress.epoch >= self.experiment.training.epochs or (patience is not None and stale >= patience)
+
+    def _start_or_go_on(self) -> None:
+        """Begin the folder, or load what it holds, as `resume` says."""
+        folder = self.folder
+        if folder.holds_run() and self.resume == "never":
+            raise ConfigError(f"run folder {folder.path} holds a run already; --resume auto goes on with it")
+        if not folder.last.exists() and self.resume == "must":
+            raise ConfigError(f"run folder {folder.path} holds no checkpoint to go on from (--resume must)")
+        if folder.last.exists():
+            restore(self, load_checkpoint(folder.last))
+            LOG.info("resumed at epoch %d, step %d", self.progress.epoch, self.progress.step)
+        else:
+            self._save(folder.last)
+        folder.write("config.yaml", dump_yaml(self.experiment.resolved()))
+        folder.write_json("environment.json", environment(self.run.device))
+        folder.write("metrics.csv", self.history.to_csv())
+
+    def _save(self, path: Path) -> None:
+        save_checkpoint(path, capture(self))
+
+    def _make_loader(self) -> Loader:
+        training, run = self.experiment.training, self.run
+        examples = run.examples("train")
+        with Problems(self.experiment).now("training"):
+            make_sampler = registry.samplers[training.sampling.name].target
+            sizes = [len(found) for found in examples.values()]
+            sampler = make_sampler(sizes, training.batch_size, **training.sampling.options)
+            augment = {alias: dataset.augment for alias, dataset in run.datasets.items()}
+            return Loader(examples, run.sources, sampler, self.experiment.seed, run.placement, augment)

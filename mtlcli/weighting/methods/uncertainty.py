@@ -1,0 +1,46 @@
+"""Weights from each task's own noise, learned with the network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mtlcli.registry import weightings
+from mtlcli.weighting.weighting import LossWeighting, WeightedTask
+
+
+@weightings.register("uncertainty")
+class Uncertainty(LossWeighting):
+    """Homoscedastic uncertainty: each task's noise s_t = log σ_t² is learned, and noisy tasks count for less.
+
+    Kendall, Gal and Cipolla, "Multi-Task Learning Using Uncertainty to Weigh Losses for Scene Geometry and Semantics",
+    CVPR 2018, equations 7 and 10:
+
+        objective = Σ_t c_t exp(−s_t) L_t + ½ s_t,    c_t = ½ for a Gaussian likelihood (regression),
+                                                      c_t = 1 for a softmax or sigmoid (classification)
+
+    The s_t are parameters of the network's optimizer (`log_variance`, [T]). With s = 0, where they start, a
+    classification task has weight 1 and a regression task ½. The sum of the weights is free to change.
+
+    Deviations: s = log σ² is learned instead of σ, as the authors advise. A task that is absent from a step keeps its
+    s, and its ½ s leaves the objective with its loss. Absolute and Huber losses are weighted as if they were Gaussian.
+
+    Options:
+        init: where every s_t starts: the weights start at c_t exp(−init).
+    """
+
+    coefficients: Tensor
+
+    def __init__(self, tasks: Sequence[WeightedTask], *, init: float = 0.0) -> None:
+        super().__init__(tasks)
+        coefficients = torch.tensor([0.5 if task.likelihood == "gaussian" else 1.0 for task in self.tasks])
+        self.register_buffer("coefficients", coefficients, persistent=False)
+        self.log_variance = nn.Parameter(torch.full((len(self.tasks),), float(init)))
+
+    def objective(self, losses: Tensor, present: Sequence[int], share: float = 1.0) -> tuple[Tensor, Tensor]:
+        """See `LossWeighting.objective`."""
+        log_variance = self.select(self.log_variance, present)
+        weights = self.select(self.coefficients, present) * torch.exp(-log_variance)
+        return (weights * losses + share * 0.5 * log_variance).sum(), weights.detach()

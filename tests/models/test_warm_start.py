@@ -1,0 +1,49 @@
+"""A trunk that starts from a checkpoint's."""
+
+import pytest
+import torch
+from torch import nn
+
+from mtlcli.models.model import MultiTaskModel
+from mtlcli.models.sharing.hard import Hard
+from mtlcli.models.trunks.cnn import CNN
+from mtlcli.models.warm_start import warm_start
+
+
+def make(seed: int, tasks: list[str], **options) -> MultiTaskModel:
+    torch.manual_seed(seed)
+    shape = (1, 8, 8)
+    sharing = Hard(lambda: CNN(shape, **options), lambda task, width: nn.Linear(width, 3), dict.fromkeys(tasks, "data"))
+    return MultiTaskModel(sharing, {"data": ((0.0,), (1.0,))}, shape)
+
+
+def test_the_trunk_is_taken_over_and_the_heads_are_not():
+    source, target = make(0, ["a", "b"], widths=[4]), make(1, ["b", "c"], widths=[4])
+    source({"data": torch.randn(4, 1, 8, 8)})  # moves the batch norm's statistics
+    heads = {key: value.clone() for key, value in target.sharing.heads.state_dict().items()}
+    warm_start(target.sharing, source.state_dict(), "first.pt")
+    there = source.sharing.trunk.state_dict()
+    assert all(torch.equal(value, there[key]) for key, value in target.sharing.trunk.state_dict().items())
+    assert all(torch.equal(value, heads[key]) for key, value in target.sharing.heads.state_dict().items())
+
+
+def test_another_trunk_is_refused_whole_with_every_difference_named():
+    source, target = make(0, ["a"], widths=[4]), make(1, ["a"], widths=[5, 6])
+    before = {key: value.clone() for key, value in target.state_dict().items()}
+    with pytest.raises(ValueError, match=r"the trunk in first\.pt isn't like this one") as caught:
+        warm_start(target.sharing, source.state_dict(), "first.pt")
+    told = str(caught.value)
+    assert "trunk.block1.0.weight is 4×1×3×3, and 5×1×3×3 here" in told
+    assert "trunk.block2.0.weight is missing" in told
+    assert "heads" not in told
+    assert all(torch.equal(value, before[key]) for key, value in target.state_dict().items())
+
+
+def test_what_is_left_over_is_named():
+    with pytest.raises(ValueError, match=r"trunk\.block2\.0\.weight is left over"):
+        warm_start(make(0, ["a"], widths=[4]).sharing, make(0, ["a"], widths=[4, 4]).state_dict(), "first.pt")
+
+
+def test_a_state_without_a_trunk():
+    with pytest.raises(ValueError, match=r"trunk\.fc\.2\.weight is missing"):
+        warm_start(make(0, ["a"], widths=[4]).sharing, {"other": torch.zeros(1)}, "first.pt")

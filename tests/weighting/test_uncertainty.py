@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from mtlcli.weighting.methods.uncertainty import Uncertainty
+from mtlcli.weighting.weighting import WeightedTask
+from tests.oracles import loss_weightings as oracle
+
+TASKS = [WeightedTask("depth", likelihood="gaussian"), WeightedTask("label"), WeightedTask("part")]
+GAUSSIAN = [True, False, False]
+
+
+@pytest.mark.parametrize("log_variances", [[0.0, 0.0, 0.0], [1.3, -0.7, 2.0]])
+def test_objective_weights_and_slopes_are_the_paper_s(log_variances: list[float]) -> None:
+    weighting, losses = Uncertainty(TASKS), torch.tensor([0.4, 2.0, 1.1])
+    weighting.log_variance.data = torch.tensor(log_variances)
+    objective, weights = weighting.objective(losses, [0, 1, 2])
+    objective.backward()
+    expected = oracle.uncertainty(losses.double().numpy(), np.array(log_variances), GAUSSIAN)
+    np.testing.assert_allclose(float(objective), expected[0], rtol=1e-6)
+    np.testing.assert_allclose(weights.numpy(), expected[1], rtol=1e-6)
+    assert weighting.log_variance.grad is not None
+    np.testing.assert_allclose(weighting.log_variance.grad.numpy(), expected[2], rtol=1e-6)
+
+
+def test_the_log_variances_are_trained_and_saved() -> None:
+    """The known mistake: an s that no optimizer ever sees."""
+    weighting = Uncertainty(TASKS)
+    assert list(dict(weighting.named_parameters())) == ["log_variance"] == list(weighting.state_dict())
+    optimizer = torch.optim.SGD(weighting.parameters(), lr=0.5)
+    losses = torch.tensor([0.4, 2.0, 1.1])
+    for _ in range(100):
+        optimizer.zero_grad()
+        weighting.objective(losses, [0, 1, 2])[0].backward()
+        optimizer.step()
+    # the minimum: σ² is the loss for a Gaussian, twice the loss for a softmax
+    expected = [math.log(0.4), math.log(4.0), math.log(2.2)]
+    np.testing.assert_allclose(weighting.log_variance.detach().numpy(), expected, atol=1e-4)
+
+
+def test_an_absent_task_s_log_variance_stands_still() -> None:
+    weighting = Uncertainty(TASKS)
+    weighting.objective(torch.tensor([0.4, 1.1]), [0, 2])[0].backward()
+    assert weighting.log_variance.grad is not None
+    assert weighting.log_variance.grad[1] == 0 and weighting.log_variance.grad[[0, 2]].abs().min() > 0
+
+
+def test_init() -> None:
+    _, weights = Uncertainty(TASKS, init=math.log(4)).objective(torch.ones(3), [0, 1, 2])
+    np.testing.assert_allclose(weights.numpy(), [0.125, 0.25, 0.25], rtol=1e-6)
