@@ -1,0 +1,41 @@
+"""The command line: one small file per verb, that parses, calls and prints. Nothing else prints."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Sequence
+
+from mtlcli.cli.app import app
+from mtlcli.errors import MtlError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The console script `mtl`. Returns the exit code (DESIGN.md §5)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks "×" is no reason to fail
+    code = _run(arguments)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # `mtl list | head`: nobody reads on; the interpreter's own flush at exit must find silence
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        app(args=arguments, prog_name="mtl")
+    except MtlError as error:
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0
+
+
+__all__ = ["app", "main"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections.abc
 import inspect
+import re
 import typing
 from typing import Any
 
@@ -21,6 +22,7 @@ def torch_options(component: Component) -> dict[str, Option]:
     # torch imports some names of its annotations for type checkers only.
     names = {**vars(typing), **vars(collections.abc), **function.__globals__}
     hints = typing.get_type_hints(function, globalns=names)
+    descriptions = _descriptions(component.doc)
     options = {}
     for parameter in list(inspect.signature(component.target).parameters.values())[1:]:
         if parameter.name in RESUMING or parameter.kind not in (
@@ -31,5 +33,12 @@ def torch_options(component: Component) -> dict[str, Option]:
         annotation, default = hints.get(parameter.name, Any), parameter.default
         if (component.name, parameter.name) in SUPPLIED:
             annotation, default = annotation | None, None
-        options[parameter.name] = Option(parameter.name, annotation, default, "")
+        options[parameter.name] = Option(parameter.name, annotation, default, descriptions.get(parameter.name, ""))
     return options
+
+
+def _descriptions(doc: str) -> dict[str, str]:
+    """The first sentence of each entry `name (type): description` of a torch docstring."""
+    entries = re.findall(r"^ {4}(\w+) \([^:]*\): *(.*(?:\n {6,}.*)*)", doc, re.MULTILINE)
+    sentences = {name: " ".join(text.split()).split(". ")[0] for name, text in entries}
+    return {name: re.sub(r" ?\(?[Dd]efault:.*", "", text).rstrip(".") + "." for name, text in sentences.items()}

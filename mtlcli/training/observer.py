@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mtlcli.training.evaluate import TaskMetrics
-    from mtlcli.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,8 @@ class EpochReport:
 class Observer:
     """Base of the observers: every method does nothing. `step` is called in the step loop: it must be quick."""
 
-    def started(self, trainer: Trainer) -> None:
-        """The run is about to train its first step, or the first after it was resumed."""
+    def started(self, epochs: int) -> None:
+        """The run of so many epochs is about to train its first step, or the first after it was resumed."""
 
     def epoch_started(self, epoch: int, steps: int, done: int) -> None:
         """Epoch `epoch` (from 1) begins; `done` of its `steps` were made before the run was resumed."""

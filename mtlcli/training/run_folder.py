@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import math
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -27,21 +29,22 @@ class RunFolder:
         self.log = path / "log.txt"
 
     @classmethod
-    def create(cls, path: str | Path | None, name: str, seed: int) -> RunFolder:
-        """Make the folder (None: a new one under `$MTL_RUNS` or `runs/`). ConfigError where it can't be written to."""
-        if path is None:
-            root = Path(os.environ.get("MTL_RUNS", "runs")) / name
-            stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{seed}"
-            path = next(p for n in range(1, 10_000) if not (p := root / (stamp if n == 1 else f"{stamp}.{n}")).exists())
-        folder = cls(Path(path))
+    def new(cls, name: str, seed: int) -> RunFolder:
+        """A folder that isn't there yet, under `$MTL_RUNS` or `runs/`."""
+        root = Path(os.environ.get("MTL_RUNS", "runs")) / name
+        stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{seed}"
+        paths = (root / (stamp if n == 1 else f"{stamp}.{n}") for n in itertools.count(1))
+        return cls(next(path for path in paths if not path.exists()))
+
+    def make(self) -> None:
+        """Make the folder. ConfigError where it can't be written to."""
         try:
-            for part in (folder.path, folder.last.parent, folder.plots):
+            for part in (self.path, self.last.parent, self.plots):
                 part.mkdir(parents=True, exist_ok=True)
-            write_text(folder.path / ".writable", "")
-            (folder.path / ".writable").unlink()
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
         except OSError as error:
-            raise ConfigError(f"run folder {path}: can't be written to: {error.strerror or error}") from error
-        return folder
+            raise ConfigError(f"run folder {self.path}: can't be written to: {error.strerror or error}") from error
 
     def holds_run(self) -> bool:
         """Whether a run was started here before."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -70,7 +70,8 @@ class Trainer:
         self.log = StepLog(self.tasks, run.device)
         self.progress = Progress()
         self.history = History()
-        self.folder = RunFolder.create(run_dir, self.experiment.name, self.experiment.seed)
+        experiment = self.experiment
+        self.folder = RunFolder.new(experiment.name, experiment.seed) if run_dir is None else RunFolder(Path(run_dir))
 
     def fit(self) -> Summary:
         """Train to the end, then evaluate the best epoch's model and write the tables.
@@ -78,9 +79,10 @@ class Trainer:
         Raises ConfigError where the folder is taken or holds another run, InterruptedRun after a signal (a checkpoint
         is saved), DivergedError where a loss isn't finite (what was saved before stays).
         """
+        self.folder.make()
         with self.folder.lock(), logged(self.folder), StopRequest() as stop:
             self._start_or_go_on()
-            self.observer.started(self)
+            self.observer.started(self.experiment.training.epochs)
             try:
                 while not self._done():
                     self._train_epoch(stop)
@@ -91,6 +93,23 @@ class Trainer:
                 raise
             finally:
                 self.observer.stopped()
+
+    def rehearse(self) -> dict[str, Any]:
+        """Make one step and write nothing: what a run would be like, as a JSON document."""
+        training, run = self.experiment.training, self.run
+        run.model.train()
+        self.step([next(self.loader.epoch(0))])
+        return {
+            "name": self.experiment.name,
+            "device": str(run.device),
+            "threads": torch.get_num_threads(),
+            "examples": {split: {a: len(e) for a, e in run.examples(split).items()} for split in run.splits()},
+            "loading": self.loader.route,
+            "epochs": training.epochs,
+            "steps_per_epoch": self.steps_per_epoch,
+            "parameters": run.model.count_parameters(),
+            "weighting": self.experiment.weighting.name,
+        }
 
     def _train_epoch(self, stop: StopRequest) -> None:
         """The steps of the epoch in hand that are not made yet."""

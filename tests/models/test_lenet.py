@@ -62,7 +62,6 @@ def test_inputs_of_any_strides_give_the_same():
     transposed = x.transpose(2, 3).contiguous().transpose(2, 3)
     for other in (x.contiguous(memory_format=torch.channels_last), transposed, torch.cat([x, x])[4:12].roll(4, 0)):
         torch.testing.assert_close(ours(other), expected)
-    assert torch.equal(x, x.clone())
 
 
 def test_the_input_is_left_alone():

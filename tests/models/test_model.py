@@ -66,7 +66,7 @@ def test_a_constant_feature_is_only_centred():
 
 
 def test_statistics_of_another_number():
-    with pytest.raises(ValueError, match="statistics of inputs 3×8×8 are 1 or 3 means .* got 2 and 2"):
+    with pytest.raises(ValueError, match=r"statistics of inputs 3×8×8 are 1 or 3 means .* got 2 and 2"):
         Normalize((3, 8, 8), [1, 2], [1, 2])
 
 
@@ -85,7 +85,7 @@ def test_statistics_travel_with_the_weights():
 
 def test_tasks_and_datasets_may_be_called_like_torchs_own_methods():
     names = ["type", "train", "items", "keys", "pop", "forward", "float", "half-life", "_modules", "training"]
-    model = make({name: name for name in names}, MLP, {name: ((0.0,), (1.0,)) for name in names}, (4,))
+    model = make({name: name for name in names}, MLP, dict.fromkeys(names, ((0.0,), (1.0,))), (4,))
     out = model({name: torch.randn(2, 4) for name in names})
     assert list(out) == names
     assert len(model.state_dict()) == 4 * len(names) + 4
@@ -120,3 +120,13 @@ def test_bf16_autocast_stays_close():
     for task in exact:
         assert rough[task].dtype == torch.bfloat16
         torch.testing.assert_close(rough[task].float(), exact[task], atol=0.05, rtol=0.05)
+
+
+def test_torch_compile_captures_it_whole():
+    model, inputs = make(), {"mnist": images(), "fashion": images()}
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    loss = [sum(p.square().mean() for p in m.eval()(inputs).values()) for m in (model, compiled)]
+    torch.testing.assert_close(*loss)
+    plain, traced = (torch.autograd.grad(value, list(model.parameters())) for value in loss)
+    for mine, other in zip(traced, plain, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-5)

@@ -35,7 +35,7 @@ def test_weights_are_the_softmax_of_the_draw(
         losses = torch.rand(len(present), generator=torch.Generator().manual_seed(1))
         objective, weights = weighting.objective(losses, present)
         np.testing.assert_allclose(weights.numpy(), oracle.rlw(z), rtol=1e-5)
-        np.testing.assert_allclose(float(objective), float((oracle.rlw(z) * losses.numpy()).sum()), rtol=1e-5)
+        np.testing.assert_allclose(objective.item(), float((oracle.rlw(z) * losses.numpy()).sum()), rtol=1e-5)
 
 
 def test_the_seed_decides() -> None:

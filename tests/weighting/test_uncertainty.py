@@ -21,7 +21,7 @@ def test_objective_weights_and_slopes_are_the_paper_s(log_variances: list[float]
     objective, weights = weighting.objective(losses, [0, 1, 2])
     objective.backward()
     expected = oracle.uncertainty(losses.double().numpy(), np.array(log_variances), GAUSSIAN)
-    np.testing.assert_allclose(float(objective), expected[0], rtol=1e-6)
+    np.testing.assert_allclose(objective.item(), expected[0], rtol=1e-6)
     np.testing.assert_allclose(weights.numpy(), expected[1], rtol=1e-6)
     assert weighting.log_variance.grad is not None
     np.testing.assert_allclose(weighting.log_variance.grad.numpy(), expected[2], rtol=1e-6)

@@ -14,7 +14,7 @@ LAMBDAS = [0.25, 1.0, 4.0]
 def test_uniform_is_the_sum() -> None:
     objective, weights = create("uniform", tasks(3)).objective(torch.tensor(LOSSES), [0, 1, 2])
     expected, expected_weights = oracle.uniform(np.array(LOSSES))
-    np.testing.assert_allclose(float(objective), expected, rtol=1e-6)
+    np.testing.assert_allclose(objective.item(), expected, rtol=1e-6)
     np.testing.assert_array_equal(weights.numpy(), expected_weights)
 
 
@@ -22,7 +22,7 @@ def test_fixed_takes_the_weights_of_the_tasks() -> None:
     weighting = create("fixed", [WeightedTask(str(weight), weight) for weight in LAMBDAS])
     objective, weights = weighting.objective(torch.tensor(LOSSES), [0, 1, 2])
     expected, expected_weights = oracle.fixed(np.array(LOSSES), LAMBDAS)
-    np.testing.assert_allclose(float(objective), expected, rtol=1e-6)
+    np.testing.assert_allclose(objective.item(), expected, rtol=1e-6)
     np.testing.assert_array_equal(weights.numpy(), expected_weights)
 
 

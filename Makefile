@@ -1,0 +1,40 @@
+# make train: everything from nothing to a trained model.  make test: everything from nothing to tested.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup data train test lint format bench clean
+
+setup: .venv/installed
+
+# a Python without ensurepip (Debian's) gets the pip that is there to install one into the new environment
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv || { $(PYTHON) -m venv --without-pip --clear .venv && $(PYTHON) -m pip --python $(BIN)/python install pip; }
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+data: setup
+	$(BIN)/mtl data fetch mnist fashion_mnist
+
+train: data
+	$(BIN)/mtl train configs/mnist_fmnist.yaml
+
+# without network the tests that need the data are skipped
+test: setup
+	$(BIN)/mtl data fetch mnist fashion_mnist || echo "no data: the tests that need it will be skipped" >&2
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: data
+	$(BIN)/python benchmarks/speed.py
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,58 @@
+"""The app: every verb, from its own file. None of them imports torch before it is called."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mtlcli import __version__
+from mtlcli.cli.data import data
+from mtlcli.cli.doctor import doctor
+from mtlcli.cli.eval import evaluate
+from mtlcli.cli.init import init
+from mtlcli.cli.list import list_components
+from mtlcli.cli.schema import schema
+from mtlcli.cli.show import show
+from mtlcli.cli.train import train
+from mtlcli.cli.validate import validate
+
+SHORT_HELP = {"help_option_names": ["-h", "--help"]}
+
+app = typer.Typer(
+    help="Train multi-task models from a YAML file, and see with evidence which tasks should share a network.",
+    context_settings=SHORT_HELP,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"mtl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+for _name, _verb in {
+    "init": init,
+    "validate": validate,
+    "train": train,
+    "eval": evaluate,
+    "list": list_components,
+    "show": show,
+    "schema": schema,
+    "doctor": doctor,
+}.items():
+    app.command(_name, context_settings=SHORT_HELP)(_verb)
+app.add_typer(data, name="data")

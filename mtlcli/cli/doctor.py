@@ -1,0 +1,58 @@
+"""`mtl doctor`: what this machine has, before anything is trained on it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mtlcli.cli.options import Json
+
+
+def doctor(
+    run_root: Annotated[str | None, typer.Option(help="Where runs would go; by default $MTL_RUNS, else runs/.")] = None,
+    json: Json = False,
+) -> None:
+    """Check versions, device, threads, data and the run folder. Exits with 1 where something would stop a run."""
+    import os
+    import platform
+    import tempfile
+    from pathlib import Path
+
+    import torch
+
+    import mtlcli
+    from mtlcli.cli.output import print_json
+    from mtlcli.data.inventory import inventory
+    from mtlcli.errors import MtlError
+    from mtlcli.training.device import devices
+    from mtlcli.training.environment import device_name, versions
+
+    problems = []
+    root = Path(run_root or os.environ.get("MTL_RUNS", "runs"))
+    existing = next(path for path in [root.absolute(), *root.absolute().parents] if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        problems.append(f"run folder {root}: can't be written to: {error.strerror or error}")
+    found = versions()
+    problems += [f"package {name} is not installed" for name, version in found.items() if version is None]
+    facts = {
+        "mtl": mtlcli.__version__,
+        "python": platform.python_version(),
+        "packages": found,
+        "devices": [device_name(torch.device(name)) for name in devices()],
+        "threads": torch.get_num_threads(),
+        "data": inventory(),
+        "runs": str(root),
+        "problems": problems,
+    }
+    if json:
+        print_json(facts)
+    else:
+        for key, value in facts.items():
+            items = value.items() if isinstance(value, dict) else None
+            print(f"{key}: {', '.join(f'{k} {v}' for k, v in items) if items else value}")
+    if problems:
+        raise MtlError("\n".join(problems))

@@ -1,0 +1,47 @@
+"""`mtl eval CHECKPOINT`: the metrics of a trained model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mtlcli.cli.options import Json, Overrides, Plugins, Requirements
+
+
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A .pt file of a run.")],
+    overrides: Overrides = None,
+    split: Annotated[
+        str | None, typer.Option(help="train, val or test; by default test, where the data has one.")
+    ] = None,
+    require: Requirements = None,
+    json: Json = False,
+    plugin: Plugins = None,
+) -> None:
+    """Evaluate a checkpoint: it needs nothing else but the data."""
+    from mtlcli.cli.output import print_json, print_table
+    from mtlcli.cli.progress import watch
+    from mtlcli.cli.requirements import check_requirements, parse_requirements
+    from mtlcli.config import experiment_from_dict
+    from mtlcli.errors import ConfigError
+    from mtlcli.training.build import rebuild
+    from mtlcli.training.checkpoint import load_checkpoint
+    from mtlcli.training.evaluate import evaluate as measure
+
+    watch()
+    payload = load_checkpoint(checkpoint)
+    experiment = experiment_from_dict(payload["config"], overrides or [], source=str(checkpoint))
+    requirements = parse_requirements(require or [], experiment)
+    run = rebuild(experiment, payload)
+    splits = run.splits()
+    chosen = split or ("test" if "test" in splits else experiment.evaluation.split)
+    if chosen not in splits:
+        raise ConfigError(f"--split {chosen}: not a split that every dataset has; all have: {', '.join(splits)}")
+    metrics = measure(run, chosen)
+    if json:
+        print_json({"checkpoint": str(checkpoint), "split": chosen, "metrics": metrics})
+    else:
+        print_table({chosen: metrics})
+    check_requirements(requirements, experiment, metrics)

@@ -1,0 +1,41 @@
+"""`mtl list`: the components there are."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from mtlcli.cli import table
+from mtlcli.cli.options import Json, Plugins
+from mtlcli.errors import ConfigError, nearest
+from mtlcli.registry import REGISTRIES, TorchRegistry
+
+
+def list_components(
+    kind: Annotated[str | None, typer.Argument(help=f"One of: {', '.join(REGISTRIES)}. Default: all.")] = None,
+    as_json: Json = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="As a Markdown table, such as README's.")] = False,
+    plugin: Plugins = None,
+) -> None:
+    """List the components there are.
+
+    They are what an experiment can name: datasets, trunks, heads, weightings, … `mtl show NAME` says more of one.
+    """
+    registries = [registry for name, registry in REGISTRIES.items() if kind in (None, name, f"{name}s")]
+    if not registries:
+        raise ConfigError(f"no kind of component {kind!r}.{nearest(str(kind), REGISTRIES)} {', '.join(REGISTRIES)}")
+    if as_json:
+        components = [registry[name] for registry in registries for name in registry.names()]
+        print(json.dumps([{"kind": c.kind, "name": c.name, "summary": c.summary} for c in components], indent=2))
+        return
+    rows = [["kind", "name", "what it is"]]
+    for registry in registries:
+        if markdown and isinstance(registry, TorchRegistry):
+            rows.append([registry.kind, ", ".join(f"`{name}`" for name in registry.names()), f"`{registry.package}`"])
+            continue
+        code = "`" if markdown else ""
+        rows += [[registry.kind, f"{code}{name}{code}", registry[name].summary] for name in registry.names()]
+    for line in table.markdown(rows) if markdown else table.lines(rows):
+        print(line)

@@ -1,0 +1,80 @@
+"""`mtl show NAME`: a component's documentation and options."""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from mtlcli.cli import table
+from mtlcli.cli.options import Plugins
+from mtlcli.errors import ConfigError, MtlError, nearest
+from mtlcli.registry import REGISTRIES, Component, Option
+
+
+def show(
+    name: Annotated[str, typer.Argument(help="A component's name as `mtl list` has it, or KIND.NAME.")],
+    plugin: Plugins = None,
+) -> None:
+    """Show a component: what it is and its options.
+
+    With their types and defaults; of a dataset also the targets.
+    """
+    for number, component in enumerate(_find(name)):
+        if number:
+            print()
+        for line in _described(component):
+            print(line)
+
+
+def _find(name: str) -> list[Component]:
+    """The components called so; several where kinds share a name."""
+    kind, _, bare = re.sub(":", ".", name, count=1).rpartition(".")
+    known = [(registry, one) for registry in REGISTRIES.values() for one in registry.names()]
+    found = [registry[one] for registry, one in known if one == bare and kind in ("", registry.kind)]
+    if not found:
+        names = [one for _, one in known] + [f"{registry.kind}.{one}" for registry, one in known]
+        raise ConfigError(f"no component {name!r}.{nearest(name, names)} `mtl list` lists them all")
+    return found
+
+
+def _described(component: Component) -> Iterator[str]:
+    from mtlcli.config.describe import described
+    from mtlcli.config.options import options_of
+
+    yield f"{component.kind} {component.name}"
+    # torch's own docstrings are pages of reStructuredText.
+    doc = component.doc if component.keyword_only else f"{component.summary}\n\ntorch's {component.target.__module__}"
+    without_options = re.sub(r"^Options:\n((?:[ \t]+.*\n?|\n)+)", "", doc, flags=re.MULTILINE).strip()
+    yield textwrap.indent(without_options, "  ")
+    options = options_of(component)
+    if options:
+        rows = [["option", "default", "type", "what it does"]]
+        rows += [[o.name, _default(o), described(o.annotation), o.description] for o in options.values()]
+        yield ""
+        yield from (f"  {line}" for line in table.lines(rows))
+    if component.kind == "dataset" and not any(option.required for option in options.values()):
+        yield from _targets(component)
+
+
+def _default(option: Option) -> str:
+    return "required" if option.required else json.dumps(option.default, ensure_ascii=False, default=str)
+
+
+def _targets(component: Component) -> Iterator[str]:
+    """The targets a dataset has with its default options, where it can tell without being fetched first."""
+    try:
+        spec = component.target().describe()
+    except MtlError as error:
+        yield f"\n  targets: not known yet: {error}"
+        return
+    rows = [["target", "type", "size", "classes"]]
+    for name, target in spec.targets.items():
+        main = " (the main one)" if name == spec.main_target else ""
+        rows.append([name + main, target.type, str(target.size), ", ".join(target.classes or ())])
+    yield f"\n  inputs: {'×'.join(map(str, spec.input_shape))}; splits: {', '.join(spec.splits)}\n"
+    yield from (f"  {line}" for line in table.lines(rows))

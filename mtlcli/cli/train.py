@@ -1,0 +1,57 @@
+"""`mtl train CONFIG`: one run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from mtlcli.cli.options import ConfigFile, Json, Overrides, Plugins, Requirements
+
+
+def train(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    run_dir: Annotated[
+        Path | None, typer.Option(help="The run folder; by default a new one under $MTL_RUNS or runs/.")
+    ] = None,
+    resume: Annotated[
+        Literal["never", "auto", "must"],
+        typer.Option(help="Where --run-dir holds a run: refuse it, go on with it (or start), or insist on it."),
+    ] = "never",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Build everything, make one step, write nothing.")] = False,
+    require: Requirements = None,
+    json: Json = False,
+    plugin: Plugins = None,
+) -> None:
+    """Train a model and print the final metric table."""
+    from mtlcli.errors import ConfigError
+
+    if resume != "never" and run_dir is None:
+        raise ConfigError(f"--resume {resume} needs --run-dir: the folder of the run to go on with")
+
+    from mtlcli.cli.output import print_json, print_table
+    from mtlcli.cli.progress import watch
+    from mtlcli.cli.requirements import check_requirements, parse_requirements
+    from mtlcli.config import load_experiment
+    from mtlcli.training.build import build
+    from mtlcli.training.check import check_experiment
+    from mtlcli.training.trainer import Trainer
+
+    experiment = load_experiment(config, overrides or [])
+    requirements = parse_requirements(require or [], experiment)
+    check_experiment(experiment)
+    trainer = Trainer(build(experiment), run_dir, resume=resume, observer=watch())
+    if dry_run:
+        plan = trainer.rehearse()
+        print_json(plan) if json else print(*(f"{key}: {value}" for key, value in plan.items()), sep="\n")
+        return
+    summary = trainer.fit()
+    if json:
+        print_json(summary)
+    else:
+        print_table(summary["metrics"])
+        print(f"run folder: {summary['run_dir']}")
+    final = list(summary["metrics"].values())[-1]
+    check_requirements(requirements, experiment, final)

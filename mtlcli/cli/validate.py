@@ -1,0 +1,74 @@
+"""`mtl validate`: is this experiment going to run?"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mtlcli.cli.options import Json, Plugins
+from mtlcli.errors import ConfigError, Problem
+
+
+def validate(
+    configs: Annotated[
+        list[str], typer.Argument(metavar="CONFIG|KEY=VALUE", help="Experiment files, and overrides for all of them.")
+    ],
+    as_json: Json = False,
+    plugin: Plugins = None,
+) -> None:
+    """Check experiments without training.
+
+    Keys, types, values and names, and whether data, trunk, heads and tasks fit together. Prints all problems of all files, each with its place, and exits 2 if there are any.
+    """
+    files, overrides = split(configs)
+    found = {file: _problems(file, overrides) for file in files}
+    if as_json:
+        print(json.dumps([_plain(file, problems) for file, problems in found.items()], indent=2))
+        if any(found.values()):
+            raise typer.Exit(ConfigError.exit_code)
+        return
+    for file, problems in found.items():
+        if not problems:
+            print(f"{file}: ok")
+    if any(found.values()):
+        raise ConfigError([problem for problems in found.values() for problem in problems])
+
+
+def split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The files and the KEY=VALUE overrides among the arguments. ConfigError where there is no file."""
+    overrides = [one for one in arguments if re.match(r"[\w.-]+=", one) and not Path(one).exists()]
+    files = [one for one in arguments if one not in overrides]
+    if not files:
+        raise ConfigError("no experiment file given: mtl validate CONFIG... [KEY=VALUE...]")
+    return files, overrides
+
+
+def _problems(file: str, overrides: list[str]) -> list[Problem]:
+    from mtlcli.config import load_experiment
+    from mtlcli.training.check import check_experiment
+
+    try:
+        check_experiment(load_experiment(file, overrides))
+    except ConfigError as error:
+        return error.problems
+    return []
+
+
+def _plain(file: str, problems: list[Problem]) -> dict[str, Any]:
+    return {
+        "config": file,
+        "valid": not problems,
+        "problems": [
+            {
+                "path": problem.path,
+                "message": problem.message,
+                "line": problem.mark.line if problem.mark else None,
+                "column": problem.mark.column if problem.mark else None,
+            }
+            for problem in problems
+        ],
+    }

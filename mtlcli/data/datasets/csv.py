@@ -1,0 +1,163 @@
+"""A table in a text file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from mtlcli.data.columns import Feature, Rows, encode_target, fit_feature, fit_target
+from mtlcli.data.dataset import Dataset, Examples, carved_splits
+from mtlcli.data.shuffling import stable_seed
+from mtlcli.data.table import Table, read_table
+from mtlcli.errors import ConfigError, Problem
+from mtlcli.registry import datasets
+from mtlcli.specs import DatasetSpec
+
+SPLITS = ("train", "val", "test")
+
+
+@datasets.register("csv")
+class CSV(Dataset):
+    """A table of your own: a text file with a header, a column for each feature and target.
+
+    Inputs are float32 [F]: a numeric column is one of the F features, a categorical one has a feature for each of its
+    categories (one-hot). What is fitted (means and standard deviations, categories, classes) comes from the training
+    rows, `val` included where it is carved from them, and travels with the checkpoint. A missing numeric value becomes
+    the mean, a missing category or one never seen in training becomes zeros; a missing target drops out of its loss
+    and metrics. ConfigError, with file and line, for what can't be read so.
+
+    Options:
+        path: the file.
+        targets: the columns to predict, or `{column: type}` with the types `classes`, `binary` and `real`. By
+            itself a column of 0 and 1 is binary, one of numbers real, any other classes (a column of class numbers
+            needs its type said).
+        features: the columns to predict from; default: all that are neither target nor split.
+        categorical: feature columns that are categories although they hold numbers; those that hold none are anyway.
+        missing: what stands for a missing value.
+        split_column: the column that says `train`, `val` or `test` for each row.
+        test: without a split column, the share of the rows that becomes the split `test` (1: all of them, to evaluate
+            a checkpoint on another file).
+        seed: draws the rows of `test`; the same for every run, whatever the run's own seed.
+        val: share of the training rows set aside as the split `val`, drawn by the run's seed, unless the split column
+            has a `val`.
+        delimiter: what separates the values.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        targets: Annotated[list[str], Field(min_length=1)] | dict[str, Literal["classes", "binary", "real"]],
+        features: list[str] | None = None,
+        categorical: list[str] = [],  # noqa: B006  (never changed)
+        missing: list[str] = ["", "NA", "NaN", "nan", "?"],  # noqa: B006
+        split_column: str | None = None,
+        test: Annotated[float, Field(ge=0, le=1)] = 0.2,
+        seed: Annotated[int, Field(ge=0)] = 0,
+        val: Annotated[float, Field(ge=0, lt=1)] = 0.1,
+        delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ",",
+    ) -> None:
+        super().__init__(val=val)
+        if not targets:
+            raise ValueError("`targets` names no column")
+        self.path = Path(path).expanduser()
+        self.targets = dict(targets) if isinstance(targets, dict) else dict.fromkeys(targets)
+        self.features, self.categorical, self.missing = features, categorical, missing
+        self.split_column, self.test, self.seed, self.delimiter = split_column, test, seed, delimiter
+        self._stored: DatasetSpec | None = None
+        self._loaded: tuple[DatasetSpec, Tensor, dict[str, Tensor], dict[str, Rows]] | None = None
+
+    def describe(self) -> DatasetSpec:
+        """Reads the file, and fits what is to be fitted."""
+        return self._load()[0]
+
+    def restore(self, spec: DatasetSpec) -> None:
+        self._stored, self._loaded = spec, None
+        self._read.clear()
+
+    def own_splits(self) -> tuple[str, ...]:
+        return tuple(self._load()[3])
+
+    def read(self, split: str) -> Examples:
+        _, inputs, targets, rows = self._load()
+        return Examples(inputs, targets, torch.from_numpy(rows[split]))
+
+    def _load(self) -> tuple[DatasetSpec, Tensor, dict[str, Tensor], dict[str, Rows]]:
+        """The description, all inputs and targets, and the rows of each split the table has."""
+        if self._loaded is None:
+            table = read_table(self.path, self.delimiter, self.missing)
+            rows = self._split(table)
+            spec = self._fit(table, rows) if self._stored is None else self._stored
+            features = [Feature.from_state(state) for state in spec.state["features"]]
+            table.require((feature.name for feature in features), "features")
+            table.require(spec.targets, "targets")
+            spec = replace(spec, splits=carved_splits(tuple(rows), self.val))
+            inputs = torch.from_numpy(np.concatenate([feature.encode(table) for feature in features], axis=1))
+            targets = {name: encode_target(table, name, target) for name, target in spec.targets.items()}
+            self._loaded = spec, inputs, targets, rows
+        return self._loaded
+
+    def _split(self, table: Table) -> dict[str, Rows]:
+        """Split → its rows; only those that have some."""
+        if self.split_column is not None:
+            table.require([self.split_column], "split_column")
+            column = table.columns[self.split_column]
+            if wrong := [row for row, value in enumerate(column) if value not in SPLITS]:
+                raise table.error(
+                    f"{column[wrong[0]]!r} in the split column {self.split_column!r} is none of {', '.join(SPLITS)}", wrong
+                )
+            rows = {split: np.array([i for i, value in enumerate(column) if value == split]) for split in SPLITS}
+        else:
+            order = np.random.default_rng(stable_seed("test", self.seed)).permutation(len(table))
+            cut = round(self.test * len(table))
+            rows = {"train": np.sort(order[cut:]), "test": np.sort(order[:cut])}
+        return {split: found for split, found in rows.items() if len(found)}
+
+    def _fit(self, table: Table, rows: dict[str, Rows]) -> DatasetSpec:
+        if "train" not in rows:
+            raise table.error("there are no training rows; `test` leaves none, or the split column names none")
+        names = self._features(table)
+        train = rows["train"]
+        problems: list[Problem] = []
+        features, targets = [], {}
+        for name in names:
+            try:
+                features.append(fit_feature(table, name, train, name in self.categorical))
+            except ConfigError as error:
+                problems += error.problems
+        for name, type_ in self.targets.items():
+            try:
+                targets[name] = fit_target(table, name, train, type_)
+            except ConfigError as error:
+                problems += error.problems
+        if problems:
+            raise ConfigError(problems)
+        return DatasetSpec(
+            input_shape=(sum(feature.width for feature in features),),
+            targets=targets,
+            main_target=next(iter(targets)) if len(targets) == 1 else None,
+            splits=(),
+            mean=tuple(value for feature in features for value in [feature.mean] * feature.width),
+            std=tuple(value for feature in features for value in [feature.std] * feature.width),
+            state={"features": [feature.to_state() for feature in features]},
+        )
+
+    def _features(self, table: Table) -> list[str]:
+        table.require(self.targets, "targets")
+        table.require(self.features or [], "features")
+        table.require(self.categorical, "categorical")
+        apart = {*self.targets, self.split_column}
+        names = [name for name in table.columns if name not in apart] if self.features is None else self.features
+        if both := [name for name in names if name in apart]:
+            raise table.error(f"{', '.join(map(repr, both))} can't be a feature and a target or the split at once")
+        if len(set(names)) < len(names):
+            raise table.error("`features` names a column more than once")
+        if not names:
+            raise table.error("there is no feature column left")
+        return names

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# How a CI job uses mtl: validate, train, evaluate with a requirement; every exit code handled.
+#
+#   scripts/ci_example.sh CONFIG RUN_DIR REQUIREMENT [KEY=VALUE…]
+#   scripts/ci_example.sh configs/digits.yaml /tmp/run 'digit.accuracy>=0.9' training.epochs=5
+#
+# Safe to run again after it was preempted: it goes on where it stopped. Exits with mtl's own code.
+set -euo pipefail
+
+config=$1 run_dir=$2 requirement=$3
+shift 3
+mtl=${MTL:-mtl}
+
+explain() {
+    case $1 in
+        0) ;;
+        1) echo "ci: the run failed; see $run_dir/log.txt" >&2 ;;
+        2) echo "ci: the command or the configuration is wrong (above)" >&2 ;;
+        3) echo "ci: the model is not good enough: $requirement" >&2 ;;
+        130 | 143) echo "ci: interrupted, a checkpoint is saved; run this again to go on" >&2 ;;
+        *) echo "ci: unexpected exit code $1" >&2 ;;
+    esac
+}
+
+step() { # run a command; on failure explain its exit code and leave with it
+    local code=0
+    "$@" || code=$?
+    explain "$code"
+    [ "$code" -eq 0 ] || exit "$code"
+}
+
+step "$mtl" validate "$config" "$@"
+step "$mtl" train "$config" "$@" --run-dir "$run_dir" --resume auto --json >"$run_dir.train.json"
+
+checkpoint=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["checkpoint"])' "$run_dir.train.json")
+step "$mtl" eval "$checkpoint" --require "$requirement" --json >"$run_dir.eval.json"
+
+echo "ci: passed: $requirement"

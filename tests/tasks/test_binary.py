@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
+
+from mtlcli.specs import TargetSpec
+from tests.oracles import task_losses as oracle
+from tests.tasks.labels import (
+    MISSING_SHARES,
+    as_floats,
+    as_indices,
+    class_labels,
+    kind,
+    loss_and_gradient,
+    measured,
+    predictions,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("missing", MISSING_SHARES)
+@pytest.mark.parametrize("pos_weight", [1.0, 3.0])
+@pytest.mark.parametrize("target_type", ["binary", "classes"])
+def test_loss_and_gradient(missing: float, pos_weight: float, target_type: str) -> None:
+    target = TargetSpec(target_type, 1 if target_type == "binary" else 2, missing=missing > 0)  # type: ignore[arg-type]
+    task = kind("binary", target, pos_weight=pos_weight)
+    labels, logits = class_labels(2, 30, missing), predictions(30, 1)
+    given = as_floats(labels) if target_type == "binary" else as_indices(labels)
+    loss, gradient = loss_and_gradient(task, logits, given)
+    expected = oracle.binary(logits[:, 0].double().numpy(), labels, pos_weight)
+    np.testing.assert_allclose(loss, expected[0], rtol=1e-5)
+    np.testing.assert_allclose(gradient[:, 0], expected[1], rtol=1e-4, atol=1e-8)
+    assert not gradient[[label is None for label in labels]].any()
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.4])
+@pytest.mark.parametrize("target_type", ["binary", "classes"])
+@pytest.mark.parametrize("shift", [0.0, 0.5])
+def test_metrics(missing: float, target_type: str, shift: float) -> None:
+    """Also where a batch's logits are all in [0, 1], which torchmetrics by itself takes for probabilities."""
+    target = TargetSpec(target_type, 1 if target_type == "binary" else 2, missing=missing > 0)  # type: ignore[arg-type]
+    labels, logits = class_labels(2, 100, missing), predictions(100, 1)
+    if shift:
+        logits[:26] = logits[:26].sigmoid()
+    pairs = [(y, float(x)) for y, x in zip(labels, logits[:, 0], strict=True) if y is not None]
+    true, scores = zip(*pairs, strict=True)
+    predicted = [score > 0 for score in scores]
+    got = measured(kind("binary", target), logits, as_floats(labels) if target_type == "binary" else as_indices(labels))
+    assert got == {
+        "accuracy": accuracy_score(true, predicted),
+        "f1": pytest.approx(f1_score(true, predicted), rel=1e-12),
+        "auroc": pytest.approx(roc_auc_score(true, scores), abs=1e-6),
+    }
+
+
+def test_auroc_needs_both_labels() -> None:
+    got = measured(kind("binary", TargetSpec("binary")), torch.tensor([[1.0], [-1.0]]), torch.zeros(2))
+    assert math.isnan(got["auroc"]) and got["accuracy"] == 0.5 and got["f1"] == 0.0
+
+
+def test_f1_is_0_without_any_yes() -> None:
+    assert measured(kind("binary", TargetSpec("binary")), -torch.ones(2, 1), torch.zeros(2))["f1"] == 0.0
+
+
+def test_class_count_mismatch() -> None:
+    with pytest.raises(ValueError, match=r"class count mismatch.* 2 .* 10"):
+        kind("binary", TargetSpec("classes", 10))
