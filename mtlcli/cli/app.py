@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -44,7 +45,7 @@ def _options(
     pass
 
 
-for _name, _verb in {
+_VERBS: dict[str, Callable[..., None]] = {
     "init": init,
     "validate": validate,
     "train": train,
@@ -53,6 +54,7 @@ for _name, _verb in {
     "show": show,
     "schema": schema,
     "doctor": doctor,
-}.items():
+}
+for _name, _verb in _VERBS.items():
     app.command(_name, context_settings=SHORT_HELP)(_verb)
 app.add_typer(data, name="data")

@@ -10,8 +10,9 @@ from mtlcli.cli.options import Plugins
 def schema(plugin: Plugins = None) -> None:
     """Print the JSON Schema of experiment files.
 
-    It knows every component's options. An editor completes and checks YAML with it: write it to a file (mtl schema > mtl.schema.json) and put
-    "# yaml-language-server: $schema=mtl.schema.json" on the first line of the experiment.
+    It knows every component's options. An editor completes and checks YAML with it: write it to a file
+    (mtl schema > mtl.schema.json) and put "# yaml-language-server: $schema=mtl.schema.json" on the experiment's
+    first line.
     """
     from mtlcli.config.json_schema import json_schema
 

@@ -48,17 +48,30 @@ def _described(component: Component) -> Iterator[str]:
 
     yield f"{component.kind} {component.name}"
     # torch's own docstrings are pages of reStructuredText.
-    doc = component.doc if component.keyword_only else f"{component.summary}\n\ntorch's {component.target.__module__}"
+    doc = component.doc if component.keyword_only else f"{component.summary}\n\n{_origin(component)}"
     without_options = re.sub(r"^Options:\n((?:[ \t]+.*\n?|\n)+)", "", doc, flags=re.MULTILINE).strip()
     yield textwrap.indent(without_options, "  ")
     options = options_of(component)
-    if options:
+    shown = [*options.values(), *_common(component)]
+    if shown:
         rows = [["option", "default", "type", "what it does"]]
-        rows += [[o.name, _default(o), described(o.annotation), o.description] for o in options.values()]
+        rows += [[o.name, _default(o), described(o.annotation), o.description] for o in shown]
         yield ""
         yield from (f"  {line}" for line in table.lines(rows))
     if component.kind == "dataset" and not any(option.required for option in options.values()):
         yield from _targets(component)
+
+
+def _origin(component: Component) -> str:
+    return f"It is torch's own: {REGISTRIES[component.kind].package}.{component.name}"
+
+
+def _common(component: Component) -> list[Option]:
+    """The keys that all entries of this kind have beside the component's own options."""
+    from mtlcli.config.entries import ComponentEntry, SchedulerEntry, TrunkEntry
+
+    entries: dict[str, type[ComponentEntry]] = {"trunk": TrunkEntry, "scheduler": SchedulerEntry}
+    return list(entries.get(component.kind, ComponentEntry).reserved(component).values())
 
 
 def _default(option: Option) -> str:

@@ -14,6 +14,7 @@ from mtlcli.data.table import Floats, Table, numbers
 from mtlcli.specs import IGNORE_INDEX, TargetSpec
 
 Rows = np.ndarray[tuple[int], np.dtype[np.int64]]
+Matrix = np.ndarray[tuple[int, int], np.dtype[np.float32]]
 TargetType = Literal["classes", "binary", "real"]
 MOST_CATEGORIES = 1000  # of a feature: with more it is likely an identifier
 TRUTH = {"true": 1.0, "false": 0.0}
@@ -36,17 +37,21 @@ class Feature:
     def width(self) -> int:
         return 1 if self.categories is None else len(self.categories)
 
-    def encode(self, table: Table) -> np.ndarray[Any, np.dtype[np.float32]]:
+    def encode(self, table: Table) -> Matrix:
         """float32 [N, width]. ConfigError where a numeric column holds something else."""
         values = table.columns[self.name]
         if self.categories is None:
             parsed, wrong = numbers(values)
             if wrong:
-                raise table.error(f"{values[wrong[0]]!r} in the numeric column {self.name!r} is no number", wrong)
-            return np.where(np.isnan(parsed), self.mean, parsed).astype(np.float32)[:, None]
+                raise table.error(
+                    f"{values[wrong[0]]!r} in the numeric column {self.name!r} is no finite number", wrong
+                )
+            filled: Floats = np.where(np.isnan(parsed), self.mean, parsed)
+            return filled.astype(np.float32).reshape(-1, 1)
         index = {category: position for position, category in enumerate(self.categories)}
         positions = np.array([-1 if value is None else index.get(value, -1) for value in values])
-        return (positions[:, None] == np.arange(len(index))).astype(np.float32)
+        one_hot: Matrix = (positions[:, None] == np.arange(len(index))).astype(np.float32)
+        return one_hot
 
     def to_state(self) -> dict[str, Any]:
         categories = None if self.categories is None else list(self.categories)
@@ -68,8 +73,8 @@ def fit_feature(table: Table, name: str, train: Rows, categorical: bool) -> Feat
     present = sum(value is not None for value in values)
     if not categorical and wrong and len(wrong) < present:
         raise table.error(
-            f"{values[wrong[0]]!r} in column {name!r} is no number, where {present - len(wrong)} other values are. "
-            f"Correct it, name it in `missing`, or name the column in `categorical`", wrong[:1]
+            f"{values[wrong[0]]!r} in column {name!r} is no finite number, and {present - len(wrong)} values are. "
+            f"Correct it, add it to `missing`, or add the column to `categorical`", wrong
         )  # fmt: skip
     known = [value for row in train if (value := values[row]) is not None]
     if not known:
@@ -116,7 +121,7 @@ def encode_target(table: Table, name: str, target: TargetSpec) -> Tensor:
         if unknown := [row for row, value in enumerate(values) if value not in index]:
             raise table.error(
                 f"target {name!r} has the class {values[unknown[0]]!r}, which is not among those of the training rows: "
-                f"{_some(target.classes or ())}", unknown[:1]
+                f"{_some(target.classes or ())}", unknown
             )  # fmt: skip
         return torch.tensor([index[value] for value in values], dtype=torch.int64)
     if target.type == "binary":
@@ -127,7 +132,7 @@ def encode_target(table: Table, name: str, target: TargetSpec) -> Tensor:
         expected = "0 or 1 (true or false)" if target.type == "binary" else "a number"
         hint = f"; for categories say `targets: {{{name}: classes}}`"
         raise table.error(
-            f"{table.columns[name][wrong[0]]!r} in the {target.type} target {name!r} is not {expected}{hint}", wrong[:1]
+            f"{table.columns[name][wrong[0]]!r} in the {target.type} target {name!r} is not {expected}{hint}", wrong
         )
     return torch.from_numpy(parsed.astype(np.float32))
 

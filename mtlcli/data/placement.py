@@ -43,13 +43,14 @@ class Placement:
     def _placed(self, inputs: Tensor | LazyInputs) -> Tensor | None:
         if self.loading == "stream":
             return None
-        size = len(inputs) * inputs[0].nbytes
+        example = inputs[0]
+        size = len(inputs) * example.nbytes
         if self.loading == "auto" and size > self._room(inputs):
             return None
         if not isinstance(inputs, Tensor):
             log.info("reading %d files into memory (%d MiB)", len(inputs), size // 2**20)
             with ThreadPoolExecutor() as pool:  # decoding an image releases the interpreter lock
-                whole = torch.empty((len(inputs), *inputs[0].shape), dtype=inputs[0].dtype)
+                whole = torch.empty((len(inputs), *example.shape), dtype=example.dtype)
                 for row, example in enumerate(pool.map(inputs.__getitem__, range(len(inputs)))):
                     whole[row] = example
             inputs = whole

@@ -12,7 +12,8 @@ import numpy as np
 from mtlcli.errors import ConfigError, Problem, nearest
 
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
-SHOWN = 5  # problems of one sort that are listed one by one
+SHOWN = 5  # ragged lines that are listed one by one
+LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,10 @@ class Table:
             raise ConfigError(problems)
 
     def error(self, message: str, rows: Sequence[int] = ()) -> ConfigError:
-        """`message` for each of the rows, with the file and line: `{}` in it stands for nothing but the reader's eye."""
-        if not len(rows):
-            return ConfigError(f"{self.path}: {message}")
-        problems = [Problem(f"{self.path}:{self.lines[row]}: {message}") for row in rows[:SHOWN]]
-        if len(rows) > SHOWN:
-            problems.append(Problem(f"{self.path}: … and the same in {len(rows) - SHOWN} more lines"))
-        return ConfigError(problems)
+        """`message`, said of the first of `rows`, with its line, or of the whole file where there are none."""
+        line = f":{self.lines[rows[0]]}" if len(rows) else ""
+        more = f" (and {len(rows) - 1} more such lines)" if len(rows) > 1 else ""
+        return ConfigError(f"{self.path}{line}: {message}{more}")
 
 
 def read_table(path: Path, delimiter: str, missing: Sequence[str]) -> Table:
@@ -95,8 +93,10 @@ def numbers(values: Sequence[str | None]) -> tuple[Floats, list[int]]:
                 parsed[row] = float(value)
             except ValueError:
                 wrong.append(row)
-    too_large = np.flatnonzero(np.abs(parsed) > np.finfo(np.float32).max)
-    return parsed, sorted([*wrong, *map(int, too_large)])
+            else:
+                if not abs(parsed[row]) <= LARGEST:
+                    wrong.append(row)
+    return parsed, wrong
 
 
 def _rows(reader: Iterator[list[str]]) -> Iterator[list[str]]:

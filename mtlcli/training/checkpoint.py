@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import random
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,8 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"{path}: no such checkpoint file")
     try:
-        document = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # torch's remarks on files that are none of ours
+            document = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError, TypeError, IndexError,
             AttributeError, AssertionError, MemoryError, OverflowError) as error:  # fmt: skip
         reason = str(error).partition("\n")[0][:200]

@@ -40,7 +40,7 @@ def predictions(rows: int, outputs: int, seed: int = 0) -> Tensor:
     return 2 * torch.randn(rows, outputs, generator=torch.Generator().manual_seed(seed))
 
 
-def loss_and_gradient(task: TaskKind, prediction: Tensor, target: Tensor) -> tuple[float, np.ndarray]:  # type: ignore[type-arg]
+def loss_and_gradient(task: TaskKind, prediction: Tensor, target: Tensor) -> tuple[float, np.ndarray]:
     prediction = prediction.clone().requires_grad_()
     loss = task.loss(prediction, target)
     assert loss.shape == () and loss.dtype == torch.float32

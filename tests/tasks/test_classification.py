@@ -18,7 +18,7 @@ from tests.tasks.labels import (
     loss_and_gradient,
     measured,
     predictions,
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize("missing", MISSING_SHARES)

@@ -19,7 +19,7 @@ from tests.tasks.labels import (
     measured,
     predictions,
     real_labels,
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize("missing", MISSING_SHARES)

@@ -20,7 +20,7 @@ from tests.weighting.methods import (
     step,
     tasks,
     train,
-)  # fmt: skip
+)
 
 quick = settings(max_examples=20, deadline=None)
 

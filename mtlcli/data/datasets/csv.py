@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -110,7 +110,8 @@ class CSV(Dataset):
             column = table.columns[self.split_column]
             if wrong := [row for row, value in enumerate(column) if value not in SPLITS]:
                 raise table.error(
-                    f"{column[wrong[0]]!r} in the split column {self.split_column!r} is none of {', '.join(SPLITS)}", wrong
+                    f"{column[wrong[0]]!r} in the split column {self.split_column!r} is none of {', '.join(SPLITS)}",
+                    wrong,
                 )
             rows = {split: np.array([i for i, value in enumerate(column) if value == split]) for split in SPLITS}
         else:

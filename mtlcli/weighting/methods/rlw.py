@@ -57,4 +57,4 @@ class RandomLossWeighting(LossWeighting):
 
     def set_extra_state(self, state: Tensor) -> None:
         """Put the generator where `get_extra_state` found it."""
-        pass
+        self._generator.set_state(state.cpu())

@@ -1,0 +1,7 @@
+"""`python -m mtlcli` is `mtl`."""
+
+import sys
+
+from mtlcli.cli import main
+
+sys.exit(main())

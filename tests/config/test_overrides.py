@@ -1,0 +1,105 @@
+from pathlib import Path
+
+import pytest
+
+from mtlcli.config import Experiment
+from mtlcli.errors import ConfigError
+from tests.config.experiments import GOOD, loaded
+
+
+def test_scalars_lists_and_mappings(tmp_path: Path) -> None:
+    experiment = loaded(
+        tmp_path, GOOD, "training.epochs=7", "optimizer.lr=1e-2", "trunk.hidden=[64, 64]", "tasks.digit.head={name: mlp}",
+        "tasks.ink.head.hidden.0=5", "name=other", "tasks.ink.description=a: b",
+    ) if False else loaded(
+        tmp_path, GOOD, "training.epochs=7", "optimizer.lr=1e-2", "trunk.hidden=[64, 64]", "tasks.digit.head={name: mlp}",
+        "tasks.ink.head.hidden.0=5", "name=other",
+    )  # fmt: skip
+    assert experiment.name == "other"
+    assert experiment.training.epochs == 7
+    assert experiment.optimizer.options["lr"] == 1e-2
+    assert experiment.trunk.options["hidden"] == [64, 64]
+    assert experiment.tasks["digit"].head.name == "mlp"
+    assert experiment.tasks["ink"].head.options["hidden"] == [5]
+
+
+def test_sections_that_the_file_leaves_out_and_bare_names(tmp_path: Path) -> None:
+    text = GOOD.replace("{name: mlp, hidden: [32], features: 8}", "mlp")
+    experiment = loaded(tmp_path, text, "evaluation.monitor.metric=loss", "trunk.features=4", "sharing.name=hard")
+    assert experiment.evaluation.monitor.metric == "loss"
+    assert experiment.trunk.options["features"] == 4
+
+
+def test_setting_an_option_of_a_default_component(tmp_path: Path) -> None:
+    text = "".join(line for line in GOOD.splitlines(keepends=True) if not line.startswith(("optimizer", "weighting")))
+    experiment = loaded(tmp_path, text, "optimizer.lr=0.5")
+    assert (experiment.optimizer.name, experiment.optimizer.options["lr"]) == ("Adam", 0.5)
+    assert experiment.weighting.name == "fixed"
+
+
+def test_a_whole_entry_is_replaced(tmp_path: Path) -> None:
+    assert loaded(tmp_path, GOOD, "weighting=uniform").weighting.name == "uniform"
+    assert loaded(tmp_path, GOOD, "scheduler=null").scheduler is None
+
+
+def test_another_name_drops_the_options_of_the_component_before(tmp_path: Path) -> None:
+    assert loaded(tmp_path, GOOD, "weighting.name=gls").weighting.options == {}
+    # The same name keeps them; those set on the command line stay in any case.
+    assert loaded(tmp_path, GOOD, "weighting.name=uncertainty").weighting.options["init"] == 0.5
+    experiment = loaded(tmp_path, GOOD, "optimizer.lr=0.1", "optimizer.name=SGD", "optimizer.momentum=0.9")
+    assert experiment.optimizer.name == "SGD"
+    assert experiment.optimizer.options["lr"] == 0.1
+    assert experiment.optimizer.options["momentum"] == 0.9
+
+
+def test_overrides_apply_in_order(tmp_path: Path) -> None:
+    assert loaded(tmp_path, GOOD, "training.epochs=1", "training={}", "training.epochs=5").training.epochs == 5
+    assert loaded(tmp_path, GOOD, "training.epochs=5", "training={}").training.epochs == 10
+
+
+def test_an_override_settles_a_variable_that_is_not_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NONE", raising=False)
+    text = GOOD.replace("epochs: 2", 'epochs: "${NONE}"')
+    assert loaded(tmp_path, text, "training.epochs=4").training.epochs == 4
+    with pytest.raises(ConfigError, match=r"good\.yaml:16:20: training\.epochs: the environment variable NONE"):
+        loaded(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.epochs", "override 'training.epochs': expected KEY=VALUE"),
+        ("=3", "override '=3': expected KEY=VALUE"),
+        ("training..epochs=3", "override 'training..epochs=3': expected KEY=VALUE"),
+        ("training.epochs=[", "override 'training.epochs=[': not YAML"),
+        ("training=*a", "override 'training=*a': aliases"),
+        ("training={epochs: 1, epochs: 2}", "override 'training={epochs: 1, epochs: 2}': duplicate key"),
+        ("tasks.dgit.weight=2", "override 'tasks.dgit.weight=2': nothing called 'dgit' in tasks. Did you mean 'digit'?"),
+        ("regularizers.0.strength=1", "no item '0' in regularizers, which has 0"),
+        ("tasks.ink.head.hidden.x=1", "no item 'x' in tasks.ink.head.hidden, which has 1"),
+        ("training.epochs=0", "training.epochs: expected an integer > 0, found 0 (set by the override 'training.epochs=0')"),
+        ("trainig.epochs=1", "trainig: unknown key. Did you mean 'training'?"),
+        ("weighting.name=gsl", "weighting.name: unknown weighting 'gsl'. Did you mean 'gls'?"),
+        ("training.device=${MTL_NOT_SET}", "the environment variable MTL_NOT_SET is not set"),
+        ("training.epochs.x=1", "training.epochs: expected an integer > 0, found {\"name\": 2, \"x\": 1}"),
+    ],
+)  # fmt: skip
+def test_errors_name_the_override(tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        loaded(tmp_path, GOOD, override)
+    assert message in str(caught.value)
+
+
+def test_all_broken_overrides_are_reported(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        loaded(tmp_path, GOOD, "a", "b", "training.epochs=0", "training.batch_size=[")
+    assert len(caught.value.problems) == 4
+
+
+def test_overrides_do_not_change_the_data_given(tmp_path: Path) -> None:
+    from mtlcli.config import experiment_from_dict
+
+    plain = loaded(tmp_path).resolved()
+    changed: Experiment = experiment_from_dict(plain, ["training.epochs=9"])
+    assert changed.training.epochs == 9
+    assert plain["training"]["epochs"] == 2

@@ -1,0 +1,94 @@
+from pathlib import Path
+
+import pytest
+
+from mtlcli.config.yaml import MAX_BYTES, MAX_DEPTH, parse, read
+from mtlcli.errors import ConfigError, Mark
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "x.yaml")
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_every_key_and_value_has_its_place() -> None:
+    document = parse("a:\n  b: [1, {c: two}]\n'd': |\n  text\n", "x.yaml")
+    assert document.data == {"a": {"b": [1, {"c": "two"}]}, "d": "text\n"}
+    places = {path: tuple((m.line, m.column) if isinstance(m, Mark) else m for m in place)
+              for path, place in document.places.items()}
+    assert places == {
+        (): ((1, 1), None),
+        ("a",): ((2, 3), (1, 1)),
+        ("a", "b"): ((2, 6), (2, 3)),
+        ("a", "b", 0): ((2, 7), None),
+        ("a", "b", 1): ((2, 10), None),
+        ("a", "b", 1, "c"): ((2, 14), (2, 11)),
+        ("d",): ((3, 6), (3, 1)),
+    }
+
+
+def test_keys_are_strings_as_written_and_quoted_values_too() -> None:
+    assert parse("1: '1'\non: \"true\"\nnull: ~\n", "x").data == {"1": "1", "on": "true", "null": None}
+
+
+def test_all_that_is_not_strict_is_reported_at_once() -> None:
+    assert problems("a: &x 1\nb: *x\na: 2\nc: !!str 3\n") == [
+        "x.yaml:1:4: a: anchors (&x) are not allowed: write the value out where it is used",
+        "x.yaml:2:4: b: aliases (*x) are not allowed: write the value out",
+        "x.yaml:3:1: a: duplicate key, first given in line 1",
+        "x.yaml:4:4: c: tags (tag:yaml.org,2002:str) are not allowed",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("a: &a [*a]", "x.yaml:1:4: a: anchors"),
+        ("a: {<<: {b: 1}, <<: {c: 1}}", "x.yaml:1:17: a.<<: duplicate key"),
+        ("a:\n\tb: 1\n", "x.yaml:2:1: a tab; YAML is indented with spaces"),
+        ("a: 1\n---\nb: 2\n", "x.yaml:2:1: a second document"),
+        ("a: [1, 2\nb: 3\n", "x.yaml:2:2: not YAML: while parsing a flow sequence"),
+        ("? [a, b]\n: 1\n", "x.yaml:1:3: a key must be a plain string"),
+        ("a: {b: ${C}}", 'x.yaml:1:9: not YAML: while parsing a flow mapping, expected \',\' or \'}\', but got \'{\'; '
+         'write "${…}" in quotes here'),
+        ("a: 1\nb: \0\n", "x.yaml:2:4: not a text file: it has the character U+0000"),
+        ('a: "\\UFFFFFFFF"', "x.yaml:1:1: not YAML"),
+        ("a: " + "9" * 2000, "x.yaml:1:4: a: a number of 2000 digits"),
+        ("[" * 10000, f"x.yaml:1:{MAX_DEPTH + 1}: nested deeper than {MAX_DEPTH} levels"),
+        ("%YAML 2.0\n---\na: 1", "x.yaml:1:1: not YAML: found incompatible YAML document"),
+    ],
+)  # fmt: skip
+def test_what_is_no_strict_yaml(text: str, problem: str) -> None:
+    assert problems(text)[0].startswith(problem)
+
+
+def test_expressions_are_expanded_and_then_resolved_as_if_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EPOCHS", "3")
+    monkeypatch.delenv("NONE", raising=False)
+    document = parse("a: ${EPOCHS}\nb: '${EPOCHS}'\nc: ${NONE:1e-3}\nd: ${NONE:}\ne: ${NONE}\n", "x.yaml")
+    assert document.data == {"a": 3, "b": "3", "c": 1e-3, "d": None, "e": None}
+    assert list(document.unexpanded) == [("e",)]
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    def problem(name: str, content: bytes | None) -> str:
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        with pytest.raises(ConfigError) as caught:
+            read(tmp_path / name)
+        return str(caught.value).removeprefix(str(tmp_path))
+
+    assert problem("missing.yaml", None) == "/missing.yaml: can't be read: No such file or directory"
+    assert problem("", None) == ": can't be read: Is a directory"
+    assert problem("latin.yaml", "a: 1\nname: né\n".encode("latin-1")) == "/latin.yaml:2:8: not a text file in UTF-8"
+    assert problem("utf16.yaml", "a: 1".encode("utf-16")) == "/utf16.yaml:1:1: not a text file in UTF-8"
+    assert "larger than 256 KiB" in problem("large.yaml", b"#" * (MAX_BYTES + 1))
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_fine(tmp_path: Path) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_bytes(b"\xef\xbb\xbfa: 1\r\nb: x\r\n")
+    document = read(file)
+    assert document.data == {"a": 1, "b": "x"}
+    assert document.places[("b",)].value == Mark(str(file), 2, 4)

@@ -1,0 +1,107 @@
+"""A run killed at any step and gone on with gives the bits of one never killed."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mtlcli.config import Experiment
+from mtlcli.errors import ConfigError
+from mtlcli.training.build import build
+from mtlcli.training.checkpoint import digest, load_checkpoint
+from mtlcli.training.observer import Observer
+from mtlcli.training.trainer import Trainer
+from tests.training.experiments import digits, training
+
+
+class Killed(Exception):
+    pass
+
+
+class Killer(Observer):
+    """Ends the run, as a crash would, after so many steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def step(self, examples: int, losses: Mapping[str, float]) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise Killed
+
+
+def bits(path: Path) -> dict[str, str]:
+    """The digest of each part of a checkpoint but of what tells the time."""
+    payload = load_checkpoint(path)
+    for timing in ("seconds", "seconds_per_epoch"):
+        del payload["progress"][timing]
+    return {name: digest(part) for name, part in payload.items() if name != "config"}
+
+
+def train(experiment: Experiment, folder: Path, killed_at: int | None = None) -> dict[str, Any]:
+    trainer = Trainer(build(experiment), folder, resume="auto", observer=Killer(killed_at or -1))
+    return trainer.fit()
+
+
+@given(
+    kill=st.integers(1, 11),
+    every=st.sampled_from([None, 1, 2]),
+    weighting=st.sampled_from(["uncertainty", "dwa", "rlw", "gls"]),
+    scheduler=st.sampled_from([None, "CosineAnnealingLR", {"name": "OneCycleLR", "max_lr": 0.01}, "ReduceLROnPlateau"]),
+    accumulate=st.sampled_from([1, 2]),
+)
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_killed_and_resumed(tmp_path_factory: pytest.TempPathFactory, kill: int, every: int | None, weighting: str,
+                            scheduler: Any, accumulate: int) -> None:  # fmt: skip
+    folder = tmp_path_factory.mktemp("resume")
+    experiment = digits(
+        weighting=weighting,
+        scheduler=scheduler,
+        training=training(batch_size=200 // accumulate, accumulate=accumulate, checkpoint_every=every),
+    )
+    whole = train(experiment, folder / "whole")
+    with pytest.raises(Killed):
+        train(experiment, folder / "killed", killed_at=kill)
+    resumed = train(experiment, folder / "killed")
+    assert bits(folder / "killed/checkpoints/last.pt") == bits(folder / "whole/checkpoints/last.pt")
+    assert bits(folder / "killed/checkpoints/best.pt") == bits(folder / "whole/checkpoints/best.pt")
+    assert resumed["metrics"] == whole["metrics"]
+    assert (folder / "killed/metrics.csv").read_text() == (folder / "whole/metrics.csv").read_text()
+
+
+def test_the_seed_decides_everything(tmp_path: Path) -> None:
+    train(digits(), tmp_path / "a")
+    train(digits(), tmp_path / "b")
+    train(digits(seed=1), tmp_path / "c")
+    last = "checkpoints/last.pt"
+    assert bits(tmp_path / "a" / last) == bits(tmp_path / "b" / last)
+    assert bits(tmp_path / "a" / last)["model"] != bits(tmp_path / "c" / last)["model"]
+
+
+def test_a_finished_run_can_be_trained_for_longer(tmp_path: Path) -> None:
+    train(digits(), tmp_path / "a")
+    longer = train(digits(training=training(epochs=3)), tmp_path / "a")
+    train(digits(training=training(epochs=3)), tmp_path / "b")
+    assert longer["epochs"] == 3
+    assert bits(tmp_path / "a/checkpoints/last.pt") == bits(tmp_path / "b/checkpoints/last.pt")
+
+
+def test_resume_never_and_must(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds no checkpoint"):
+        Trainer(build(digits()), tmp_path / "a", resume="must").fit()
+    train(digits(), tmp_path / "a")
+    before = (tmp_path / "a/summary.json").read_bytes()
+    with pytest.raises(ConfigError, match="holds a run already"):
+        Trainer(build(digits()), tmp_path / "a").fit()
+    assert (tmp_path / "a/summary.json").read_bytes() == before
+
+
+def test_another_experiment_is_refused_with_what_differs(tmp_path: Path) -> None:
+    train(digits(), tmp_path / "a")
+    with pytest.raises(ConfigError) as caught:
+        train(digits(weighting="dwa", seed=3), tmp_path / "a")
+    assert "seed: is 3, and the run in hand was started with 0" in str(caught.value)
+    assert "weighting.name: is 'dwa', and the run in hand was started with 'fixed'" in str(caught.value)

@@ -1,0 +1,157 @@
+import csv
+import json
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import mtlcli
+from mtlcli.config import load_experiment
+from mtlcli.errors import ConfigError
+from mtlcli.training.build import build, rebuild
+from mtlcli.training.checkpoint import load_checkpoint
+from mtlcli.training.evaluate import evaluate
+from mtlcli.training.run_folder import RunFolder
+from mtlcli.training.step_log import DivergedError
+from mtlcli.training.trainer import Trainer
+from tests.training.experiments import digits, training
+
+FILES = {"config.yaml", "environment.json", "metrics.csv", "summary.json", "table.csv", "table.md", "log.txt",
+         "checkpoints/last.pt", "checkpoints/best.pt", "plots/losses.png", "plots/metrics.png",
+         "plots/weights.png"}  # fmt: skip
+
+
+def test_the_run_folder_holds_the_run(tmp_path: Path) -> None:
+    summary = Trainer(build(digits()), tmp_path / "run").fit()
+    folder = tmp_path / "run"
+    assert {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} - {".lock"} == FILES
+    assert json.loads((folder / "summary.json").read_text()) == json.loads(json.dumps(summary))
+    assert summary["status"] == "completed"
+    assert set(summary["metrics"]) == {"val", "test"}
+    assert summary["parameters"]["total"] == summary["parameters"]["shared"] + sum(
+        summary["parameters"]["tasks"].values()
+    )
+    assert len(summary["seconds_per_epoch"]) == summary["epochs"] == 2
+    for name in FILES:
+        if name.endswith(".png"):
+            assert (folder / name).read_bytes().startswith(b"\x89PNG")
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["epoch", "step", "split", "task", "metric", "value"]
+    assert {row["epoch"] for row in rows} == {"1", "2"}
+    with (folder / "table.csv").open() as file:
+        table = {(row["split"], row["task"]): row for row in csv.DictReader(file)}
+    for split, tasks in summary["metrics"].items():
+        for task, values in tasks.items():
+            assert {m: float(table[split, task][m]) for m in values} == values  # every digit
+
+
+def test_a_checkpoint_alone_gives_the_numbers_of_the_table(tmp_path: Path) -> None:
+    summary = Trainer(build(digits(weighting="uncertainty")), tmp_path / "run").fit()
+    payload = load_checkpoint(summary["checkpoint"])
+    run = rebuild(mtlcli.config.experiment_from_dict(payload["config"]), payload)
+    for split, metrics in summary["metrics"].items():
+        assert evaluate(run, split) == metrics
+
+
+def test_the_resolved_config_gives_the_same_run_again(tmp_path: Path) -> None:
+    first = Trainer(build(digits()), tmp_path / "a").fit()
+    again = Trainer(build(load_experiment(tmp_path / "a/config.yaml")), tmp_path / "b").fit()
+    assert again["metrics"] == first["metrics"]
+    assert yaml.safe_load((tmp_path / "b/config.yaml").read_text()) == yaml.safe_load(
+        (tmp_path / "a/config.yaml").read_text()
+    )
+
+
+def test_accuracy_is_what_counting_gives(tmp_path: Path) -> None:
+    run = build(digits())
+    Trainer(run, tmp_path / "run").fit()
+    examples = run.examples("test")["digits"]
+    inputs = examples.inputs if examples.rows is None else examples.inputs[examples.rows]  # type: ignore[index]
+    target = examples.targets["digit"] if examples.rows is None else examples.targets["digit"][examples.rows]
+    run.model.eval()
+    with torch.no_grad():
+        predicted = run.model({"digits": inputs})["digit"].argmax(1)
+    right = int((predicted == target).sum())
+    assert evaluate(run, "test")["digit"]["accuracy"] == right / len(target)
+
+
+@pytest.mark.parametrize(("optimizer", "culprit"), [({"name": "SGD", "lr": 1e30}, "digit|ink")])
+def test_a_diverging_run_stops_with_the_task_and_step(tmp_path: Path, optimizer: dict[str, object], culprit: str) -> None:
+    with pytest.raises(DivergedError, match=rf"the loss of task '({culprit})' is (nan|inf) at step \d+.*learning rate"):
+        Trainer(build(digits(optimizer=optimizer)), tmp_path / "run").fit()
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert summary["status"] == "failed"
+    assert "the loss of task" in summary["error"]
+    assert (tmp_path / "run/checkpoints/last.pt").exists()
+    for value in load_checkpoint(tmp_path / "run/checkpoints/last.pt")["model"].values():
+        assert value.isfinite().all()
+
+
+def test_early_stopping_keeps_the_best_epoch(tmp_path: Path) -> None:
+    experiment = digits(
+        optimizer={"name": "SGD", "lr": 1e-12},  # nothing gets better after the first epoch
+        training=training(epochs=50, early_stopping=3),
+    )
+    summary = Trainer(build(experiment), tmp_path / "run").fit()
+    assert summary["best"]["epoch"] <= 2
+    assert summary["epochs"] == summary["best"]["epoch"] + 3
+
+
+def test_a_locked_folder_is_refused(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.make()
+    with folder.lock(), pytest.raises(ConfigError, match="another process is training into it"):
+        Trainer(build(digits()), tmp_path / "run").fit()
+
+
+def test_a_run_works_in_a_thread(tmp_path: Path) -> None:
+    found: list[str] = []
+    thread = threading.Thread(target=lambda: found.append(Trainer(build(digits()), tmp_path / "r").fit()["status"]))
+    thread.start()
+    thread.join()
+    assert found == ["completed"]
+
+
+@pytest.mark.parametrize("name", ["Adam", "AdamW", "SGD", "Adagrad", "RMSprop", "NAdam", "RAdam", "Adamax", "ASGD",
+                                  "Rprop", "Adadelta", "Adafactor"])  # fmt: skip
+def test_every_optimizer_by_name_trains(tmp_path: Path, name: str) -> None:
+    experiment = digits(optimizer={"name": name}, training=training(epochs=1))
+    assert Trainer(build(experiment), tmp_path / name).fit()["status"] == "completed"
+
+
+def test_scheduler_steps_as_its_interval_says(tmp_path: Path) -> None:
+    for interval, expected in (("epoch", 2), ("step", 12)):
+        scheduler = {"name": "StepLR", "step_size": 1, "gamma": 0.5, "interval": interval}
+        experiment = digits(scheduler=scheduler, optimizer={"name": "SGD", "lr": 1.0}, training=training())
+        trainer = Trainer(build(experiment), tmp_path / interval)
+        trainer.fit()
+        assert trainer.progress.steps == 12
+        assert trainer.step.optimizer.param_groups[0]["lr"] == pytest.approx(0.5**expected)
+
+
+def test_warm_start_takes_the_trunk_and_may_freeze_it(tmp_path: Path) -> None:
+    first = Trainer(build(digits()), tmp_path / "first").fit()
+    trunk = {"name": "mlp", "hidden": [16], "features": 8, "init_from": first["checkpoint"], "frozen": True}
+    run = build(digits(trunk=trunk, seed=5))
+    Trainer(run, tmp_path / "second").fit()
+    saved = load_checkpoint(first["checkpoint"])["model"]
+    for name, value in run.model.state_dict().items():
+        if ".trunk." in name:
+            assert torch.equal(value, saved[name])
+    wrong = {**trunk, "features": 9}
+    with pytest.raises(ConfigError, match=r"trunk.init_from.*isn't like this one"):
+        build(digits(trunk=wrong))
+
+
+def test_the_library_in_four_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MTL_RUNS", str(tmp_path))
+    from mtlcli import Trainer, build, evaluate, load_experiment
+
+    run = build(load_experiment("configs/digits.yaml", ["training.epochs=1"]))
+    summary = Trainer(run).fit()
+    assert evaluate(run, split="test") == summary["metrics"]["test"]
+    assert Path(summary["run_dir"]).parent == tmp_path / "digits"
+    assert summary["run_dir"].endswith("Z-0")
