@@ -23,14 +23,21 @@ def fetch(
     from mtlcli.data.fetching import data_root
     from mtlcli.data.fetching import fetch as fetch_files
     from mtlcli.data.inventory import dataset_class
+    from mtlcli.errors import MtlError
 
+    failed: list[str] = []
     for name, dataset in {name: dataset_class(name) for name in names}.items():
         if dataset.collection is None:
             print(f"{name}: nothing to fetch: {dataset.origin}")
             continue
         folder = dataset.collection.raw(data_root(root))
-        for file, origin in fetch_files(name, dataset.collection, data_root(root)).items():
-            print(f"{name}: {folder / file}: checksum ok, {origin}")
+        try:
+            for file, origin in fetch_files(name, dataset.collection, data_root(root)).items():
+                print(f"{name}: {folder / file}: checksum ok, {origin}")
+        except MtlError as error:  # the others may still be had
+            failed.append(str(error))
+    if failed:
+        raise MtlError("\n".join(failed))
 
 
 @data.command("list")

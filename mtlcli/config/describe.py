@@ -17,6 +17,13 @@ SINGULAR = {int: "an integer", float: "a number", bool: "true or false", str: "a
 PLURAL = {int: "integers", float: "numbers", bool: "true or false", str: "strings", Path: "paths"}
 
 
+class Words:
+    """In an `Annotated` type: what it takes, in words that say it better than its parts would."""
+
+    def __init__(self, expected: str) -> None:
+        self.expected = expected
+
+
 def found(value: Any) -> str:
     """A value from a YAML file, as a message names it."""
     if value is None:
@@ -55,8 +62,8 @@ def described(annotation: Any, *, plural: bool = False) -> str:
 def _constrained(annotation: Any, metadata: tuple[Any, ...], plural: bool) -> str:
     rules: list[str] = []
     for one in _flat(metadata):
-        if isinstance(one, FieldInfo) and one.description:
-            return one.description
+        if isinstance(one, Words):
+            return one.expected
         match one:
             case annotated_types.Gt(limit):
                 rules.append(f"> {limit}")

@@ -18,6 +18,13 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+def _string(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    # Line breaks that PyYAML would write as they are, and fold when it reads them.
+    style = '"' if re.search("[\x85\u2028\u2029]", text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+_Dumper.add_representer(str, _string)
 for _tag, _patterns in {
     "int": (scalars.INT, scalars.OCTAL, scalars.HEXADECIMAL),
     "float": (scalars.FLOAT, scalars.INFINITY, scalars.NAN),

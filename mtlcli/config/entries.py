@@ -12,7 +12,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
 from mtlcli import registry
-from mtlcli.config.describe import found
+from mtlcli.config.describe import Words, found
 from mtlcli.config.options import Options, options_model
 from mtlcli.config.torch_options import PER_STEP, SUPPLIED
 from mtlcli.registry import Component, Option, Registry
@@ -64,7 +64,7 @@ class SchedulerEntry(ComponentEntry):
 
 
 @dataclass(frozen=True)
-class Chosen:
+class Chosen(Words):
     """In an `Annotated` type: makes pydantic read an entry of this registry's components.
 
     default: the component of an entry that is left out or gives no name.
@@ -73,6 +73,14 @@ class Chosen:
     registry: Registry
     entry: type[ComponentEntry] = ComponentEntry
     default: str | None = None
+
+    @property
+    def article(self) -> str:
+        return f"{'an' if self.registry.kind[0] in 'aeiou' else 'a'} {self.registry.kind}"
+
+    @property
+    def expected(self) -> str:  # type: ignore[override]
+        return f"the name of {self.article}, or a mapping of its name and options"
 
     def component(self, value: Any) -> Component | None:
         """The component that an entry as it stands in YAML names; None where it names none that exists."""
@@ -107,11 +115,11 @@ class Chosen:
         if isinstance(name, str):
             message = self.registry.unknown(name)
         elif named:
-            message = f"expected the name of a {kind}, found {found(name)}"
+            message = f"expected the name of {self.article}, found {found(name)}"
         elif isinstance(value, dict):
             message = f"has no `name`: which {kind}? There are: {', '.join(self.registry.names())}"
         else:
-            message = f"expected the name of a {kind}, or a mapping of its name and options; found {found(value)}"
+            message = f"expected {self.expected}, found {found(value)}"
         error = PydanticCustomError("mtl", "{message}", {"message": message})
         return ValidationError.from_exception_data(
             kind, [InitErrorDetails(type=error, loc=("name",) if named else (), input=value)]

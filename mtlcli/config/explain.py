@@ -37,8 +37,8 @@ def _problem(error: ErrorDetails, model: type[BaseModel], data: Any, source: Sou
     loc: Path = error["loc"]
     if error["type"] == "mtl":
         return source.problem(loc, error["msg"])
-    if error["type"] in ("extra_forbidden", "missing"):
-        parent = _follow(loc[:-1], model, data)
+    parent = _follow(loc[:-1], model, data)
+    if error["type"] in ("extra_forbidden", "missing") and _is_model(parent.annotation):
         fields = _fields(parent.annotation)
         if error["type"] == "missing":
             expected = described(fields[str(loc[-1])])
@@ -88,7 +88,7 @@ def _entered(annotation: Any, value: Any, component: Component | None) -> tuple[
 def _below(annotation: Any, step: str | int) -> Any:
     """The type of what `step` leads to in a value of this type; None where it can't be told."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if _is_model(annotation):
         return _fields(annotation).get(str(step))
     if origin is tuple and arguments[-1] is not ... and isinstance(step, int) and step < len(arguments):
         return arguments[step]
@@ -104,6 +104,11 @@ def _fields(annotation: Any) -> dict[str, Any]:
         field.alias or name: Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
         for name, field in model.model_fields.items()
     }
+
+
+def _is_model(annotation: Any) -> bool:
+    bare = _bare(annotation)
+    return isinstance(bare, type) and issubclass(bare, BaseModel)
 
 
 def _has(value: Any, step: str | int) -> bool:

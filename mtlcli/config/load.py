@@ -23,22 +23,22 @@ from mtlcli.errors import ConfigError
 def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
     """The experiment in a YAML file, with `KEY=VALUE` overrides. Raises ConfigError with all problems, by line."""
     file = Path(path)
-    return _experiment(read(file), overrides, str(file), re.sub(r"^[^A-Za-z0-9_]|[^A-Za-z0-9_.-]", "_", file.stem))
+    stem = re.sub(r"^[^A-Za-z0-9_]|[^A-Za-z0-9_.-]", "_", file.stem)  # fit for a folder's name
+    return _experiment(read(file), overrides, Source(), stem)
 
 
 def experiment_from_dict(
     plain: dict[str, Any], overrides: Sequence[str] = (), source: str = "checkpoint.pt"
 ) -> Experiment:
     """The experiment in plain data, such as a checkpoint's; `source` says in messages where that came from."""
-    return _experiment(Document(copy.deepcopy(plain)), overrides, source, "experiment")
+    where = Source(f"in the experiment of {source}")
+    return _experiment(Document(copy.deepcopy(plain)), overrides, where, "experiment")
 
 
-def _experiment(document: Document, overrides: Sequence[str], name: str, stem: str) -> Experiment:
-    source = Source("" if document.places else f"in the experiment of {name}", document.places)
+def _experiment(document: Document, overrides: Sequence[str], source: Source, stem: str) -> Experiment:
+    source.places = document.places
     if document.data is None:
-        raise ConfigError(
-            source.problem((), f"{name} is empty: an experiment has at least datasets, tasks and a trunk")
-        )
+        raise ConfigError(source.problem((), "nothing there: an experiment has at least datasets, tasks and a trunk"))
     if not isinstance(document.data, dict):
         raise ConfigError(source.problem((), f"expected an experiment (a mapping), found {found(document.data)}"))
     problems = overriding.apply(document, overrides, source)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, PrivateAttr
 
+from mtlcli.config.describe import Words
 from mtlcli.config.entries import (
     ChosenScheduler,
     ChosenTrunk,
@@ -27,17 +28,13 @@ from mtlcli.errors import Problem
 
 Name = Annotated[
     str,
-    Field(
-        pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$",
-        description="a name of letters, digits, '_' and '-' that starts with a letter or '_'",
-    ),
+    Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$"),
+    Words("a name of letters, digits, '_' and '-' that starts with a letter or '_'"),
 ]
 RunName = Annotated[
     str,
-    Field(
-        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$",
-        description="a name of letters, digits, '_', '-' and '.' that starts with a letter, a digit or '_'",
-    ),
+    Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"),
+    Words("a name of letters, digits, '_', '-' and '.' that starts with a letter, a digit or '_'"),
 ]
 
 

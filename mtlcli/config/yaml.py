@@ -70,7 +70,7 @@ class _Builder:
     def __init__(self, text: str, name: str) -> None:
         self.text, self.name = text, name
         self.problems: list[Problem] = []
-        self.built = Document(None)
+        self.built = Document(None, {(): Place(Mark(name, 1, 1))})
         self.events = self._events()
 
     def document(self) -> Document:
@@ -156,7 +156,7 @@ class _Builder:
         except yaml.reader.ReaderError as error:
             before = self.text[: error.position]
             mark = Mark(self.name, before.count("\n") + 1, error.position - (before.rfind("\n") + 1) + 1)
-            message = f"not a text file: it has the character U+{ord(str(error.character)):04X}"
+            message = f"not a text file: it has the character U+{ord(self.text[error.position]):04X}"
             raise ConfigError([*self.problems, Problem(message, mark=mark)]) from error
         except yaml.MarkedYAMLError as error:
             raise ConfigError([*self.problems, self._syntax(error)]) from error

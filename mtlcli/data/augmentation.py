@@ -28,7 +28,7 @@ class Augmentation:
 
     What an example becomes depends on (seed, alias, number of the pass, row) alone, so it is the same in any worker,
     at any step a run starts again from. ValueError for a transform that doesn't exist or arguments it doesn't take.
-    Python runs for every example: a dataset with augmentation takes the `stream` route, and is slower.
+    Python runs for every example: a dataset with augmentation always takes the `stream` route, and is slower.
     """
 
     def __init__(self, transforms: Sequence[str | dict[str, Any]], seed: int = 0, alias: str = "") -> None:

@@ -31,7 +31,7 @@ class Placement:
         self, device: torch.device, loading: Loading = "auto", workers: int | Literal["auto"] = "auto"
     ) -> None:
         self.device, self.loading = device, loading
-        self.workers = max(0, min(4, len(os.sched_getaffinity(0)) - 1)) if workers == "auto" else workers
+        self.workers = min(4, usable_cores() - 1) if workers == "auto" else workers
         self._kept: dict[int, tuple[Tensor | LazyInputs, Tensor | None]] = {}
 
     def resident(self, inputs: Tensor | LazyInputs) -> Tensor | None:
@@ -62,3 +62,8 @@ class Placement:
             return lazy
         free = torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else 8 * 2**30
         return min(lazy, free / 4)
+
+
+def usable_cores() -> int:
+    """Processor cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

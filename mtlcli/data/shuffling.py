@@ -26,7 +26,7 @@ class Passes:
 
     def order(self, start: int, stop: int) -> Rows:
         """The examples at positions [start, stop) of the stream: int64 [stop - start], each in [0, size)."""
-        first, last = start // self.size, (stop - 1) // self.size
+        first, last = start // self.size, max(start, stop - 1) // self.size
         passes = np.concatenate([self._shuffled(k) for k in range(first, last + 1)])
         return passes[start - first * self.size : stop - first * self.size]
 

@@ -10,20 +10,29 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mtlcli.data.augmentation import Augmentation
 from mtlcli.data.dataset import LazyInputs
+from mtlcli.errors import MtlError
 
 # One batch as the workers get it: rows of the inputs, and for augmentation the number of the pass of each.
 # Lists, because tensors would travel between processes as shared memory with a file descriptor each.
 Request = tuple[list[int], list[int]]
 
 
-class _Batches(Dataset[Tensor]):
-    """What runs in the workers: a request → the batch [B, *input_shape]."""
+class _Batches(Dataset[Tensor | MtlError]):
+    """What runs in the workers: a request → the batch [B, *input_shape].
+
+    An MtlError is handed over instead of raised, for the DataLoader would wrap its message in a traceback.
+    """
 
     def __init__(self, inputs: Tensor | LazyInputs, augmentation: Augmentation | None) -> None:
         self.inputs, self.augmentation = inputs, augmentation
 
-    def __getitem__(self, request: Request) -> Tensor:
-        rows, passes = request
+    def __getitem__(self, request: Request) -> Tensor | MtlError:
+        try:
+            return self._batch(*request)
+        except MtlError as error:
+            return error
+
+    def _batch(self, rows: list[int], passes: list[int]) -> Tensor:
         if self.augmentation is None and isinstance(self.inputs, Tensor):
             return self.inputs[rows]
         examples: Sequence[Tensor] = [self.inputs[row] for row in rows]
@@ -52,7 +61,7 @@ class Stream:
     ) -> None:
         self.device = device
         self.requests = _Requests()
-        self.loader: DataLoader[Tensor] = DataLoader(
+        self.loader: DataLoader[Tensor | MtlError] = DataLoader(
             _Batches(inputs, augmentation),
             sampler=self.requests,
             batch_size=None,  # a request is already a whole batch
@@ -66,4 +75,12 @@ class Stream:
         """A function that gives the next batch, on the device, each time it is called."""
         self.requests.requests = requests
         loaded = iter(self.loader)
-        return lambda: next(loaded).to(self.device, non_blocking=True)
+
+        def following() -> Tensor:
+            batch = next(loaded)
+            if isinstance(batch, MtlError):
+                raise batch
+            on_device: Tensor = batch.to(self.device, non_blocking=True)
+            return on_device
+
+        return following

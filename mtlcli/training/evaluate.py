@@ -11,6 +11,7 @@ from mtlcli.config import Experiment
 from mtlcli.data.loader import evaluation_batches
 from mtlcli.tasks.kind import Direction, TaskKind
 from mtlcli.training.build import Run
+from mtlcli.training.checkpoint import rng_state, set_rng_state
 
 TaskMetrics = dict[str, dict[str, float]]
 
@@ -18,8 +19,10 @@ TaskMetrics = dict[str, dict[str, float]]
 def evaluate(run: Run, split: str = "test") -> TaskMetrics:
     """task → metric → value on `split`, `loss` among them, over all labelled examples; NaN where there are none.
 
-    The model computes in the experiment's precision. ConfigError where a dataset has no such split.
+    The model computes in the experiment's precision. Every random generator is left as it was, so that evaluating (and
+    what it imports for the first time) never changes a training. ConfigError where a dataset has no such split.
     """
+    random_state = rng_state()
     metrics = {task: kind.metrics(run.device) for task, kind in run.kinds.items()}
     sums = dict.fromkeys(run.kinds, torch.zeros((), device=run.device))
     counts = dict.fromkeys(run.kinds, 0)
@@ -38,10 +41,12 @@ def evaluate(run: Run, split: str = "test") -> TaskMetrics:
                 sums[task] = sums[task] + loss * batch.counts[task]
                 counts[task] += batch.counts[task]
     run.model.train(was_training)
-    return {
+    found = {
         task: {"loss": float(sums[task]) / counts[task] if counts[task] else math.nan, **metrics[task].compute()}
         for task in run.kinds
     }
+    set_rng_state(random_state)
+    return found
 
 
 def monitored_metrics(experiment: Experiment, kinds: Mapping[str, TaskKind]) -> tuple[dict[str, str], Direction]:

