@@ -70,7 +70,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {found[0]!r}?" if found else ""
 
 
-class InterruptedRun(MtlError):
+class InterruptedRunError(MtlError):
     """A run was asked to stop and has saved a checkpoint. Exit code 130 for Ctrl-C, 143 for SIGTERM."""
 
     def __init__(self, message: str, exit_code: int) -> None:

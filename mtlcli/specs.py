@@ -21,12 +21,15 @@ class TargetSpec:
     size: number of classes or of labels; 1 for `binary` and `real`.
     classes: names of the classes or labels, where there are any.
     missing: whether a label may be missing.
+    mean, std: of a `real` target over the training examples, where they are known.
     """
 
     type: Literal["classes", "binary", "multilabel", "real"]
     size: int = 1
     classes: tuple[str, ...] | None = None
     missing: bool = False
+    mean: float = 0.0
+    std: float = 1.0
 
 
 @dataclass(frozen=True)

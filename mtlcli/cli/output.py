@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 from mtlcli.training.evaluate import TaskMetrics
-from mtlcli.training.history import metric_names, table_md
+from mtlcli.training.history import figure, metric_names, table_md
 from mtlcli.training.run_folder import to_json
 
 
@@ -31,6 +30,5 @@ def print_table(metrics: Mapping[str, TaskMetrics]) -> None:
         table.add_column(column, justify="right")
     for split, tasks in metrics.items():
         for task, values in tasks.items():
-            cells = [f"{values[c]:.4f}" if c in values and math.isfinite(values[c]) else "–" for c in columns]
-            table.add_row(split, task, *cells)
+            table.add_row(split, task, *(figure(values.get(column)) for column in columns))
     Console().print(table)

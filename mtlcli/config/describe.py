@@ -18,10 +18,10 @@ PLURAL = {int: "integers", float: "numbers", bool: "true or false", str: "string
 
 
 class Words:
-    """In an `Annotated` type: what it takes, in words that say it better than its parts would."""
+    """In an `Annotated` type: what it takes, one or many, in words that say it better than its parts would."""
 
-    def __init__(self, expected: str) -> None:
-        self.expected = expected
+    def __init__(self, expected: str, many: str) -> None:
+        self.expected, self.many = expected, many
 
 
 def found(value: Any) -> str:
@@ -63,7 +63,7 @@ def _constrained(annotation: Any, metadata: tuple[Any, ...], plural: bool) -> st
     rules: list[str] = []
     for one in _flat(metadata):
         if isinstance(one, Words):
-            return one.expected
+            return one.many if plural else one.expected
         match one:
             case annotated_types.Gt(limit):
                 rules.append(f"> {limit}")

@@ -82,6 +82,10 @@ class Chosen(Words):
     def expected(self) -> str:  # type: ignore[override]
         return f"the name of {self.article}, or a mapping of its name and options"
 
+    @property
+    def many(self) -> str:  # type: ignore[override]
+        return f"{self.registry.kind}s"
+
     def component(self, value: Any) -> Component | None:
         """The component that an entry as it stands in YAML names; None where it names none that exists."""
         name = value.get("name", self.default) if isinstance(value, dict) else value

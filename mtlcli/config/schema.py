@@ -29,12 +29,12 @@ from mtlcli.errors import Problem
 Name = Annotated[
     str,
     Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$"),
-    Words("a name of letters, digits, '_' and '-' that starts with a letter or '_'"),
+    Words("a name of letters, digits, '_' and '-' that starts with a letter or '_'", "names"),
 ]
 RunName = Annotated[
     str,
     Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"),
-    Words("a name of letters, digits, '_', '-' and '.' that starts with a letter, a digit or '_'"),
+    Words("a name of letters, digits, '_', '-' and '.' that starts with a letter, a digit or '_'", "names"),
 ]
 
 

@@ -105,8 +105,11 @@ def fit_target(table: Table, name: str, train: Rows, type_: TargetType | None) -
     known = {value for row in train if (value := values[row]) is not None}
     if not known:
         raise table.error(f"target {name!r} has no label in the training rows")
-    if type_ != "classes":
-        return TargetSpec(type_, missing=missing)
+    if type_ == "real":
+        fitted = numbers(values)[0][train]
+        return TargetSpec("real", missing=missing, mean=float(np.nanmean(fitted)), std=float(np.nanstd(fitted)))
+    if type_ == "binary":
+        return TargetSpec("binary", missing=missing)
     if len(known) < 2:
         raise table.error(f"target {name!r} has only the class {known.pop()!r} in the training rows")
     return TargetSpec("classes", len(known), in_order(known), missing)

@@ -94,13 +94,18 @@ class Feed:
         if resident is not None:
             return gatherer(resident, on_device)
 
-        def request(first: int, last: int) -> Request:
-            passes = self.passes.number(start + first, start + last).tolist() if self.augmented else []
-            return rows[first:last].tolist(), passes
-
         assert self.stream is not None
-        following = self.stream.batches(request(first, last) for first, last in chunks)
+        requests = _requests(self.passes if self.augmented else None, start, rows, chunks)
+        following = self.stream.batches(requests)
         return lambda first, last: following()
+
+
+def _requests(passes: Passes | None, start: int, rows: Rows, chunks: Iterator[tuple[int, int]]) -> Iterator[Request]:
+    # A generator of its own: one that held the Feed would make a cycle with its DataLoader, and workers collected as
+    # part of a cycle are waited for, 5 s each.
+    for first, last in chunks:
+        numbers = [] if passes is None else passes.number(start + first, start + last).tolist()
+        yield rows[first:last].tolist(), numbers
 
 
 def gatherer(inputs: Tensor, rows: Tensor) -> Cut:

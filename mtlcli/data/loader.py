@@ -52,15 +52,11 @@ class Loader:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of epoch `epoch` (from 0), from step `start` on."""
         opened = [
-            feed.open(epoch * amount, amount, self._chunks(index, start))
+            feed.open(epoch * amount, amount, _chunks(self.sampler, index, start))
             for index, (feed, amount) in enumerate(zip(self._feeds, self.sampler.amounts, strict=True))
         ]
         for step in range(start, self.steps):
             yield _batch(zip(opened, self.sampler.take(step), strict=True))
-
-    def _chunks(self, index: int, start: int) -> Iterator[tuple[int, int]]:
-        takes = (self.sampler.take(step)[index] for step in range(start, self.steps))
-        return ((first, last) for first, last in takes if last > first)
 
 
 def evaluation_batches(
@@ -76,6 +72,14 @@ def evaluation_batches(
         opened = Feed(alias, part, tasks, 0, placement).open(0, size, iter(chunks), shuffled=False)
         for chunk in chunks:
             yield _batch([(opened, chunk)])
+
+
+def _chunks(sampler: Sampler, index: int, start: int) -> Iterator[tuple[int, int]]:
+    """What the steps from `start` on take of dataset `index`, where they take some."""
+    for step in range(start, sampler.steps):
+        first, last = sampler.take(step)[index]
+        if last > first:
+            yield first, last
 
 
 def _batch(takes: Iterable[tuple[Order, tuple[int, int]]]) -> Batch:

@@ -79,7 +79,10 @@ class Stream:
         def following() -> Tensor:
             batch = next(loaded)
             if isinstance(batch, MtlError):
-                raise batch
+                try:
+                    raise batch
+                finally:
+                    del batch  # it would hold this frame, and the frame it: a cycle, see `feed._requests`
             on_device: Tensor = batch.to(self.device, non_blocking=True)
             return on_device
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import ClassVar, Literal, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtlcli.specs import TargetSpec
 
@@ -44,6 +44,10 @@ class TaskKind(ABC):
         if target.type not in self.accepts:
             raise ValueError(f"needs a target of type {' or '.join(self.accepts)}, and this one is {target.type!r}")
         self.target = target
+
+    def output_layer(self) -> nn.Module | None:
+        """What follows the head, [B, outputs] → [B, outputs], part of the model; None: nothing does."""
+        return None
 
     @abstractmethod
     def loss(self, prediction: Tensor, target: Tensor) -> Tensor:

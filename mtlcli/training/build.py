@@ -106,7 +106,8 @@ def assemble(experiment: Experiment, device: torch.device, stored: Mapping[str, 
     def make_head(task: str, features: int) -> nn.Module:
         with problems.now(f"tasks.{task}.head"):
             head: nn.Module = _create(registry.heads, experiment.tasks[task].head, features, kinds[task].outputs)
-            return head
+            after = kinds[task].output_layer()
+            return head if after is None else nn.Sequential(head, after)
 
     weighted = [WeightedTask(name, task.weight, kinds[name].likelihood) for name, task in experiment.tasks.items()]
     inputs = {task: alias for task, (alias, _) in sources.items()}

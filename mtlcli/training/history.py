@@ -51,14 +51,21 @@ def table_csv(metrics: Mapping[str, TaskMetrics]) -> str:
 
 
 def table_md(metrics: Mapping[str, TaskMetrics]) -> str:
-    """The final table as Markdown, figures to four decimals."""
+    """The final table as Markdown, its figures rounded."""
     columns = metric_names(metrics)
     lines = [f"| split | task | {' | '.join(columns)} |", f"| --- | --- |{' ---: |' * len(columns)}"]
     for split, tasks in metrics.items():
         for task, values in tasks.items():
-            cells = [f"{values[c]:.4f}" if c in values and math.isfinite(values[c]) else "" for c in columns]
+            cells = [figure(values.get(c)) for c in columns]
             lines.append(f"| {split} | {task} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def figure(value: float | None) -> str:
+    """A figure for people: four decimals, or two digits of one too small for them; nothing for none."""
+    if value is None or not math.isfinite(value):
+        return ""
+    return f"{value:.4f}" if value == 0 or abs(value) >= 0.001 else f"{value:.1e}"
 
 
 def metric_names(metrics: Mapping[str, TaskMetrics]) -> list[str]:

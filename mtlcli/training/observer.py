@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from mtlcli.training.evaluate import TaskMetrics
+from mtlcli.training.evaluate import TaskMetrics
+from mtlcli.training.history import figure
 
 
 @dataclass(frozen=True)
@@ -27,8 +26,8 @@ class EpochReport:
         """One line: the epoch, each task's training loss and evaluation metrics, the rate."""
         parts = [f"epoch {self.epoch}"]
         for task, loss in self.losses.items():
-            metrics = [f"{name} {value:.4f}" for name, value in self.metrics[task].items() if name != "loss"]
-            parts.append(" ".join([f"{task}: loss {loss:.4f}", *metrics]))
+            metrics = [f"{name} {figure(value)}" for name, value in self.metrics[task].items() if name != "loss"]
+            parts.append(" ".join([f"{task}: loss {figure(loss)}", *metrics]))
         parts.append(f"{self.seconds:.1f} s, {self.samples_per_second:,.0f} samples/s{' *' if self.is_best else ''}")
         return " | ".join(parts)
 

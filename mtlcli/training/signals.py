@@ -6,7 +6,7 @@ import signal
 import threading
 from types import FrameType, TracebackType
 
-from mtlcli.errors import InterruptedRun
+from mtlcli.errors import InterruptedRunError
 
 
 class StopRequest:
@@ -27,11 +27,11 @@ class StopRequest:
     ) -> None:
         self._restore()
 
-    def error(self, saved: str) -> InterruptedRun:
+    def error(self, saved: str) -> InterruptedRunError:
         """The error to raise once a checkpoint is saved at `saved`."""
         assert self.requested is not None
         name = "interrupted (Ctrl-C)" if self.requested == signal.SIGINT else "terminated (SIGTERM)"
-        return InterruptedRun(f"{name}; saved {saved}. Go on with: --resume auto", 128 + self.requested)
+        return InterruptedRunError(f"{name}; saved {saved}. Go on with: --resume auto", 128 + self.requested)
 
     def _request(self, number: int, frame: FrameType | None) -> None:
         self.requested = signal.Signals(number)

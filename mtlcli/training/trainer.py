@@ -77,7 +77,7 @@ class Trainer:
     def fit(self) -> Summary:
         """Train to the end, then evaluate the best epoch's model and write the tables.
 
-        Raises ConfigError where the folder is taken or holds another run, InterruptedRun after a signal (a checkpoint
+        Raises ConfigError where the folder is taken or holds another run, InterruptedRunError after a signal (a checkpoint
         is saved), DivergedError where a loss isn't finite (what was saved before stays).
         """
         self.folder.make()

@@ -14,7 +14,10 @@ def test_transforms_follow_one_another() -> None:
     from torchvision.transforms import v2
 
     augmentation = Augmentation([{"name": "RandomHorizontalFlip", "p": 1.0}, {"name": "RandomVerticalFlip", "p": 1.0}])
-    assert [type(transform) for transform in augmentation.transforms] == [v2.RandomHorizontalFlip, v2.RandomVerticalFlip]
+    assert [type(transform) for transform in augmentation.transforms] == [
+        v2.RandomHorizontalFlip,
+        v2.RandomVerticalFlip,
+    ]
     assert torch.equal(augmentation([IMAGE], [0], [0])[0], IMAGE.flip(-1, -2))
 
 
@@ -33,7 +36,10 @@ def test_an_example_depends_on_seed_alias_pass_and_row_alone() -> None:
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ("RandomHorizontalFlop", r"'RandomHorizontalFlop' is no transform of torchvision.transforms.v2. Did you mean 'Ran"),
+        (
+            "RandomHorizontalFlop",
+            r"'RandomHorizontalFlop' is no transform of torchvision.transforms.v2. Did you mean 'Ran",
+        ),
         ("Normalize", "'Normalize' can't augment a single raw image"),
         ("functional", "'functional' is no transform"),
         ({"p": 1.0}, r"needs a `name:`"),

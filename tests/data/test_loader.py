@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -65,6 +68,23 @@ def test_workers_change_nothing_and_live_on_after_an_epoch_left_early() -> None:
     left_early = helped.epoch(1)
     next(left_early)
     assert plain(helped.epoch(2, start=1)) == plain(alone.epoch(2, start=1))
+
+
+def test_a_loader_dropped_within_an_epoch_leaves_no_cycle() -> None:
+    """Workers that are collected as part of a cycle never hear that they may end, and are waited for, 5 s each."""
+    gc.collect()
+    gc.disable()
+    try:
+        dropped = loader(augment=AUGMENT, loading="stream", workers=1)
+        stream = dropped._feeds[0].stream
+        assert stream is not None
+        alive = weakref.ref(stream.loader)
+        epoch = dropped.epoch(0)
+        next(epoch)
+        del stream, dropped, epoch
+        assert alive() is None
+    finally:
+        gc.enable()
 
 
 def test_augmentation_is_the_same_in_every_route_and_anew_in_every_pass() -> None:

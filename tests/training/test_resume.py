@@ -17,7 +17,7 @@ from mtlcli.training.trainer import Trainer
 from tests.training.experiments import digits, training
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -30,7 +30,7 @@ class Killer(Observer):
     def step(self, examples: int, losses: Mapping[str, float]) -> None:
         self.left -= 1
         if self.left == 0:
-            raise Killed
+            raise KilledError
 
 
 def bits(path: Path) -> dict[str, str]:
@@ -63,7 +63,7 @@ def test_killed_and_resumed(tmp_path_factory: pytest.TempPathFactory, kill: int,
         training=training(batch_size=200 // accumulate, accumulate=accumulate, checkpoint_every=every),
     )
     whole = train(experiment, folder / "whole")
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         train(experiment, folder / "killed", killed_at=kill)
     resumed = train(experiment, folder / "killed")
     assert bits(folder / "killed/checkpoints/last.pt") == bits(folder / "whole/checkpoints/last.pt")

@@ -79,7 +79,9 @@ def test_accuracy_is_what_counting_gives(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("optimizer", "culprit"), [({"name": "SGD", "lr": 1e30}, "digit|ink")])
-def test_a_diverging_run_stops_with_the_task_and_step(tmp_path: Path, optimizer: dict[str, object], culprit: str) -> None:
+def test_a_diverging_run_stops_with_the_task_and_step(
+    tmp_path: Path, optimizer: dict[str, object], culprit: str
+) -> None:
     with pytest.raises(DivergedError, match=rf"the loss of task '({culprit})' is (nan|inf) at step \d+.*learning rate"):
         Trainer(build(digits(optimizer=optimizer)), tmp_path / "run").fit()
     summary = json.loads((tmp_path / "run/summary.json").read_text())

@@ -51,7 +51,7 @@ class Digits(Dataset):
             targets={
                 "digit": TargetSpec("classes", 10, tuple("0123456789")),
                 "parity": TargetSpec("binary"),
-                "ink": TargetSpec("real"),
+                "ink": TargetSpec("real", mean=0.305587, std=0.033902),
                 "segments": TargetSpec("multilabel", 7, tuple("abcdefg")),
             },
             main_target="digit",

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 import torch
 from pydantic import PositiveFloat
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtlcli.registry import kinds
@@ -24,9 +24,14 @@ class Regression(TaskKind):
     `r2` (the primary metric: it doesn't depend on the unit) is 1 − Σ(y − ŷ)² / Σ(y − ȳ)², NaN for fewer than two
     labelled examples or where all labels are the same.
 
+    The loss is of the standardized target, so that it has the size of other tasks' losses whatever the unit: the head
+    predicts (y − mean) / std of the training labels, where the dataset knows them, and the model's output layer
+    brings that back to the target's units. Metrics are in the target's units.
+
     Options:
         loss: `mse` (y − ŷ)², `l1` |y − ŷ|, or `huber` (½(y − ŷ)² up to `delta`, then delta·(|y − ŷ| − ½delta)).
-        delta: where the Huber loss goes from squared to absolute, in the target's units.
+        delta: where the Huber loss goes from squared to absolute, in the loss's units.
+        standardize: whether the loss is of the standardized target; if not, it is in the target's own units.
     """
 
     accepts = ("real", "binary", "classes")
@@ -41,9 +46,15 @@ class Regression(TaskKind):
         *,
         loss: Literal["mse", "l1", "huber"] = "mse",
         delta: PositiveFloat = 1.0,
+        standardize: bool = True,
     ) -> None:
         super().__init__(target)
         self.loss_name, self.delta = loss, delta
+        scaled = standardize and target.std > 0
+        self.mean, self.std = (target.mean, target.std) if scaled else (0.0, 1.0)
+
+    def output_layer(self) -> Rescale | None:
+        return None if (self.mean, self.std) == (0.0, 1.0) else Rescale(self.mean, self.std)
 
     def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Mean loss over the labelled examples."""
@@ -59,6 +70,7 @@ class Regression(TaskKind):
         return RegressionMetrics(device, missing=self.target.missing)
 
     def _losses(self, prediction: Tensor, target: Tensor) -> Tensor:
+        prediction, target = (prediction - self.mean) / self.std, (target - self.mean) / self.std
         match self.loss_name:
             case "mse":
                 return F.mse_loss(prediction, target, reduction="none")
@@ -66,6 +78,21 @@ class Regression(TaskKind):
                 return F.l1_loss(prediction, target, reduction="none")
             case "huber":
                 return F.huber_loss(prediction, target, reduction="none", delta=self.delta)
+
+
+class Rescale(nn.Module):
+    """z → z·std + mean: from the standardized target to its own units. Saved with the model."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: float, std: float) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor([mean]))
+        self.register_buffer("std", torch.tensor([std]))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return z.float() * self.std + self.mean
 
 
 class RegressionMetrics:

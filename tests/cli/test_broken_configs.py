@@ -1,0 +1,93 @@
+"""Whatever is wrong with an experiment: exit code 2 and one message with its place, from every verb, no traceback.
+
+`tests/broken/` has an experiment for each way to be wrong; its first line says what the message must hold, with the
+line and column where there is one.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from mtlcli.cli import main
+from mtlcli.config.yaml import MAX_BYTES
+
+BROKEN = sorted(Path(__file__).parents[1].joinpath("broken").glob("*.yaml"))
+TRAIN_ONLY = {"init_from_a_missing_file"}  # `mtl validate` doesn't read checkpoints
+
+
+def message(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    code = main([str(argument) for argument in arguments])
+    printed = capsys.readouterr()
+    assert code == 2, printed
+    assert "Traceback" not in printed.err
+    assert printed.err.startswith("error: ")
+    assert printed.out == ""
+    return printed.err
+
+
+@pytest.fixture(params=["validate", "train"])
+def verb(request: pytest.FixtureRequest, tmp_path: Path) -> list[str | Path]:
+    """The verb's words, to be followed by the experiment. `train` is given a run folder that must not appear."""
+    return ["validate"] if request.param == "validate" else ["train", "--run-dir", tmp_path / "run"]
+
+
+@pytest.mark.parametrize("file", BROKEN, ids=lambda file: file.stem)
+def test_broken_experiments(
+    file: Path,
+    verb: list[str | Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if file.stem in TRAIN_ONLY and verb[0] != "train":
+        pytest.skip("only training reads the file")
+    monkeypatch.delenv("MTL_NOT_SET", raising=False)
+    expected = file.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# expect: ")
+    printed = message(capsys, *verb, file)
+    assert (f"error: {file}:{expected}" if expected[0].isdigit() else expected) in printed
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("missing.yaml", None, "can't be read: No such file"),
+        ("empty.yaml", b"", ":1:1: nothing there"),
+        ("comments.yaml", b"# to do\n", ":1:1: nothing there"),
+        ("binary.yaml", bytes(range(256)), ":2:118: not a text file"),
+        ("image.yaml", b"\x89PNG\r\n\x1a\n\0\0", ":1:1: not a text file in UTF-8"),
+        ("nul.yaml", b"seed: 1\nname: a\0b\n", ":2:8: not a text file: it has the character U+0000"),
+        ("latin.yaml", "seed: 1\nname: né\n".encode("latin-1"), ":2:8: not a text file in UTF-8"),
+        ("large.yaml", b"# \n" * MAX_BYTES, "larger than"),
+        (".", None, "can't be read: Is a directory"),
+    ],
+)
+def test_what_is_no_experiment_file(
+    name: str,
+    content: bytes | None,
+    expected: str,
+    verb: list[str | Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    assert expected in message(capsys, *verb, tmp_path / name)
+
+
+@pytest.mark.parametrize("override", ["=1", "training.epochs=[", "tasks.dgit.weight=1", "training.epochs=0"])
+def test_broken_overrides(
+    override: str, verb: list[str | Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["init", str(tmp_path / "good")]) == 0
+    capsys.readouterr()
+    printed = message(capsys, *verb, tmp_path / "good.yaml", override)
+    assert override in printed
+
+
+def test_a_run_folder_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", str(tmp_path / "good")]) == 0
+    capsys.readouterr()
+    (tmp_path / "file").write_text("in the way")
+    printed = message(capsys, "train", tmp_path / "good.yaml", "--run-dir", tmp_path / "file" / "run")
+    assert str(tmp_path / "file" / "run") in printed

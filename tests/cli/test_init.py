@@ -1,0 +1,34 @@
+from pathlib import Path
+
+import pytest
+
+from mtlcli.cli import main
+from mtlcli.config import load_experiment
+
+
+def test_the_starter_is_an_experiment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["init"]) == 0
+    assert capsys.readouterr().out == "wrote experiment.yaml; next: mtl train experiment.yaml\n"
+    assert main(["validate", "experiment.yaml"]) == 0
+    experiment = load_experiment("experiment.yaml")
+    assert list(experiment.tasks) == ["digit", "parity", "ink"]
+    assert experiment.datasets["digits"].name == "digits"
+    assert experiment.name == "experiment"
+
+
+def test_nothing_is_overwritten_unless_forced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("precious")
+    assert main(["init", str(file)]) == 2
+    assert "is there already; --force overwrites it" in capsys.readouterr().err
+    assert file.read_text() == "precious"
+    assert main(["init", str(file), "--force"]) == 0
+    assert "precious" not in file.read_text()
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", str(tmp_path / "nowhere" / "x")]) == 2
+    assert "can't be written: No such file or directory" in capsys.readouterr().err

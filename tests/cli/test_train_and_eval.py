@@ -1,0 +1,158 @@
+"""The main job as a user has it: the real command line in a process of its own, on real images."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mtlcli.cli import main
+from tests.training.test_resume import bits
+
+ROOT = Path(__file__).parents[2]
+DIGITS = str(ROOT / "configs" / "digits.yaml")
+QUICK = ["training.epochs=2", "training.threads=1"]
+MTL = [sys.executable, "-m", "mtlcli"]
+
+
+def mtl(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*MTL, *map(str, arguments)], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+
+
+def test_train_then_eval(tmp_path: Path) -> None:
+    trained = mtl("train", DIGITS, *QUICK, "--run-dir", tmp_path / "run", "--json")
+    assert trained.returncode == 0, trained.stderr
+    summary = json.loads(trained.stdout)  # one document and nothing else
+    assert summary == json.loads((tmp_path / "run/summary.json").read_text())
+    assert trained.stderr.splitlines()[0].startswith("epoch 1 | digit: loss")  # no terminal: a plain line per epoch
+    assert len(trained.stderr.splitlines()) == 2
+
+    evaluated = mtl("eval", summary["checkpoint"], "--json")
+    assert evaluated.returncode == 0
+    assert evaluated.stderr == ""
+    document = json.loads(evaluated.stdout)
+    assert document["split"] == "test"
+    assert document["metrics"] == summary["metrics"]["test"]
+    with (tmp_path / "run/table.csv").open() as file:
+        table = {(row["split"], row["task"]): row for row in csv.DictReader(file)}
+    for task, values in document["metrics"].items():
+        for metric, value in values.items():
+            assert float(table["test", task][metric]) == value  # to the last digit
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    assert main(["train", DIGITS, *QUICK, "--run-dir", str(folder)]) == 0
+    return folder
+
+
+def test_the_printed_table_is_the_one_in_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", DIGITS, *QUICK, "--run-dir", str(tmp_path / "run")]) == 0
+    printed = capsys.readouterr().out
+    assert printed == (tmp_path / "run/table.md").read_text() + f"run folder: {tmp_path / 'run'}\n"
+
+
+def test_eval_other_splits_and_overrides(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    best = str(trained / "checkpoints/best.pt")
+    assert main(["eval", best, "--split", "val", "training.device=cpu", "evaluation.batch_size=7", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    summary = json.loads((trained / "summary.json").read_text())
+    assert document["metrics"]["digit"]["accuracy"] == summary["metrics"]["val"]["digit"]["accuracy"]
+    assert main(["eval", best, "--split", "nowhere"]) == 2
+    assert "train, val, test" in capsys.readouterr().err
+
+
+def test_requirements(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    best = str(trained / "checkpoints/best.pt")
+    assert main(["eval", best, "--require", "digit.accuracy>=0.1", "--require", "mean.loss<100"]) == 0
+    assert main(["eval", best, "--require", "digit.accuracy>=0.999", "--require", "digit.f1>0.1"]) == 3
+    error = capsys.readouterr().err
+    assert "required digit.accuracy>=0.999, got 0." in error
+    assert "f1" not in error
+    for wrong, message in {
+        "digit.accuracy": "expected TASK.METRIC>=X",
+        "digt.accuracy>=1": "no task 'digt'. Did you mean 'digit'?",
+        "digit.acuracy>=1": "task 'digit' has no metric 'acuracy'. Did you mean 'accuracy'?",
+        "digit.accuracy>=high": "'high' is not a number",
+        "mean.accuracy>=0.5": "task 'ink' has no metric 'accuracy'",
+    }.items():
+        assert main(["eval", best, "--require", wrong]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_a_requirement_is_checked_before_training(tmp_path: Path) -> None:
+    assert main(["train", DIGITS, "--run-dir", str(tmp_path / "run"), "--require", "nothing.at>=0"]) == 2
+    assert not (tmp_path / "run").exists()
+    code = main(["train", DIGITS, *QUICK, "--run-dir", str(tmp_path / "run"), "--require", "digit.accuracy>1"])
+    assert code == 3
+    assert (tmp_path / "run/checkpoints/best.pt").exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_the_run_goes_on(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    command = ["train", DIGITS, "training.epochs=500", "training.threads=1", "training.batch_size=4"]
+    command += ["scheduler=null", "--run-dir", str(tmp_path / "run")]
+    with subprocess.Popen([*MTL, *command], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("epoch 1 ")
+        process.send_signal(number)
+        _, error = process.communicate()
+    assert process.returncode == code, error
+    assert "Go on with: --resume auto" in error
+    assert "Traceback" not in error
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert summary["status"] == "interrupted"
+    goal = [f"training.epochs={summary['epochs'] + 1}" if one.startswith("training.epochs") else one for one in command]
+    assert main([*goal, "--resume", "auto"]) == 0
+    assert main([*goal[:-1], str(tmp_path / "whole")]) == 0
+    last = "checkpoints/last.pt"
+    assert bits(tmp_path / "run" / last) == bits(tmp_path / "whole" / last)
+
+
+def test_a_folder_in_use_or_in_the_way_is_refused(trained: Path, tmp_path: Path) -> None:
+    assert main(["train", DIGITS, *QUICK, "--run-dir", str(trained)]) == 2
+    (tmp_path / "file").write_text("")
+    assert main(["train", DIGITS, *QUICK, "--run-dir", str(tmp_path / "file" / "run")]) == 2
+    assert main(["train", DIGITS, *QUICK, "--resume", "auto"]) == 2  # which folder?
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                  capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", DIGITS, "--dry-run", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["steps_per_epoch"] == 21
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_diverges_exits_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = [*QUICK, "optimizer={name: SGD, lr: 1e20}", "--run-dir", str(tmp_path / "run")]
+    assert main(["train", DIGITS, *options]) == 1
+    assert "the loss of task" in capsys.readouterr().err
+
+
+def test_a_damaged_checkpoint_is_refused(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    damaged = tmp_path / "damaged.pt"
+    damaged.write_bytes((trained / "checkpoints/best.pt").read_bytes()[:5000])
+    assert main(["eval", str(damaged)]) == 2
+    assert main(["eval", str(tmp_path / "none.pt")]) == 2
+    error = capsys.readouterr().err
+    assert "damaged" in error
+    assert "no such checkpoint" in error
+
+
+@pytest.mark.parametrize(("requirement", "config", "code"), [
+    ("digit.accuracy>=0.5", DIGITS, 0), ("digit.accuracy>=1.5", DIGITS, 3), ("digit.accuracy>=0", "none.yaml", 2),
+])  # fmt: skip
+def test_the_ci_example(tmp_path: Path, requirement: str, config: str, code: int) -> None:
+    (tmp_path / "mtl").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m mtlcli "$@"\n')
+    (tmp_path / "mtl").chmod(0o755)
+    command = [ROOT / "scripts/ci_example.sh", config, tmp_path / "run", requirement, *QUICK]
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "MTL": str(tmp_path / "mtl")}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == code, done.stderr
+    assert ("ci: passed" in done.stdout) == (code == 0)

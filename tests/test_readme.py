@@ -1,0 +1,69 @@
+"""README's examples run, and what it says is so."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mtlcli.cli import main
+from mtlcli.config import experiment_from_dict
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[list[str]]:
+    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    return [shlex.split(line, comments=True) for line in lines if line.strip()]
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_every_command_works(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in commands():
+        if command[0] == "make":
+            assert re.search(rf"^{command[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+            continue
+        assert command[0] == "mtl"
+        code = main(command[1:])
+        assert code == 0, (command, capsys.readouterr().err)
+    assert (workplace / "runs/a/table.md").exists()
+    assert (workplace / "my_experiment.yaml").exists()
+
+
+def test_the_experiment_is_valid() -> None:
+    (text,) = blocks("yaml")
+    experiment = experiment_from_dict({"name": "readme", **yaml.safe_load(text)})
+    assert list(experiment.tasks) == ["digit", "garment"]
+
+
+def test_the_error_shown_is_the_one_printed(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (text,) = blocks("yaml")
+    (workplace / "my.yaml").write_text(text.replace("features", "fetures"))
+    assert main(["validate", "my.yaml"]) == 2
+    shown = next(line for line in README.splitlines() if line.startswith("error: my.yaml"))
+    assert capsys.readouterr().err.startswith(shown.removesuffix(" …"))
+
+
+def test_the_python_example_runs(workplace: Path) -> None:
+    (code,) = blocks("python")
+    names: dict[str, object] = {}
+    exec(code, names)
+    assert names["metrics"] == names["summary"]["metrics"]["test"]  # type: ignore[index]
+
+
+def test_the_table_of_components_is_what_mtl_list_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--markdown"]) == 0
+    printed = capsys.readouterr().out
+    assert f"<!-- components -->\n{printed}<!-- /components -->" in README, "update it: mtl list --markdown"
