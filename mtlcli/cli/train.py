@@ -36,12 +36,10 @@ def train(
     from mtlcli.cli.requirements import check_requirements, parse_requirements
     from mtlcli.config import load_experiment
     from mtlcli.training.build import build
-    from mtlcli.training.check import check_experiment
     from mtlcli.training.trainer import Trainer
 
     experiment = load_experiment(config, overrides or [])
     requirements = parse_requirements(require or [], experiment)
-    check_experiment(experiment)
     trainer = Trainer(build(experiment), run_dir, resume=resume, observer=watch())
     if dry_run:
         plan = trainer.rehearse()

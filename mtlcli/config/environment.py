@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-EXPRESSION = re.compile(r"(\$+)\{(?:([A-Za-z_][A-Za-z0-9_]*)(?::([^}]*))?\})?")
+EXPRESSION = re.compile(r"\$(\$+\{)|\$\{(?:([A-Za-z_][A-Za-z0-9_]*)(?::([^}]*))?\})?")
 
 
 def expand(text: str) -> str:
@@ -15,9 +15,9 @@ def expand(text: str) -> str:
     """
 
     def value(match: re.Match[str]) -> str:
-        dollars, name, default = match.groups()
-        if len(dollars) > 1:
-            return match[0][1:]
+        literal, name, default = match.groups()
+        if literal is not None:
+            return str(literal)
         if name is None:
             raise ValueError(f"expected ${{NAME}} or ${{NAME:default}} in {text!r}; a literal '${{' is written '$${{'")
         found = os.environ.get(name, default)

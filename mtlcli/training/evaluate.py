@@ -10,8 +10,8 @@ import torch
 from mtlcli.config import Experiment
 from mtlcli.data.loader import evaluation_batches
 from mtlcli.tasks.kind import Direction, TaskKind
-from mtlcli.training.build import Run
 from mtlcli.training.checkpoint import rng_state, set_rng_state
+from mtlcli.training.run import Run
 
 TaskMetrics = dict[str, dict[str, float]]
 

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from mtlcli import registry
-from mtlcli.training.build import Run
+from mtlcli.training.run import Run
 
 FUSED_ON_CPU = ("Adam", "AdamW", "SGD", "Adagrad")
 LENGTH_OPTIONS = {"CosineAnnealingLR": "T_max", "OneCycleLR": "total_steps", "PolynomialLR": "total_iters"}

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from mtlcli.data.batch import Batch
-from mtlcli.training.build import Run
+from mtlcli.training.run import Run
 from mtlcli.weighting.weighting import LossWeighting
 
 

@@ -13,8 +13,6 @@ from mtlcli import registry
 from mtlcli.config import dump_yaml
 from mtlcli.data.loader import Loader
 from mtlcli.errors import ConfigError
-from mtlcli.training.build import Problems, Run
-from mtlcli.training.check import check_splits
 from mtlcli.training.checkpoint import load_checkpoint, save_checkpoint
 from mtlcli.training.device import seed_everything
 from mtlcli.training.environment import environment
@@ -22,6 +20,8 @@ from mtlcli.training.evaluate import evaluate, monitored_metrics, monitored_valu
 from mtlcli.training.history import History
 from mtlcli.training.observer import EpochReport, Observer
 from mtlcli.training.optimization import make_optimizer, make_schedule
+from mtlcli.training.problems import Problems
+from mtlcli.training.run import Run
 from mtlcli.training.run_folder import RunFolder
 from mtlcli.training.signals import StopRequest
 from mtlcli.training.state import Progress, capture, restore
@@ -53,18 +53,13 @@ class Trainer:
         self.observer = observer or Observer()
         self.experiment = run.experiment
         self.tasks = list(run.kinds)
-        problems = Problems(self.experiment)
-        with problems.at("evaluation.split"):
-            check_splits(run.splits(), self.experiment)
-        with problems.at("evaluation.monitor"):
-            self.monitored, self.direction = monitored_metrics(self.experiment, run.kinds)
-        problems.check()
+        self.monitored, self.direction = monitored_metrics(self.experiment, run.kinds)
         self.loader = self._make_loader()
         self.accumulate = self.experiment.training.accumulate
         self.steps_per_epoch = -(-self.loader.steps // self.accumulate)
-        with problems.now("optimizer"):
+        with Problems(self.experiment).now("optimizer"):
             self.step = Step(run, make_optimizer(run))
-        with problems.now("scheduler"):
+        with Problems(self.experiment).now("scheduler"):
             self.schedule = make_schedule(run, self.step.optimizer, self.steps_per_epoch)
         if self.experiment.training.compile:
             run.model.compile()
@@ -77,8 +72,8 @@ class Trainer:
     def fit(self) -> Summary:
         """Train to the end, then evaluate the best epoch's model and write the tables.
 
-        Raises ConfigError where the folder is taken or holds another run, InterruptedRunError after a signal (a checkpoint
-        is saved), DivergedError where a loss isn't finite (what was saved before stays).
+        Raises ConfigError where the folder is taken or holds another run, InterruptedRunError after a signal (with a
+        checkpoint saved), DivergedError where a loss isn't finite (what was saved before stays).
         """
         self.folder.make()
         with self.folder.lock(), logged(self.folder), StopRequest() as stop:

@@ -75,7 +75,9 @@ def test_what_is_no_experiment_file(
     assert expected in message(capsys, *verb, tmp_path / name)
 
 
-@pytest.mark.parametrize("override", ["=1", "training.epochs=[", "tasks.dgit.weight=1", "training.epochs=0"])
+@pytest.mark.parametrize(
+    "override", ["training..epochs=1", "training.epochs=[", "tasks.dgit.weight=1", "training.epochs=0"]
+)
 def test_broken_overrides(
     override: str, verb: list[str | Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

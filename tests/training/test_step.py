@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from mtlcli.data.batch import Batch
-from mtlcli.training.build import Run, build
+from mtlcli.training.build import build
 from mtlcli.training.optimization import make_optimizer
+from mtlcli.training.run import Run
 from mtlcli.training.step import Step
 from tests.training.experiments import digits, training
 

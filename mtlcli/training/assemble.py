@@ -1,0 +1,119 @@
+"""The parts of a run, each made from its entry in the experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+
+from mtlcli import registry
+from mtlcli.config import ComponentEntry, Experiment
+from mtlcli.data.dataset import Dataset
+from mtlcli.data.placement import Placement
+from mtlcli.errors import ConfigError, nearest
+from mtlcli.models.model import MultiTaskModel
+from mtlcli.models.trunk import Trunk
+from mtlcli.models.warm_start import freeze
+from mtlcli.specs import DatasetSpec, Shape, TargetSpec
+from mtlcli.tasks.kind import TaskKind
+from mtlcli.training.problems import Problems
+from mtlcli.training.run import Run
+from mtlcli.weighting.weighting import WeightedTask
+
+Datasets = dict[str, tuple[Dataset, DatasetSpec]]
+
+
+def open_datasets(experiment: Experiment, stored: Mapping[str, DatasetSpec] | None = None) -> Datasets:
+    """Alias → the dataset and what it is like. ConfigError with all that can't be opened.
+
+    stored: what the datasets were like when a checkpoint was trained; it takes the place of fitting them anew.
+    """
+    problems = Problems(experiment)
+    opened: Datasets = {}
+    for alias, entry in experiment.datasets.items():
+        with problems.at(f"datasets.{alias}"):
+            dataset: Dataset = _create(registry.datasets, entry)
+            if stored is not None:
+                dataset.restore(stored[alias])
+            opened[alias] = (dataset, dataset.describe() if stored is None else stored[alias])
+    problems.check()
+    return opened
+
+
+def assemble(experiment: Experiment, device: torch.device, opened: Datasets) -> Run:
+    """Build every other part. ConfigError for what doesn't fit together.
+
+    The weights are drawn on the CPU, so they are the same for every device; on `meta` there are none, at no cost.
+    """
+    problems = Problems(experiment)
+    specs = {alias: spec for alias, (_, spec) in opened.items()}
+    input_shape = _input_shape(experiment, specs)
+    sources, kinds = _tasks(experiment, specs, problems)
+
+    def make_trunk() -> Trunk:
+        with problems.now("trunk"):
+            trunk: Trunk = _create(registry.trunks, experiment.trunk, input_shape)
+            return freeze(trunk) if experiment.trunk.frozen else trunk
+
+    def make_head(task: str, features: int) -> nn.Module:
+        with problems.now(f"tasks.{task}.head"):
+            head: nn.Module = _create(registry.heads, experiment.tasks[task].head, features, kinds[task].outputs)
+            after = kinds[task].output_layer()
+            return head if after is None else nn.Sequential(head, after)
+
+    weighted = [WeightedTask(name, task.weight, kinds[name].likelihood) for name, task in experiment.tasks.items()]
+    inputs = {task: alias for task, (alias, _) in sources.items()}
+    with device if device.type == "meta" else nullcontext():
+        with problems.now("sharing"):
+            sharing = _create(registry.sharings, experiment.sharing, make_trunk, make_head, inputs)
+        with problems.now("weighting"):
+            weighting = _create(registry.weightings, experiment.weighting, weighted)
+            weighting.seed(experiment.seed)
+        model = MultiTaskModel(sharing, {alias: (spec.mean, spec.std) for alias, spec in specs.items()}, input_shape)
+    model, weighting = model.to(device), weighting.to(device)
+    placement = Placement(device, experiment.training.loading, experiment.training.workers)
+    datasets = {alias: dataset for alias, (dataset, _) in opened.items()}
+    return Run(experiment, device, datasets, specs, sources, kinds, model, weighting, placement)
+
+
+def _create(components: registry.Registry, entry: ComponentEntry, *supplied: Any) -> Any:
+    return components[entry.name].target(*supplied, **entry.options)
+
+
+def _input_shape(experiment: Experiment, specs: Mapping[str, DatasetSpec]) -> Shape:
+    """The one shape all inputs have, since they go through one trunk."""
+    shapes = {alias: spec.input_shape for alias, spec in specs.items()}
+    if len(set(shapes.values())) > 1:
+        told = ", ".join(f"{alias} {'×'.join(map(str, shape))}" for alias, shape in shapes.items())
+        message = f"the datasets' inputs differ in shape ({told}), and all of them go through the same trunk"
+        raise ConfigError(experiment.problem("datasets", message))
+    return next(iter(shapes.values()))
+
+
+def _tasks(
+    experiment: Experiment, specs: Mapping[str, DatasetSpec], problems: Problems
+) -> tuple[dict[str, tuple[str, str]], dict[str, TaskKind]]:
+    sources: dict[str, tuple[str, str]] = {}
+    kinds: dict[str, TaskKind] = {}
+    for name, task in experiment.tasks.items():
+        with problems.at(f"tasks.{name}.target"):
+            target_name, target = _target(task.target, specs[task.dataset], task.dataset)
+            sources[name] = (task.dataset, target_name)
+            with problems.at(f"tasks.{name}.kind"):
+                kinds[name] = _create(registry.kinds, task.kind, target)
+    problems.check()
+    return sources, kinds
+
+
+def _target(name: str | None, spec: DatasetSpec, alias: str) -> tuple[str, TargetSpec]:
+    names = ", ".join(spec.targets)
+    if name is None and spec.main_target is None:
+        raise ValueError(f"dataset {alias!r} has several targets and no main one; name one of: {names}")
+    name = name or spec.main_target
+    if name not in spec.targets:
+        hint = nearest(str(name), spec.targets)
+        raise ValueError(f"dataset {alias!r} has no target {name!r}.{hint} It has: {names}")
+    return name, spec.targets[name]

@@ -1,0 +1,38 @@
+"""What is wrong with an experiment's parts, with the place of each in the YAML file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mtlcli.config import Experiment
+from mtlcli.errors import ConfigError, Problem
+
+
+class Problems:
+    """Collects the problems that an experiment's parts raise."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+        self.found: list[Problem] = []
+
+    @contextmanager
+    def at(self, path: str) -> Iterator[None]:
+        """Collect the problem a component at `path` raises, and go on after the block."""
+        try:
+            yield
+        except ConfigError as error:
+            self.found += error.problems
+        except (ValueError, TypeError) as error:  # what components raise for what the user asked of them
+            self.found.append(self.experiment.problem(path, str(error)))
+
+    @contextmanager
+    def now(self, path: str) -> Iterator[None]:
+        """Raise at once the ConfigError for what a component at `path` raises."""
+        with self.at(path):
+            yield
+        self.check()
+
+    def check(self) -> None:
+        if self.found:
+            raise ConfigError(self.found)

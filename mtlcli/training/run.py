@@ -1,0 +1,56 @@
+"""One training, ready to start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from mtlcli.config import Experiment
+from mtlcli.data.dataset import Dataset, Examples
+from mtlcli.data.placement import Placement
+from mtlcli.errors import ConfigError
+from mtlcli.models.model import MultiTaskModel
+from mtlcli.specs import DatasetSpec
+from mtlcli.tasks.kind import TaskKind
+from mtlcli.weighting.weighting import Weighting
+
+
+@dataclass
+class Run:
+    """Every part of a run, built, on its device.
+
+    datasets, specs: by alias. kinds: by task, in the experiment's order.
+    sources: task → (alias of its dataset, name of its target).
+    """
+
+    experiment: Experiment
+    device: torch.device
+    datasets: dict[str, Dataset]
+    specs: dict[str, DatasetSpec]
+    sources: dict[str, tuple[str, str]]
+    kinds: dict[str, TaskKind]
+    model: MultiTaskModel
+    weighting: Weighting
+    placement: Placement
+    _examples: dict[tuple[str, str], Examples] = field(default_factory=dict)
+
+    def splits(self) -> list[str]:
+        """The splits that every dataset has."""
+        return [s for s in ("train", "val", "test") if all(s in spec.splits for spec in self.specs.values())]
+
+    def examples(self, split: str) -> dict[str, Examples]:
+        """The examples of `split` of each dataset, read once. ConfigError where a dataset has no such split."""
+        for alias, spec in self.specs.items():
+            if split not in spec.splits:
+                message = f"the dataset has no split {split!r}; it has {', '.join(spec.splits)}"
+                raise ConfigError(self.experiment.problem(f"datasets.{alias}", message))
+            if (alias, split) not in self._examples:
+                self._examples[alias, split] = self.datasets[alias].examples(split, self.experiment.seed)
+        return {alias: self._examples[alias, split] for alias in self.specs}
+
+    def autocast(self) -> torch.autocast:
+        """The context in which the model computes, by `training.precision`."""
+        precision = self.experiment.training.precision
+        dtype = torch.float16 if precision == "fp16" else torch.bfloat16
+        return torch.autocast(self.device.type, dtype, enabled=precision != "fp32")

@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtlcli.data.columns import in_order
+from mtlcli.data.dataset import Examples
+from mtlcli.data.datasets.csv import CSV
+from mtlcli.errors import ConfigError
+from mtlcli.specs import IGNORE_INDEX, DatasetSpec
+
+TABLE = """\
+age,town,income,married,split
+20,Ulm,1.5,1,train
+40,Bonn,?,0,train
+?,Ulm,2.5,,train
+30,Köln,3.5,1,val
+50,Bonn,4.5,0,test
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "people.csv"
+    path.write_text(TABLE, encoding="utf-8")
+    return path
+
+
+def people(path: Path, **options: Any) -> CSV:
+    return CSV(**{"path": str(path), "targets": ["income", "married"], "split_column": "split", **options})
+
+
+def values(examples: Examples) -> list[list[float]]:
+    assert isinstance(examples.inputs, torch.Tensor) and examples.rows is not None
+    return examples.inputs[examples.rows].tolist()  # type: ignore[no-any-return]
+
+
+def target(examples: Examples, name: str) -> list[float]:
+    return examples.targets[name][examples.rows].tolist()  # type: ignore[no-any-return]
+
+
+def test_features_targets_and_splits(path: Path) -> None:
+    dataset = people(path)
+    spec = dataset.describe()
+    assert spec.input_shape == (3,) and spec.splits == ("train", "val", "test") and spec.main_target is None
+    assert spec.mean == (30.0, 0.0, 0.0) and spec.std == (10.0, 1.0, 1.0)
+    assert {name: (t.type, t.missing) for name, t in spec.targets.items()} == {
+        "income": ("real", True),
+        "married": ("binary", True),
+    }
+    train, val = dataset.examples("train", 0), dataset.examples("val", 0)
+    assert values(train) == [[20, 0, 1], [40, 1, 0], [30, 0, 1]]  # age, Bonn, Ulm; the missing age is the mean
+    assert values(val) == [[30, 0, 0]]  # Köln is not among the training rows
+    assert target(train, "married")[:2] == [1, 0] and math.isnan(target(train, "married")[2])
+    assert math.isnan(target(train, "income")[1]) and target(val, "income") == [3.5]
+    assert DatasetSpec.from_dict(spec.to_dict()) == spec
+
+
+def test_classes(path: Path) -> None:
+    dataset = people(path, targets={"town": "classes", "married": "classes"}, features=["age"])
+    path.write_text(TABLE.replace("Köln", "Ulm").replace("40,Bonn", "40,Bonn"), encoding="utf-8")
+    spec = dataset.describe()
+    assert spec.targets["town"].classes == ("Bonn", "Ulm") and spec.targets["married"].classes == ("0", "1")
+    train = dataset.examples("train", 0)
+    assert target(train, "town") == [1, 0, 1]
+    assert target(train, "married") == [1, 0, IGNORE_INDEX]
+    assert train.targets["town"].dtype == torch.int64
+
+
+def test_numbers_as_categories(path: Path) -> None:
+    spec = people(path, features=["age"], categorical=["age"]).describe()
+    assert spec.state["features"] == [{"name": "age", "categories": ["20", "40"], "mean": 0.0, "std": 1.0}]
+
+
+def test_a_constant_feature_has_the_standard_deviation_1(path: Path) -> None:
+    path.write_text(TABLE.replace("40", "20"), encoding="utf-8")
+    assert people(path, features=["age"]).describe().std == (1.0,)
+
+
+@settings(max_examples=20, deadline=None)
+@given(size=st.integers(5, 60), share=st.floats(0.0, 0.9), seed=st.integers(0, 5), run_seed=st.integers(0, 5))
+def test_split_by_seed(
+    tmp_path_factory: pytest.TempPathFactory, size: int, share: float, seed: int, run_seed: int
+) -> None:
+    path = tmp_path_factory.mktemp("csv") / "t.csv"
+    path.write_text("x;y\n" + "\n".join(f"{i};{i % 7}" for i in range(size)))
+    dataset = CSV(path=str(path), targets={"y": "real"}, test=share, seed=seed, val=0.1, delimiter=";")
+    splits = {
+        split: [row[0] for row in values(dataset.examples(split, run_seed))] for split in dataset.describe().splits
+    }
+    assert sorted(x for rows in splits.values() for x in rows) == list(range(size))
+    assert len(splits.get("test", [])) == round(share * size)
+    again = CSV(path=str(path), targets={"y": "real"}, test=share, seed=seed, val=0.3, delimiter=";")
+    if "test" in splits:
+        assert [row[0] for row in values(again.examples("test", run_seed + 1))] == splits["test"]
+
+
+def test_a_checkpoint_s_encoding_is_used_on_another_file(path: Path, tmp_path: Path) -> None:
+    stored = DatasetSpec.from_dict(people(path).describe().to_dict())
+    other = tmp_path / "other.csv"
+    other.write_text("town,married,income,age\nBonn,0,1,60\nRom,1,2,\n", encoding="utf-8")
+    dataset = people(other, split_column=None, test=1.0)
+    dataset.restore(stored)
+    examples = dataset.examples("test", 0)
+    assert sorted(values(examples)) == [[30, 0, 0], [60, 1, 0]]
+    assert dataset.describe().splits == ("test",)
+    assert dataset.describe().mean == stored.mean
+
+
+def test_a_class_unknown_to_the_checkpoint(path: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"targets": {"town": "classes"}, "features": ["age"], "split_column": None}
+    path.write_text("age,town\n1,Ulm\n2,Bonn\n3,Ulm\n4,Bonn\n")
+    stored = people(path, **{**options, "test": 0.0}).describe()
+    other = tmp_path / "other.csv"
+    other.write_text("age,town\n1,Ulm\n2,Rom\n", encoding="utf-8")
+    dataset = people(other, **{**options, "test": 1.0})
+    dataset.restore(stored)
+    with pytest.raises(
+        ConfigError, match=r"other.csv:3: target 'town' has the class 'Rom', which is not .*: Bonn, Ulm"
+    ):
+        dataset.examples("test", 0)
+
+
+WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
+    "ragged": (TABLE + "1,2\n1,2,3,4,5,6\n", {}, r"people.csv:7: 2 values, where the header names 5\n.*:8: 6 values"),
+    "empty": ("", {}, "is empty, or has no header"),
+    "header only": ("age,town,income,married,split\n", {}, "has a header and no rows"),
+    "column twice": (TABLE.replace("town", "age", 1), {}, r"people.csv:1: the header names 'age' more than once"),
+    "unknown target": (TABLE, {"targets": ["incom"]}, r"no column 'incom', named in `targets`. Did you mean 'income'"),
+    "unknown feature": (TABLE, {"features": ["agee"]}, "no column 'agee', named in `features`. Did you mean 'age'"),
+    "unknown split column": (TABLE, {"split_column": "splits"}, "no column 'splits', named in `split_column`"),
+    "unknown split": (TABLE.replace("val", "dev"), {}, r"people.csv:5: 'dev' in the split column 'split' is none of"),
+    "no training rows": (TABLE.replace("train", "test"), {}, "there are no training rows"),
+    "mixed feature": (TABLE.replace("40,", "forty,"), {}, r"people.csv:3: 'forty' in column 'age' is no finite number"),
+    "infinite feature": (TABLE.replace("40,", "inf,"), {}, r"people.csv:3: 'inf' in column 'age' is no finite number"),
+    "real that is none": (
+        TABLE,
+        {"targets": {"town": "real"}, "features": ["age"]},
+        r"people.csv:2: 'Ulm' in the real target 'town' is not a number; for categories say",
+    ),
+    "binary that is none": (
+        TABLE,
+        {"targets": {"age": "binary"}, "features": ["income"]},
+        r"people.csv:2: '20' in the binary target 'age' is not 0 or 1 \(true or false\)",
+    ),
+    "one class": (TABLE.replace("Bonn", "Ulm"), {"targets": ["town"]}, "has only the class 'Ulm'"),
+    "unseen class": (TABLE, {"targets": ["town"]}, "people.csv:5: target 'town' has the class 'Köln'"),
+    "target as feature": (TABLE, {"features": ["income"]}, "'income' can't be a feature and a target"),
+    "feature twice": (TABLE, {"features": ["age", "age"]}, "names a column more than once"),
+    "no feature": ("y,split\n1,train\n0,train\n", {"targets": ["y"]}, "there is no feature column left"),
+    "no value": (TABLE.replace("20", "").replace("40", ""), {}, "column 'age' has no value in the training rows"),
+    "no label": (TABLE.replace("1.5", "").replace("2.5", ""), {}, "target 'income' has no label in the training rows"),
+    "identifier": (
+        "id,y\n" + "".join(f"n{i},{i % 2}\n" for i in range(1500)),
+        {"targets": ["y"], "split_column": None, "test": 0.0},
+        "has 1500 categories, more than 1000: it looks like an identifier",
+    ),
+    "open quote": ('age,town\n1,"Ulm\n', {"targets": ["town"]}, r"people.csv:3: 1 values|can't be read|no column"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "options", "message"), WRONG.values(), ids=WRONG)
+def test_what_is_wrong_is_told_with_its_place(path: Path, content: str, options: dict[str, Any], message: str) -> None:
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(ConfigError, match=message):
+        people(path, **options).describe()
+
+
+def test_all_problems_at_once(path: Path) -> None:
+    path.write_text(TABLE.replace("40,", "forty,").replace("1.5", "").replace("2.5", ""), encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        people(path).describe()
+    assert len(caught.value.problems) == 2
+
+
+def test_files_that_are_no_tables(tmp_path: Path) -> None:
+    (tmp_path / "binary.csv").write_bytes(bytes(range(256)))
+    for name, message in (("binary.csv", "is no UTF-8 text"), ("none.csv", "No such file"), (".", "Is a directory")):
+        with pytest.raises(ConfigError, match=message):
+            CSV(path=str(tmp_path / name), targets=["y"]).describe()
+
+
+def test_a_byte_order_mark_blank_lines_and_blanks_are_no_data(path: Path) -> None:
+    path.write_text("\ufeffx, y\n\n 1 , 0\n 2,1 \n   \n", encoding="utf-8")
+    dataset = CSV(path=str(path), targets=["y"], test=0.0, val=0.0)
+    assert values(dataset.examples("train", 0)) == [[1], [2]]
+    assert target(dataset.examples("train", 0), "y") == [0, 1]
+
+
+def test_classes_are_in_the_order_of_numbers() -> None:
+    assert in_order({"10", "9", "-1"}) == ("-1", "9", "10")
+    assert in_order({"10", "9", "b"}) == ("10", "9", "b")
+
+
+def test_a_table_of_some_size_is_read_well(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(500, 3)).round(6)
+    lines = [f"{a},{b},{c},{'yes' if a > 0 else 'no'}" for a, b, c in x]
+    path = tmp_path / "t.csv"
+    path.write_text("a,b,c,y\n" + "\n".join(lines))
+    dataset = CSV(path=str(path), targets=["y"], test=0.0, val=0.0)
+    spec, train = dataset.describe(), dataset.examples("train", 0)
+    np.testing.assert_allclose(spec.mean, x.mean(0), rtol=1e-9)
+    np.testing.assert_allclose(spec.std, x.std(0), rtol=1e-9)
+    np.testing.assert_allclose(values(train), x.astype(np.float32))
+    assert target(train, "y") == [int(a > 0) for a, _, _ in x]

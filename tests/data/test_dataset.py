@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mtlcli.data.dataset import Dataset, Examples, carved_splits
+from mtlcli.errors import ConfigError
+from mtlcli.specs import DatasetSpec, TargetSpec
+
+
+class Numbers(Dataset):
+    """`size` training examples that are their own row, of which `rows` are used."""
+
+    def __init__(self, size: int, own: tuple[str, ...] = ("train", "test"), val: float = 0.25) -> None:
+        super().__init__(val=val)
+        self.size, self.own, self.reads = size, own, 0
+
+    def describe(self) -> DatasetSpec:
+        splits = carved_splits(self.own, self.val)
+        return DatasetSpec((1,), {"n": TargetSpec("real")}, "n", splits, (0.0,), (1.0,), {})
+
+    def own_splits(self) -> tuple[str, ...]:
+        return self.own
+
+    def read(self, split: str) -> Examples:
+        self.reads += 1
+        whole = torch.arange(2 * self.size, dtype=torch.float32)
+        return Examples(whole.unsqueeze(1), {"n": whole}, torch.arange(0, 2 * self.size, 2))
+
+
+def rows(examples: Examples) -> list[int]:
+    assert examples.rows is not None
+    return examples.rows.tolist()
+
+
+@given(size=st.integers(2, 60), seed=st.integers(0, 100), val=st.floats(0.01, 0.6))
+def test_train_and_val_are_carved_from_the_data_s_train(size: int, seed: int, val: float) -> None:
+    if round(val * size) >= size:
+        return
+    dataset = Numbers(size, val=val)
+    train, valid = dataset.examples("train", seed), dataset.examples("val", seed)
+    assert sorted(rows(train) + rows(valid)) == list(range(0, 2 * size, 2))
+    assert len(valid) == max(1, round(val * size))
+    assert train.inputs is valid.inputs and dataset.reads == 1
+
+
+def test_by_the_seed() -> None:
+    one, same, other = (rows(Numbers(50).examples("val", seed)) for seed in (1, 1, 2))
+    assert one == same != other
+
+
+def test_a_val_of_its_own_is_not_carved() -> None:
+    dataset = Numbers(10, own=("train", "val", "test"))
+    assert len(dataset.examples("val", 0)) == len(dataset.examples("train", 0)) == 10
+    assert dataset.describe().splits == ("train", "val", "test")
+
+
+def test_splits_that_are_not_there() -> None:
+    with pytest.raises(ConfigError, match=r"no split 'val' in this dataset \(its option `val` is 0\)"):
+        Numbers(10, val=0.0).examples("val", 0)
+    with pytest.raises(ConfigError, match="no split 'dev' in this dataset; there are: train, val, test"):
+        Numbers(10).examples("dev", 0)
+    with pytest.raises(ConfigError, match="leaves none to train on"):
+        Numbers(1).examples("train", 0)
+    with pytest.raises(ConfigError, match="the split 'train' has no examples"):
+        Numbers(0, val=0.0).examples("train", 0)
+
+
+def test_augment_is_checked_at_construction() -> None:
+    class Augmented(Numbers):
+        def __init__(self) -> None:
+            Dataset.__init__(self, augment=["RandomHorizontalFlop"])
+
+    with pytest.raises(ValueError, match="Did you mean 'RandomHorizontalFlip'"):
+        Augmented()

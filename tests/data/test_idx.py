@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torchvision.datasets.mnist import read_image_file
+
+from mtlcli.data.idx import read_idx
+from mtlcli.errors import MtlError
+from tests.data.collections import idx
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (5, 4, 3)).astype(np.uint8)
+
+
+def test_reads_what_torchvision_reads(tmp_path: Path) -> None:
+    path = tmp_path / "images"
+    path.write_bytes(idx(IMAGES))
+    assert read_idx(path, (4, 3), "").equal(read_image_file(str(path)))
+
+
+def test_reads_gz(tmp_path: Path) -> None:
+    path = tmp_path / "images.gz"
+    path.write_bytes(gzip.compress(idx(IMAGES)))
+    np.testing.assert_array_equal(read_idx(path, (4, 3), "").numpy(), IMAGES)
+
+
+DAMAGED = {
+    "empty": b"",
+    "cut in the header": idx(IMAGES)[:9],
+    "cut": idx(IMAGES)[:-1],
+    "too long": idx(IMAGES) + b"x",
+    "other magic": b"\x00\x00\x0d" + idx(IMAGES)[3:],
+    "other shape": idx(IMAGES.reshape(5, 3, 4)),
+    "labels": idx(IMAGES[:, 0, 0]),
+    "terabytes announced": idx(IMAGES)[:4] + b"\xff" + idx(IMAGES)[5:],
+    "no idx at all": b"<html>404</html>" * 20,
+}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_damaged_file_is_named_with_the_remedy(tmp_path: Path, content: bytes, suffix: str) -> None:
+    if suffix and content == DAMAGED["terabytes announced"]:
+        pytest.skip("the size of a .gz isn't known before it is read")
+    path = tmp_path / f"images{suffix}"
+    path.write_bytes(gzip.compress(content) if suffix else content)
+    with pytest.raises(MtlError, match=r"images.*Fetch it again$"):
+        read_idx(path, (4, 3), "Fetch it again")
+
+
+@pytest.mark.parametrize("content", [b"", b"no gzip", gzip.compress(idx(IMAGES))[:-12]])
+def test_a_damaged_gz(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "images.gz"
+    path.write_bytes(content)
+    with pytest.raises(MtlError, match=r"images.gz: .*Fetch it again$"):
+        read_idx(path, (4, 3), "Fetch it again")
