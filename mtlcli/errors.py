@@ -66,8 +66,9 @@ class ConfigError(MtlError):
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint for a mistyped `name`: " Did you mean 'x'?", or "" where nothing known is near."""
-    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f" Did you mean {found[0]!r}?" if found else ""
+    by_lower = {one.lower(): one for one in known}
+    found = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.6)
+    return f" Did you mean {by_lower[found[0]]!r}?" if found else ""
 
 
 class InterruptedRunError(MtlError):

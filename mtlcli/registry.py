@@ -107,6 +107,8 @@ class Registry:
         """Decorator that registers a class or function under `name`. ValueError where the name is taken."""
 
         def decorate(target: Target) -> Target:
+            if not target.__module__.startswith(f"{self.package}."):
+                self._load()  # a plugin's: what ships with mtl comes first
             taken = self._components.get(name)
             if taken is not None and taken.target.__qualname__ != target.__qualname__:
                 raise ValueError(f"{self.kind} {name!r} is already registered, by {taken.target.__module__}")
@@ -195,7 +197,10 @@ def load_entry_points() -> None:
     if not _entry_points_loaded:
         _entry_points_loaded = True
         for entry in importlib.metadata.entry_points(group=PLUGIN_GROUP):
-            entry.load()
+            try:
+                entry.load()
+            except Exception as error:
+                raise ConfigError(f"plugin {entry.name!r} ({entry.value}) can't be loaded: {error}") from error
 
 
 def load_plugin(plugin: str) -> None:

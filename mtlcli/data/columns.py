@@ -87,15 +87,14 @@ def fit_feature(table: Table, name: str, train: Rows, categorical: bool) -> Feat
                 f"identifier; leave it out of `features`"
             )
         return Feature(name, categories)
-    fitted = parsed[train]
-    std = float(np.nanstd(fitted))
-    return Feature(name, None, float(np.nanmean(fitted)), std if std > 0 else 1.0)
+    return Feature(name, None, *_statistics(parsed[train]))
 
 
 def fit_target(table: Table, name: str, train: Rows, type_: TargetType | None) -> TargetSpec:
     """What target `name` is. type_: None: `binary` where all is 0 or 1, `real` where all is numbers, else `classes`.
 
-    The classes are those of the rows `train`. ConfigError for fewer than two.
+    Its classes, or its mean and standard deviation, are those of the rows `train`. ConfigError for values that aren't
+    of the type, for fewer than two classes, and where there are no labels.
     """
     values = table.columns[name]
     missing = any(value is None for value in values)
@@ -105,11 +104,10 @@ def fit_target(table: Table, name: str, train: Rows, type_: TargetType | None) -
     known = {value for row in train if (value := values[row]) is not None}
     if not known:
         raise table.error(f"target {name!r} has no label in the training rows")
-    if type_ == "real":
-        fitted = numbers(values)[0][train]
-        return TargetSpec("real", missing=missing, mean=float(np.nanmean(fitted)), std=float(np.nanstd(fitted)))
-    if type_ == "binary":
-        return TargetSpec("binary", missing=missing)
+    if type_ != "classes":
+        labels = encode_target(table, name, TargetSpec(type_)).numpy().astype(np.float64)
+        mean, std = _statistics(labels[train]) if type_ == "real" else (0.0, 1.0)
+        return TargetSpec(type_, missing=missing, mean=mean, std=std)
     if len(known) < 2:
         raise table.error(f"target {name!r} has only the class {known.pop()!r} in the training rows")
     return TargetSpec("classes", len(known), in_order(known), missing)
@@ -144,6 +142,12 @@ def in_order(values: set[str]) -> tuple[str, ...]:
     """By number where all are numbers, else by alphabet."""
     _, wrong = numbers(ordered := sorted(values))
     return tuple(ordered if wrong else sorted(ordered, key=float))
+
+
+def _statistics(values: Floats) -> tuple[float, float]:
+    """Mean and standard deviation of those that aren't missing; of equal values it is taken to be 1."""
+    std = float(np.nanstd(values))
+    return float(np.nanmean(values)), std if std > 0 else 1.0
 
 
 def _neither(parsed: Floats) -> list[int]:

@@ -29,7 +29,7 @@ def read_idx(path: Path, example: tuple[int, ...], remedy: str) -> Tensor:
             dimensions = struct.unpack(f">{len(example) + 1}I", file.read(4 * (len(example) + 1)))
             if magic != bytes([0, 0, UINT8, len(example) + 1]) or dimensions[1:] != example:
                 raise ValueError(f"is no IDX file of uint8 examples of shape {list(example)}")
-            # The size is checked first where that is cheap, so that a damaged header can't ask for terabytes.
+            # Checked first, where that is cheap, so that a damaged header can't ask for terabytes (a RuntimeError).
             expected = dimensions[0] * int(torch.Size(example).numel())
             if path.suffix != ".gz" and path.stat().st_size != 4 + 4 * len(dimensions) + expected:
                 raise ValueError(f"has {path.stat().st_size} bytes, and its header asks for another size")
@@ -39,6 +39,6 @@ def read_idx(path: Path, example: tuple[int, ...], remedy: str) -> Tensor:
                 view = view[got:]
             if view or file.read(1):
                 raise ValueError(f"has {'fewer' if view else 'more'} than the {dimensions[0]} examples it announces")
-    except (OSError, EOFError, struct.error, ValueError) as error:
+    except (OSError, EOFError, struct.error, ValueError, RuntimeError) as error:
         raise MtlError(f"{path}: {error}. {remedy}") from error
     return data.view(*dimensions)

@@ -16,9 +16,10 @@ from mtlcli.data.placement import Placement
 from mtlcli.errors import ConfigError, nearest
 from mtlcli.models.model import MultiTaskModel
 from mtlcli.models.trunk import Trunk
-from mtlcli.models.warm_start import freeze
+from mtlcli.models.warm_start import freeze, warm_start
 from mtlcli.specs import DatasetSpec, Shape, TargetSpec
 from mtlcli.tasks.kind import TaskKind
+from mtlcli.training.checkpoint import load_checkpoint
 from mtlcli.training.problems import Problems
 from mtlcli.training.run import Run
 from mtlcli.weighting.weighting import WeightedTask
@@ -77,6 +78,17 @@ def assemble(experiment: Experiment, device: torch.device, opened: Datasets) -> 
     placement = Placement(device, experiment.training.loading, experiment.training.workers)
     datasets = {alias: dataset for alias, (dataset, _) in opened.items()}
     return Run(experiment, device, datasets, specs, sources, kinds, model, weighting, placement)
+
+
+def start_trunk(run: Run) -> None:
+    """Give the trunk the weights of the checkpoint in `trunk.init_from`, if there is one.
+
+    ConfigError for a bad file, or a checkpoint of another trunk.
+    """
+    source = run.experiment.trunk.init_from
+    if source is not None:
+        with Problems(run.experiment).now("trunk.init_from"):
+            warm_start(run.model.sharing, load_checkpoint(source)["model"], source)
 
 
 def _create(components: registry.Registry, entry: ComponentEntry, *supplied: Any) -> Any:

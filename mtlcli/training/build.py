@@ -7,13 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from mtlcli.config import Experiment
-from mtlcli.models.warm_start import warm_start
 from mtlcli.specs import DatasetSpec
-from mtlcli.training.assemble import assemble, open_datasets
+from mtlcli.training.assemble import assemble, open_datasets, start_trunk
 from mtlcli.training.check import check
-from mtlcli.training.checkpoint import load_checkpoint
 from mtlcli.training.device import choose_device, prepare_device
-from mtlcli.training.problems import Problems
 from mtlcli.training.run import Run
 
 LOG = logging.getLogger("mtl")
@@ -29,10 +26,7 @@ def build(experiment: Experiment) -> Run:
     check(experiment, opened)
     prepare_device(experiment, device)
     run = assemble(experiment, device, opened)
-    if experiment.trunk.init_from is not None:
-        with Problems(experiment).now("trunk.init_from"):
-            payload = load_checkpoint(experiment.trunk.init_from)
-            warm_start(run.model.sharing, payload["model"], experiment.trunk.init_from)
+    start_trunk(run)
     if not run.weighting.uses_task_weights and any(task.weight != 1 for task in experiment.tasks.values()):
         LOG.warning(
             "weighting %r sets the tasks' weights itself: their `weight:` is not used", experiment.weighting.name

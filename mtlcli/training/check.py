@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 
 from mtlcli.config import Experiment
-from mtlcli.training.assemble import Datasets, assemble, open_datasets
+from mtlcli.training.assemble import Datasets, assemble, open_datasets, start_trunk
 from mtlcli.training.device import choose_device
 from mtlcli.training.evaluate import monitored_metrics
 from mtlcli.training.optimization import make_optimizer, make_schedule
@@ -23,7 +25,7 @@ def check(experiment: Experiment, opened: Datasets) -> None:
     run = assemble(experiment, torch.device("meta"), opened)
     problems = Problems(experiment)
     with problems.at("optimizer"):
-        optimizer = make_optimizer(run)
+        optimizer = make_optimizer(run, light=True)
         with problems.at("scheduler"):
             make_schedule(run, optimizer, steps=1)
     with problems.at("evaluation.monitor"):
@@ -35,6 +37,8 @@ def check(experiment: Experiment, opened: Datasets) -> None:
                     f"not every dataset has a split {split!r}; all have: {', '.join(run.splits()) or 'none'}. Name "
                     f"another in evaluation.split, or let a dataset set some training examples aside with `val: 0.1`"
                 )
+    with problems.at("trunk.init_from"), warnings.catch_warnings(action="ignore"):  # there is nothing to copy to
+        start_trunk(run)
     problems.check()
     with problems.now("trunk"):
         run.model({alias: torch.zeros(2, *spec.input_shape, device="meta") for alias, spec in run.specs.items()})

@@ -15,14 +15,17 @@ FUSED_ON_CPU = ("Adam", "AdamW", "SGD", "Adagrad")
 LENGTH_OPTIONS = {"CosineAnnealingLR": "T_max", "OneCycleLR": "total_steps", "PolynomialLR": "total_iters"}
 
 
-def make_optimizer(run: Run) -> Optimizer:
+def make_optimizer(run: Run, light: bool = False) -> Optimizer:
     """The optimizer of the model's trainable parameters, and of the weighting's own without weight decay.
 
     `fused` is switched on where torch has it for the device and the YAML doesn't say: same update, fewer passes.
+    light: only check the options; what torch does with the parameters imports torch._dynamo, which takes a second.
     Raises ValueError, with torch's words, for options it refuses.
     """
     entry = run.experiment.optimizer
     make = registry.optimizers[entry.name].target
+    if light:
+        make = _options_only(make)
     options = dict(entry.options)
     fusible = run.device.type == "cuda" or (run.device.type == "cpu" and entry.name in FUSED_ON_CPU)
     if "fused" in inspect.signature(make).parameters and options.get("fused") is None:
@@ -32,6 +35,15 @@ def make_optimizer(run: Run) -> Optimizer:
         groups.append({"params": own, **({"weight_decay": 0.0} if "weight_decay" in options else {})})
     optimizer: Optimizer = make(groups, **options)
     return optimizer
+
+
+def _options_only(make: Any) -> Any:
+    """The optimizer's class without what torch does to take in parameters."""
+
+    def add_param_group(self: Optimizer, group: dict[str, Any]) -> None:
+        self.param_groups.append({**self.defaults, **group})
+
+    return type(make.__name__, (make,), {"add_param_group": add_param_group})
 
 
 class Schedule:

@@ -22,16 +22,20 @@ class Problems:
         try:
             yield
         except ConfigError as error:
-            self.found += error.problems
+            self.found += [
+                problem if problem.path or problem.mark else self.experiment.problem(path, problem.message)
+                for problem in error.problems
+            ]
         except (ValueError, TypeError) as error:  # what components raise for what the user asked of them
             self.found.append(self.experiment.problem(path, str(error)))
 
     @contextmanager
     def now(self, path: str) -> Iterator[None]:
         """Raise at once the ConfigError for what a component at `path` raises."""
-        with self.at(path):
+        problems = Problems(self.experiment)
+        with problems.at(path):
             yield
-        self.check()
+        problems.check()
 
     def check(self) -> None:
         if self.found:

@@ -12,7 +12,6 @@ from mtlcli.cli import main
 from mtlcli.config.yaml import MAX_BYTES
 
 BROKEN = sorted(Path(__file__).parents[1].joinpath("broken").glob("*.yaml"))
-TRAIN_ONLY = {"init_from_a_missing_file"}  # `mtl validate` doesn't read checkpoints
 
 
 def message(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
@@ -39,8 +38,6 @@ def test_broken_experiments(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if file.stem in TRAIN_ONLY and verb[0] != "train":
-        pytest.skip("only training reads the file")
     monkeypatch.delenv("MTL_NOT_SET", raising=False)
     expected = file.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# expect: ")
     printed = message(capsys, *verb, file)

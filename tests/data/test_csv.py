@@ -60,6 +60,7 @@ def test_features_targets_and_splits(path: Path) -> None:
     assert values(val) == [[30, 0, 0]]  # Köln is not among the training rows
     assert target(train, "married")[:2] == [1, 0] and math.isnan(target(train, "married")[2])
     assert math.isnan(target(train, "income")[1]) and target(val, "income") == [3.5]
+    assert (spec.targets["income"].mean, spec.targets["income"].std) == (2.0, 0.5)
     assert DatasetSpec.from_dict(spec.to_dict()) == spec
 
 
@@ -85,7 +86,7 @@ def test_a_constant_feature_has_the_standard_deviation_1(path: Path) -> None:
 
 
 @settings(max_examples=20, deadline=None)
-@given(size=st.integers(5, 60), share=st.floats(0.0, 0.9), seed=st.integers(0, 5), run_seed=st.integers(0, 5))
+@given(size=st.integers(5, 60), share=st.floats(0.0, 0.6), seed=st.integers(0, 5), run_seed=st.integers(0, 5))
 def test_split_by_seed(
     tmp_path_factory: pytest.TempPathFactory, size: int, share: float, seed: int, run_seed: int
 ) -> None:

@@ -25,6 +25,9 @@ def test_what_is_described_is_what_is_there() -> None:
     assert spec.mean[0] == pytest.approx(float(pixels.mean()), abs=1e-3)
     assert spec.std[0] == pytest.approx(float(pixels.std(correction=0)), abs=1e-3)
     assert set(train.targets) == set(spec.targets)
+    ink = train.targets["ink"][train.rows].double()
+    assert spec.targets["ink"].mean == pytest.approx(float(ink.mean()), abs=1e-5)
+    assert spec.targets["ink"].std == pytest.approx(float(ink.std(correction=0)), abs=1e-5)
 
 
 def test_the_splits_share_nothing_and_leave_nothing_out() -> None:

@@ -27,7 +27,7 @@ def batch(start: int, stop: int, missing: tuple[int, ...] = ()) -> Batch:
     inputs = torch.randint(0, 17, (64, 1, 8, 8), generator=generator, dtype=torch.uint8)
     digit = torch.randint(0, 10, (64,), generator=generator)
     digit[list(missing)] = -100
-    ink = torch.rand(64, generator=generator)
+    ink = 0.3056 + 0.0339 * torch.randn(64, generator=generator)
     cut = slice(start, stop)
     counts = {"digit": int((digit[cut] != -100).sum()), "ink": stop - start}
     return Batch({"digits": inputs[cut]}, {"digit": digit[cut], "ink": ink[cut]}, counts)
