@@ -91,6 +91,17 @@ def start_trunk(run: Run) -> None:
             warm_start(run.model.sharing, load_checkpoint(source)["model"], source)
 
 
+def try_model(run: Run) -> None:
+    """Pass one blank example through the model. ConfigError where the trunk doesn't take the datasets' inputs."""
+    inputs = {alias: torch.zeros(1, *spec.input_shape, device=run.device) for alias, spec in run.specs.items()}
+    run.model.eval()
+    with Problems(run.experiment).now("trunk"), torch.inference_mode(), run.autocast():
+        try:
+            run.model(inputs)
+        except RuntimeError as error:  # how torch says that shapes don't fit
+            raise ValueError(f"can't take the datasets' inputs: {error}") from error
+
+
 def _create(components: registry.Registry, entry: ComponentEntry, *supplied: Any) -> Any:
     return components[entry.name].target(*supplied, **entry.options)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from mtlcli.config import Experiment
 from mtlcli.specs import DatasetSpec
-from mtlcli.training.assemble import assemble, open_datasets, start_trunk
+from mtlcli.training.assemble import assemble, open_datasets, start_trunk, try_model
 from mtlcli.training.check import check
 from mtlcli.training.device import choose_device, prepare_device
 from mtlcli.training.run import Run
@@ -27,6 +27,7 @@ def build(experiment: Experiment) -> Run:
     prepare_device(experiment, device)
     run = assemble(experiment, device, opened)
     start_trunk(run)
+    try_model(run)
     if not run.weighting.uses_task_weights and any(task.weight != 1 for task in experiment.tasks.values()):
         LOG.warning(
             "weighting %r sets the tasks' weights itself: their `weight:` is not used", experiment.weighting.name
