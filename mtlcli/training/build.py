@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+import torch
+
 from mtlcli.config import Experiment
+from mtlcli.data.placement import Placement
 from mtlcli.specs import DatasetSpec
 from mtlcli.training.assemble import assemble, open_datasets, start_trunk, try_model
 from mtlcli.training.check import check
 from mtlcli.training.device import choose_device, prepare_device
+from mtlcli.training.problems import Problems
 from mtlcli.training.run import Run
 
 LOG = logging.getLogger("mtl")
@@ -36,10 +41,20 @@ def build(experiment: Experiment) -> Run:
 
 
 def rebuild(experiment: Experiment, payload: Mapping[str, Any]) -> Run:
-    """The run of a checkpoint's payload, with its trained model. `experiment` may name other data or another device."""
+    """The run of a checkpoint's payload, with its trained model. `experiment` may name other data or another device.
+
+    It is to be evaluated or used, not trained: its weighting has no state. ConfigError where it doesn't fit the
+    checkpoint.
+    """
     device = choose_device(experiment)
-    stored = {alias: DatasetSpec.from_dict(spec) for alias, spec in payload["specs"].items()}
     prepare_device(experiment, device)
-    run = assemble(experiment, device, open_datasets(experiment, stored))
-    run.model.load_state_dict(payload["model"])
-    return run
+    stored = {alias: DatasetSpec.from_dict(spec) for alias, spec in payload["specs"].items()}
+    # on meta nothing is drawn or fetched (pretrained weights) only to be overwritten
+    run = assemble(experiment, torch.device("meta"), open_datasets(experiment, stored))
+    with Problems(experiment).now("trunk"):
+        try:
+            run.model.load_state_dict(payload["model"], assign=True)
+        except RuntimeError as error:  # an override changed the model
+            raise ValueError(f"the checkpoint holds another model: {error}") from error
+    placement = Placement(device, experiment.training.loading, experiment.training.workers)
+    return replace(run, device=device, placement=placement, model=run.model.to(device))
