@@ -13,17 +13,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtlcli.errors import ConfigError
+from mtlcli.errors import ConfigError, MtlError
 from mtlcli.training.files import atomic
 
 FORMAT = 1
 
 
 def save_checkpoint(path: Path, payload: dict[str, Any]) -> None:
-    """Write `payload` (plain tensors, numbers, strings, lists, dicts) atomically, with its version and SHA-256."""
+    """Write `payload` (plain tensors, numbers, strings, lists, dicts) atomically, with its version and SHA-256.
+
+    MtlError where it can't be written, such as to a full disk; a file that was there before stays.
+    """
     document = {"format": "mtl", "version": FORMAT, "sha256": digest(payload), **payload}
     with atomic(path) as temporary:
-        torch.save(document, temporary)
+        try:
+            torch.save(document, temporary)
+        except RuntimeError as error:  # what torch's writer makes of an OSError
+            raise MtlError(f"{path}: can't be written: {error}") from error
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -82,7 +88,7 @@ def _feed(state: hashlib._Hash, value: Any) -> None:
 def plain(value: Any) -> Any:
     """A state dict as a checkpoint takes it: detached tensors that share nothing, dicts, lists and numbers."""
     if isinstance(value, Tensor):
-        return value.detach().cpu().clone()
+        return value.detach().to("cpu", copy=True)
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -12,7 +12,7 @@ import torch
 from mtlcli import registry
 from mtlcli.config import dump_yaml
 from mtlcli.data.loader import Loader
-from mtlcli.errors import ConfigError
+from mtlcli.errors import ConfigError, MtlError
 from mtlcli.training.checkpoint import load_checkpoint, save_checkpoint
 from mtlcli.training.device import seed_everything
 from mtlcli.training.environment import environment
@@ -84,6 +84,10 @@ class Trainer:
                     self._train_epoch(stop)
                     self._end_epoch()
                 return finish(self)
+            except torch.OutOfMemoryError as error:
+                write_unfinished(self, "failed", error)
+                hint = "lower training.batch_size (and raise training.accumulate), or set training.precision: bf16"
+                raise MtlError(f"out of memory on {self.run.device}: {hint}") from error
             except BaseException as error:
                 write_unfinished(self, "interrupted" if stop.requested else "failed", error)
                 raise

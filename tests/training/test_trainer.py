@@ -1,5 +1,7 @@
 import csv
+import errno
 import json
+import os
 import threading
 from pathlib import Path
 
@@ -9,10 +11,11 @@ import yaml
 
 import mtlcli
 from mtlcli.config import load_experiment
-from mtlcli.errors import ConfigError
+from mtlcli.errors import ConfigError, MtlError
 from mtlcli.training.build import build, rebuild
 from mtlcli.training.checkpoint import load_checkpoint
 from mtlcli.training.evaluate import evaluate
+from mtlcli.training.observer import EpochReport, Observer
 from mtlcli.training.run_folder import RunFolder
 from mtlcli.training.step_log import DivergedError
 from mtlcli.training.trainer import Trainer
@@ -157,3 +160,20 @@ def test_the_library_in_four_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert evaluate(run, split="test") == summary["metrics"]["test"]
     assert Path(summary["run_dir"]).parent == tmp_path / "digits"
     assert summary["run_dir"].endswith("Z-0")
+
+
+def test_a_full_disk_ends_the_run_with_a_message_and_keeps_what_was_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class FullAfterOneEpoch(Observer):
+        def epoch_ended(self, report: EpochReport) -> None:
+            monkeypatch.setattr(os, "fsync", full)
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(MtlError, match="can't be written: No space left on device"):
+        Trainer(build(digits()), tmp_path / "run", observer=FullAfterOneEpoch()).fit()
+    monkeypatch.undo()
+    assert load_checkpoint(tmp_path / "run/checkpoints/last.pt")["progress"]["epoch"] == 1
+    assert not [path for path in (tmp_path / "run").rglob(".*") if path.name != ".lock"]
