@@ -16,7 +16,7 @@ CASES = [
     ("mlp", IMAGE, {"hidden": [], "features": 5}),
     ("mlp", (8,), {"hidden": [6, 4], "dropout": 0.5}),
     ("cnn", IMAGE, {}),
-    ("cnn", (3, 9, 8), {"widths": [4, 8], "features": 5}),
+    ("cnn", (3, 9, 8), {"widths": [4, 8], "features": 5, "depth": 1}),
     ("torchvision", IMAGE, {"model": "shufflenet_v2_x0_5"}),
 ]
 
@@ -107,3 +107,17 @@ def test_trunks_of_images_refuse_tables():
     for name in ("lenet", "cnn", "torchvision"):
         with pytest.raises(ValueError, match=r"needs? images .*got 64"):
             make(name, (64,), {"model": "resnet18"} if name == "torchvision" else {})
+
+
+def test_cnn_blocks_halve_height_and_width():
+    trunk = make("cnn", (3, 13, 12), {"widths": [4, 6, 8], "depth": 3, "features": 5})
+    _, found = trunk.activations(torch.randn(2, 3, 13, 12), trunk.activation_names())
+    shapes = {"block1": (2, 4, 6, 6), "block2": (2, 6, 3, 3), "block3": (2, 8, 1, 1), "fc": (2, 5)}
+    assert {name: a.shape for name, a in found.items()} == shapes
+    assert sum(isinstance(m, nn.Conv2d) for m in trunk.modules()) == 9
+    assert found["block1"].is_contiguous(memory_format=torch.channels_last)
+
+
+def test_cnn_needs_images_that_can_be_halved():
+    with pytest.raises(ValueError, match=r"cnn with 3 blocks needs images .* of at least 8×8, got 1×7×28"):
+        make("cnn", (1, 7, 28), {})

@@ -13,7 +13,9 @@ from mtlcli.models.warm_start import warm_start
 def make(seed: int, tasks: list[str], **options) -> MultiTaskModel:
     torch.manual_seed(seed)
     shape = (1, 8, 8)
-    sharing = Hard(lambda: CNN(shape, **options), lambda task, width: nn.Linear(width, 3), dict.fromkeys(tasks, "data"))
+    sharing = Hard(
+        lambda: CNN(shape, depth=1, **options), lambda task, width: nn.Linear(width, 3), dict.fromkeys(tasks, "data")
+    )
     return MultiTaskModel(sharing, {"data": ((0.0,), (1.0,))}, shape)
 
 

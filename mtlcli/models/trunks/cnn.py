@@ -17,13 +17,17 @@ from mtlcli.specs import Shape
 
 @trunks.register("cnn")
 class CNN(Trunk):
-    """Blocks of 3×3 convolution, batch norm, ReLU and 2×2 max pool: images [B, C, H, W] → [B, features].
+    """Blocks of 3×3 convolutions with batch norm and ReLU: images [B, C, H, W] → [B, features].
 
-    Each block halves height and width; the last one is followed by dropout and a fully connected layer with ReLU.
-    Activations: block1, block2, …, fc. ValueError for inputs that aren't images or vanish in the blocks.
+    A block's first convolution is followed by a 2×2 max pool, so that all after it costs a quarter; the last block by
+    dropout and a fully connected layer with ReLU. Activations: block1, block2, …, fc.
+    ValueError for inputs that aren't images or are too small to be halved by every block.
+
+    Source: the form of the blocks is that of Jordan, 94% on CIFAR-10 in 3.29 seconds on a single GPU, 2024, with ReLU.
 
     Options:
         widths: output channels of the blocks.
+        depth: convolutions in each block.
         features: width of the output.
         dropout: probability that a value is dropped in training, before the fully connected layer.
     """
@@ -33,6 +37,7 @@ class CNN(Trunk):
         input_shape: Shape,
         *,
         widths: Annotated[list[PositiveInt], Field(min_length=1)] = [32, 64, 128],  # noqa: B006 (never changed)
+        depth: PositiveInt = 2,
         features: PositiveInt = 128,
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3,
     ) -> None:
@@ -46,7 +51,7 @@ class CNN(Trunk):
         self.features = features
         self.names = [f"block{i + 1}" for i in range(len(widths))]
         for name, inputs, outputs in zip(self.names, [input_shape[0], *widths], widths, strict=False):
-            self.add_module(name, _block(inputs, outputs))
+            self.add_module(name, _block(inputs, outputs, depth))
         height, width = (size // minimum for size in input_shape[1:])
         self.fc = nn.Sequential(
             nn.Flatten(), nn.Dropout(dropout), nn.Linear(widths[-1] * height * width, features), nn.ReLU()
@@ -58,8 +63,14 @@ class CNN(Trunk):
         return {first[0]: lambda x: first[1](channels_last(x)), **dict(rest), "fc": self.fc}
 
 
-def _block(inputs: int, outputs: int) -> nn.Module:
-    """[B, inputs, H, W] → [B, outputs, H // 2, W // 2]. The pool comes first, where the later layers are cheaper."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.MaxPool2d(2), nn.BatchNorm2d(outputs), nn.ReLU(True)
-    )
+def _block(inputs: int, outputs: int, depth: int) -> nn.Module:
+    """[B, inputs, H, W] → [B, outputs, H // 2, W // 2]."""
+    layers: list[nn.Module] = []
+    for layer in range(depth):
+        layers += [
+            nn.Conv2d(outputs if layer else inputs, outputs, 3, padding=1, bias=False),
+            *([] if layer else [nn.MaxPool2d(2)]),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+        ]
+    return nn.Sequential(*layers)
