@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from torch import nn
-
 from mtlcli.config.source import Path, Source
 from mtlcli.errors import Problem, nearest
 from mtlcli.registry import kinds
@@ -40,12 +38,9 @@ def _empty(data: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _task_names(tasks: dict[str, Any]) -> Iterator[Finding]:
-    reserved = nn.ModuleDict()  # the heads are kept in one, and it takes no key that is an attribute of its own
     for name in tasks:
         if name == MEAN:
             yield ("tasks", name), f"a task can't be called {MEAN!r}, which stands for the mean over the tasks", True
-        elif hasattr(reserved, name):
-            yield ("tasks", name), f"a task can't be called {name!r}, which torch's modules use themselves", True
 
 
 def _task_datasets(tasks: dict[str, Any], datasets: dict[str, Any]) -> Iterator[Finding]:

@@ -41,7 +41,6 @@ FOUND = """\
 8:57: tasks.digit.weight: expected a number ≥ 0, found -1.0
 9:18: tasks.ink.dataset: no dataset 'imags'. Did you mean 'images'? There are: images, more, 1st
 9:82: tasks.ink.head.hidden.1: expected an integer > 0, found -3
-10:3: tasks.keys: a task can't be called 'keys', which torch's modules use themselves
 10:3: tasks.keys.dataset: missing; expected a string
 10:16: tasks.keys.kind: expected the name of a kind, or a mapping of its name and options, found 3
 11:3: tasks.mean: a task can't be called 'mean', which stands for the mean over the tasks

@@ -1,0 +1,44 @@
+"""The main job on the real 60,000 + 60,000 images, where they are there (CI fetches them first)."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mtlcli.data.datasets.fashion_mnist import FashionMNIST
+from mtlcli.data.datasets.mnist import MNIST
+
+ROOT = Path(__file__).parents[1]
+DATA = Path(os.environ.get("MTL_DATA", ROOT / "data"))
+
+
+def there() -> bool:
+    return all(kind.collection is not None and kind.collection.complete(DATA) for kind in (MNIST, FashionMNIST))
+
+
+@pytest.mark.skipif(not there(), reason="MNIST and FashionMNIST are not here: make data")
+def test_one_epoch_of_mnist_fmnist(tmp_path: Path) -> None:
+    environment = {**os.environ, "MTL_DATA": str(DATA)}
+    train = [sys.executable, "-m", "mtlcli", "train", ROOT / "configs" / "mnist_fmnist.yaml"]
+    trained = subprocess.run(
+        [*train, "training.epochs=1", "--run-dir", tmp_path / "run", "--json"],
+        capture_output=True, text=True, env=environment,
+    )  # fmt: skip
+    assert trained.returncode == 0, trained.stderr
+    summary = json.loads(trained.stdout)
+    assert summary == json.loads((tmp_path / "run/summary.json").read_text())
+    assert summary["steps"] == 891  # 57,000 of each to train on, 64 of each a step
+    assert summary["loading"] == {"mnist": "resident", "fashion": "resident"}
+    test = summary["metrics"]["test"]
+    assert test["digit"]["accuracy"] > 0.97
+    assert test["garment"]["accuracy"] > 0.83
+    assert test["digit"]["accuracy"] * 10_000 % 1 == pytest.approx(0, abs=1e-9)  # of all 10,000
+
+    evaluated = subprocess.run(
+        [sys.executable, "-m", "mtlcli", "eval", summary["checkpoint"], "--json"],
+        capture_output=True, text=True, env=environment, check=True,
+    )  # fmt: skip
+    assert json.loads(evaluated.stdout)["metrics"] == test
