@@ -15,6 +15,7 @@ from mtlcli.cli.init import init
 from mtlcli.cli.list import list_components
 from mtlcli.cli.schema import schema
 from mtlcli.cli.show import show
+from mtlcli.cli.summary import summary
 from mtlcli.cli.train import train
 from mtlcli.cli.validate import validate
 
@@ -48,6 +49,7 @@ def _options(
 _VERBS: dict[str, Callable[..., None]] = {
     "init": init,
     "validate": validate,
+    "summary": summary,
     "train": train,
     "eval": evaluate,
     "list": list_components,

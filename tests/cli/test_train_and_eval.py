@@ -156,3 +156,13 @@ def test_the_ci_example(tmp_path: Path, requirement: str, config: str, code: int
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == code, done.stderr
     assert ("ci: passed" in done.stdout) == (code == 0)
+
+
+def test_summary_tells_what_training_will_report(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["summary", DIGITS, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["parameters"] == json.loads((trained / "summary.json").read_text())["parameters"]
+    assert document["tasks"]["ink"]["target"] == "digits.ink"
+    assert main(["summary", DIGITS]) == 0
+    printed = capsys.readouterr().out
+    assert f"{document['parameters']['total']:,} in all" in printed
