@@ -1,4 +1,10 @@
-"""Images laid out channels-last."""
+"""Images laid out channels-last.
+
+Trunks made of convolutions keep their weights channels-last too (`module.to(memory_format=…)`): without that oneDNN
+reorders at every call, and a step takes 1.4 times as long in fp32 and twice in bf16. Autograd gives such a weight a
+gradient of the same strides. Code that sets `.grad` itself has to do so too (`torch.empty_like(parameter)`): torch's
+fused optimizers (seen with 2.14 on the CPU) read a gradient of other strides in memory order: a wrong update.
+"""
 
 from __future__ import annotations
 

@@ -61,6 +61,7 @@ def test_every_parameter_gets_a_gradient(name, shape, options):
     trunk = make(name, shape, options)
     trunk(torch.randn(4, *shape)).square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in trunk.parameters())
+    assert all(p.grad.stride() == p.stride() for p in trunk.parameters())  # as fused optimizers need it
 
 
 @pytest.mark.parametrize(("name", "shape", "options"), CASES)
