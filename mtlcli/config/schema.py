@@ -95,7 +95,7 @@ class Evaluation(Section):
     """What is measured after each epoch."""
 
     split: Literal["train", "val", "test"] = "val"
-    batch_size: PositiveInt = 1000
+    batch_size: PositiveInt = 256
     monitor: Monitor = Monitor()
 
 

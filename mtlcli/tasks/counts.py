@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from mtlcli.tasks.lean_torchmetrics import import_torchmetrics
+
 MISSING = -1  # neither 0 nor 1: an entry that is counted nowhere
 
 
@@ -16,6 +18,7 @@ class Counts:
     """
 
     def __init__(self, labels: int, device: torch.device) -> None:
+        import_torchmetrics()
         from torchmetrics.classification import MultilabelStatScores
 
         self._scores = MultilabelStatScores(labels, average=None, validate_args=False).to(device)

@@ -14,6 +14,7 @@ from mtlcli.specs import TargetSpec
 from mtlcli.tasks.counts import MISSING, Counts, f1
 from mtlcli.tasks.kind import Direction, TaskKind
 from mtlcli.tasks.labels import labelled, masked_mean
+from mtlcli.tasks.lean_torchmetrics import import_torchmetrics
 
 
 @kinds.register("binary")
@@ -65,6 +66,7 @@ class BinaryMetrics:
     """Accuracy and F1 from exact counts; the area under the ROC curve from all predictions, which it keeps."""
 
     def __init__(self, device: torch.device) -> None:
+        import_torchmetrics()
         from torchmetrics.classification import BinaryAUROC
 
         self._counts = Counts(1, device)

@@ -14,6 +14,7 @@ from mtlcli.registry import kinds
 from mtlcli.specs import TargetSpec
 from mtlcli.tasks.kind import Direction, TaskKind
 from mtlcli.tasks.labels import labelled, masked_mean
+from mtlcli.tasks.lean_torchmetrics import import_torchmetrics
 
 
 @kinds.register("regression")
@@ -103,6 +104,7 @@ class RegressionMetrics:
     """
 
     def __init__(self, device: torch.device, missing: bool) -> None:
+        import_torchmetrics()
         from torchmetrics.regression import MeanAbsoluteError, R2Score
 
         self._missing = missing
