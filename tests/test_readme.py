@@ -66,4 +66,4 @@ def test_the_python_example_runs(workplace: Path) -> None:
 def test_the_table_of_components_is_what_mtl_list_prints(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "--markdown"]) == 0
     printed = capsys.readouterr().out
-    assert f"<!-- components -->\n{printed}<!-- /components -->" in README, "update it: mtl list --markdown"
+    assert f"<!-- components -->\n{printed}<!-- /components -->" in README, "scripts/update_readme.sh writes it anew"

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Write README's table of components anew, from `mtl list --markdown`.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+mtl=${MTL:-.venv/bin/mtl}
+table=$("$mtl" list --markdown)
+{
+    sed '/<!-- components -->/q' README.md
+    echo "$table"
+    sed -n '/<!-- \/components -->/,$p' README.md
+} >README.md.new
+mv README.md.new README.md
