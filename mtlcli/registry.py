@@ -110,7 +110,11 @@ class Registry:
             if not target.__module__.startswith(f"{self.package}."):
                 self._load()  # a plugin's: what ships with mtl comes first
             taken = self._components.get(name)
-            if taken is not None and taken.target.__qualname__ != target.__qualname__:
+            same = taken is not None and (taken.target.__module__, taken.target.__qualname__) == (
+                target.__module__,
+                target.__qualname__,
+            )
+            if taken is not None and not same:
                 raise ValueError(f"{self.kind} {name!r} is already registered, by {taken.target.__module__}")
             self._components[name] = Component(self.kind, name, target)
             return target
@@ -173,7 +177,9 @@ sharings = Registry("sharing", "mtlcli.models.sharing")
 kinds = Registry("kind", "mtlcli.tasks.kinds")
 weightings = Registry("weighting", "mtlcli.weighting.methods")
 regularizers = Registry("regularizer", "mtlcli.regularizers")
-optimizers = TorchRegistry("optimizer", "torch.optim", "Optimizer", without=("LBFGS", "SparseAdam"))
+optimizers = TorchRegistry(
+    "optimizer", "torch.optim", "Optimizer", without=("LBFGS", "SparseAdam", "Muon")
+)  # they need closures, sparse gradients, nothing but matrices
 schedulers = TorchRegistry(
     "scheduler",
     "torch.optim.lr_scheduler",

@@ -11,6 +11,8 @@ config=$1 run_dir=$2 requirement=$3
 shift 3
 mtl=${MTL:-mtl}
 
+mkdir -p "$(dirname "$run_dir")"
+
 explain() {
     case $1 in
         0) ;;

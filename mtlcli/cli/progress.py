@@ -16,7 +16,7 @@ class LogLines(logging.Handler):
     """Prints what is logged as plain lines; above the live bar, where there is one."""
 
     def __init__(self, console: Console) -> None:
-        super().__init__()
+        super().__init__(logging.INFO)
         self.console = console
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -14,6 +14,7 @@ from mtlcli.errors import ConfigError, RequirementError, nearest
 
 OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 FORM = re.compile(r"\s*([\w-]+)\.([\w-]+)\s*(>=|<=|>|<)\s*(\S+)\s*")
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,9 @@ def _parse(text: str, experiment: Experiment) -> Requirement:
         if metric != "primary" and metric not in metrics:
             hint = nearest(metric, metrics)
             raise ValueError(f"task {name!r} has no metric {metric!r}.{hint} It has: primary, {', '.join(metrics)}")
-    try:
-        return Requirement(text, task, metric, compare, float(bound))
-    except ValueError:
-        raise ValueError(f"{bound!r} is not a number") from None
+    if not NUMBER.fullmatch(bound):
+        raise ValueError(f"{bound!r} is not a number")
+    return Requirement(text, task, metric, compare, float(bound))
 
 
 def _metric(metric: str, experiment: Experiment, task: str) -> str:

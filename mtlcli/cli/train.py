@@ -45,10 +45,12 @@ def train(
         plan = trainer.rehearse()
         print_json(plan) if json else print(*(f"{key}: {value}" for key, value in plan.items()), sep="\n")
         return
-    summary = trainer.fit()
-    if json:
-        print_json(summary)
-    else:
+    try:
+        summary = trainer.fit()
+    finally:
+        if json and trainer.summary is not None:  # of a run that was interrupted or failed, too
+            print_json(trainer.summary)
+    if not json:
         print_table(summary["metrics"])
         print(f"run folder: {summary['run_dir']}")
     final = list(summary["metrics"].values())[-1]

@@ -76,7 +76,7 @@ class Training(Section):
     early_stopping: PositiveInt | None = None
     checkpoint_every: PositiveInt | None = None
     device: str = "auto"
-    threads: PositiveInt | Literal["auto"] = "auto"
+    threads: Annotated[int, Field(gt=0, le=4096)] | Literal["auto"] = "auto"
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     compile: bool = False
     deterministic: bool = False

@@ -34,6 +34,9 @@ class Source:
     def problem(self, path: Path, message: str, *, at_key: bool = False) -> Problem:
         """A problem with the value at `path` (or its key), placed at the nearest parent if it has no place itself."""
         place: Mark | str | None = self.where
+        below = [found.value for at, found in self.places.items() if at[: len(path)] == path and at != path]
+        if path not in self.places and below and isinstance(below[0], str):
+            return Problem(f"{message} ({below[0]})", ".".join(map(str, path)))  # an override made this part
         for length in range(len(path), -1, -1):
             found = self.places.get(path[:length])
             if found is not None:

@@ -13,7 +13,11 @@ from mtlcli.registry import Component, Option
 # Left to the builder, which knows how many steps the run has, where the YAML doesn't set them.
 SUPPLIED = {("CosineAnnealingLR", "T_max"), ("OneCycleLR", "total_steps"), ("PolynomialLR", "total_iters")}
 PER_STEP = {"OneCycleLR", "CyclicLR"}
-RESUMING = {"last_epoch"}  # where to start from is the checkpoint's to say
+BUILDERS = {
+    "last_epoch",  # where to start from is the checkpoint's to say
+    "mode",  # of ReduceLROnPlateau: the monitored metric's direction
+    "capturable", "differentiable",  # for programs around an optimizer, not for a run
+}  # fmt: skip
 
 
 def torch_options(component: Component) -> dict[str, Option]:
@@ -25,7 +29,7 @@ def torch_options(component: Component) -> dict[str, Option]:
     descriptions = _descriptions(component.doc)
     options = {}
     for parameter in list(inspect.signature(component.target).parameters.values())[1:]:
-        if parameter.name in RESUMING or parameter.kind not in (
+        if _builders(component, parameter.name) or parameter.kind not in (
             parameter.POSITIONAL_OR_KEYWORD,
             parameter.KEYWORD_ONLY,
         ):
@@ -35,6 +39,10 @@ def torch_options(component: Component) -> dict[str, Option]:
             annotation, default = annotation | None, None
         options[parameter.name] = Option(parameter.name, annotation, default, descriptions.get(parameter.name, ""))
     return options
+
+
+def _builders(component: Component, name: str) -> bool:
+    return name in BUILDERS and (name != "mode" or component.name == "ReduceLROnPlateau")
 
 
 def _descriptions(doc: str) -> dict[str, str]:

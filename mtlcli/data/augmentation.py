@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mtlcli.data.shuffling import stable_seed
-from mtlcli.errors import nearest
+from mtlcli.errors import MtlError, nearest
 
 # Not for one raw image: they need boxes, masks, batches or functions, give several images, or change the type.
 UNFIT = {
@@ -19,6 +19,9 @@ UNFIT = {
     "RandomIoUCrop", "RandomOrder", "SanitizeBoundingBoxes", "SanitizeKeyPoints", "SetClampingMode", "TenCrop",
     "ToDtype", "ToImage", "ToPILImage", "ToPureTensor", "ToTensor", "Transform", "UniformTemporalSubsample",
 }  # fmt: skip
+# They change the shape at random, so that a check may pass by chance.
+RESHAPING = {"RandomResize", "RandomShortestSize", "RandomZoomOut", "ScaleJitter"}
+DRAWS = 8  # that a check tries: what a transform does to an example it does by chance
 
 
 class Augmentation:
@@ -36,30 +39,42 @@ class Augmentation:
         self.seed, self.alias = seed, alias
 
     def check(self, example: Tensor) -> None:
-        """ValueError where a transform fails on `example`, or changes its shape or type."""
-        augmented = example
+        """ValueError where a transform fails on `example`, or changes its shape or type, in any of some draws."""
         with torch.random.fork_rng(devices=[]):
-            for transform in self.transforms:
-                name = type(transform).__name__
-                try:
-                    augmented = transform(augmented)
-                except Exception as error:
-                    raise ValueError(f"{name} can't take an example {_kind(example)}: {error}") from error
-                if not isinstance(augmented, Tensor) or augmented.dtype != example.dtype:
-                    raise ValueError(f"{name} makes something other than {example.dtype} of an example")
-        if augmented.shape != example.shape:
-            raise ValueError(f"makes {_kind(augmented)} of an example {_kind(example)}; the shape has to stay")
+            for draw in range(DRAWS):
+                torch.default_generator.manual_seed(draw)
+                self._augmented(example)
 
     def __call__(self, examples: Sequence[Tensor], passes: Sequence[int], rows: Sequence[int]) -> list[Tensor]:
-        """The augmented examples. passes, rows: the number of the pass and the row of each."""
+        """The augmented examples. passes, rows: the number of the pass and the row of each.
+
+        MtlError where a transform fails on one of them.
+        """
         augmented = []
         with torch.random.fork_rng(devices=[]):
             for example, number, row in zip(examples, passes, rows, strict=True):
                 # Only the CPU's generator: torch.manual_seed would seed the accelerator's too, and not give it back.
                 torch.default_generator.manual_seed(stable_seed("augment", self.seed, self.alias, number, row))
-                for transform in self.transforms:
-                    example = transform(example)
-                augmented.append(example)
+                try:
+                    augmented.append(self._augmented(example))
+                except ValueError as error:
+                    raise MtlError(f"augmenting example {row} of dataset {self.alias!r}: {error}") from error
+        return augmented
+
+    def _augmented(self, example: Tensor) -> Tensor:
+        augmented = example
+        for transform in self.transforms:
+            name = type(transform).__name__
+            taken = augmented
+            try:
+                augmented = transform(taken)
+            except Exception as error:
+                raise ValueError(f"{name} can't take an example {_kind(taken)}: {error}") from error
+            if not isinstance(augmented, Tensor) or augmented.dtype != example.dtype:
+                raise ValueError(f"{name} makes something other than {example.dtype} of an example")
+        if augmented.shape != example.shape:
+            names = ", ".join(type(transform).__name__ for transform in self.transforms)
+            raise ValueError(f"{names} makes {_kind(augmented)} of an example {_kind(example)}; the shape has to stay")
         return augmented
 
 
@@ -78,8 +93,10 @@ def _build(entry: str | dict[str, Any]) -> Any:
     known = {
         key
         for key, value in vars(v2).items()
-        if inspect.isclass(value) and issubclass(value, base) and key not in UNFIT
+        if inspect.isclass(value) and issubclass(value, base) and key not in UNFIT | RESHAPING
     }
+    if name in RESHAPING:
+        raise ValueError(f"augment: {name!r} changes the shape of an image at random, and the shape has to stay")
     if name not in known:
         why = "can't augment a single raw image" if name in UNFIT else "is no transform of torchvision.transforms.v2"
         raise ValueError(f"augment: {name!r} {why}.{nearest(name, known)}")

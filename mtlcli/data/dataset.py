@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -13,8 +13,8 @@ from torch import Tensor
 from mtlcli.data.augmentation import Augmentation
 from mtlcli.data.fetching import Collection
 from mtlcli.data.shuffling import stable_seed
-from mtlcli.errors import ConfigError
-from mtlcli.specs import DatasetSpec, Shape
+from mtlcli.errors import ConfigError, Problem
+from mtlcli.specs import DatasetSpec, Shape, TargetSpec
 
 
 class LazyInputs(Protocol):
@@ -70,8 +70,21 @@ class Dataset(ABC):
     def read(self, split: str) -> Examples:
         """The examples of a split the data itself has. Fetches what isn't there, where the dataset can be fetched."""
 
-    def restore(self, spec: DatasetSpec) -> None:  # noqa: B027  (most datasets have nothing fitted)
-        """Take over what was fitted when a checkpoint was trained (vocabularies), instead of fitting it anew."""
+    def restore(self, spec: DatasetSpec) -> DatasetSpec:
+        """Take over what was fitted when a checkpoint was trained (vocabularies), instead of fitting it anew.
+
+        spec: as it was then. Returns it as it is for the data at hand, see `adopted`. ConfigError where they don't fit.
+        """
+        return adopted(spec, self.describe())
+
+    def check_augment(self, spec: DatasetSpec) -> None:
+        """ValueError where `augment` can't take a blank example of `spec`: three dimensions are uint8, others float.
+
+        To be overridden by a dataset whose inputs are of another type.
+        """
+        if self.augment:
+            dtype = torch.uint8 if len(spec.input_shape) == 3 else torch.float32
+            Augmentation(self.augment).check(torch.zeros(spec.input_shape, dtype=dtype))
 
     def examples(self, split: str, seed: int) -> Examples:
         """The examples of `split`; `train` and `val` are carved from the data's own `train` by `seed` if need be.
@@ -112,4 +125,32 @@ def carved_splits(own: tuple[str, ...], val: float) -> tuple[str, ...]:
     return own if "val" in own or "train" not in own or val == 0 else ("train", "val", *own[1:])
 
 
-__all__ = ["Dataset", "Examples", "LazyInputs", "Shape", "carved_splits"]
+def adopted(stored: DatasetSpec, here: DatasetSpec) -> DatasetSpec:
+    """What a checkpoint's dataset is like on other data: all as `stored`, but the splits, and which labels miss.
+
+    here: the description of the data at hand; it may have more targets. ConfigError, with all that differs, where its
+    inputs are of another shape, or a stored target isn't there or is another one.
+    """
+    problems = []
+    if here.input_shape != stored.input_shape:
+        then, now = ("×".join(map(str, spec.input_shape)) for spec in (stored, here))
+        problems.append(f"the checkpoint was trained on inputs {then}, and these are {now}")
+    for name, target in stored.targets.items():
+        if name not in here.targets:
+            problems.append(f"there is no target {name!r}, which the checkpoint was trained on")
+        elif (then := _told(target)) != (now := _told(here.targets[name])):
+            problems.append(f"the checkpoint was trained on a target {name!r} of {then}, and this one is of {now}")
+    if problems:
+        raise ConfigError(map(Problem, problems))
+    targets = {name: replace(target, missing=here.targets[name].missing) for name, target in stored.targets.items()}
+    return replace(stored, targets=targets, splits=here.splits)
+
+
+def _told(target: TargetSpec) -> str:
+    """All that a trained model's head depends on."""
+    size = "" if target.size == 1 else f", {target.size}"
+    names = "" if target.classes is None else f": {', '.join(target.classes)}"
+    return f"type {target.type}{size}{names}"
+
+
+__all__ = ["Dataset", "Examples", "LazyInputs", "Shape", "adopted", "carved_splits"]

@@ -19,19 +19,25 @@ def warm_start(sharing: Sharing, state: Mapping[str, Tensor], source: str) -> No
     found = {key.removeprefix("sharing."): value for key, value in state.items() if key.startswith("sharing.")}
     found = {key: value for key, value in found.items() if not key.startswith("heads.")}
     own = {key: value for key, value in sharing.state_dict().items() if not key.startswith("heads.")}
-    problems = [f"{key} is missing" for key in own if key not in found]
-    problems += [f"{key} is left over" for key in found if key not in own]
-    problems += [
-        f"{key} is {_shape(found[key])}, and {_shape(value)} here"
-        for key, value in own.items()
-        if key in found and found[key].shape != value.shape
-    ]
-    if problems:
+    if problems := mismatches(own, found):
         raise ValueError(
             f"the trunk in {source} isn't like this one: {'; '.join(problems)}. "
             "Give this trunk the options that one was trained with"
         )
     sharing.load_state_dict(found, strict=False)
+
+
+def mismatches(own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+    """Every key of `found` that is missing, left over or of another shape than in `own`, in words."""
+    return [
+        *(f"{key} is missing" for key in own if key not in found),
+        *(f"{key} is left over" for key in found if key not in own),
+        *(
+            f"{key} is {_shape(found[key])}, and {_shape(value)} here"
+            for key, value in own.items()
+            if key in found and found[key].shape != value.shape
+        ),
+    ]
 
 
 def freeze(trunk: Trunk) -> Trunk:

@@ -37,9 +37,12 @@ def open_datasets(experiment: Experiment, stored: Mapping[str, DatasetSpec] | No
     for alias, entry in experiment.datasets.items():
         with problems.at(f"datasets.{alias}"):
             dataset: Dataset = _create(registry.datasets, entry)
-            if stored is not None:
-                dataset.restore(stored[alias])
-            opened[alias] = (dataset, dataset.describe() if stored is None else stored[alias])
+            if stored is None:
+                opened[alias] = (dataset, dataset.describe())
+            elif alias in stored:
+                opened[alias] = (dataset, dataset.restore(stored[alias]))
+            else:
+                raise ValueError(f"the checkpoint was trained on no dataset {alias!r}; on: {', '.join(stored)}")
     problems.check()
     return opened
 

@@ -11,6 +11,7 @@ import torch
 
 from mtlcli.config import Experiment
 from mtlcli.data.placement import Placement
+from mtlcli.models.warm_start import mismatches
 from mtlcli.specs import DatasetSpec
 from mtlcli.training.assemble import assemble, open_datasets, start_trunk, try_model
 from mtlcli.training.check import check
@@ -52,9 +53,8 @@ def rebuild(experiment: Experiment, payload: Mapping[str, Any]) -> Run:
     # on meta nothing is drawn or fetched (pretrained weights) only to be overwritten
     run = assemble(experiment, torch.device("meta"), open_datasets(experiment, stored))
     with Problems(experiment).now("trunk"):
-        try:
-            run.model.load_state_dict(payload["model"], assign=True)
-        except RuntimeError as error:  # an override changed the model
-            raise ValueError(f"the checkpoint holds another model: {error}") from error
+        if differing := mismatches(run.model.state_dict(), payload["model"]):
+            raise ValueError(f"the checkpoint holds another model: {'; '.join(differing)}")
+        run.model.load_state_dict(payload["model"], assign=True)
     placement = Placement(device, experiment.training.loading, experiment.training.workers)
     return replace(run, device=device, placement=placement, model=run.model.to(device))

@@ -24,10 +24,15 @@ def check(experiment: Experiment, opened: Datasets) -> None:
     """Build all of a run on the device `meta`. ConfigError with every problem found."""
     run = assemble(experiment, torch.device("meta"), opened)
     problems = Problems(experiment)
+    for alias, (dataset, spec) in opened.items():
+        with problems.at(f"datasets.{alias}.augment"):
+            dataset.check_augment(spec)
     with problems.at("optimizer"):
         optimizer = make_optimizer(run, light=True)
         with problems.at("scheduler"):
-            make_schedule(run, optimizer, steps=1)
+            schedule = make_schedule(run, optimizer, steps=1, direction="max")
+            with warnings.catch_warnings(action="ignore"):  # the optimizer has made no step, and never will
+                schedule.after_epoch(0.0)
     with problems.at("evaluation.monitor"):
         monitored_metrics(experiment, run.kinds)
     for split in dict.fromkeys(["train", experiment.evaluation.split]):

@@ -24,6 +24,8 @@ def choose_device(experiment: Experiment) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(asked)
+        if device.type not in ("cpu", "cuda", "mps"):
+            raise RuntimeError("mtl doesn't know how to train on it")
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0]

@@ -68,5 +68,6 @@ def monitored_metrics(experiment: Experiment, kinds: Mapping[str, TaskKind]) -> 
 
 
 def monitored_value(metrics: Mapping[str, str], values: TaskMetrics) -> float:
-    """Mean over the monitored tasks of their monitored metrics."""
-    return sum(values[task][metric] for task, metric in metrics.items()) / len(metrics)
+    """Mean over the monitored tasks of their monitored metrics, of those that have a value; NaN where none has."""
+    finite = [value for task, metric in metrics.items() if math.isfinite(value := values[task][metric])]
+    return sum(finite) / len(finite) if finite else math.nan

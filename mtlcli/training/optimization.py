@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from mtlcli import registry
+from mtlcli.config import Experiment
 from mtlcli.training.run import Run
 
 FUSED_ON_CPU = ("Adam", "AdamW", "SGD", "Adagrad")
@@ -57,10 +58,10 @@ class Schedule:
         if self.scheduler is not None and self.per_step:
             self.scheduler.step()
 
-    def after_epoch(self, monitored: float, direction: str) -> None:
+    def after_epoch(self, monitored: float) -> None:
         """monitored: the epoch's monitored value, which ReduceLROnPlateau goes by."""
         if isinstance(self.scheduler, ReduceLROnPlateau):
-            self.scheduler.step(-monitored if direction == "max" else monitored)
+            self.scheduler.step(monitored)
         elif self.scheduler is not None and not self.per_step:
             self.scheduler.step()
 
@@ -72,17 +73,33 @@ class Schedule:
             self.scheduler.load_state_dict(state)
 
 
-def make_schedule(run: Run, optimizer: Optimizer, steps: int) -> Schedule:
+def make_schedule(run: Run, optimizer: Optimizer, steps: int, direction: str) -> Schedule:
     """The scheduler, with its length taken from the run where the YAML leaves it out.
 
-    steps: optimizer steps in an epoch. Raises ValueError or TypeError, with torch's words, for options it refuses.
+    steps: optimizer steps in an epoch. direction: whether more (`max`) or less of the monitored value is better.
+    Raises ValueError, TypeError or ArithmeticError, with torch's words, for options it refuses.
     """
     entry = run.experiment.scheduler
     if entry is None:
         return Schedule(None, per_step=False)
     per_step = entry.interval == "step"
     options = dict(entry.options)
-    length = LENGTH_OPTIONS.get(entry.name)
-    if length is not None and options.get(length) is None and options.get("epochs") is None:
-        options[length] = run.experiment.training.epochs * (steps if per_step else 1)
-    return Schedule(registry.schedulers[entry.name].target(optimizer, **options), per_step)
+    length = run.experiment.training.epochs * (steps if per_step else 1)
+    if has_derived_length(run.experiment):
+        options[LENGTH_OPTIONS[entry.name]] = length
+    if entry.name == "ReduceLROnPlateau":
+        if per_step:
+            raise ValueError("ReduceLROnPlateau goes by the monitored value, so it steps after epochs: interval: epoch")
+        options["mode"] = direction
+    scheduler = registry.schedulers[entry.name].target(optimizer, **options)
+    if getattr(scheduler, "total_steps", length) < length:  # OneCycleLR refuses to go on after its end
+        raise ValueError(f"its total_steps are {scheduler.total_steps}, and the run has {length}")
+    return Schedule(scheduler, per_step)
+
+
+def has_derived_length(experiment: Experiment) -> bool:
+    """Whether the scheduler's length is the run's, since the YAML gives it none."""
+    entry = experiment.scheduler
+    if entry is None or entry.name not in LENGTH_OPTIONS:
+        return False
+    return entry.options.get(LENGTH_OPTIONS[entry.name]) is None and entry.options.get("epochs") is None

@@ -26,8 +26,8 @@ class Problems:
                 problem if problem.path or problem.mark else self.experiment.problem(path, problem.message)
                 for problem in error.problems
             ]
-        except (ValueError, TypeError) as error:  # what components raise for what the user asked of them
-            self.found.append(self.experiment.problem(path, str(error)))
+        except (ValueError, TypeError, RuntimeError, ArithmeticError, AssertionError) as error:  # theirs, or torch's
+            self.found.append(self.experiment.problem(path, str(error) or type(error).__name__))
 
     @contextmanager
     def now(self, path: str) -> Iterator[None]:

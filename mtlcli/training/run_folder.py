@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mtlcli.errors import ConfigError
 from mtlcli.training.files import write_text
+
+Resume = Literal["never", "auto", "must"]
 
 
 class RunFolder:
@@ -29,12 +31,29 @@ class RunFolder:
         self.log = path / "log.txt"
 
     @classmethod
+    def named(cls, path: str | Path, resume: Resume) -> RunFolder:
+        """The folder the user names, not made yet. ConfigError where it doesn't hold what `resume` wants."""
+        if str(path) in ("", "."):
+            raise ConfigError(f"run folder {str(path)!r}: name a folder of its own")
+        folder = cls(Path(path))
+        folder.check(resume)
+        return folder
+
+    @classmethod
     def new(cls, name: str, seed: int) -> RunFolder:
-        """A folder that isn't there yet, under `$MTL_RUNS` or `runs/`."""
-        root = Path(os.environ.get("MTL_RUNS", "runs")) / name
+        """Make a folder that wasn't there, under `$MTL_RUNS` or `runs/`. ConfigError where it can't be made."""
+        root = Path(os.environ.get("MTL_RUNS") or "runs") / name
         stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{seed}"
-        paths = (root / (stamp if n == 1 else f"{stamp}.{n}") for n in itertools.count(1))
-        return cls(next(path for path in paths if not path.exists()))
+        for number in itertools.count(1):
+            path = root / (stamp if number == 1 else f"{stamp}.{number}")
+            try:
+                path.mkdir(parents=True)
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise ConfigError(f"run folder {path}: can't be made: {error.strerror or error}") from error
+            break
+        return cls(path)
 
     def make(self) -> None:
         """Make the folder. ConfigError where it can't be written to."""
@@ -46,9 +65,18 @@ class RunFolder:
         except OSError as error:
             raise ConfigError(f"run folder {self.path}: can't be written to: {error.strerror or error}") from error
 
-    def holds_run(self) -> bool:
-        """Whether a run was started here before."""
-        return self.last.exists() or (self.path / "config.yaml").exists()
+    def check(self, resume: Resume) -> None:
+        """ConfigError where the folder holds a run and is to be new, or holds none to go on with and must."""
+        if resume == "never" and (self.last.exists() or (self.path / "config.yaml").exists()):
+            raise ConfigError(f"run folder {self.path} holds a run already; --resume auto goes on with it")
+        if resume == "must" and not self.last.exists():
+            raise ConfigError(f"run folder {self.path} holds no checkpoint to go on from (--resume must)")
+
+    def sweep(self) -> None:
+        """Remove the unfinished files of a process that was killed while it wrote. Only under the lock."""
+        for folder in (self.path, self.last.parent, self.plots):
+            for unfinished in folder.glob(".*.*"):
+                unfinished.unlink()
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mtlcli.errors import ConfigError, Problem
 from mtlcli.training.checkpoint import plain, rng_state, set_rng_state
 from mtlcli.training.history import History
+from mtlcli.training.optimization import has_derived_length
 
 if TYPE_CHECKING:
     from mtlcli.training.trainer import Trainer
 
-# what may change when a run goes on: how long and where it trains, not what
+# what may change when a run goes on: how long (unless its schedule is made for its length) and where it trains
 FREE = ("training.epochs", "training.device", "training.threads", "training.loading", "training.workers",
         "training.checkpoint_every", "training.early_stopping")  # fmt: skip
 
@@ -56,7 +57,8 @@ def capture(trainer: Trainer) -> dict[str, Any]:
 
 def restore(trainer: Trainer, payload: Mapping[str, Any]) -> None:
     """Put a trainer where the checkpoint was taken. ConfigError where it is of another experiment."""
-    check_same(payload["config"], trainer.experiment.resolved(), str(trainer.folder.last))
+    free = [key for key in FREE if key != "training.epochs" or not has_derived_length(trainer.experiment)]
+    check_same(payload["config"], trainer.experiment.resolved(), free, str(trainer.folder.last))
     trainer.run.model.load_state_dict(payload["model"])
     trainer.run.weighting.load_state_dict(payload["weighting"])
     trainer.step.load_state_dict(payload["step"])
@@ -67,14 +69,14 @@ def restore(trainer: Trainer, payload: Mapping[str, Any]) -> None:
     set_rng_state(payload["rng"])
 
 
-def check_same(saved: Mapping[str, Any], asked: Mapping[str, Any], source: str) -> None:
-    """ConfigError, naming every key that differs, where two resolved experiments are not the same training."""
+def check_same(saved: Mapping[str, Any], asked: Mapping[str, Any], free: Sequence[str], source: str) -> None:
+    """ConfigError, naming every key that differs and is not free to, where two resolved experiments aren't the same."""
     before, now = _flat(saved), _flat(asked)
     missing = "(none)"
     problems = [
         Problem(f"is {now.get(key, missing)!r}, and the run in hand was started with {before.get(key, missing)!r}", key)
         for key in dict.fromkeys([*before, *now])
-        if before.get(key, missing) != now.get(key, missing) and key not in FREE
+        if before.get(key, missing) != now.get(key, missing) and key not in free
     ]
     if problems:
         raise ConfigError([Problem(f"{source} is of another experiment; use another --run-dir, or undo:"), *problems])

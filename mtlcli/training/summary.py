@@ -31,9 +31,8 @@ def finish(trainer: Trainer) -> Summary:
     metrics = {split: evaluate(run, split) for split in splits}
     trainer.folder.write("table.csv", table_csv(metrics))
     trainer.folder.write("table.md", table_md(metrics))
-    summary = write_summary(trainer, "completed", metrics)
     plot_history(trainer.history, run.experiment.evaluation.split, trainer.folder.plots)
-    return summary
+    return write_summary(trainer, "completed", metrics)
 
 
 def write_summary(
@@ -72,15 +71,15 @@ def write_summary(
     return summary
 
 
-def write_unfinished(trainer: Trainer, status: str, error: BaseException) -> None:
-    """What there is of a run that was interrupted or failed."""
-    LOG.error("%s: %s", status, error)
+def write_unfinished(trainer: Trainer, status: str, error: BaseException) -> Summary:
+    """What there is of a run that was interrupted or failed. The traceback goes to the folder's log only."""
+    LOG.debug("%s: %s", status, error, exc_info=status == "failed")
     trainer.folder.write("metrics.csv", trainer.history.to_csv())
     metrics: dict[str, TaskMetrics] = {}
     for epoch, _, split, task, metric, value in trainer.history.rows:
         if epoch == trainer.progress.best_epoch:
             metrics.setdefault(split, {}).setdefault(task, {})[metric] = value
-    write_summary(trainer, status, metrics, error)
+    return write_summary(trainer, status, metrics, error)
 
 
 @contextmanager
@@ -90,7 +89,7 @@ def logged(folder: RunFolder) -> Iterator[None]:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     level = LOG.level
     LOG.addHandler(handler)
-    LOG.setLevel(logging.INFO)
+    LOG.setLevel(logging.DEBUG)
     try:
         yield
     finally:

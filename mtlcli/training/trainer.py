@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,11 +14,11 @@ import torch
 from mtlcli import registry
 from mtlcli.config import dump_yaml
 from mtlcli.data.loader import Loader
-from mtlcli.errors import ConfigError, MtlError
 from mtlcli.training.checkpoint import load_checkpoint, save_checkpoint
 from mtlcli.training.device import seed_everything
 from mtlcli.training.environment import environment
-from mtlcli.training.evaluate import evaluate, monitored_metrics, monitored_value
+from mtlcli.training.evaluate import TaskMetrics, evaluate, monitored_metrics, monitored_value
+from mtlcli.training.failure import explained
 from mtlcli.training.history import History
 from mtlcli.training.observer import EpochReport, Observer
 from mtlcli.training.optimization import make_optimizer, make_schedule
@@ -49,6 +51,7 @@ class Trainer:
         observer: Observer | None = None,
     ) -> None:
         self.run = run
+        self.run_dir = None if run_dir is None else RunFolder.named(run_dir, resume)
         self.resume = resume
         self.observer = observer or Observer()
         self.experiment = run.experiment
@@ -60,37 +63,43 @@ class Trainer:
         with Problems(self.experiment).now("optimizer"):
             self.step = Step(run, make_optimizer(run))
         with Problems(self.experiment).now("scheduler"):
-            self.schedule = make_schedule(run, self.step.optimizer, self.steps_per_epoch)
+            self.schedule = make_schedule(run, self.step.optimizer, self.steps_per_epoch, self.direction)
         if self.experiment.training.compile:
             run.model.compile()
         self.log = StepLog(self.tasks, run.device)
         self.progress = Progress()
         self.history = History()
-        experiment = self.experiment
-        self.folder = RunFolder.new(experiment.name, experiment.seed) if run_dir is None else RunFolder(Path(run_dir))
+        self.summary: Summary | None = None
+
+    @cached_property
+    def folder(self) -> RunFolder:
+        """The run folder; a new one is made when it is first asked for."""
+        return self.run_dir or RunFolder.new(self.experiment.name, self.experiment.seed)
 
     def fit(self) -> Summary:
         """Train to the end, then evaluate the best epoch's model and write the tables.
 
         Raises ConfigError where the folder is taken or holds another run, InterruptedRunError after a signal (with a
-        checkpoint saved), DivergedError where a loss isn't finite (what was saved before stays).
+        checkpoint saved), DivergedError where a loss isn't finite, MtlError where torch fails. What was saved stays,
+        and `summary` tells of the run in every case.
         """
         self.folder.make()
         with self.folder.lock(), logged(self.folder), StopRequest() as stop:
+            self.folder.sweep()
             self._start_or_go_on()
             self.observer.started(self.experiment.training.epochs)
             try:
                 while not self._done():
                     self._train_epoch(stop)
                     self._end_epoch()
-                return finish(self)
-            except torch.OutOfMemoryError as error:
-                write_unfinished(self, "failed", error)
-                hint = "lower training.batch_size (and raise training.accumulate), or set training.precision: bf16"
-                raise MtlError(f"out of memory on {self.run.device}: {hint}") from error
+                self.summary = finish(self)
+                return self.summary
             except BaseException as error:
-                write_unfinished(self, "interrupted" if stop.requested else "failed", error)
-                raise
+                told = explained(error)
+                self.summary = write_unfinished(self, "interrupted" if stop.requested else "failed", told)
+                if told is error:
+                    raise
+                raise told from error
             finally:
                 self.observer.stopped()
 
@@ -148,15 +157,15 @@ class Trainer:
         self.run.weighting.end_epoch(torch.tensor(list(losses.values()), device=self.run.device))
         metrics = evaluate(self.run, split)
         value = monitored_value(self.monitored, metrics)
-        self.schedule.after_epoch(value, self.direction)
+        self._warn_of_undefined(metrics)
+        self.schedule.after_epoch(value)
 
         progress.epoch += 1
         progress.step = 0
         train = {task: {"loss": losses[task], "weight": weights[task]} for task in self.tasks}
         self.history.add(progress.epoch, progress.steps, "train", train)
         self.history.add(progress.epoch, progress.steps, split, metrics)
-        better = value > progress.best_value if self.direction == "max" else value < progress.best_value
-        is_best = better or progress.best_epoch == 0
+        is_best = self._is_better(value)
         if is_best:
             progress.best_epoch, progress.best_value = progress.epoch, value
         progress.seconds_per_epoch.append(progress.seconds)
@@ -172,6 +181,22 @@ class Trainer:
         LOG.info("%s", report)
         self.observer.epoch_ended(report)
 
+    def _is_better(self, value: float) -> bool:
+        """Whether a monitored value beats the best so far; any does where that is NaN, and NaN beats no number."""
+        best = self.progress.best_value
+        if math.isnan(best):
+            return True
+        return value > best if self.direction == "max" else value < best
+
+    def _warn_of_undefined(self, metrics: TaskMetrics) -> None:
+        """Once a run: which monitored metrics have no value, and what is monitored then."""
+        undefined = [task for task, metric in self.monitored.items() if not math.isfinite(metrics[task][metric])]
+        if undefined and self.progress.epoch == 0:
+            rest = (
+                "the latest epoch counts as best" if len(undefined) == len(self.monitored) else "it goes by the others"
+            )
+            LOG.warning("%s: no value to monitor (no labels there?); %s", ", ".join(undefined), rest)
+
     def _done(self) -> bool:
         patience = self.experiment.training.early_stopping
         stale = self.progress.epoch - self.progress.best_epoch
@@ -180,10 +205,7 @@ class Trainer:
     def _start_or_go_on(self) -> None:
         """Begin the folder, or load what it holds, as `resume` says."""
         folder = self.folder
-        if folder.holds_run() and self.resume == "never":
-            raise ConfigError(f"run folder {folder.path} holds a run already; --resume auto goes on with it")
-        if not folder.last.exists() and self.resume == "must":
-            raise ConfigError(f"run folder {folder.path} holds no checkpoint to go on from (--resume must)")
+        folder.check(self.resume)
         if folder.last.exists():
             restore(self, load_checkpoint(folder.last))
             LOG.info("resumed at epoch %d, step %d", self.progress.epoch, self.progress.step)

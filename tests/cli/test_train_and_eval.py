@@ -78,6 +78,7 @@ def test_requirements(trained: Path, capsys: pytest.CaptureFixture[str]) -> None
         "digt.accuracy>=1": "no task 'digt'. Did you mean 'digit'?",
         "digit.acuracy>=1": "task 'digit' has no metric 'acuracy'. Did you mean 'accuracy'?",
         "digit.accuracy>=high": "'high' is not a number",
+        "digit.accuracy>=nan": "'nan' is not a number",
         "mean.accuracy>=0.5": "task 'ink' has no metric 'accuracy'",
     }.items():
         assert main(["eval", best, "--require", wrong]) == 2
@@ -130,9 +131,11 @@ def test_a_dry_run_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_run_that_diverges_exits_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = [*QUICK, "optimizer={name: SGD, lr: 1e20}", "--run-dir", str(tmp_path / "run")]
+    options = [*QUICK, "optimizer={name: SGD, lr: 1e20}", "--run-dir", str(tmp_path / "run"), "--json"]
     assert main(["train", DIGITS, *options]) == 1
-    assert "the loss of task" in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert printed.err.count("the loss of task") == 1
+    assert json.loads(printed.out)["status"] == "failed"
 
 
 def test_a_damaged_checkpoint_is_refused(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

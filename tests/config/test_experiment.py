@@ -83,7 +83,7 @@ def test_the_name_is_the_file_s_made_fit_for_a_folder(tmp_path: Path) -> None:
     lr=st.floats(0, 1e10),
     description=st.text(),
     weight=st.floats(0, allow_infinity=False),
-    optimizer=st.sampled_from(["Adam", "AdamW", "SGD", "Adafactor", "Rprop", "Muon"]),
+    optimizer=st.sampled_from(["Adam", "AdamW", "SGD", "Adafactor", "Rprop", "NAdam"]),
     scheduler=st.sampled_from(
         [
             "null",

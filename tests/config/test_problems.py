@@ -55,7 +55,7 @@ FOUND = """\
 18:37: scheduler.interval: expected 'epoch' or 'step', found the string 'epochs'
 19:20: training.epochs: expected an integer > 0, found 0
 19:35: training.batch_size: expected an integer > 0, found 1.5
-19:49: training.threads: expected an integer > 0 or 'auto', found -1
+19:49: training.threads: expected an integer > 0 and ≤ 4096 or 'auto', found -1
 19:64: training.precision: expected 'fp32', 'bf16' or 'fp16', found the string 'fp8'
 19:78: training.compile: expected true or false, found the string 'yes'
 19:83: training.epoks: unknown key. Did you mean 'epochs'? Keys: epochs, batch_size, sampling,

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 import torch
 
-from mtlcli.data.augmentation import UNFIT, Augmentation
+from mtlcli.data.augmentation import RESHAPING, UNFIT, Augmentation
+from mtlcli.errors import ConfigError, MtlError
+from mtlcli.training.check import check_experiment
+from tests.training.experiments import digits
 
 IMAGE = torch.arange(64, dtype=torch.uint8).view(1, 8, 8)
 
@@ -42,6 +47,8 @@ def test_an_example_depends_on_seed_alias_pass_and_row_alone() -> None:
         ),
         ("Normalize", "'Normalize' can't augment a single raw image"),
         ("functional", "'functional' is no transform"),
+        ({"name": "ScaleJitter", "target_size": [8, 8]}, "'ScaleJitter' changes the shape of an image at random"),
+        ("RandomZoomOut", "'RandomZoomOut' changes the shape of an image at random"),
         ({"p": 1.0}, r"needs a `name:`"),
         ({"name": "RandomCrop", "size": 8, "pading": 2}, "RandomCrop takes no 'pading'. Did you mean 'padding'"),
         ({"name": "RandomCrop"}, "RandomCrop: .*size"),
@@ -58,6 +65,7 @@ def test_what_is_refused(entry: str | dict[str, Any], message: str) -> None:
     [
         ({"name": "RandomCrop", "size": 4}, r"makes \[1, 4, 4\] of torch.uint8 of an example \[1, 8, 8\]"),
         ({"name": "RandomCrop", "size": 20}, "RandomCrop can't take an example"),
+        ({"name": "RandomRotation", "degrees": 30, "expand": True}, "RandomRotation makes .* the shape has to stay"),
     ],
 )
 def test_what_does_not_fit_the_examples_is_refused(entry: dict[str, Any], message: str) -> None:
@@ -70,4 +78,45 @@ def test_what_does_not_fit_the_examples_is_refused(entry: dict[str, Any], messag
 def test_unfit_transforms_are_torchvisions() -> None:
     from torchvision.transforms import v2
 
-    assert [name for name in UNFIT if not hasattr(v2, name)] == []
+    assert [name for name in UNFIT | RESHAPING if not hasattr(v2, name)] == []
+
+
+def test_a_transform_that_fails_only_on_some_examples_is_told() -> None:
+    augmentation = Augmentation([{"name": "RandomCrop", "size": 8}], alias="images")
+    augmentation.check(IMAGE)
+    before = torch.get_rng_state()
+    with pytest.raises(MtlError, match="augmenting example 5 of dataset 'images': RandomCrop can't take an example"):
+        augmentation([IMAGE, IMAGE[:, :7]], [0, 0], [3, 5])
+    wider = Augmentation(["RandomHorizontalFlip", {"name": "Pad", "padding": 1}], alias="images")
+    with pytest.raises(MtlError, match=r"RandomHorizontalFlip, Pad makes \[1, 10, 10\]"):
+        wider([IMAGE], [0], [0])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"name": "RandomCrop", "size": 9}, "RandomCrop can't take an example"),
+        ({"name": "Pad", "padding": 2}, r"Pad makes \[1, 12, 12\]"),
+        ({"name": "RandomRotation", "degrees": 30, "expand": True}, "RandomRotation makes"),
+    ],
+)
+def test_validating_refuses_what_training_would(entry: Any, message: str) -> None:
+    experiment = digits(datasets={"digits": {"name": "digits", "augment": ["RandomHorizontalFlip", entry]}})
+    with pytest.raises(ConfigError, match=rf"datasets\.digits\.augment: .*{message}"):
+        check_experiment(experiment)
+
+
+def test_validating_takes_what_fits() -> None:
+    augment = ["RandAugment", {"name": "RandomCrop", "size": 8, "padding": 1}]
+    check_experiment(digits(datasets={"digits": {"name": "digits", "augment": augment}}))
+
+
+def test_no_augmentation_needs_no_torchvision() -> None:
+    code = (
+        "import sys; from mtlcli.training.check import check_experiment; "
+        "from tests.training.experiments import digits; "
+        "check_experiment(digits()); print('torchvision' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from mtlcli.data.columns import in_order
 from mtlcli.data.dataset import Examples
 from mtlcli.data.datasets.csv import CSV
+from mtlcli.data.datasets.digits import Digits
 from mtlcli.errors import ConfigError
 from mtlcli.specs import IGNORE_INDEX, DatasetSpec
 
@@ -108,11 +109,41 @@ def test_a_checkpoint_s_encoding_is_used_on_another_file(path: Path, tmp_path: P
     other = tmp_path / "other.csv"
     other.write_text("town,married,income,age\nBonn,0,1,60\nRom,1,2,\n", encoding="utf-8")
     dataset = people(other, split_column=None, test=1.0)
-    dataset.restore(stored)
+    spec = dataset.restore(stored)
     examples = dataset.examples("test", 0)
     assert sorted(values(examples)) == [[30, 0, 0], [60, 1, 0]]
-    assert dataset.describe().splits == ("test",)
-    assert dataset.describe().mean == stored.mean
+    assert spec == dataset.describe() and spec.splits == ("test",) and spec.mean == stored.mean
+    assert {name: target.missing for name, target in spec.targets.items()} == {"income": False, "married": False}
+    assert spec.targets["income"].mean == stored.targets["income"].mean == 2.0
+
+
+def test_labels_that_miss_only_in_the_file_at_hand(path: Path, tmp_path: Path) -> None:
+    path.write_text("age,married\n1,0\n2,1\n", encoding="utf-8")
+    stored = people(path, targets=["married"], split_column=None, test=0.0).describe()
+    other = tmp_path / "other.csv"
+    other.write_text("age,married\n1,0\n2,?\n", encoding="utf-8")
+    spec = people(other, targets=["married"], split_column=None, test=1.0).restore(stored)
+    assert not stored.targets["married"].missing and spec.targets["married"].missing
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"targets": ["income"]}, "there is no target 'married', which the checkpoint was trained on"),
+        ({"targets": {"income": "real", "married": "real"}}, "target 'married' of type binary, and .* of type real"),
+        ({"features": ["age"]}, "trained on the features age, town, and `features` here are age"),
+        ({"targets": ["income", "married", "x"]}, "there is no column 'x', named in `targets`"),
+    ],
+)
+def test_a_table_that_does_not_fit_the_checkpoint(path: Path, options: dict[str, Any], message: str) -> None:
+    stored = people(path).describe()
+    with pytest.raises(ConfigError, match=message):
+        people(path, **options).restore(stored)
+
+
+def test_a_table_for_a_checkpoint_of_images(path: Path) -> None:
+    with pytest.raises(ConfigError, match="trained on inputs 1×8×8 of another dataset, and this is a table"):
+        people(path).restore(Digits().describe())
 
 
 def test_a_class_unknown_to_the_checkpoint(path: Path, tmp_path: Path) -> None:
@@ -122,11 +153,10 @@ def test_a_class_unknown_to_the_checkpoint(path: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.csv"
     other.write_text("age,town\n1,Ulm\n2,Rom\n", encoding="utf-8")
     dataset = people(other, **{**options, "test": 1.0})
-    dataset.restore(stored)
     with pytest.raises(
         ConfigError, match=r"other.csv:3: target 'town' has the class 'Rom', which is not .*: Bonn, Ulm"
     ):
-        dataset.examples("test", 0)
+        dataset.restore(stored)
 
 
 WRONG: dict[str, tuple[str, dict[str, Any], str]] = {

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mtlcli.data.dataset import Dataset, Examples, carved_splits
+from mtlcli.data.datasets.digits import Digits
+from mtlcli.data.datasets.fashion_mnist import FashionMNIST
+from mtlcli.data.datasets.mnist import MNIST
 from mtlcli.errors import ConfigError
 from mtlcli.specs import DatasetSpec, TargetSpec
 
@@ -75,3 +80,29 @@ def test_augment_is_checked_at_construction() -> None:
 
     with pytest.raises(ValueError, match="Did you mean 'RandomHorizontalFlip'"):
         Augmented()
+
+
+def test_restoring_takes_the_checkpoint_s_statistics_and_the_splits_at_hand() -> None:
+    here = Digits(val=0.0).describe()
+    stored = replace(
+        here, targets={"digit": here.targets["digit"]}, mean=(1.0,), std=(2.0,), splits=("train", "val", "test")
+    )
+    assert Digits(val=0.0).restore(stored) == replace(stored, splits=("train", "test"))
+
+
+def test_restoring_another_dataset_is_refused_with_all_that_differs() -> None:
+    with pytest.raises(ConfigError) as caught:
+        MNIST().restore(Digits().describe())
+    told = [problem.message for problem in caught.value.problems]
+    assert told == [
+        "the checkpoint was trained on inputs 1×8×8, and these are 1×28×28",
+        "there is no target 'parity', which the checkpoint was trained on",
+        "there is no target 'ink', which the checkpoint was trained on",
+        "there is no target 'segments', which the checkpoint was trained on",
+    ]
+    with pytest.raises(ConfigError, match="there is no target 'garment'"):
+        MNIST().restore(FashionMNIST().describe())
+    spec = MNIST().describe()
+    letters = replace(spec, targets={"digit": TargetSpec("classes", 3, tuple("abc"))})
+    with pytest.raises(ConfigError, match="type classes, 3: a, b, c, and this one is of type classes, 10: 0, 1"):
+        MNIST().restore(letters)

@@ -10,6 +10,7 @@ import torchvision
 from PIL import Image
 
 from mtlcli.data.dataset import Examples
+from mtlcli.data.datasets.digits import Digits
 from mtlcli.data.datasets.image_folder import ImageFolder
 from mtlcli.data.loader import evaluation_batches
 from mtlcli.data.placement import Placement
@@ -104,13 +105,21 @@ def test_a_checkpoint_s_classes_are_used(root: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     draw(other / "test/dog/x.png", 0)
     only = folder(other)
-    only.restore(spec)
+    adopted = only.restore(spec)
+    assert adopted.targets == spec.targets and adopted.splits == ("test",)
     assert only.examples("test", 0).targets["class"].tolist() == [1]
     draw(other / "test/dogs/x.png", 0)
-    unknown = folder(other)
-    unknown.restore(spec)
     with pytest.raises(ConfigError, match=r"class 'dogs' is not among .*: cat, dog. Did you mean 'dog'"):
-        unknown.examples("test", 0)
+        folder(other).restore(spec)
+
+
+def test_images_that_do_not_fit_the_checkpoint(root: Path) -> None:
+    spec = folder(root).describe()
+    with pytest.raises(ConfigError, match="trained on inputs 3×6×5, and these are 1×8×8"):
+        folder(root, size=8, channels=1).restore(spec)
+    with pytest.raises(ConfigError, match="there is no target 'digit'"):
+        folder(root).restore(Digits().describe())
+    assert folder(root, normalize="imagenet").restore(spec).mean == spec.mean
 
 
 def test_an_image_of_another_size(root: Path) -> None:

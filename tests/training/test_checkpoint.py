@@ -8,6 +8,8 @@ from mtlcli.errors import ConfigError
 from mtlcli.training.checkpoint import digest, load_checkpoint, rng_state, save_checkpoint, set_rng_state
 
 PAYLOAD = {
+    "config": {"name": "x"},
+    "specs": {},
     "model": {"weight": torch.arange(6.0).reshape(2, 3), "half": torch.ones(2, dtype=torch.bfloat16)},
     "numbers": [1, 2.5, None, True, "text", float("inf")],
     "empty": {"tensor": torch.zeros(0), "list": []},
@@ -65,11 +67,13 @@ def test_foreign_newer_and_missing_files_are_refused(tmp_path: Path) -> None:
     torch.save({"state_dict": {}}, tmp_path / "foreign.pt")
     torch.save(torch.zeros(3), tmp_path / "tensor.pt")
     torch.save({"format": "mtl", "version": 99, "sha256": ""}, tmp_path / "newer.pt")
+    torch.save({"format": "mtl", "version": 1, "sha256": digest({})}, tmp_path / "bare.pt")
     (tmp_path / "text.pt").write_text("hello")
     for name, message in {
         "foreign.pt": "not a checkpoint of mtl",
         "tensor.pt": "not a checkpoint of mtl",
         "newer.pt": "install a newer mtl",
+        "bare.pt": "it has no config, specs, model",
         "text.pt": "not a checkpoint of mtl",
         "none.pt": "no such checkpoint",
         "": "no such checkpoint",
@@ -82,7 +86,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.pt"
     save_checkpoint(path, PAYLOAD)
     with pytest.raises(pickle.PicklingError):
-        save_checkpoint(path, {"bad": type("Local", (), {})()})
+        save_checkpoint(path, {**PAYLOAD, "bad": type("Local", (), {})()})
     assert digest(load_checkpoint(path)) == digest(PAYLOAD)
     assert len(list(tmp_path.iterdir())) == 1
 

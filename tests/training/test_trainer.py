@@ -177,3 +177,70 @@ def test_a_full_disk_ends_the_run_with_a_message_and_keeps_what_was_saved(
     monkeypatch.undo()
     assert load_checkpoint(tmp_path / "run/checkpoints/last.pt")["progress"]["epoch"] == 1
     assert not [path for path in (tmp_path / "run").rglob(".*") if path.name != ".lock"]
+
+
+def unlabelled_in_val(tmp_path: Path) -> Path:
+    """A table whose target z has no label in the split val; y is easy."""
+    rows = [f"{i % 7},{i % 2},{'' if i % 3 == 1 else i % 5 // 3},{('train', 'val', 'test')[i % 3]}" for i in range(300)]
+    (tmp_path / "t.csv").write_text("\n".join(["x,y,z,part", *rows]) + "\n")
+    return tmp_path / "t.csv"
+
+
+@pytest.mark.parametrize("tasks", [["y", "z"], ["z"]])
+def test_a_metric_without_a_value_does_not_pick_the_best_epoch(
+    tmp_path: Path, tasks: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    table = {"name": "csv", "path": str(unlabelled_in_val(tmp_path)), "targets": ["y", "z"], "split_column": "part"}
+    experiment = digits(
+        datasets={"t": table},
+        tasks={name: {"dataset": "t", "target": name, "kind": "binary"} for name in tasks},
+        trunk={"name": "mlp", "hidden": [8], "features": 4},
+        training=training(epochs=3, batch_size=10),
+    )
+    trainer = Trainer(build(experiment), tmp_path / "run")
+    summary = trainer.fit()
+    assert "z: no value to monitor" in caplog.text
+    if tasks == ["z"]:
+        assert summary["best"]["epoch"] == 3  # the latest
+    else:
+        accuracies = trainer.history.series("val", "accuracy")["y"][1]
+        assert summary["best"]["value"] == max(accuracies)
+        assert summary["best"]["epoch"] == accuracies.index(max(accuracies)) + 1
+
+
+def test_what_torch_raises_in_a_run_is_told_in_one_line(tmp_path: Path) -> None:
+    """A batch of one example under batch norm, which torch refuses in the step."""
+    experiment = digits(
+        trunk={"name": "torchvision", "model": "resnet18"},
+        tasks={"digit": {"dataset": "digits", "target": "digit", "kind": "classification"}},
+        training=training(batch_size=1),
+    )
+    trainer = Trainer(build(experiment), tmp_path / "run")
+    with pytest.raises(MtlError, match="the run failed: Expected more than 1 value per channel") as caught:
+        trainer.fit()
+    assert len(str(caught.value).splitlines()) == 1
+    assert trainer.summary is not None
+    assert trainer.summary["status"] == "failed"
+    assert "Traceback" in (tmp_path / "run/log.txt").read_text()
+
+
+def test_new_folders_are_never_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MTL_RUNS", str(tmp_path))
+    folders = [RunFolder.new("x", 0).path for _ in range(3)]
+    assert len(set(folders)) == 3
+    assert all(folder.is_dir() for folder in folders)
+
+
+def test_unfinished_files_are_swept(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.make()
+    (folder.last.parent / ".last.pt.abc.pt").write_text("half")
+    summary = Trainer(build(digits()), tmp_path / "run").fit()
+    assert summary["status"] == "completed"
+    assert not list(folder.last.parent.glob(".*"))
+
+
+def test_must_leaves_no_folder_behind(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds no checkpoint"):
+        Trainer(build(digits()), tmp_path / "run", resume="must")
+    assert not (tmp_path / "run").exists()

@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mtlcli.data.columns import Feature, Rows, encode_target, fit_feature, fit_target
-from mtlcli.data.dataset import Dataset, Examples, carved_splits
+from mtlcli.data.dataset import Dataset, Examples, adopted, carved_splits
 from mtlcli.data.shuffling import stable_seed
 from mtlcli.data.table import Table, read_table
 from mtlcli.errors import ConfigError, Problem
@@ -77,9 +77,14 @@ class CSV(Dataset):
         """Reads the file, and fits what is to be fitted."""
         return self._load()[0]
 
-    def restore(self, spec: DatasetSpec) -> None:
+    def restore(self, spec: DatasetSpec) -> DatasetSpec:
+        """The features, their encoding and the targets' classes are the checkpoint's; labels may be missing here."""
+        if "features" not in spec.state:
+            shape = "×".join(map(str, spec.input_shape))
+            raise ConfigError(f"the checkpoint was trained on inputs {shape} of another dataset, and this is a table")
         self._stored, self._loaded = spec, None
         self._read.clear()
+        return self._load()[0]
 
     def own_splits(self) -> tuple[str, ...]:
         return tuple(self._load()[3])
@@ -93,15 +98,29 @@ class CSV(Dataset):
         if self._loaded is None:
             table = read_table(self.path, self.delimiter, self.missing)
             rows = self._split(table)
-            spec = self._fit(table, rows) if self._stored is None else self._stored
+            spec = self._fit(table, rows) if self._stored is None else self._adopt(table, self._stored)
             features = [Feature.from_state(state) for state in spec.state["features"]]
             table.require((feature.name for feature in features), "features")
-            table.require(spec.targets, "targets")
             spec = replace(spec, splits=carved_splits(tuple(rows), self.val))
             inputs = torch.from_numpy(np.concatenate([feature.encode(table) for feature in features], axis=1))
             targets = {name: encode_target(table, name, target) for name, target in spec.targets.items()}
             self._loaded = spec, inputs, targets, rows
         return self._loaded
+
+    def _adopt(self, table: Table, stored: DatasetSpec) -> DatasetSpec:
+        table.require(self.targets, "targets")
+        features = [feature["name"] for feature in stored.state["features"]]
+        if self.features is not None and set(self.features) != set(features):
+            raise ConfigError(
+                f"the checkpoint was trained on the features {', '.join(features)}, and `features` here are "
+                f"{', '.join(self.features)}"
+            )
+        targets = {
+            name: replace(target, type=self.targets[name] or target.type, missing=None in table.columns[name])
+            for name, target in stored.targets.items()
+            if name in self.targets
+        }
+        return adopted(stored, replace(stored, targets=targets))
 
     def _split(self, table: Table) -> dict[str, Rows]:
         """Split → its rows; only those that have some."""

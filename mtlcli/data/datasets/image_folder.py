@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from pydantic import Field, PositiveInt
 
-from mtlcli.data.dataset import Dataset, Examples, carved_splits
+from mtlcli.data.dataset import Dataset, Examples, adopted, carved_splits
 from mtlcli.data.image_files import ImageFiles, image_paths
 from mtlcli.data.shuffling import stable_seed
 from mtlcli.errors import ConfigError, nearest
@@ -80,23 +80,22 @@ class ImageFolder(Dataset):
             state={},
         )
 
-    def restore(self, spec: DatasetSpec) -> None:
-        self._classes = spec.targets["class"].classes
-        self._shape = (spec.input_shape[1], spec.input_shape[2])
+    def restore(self, spec: DatasetSpec) -> DatasetSpec:
+        """The classes are the checkpoint's: these images need not be of all of them, but of no other."""
+        if "class" in spec.targets:
+            self._classes = spec.targets["class"].classes
+            for split in self.own_splits():
+                self._check_classes(split)
         self._read.clear()
+        return adopted(spec, self.describe())
 
     def own_splits(self) -> tuple[str, ...]:
         return tuple(self._files())
 
     def read(self, split: str) -> Examples:
+        self._check_classes(split)
         paths, names = self._files()[split]
         classes = self._class_names()
-        if unknown := sorted(set(names) - set(classes)):
-            at = paths[names.index(unknown[0])].parent
-            raise ConfigError(
-                f"{at}: class {unknown[0]!r} is not among those of the training images: {', '.join(classes)}."
-                f"{nearest(unknown[0], classes)}"
-            )
         index = {name: position for position, name in enumerate(classes)}
         shape = None if self.size is not None else self._image_shape()
         labels = torch.tensor([index[name] for name in names], dtype=torch.int64)
@@ -112,6 +111,16 @@ class ImageFolder(Dataset):
                 raise ConfigError(f"{self.root}: all training images are of one class, {names[0]!r}")
             self._classes = names
         return self._classes
+
+    def _check_classes(self, split: str) -> None:
+        paths, names = self._files()[split]
+        classes = self._class_names()
+        if unknown := sorted(set(names) - set(classes)):
+            at = paths[names.index(unknown[0])].parent
+            raise ConfigError(
+                f"{at}: class {unknown[0]!r} is not among those of the training images: {', '.join(classes)}."
+                f"{nearest(unknown[0], classes)}"
+            )
 
     def _image_shape(self) -> tuple[int, int]:
         """(height, width) of every image."""

@@ -37,7 +37,7 @@ class CNN(Trunk):
         input_shape: Shape,
         *,
         widths: Annotated[list[PositiveInt], Field(min_length=1)] = [32, 64, 128],  # noqa: B006 (never changed)
-        depth: PositiveInt = 2,
+        depth: Annotated[int, Field(gt=0, le=100)] = 2,
         features: PositiveInt = 128,
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3,
     ) -> None:

@@ -21,8 +21,8 @@ class Uncertainty(LossWeighting):
         objective = Σ_t c_t exp(−s_t) L_t + ½ s_t,    c_t = ½ for a Gaussian likelihood (regression),
                                                       c_t = 1 for a softmax or sigmoid (classification)
 
-    The s_t are parameters of the network's optimizer (`log_variance`, [T]). With s = 0, where they start, a
-    classification task has weight 1 and a regression task ½. The sum of the weights is free to change.
+    The s_t are parameters of the network's optimizer (`log_variance`, a tensor [1] for each task). With s = 0, where
+    they start, a classification task has weight 1 and a regression task ½. The sum of the weights is free to change.
 
     Deviations: s = log σ² is learned instead of σ, as the authors advise. A task that is absent from a step keeps its
     s, and its ½ s leaves the objective with its loss. Absolute and Huber losses are weighted as if they were Gaussian.
@@ -37,10 +37,11 @@ class Uncertainty(LossWeighting):
         super().__init__(tasks)
         coefficients = torch.tensor([0.5 if task.likelihood == "gaussian" else 1.0 for task in self.tasks])
         self.register_buffer("coefficients", coefficients, persistent=False)
-        self.log_variance = nn.Parameter(torch.full((len(self.tasks),), float(init)))
+        # apart, so that an absent task's has no gradient at all: momentum would move one whose gradient is zero
+        self.log_variance = nn.ParameterList(nn.Parameter(torch.tensor([float(init)])) for _ in self.tasks)
 
     def objective(self, losses: Tensor, present: Sequence[int], share: float = 1.0) -> tuple[Tensor, Tensor]:
         """See `LossWeighting.objective`."""
-        log_variance = self.select(self.log_variance, present)
+        log_variance = torch.cat([self.log_variance[task] for task in present])
         weights = self.select(self.coefficients, present) * torch.exp(-log_variance)
         return (weights * losses + share * 0.5 * log_variance).sum(), weights.detach()

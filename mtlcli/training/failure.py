@@ -1,0 +1,19 @@
+"""What torch raises in a run, as an error for people."""
+
+from __future__ import annotations
+
+import torch
+
+from mtlcli.errors import MtlError
+
+OUT_OF_MEMORY = "lower training.batch_size (and raise training.accumulate), or set training.precision: bf16"
+
+
+def explained(error: BaseException) -> BaseException:
+    """The error itself, or an MtlError of one line for what torch raises where a setting doesn't work out."""
+    first = str(error).partition("\n")[0] or type(error).__name__
+    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in first:
+        return MtlError(f"out of memory: {OUT_OF_MEMORY}")
+    if isinstance(error, RuntimeError | ValueError | ArithmeticError | AssertionError):
+        return MtlError(f"the run failed: {first} ({type(error).__name__}; log.txt has all of it)")
+    return error

@@ -1,0 +1,51 @@
+from pathlib import Path
+
+import pytest
+
+from mtlcli.cli import main
+from mtlcli.errors import ConfigError
+from mtlcli.registry import load_plugin, trunks
+
+PLUGIN = '''
+from mtlcli.models.trunks.mlp import MLP
+from mtlcli.registry import trunks
+
+@trunks.register("{name}")
+class {class_name}(MLP):
+    """A trunk of my own."""
+'''
+
+
+@pytest.fixture(autouse=True)
+def _forget_the_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    trunks.names()
+    monkeypatch.setattr(trunks, "_components", dict(trunks._components))
+
+
+def test_a_plugin_s_component_is_one_like_any_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "own.py").write_text(PLUGIN.format(name="own_trunk", class_name="Own"))
+    assert main(["show", "own_trunk", "--plugin", str(tmp_path / "own.py")]) == 0
+    assert "A trunk of my own." in capsys.readouterr().out
+    config = tmp_path / "own.yaml"
+    config.write_text(
+        "datasets: {d: digits}\ntasks: {digit: {dataset: d, kind: classification}}\n"
+        "trunk: {name: own_trunk, features: 8}\ntraining: {epochs: 1, threads: 1}\n"
+    )
+    run = ["train", str(config), "--run-dir", str(tmp_path / "run"), "--plugin", str(tmp_path / "own.py")]
+    assert main(run) == 0
+
+
+@pytest.mark.parametrize("class_name", ["MLP2", "MLP"])
+def test_a_plugin_cannot_take_a_name_that_ships(tmp_path: Path, class_name: str) -> None:
+    text = PLUGIN.format(name="mlp", class_name=class_name).replace("import MLP\n", "import MLP as Base\n")
+    (tmp_path / "thief.py").write_text(text.replace("(MLP)", "(Base)"))
+    with pytest.raises(ConfigError, match="trunk 'mlp' is already registered, by mtlcli"):
+        load_plugin(str(tmp_path / "thief.py"))
+
+
+@pytest.mark.parametrize(("name", "text"), [("none.py", None), ("broken.py", "1 +"), ("raises.py", "1 / 0")])
+def test_a_plugin_that_cannot_be_imported(tmp_path: Path, name: str, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(ConfigError, match="can't be imported"):
+        load_plugin(str(tmp_path / name))

@@ -1,0 +1,54 @@
+"""Schedulers: their length, their direction, and what they refuse before a step is made."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtlcli.errors import ConfigError
+from mtlcli.training.build import build
+from mtlcli.training.optimization import make_optimizer, make_schedule
+from mtlcli.training.trainer import Trainer
+from tests.training.experiments import digits, training
+
+
+@pytest.mark.parametrize(("direction", "values", "reduced"), [
+    ("max", [0.9] * 6, True), ("max", [0.1, 0.2, 0.3, 0.4, 0.5, 0.6], False),
+    ("min", [0.9] * 6, True), ("min", [0.6, 0.5, 0.4, 0.3, 0.2, 0.1], False),
+])  # fmt: skip
+def test_plateau_goes_by_the_monitored_metric_s_direction(direction: str, values: list[float], reduced: bool) -> None:
+    run = build(digits(scheduler={"name": "ReduceLROnPlateau", "patience": 2}, optimizer={"name": "SGD", "lr": 1.0}))
+    optimizer = make_optimizer(run)
+    schedule = make_schedule(run, optimizer, 6, direction)
+    for value in values:
+        schedule.after_epoch(value)
+    assert (optimizer.param_groups[0]["lr"] < 1.0) == reduced
+
+
+@pytest.mark.parametrize(("scheduler", "message"), [
+    ({"name": "ReduceLROnPlateau", "interval": "step"}, "interval: epoch"),
+    ({"name": "StepLR", "step_size": 0}, "scheduler"),
+    ({"name": "CyclicLR", "base_lr": 0.1, "max_lr": 1.0, "step_size_up": 0}, "scheduler"),
+    ({"name": "CosineAnnealingLR", "T_max": 0}, "scheduler"),
+])  # fmt: skip
+def test_what_cannot_work_is_refused_by_the_check(scheduler: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build(digits(scheduler=scheduler, optimizer={"name": "SGD", "lr": 1.0}))
+
+
+def test_a_schedule_shorter_than_the_run_is_refused_before_it_starts(tmp_path: Path) -> None:
+    experiment = digits(scheduler={"name": "OneCycleLR", "max_lr": 0.01, "total_steps": 7})
+    with pytest.raises(ConfigError, match="total_steps are 7, and the run has 12"):
+        Trainer(build(experiment), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_whose_schedule_has_its_length_cannot_be_made_longer(tmp_path: Path) -> None:
+    Trainer(build(digits(scheduler="CosineAnnealingLR")), tmp_path / "run").fit()
+    longer = digits(scheduler="CosineAnnealingLR", training=training(epochs=4))
+    with pytest.raises(ConfigError, match=r"training\.epochs: is 4, and the run in hand was started with 2"):
+        Trainer(build(longer), tmp_path / "run", resume="auto").fit()
+    fixed = {"name": "CosineAnnealingLR", "T_max": 2}
+    Trainer(build(digits(scheduler=fixed)), tmp_path / "fixed").fit()
+    experiment = digits(scheduler=fixed, training=training(epochs=4))
+    assert Trainer(build(experiment), tmp_path / "fixed", resume="auto").fit()["epochs"] == 4
