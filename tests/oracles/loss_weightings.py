@@ -59,3 +59,37 @@ def gls(losses: Array) -> tuple[float, Array]:
     for loss in losses:
         objective *= loss ** (1 / tasks)
     return objective, np.array([objective / (tasks * loss) for loss in losses])
+
+
+def imtl_l(losses: Array, scales: Array) -> tuple[float, Array, Array]:
+    """Liu et al. 2021, IMTL-L: the sum of e^s L − s. Also returns the derivative by each s."""
+    objective, weights, slopes = 0.0, [], []
+    for loss, s in zip(losses, scales, strict=True):
+        objective += math.exp(s) * loss - s
+        weights.append(math.exp(s))
+        slopes.append(math.exp(s) * loss - 1)
+    return objective, np.array(weights), np.array(slopes)
+
+
+def stch_warm_up(losses: Array, lambdas: list[float]) -> tuple[float, Array]:
+    """Lin et al. 2024, official code: the sum of the losses' logarithms, here with λ (in the scale of mean 1)."""
+    tasks = len(losses)
+    lambdas = [tasks * weight / sum(lambdas) for weight in lambdas]
+    objective = float(sum(weight * math.log(loss) for weight, loss in zip(lambdas, losses, strict=True)))
+    return objective, np.array([weight / loss for weight, loss in zip(lambdas, losses, strict=True)])
+
+
+def stch(losses: Array, lambdas: list[float], nadir: Array, mu: float) -> tuple[float, Array]:
+    """Lin et al. 2024: g = μ' log Σ exp(λ_i f_i / μ'), with λ on the simplex, f = log(L / nadir) and z = 0.
+
+    With Λ = T λ (mean 1) and μ = T μ', T μ log Σ exp(Λ_i f_i / μ) is T² g: with equal λ the official code's objective.
+    """
+    tasks = len(losses)
+    simplex = [weight / sum(lambdas) for weight in lambdas]
+    own_mu = mu / tasks
+    powers = [
+        (loss / worst) ** (weight / own_mu) for loss, worst, weight in zip(losses, nadir, simplex, strict=True)
+    ]  # exp(λ f / μ')
+    g = own_mu * math.log(sum(powers))
+    slopes = [power / sum(powers) * weight / loss for power, weight, loss in zip(powers, simplex, losses, strict=True)]
+    return tasks**2 * g, np.array([tasks**2 * slope for slope in slopes])

@@ -14,6 +14,7 @@ from mtlcli.weighting.weighting import LossWeighting, WeightedTask
 LOSS_LEVEL = [name for name in weightings.names() if issubclass(weightings[name].target, LossWeighting)]  # type: ignore[arg-type]
 RANDOM = {"rlw"}
 SUMS_TO_TASKS = ["uniform", "dwa", "rlw"]  # the others' weights are free, or the user's
+OPTIONS: dict[str, dict[str, Any]] = {"stch": {"warmup_epochs": 2}}  # so that a few epochs reach all a method does
 LINEAR = [name for name in LOSS_LEVEL if weightings[name].target.linear]  # type: ignore[attr-defined]
 
 
@@ -24,7 +25,7 @@ def tasks(count: int, order: Sequence[int] | None = None) -> list[WeightedTask]:
 
 
 def create(name: str, made: list[WeightedTask], **options: Any) -> LossWeighting:
-    weighting: LossWeighting = weightings[name].target(made, **options)
+    weighting: LossWeighting = weightings[name].target(made, **{**OPTIONS.get(name, {}), **options})
     weighting.seed(3)
     return weighting
 
