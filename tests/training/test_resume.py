@@ -49,12 +49,12 @@ def train(experiment: Experiment, folder: Path, killed_at: int | None = None) ->
 @given(
     kill=st.integers(1, 11),
     every=st.sampled_from([None, 1, 2]),
-    weighting=st.sampled_from(["uncertainty", "dwa", "rlw", "gls"]),
+    weighting=st.sampled_from(["uncertainty", "dwa", "rlw", "gls", "imtl_l", {"name": "stch", "warmup_epochs": 1}]),
     scheduler=st.sampled_from([None, "CosineAnnealingLR", {"name": "OneCycleLR", "max_lr": 0.01}, "ReduceLROnPlateau"]),
     accumulate=st.sampled_from([1, 2]),
 )
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_killed_and_resumed(tmp_path_factory: pytest.TempPathFactory, kill: int, every: int | None, weighting: str,
+def test_killed_and_resumed(tmp_path_factory: pytest.TempPathFactory, kill: int, every: int | None, weighting: Any,
                             scheduler: Any, accumulate: int) -> None:  # fmt: skip
     folder = tmp_path_factory.mktemp("resume")
     experiment = digits(

@@ -13,7 +13,7 @@ from mtlcli.training.step import Step
 from tests.training.experiments import digits, training
 
 NO_DROPOUT = {"name": "mlp", "hidden": [16], "features": 8}
-WEIGHTINGS = ["uniform", "fixed", "uncertainty", "dwa", "gls", "rlw"]
+WEIGHTINGS = ["uniform", "fixed", "uncertainty", "dwa", "gls", "rlw", "imtl_l", {"name": "stch", "warmup_epochs": 1}]
 
 
 def make(**changes: Any) -> tuple[Run, Step]:
@@ -39,11 +39,12 @@ def parameters(run: Run) -> torch.Tensor:
 
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
 @pytest.mark.parametrize("missing", [(), (0, 3, 40), tuple(range(20)), tuple(range(64))])
-def test_accumulated_batches_are_one_large_batch(weighting: str, missing: tuple[int, ...]) -> None:
+def test_accumulated_batches_are_one_large_batch(weighting: str | dict[str, object], missing: tuple[int, ...]) -> None:
     whole_run, whole = make(weighting=weighting)
     parts_run, parts = make(weighting=weighting)
     for run in (whole_run, parts_run):  # only a dataset that says so may miss labels
         object.__setattr__(run.kinds["digit"].target, "missing", True)
+        run.weighting.end_epoch(torch.ones(2))  # past the first epoch, where a method may do what it does later
     for _ in range(3):
         one = whole([batch(0, 64, missing)])
         several = parts([batch(0, 20, missing), batch(20, 27, missing), batch(27, 64, missing)])
