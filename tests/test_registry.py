@@ -4,7 +4,7 @@ import pytest
 
 from mtlcli.cli import main
 from mtlcli.errors import ConfigError
-from mtlcli.registry import load_plugin, trunks
+from mtlcli.registry import load_plugin
 
 PLUGIN = '''
 from mtlcli.models.trunks.mlp import MLP
@@ -16,10 +16,7 @@ class {class_name}(MLP):
 '''
 
 
-@pytest.fixture(autouse=True)
-def _forget_the_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
-    trunks.names()
-    monkeypatch.setattr(trunks, "_components", dict(trunks._components))
+pytestmark = pytest.mark.usefixtures("plugins_forgotten")
 
 
 def test_a_plugin_s_component_is_one_like_any_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -85,6 +85,7 @@ def test_a_stdout_that_lacks_characters_gets_escapes(tmp_path: Path) -> None:
     assert "16\\xd716" in done.stdout
 
 
+@pytest.mark.usefixtures("plugins_forgotten")
 def test_components_of_the_user_s_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plugin = tmp_path / "my_plugin_for_the_tests.py"
     plugin.write_text(
