@@ -33,7 +33,7 @@ def test_one_epoch_of_mnist_fmnist(tmp_path: Path) -> None:
     assert summary["steps"] == 891  # 57,000 of each to train on, 64 of each a step
     assert summary["loading"] == {"mnist": "resident", "fashion": "resident"}
     test = summary["metrics"]["test"]
-    assert test["digit"]["accuracy"] > 0.96
+    assert test["digit"]["accuracy"] > 0.97
     assert test["garment"]["accuracy"] > 0.8
     assert test["digit"]["accuracy"] * 10_000 % 1 == pytest.approx(0, abs=1e-9)  # of all 10,000
 
