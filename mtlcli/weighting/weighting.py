@@ -26,18 +26,15 @@ class Weighting(nn.Module):
     with equal weights have weight 1 each.
 
     level: what it needs: the losses alone; their Gramian G = J Jᵀ; or the Jacobian J itself.
-    linear: whether the objective is linear in the losses, with weights that stay the same throughout a step; then the
-        micro-batches of an accumulated step can go backward one by one, otherwise their losses are summed first.
     uses_task_weights: whether it reads the λ of the tasks.
 
-    A run calls: `seed` once, before the first step; for every step `start_step`, then `objective` (loss level) once, or
-    once per micro-batch where `linear`; after every epoch `end_epoch`. Its nn.Parameters are trained by the optimizer,
-    without weight decay. Everything it remembers is in its state_dict, as plain tensors, so that it can be resumed
-    exactly. Nothing it does within a step waits for the device or loops over tasks in Python.
+    A run calls: `seed` once, before the first step; for every step `start_step`, then what its level has (`objective`
+    of `LossWeighting`; `weights` or `update` of those in `gradients`); after every epoch `end_epoch`. Its nn.Parameters
+    are trained by the optimizer, without weight decay. Everything it remembers is in its state_dict, as plain tensors,
+    so that it can be resumed exactly. Nothing it does within a step waits for the device or loops over tasks in Python.
     """
 
     level: ClassVar[Literal["loss", "gramian", "jacobian"]] = "loss"
-    linear: ClassVar[bool] = True
     uses_task_weights: ClassVar[bool] = False
 
     def __init__(self, tasks: Sequence[WeightedTask]) -> None:
@@ -62,9 +59,18 @@ class Weighting(nn.Module):
 
 
 class LossWeighting(Weighting):
-    """A weighting of the losses themselves: T losses → one scalar → one backward."""
+    """A weighting of the losses themselves: T losses → one scalar → one backward.
+
+    A run calls `objective` once a step, or once per micro-batch where `linear`.
+
+    linear: whether the objective is linear in the losses, with weights that stay the same throughout a step; then the
+        micro-batches of an accumulated step can go backward one by one, otherwise their losses are summed first.
+    looks_back: whether it wants to see, in `after_step`, what a step did to its losses (a second forward pass).
+    """
 
     level = "loss"
+    linear: ClassVar[bool] = True
+    looks_back: ClassVar[bool] = False
 
     def objective(self, losses: Tensor, present: Sequence[int], share: float = 1.0) -> tuple[Tensor, Tensor]:
         """The scalar to minimize, and the weight each loss's gradient gets in it.
@@ -79,3 +85,9 @@ class LossWeighting(Weighting):
         Returns (objective 0-d, weights [t] detached): d objective / d losses = weights.
         """
         raise NotImplementedError
+
+    def after_step(self, before: Tensor, after: Tensor, present: Sequence[int]) -> None:
+        """Called after the optimizer's step, where `looks_back`.
+
+        before, after: [t], the present tasks' mean losses on the step's examples, without a graph, before and after it.
+        """

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from mtlcli.registry import weightings
+from mtlcli.weighting.seeded import Seeded
 from mtlcli.weighting.weighting import LossWeighting, WeightedTask
 
 
 @weightings.register("rlw")
-class RandomLossWeighting(LossWeighting):
+class RandomLossWeighting(Seeded, LossWeighting):
     """Random Loss Weighting: new weights at every step, from a fixed distribution.
 
     Lin, Ye, Zhang and Tsang, "Reasonable Effectiveness of Random Weighting: A Litmus Test for Multi-Task Learning",
@@ -31,18 +32,12 @@ class RandomLossWeighting(LossWeighting):
     def __init__(self, tasks: Sequence[WeightedTask], *, distribution: Literal["normal", "uniform"] = "normal") -> None:
         super().__init__(tasks)
         self.distribution = distribution
-        self._generator = torch.Generator()  # on the CPU, so that every device sees the same weights
-        self._generator.manual_seed(0)
         self._draw: Tensor | None = None
-
-    def seed(self, seed: int) -> None:
-        """Start the sequence of weights that belongs to this seed."""
-        self._generator.manual_seed(seed)
 
     def start_step(self) -> None:
         """Draw the step's z [T]."""
         draw = torch.randn if self.distribution == "normal" else torch.rand
-        self._draw = draw(len(self.tasks), generator=self._generator)
+        self._draw = draw(len(self.tasks), generator=self.generator)
 
     def objective(self, losses: Tensor, present: Sequence[int], share: float = 1.0) -> tuple[Tensor, Tensor]:
         """See `LossWeighting.objective`."""
@@ -50,11 +45,3 @@ class RandomLossWeighting(LossWeighting):
         draw = self.select(self._draw, present)
         weights = (len(present) * draw.softmax(0)).to(losses.device, non_blocking=True)
         return (weights * losses).sum(), weights
-
-    def get_extra_state(self) -> Tensor:
-        """The generator's state, for state_dict."""
-        return self._generator.get_state()
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """Put the generator where `get_extra_state` found it."""
-        self._generator.set_state(state.cpu())
