@@ -68,6 +68,12 @@ class Component:
         """The first line of the docstring."""
         return self.doc.partition("\n")[0]
 
+    @property
+    def takes_any_option(self) -> bool:
+        """Whether it has a `**options`: it checks them itself, and raises ValueError for one it doesn't know."""
+        kinds = [p.kind for p in inspect.signature(self.target).parameters.values()]
+        return self.keyword_only and inspect.Parameter.VAR_KEYWORD in kinds
+
     @cached_property
     def options(self) -> dict[str, Option]:
         function = self.target.__init__ if inspect.isclass(self.target) else self.target

@@ -22,11 +22,11 @@ def fetch(
     """Fetch the files of datasets that are missing or damaged, and verify all of them."""
     from mtlcli.data.fetching import data_root
     from mtlcli.data.fetching import fetch as fetch_files
-    from mtlcli.data.inventory import dataset_class
+    from mtlcli.data.inventory import dataset_class, parts
     from mtlcli.errors import MtlError
 
     failed: list[str] = []
-    for name, dataset in {name: dataset_class(name) for name in names}.items():
+    for name, dataset in {name: dataset_class(name) for name in parts(names)}.items():
         if dataset.collection is None:
             print(f"{name}: nothing to fetch: {dataset.origin}")
             continue

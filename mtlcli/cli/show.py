@@ -68,9 +68,13 @@ def _origin(component: Component) -> str:
 
 def _common(component: Component) -> list[Option]:
     """The keys that all entries of this kind have beside the component's own options."""
-    from mtlcli.config.entries import ComponentEntry, SchedulerEntry, TrunkEntry
+    from mtlcli.config.entries import ComponentEntry, SchedulerEntry, TrunkEntry, WeightingEntry
 
-    entries: dict[str, type[ComponentEntry]] = {"trunk": TrunkEntry, "scheduler": SchedulerEntry}
+    entries: dict[str, type[ComponentEntry]] = {
+        "trunk": TrunkEntry,
+        "scheduler": SchedulerEntry,
+        "weighting": WeightingEntry,
+    }
     return list(entries.get(component.kind, ComponentEntry).reserved(component).values())
 
 

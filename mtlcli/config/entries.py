@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, PositiveInt, ValidationError
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
@@ -64,6 +64,32 @@ class SchedulerEntry(ComponentEntry):
 
 
 @dataclass(frozen=True)
+class WeightingEntry(ComponentEntry):
+    """A weighting. Of those that balance the tasks' gradients, None for the others and for those without the choice:
+
+    gradients: what the gradients are of. every: steps from one solution to the next; the weights are reused between.
+    """
+
+    gradients: str | None = None
+    every: int | None = None
+
+    @classmethod
+    def reserved(cls, component: Component) -> dict[str, Option]:
+        found: dict[str, Option] = {}
+        target: Any = component.target
+        if choices := getattr(target, "gradients", ()):
+            text = "what the tasks' gradients are taken of: see `docs/weighting.md`."
+            found["gradients"] = Option("gradients", Literal[tuple(choices)], choices[0], text)
+        if getattr(target, "reuses_weights", False):
+            text = "steps from one solution to the next; between them its weights serve again, at `uniform`'s cost."
+            found["every"] = Option("every", PositiveInt, 1, text)
+        return found
+
+    def plain(self) -> dict[str, Any]:
+        return {key: value for key, value in super().plain().items() if key in self.options or value is not None}
+
+
+@dataclass(frozen=True)
 class Chosen(Words):
     """In an `Annotated` type: makes pydantic read an entry of this registry's components.
 
@@ -102,7 +128,7 @@ class Chosen(Words):
             raise self._unnamed(value)
         plain = value if isinstance(value, dict) else {"name": value}
         given = self.model(component).model_validate(plain)
-        values = {name.removeprefix("option_"): option for name, option in given}
+        values = {name.removeprefix("option_"): option for name, option in given} | (given.model_extra or {})
         reserved = {name: values[name] for name in self.entry.reserved(component)}
         options = {
             name: option
@@ -130,7 +156,7 @@ class Chosen(Words):
         )
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        plain = core_schema.plain_serializer_function_ser_schema(ComponentEntry.plain)
+        plain = core_schema.plain_serializer_function_ser_schema(lambda entry: entry.plain())
         return core_schema.no_info_plain_validator_function(self.validate, serialization=plain)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
@@ -168,7 +194,7 @@ ChosenTrunk = Annotated[TrunkEntry, Chosen(registry.trunks, TrunkEntry)]
 HeadEntry = Annotated[ComponentEntry, Chosen(registry.heads, default="linear")]
 SharingEntry = Annotated[ComponentEntry, Chosen(registry.sharings, default="hard")]
 KindEntry = Annotated[ComponentEntry, Chosen(registry.kinds)]
-WeightingEntry = Annotated[ComponentEntry, Chosen(registry.weightings, default="fixed")]
+ChosenWeighting = Annotated[WeightingEntry, Chosen(registry.weightings, WeightingEntry, default="fixed")]
 RegularizerEntry = Annotated[ComponentEntry, Chosen(registry.regularizers)]
 OptimizerEntry = Annotated[ComponentEntry, Chosen(registry.optimizers, default="Adam")]
 ChosenScheduler = Annotated[SchedulerEntry, Chosen(registry.schedulers, SchedulerEntry)]

@@ -24,6 +24,12 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
+class FreeOptions(Options):
+    """Base of the model of a component that checks options of any name itself."""
+
+    model_config = ConfigDict(extra="allow")
+
+
 @cache
 def options_of(component: Component) -> dict[str, Option]:
     """The options a YAML file may set, by name, their annotations reduced to what YAML can give."""
@@ -59,7 +65,7 @@ def options_model(component: Component, reserved: dict[str, Option], default: st
     named = Field(component.name if component.name == default else ..., alias="name", description=component.summary)
     return create_model(
         f"{component.kind}.{component.name}",
-        __base__=Options,
+        __base__=FreeOptions if component.takes_any_option else Options,
         __doc__=component.doc if component.keyword_only else component.summary,  # torch's run to pages
         option_name=(name, named),
         **fields,

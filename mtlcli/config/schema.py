@@ -14,6 +14,7 @@ from mtlcli.config.describe import Words
 from mtlcli.config.entries import (
     ChosenScheduler,
     ChosenTrunk,
+    ChosenWeighting,
     DatasetEntry,
     HeadEntry,
     KindEntry,
@@ -21,7 +22,6 @@ from mtlcli.config.entries import (
     RegularizerEntry,
     SamplingEntry,
     SharingEntry,
-    WeightingEntry,
 )
 from mtlcli.config.source import Source
 from mtlcli.errors import Problem
@@ -112,7 +112,7 @@ class Experiment(Section):
     tasks: dict[Name, Task]
     trunk: ChosenTrunk
     sharing: SharingEntry = Field("hard", validate_default=True)
-    weighting: WeightingEntry = Field("fixed", validate_default=True)
+    weighting: ChosenWeighting = Field("fixed", validate_default=True)
     regularizers: list[RegularizerEntry] = []
     optimizer: OptimizerEntry = Field("Adam", validate_default=True)
     scheduler: ChosenScheduler | None = None

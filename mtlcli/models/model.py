@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TypedDict
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mtlcli.models.by_name import ByName
 from mtlcli.models.normalize import Normalize
@@ -50,12 +51,38 @@ class MultiTaskModel(nn.Module):
         """
         alias_of = self.sharing.inputs
         chosen = [task for task, alias in alias_of.items() if alias in inputs] if tasks is None else list(tasks)
-        normalized = {alias: self.normalize[alias](inputs[alias]) for alias in {alias_of[t]: None for t in chosen}}
-        return self.sharing(normalized, chosen)  # type: ignore[no-any-return]
+        return self.sharing(self._normalized(inputs, chosen), chosen)  # type: ignore[no-any-return]
+
+    def representations(self, inputs: Mapping[str, Tensor], tasks: Sequence[str]) -> dict[str, Tensor]:
+        """task → what its head is given, [B, features], for the tasks asked for. inputs: as in `forward`."""
+        return self.sharing.representations(self._normalized(inputs, tasks), tasks)
+
+    def _normalized(self, inputs: Mapping[str, Tensor], tasks: Sequence[str]) -> dict[str, Tensor]:
+        aliases = {self.sharing.inputs[task]: None for task in tasks}
+        return {alias: self.normalize[alias](inputs[alias]) for alias in aliases}
+
+    @property
+    def heads(self) -> ByName:
+        """task → its head."""
+        return self.sharing.heads
+
+    def couples_examples(self) -> bool:
+        """Whether, in training, an example's representation depends on the others of its batch: batch norm."""
+        return any(isinstance(module, _BatchNorm) for module in self.modules())
 
     def shared_parameters(self) -> list[nn.Parameter]:
         """All parameters that don't belong to a task's head."""
         return self.sharing.shared_parameters()
+
+    def last_shared_layer(self) -> list[nn.Parameter]:
+        """The trainable parameters of the last layer before the heads that has a matrix of weights."""
+        own = set(self.heads.modules())
+        found: list[nn.Parameter] = []
+        for module in self.sharing.modules():
+            parameters = [p for p in module.parameters(recurse=False) if p.requires_grad]
+            if module not in own and any(p.ndim > 1 for p in parameters):
+                found = parameters
+        return found
 
     def count_parameters(self) -> ParameterCount:
         """How many numbers are learned or frozen: shared, in each task's head, and in all."""

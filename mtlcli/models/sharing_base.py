@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -20,7 +21,10 @@ class Sharing(nn.Module, ABC):
     make_trunk: makes a trunk, freshly initialized at each call.
     make_head: (task, features) → a head for representations of that width; the subclass fills `heads` with them.
     inputs: task → alias of the dataset its examples come from, in the tasks' order.
+    common_features: whether all tasks on the same dataset are given the same representation.
     """
+
+    common_features: ClassVar[bool] = False
 
     def __init__(self, make_trunk: MakeTrunk, make_head: MakeHead, inputs: Mapping[str, str]) -> None:
         super().__init__()
@@ -29,7 +33,10 @@ class Sharing(nn.Module, ABC):
 
     @abstractmethod
     def representations(self, inputs: Mapping[str, Tensor], tasks: Iterable[str]) -> dict[str, Tensor]:
-        """What each task's head is given, [B, features]. inputs: alias → normalized [B, *input_shape]."""
+        """What each task's head is given, [B, features]; the same tensor for tasks that share it.
+
+        inputs: alias → normalized [B, *input_shape]. tasks: those wanted.
+        """
 
     def forward(self, inputs: Mapping[str, Tensor], tasks: Iterable[str]) -> dict[str, Tensor]:
         """task → prediction [B, outputs], for the tasks asked for."""

@@ -9,11 +9,14 @@ from mtlcli.training.history import History
 
 
 def plot_history(history: History, split: str, folder: Path) -> None:
-    """`losses.png`, `weights.png` and `metrics.png` in `folder`: a line for each task, over the epochs."""
+    """`losses.png`, `weights.png`, `metrics.png`, for gradient weightings `conflict.png`: a line for each task."""
     losses = {f"{task} ({where})": line for where in dict.fromkeys(["train", split])
               for task, line in history.series(where, "loss").items()}  # fmt: skip
     _plot(folder / "losses.png", {"loss": losses})
     _plot(folder / "weights.png", {"task weight": history.series("train", "weight")})
+    if conflict := {name: line for name in ("cosine", "conflict") for line in history.series("train", name).values()}:
+        titles = {"cosine": "mean cosine of the tasks' gradients", "conflict": "share of opposed pairs"}
+        _plot(folder / "conflict.png", {titles[name]: {"": line} for name, line in conflict.items()})
     names = dict.fromkeys(row[4] for row in history.rows if row[2] == split and row[4] not in ("loss", "weight"))
     if names:
         _plot(folder / "metrics.png", {f"{name} ({split})": history.series(split, name) for name in names})
@@ -33,6 +36,7 @@ def _plot(path: Path, panels: dict[str, dict[str, tuple[list[int], list[float]]]
         axes.set(title=title, xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
-        axes.legend(fontsize="small")
+        if any(lines):  # a lone line needs no name
+            axes.legend(fontsize="small")
     with atomic(path) as temporary:
         figure.savefig(temporary, dpi=120)

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from mtlcli.errors import MtlError
+from mtlcli.training.backward import Made
 
 WINDOW = 64
+LISTS = ("loss_sums", "weight_sums", "examples", "steps", "conflict_sums")
 
 
 class DivergedError(MtlError):
@@ -19,7 +21,7 @@ class DivergedError(MtlError):
 
 
 class StepLog:
-    """Sums each task's losses and weights over an epoch.
+    """Sums each task's losses and weights over an epoch, and how far the tasks' gradients conflict.
 
     The values of WINDOW steps are kept on the device, then copied to the host as one block while the device goes on;
     the block is read when the next one leaves. So a loss that isn't finite is noticed at most two windows late (on a
@@ -30,7 +32,8 @@ class StepLog:
     def __init__(self, tasks: list[str], device: torch.device) -> None:
         self.tasks = tasks
         self.device = device
-        self._window = torch.zeros(WINDOW, 2, len(tasks), device=device)
+        # of each step: [losses, weights] of the tasks; then the conflict, NaN where it wasn't looked at
+        self._window = torch.zeros(WINDOW, 2 * len(tasks) + 2, device=device)
         self._pending: list[tuple[int, list[int]]] = []
         self._in_flight: tuple[Tensor, Any, list[tuple[int, list[int]]]] | None = None
         self.clear()
@@ -41,18 +44,25 @@ class StepLog:
         self.weight_sums = [0.0] * len(self.tasks)
         self.examples = [0] * len(self.tasks)
         self.steps = [0] * len(self.tasks)
+        self.conflict_sums = [0.0, 0.0]
+        self.conflicts = 0
         self.latest: dict[str, float] = {}
 
-    def record(self, step: int, losses: Tensor, weights: Tensor, counts: list[int]) -> None:
-        """One step. losses, weights: [t], of the tasks present, those with a count above 0; counts: [T] examples."""
+    def record(self, step: int, made: Made, counts: list[int]) -> None:
+        """One step: what it made, of the tasks with a count above 0. counts: [T] examples."""
         row = self._window[len(self._pending)]
-        if losses.numel() == len(self.tasks):
-            row[0].copy_(losses)
-            row[1].copy_(weights)
+        values = row[:-2].view(2, -1)
+        if made.losses.numel() == len(self.tasks):
+            values[0].copy_(made.losses)
+            values[1].copy_(made.weights)
         else:
             for at, task in enumerate(task for task, count in enumerate(counts) if count):
-                row[0, task].copy_(losses[at])
-                row[1, task].copy_(weights[at])
+                values[0, task].copy_(made.losses[at])
+                values[1, task].copy_(made.weights[at])
+        if made.conflict is None:
+            row[-2:].fill_(math.nan)
+        else:
+            row[-2:].copy_(made.conflict)
         self._pending.append((step, counts))
         if len(self._pending) == WINDOW:
             self._send()
@@ -72,13 +82,23 @@ class StepLog:
         """Mean weight of each task over the steps it was present in, [T]."""
         return [total / n if n else math.nan for total, n in zip(self.weight_sums, self.steps, strict=True)]
 
+    def mean_conflict(self) -> dict[str, float]:
+        """Of the tasks' gradients: mean `cosine`, and `conflict`, the share of opposed pairs. Empty if never seen."""
+        return {
+            name: total / self.conflicts
+            for name, total in zip(("cosine", "conflict"), self.conflict_sums, strict=True)
+            if self.conflicts
+        }
+
     def state_dict(self) -> dict[str, Any]:
         """The sums so far. Call `flush` first."""
-        return {key: list(getattr(self, key)) for key in ("loss_sums", "weight_sums", "examples", "steps")}
+        lists = {key: list(getattr(self, key)) for key in LISTS}
+        return {**lists, "conflicts": self.conflicts}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        for key, value in state.items():
-            setattr(self, key, list(value))
+        for key in LISTS:
+            setattr(self, key, list(state[key]))
+        self.conflicts = state["conflicts"]
 
     def _send(self) -> None:
         self._receive()
@@ -103,10 +123,13 @@ class StepLog:
         self._in_flight = None
         if event is not None:
             event.synchronize()  # the copy left a whole window ago, so it is there already
-        for (step, counts), (losses, weights) in zip(pending, block.tolist(), strict=False):
+        for (step, counts), values in zip(pending, block.tolist(), strict=True):
             for task, count in enumerate(counts):
                 if count:
-                    self._add(step, task, count, losses[task], weights[task])
+                    self._add(step, task, count, values[task], values[len(self.tasks) + task])
+            if not math.isnan(values[-1]):
+                self.conflict_sums = [total + x for total, x in zip(self.conflict_sums, values[-2:], strict=True)]
+                self.conflicts += 1
 
     def _add(self, step: int, task: int, count: int, loss: float, weight: float) -> None:
         name = self.tasks[task]

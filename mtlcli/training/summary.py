@@ -64,7 +64,7 @@ def write_summary(
         "parameters": run.model.count_parameters(),
         "device": str(run.device),
         "threads": torch.get_num_threads(),
-        "weighting": {"name": experiment.weighting.name, "route": "joint backward"},
+        "weighting": {"name": experiment.weighting.name, "route": trainer.step.backward.route},
         "loading": trainer.loader.route,
     }
     trainer.folder.write_json("summary.json", summary)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 
 from mtlcli import registry
-from mtlcli.config import dump_yaml
+from mtlcli.config import MEAN, dump_yaml
 from mtlcli.data.loader import Loader
 from mtlcli.training.checkpoint import load_checkpoint, save_checkpoint
 from mtlcli.training.device import seed_everything
@@ -64,8 +64,6 @@ class Trainer:
             self.step = Step(run, make_optimizer(run))
         with Problems(self.experiment).now("scheduler"):
             self.schedule = make_schedule(run, self.step.optimizer, self.steps_per_epoch, self.direction)
-        if self.experiment.training.compile:
-            run.model.compile()
         self.log = StepLog(self.tasks, run.device)
         self.progress = Progress()
         self.history = History()
@@ -117,7 +115,7 @@ class Trainer:
             "epochs": training.epochs,
             "steps_per_epoch": self.steps_per_epoch,
             "parameters": run.model.count_parameters(),
-            "weighting": self.experiment.weighting.name,
+            "weighting": {"name": self.experiment.weighting.name, "route": self.step.backward.route},
         }
 
     def _train_epoch(self, stop: StopRequest) -> None:
@@ -164,6 +162,8 @@ class Trainer:
         progress.step = 0
         train = {task: {"loss": losses[task], "weight": weights[task]} for task in self.tasks}
         self.history.add(progress.epoch, progress.steps, "train", train)
+        if conflict := self.log.mean_conflict():
+            self.history.add(progress.epoch, progress.steps, "train", {MEAN: conflict})
         self.history.add(progress.epoch, progress.steps, split, metrics)
         is_best = self._is_better(value)
         if is_best:

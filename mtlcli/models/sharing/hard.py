@@ -22,6 +22,8 @@ class Hard(Sharing):
     Source: Caruana, Multitask learning: a knowledge-based source of inductive bias, 1993.
     """
 
+    common_features = True
+
     def __init__(self, make_trunk: MakeTrunk, make_head: MakeHead, inputs: Mapping[str, str]) -> None:
         super().__init__(make_trunk, make_head, inputs)
         self.trunk = make_trunk()

@@ -1,0 +1,51 @@
+"""What fills the gradients of a step."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from mtlcli.data.batch import Batch
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a step tells of itself, of the t tasks that had labels in it.
+
+    losses: [t], mean over the step's labelled examples. weights: [t]. conflict: [2], the mean cosine of the tasks'
+    gradients and the share of pairs that oppose each other; None where the gradients weren't looked at.
+    """
+
+    losses: Tensor
+    weights: Tensor
+    conflict: Tensor | None = None
+
+
+class Backward(ABC):
+    """Base of the routes from the losses to the gradients. route: what it is called in `summary.json`."""
+
+    route: str
+
+    @abstractmethod
+    def __call__(self, batches: Sequence[Batch], totals: list[int], shares: list[float]) -> Made:
+        """Fill the `.grad` of every parameter, as if the batches were one.
+
+        totals: labelled examples of each task in the step, [T], one of them at least above 0. shares: each batch's
+        part of the step's examples. Under fp16 the gradients are scaled by the scaler, as its `unscale_` expects.
+        """
+
+    def after_step(self, made: Made, batches: Sequence[Batch], totals: list[int]) -> None:
+        """Called after the optimizer's step, with what the step was made of."""
+        return
+
+    def state_dict(self) -> dict[str, Any]:
+        """What must be saved for an exact resume."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        return

@@ -1,0 +1,173 @@
+"""What the Jacobian of the tasks is taken of, and how an update made of its rows reaches the shared parameters."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from mtlcli.training.cut import Cut, trunk_backward
+from mtlcli.training.run import Run
+from mtlcli.weighting.flat import FlatGradients
+
+
+class Jacobians(ABC):
+    """Base: the tasks' gradients of one step, from its cuts (after `heads_backward`).
+
+    apart: whether the datasets of a batch are to go through the trunk each on its own.
+    route: what it is called in `summary.json`.
+    """
+
+    apart = False
+    route: str
+    shared: list[nn.Parameter]
+
+    @abstractmethod
+    def start(self, present: list[int]) -> None:
+        """Begin a step of these tasks (indices)."""
+
+    @abstractmethod
+    def add(self, cut: Cut, sample: int, factor: float) -> None:
+        """Take a batch in, as part of the sample of that number, its gradients times `factor`."""
+
+    @abstractmethod
+    def matrix(self) -> Tensor:
+        """[t, P], or [samples, t, P] where there are several; a row for each present task. May be changed in place."""
+
+    def combine(self, matrix: Tensor, weights: Tensor) -> Tensor:
+        """The update Jᵀw, [P]. matrix: [t, P]; weights: [t]."""
+        return matrix.T @ weights.to(matrix.dtype)
+
+    @abstractmethod
+    def descend(self, weights: Mapping[int, Tensor], update: Tensor) -> None:
+        """Fill the shared parameters' `.grad` with the update. weights: of each task; update: [P], made of the rows."""
+
+
+class ParameterJacobians(Jacobians):
+    """The Jacobian of all shared parameters, by a backward pass through the trunk for each task.
+
+    Tasks on different datasets go through graphs of their own, so that no row is computed over another task's examples;
+    not so where batch norm couples the examples of all datasets, which would be another function.
+    The passes are repeated, not batched (vmap): batched ones were no faster on a CPU, but for the smallest networks
+    (`benchmarks/gradients.py --batched`), and not every trunk allows them.
+    """
+
+    def __init__(self, run: Run, samples: int = 1) -> None:
+        self.tasks, self.samples = len(run.kinds), samples
+        self.shared = _trainable(run)
+        self.measured = self._measured(run)
+        self.rows = FlatGradients(self.measured, samples * self.tasks, run.device)
+        datasets = len({alias for alias, _ in run.sources.values()})
+        self.apart = datasets > 1 and not run.model.couples_examples()
+        apart = "separate" if datasets == self.tasks else "separate repeated"
+        self.route = f"{apart if self.apart else 'repeated'} backward" + (f" of {samples} samples" * (samples > 1))
+        self.update = FlatGradients(self.measured, 1, run.device)
+
+    def _measured(self, run: Run) -> list[nn.Parameter]:
+        return self.shared
+
+    def start(self, present: list[int]) -> None:
+        self.row_of = {task: row for row, task in enumerate(present)}
+        self.written: set[int] = set()
+        self.reached = [False] * len(self.measured)
+
+    def add(self, cut: Cut, sample: int, factor: float) -> None:
+        for output, positions in cut.groups():
+            for i in positions:
+                gradient = cut.leaves[i].grad
+                if gradient is None:
+                    continue
+                cotangent = gradient if factor == 1 else gradient * factor
+                found = torch.autograd.grad(output, self.measured, cotangent, retain_graph=True, allow_unused=True)
+                self.reached = [before or one is not None for before, one in zip(self.reached, found, strict=True)]
+                row = sample * self.tasks + self.row_of[cut.tasks[i]]
+                self.rows.put(row, found, add=row in self.written)
+                self.written.add(row)
+
+    def matrix(self) -> Tensor:
+        present = len(self.row_of)
+        for row in {s * self.tasks + r for s in range(self.samples) for r in range(present)} - self.written:
+            self.rows.matrix[row].zero_()
+        if self.samples == 1:
+            return self.rows.matrix[:present]
+        return self.rows.matrix.view(self.samples, self.tasks, -1)[:, :present]
+
+    def combine(self, matrix: Tensor, weights: Tensor) -> Tensor:
+        return torch.mv(matrix.T, weights.to(matrix.dtype), out=self.update.matrix[0])
+
+    def descend(self, weights: Mapping[int, Tensor], update: Tensor) -> None:
+        if update.data_ptr() != self.update.matrix.data_ptr():
+            self.update.matrix[0].copy_(update)
+        for parameter, gradient, reached in zip(self.shared, self.update.rows[0], self.reached, strict=True):
+            parameter.grad = gradient if reached else None
+
+
+class LastLayerJacobians(ParameterJacobians):
+    """The Jacobian of the last layer before the heads; the trunk gets one backward with the weights found there."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(run)
+        self.apart, self.route = False, "last-layer backward"
+
+    def _measured(self, run: Run) -> list[nn.Parameter]:
+        return run.model.last_shared_layer()
+
+    def start(self, present: list[int]) -> None:
+        super().start(present)
+        self.cuts: list[Cut] = []
+
+    def add(self, cut: Cut, sample: int, factor: float) -> None:
+        if self.measured:
+            super().add(cut, sample, factor)
+        self.cuts.append(cut)
+
+    def descend(self, weights: Mapping[int, Tensor], update: Tensor) -> None:
+        trunk_backward(self.cuts, weights, self.shared)
+
+
+class FeatureJacobians(Jacobians):
+    """The Jacobian of the representations that the trunk hands to the heads; the trunk gets one backward.
+
+    That is MGDA-UB (Sener and Koltun 2018, section 3.3): the norm of a combination of these gradients bounds that of
+    the parameters' from above, up to a constant. It is an approximation, but for what the methods promise of the
+    gradients of the representations themselves. Tasks on different datasets share no representation: their gradients
+    there are orthogonal, and no conflict between them is seen.
+    """
+
+    route = "features backward"
+
+    def __init__(self, run: Run) -> None:
+        self.shared = _trainable(run)
+
+    def start(self, present: list[int]) -> None:
+        self.row_of = {task: row for row, task in enumerate(present)}
+        self.cuts: list[Cut] = []
+
+    def add(self, cut: Cut, sample: int, factor: float) -> None:
+        self.cuts.append(cut)
+
+    def matrix(self) -> Tensor:
+        blocks = []
+        for cut in self.cuts:
+            for output, positions in cut.groups():
+                block = output.new_zeros(len(self.row_of), output.numel(), dtype=torch.float32)
+                for i in positions:
+                    if (gradient := cut.leaves[i].grad) is not None:
+                        block[self.row_of[cut.tasks[i]]].copy_(gradient.flatten())
+                blocks.append(block)
+        if not blocks:  # the whole trunk is frozen
+            return self.cuts[0].leaves[0].new_zeros(len(self.row_of), 0, dtype=torch.float32)
+        return blocks[0] if len(blocks) == 1 else torch.cat(blocks, 1)
+
+    def descend(self, weights: Mapping[int, Tensor], update: Tensor) -> None:
+        outputs = [output for cut in self.cuts for output, _ in cut.groups()]
+        if outputs:
+            parts = torch.split(update, [output.numel() for output in outputs])
+            cotangents = [part.view_as(o).to(o.dtype) for part, o in zip(parts, outputs, strict=True)]
+            torch.autograd.backward(outputs, cotangents, inputs=self.shared)
+
+
+def _trainable(run: Run) -> list[nn.Parameter]:
+    return [p for p in run.model.shared_parameters() if p.requires_grad]
