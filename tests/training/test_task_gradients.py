@@ -1,0 +1,343 @@
+"""The gradient engine against plain autograd: the Gramian it hands to a method, and what becomes of its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from mtlcli.data.batch import Batch
+from mtlcli.errors import ConfigError
+from mtlcli.registry import weightings
+from mtlcli.training.build import build
+from mtlcli.training.optimization import make_optimizer
+from mtlcli.training.run import Run
+from mtlcli.training.step import Step
+from mtlcli.weighting.gradients import GramianWeighting, JacobianWeighting
+from tests.training.experiments import digits, training
+
+MLP = {"name": "mlp", "hidden": [16], "features": 8}
+CNN = {"name": "cnn", "widths": [4, 4], "dropout": 0.0}
+SAME = {
+    "digit": {"dataset": "a", "target": "digit", "kind": "classification"},
+    "ink": {"dataset": "a", "target": "ink", "kind": "regression"},
+    "parity": {"dataset": "a", "target": "parity", "kind": "binary"},
+}
+DISJOINT = {"digit": SAME["digit"], "ink": {**SAME["ink"], "dataset": "b"}}
+MIXED = {**SAME, "other": {**SAME["digit"], "dataset": "b"}}
+WEIGHTS = torch.tensor([0.5, 2.0, -1.0, 3.0], dtype=torch.float64)
+
+
+class Spy(GramianWeighting):
+    """Remembers what it was shown, and weighs by WEIGHTS."""
+
+    gradients = ("parameters", "features", "last_layer")
+
+    def weights(self, gramian: Tensor, losses: Tensor, present: Sequence[int]) -> Tensor:
+        self.seen = (gramian.clone(), losses.clone(), list(present))
+        return WEIGHTS[list(present)]
+
+
+class Whole(JacobianWeighting):
+    """Remembers the Jacobian, and weighs by WEIGHTS."""
+
+    def allocate(self, size: int) -> None:
+        self.register_buffer("seen", torch.zeros(len(self.tasks), size))
+
+    def update(
+        self, jacobian: Tensor, gramian: Tensor, losses: Tensor, present: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        self.seen = jacobian.clone()
+        weights = WEIGHTS[list(present)]
+        single = jacobian if self.samples == 1 else jacobian.mean(0)
+        return weights.float() @ single, weights
+
+
+class Thrice(Whole):
+    """The same of three samples."""
+
+    samples = 3
+
+
+@pytest.fixture(autouse=True)
+def spies(plugins_forgotten: None) -> Iterator[None]:
+    for name, spy in (("spy", Spy), ("whole", Whole), ("thrice", Thrice)):
+        weightings.register(name)(spy)
+    yield
+
+
+def make(tasks: dict[str, Any], weighting: Any = "spy", trunk: Any = MLP, **changes: Any) -> tuple[Run, Step]:
+    aliases = {task["dataset"]: {"name": "digits", "val": 0.2} for task in tasks.values()}
+    experiment = digits(datasets=aliases, tasks=tasks, trunk=trunk, weighting=weighting,
+                        optimizer={"name": "SGD", "lr": 0.1}, **changes)  # fmt: skip
+    run = build(experiment)
+    run.model.train()
+    return run, Step(run, make_optimizer(run))
+
+
+def batch(run: Run, start: int, stop: int, missing: Sequence[int] = ()) -> Batch:
+    """Made-up examples, the same for the same numbers; the rows in `missing` have no digit."""
+    generator = torch.Generator().manual_seed(0)
+    inputs, targets, counts = {}, {}, {}
+    for alias in run.specs:
+        inputs[alias] = torch.randint(0, 17, (64, 1, 8, 8), generator=generator, dtype=torch.uint8)[start:stop]
+    for task, (_, target) in run.sources.items():
+        made = {
+            "digit": torch.randint(0, 10, (64,), generator=generator),
+            "parity": torch.randint(0, 2, (64,), generator=generator).float(),
+            "ink": 0.3056 + 0.0339 * torch.randn(64, generator=generator),
+        }[target]
+        if task == "digit":
+            made[list(missing)] = -100
+            object.__setattr__(run.kinds[task].target, "missing", True)
+        targets[task] = made[start:stop]
+        counts[task] = int((targets[task] != -100).sum()) if target == "digit" else stop - start
+    return Batch(inputs, targets, counts)
+
+
+def expected(run: Run, whole: Batch, parameters: list[Tensor]) -> Tensor:
+    """Each task's gradient by autograd through the whole joint model, one task at a time, [t, P]."""
+    rows, names = [], [task for task in run.kinds if whole.counts[task]]
+    for task, kind in run.kinds.items():
+        if whole.counts[task]:
+            loss = kind.loss(run.model(whole.inputs, names)[task], whole.targets[task])
+            found = torch.autograd.grad(loss, parameters, allow_unused=True)
+            rows.append(torch.cat([torch.zeros_like(p).flatten() if g is None else g.flatten()
+                                   for p, g in zip(parameters, found, strict=True)]))  # fmt: skip
+    return torch.stack(rows)
+
+
+def flat(parameters: list[Tensor]) -> Tensor:
+    return torch.cat([p.grad.flatten() for p in parameters])  # type: ignore[union-attr]
+
+
+ROUTES = [
+    (SAME, MLP, "repeated backward"),
+    (DISJOINT, MLP, "separate backward"),
+    (MIXED, MLP, "separate repeated backward"),
+    (SAME, CNN, "repeated backward"),
+    (DISJOINT, CNN, "repeated backward"),  # batch norm couples the datasets
+]
+
+
+@pytest.mark.parametrize(("tasks", "trunk", "route"), ROUTES)
+@pytest.mark.parametrize("missing", [(), (0, 3, 40), tuple(range(64))])
+def test_gramian_and_update_are_those_of_plain_autograd(tasks: Any, trunk: Any, route: str, missing: Any) -> None:
+    run, step = make(tasks, trunk=trunk)
+    assert step.backward.route == route
+    whole, shared = batch(run, 0, 64, missing), run.model.shared_parameters()
+    rows = expected(run, whole, shared)  # type: ignore[arg-type]
+    predictions = run.model(whole.inputs, [task for task in run.kinds if whole.counts[task]])
+    heads = {
+        task: torch.autograd.grad(run.kinds[task].loss(prediction, whole.targets[task]),
+                                  list(run.model.heads[task].parameters()), retain_graph=True)
+        for task, prediction in predictions.items()
+    }  # fmt: skip
+    made = step([whole])
+    assert made is not None
+    assert isinstance(run.weighting, Spy)
+    gramian, losses, present = run.weighting.seen
+    assert present == [i for i, task in enumerate(run.kinds) if whole.counts[task]]
+    torch.testing.assert_close(gramian, (rows.double() @ rows.double().T), rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(losses.float(), made[0].losses)
+    torch.testing.assert_close(flat(shared), WEIGHTS[present].float() @ rows, rtol=1e-4, atol=1e-6)  # type: ignore[arg-type]
+    for task, head in run.model.heads.items():
+        for i, parameter in enumerate(head.parameters()):
+            if task in heads:  # its own gradient, unweighted
+                torch.testing.assert_close(parameter.grad, heads[task][i], rtol=1e-4, atol=1e-6)
+            else:
+                assert parameter.grad is None
+    for parameter in shared:
+        assert parameter.grad is not None
+        assert parameter.grad.stride() == parameter.stride()  # or torch's fused optimizers are wrong
+
+
+@pytest.mark.parametrize("missing", [(), (0, 3, 40), tuple(range(20))])
+@pytest.mark.parametrize(
+    "weighting",
+    ["spy", "whole", {"name": "spy", "gradients": "features"}, {"name": "spy", "gradients": "last_layer"},
+     {"name": "whole", "gradients": "features"}, {"name": "spy", "every": 2}],
+)  # fmt: skip
+@pytest.mark.parametrize("tasks", [SAME, DISJOINT])
+def test_accumulated_batches_are_one_large_batch(tasks: Any, weighting: Any, missing: Any) -> None:
+    (whole_run, whole), (parts_run, parts) = make(tasks, weighting), make(tasks, weighting)
+    for _ in range(3):
+        one = whole([batch(whole_run, 0, 64, missing)])
+        several = parts([batch(parts_run, a, b, missing) for a, b in ((0, 20), (20, 27), (27, 64))])
+        assert one is not None and several is not None
+        torch.testing.assert_close(several[0].losses, one[0].losses)
+    for ours, theirs in zip(parts_run.model.parameters(), whole_run.model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_features_are_the_gradients_of_the_representations() -> None:
+    run, step = make(SAME, {"name": "spy", "gradients": "features"})
+    assert step.backward.route == "features backward"
+    whole, shared = batch(run, 0, 64), run.model.shared_parameters()
+    features = run.model.representations(whole.inputs, list(run.kinds))["digit"]
+    rows = torch.stack([
+        torch.autograd.grad(kind.loss(run.model.heads[task](features), whole.targets[task]), features, retain_graph=True)[0]
+        for task, kind in run.kinds.items()
+    ]).flatten(1)  # fmt: skip
+    step([whole])
+    assert isinstance(run.weighting, Spy)
+    torch.testing.assert_close(run.weighting.seen[0], (rows @ rows.T).double(), rtol=1e-4, atol=1e-9)
+    rows = expected(*make_like(run, whole))
+    torch.testing.assert_close(flat(shared), WEIGHTS[:3].float() @ rows, rtol=1e-4, atol=1e-6)  # type: ignore[arg-type]
+
+
+def make_like(run: Run, whole: Batch) -> tuple[Run, Batch, list[Tensor]]:
+    """A run as `run` was before its first step."""
+    fresh = build(run.experiment)
+    fresh.model.train()
+    return fresh, whole, fresh.model.shared_parameters()  # type: ignore[return-value]
+
+
+def test_last_layer() -> None:
+    run, step = make(SAME, {"name": "spy", "gradients": "last_layer"})
+    assert step.backward.route == "last-layer backward"
+    whole = batch(run, 0, 64)
+    fresh, _, shared = make_like(run, whole)
+    *_, weight, bias = shared  # the trunk's second linear layer
+    rows = expected(fresh, whole, [weight, bias])
+    step([whole])
+    assert isinstance(run.weighting, Spy)
+    torch.testing.assert_close(run.weighting.seen[0], (rows @ rows.T).double(), rtol=1e-4, atol=1e-9)
+    update = WEIGHTS[:3].float() @ expected(fresh, whole, shared)
+    torch.testing.assert_close(flat(run.model.shared_parameters()), update, rtol=1e-4, atol=1e-6)  # type: ignore[arg-type]
+
+
+def test_three_samples_are_thirds_of_the_batch() -> None:
+    run, step = make(SAME, "thrice")
+    whole = batch(run, 0, 64)
+    thirds = [expected(*make_like(run, batch(run, a, b))) for a, b in ((0, 21), (21, 42), (42, 64))]
+    step([whole])
+    assert isinstance(run.weighting, Whole)
+    torch.testing.assert_close(run.weighting.seen, torch.stack(thirds), rtol=1e-4, atol=1e-6)
+
+
+def test_between_solutions_the_weights_are_used_again() -> None:
+    run, step = make(SAME, {"name": "spy", "every": 3})
+    assert step.backward.route == "repeated backward every 3 steps, joint backward between"
+    whole, shared = batch(run, 0, 64), run.model.shared_parameters()
+    for number in range(7):
+        rows = expected(run, whole, shared)  # type: ignore[arg-type]
+        made = step([whole])
+        assert made is not None
+        torch.testing.assert_close(flat(shared), WEIGHTS[:3].float() @ rows, rtol=1e-4, atol=1e-6)  # type: ignore[arg-type]
+        torch.testing.assert_close(made[0].weights, WEIGHTS[:3])
+        assert (made[0].conflict is None) == (number % 3 != 0)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("bf16", 0.05), ("fp16", 0.02)])
+@pytest.mark.parametrize("gradients", ["parameters", "features", "last_layer"])
+def test_low_precision(precision: str, tolerance: float, gradients: str) -> None:
+    """With fp16 the loss is scaled by 65536, and the method must not see it: it would be 2^32 in the Gramian."""
+    weighting = {"name": "spy", "gradients": gradients}
+    (exact_run, exact), (run, step) = (
+        make(SAME, weighting),
+        make(SAME, weighting, training=training(precision=precision)),
+    )
+    before = [p.detach().clone() for p in run.model.parameters()]
+    whole = batch(run, 0, 64)
+    exact([whole])
+    step([whole])
+    assert isinstance(run.weighting, Spy) and isinstance(exact_run.weighting, Spy)
+    seen, wanted = run.weighting.seen[0], exact_run.weighting.seen[0]
+    assert (seen - wanted).norm() < tolerance * wanted.norm()
+    moved = torch.cat([(p - b).flatten() for p, b in zip(run.model.parameters(), before, strict=True)])
+    wanted = torch.cat([(p - b).flatten() for p, b in zip(exact_run.model.parameters(), before, strict=True)])
+    assert (moved - wanted).norm() < tolerance * wanted.norm()
+
+
+def test_an_fp16_overflow_skips_the_step_and_the_method_sees_zeros() -> None:
+    run, step = make(SAME, training=training(precision="fp16"))
+    step.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**60)
+    step.backward.scaler = step.scaler  # type: ignore[attr-defined]
+    before = [p.detach().clone() for p in run.model.parameters()]
+    step([batch(run, 0, 64)])
+    assert isinstance(run.weighting, Spy)
+    assert not run.weighting.seen[0].any()
+    for old, new in zip(before, run.model.parameters(), strict=True):
+        assert torch.equal(old, new)
+    assert step.scaler.get_scale() < 2.0**60
+
+
+def test_clipping_comes_after_combining() -> None:
+    run, step = make(SAME, training=training(clip_norm=1e-3))
+    step([batch(run, 0, 64)])
+    assert isinstance(run.weighting, Spy)
+    assert run.weighting.seen[0].diagonal().min() > 1e-4  # not clipped
+    total = torch.cat([p.grad.flatten() for p in run.model.parameters() if p.grad is not None])
+    assert float(total.norm()) == pytest.approx(1e-3, rel=1e-3)
+
+
+@pytest.mark.parametrize("gradients", ["parameters", "features", "last_layer"])
+def test_a_frozen_trunk_stays_and_the_heads_learn(gradients: str) -> None:
+    run, step = make(SAME, {"name": "spy", "gradients": gradients}, {**MLP, "frozen": True})
+    before = {name: p.detach().clone() for name, p in run.model.named_parameters()}
+    step([batch(run, 0, 64)])
+    assert isinstance(run.weighting, Spy)
+    assert torch.equal(run.weighting.seen[0], torch.zeros(3, 3, dtype=torch.float64))
+    for name, parameter in run.model.named_parameters():
+        assert torch.equal(before[name], parameter) == ("trunk" in name), name
+
+
+def test_a_frozen_part_of_the_trunk_is_no_part_of_the_problem() -> None:
+    experiment = digits(tasks={**SAME}, datasets={"a": {"name": "digits", "val": 0.2}}, trunk=MLP, weighting="spy")
+    run = build(experiment)
+    shared = run.model.shared_parameters()
+    for parameter in shared[:2]:
+        parameter.requires_grad_(False)
+    step, whole = Step(run, make_optimizer(run)), batch(run, 0, 64)
+    rows = expected(run, whole, shared[2:])  # type: ignore[arg-type]
+    step([whole])
+    assert isinstance(run.weighting, Spy)
+    torch.testing.assert_close(run.weighting.seen[0], (rows @ rows.T).double(), rtol=1e-4, atol=1e-7)
+    assert shared[0].grad is None
+
+
+def test_a_parameter_no_task_reaches_is_left_alone() -> None:
+    """A gradient of zeros would let weight decay and momentum move it."""
+    run = build(digits(tasks={**SAME}, datasets={"a": {"name": "digits", "val": 0.2}}, trunk=MLP, weighting="spy"))
+    run.model.sharing.trunk.unused = torch.nn.Parameter(torch.ones(3))
+    step, whole = Step(run, make_optimizer(run)), batch(run, 0, 64)
+    step([whole])
+    assert run.model.sharing.trunk.unused.grad is None
+    rows = expected(run, whole, run.model.shared_parameters())  # type: ignore[arg-type]
+    assert rows.shape[1] == sum(p.numel() for p in run.model.shared_parameters())
+
+
+def test_compiled_is_the_same() -> None:
+    (plain_run, plain), (run, step) = make(SAME), make(SAME, training=training(compile=True))
+    whole = batch(run, 0, 64)
+    for _ in range(2):
+        plain([whole])
+        step([whole])
+    assert isinstance(run.weighting, Spy) and isinstance(plain_run.weighting, Spy)
+    torch.testing.assert_close(run.weighting.seen[0], plain_run.weighting.seen[0], rtol=1e-4, atol=1e-7)
+    for ours, theirs in zip(run.model.parameters(), plain_run.model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_conflict_is_the_mean_cosine_and_the_share_of_opposed_pairs() -> None:
+    run, step = make(SAME)
+    whole = batch(run, 0, 64)
+    rows = torch.nn.functional.normalize(expected(run, whole, run.model.shared_parameters()))  # type: ignore[arg-type]
+    made = step([whole])
+    assert made is not None and made[0].conflict is not None
+    cosines = torch.stack([rows[i] @ rows[j] for i, j in ((0, 1), (0, 2), (1, 2))])
+    wanted = torch.stack([cosines.mean(), (cosines < 0).float().mean()])
+    torch.testing.assert_close(made[0].conflict.float(), wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_options_only_for_those_that_balance_gradients() -> None:
+    with pytest.raises(ConfigError, match=r"weighting\.every: unknown option"):
+        digits(weighting={"name": "uniform", "every": 2})
+    with pytest.raises(ConfigError, match=r"weighting\.gradients: .*'featurs'"):
+        digits(weighting={"name": "spy", "gradients": "featurs"})
+    with pytest.raises(ConfigError, match=r"weighting\.every"):
+        digits(weighting={"name": "spy", "every": 0})
