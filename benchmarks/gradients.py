@@ -6,8 +6,8 @@
     python benchmarks/gradients.py --batched              # repeated backward passes against batched ones (vmap)
 
 The plain step is written out here: the textbook's trunk, heads in a loop, the sum of the losses, one backward, torch's
-Adam. TorchJD's steps are its own `mtl_backward` and `jac_to_grad` on that network. All take turns, A B C A B C …, in one
-process with one thread; the figures are medians. `mtl`'s step is the whole of `training.Step`: it takes raw inputs.
+Adam. TorchJD's steps are its own `mtl_backward` and `jac_to_grad` on that network. All take turns, A B C A B C …, in
+one process with one thread; the figures are medians. `mtl`'s step is the whole of `training.Step`, raw inputs to update.
 """
 
 import argparse
@@ -134,7 +134,7 @@ class Case:
         aliases = [f"d{i}" for i in range(self.aliases)]
         experiment = experiment_from_dict({
             "name": "benchmark",
-            "datasets": {alias: {"name": "made_up", "shape": list(self.shape), "tasks": per_alias} for alias in aliases},
+            "datasets": {a: {"name": "made_up", "shape": list(self.shape), "tasks": per_alias} for a in aliases},
             "tasks": {f"task{i}": {"dataset": aliases[i % self.aliases], "kind": "classification",
                                    "target": f"t{i // self.aliases}"} for i in range(self.tasks)},
             "trunk": self.trunk, "weighting": weighting, "optimizer": {"name": "Adam", "lr": 1e-3},
@@ -215,7 +215,7 @@ def solvers(methods: list[str], rounds: int) -> None:
         target = weightings[method].target
         if not issubclass(target, GradientWeighting):
             continue
-        cells = []
+        cells, given = [], None
         for tasks in (10, 40):
             for pull in (0.0, 0.999):
                 weighting = target([WeightedTask(str(i)) for i in range(tasks)])
@@ -227,8 +227,7 @@ def solvers(methods: list[str], rounds: int) -> None:
                     weighting.allocate(1000)
                     given = jacobian if target.samples == 1 else jacobian.expand(target.samples, -1, -1).contiguous()
 
-                def solve(weighting=weighting, given=given if issubclass(target, JacobianWeighting) else None,
-                          gramian=gramian, losses=losses) -> None:  # fmt: skip
+                def solve(weighting=weighting, given=given, gramian=gramian, losses=losses) -> None:
                     weighting.start_step()
                     if given is None:
                         weighting.weights(gramian, losses, range(len(losses)))

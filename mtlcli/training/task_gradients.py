@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,12 +11,15 @@ from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
 from mtlcli.data.batch import Batch
+from mtlcli.errors import ConfigError
 from mtlcli.training.backward import Backward, Made
 from mtlcli.training.cut import Cut, forward, trunk_backward
 from mtlcli.training.jacobians import FeatureJacobians, Jacobians, LastLayerJacobians, ParameterJacobians
 from mtlcli.training.run import Run
 from mtlcli.weighting.conflict import conflict
 from mtlcli.weighting.gradients import GradientWeighting, GramianWeighting, JacobianWeighting
+
+LOG = logging.getLogger("mtl")
 
 
 class TaskGradients(Backward):
@@ -43,6 +47,7 @@ class TaskGradients(Backward):
 
     def _jacobians(self, gradients: str) -> Jacobians:
         if gradients == "features":
+            self._check_common_features()
             return FeatureJacobians(self.run)
         if gradients == "last_layer":
             return LastLayerJacobians(self.run)
@@ -51,6 +56,17 @@ class TaskGradients(Backward):
             self.weighting.allocate(jacobians.rows.size)
             self.weighting.to(self.run.device)
         return jacobians
+
+    def _check_common_features(self) -> None:
+        experiment = self.run.experiment
+        if not self.run.model.sharing.common_features:
+            message = f"sharing {experiment.sharing.name!r} hands no two tasks the same features; use `parameters`"
+            raise ConfigError(experiment.problem("weighting.gradients", message))
+        if len({alias for alias, _ in self.run.sources.values()}) > 1:
+            LOG.warning(
+                "weighting.gradients: features: tasks on different datasets share no features, so no conflict between "
+                "them is seen; `parameters` sees it"
+            )
 
     def __call__(self, batches: Sequence[Batch], totals: list[int], shares: list[float]) -> Made:
         """See `Backward`."""

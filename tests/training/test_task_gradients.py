@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -63,10 +63,9 @@ class Thrice(Whole):
 
 
 @pytest.fixture(autouse=True)
-def spies(plugins_forgotten: None) -> Iterator[None]:
+def spies(plugins_forgotten: None) -> None:
     for name, spy in (("spy", Spy), ("whole", Whole), ("thrice", Thrice)):
         weightings.register(name)(spy)
-    yield
 
 
 def make(tasks: dict[str, Any], weighting: Any = "spy", trunk: Any = MLP, **changes: Any) -> tuple[Run, Step]:
@@ -179,7 +178,9 @@ def test_features_are_the_gradients_of_the_representations() -> None:
     whole, shared = batch(run, 0, 64), run.model.shared_parameters()
     features = run.model.representations(whole.inputs, list(run.kinds))["digit"]
     rows = torch.stack([
-        torch.autograd.grad(kind.loss(run.model.heads[task](features), whole.targets[task]), features, retain_graph=True)[0]
+        torch.autograd.grad(
+            kind.loss(run.model.heads[task](features), whole.targets[task]), features, retain_graph=True
+        )[0]
         for task, kind in run.kinds.items()
     ]).flatten(1)  # fmt: skip
     step([whole])
@@ -237,10 +238,8 @@ def test_between_solutions_the_weights_are_used_again() -> None:
 def test_low_precision(precision: str, tolerance: float, gradients: str) -> None:
     """With fp16 the loss is scaled by 65536, and the method must not see it: it would be 2^32 in the Gramian."""
     weighting = {"name": "spy", "gradients": gradients}
-    (exact_run, exact), (run, step) = (
-        make(SAME, weighting),
-        make(SAME, weighting, training=training(precision=precision)),
-    )
+    exact_run, exact = make(SAME, weighting)
+    run, step = make(SAME, weighting, training=training(precision=precision))
     before = [p.detach().clone() for p in run.model.parameters()]
     whole = batch(run, 0, 64)
     exact([whole])
