@@ -50,10 +50,12 @@ class Dataset(ABC):
         one that doesn't exist, or doesn't take the arguments given.
     origin: where the data comes from, in a few words, for `mtl data list`.
     collection: the files, where they can be fetched.
+    made_of: names of the datasets whose files are its own, where it is made of others.
     """
 
     origin: ClassVar[str] = "files of your own"
     collection: ClassVar[Collection | None] = None
+    made_of: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, *, val: float = 0.0, augment: list[str | dict[str, Any]] | None = None) -> None:
         self.val = val

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mtlcli.data.dataset import Dataset
@@ -37,6 +38,11 @@ def stock(name: str, root: str | None = None) -> Stock:
 def inventory(root: str | None = None) -> dict[str, str]:
     """Dataset → the state of its files, or where its data comes from."""
     return {name: (found := stock(name, root)).files or found.origin for name in datasets.names()}
+
+
+def parts(names: Iterable[str]) -> list[str]:
+    """`names`, but the datasets that others are made of in place of those, and none twice. ConfigError if unknown."""
+    return list(dict.fromkeys(part for name in names for part in dataset_class(name).made_of or (name,)))
 
 
 def dataset_class(name: str) -> type[Dataset]:
