@@ -1,0 +1,89 @@
+"""Gradient surgery towards the similarity that the tasks' gradients usually have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from mtlcli.registry import weightings
+from mtlcli.weighting.methods.pcgrad import OneByOne
+from mtlcli.weighting.weighting import WeightedTask
+
+STEEPEST = 100.0
+VANISHED = 1e-12
+
+
+@weightings.register("gradvac")
+class GradientVaccine(OneByOne):
+    """Gradient Vaccine (GradVac): a cosine below what a pair of tasks usually has is raised to that.
+
+    Wang, Tsvetkov, Firat and Cao, "Gradient Vaccine: Investigating and Improving Multi-task Optimization in Massively
+    Multilingual Models", ICLR 2021, algorithm 1, with one component (all shared parameters). From g_i' = g_i, for each
+    other task j in a random order, drawn anew for each i at each step, with φ the cosine of g_i' and g_j:
+
+        where φ < φ̂_ij:  g_i' ← g_i' + ‖g_i'‖ (φ̂ √(1−φ²) − φ √(1−φ̂²)) / (‖g_j‖ √(1−φ̂²)) g_j,   which makes it φ̂
+        φ̂_ij ← (1−β) φ̂_ij + β φ,    update = Σ_i g_i'
+
+    The targets φ̂ start at 0 (so the first step is `pcgrad`'s) and are the method's state. The g_j are the tasks'
+    original gradients. All of it is done on the Gramian, for all i at once.
+
+    The weights are in the scale of the sum of the tasks: where every cosine is above its target all are 1. They are at
+    least 1. No choice of units for a loss changes a cosine, so none changes the direction of any g_i'.
+
+    Deviations: φ̂/√(1−φ̂²) counts as 100 at most (φ̂ = ±0.99995), where the paper divides by zero: what is asked of tasks
+    that are all but the same would be rounding errors. A pair whose cosine isn't defined (a gradient is 0, or g_i' has
+    shrunk to a millionth of g_i) leaves its target as it is. The targets of absent tasks stay as they are.
+
+    Options:
+        beta: β, how fast the targets follow the cosines; 0 is `pcgrad`.
+    """
+
+    targets: Tensor
+
+    def __init__(self, tasks: Sequence[WeightedTask], *, beta: Annotated[float, Field(ge=0, le=1)] = 0.01) -> None:
+        super().__init__(tasks)
+        self.beta = beta
+        self.register_buffer("targets", torch.zeros(len(self.tasks), len(self.tasks)))
+
+    @torch.no_grad()
+    def weights(self, gramian: Tensor, losses: Tensor, present: Sequence[int]) -> Tensor:
+        """See `GramianWeighting.weights`. Moves the targets."""
+        if len(present) == 1:
+            return torch.ones_like(losses, dtype=gramian.dtype)
+        cosines, lengths, inverses = self.units(gramian)
+        orders = self.orders(present).to(gramian.device, non_blocking=True)
+        columns, there = orders.T, lengths.sign()  # 1, or 0 for a zero gradient
+        old, index = self._targets(present)
+        targets = old.to(gramian.dtype)
+        # the cotangents of the targets' angles; 0 leaves the product with a zero gradient at 0
+        sines = targets.square().neg_().add_(1.0).sqrt_()
+        cotangents = targets.div(sines).clamp_(-STEEPEST, STEEPEST).mul_(there)
+        slopes = cotangents.gather(1, columns).T.unsqueeze(-1).unbind()
+        products, square = cosines.clone(), there[:, None]  # of g_i'/‖g_i‖: with each g_j/‖g_j‖, and with itself
+        alongs, squares, added = cosines.new_empty(*orders.shape, 1), [], []
+        each = zip(orders.unbind(), orders.unsqueeze(-1).unbind(), slopes, alongs.unbind(), strict=True)
+        for order, column, slope, along in each:
+            torch.gather(products, 1, column, out=along)
+            squares.append(square)
+            across = square.addcmul(along, along, value=-1).relu_()  # the part at right angles to g_j stays
+            raised = across.sqrt().mul_(slope).maximum(along)
+            square = across.addcmul_(raised, raised)
+            added.append(raised.sub_(along))
+            products.addcmul_(added[-1], cosines.index_select(0, order))
+        size = torch.cat(squares, 1)
+        cosine = (alongs[:, :, 0].T * size.rsqrt()).clamp_(-1.0, 1.0)
+        cosine = torch.where(size > VANISHED, cosine, targets.gather(1, columns))
+        new = targets.lerp(targets.scatter(1, columns, cosine), there.mul(self.beta)).to(old.dtype)
+        self.targets = new if index is None else self.targets.index_put(index, new)
+        return self.total(added, orders, lengths, inverses)
+
+    def _targets(self, present: Sequence[int]) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
+        """The present tasks' targets [t, t], and where among [T, T] they are; None where all tasks are present."""
+        if len(present) == len(self.tasks):
+            return self.targets, None
+        index = torch.tensor(present).to(self.targets.device, non_blocking=True)
+        return self.targets[index[:, None], index], (index[:, None], index)

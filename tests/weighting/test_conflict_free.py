@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torchjd import aggregation
+
+from mtlcli.weighting.methods.conflict_free import ConFIG
+from tests.oracles import surgery as oracle
+from tests.weighting.jacobians import SCALES, conflicting, create, descend, every_kind, of_rank, random, solve
+from tests.weighting.methods import tasks
+
+
+def assert_near(update: Tensor, expected: np.ndarray, tolerance: float) -> None:
+    """In relation to the expected update's length."""
+    assert update.shape == expected.shape and update.isfinite().all()
+    assert float(np.linalg.norm(update.double().numpy() - expected)) <= tolerance * float(np.linalg.norm(expected))
+
+
+def test_update_is_the_pseudoinverse_s() -> None:
+    """The bound is what the rounding of J to float32 leaves."""
+    for seed in range(500):
+        count = 2 + seed % 9
+        jacobian = random(seed, count, size=count + 3 + seed % 13).float()
+        update, weights = descend(create("conflict_free", count), jacobian)
+        assert_near(update, oracle.config(jacobian.double().numpy()), 1e-6)
+        assert_near(weights @ jacobian.double(), oracle.config(jacobian.double().numpy()), 1e-9)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("count", [1, 2, 3, 10, 40])
+def test_every_kind_of_matrix(count: int, scale: float) -> None:
+    for _, made in every_kind(count):
+        jacobian = (scale * made).float()
+        update, weights = descend(create("conflict_free", count), jacobian)
+        assert weights.isfinite().all()
+        assert_near(update, oracle.config(jacobian.double().numpy()), 1e-5)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("count", [1, 2, 3, 10])
+def test_agrees_with_torchjd(count: int, scale: float) -> None:
+    """On float64 matrices there; here they are rounded to float32 first. Both have the sum's scale.
+
+    Where all gradients cancel it divides rounding errors by their length, and ours is 0.
+    """
+    for _, made in every_kind(count):
+        jacobian = scale * made
+        if oracle.config(jacobian.numpy()).any():
+            expected = aggregation.ConFIG()(jacobian)
+            assert_near(descend(create("conflict_free", count), jacobian)[0], expected.numpy(), 1e-4)
+
+
+def test_nearly_opposed_tasks_at_many_parameters() -> None:
+    """Singular values below max(t, P) ε count as 0 for TorchJD: at 400 000 float32 parameters no direction is left."""
+    jacobian = torch.zeros(2, 400_000)
+    jacobian[:, 0], jacobian[:, 1] = torch.tensor([1.0, -1.0]), 0.02
+    update, _ = descend(create("conflict_free", 2), jacobian)
+    assert_near(update, oracle.config(jacobian.double().numpy()), 1e-5)
+    assert float(update[1]) == pytest.approx(0.04) and float(update[0]) == pytest.approx(0.0, abs=1e-8)
+    assert float(aggregation.ConFIG()(jacobian)[1]) < 1e-4
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 1000), count=st.integers(1, 10), hard=st.booleans())
+def test_same_positive_cosine_with_every_task(seed: int, count: int, hard: bool) -> None:
+    jacobian = conflicting(seed, count) if hard and count > 1 else random(seed, count, size=20)
+    jacobian = jacobian.float().double()
+    _, weights = descend(create("conflict_free", count), jacobian)
+    update = weights @ jacobian
+    cosines = (jacobian @ update) / (jacobian.norm(dim=1) * update.norm())
+    assert (cosines > 0).all()
+    torch.testing.assert_close(cosines, cosines.mean().expand(count), rtol=1e-4, atol=0)
+    # the length: the sum of the gradients' projections on the direction
+    torch.testing.assert_close(update.norm(), (jacobian @ update).sum() / update.norm(), rtol=1e-6, atol=0)
+
+
+def test_three_tasks_by_hand() -> None:
+    """Orthogonal ones of length 1, 2 and 3: the direction is (1, 1, 1)/√3, the length 6/√3."""
+    jacobian = torch.diag(torch.tensor([1.0, 2.0, 3.0]))
+    update, weights = descend(create("conflict_free", 3), jacobian)
+    torch.testing.assert_close(update, torch.tensor([2.0, 2.0, 2.0]))
+    torch.testing.assert_close(weights, torch.tensor([2.0, 1.0, 2 / 3], dtype=torch.float64))
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 1000), order=st.permutations(range(5)), rank=st.integers(1, 5))
+def test_permuting_the_tasks_permutes_the_weights(seed: int, order: list[int], rank: int) -> None:
+    """Where the gradients are dependent too: of all weights with the same update, those of least norm (for units)."""
+    jacobian = of_rank(seed, 5, rank).float()
+    weights = solve(create("conflict_free", 5), jacobian)
+    permuted = solve(create("conflict_free", 5), jacobian[order])
+    torch.testing.assert_close(permuted, weights[order], rtol=1e-4, atol=1e-4 * float(weights.abs().max()))
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 1000), task=st.integers(0, 4), power=st.integers(-6, 6))
+def test_scaling_one_task_s_loss_leaves_the_direction(seed: int, task: int, power: int) -> None:
+    jacobian, scales = random(seed, 5, size=20), torch.ones(5, 1, dtype=torch.float64)
+    scales[task] = 10.0**power
+    before, after = (descend(create("conflict_free", 5), made)[0] for made in (jacobian, scales * jacobian))
+    torch.testing.assert_close(after / after.norm(), before / before.norm(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 2, 10, 40])
+def test_identical_tasks_are_their_sum(count: int) -> None:
+    jacobian = random(0, 1, 20).repeat(count, 1)
+    update, weights = descend(create("conflict_free", count), jacobian)
+    assert_near(update, jacobian.sum(0).numpy(), 1e-6)
+    torch.testing.assert_close(weights, torch.ones(count, dtype=torch.float64))
+
+
+def test_no_direction_no_update() -> None:
+    jacobian = torch.cat([random(0, 1, 20), -random(0, 1, 20)])
+    for made in (jacobian, 0 * jacobian, jacobian[:, :0]):
+        update, weights = descend(create("conflict_free", 2), made)
+        assert not update.any() and not weights.any()
+
+
+def test_a_zero_gradient_leaves_the_others_theirs() -> None:
+    jacobian = random(0, 4, size=20)
+    jacobian[2] = 0.0
+    update, weights = descend(create("conflict_free", 4), jacobian)
+    rest, _ = descend(create("conflict_free", 3), jacobian[[0, 1, 3]])
+    torch.testing.assert_close(update, rest)
+    assert float(weights[2]) == 0.0
+
+
+def test_a_gramian_of_float32_accuracy_is_enough() -> None:
+    """The engine's may be a float32 product: near-opposed tasks and their rank are beyond it."""
+    for made in (conflicting(0, 6, 50), of_rank(1, 6, 3, 50), random(2, 6, 50)):
+        jacobian = made.float()
+        rough = (jacobian @ jacobian.T).double() * (1 + 1e-6 * random(3, 6, 6))
+        update, _ = create("conflict_free", 6).update(jacobian, rough, torch.ones(6), range(6))
+        assert_near(update, oracle.config(jacobian.double().numpy()), 1e-5)
+
+
+@pytest.mark.parametrize(("count", "size"), [(2, 600_000), (40, 30_000)])
+def test_many_parameters(count: int, size: int) -> None:
+    """More than one block of columns, converted one by one or all at once."""
+    jacobian = random(0, count, size).float()
+    jacobian[1] = jacobian[0] + 1e-3 * jacobian[1]
+    update, weights = descend(create("conflict_free", count), jacobian)
+    cosines = (jacobian.double() @ update.double()) / jacobian.double().norm(dim=1)
+    torch.testing.assert_close(cosines, cosines.mean().expand(count), rtol=1e-4, atol=0)
+    assert_near(update, (weights @ jacobian.double()).numpy(), 1e-6)
+
+
+def test_is_not_changed_by_autocast() -> None:
+    jacobian, gramian = random(0, 4, size=100).float(), torch.eye(4, dtype=torch.float64)
+    expected = create("conflict_free", 4).update(jacobian, gramian, torch.ones(4), range(4))
+    with torch.autocast("cpu", torch.bfloat16):
+        got = create("conflict_free", 4).update(jacobian, gramian, torch.ones(4), range(4))
+    assert torch.equal(got[0], expected[0]) and torch.equal(got[1], expected[1])
+
+
+def test_never_waits_for_the_device() -> None:
+    weighting = ConFIG(tasks(3)).to("meta")
+    weighting.start_step()
+    jacobian, gramian = torch.ones(2, 50, device="meta"), torch.ones(2, 2, device="meta", dtype=torch.float64)
+    update, weights = weighting.update(jacobian, gramian, torch.ones(2, device="meta"), [0, 2])
+    assert update.device.type == weights.device.type == "meta" and update.shape == (50,) and weights.shape == (2,)
