@@ -46,6 +46,28 @@ def train(experiment: Experiment, folder: Path, killed_at: int | None = None) ->
     return trainer.fit()
 
 
+STATEFUL: list[Any] = [
+    "gradnorm", "famo", "moco", {"name": "stch", "warmup_epochs": 1}, {"name": "nash_mtl", "every": 5},
+    "pcgrad", "gradvac", "graddrop", "db_mtl", "excess_mtl", "sdmgrad", {"name": "torchjd", "aggregator": "GradVac"},
+    {"name": "mgda", "gradients": "features", "every": 2},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kill", [2, 9])
+@pytest.mark.parametrize("weighting", STATEFUL, ids=str)
+def test_what_a_weighting_remembers_is_resumed_in_the_middle_of_an_epoch(
+    tmp_path: Path, weighting: Any, kill: int
+) -> None:
+    experiment = digits(weighting=weighting, training=training(batch_size=200, checkpoint_every=1))
+    whole = train(experiment, tmp_path / "whole")
+    with pytest.raises(KilledError):
+        train(experiment, tmp_path / "killed", killed_at=kill)
+    resumed = train(experiment, tmp_path / "killed")
+    assert bits(tmp_path / "killed/checkpoints/last.pt") == bits(tmp_path / "whole/checkpoints/last.pt")
+    assert resumed["metrics"] == whole["metrics"]
+    assert (tmp_path / "killed/metrics.csv").read_text() == (tmp_path / "whole/metrics.csv").read_text()
+
+
 @given(
     kill=st.integers(1, 11),
     every=st.sampled_from([None, 1, 2]),

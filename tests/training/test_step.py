@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from mtlcli.data.batch import Batch
+from mtlcli.registry import weightings
 from mtlcli.training.build import build
 from mtlcli.training.optimization import make_optimizer
 from mtlcli.training.run import Run
@@ -13,7 +14,9 @@ from mtlcli.training.step import Step
 from tests.training.experiments import digits, training
 
 NO_DROPOUT = {"name": "mlp", "hidden": [16], "features": 8}
-WEIGHTINGS = ["uniform", "fixed", "uncertainty", "dwa", "gls", "rlw", "imtl_l", {"name": "stch", "warmup_epochs": 1}]
+# all but `sdmgrad`, which divides every batch into samples, and `torchjd`, which is any method
+WEIGHTINGS = [{"name": "stch", "warmup_epochs": 1} if name == "stch" else name for name in weightings.names()
+              if name not in ("sdmgrad", "torchjd")]  # fmt: skip
 
 
 def make(**changes: Any) -> tuple[Run, Step]:

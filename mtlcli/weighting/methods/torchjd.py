@@ -100,10 +100,11 @@ def _build(name: str, options: dict[str, Any], tasks: int) -> nn.Module:
         raise ValueError(
             f"torchjd has no aggregator {name!r}.{nearest(name, classes)} There are: {', '.join(sorted(classes))}"
         )
-    given = {key: torch.tensor(value) if isinstance(value, list) else value for key, value in options.items()}
     try:
-        aggregator: nn.Module = classes[name](**given)
-        _try_out(copy.deepcopy(aggregator), tasks)
+        with torch.device("cpu"):  # there are values to be read, also where everything else is built on meta
+            given = {key: torch.tensor(value) if isinstance(value, list) else value for key, value in options.items()}
+            aggregator: nn.Module = classes[name](**given)
+            _try_out(copy.deepcopy(aggregator), tasks)
     except Exception as error:  # whatever TorchJD raises for options that don't fit
         raise ValueError(f"torchjd's {name}: {error} ({_signature(name, classes[name])})") from error
     return aggregator
