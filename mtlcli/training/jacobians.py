@@ -29,8 +29,8 @@ class Jacobians(ABC):
         """Begin a step of these tasks (indices)."""
 
     @abstractmethod
-    def add(self, cut: Cut, sample: int, factor: float) -> None:
-        """Take a batch in, as part of the sample of that number, its gradients times `factor`."""
+    def add(self, cut: Cut, sample: int) -> None:
+        """Take a batch in, as part of the sample of that number."""
 
     @abstractmethod
     def matrix(self) -> Tensor:
@@ -73,14 +73,13 @@ class ParameterJacobians(Jacobians):
         self.written: set[int] = set()
         self.reached = [False] * len(self.measured)
 
-    def add(self, cut: Cut, sample: int, factor: float) -> None:
+    def add(self, cut: Cut, sample: int) -> None:
         for output, positions in cut.groups():
             for i in positions:
                 gradient = cut.leaves[i].grad
                 if gradient is None:
                     continue
-                cotangent = gradient if factor == 1 else gradient * factor
-                found = torch.autograd.grad(output, self.measured, cotangent, retain_graph=True, allow_unused=True)
+                found = torch.autograd.grad(output, self.measured, gradient, retain_graph=True, allow_unused=True)
                 self.reached = [before or one is not None for before, one in zip(self.reached, found, strict=True)]
                 row = sample * self.tasks + self.row_of[cut.tasks[i]]
                 self.rows.put(row, found, add=row in self.written)
@@ -118,9 +117,9 @@ class LastLayerJacobians(ParameterJacobians):
         super().start(present)
         self.cuts: list[Cut] = []
 
-    def add(self, cut: Cut, sample: int, factor: float) -> None:
+    def add(self, cut: Cut, sample: int) -> None:
         if self.measured:
-            super().add(cut, sample, factor)
+            super().add(cut, sample)
         self.cuts.append(cut)
 
     def descend(self, weights: Mapping[int, Tensor], update: Tensor) -> None:
@@ -145,7 +144,7 @@ class FeatureJacobians(Jacobians):
         self.row_of = {task: row for row, task in enumerate(present)}
         self.cuts: list[Cut] = []
 
-    def add(self, cut: Cut, sample: int, factor: float) -> None:
+    def add(self, cut: Cut, sample: int) -> None:
         self.cuts.append(cut)
 
     def matrix(self) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 from mtlcli.data.batch import Batch
@@ -37,6 +38,7 @@ class Step:
             return None
         self.optimizer.zero_grad()
         self.run.weighting.start_step()
+        before = self._before() if self.scaler.is_enabled() else None
         made = self.backward(batches, totals, [n / sum(examples) for n in examples])
         clip_norm = self.run.experiment.training.clip_norm
         if clip_norm is not None:
@@ -44,8 +46,21 @@ class Step:
             torch.nn.utils.clip_grad_norm_(self.parameters, clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.backward.after_step(made, batches, totals)
+        if before is None or not self._skipped(*before):
+            self.backward.after_step(made, batches, totals)
         return made, totals
+
+    def _before(self) -> tuple[float, list[Tensor]]:
+        """The loss scale, and all that the weighting remembers."""
+        return self.scaler.get_scale(), [buffer.clone() for buffer in self.run.weighting.buffers()]
+
+    def _skipped(self, scale: float, remembered: list[Tensor]) -> bool:
+        """Whether the scaler found an overflow and made no step; then the weighting forgets it too."""
+        skipped = self.scaler.get_scale() < scale
+        if skipped:
+            for buffer, old in zip(self.run.weighting.buffers(), remembered, strict=True):
+                buffer.copy_(old)
+        return skipped
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -12,8 +12,9 @@ from torch.amp.grad_scaler import GradScaler
 
 from mtlcli.data.batch import Batch
 from mtlcli.errors import ConfigError
+from mtlcli.tasks.labels import labelled
 from mtlcli.training.backward import Backward, Made
-from mtlcli.training.cut import Cut, forward, trunk_backward
+from mtlcli.training.cut import forward, trunk_backward
 from mtlcli.training.jacobians import FeatureJacobians, Jacobians, LastLayerJacobians, ParameterJacobians
 from mtlcli.training.run import Run
 from mtlcli.weighting.conflict import conflict
@@ -39,10 +40,12 @@ class TaskGradients(Backward):
         self.jacobians = self._jacobians(entry.gradients or self.weighting.gradients[0])
         between = f" every {self.every} steps, joint backward between"
         self.route = self.jacobians.route + (between if self.every > 1 else "")
-        represent = run.model.representations
-        self.represent = torch.compile(represent) if run.experiment.training.compile else represent
+        # A compiled trunk frees what it saved as it goes backward, so one whose graph is walked again and again isn't.
+        plain = run.model.representations
+        self.represent_once = torch.compile(plain) if run.experiment.training.compile else plain
+        self.represent = self.represent_once if isinstance(self.jacobians, FeatureJacobians) else plain
         self.exact = torch.float32 if run.device.type == "mps" else torch.float64
-        self.steps = 0
+        self.due = [0] * len(run.kinds)  # in how many of the steps a task takes part in, it is to be solved for
         self.weights = torch.ones(len(run.kinds), dtype=self.exact, device=run.device)
 
     def _jacobians(self, gradients: str) -> Jacobians:
@@ -71,62 +74,75 @@ class TaskGradients(Backward):
     def __call__(self, batches: Sequence[Batch], totals: list[int], shares: list[float]) -> Made:
         """See `Backward`."""
         present = [task for task, total in enumerate(totals) if total]
-        solving = self.steps % self.every == 0
-        self.steps += 1
+        solving = any(self.due[task] == 0 for task in present)
+        for task in present:
+            self.due[task] = (self.every if solving else self.due[task]) - 1
         if solving:
             self.jacobians.start(present)
         weights = dict(enumerate(self.weights.unbind()))
-        losses = torch.zeros(len(present), device=self.run.device)
+        losses = torch.zeros(len(self.due), device=self.run.device)
+        parts = losses.new_zeros(self.samples, len(self.due))  # of each task's labels, that are in each sample
         for batch in batches:
-            for sample, piece, share in _pieces(batch, self.samples if solving else 1):
-                cut = forward(self.run, self.represent, piece, apart=solving and self.jacobians.apart)
+            for sample, piece, portion in _pieces(batch, self.samples if solving else 1):
+                represent, apart = (self.represent, self.jacobians.apart) if solving else (self.represent_once, False)
+                cut = forward(self.run, represent, piece, apart)
                 if not cut.tasks:
                     continue
-                losses += self._heads_backward(cut, piece.counts, totals, present, share)
+                factors = self._factors(cut.tasks, batch, piece, totals) * portion
+                cut.heads_backward(self.scaler.scale(factors))
+                tasks = self._tensor(cut.tasks)
+                losses.index_add_(0, tasks, torch.stack(cut.losses).detach() * factors)
                 if solving:
-                    self.jacobians.add(cut, sample, 1 / share)
+                    parts[sample].index_add_(0, tasks, factors)
+                    self.jacobians.add(cut, sample)
                 else:
                     trunk_backward([cut], weights, self.jacobians.shared)
-        if solving:
-            return self._solve(losses, present)
-        return Made(losses, self.weighting.select(self.weights, present))
+        losses = self.weighting.select(losses, present)
+        if not solving:
+            return Made(losses, self.weighting.select(self.weights, present))
+        jacobian = self.jacobians.matrix()
+        if self.samples > 1:  # each sample's gradient is of the mean over its own labels
+            parts = parts.index_select(1, self._tensor(present)).unsqueeze(-1)
+            jacobian.div_(parts.clamp(min=torch.finfo(parts.dtype).tiny))
+        return self._solve(jacobian, losses, present)
 
-    def _heads_backward(
-        self, cut: Cut, counts: Mapping[str, int], totals: list[int], present: list[int], share: float
-    ) -> Tensor:
-        """Fill the heads' gradients; the batch's part of each present task's mean loss over the step, [t]."""
-        names = list(self.run.kinds)
-        factors = self._tensor([share * counts[names[task]] / totals[task] for task in cut.tasks])
-        cut.heads_backward(self.scaler.scale(factors))
-        part = torch.stack(cut.losses).detach() * factors
-        if cut.tasks == present:
-            return part
-        return part.new_zeros(len(present)).index_add(0, self._tensor([present.index(t) for t in cut.tasks]), part)
+    def _factors(self, tasks: list[int], batch: Batch, piece: Batch, totals: list[int]) -> Tensor:
+        """The part of each task's labels in the step that is in a piece of a batch, [tasks]."""
+        names = [list(self.run.kinds)[task] for task in tasks]
+        factors = self._tensor([batch.counts[name] / totals[task] for name, task in zip(names, tasks, strict=True)])
+        if piece is batch:
+            return factors
+        there = [labelled(piece.targets[name]).sum() / labelled(batch.targets[name]).sum() for name in names]
+        return factors * torch.stack(there)
 
-    def _solve(self, losses: Tensor, present: list[int]) -> Made:
+    def _solve(self, jacobian: Tensor, losses: Tensor, present: list[int]) -> Made:
         """Combine the tasks' gradients into the shared parameters' `.grad`."""
-        jacobian, finite = self.jacobians.matrix(), None
         if self.scaler.is_enabled():
             scale = self.scaler.scale(torch.ones((), device=self.run.device))
             jacobian.div_(scale)
-            # an overflow is the scaler's to see, in the update; the method, which may remember what it sees, sees zeros
-            finite = jacobian.isfinite().all()
-            jacobian.nan_to_num_(0.0, 0.0, 0.0).mul_(finite)
         single = jacobian.mean(0) if self.samples > 1 else jacobian
-        gramian = (single @ single.T).to(self.exact)
+        gramian, exact_losses = (single @ single.T).to(self.exact), losses.to(self.exact)
+        # What isn't finite reaches the parameters, so that the scaler or the log notices; a method is shown zeros.
+        finite = gramian.isfinite().all()
+        gramian = gramian.masked_fill(~finite, 0.0)
         if isinstance(self.weighting, JacobianWeighting):
-            update, weights = self.weighting.update(jacobian, gramian, losses.to(self.exact), present)
+            if self.run.device.type != "cpu" or not bool(finite):  # which is known on a CPU
+                jacobian.masked_fill_(~finite, 0.0)
+            update, weights = self.weighting.update(jacobian, gramian, exact_losses, present)
+            update = update.masked_fill(~finite, float("inf"))
         else:
             assert isinstance(self.weighting, GramianWeighting)
-            weights = self.weighting.weights(gramian, losses.to(self.exact), present)
+            weights = self.weighting.weights(gramian, exact_losses, present)
             update = self.jacobians.combine(single, weights)
-        if finite is not None:
-            update = (update * scale).masked_fill(~finite, float("inf"))
-        self._remember(weights, present)
+        if self.scaler.is_enabled():
+            update *= scale
+        old = self.weighting.select(self.weights, present)
+        self._remember(torch.where(finite, weights, old), present)
         self.jacobians.descend(dict(zip(present, weights.unbind(), strict=True)), update)
         return Made(losses, weights, conflict(gramian))
 
     def _remember(self, weights: Tensor, present: list[int]) -> None:
+        """Keep the weights for the steps until the next solution."""
         if len(present) == len(self.weights):
             self.weights.copy_(weights)
         else:
@@ -136,22 +152,21 @@ class TaskGradients(Backward):
         return torch.tensor(values).to(self.run.device, non_blocking=True)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"steps": self.steps, "weights": self.weights}
+        return {"due": self.due, "weights": self.weights}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.steps = state["steps"]
+        self.due = list(state["due"])
         self.weights.copy_(state["weights"])
 
 
 def _pieces(batch: Batch, samples: int) -> Iterator[tuple[int, Batch, float]]:
-    """The batch in `samples` parts of near equal size, each with its number and its share of the examples.
+    """The batch in `samples` parts of near equal size: each part's number, the part, and what its losses count for.
 
-    A batch too small to be divided is every part.
+    A batch too small for parts of two examples, which batch norm needs, is every part.
     """
-    smallest = min(len(x) for x in batch.inputs.values())
-    if samples == 1 or smallest < samples:
+    if samples == 1 or min(len(x) for x in batch.inputs.values()) < 2 * samples:
         for sample in range(samples):
-            yield sample, batch, 1 / samples if samples > 1 else 1.0
+            yield sample, batch, 1 / samples
         return
     for sample in range(samples):
 
@@ -160,4 +175,4 @@ def _pieces(batch: Batch, samples: int) -> Iterator[tuple[int, Batch, float]]:
 
         inputs = {alias: part(x) for alias, x in batch.inputs.items()}
         targets = {task: part(y) for task, y in batch.targets.items()}
-        yield sample, Batch(inputs, targets, batch.counts), 1 / samples
+        yield sample, Batch(inputs, targets, batch.counts), 1.0

@@ -220,6 +220,44 @@ def test_three_samples_are_thirds_of_the_batch() -> None:
     torch.testing.assert_close(run.weighting.seen, torch.stack(thirds), rtol=1e-4, atol=1e-6)
 
 
+def test_samples_of_a_batch_with_missing_labels() -> None:
+    """Each sample's gradient is of the mean over its own labels; loss and heads are those of the whole batch."""
+    missing = tuple(range(9, 64))
+    (run, step), (plain_run, plain) = make(SAME, "thrice"), make(SAME)
+    whole = batch(run, 0, 64, missing)
+    first = expected(*make_like(run, batch(run, 0, 21, missing)))
+    made, wanted = step([whole]), plain([whole])
+    assert made is not None and wanted is not None
+    torch.testing.assert_close(made[0].losses, wanted[0].losses)
+    for ours, theirs in zip(run.model.heads.parameters(), plain_run.model.heads.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6)
+    assert isinstance(run.weighting, Whole)
+    torch.testing.assert_close(run.weighting.seen[0], first, rtol=1e-4, atol=1e-6)
+    assert not run.weighting.seen[1:, 0].any()  # no digit there
+    assert run.weighting.seen[1:, 1].any()
+
+
+@pytest.mark.parametrize("size", [2, 4, 5])
+def test_samples_of_a_batch_that_is_too_small_for_them(size: int) -> None:
+    run, step = make(SAME, "thrice", trunk=CNN)
+    assert step([batch(run, 0, size)]) is not None
+    assert isinstance(run.weighting, Whole)
+    assert torch.equal(run.weighting.seen[0], run.weighting.seen[1])
+
+
+def test_every_task_is_solved_for_in_turn() -> None:
+    """With datasets in turn (`round_robin`), an even `every` must not always fall on the same one."""
+    run, step = make(DISJOINT, {"name": "spy", "every": 2})
+    whole, seen = batch(run, 0, 64), []
+    for number in range(8):
+        alias, task = ("a", "digit") if number % 2 == 0 else ("b", "ink")
+        made = step([Batch({alias: whole.inputs[alias]}, {task: whole.targets[task]}, {task: 64})])
+        assert made is not None
+        seen.append((made[0].conflict is not None, float(made[0].weights)))
+    assert [solved for solved, _ in seen] == [True, True, False, False] * 2
+    assert [weight for _, weight in seen] == [float(WEIGHTS[0]), float(WEIGHTS[1])] * 4
+
+
 def test_between_solutions_the_weights_are_used_again() -> None:
     run, step = make(SAME, {"name": "spy", "every": 3})
     assert step.backward.route == "repeated backward every 3 steps, joint backward between"
@@ -263,6 +301,40 @@ def test_an_fp16_overflow_skips_the_step_and_the_method_sees_zeros() -> None:
     for old, new in zip(before, run.model.parameters(), strict=True):
         assert torch.equal(old, new)
     assert step.scaler.get_scale() < 2.0**60
+
+
+@pytest.mark.parametrize("weighting", ["moco", "db_mtl", "gradnorm", "gradvac", "excess_mtl", "famo"])
+def test_a_step_that_an_overflow_skips_is_forgotten(weighting: str) -> None:
+    run, step = make(SAME, weighting, training=training(precision="fp16"))
+    whole = batch(run, 0, 64)
+    step([whole])
+    before = {name: buffer.clone() for name, buffer in run.weighting.named_buffers()}
+    assert before
+    step.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**60)
+    step.backward.scaler = step.scaler  # type: ignore[attr-defined]
+    step([whole])
+    for name, buffer in run.weighting.named_buffers():
+        torch.testing.assert_close(buffer, before[name], rtol=0, atol=0, equal_nan=True)
+
+
+def test_an_overflow_leaves_the_weights_of_the_steps_between() -> None:
+    run, step = make(SAME, {"name": "imtl_g", "every": 5}, training=training(precision="fp16"))
+    step.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**60)
+    step.backward.scaler = step.scaler  # type: ignore[attr-defined]
+    step([batch(run, 0, 64)])
+    assert torch.equal(step.backward.state_dict()["weights"], torch.ones(3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("weighting", ["aligned_mtl", "imtl_g", "conflict_free", "upgrad", "mgda",
+                                       {"name": "torchjd", "aggregator": "UPGrad"}], ids=str)  # fmt: skip
+def test_a_loss_that_is_not_finite_reaches_the_log(weighting: Any) -> None:
+    """And isn't some solver's error: the log names the task."""
+    run, step = make(SAME, weighting)
+    whole = batch(run, 0, 64)
+    whole.targets["ink"][0] = float("inf")
+    made = step([whole])
+    assert made is not None
+    assert not made[0].losses[1].isfinite()
 
 
 def test_clipping_comes_after_combining() -> None:
@@ -310,12 +382,17 @@ def test_a_parameter_no_task_reaches_is_left_alone() -> None:
     assert rows.shape[1] == sum(p.numel() for p in run.model.shared_parameters())
 
 
-def test_compiled_is_the_same() -> None:
-    (plain_run, plain), (run, step) = make(SAME), make(SAME, training=training(compile=True))
-    whole = batch(run, 0, 64)
-    for _ in range(2):
-        plain([whole])
-        step([whole])
+@pytest.mark.parametrize(
+    ("tasks", "weighting"),
+    [(SAME, "spy"), (DISJOINT, "spy"), (SAME, {"name": "spy", "gradients": "features"}),
+     (SAME, {"name": "spy", "gradients": "last_layer"}), (SAME, {"name": "spy", "every": 2})],
+)  # fmt: skip
+def test_compiled_is_the_same(tasks: Any, weighting: Any) -> None:
+    """Batches of several sizes: torch compiles anew for the second one, and a compiled backward frees what it used."""
+    (plain_run, plain), (run, step) = make(tasks, weighting), make(tasks, weighting, training=training(compile=True))
+    for stop in (64, 64, 37, 64, 20):
+        plain([batch(run, 0, stop)])
+        step([batch(run, 0, stop)])
     assert isinstance(run.weighting, Spy) and isinstance(plain_run.weighting, Spy)
     torch.testing.assert_close(run.weighting.seen[0], plain_run.weighting.seen[0], rtol=1e-4, atol=1e-7)
     for ours, theirs in zip(run.model.parameters(), plain_run.model.parameters(), strict=True):

@@ -44,7 +44,7 @@ class ConflictAverseGradientDescent(GramianWeighting):
         self,
         tasks: Sequence[WeightedTask],
         *,
-        c: Annotated[float, Field(ge=0)] = 0.4,
+        c: Annotated[float, Field(ge=0, le=100)] = 0.4,
         rescale: Literal["none", "squared", "linear"] = "none",
     ) -> None:
         super().__init__(tasks)

@@ -41,7 +41,7 @@ class TorchJD(JacobianWeighting):
     the run; the ones that draw random numbers draw them from torch's global generator, which is saved too. An
     aggregator that keeps something of every task, or is given something for every task (`NashMTL`, `pref_vector`),
     needs all tasks in every step: TorchJD starts it anew, or raises an error, where their number changes. An
-    aggregator may wait for the device, as many of TorchJD's solvers do; all others of our methods don't.
+    aggregator may wait for the device, as many of TorchJD's solvers do.
 
     Options:
         aggregator: the name of the class in `torchjd.aggregation`; its arguments are options too, lists for vectors.
@@ -96,6 +96,8 @@ def _build(name: str, options: dict[str, Any], tasks: int) -> nn.Module:
         for key, value in vars(package).items()
         if inspect.isclass(value) and issubclass(value, package.Aggregator) and key not in BASES
     }
+    if "every" in options:
+        raise ValueError("torchjd has no `every`: an aggregator's update needn't be made of weights to use again")
     if name not in classes:
         raise ValueError(
             f"torchjd has no aggregator {name!r}.{nearest(name, classes)} There are: {', '.join(sorted(classes))}"
