@@ -16,6 +16,13 @@ def scaled(gramian: Tensor) -> tuple[Tensor, Tensor]:
     return gramian / mean, mean
 
 
+def units(gramian: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The Gramian of the gradients divided by their norms, the norms [t] and their inverses (0 for a zero one)."""
+    lengths = norms(gramian)
+    inverses = lengths.reciprocal().nan_to_num_(posinf=0.0)
+    return gramian * inverses[:, None] * inverses, lengths, inverses
+
+
 def norms(gramian: Tensor) -> Tensor:
     """The norms of the tasks' gradients, [t]."""
     return gramian.diagonal().clamp(min=0.0).sqrt()

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor, nn
+
+from mtlcli.weighting.rows import take
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,7 @@ class Weighting(nn.Module):
 
     def select(self, vector: Tensor, present: Sequence[int]) -> Tensor:
         """The entries of a [T] vector that belong to the present tasks, [t]; the vector itself where all are."""
-        if len(present) == len(self.tasks):
-            return vector
-        # A plain copy of the indices to the device would wait for it.
-        return vector[torch.tensor(present).to(vector.device, non_blocking=True)]
+        return take(vector, present)
 
 
 class LossWeighting(Weighting):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mtlcli.registry import weightings
 from mtlcli.weighting.gradients import JacobianWeighting
-from mtlcli.weighting.gramian import norms
+from mtlcli.weighting.gramian import units
 
 
 @weightings.register("conflict_free")
@@ -53,9 +53,7 @@ class ConFIG(JacobianWeighting):
     @staticmethod
     def solve(gramian: Tensor) -> Tensor:
         """The weights [t] from G = J Jᵀ."""
-        lengths = norms(gramian)
-        inverses = lengths.reciprocal().nan_to_num_(posinf=0.0)
-        rest = gramian * inverses[:, None] * inverses  # what of Û Ûᵀ the columns so far don't make up
+        rest, lengths, inverses = units(gramian)  # what of Û Ûᵀ the columns so far don't make up
         columns, pivots = [], []
         for _ in range(len(lengths)):
             largest, pivot = rest.diagonal().max(0, keepdim=True)

@@ -11,6 +11,7 @@ from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
 from mtlcli.registry import weightings
+from mtlcli.weighting.rows import put
 from mtlcli.weighting.weighting import LossWeighting, WeightedTask
 
 FLOOR = 1e-12
@@ -88,16 +89,10 @@ class FastAdaptiveMultitaskOptimization(LossWeighting):
             steps = self.select(self.steps, present) + 1
             means = self.select(self.means, present).lerp(gradient, 0.1)
             squares = self.select(self.squares, present).lerp(gradient.square(), 0.001)
-            self.steps = self._put(self.steps, steps, present)
-            self.means = self._put(self.means, means, present)
-            self.squares = self._put(self.squares, squares, present)
+            put(self.steps, present, steps)
+            put(self.means, present, means)
+            put(self.squares, present, squares)
             # 1 − β^n, exact for β near 1 in float32 too
             mean, square = means / -(steps * math.log(0.9)).expm1(), squares / -(steps * math.log(0.999)).expm1()
             gradient = mean / (square.sqrt() + 1e-8)
-        self.logits = self._put(self.logits, logits - self.learning_rate * gradient, present)
-
-    def _put(self, vector: Tensor, values: Tensor, present: Sequence[int]) -> Tensor:
-        """The vector [T] with new values for the present tasks."""
-        if len(present) == len(self.tasks):
-            return values
-        return vector.index_copy(0, torch.tensor(present).to(vector.device, non_blocking=True), values)
+        put(self.logits, present, logits - self.learning_rate * gradient)

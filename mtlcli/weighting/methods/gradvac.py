@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mtlcli.registry import weightings
+from mtlcli.weighting.gramian import units
 from mtlcli.weighting.methods.pcgrad import OneByOne
 from mtlcli.weighting.weighting import WeightedTask
 
@@ -54,7 +55,7 @@ class GradientVaccine(OneByOne):
         """See `GramianWeighting.weights`. Moves the targets."""
         if len(present) == 1:
             return torch.ones_like(losses, dtype=gramian.dtype)
-        cosines, lengths, inverses = self.units(gramian)
+        cosines, lengths, inverses = units(gramian)
         orders = self.orders(present).to(gramian.device, non_blocking=True)
         columns, there = orders.T, lengths.sign()  # 1, or 0 for a zero gradient
         old, index = self._targets(present)

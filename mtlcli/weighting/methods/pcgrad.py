@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mtlcli.registry import weightings
 from mtlcli.weighting.gradients import GramianWeighting
-from mtlcli.weighting.gramian import norms
+from mtlcli.weighting.gramian import units
 from mtlcli.weighting.seeded import Seeded
 from mtlcli.weighting.weighting import WeightedTask
 
@@ -37,13 +37,6 @@ class OneByOne(Seeded, GramianWeighting):
             index = torch.tensor(present)
             keys = keys[index[:, None], index]
         return keys.argsort(1)[:, :-1].T.contiguous()
-
-    @staticmethod
-    def units(gramian: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The Gramian of the gradients divided by their norms, the norms [t] and their inverses (0 for a zero one)."""
-        lengths = norms(gramian)
-        inverses = lengths.reciprocal().nan_to_num_(posinf=0.0)
-        return gramian * inverses[:, None] * inverses, lengths, inverses
 
     @staticmethod
     def total(added: list[Tensor], orders: Tensor, lengths: Tensor, inverses: Tensor) -> Tensor:
@@ -79,7 +72,7 @@ class PCGrad(OneByOne):
         """See `GramianWeighting.weights`."""
         if len(present) == 1:
             return torch.ones_like(losses, dtype=gramian.dtype)
-        cosines, lengths, inverses = self.units(gramian)
+        cosines, lengths, inverses = units(gramian)
         orders = self.orders(present).to(gramian.device, non_blocking=True)
         opposed = -cosines  # row i: minus the products of g_i'/‖g_i‖ with each g_j/‖g_j‖
         added = []

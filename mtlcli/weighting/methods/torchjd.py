@@ -16,7 +16,7 @@ from mtlcli.errors import nearest
 from mtlcli.registry import weightings
 from mtlcli.weighting.aggregator_state import capture, move, restore
 from mtlcli.weighting.gradients import JacobianWeighting
-from mtlcli.weighting.gramian import norms
+from mtlcli.weighting.gramian import units
 from mtlcli.weighting.rows import combine
 from mtlcli.weighting.weighting import WeightedTask
 
@@ -65,9 +65,7 @@ class TorchJD(JacobianWeighting):
         with torch.autocast(jacobian.device.type, enabled=False):
             update = self.aggregator(jacobian)
         # G w = J update, with every gradient scaled to the length 1, so that a short one isn't lost among long ones.
-        lengths = norms(gramian)
-        scales = torch.where(lengths > 0, 1.0 / lengths, 0.0)
-        cosines = gramian * scales[:, None] * scales
+        cosines, _, scales = units(gramian)
         projections = combine(update, jacobian.mT).nan_to_num_().to(gramian.dtype)
         return update, scales * (torch.linalg.pinv(cosines, rtol=NEGLIGIBLE, hermitian=True) @ (scales * projections))
 
