@@ -7,7 +7,7 @@
 
 The plain step is written out here: the textbook's trunk, heads in a loop, the sum of the losses, one backward, torch's
 Adam. TorchJD's steps are its own `mtl_backward` and `jac_to_grad` on that network. All take turns, A B C A B C …, in
-one process with one thread; the figures are medians. `mtl`'s step is the whole of `training.Step`, raw inputs to update.
+one process with one thread; the figures are medians. `mtl`'s step is all of `training.Step`, from raw inputs to update.
 """
 
 import argparse
@@ -44,6 +44,10 @@ CASES = {  # datasets, tasks, input, batch, trunk
     "same40": (1, 40, (1, 28, 28), 64, {"name": "lenet"}),
     "resnet18": (1, 3, (3, 32, 32), 32, {"name": "torchvision", "model": "resnet18"}),
 }
+DIGITS = {
+    "name": "digits", "datasets": {"digits": {"name": "digits"}}, "trunk": "mlp", "training": {"threads": 1},
+    "tasks": {"digit": {"dataset": "digits", "target": "digit", "kind": "classification"}},
+}  # fmt: skip
 TORCHJD = {  # ours → TorchJD's, where it has the method
     "mgda": lambda a, t: a.MGDA(), "pcgrad": lambda a, t: a.PCGrad(), "cagrad": lambda a, t: a.CAGrad(c=0.4),
     "imtl_g": lambda a, t: a.IMTLG(), "nash_mtl": lambda a, t: a.NashMTL(n_tasks=t),
@@ -211,6 +215,7 @@ def solvers(methods: list[str], rounds: int) -> None:
     """Milliseconds of each method alone on Jacobians [T, 1000]: random ones, and ones whose rows nearly cancel."""
     print("| weighting | T=10 random | T=10 conflicting | T=40 random | T=40 conflicting |\n| --- |" + " ---: |" * 4)
     torch.set_num_threads(1)
+    build(experiment_from_dict(DIGITS))  # sets the process up as a run does
     for method in methods:
         target = weightings[method].target
         if not issubclass(target, GradientWeighting):

@@ -63,24 +63,26 @@ class GradientVaccine(OneByOne):
         # the cotangents of the targets' angles; 0 leaves the product with a zero gradient at 0
         sines = targets.square().neg_().add_(1.0).sqrt_()
         cotangents = targets.div(sines).clamp_(-STEEPEST, STEEPEST).mul_(there)
-        slopes = cotangents.gather(1, columns).T.unsqueeze(-1).unbind()
-        products, square = cosines.clone(), there[:, None]  # of g_i'/‖g_i‖: with each g_j/‖g_j‖, and with itself
-        alongs, squares, added = cosines.new_empty(*orders.shape, 1), [], []
-        each = zip(orders.unbind(), orders.unsqueeze(-1).unbind(), slopes, alongs.unbind(), strict=True)
-        for order, column, slope, along in each:
-            torch.gather(products, 1, column, out=along)
+        slopes = cotangents.gather(1, columns).T.unbind()
+        # Row s, column i: the product of g_i'/‖g_i‖ with the g_j/‖g_j‖ that task i meets in step s; below, with itself.
+        products, square = cosines.gather(1, columns).T.contiguous(), there
+        # [s, s', i]: what g_j/‖g_j‖, added in step s, adds to the products of the later steps s'
+        later = torch.ones_like(cosines[1:, 1:]).triu_(1).unsqueeze(-1)
+        effects = cosines[orders.unsqueeze(1), orders] * later
+        squares, added = [], []
+        for along, slope, effect in zip(products.unbind(), slopes, effects.unbind(), strict=True):
             squares.append(square)
             across = square.addcmul(along, along, value=-1).relu_()  # the part at right angles to g_j stays
             raised = across.sqrt().mul_(slope).maximum(along)
             square = across.addcmul_(raised, raised)
             added.append(raised.sub_(along))
-            products.addcmul_(added[-1], cosines.index_select(0, order))
-        size = torch.cat(squares, 1)
-        cosine = (alongs[:, :, 0].T * size.rsqrt()).clamp_(-1.0, 1.0)
-        cosine = torch.where(size > VANISHED, cosine, targets.gather(1, columns))
+            products.addcmul_(added[-1], effect)
+        size = torch.stack(squares)
+        cosine = (products * size.rsqrt()).clamp_(-1.0, 1.0).T
+        cosine = torch.where(size.T > VANISHED, cosine, targets.gather(1, columns))
         new = targets.lerp(targets.scatter(1, columns, cosine), there.mul(self.beta)).to(old.dtype)
         self.targets = new if index is None else self.targets.index_put(index, new)
-        return self.total(added, orders, lengths, inverses)
+        return self.total(torch.stack(added), orders, lengths, inverses)
 
     def _targets(self, present: Sequence[int]) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         """The present tasks' targets [t, t], and where among [T, T] they are; None where all tasks are present."""

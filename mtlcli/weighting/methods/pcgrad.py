@@ -39,12 +39,12 @@ class OneByOne(Seeded, GramianWeighting):
         return keys.argsort(1)[:, :-1].T.contiguous()
 
     @staticmethod
-    def total(added: list[Tensor], orders: Tensor, lengths: Tensor, inverses: Tensor) -> Tensor:
+    def total(added: Tensor, orders: Tensor, lengths: Tensor, inverses: Tensor) -> Tensor:
         """The weights [t] of Σ_i g_i', where g_i' = g_i + ‖g_i‖ Σ_s added_s[i] g_j/‖g_j‖ with j = orders_s[i].
 
-        added: t−1 columns [t, 1].
+        added: [t−1, t].
         """
-        coefficients = lengths.new_zeros(len(lengths), len(lengths)).scatter(1, orders.T, torch.cat(added, 1))
+        coefficients = lengths.new_zeros(len(lengths), len(lengths)).scatter(1, orders.T, added.T)
         return (lengths[:, None] * coefficients).sum(0).mul_(inverses).add_(1.0)
 
 
@@ -79,4 +79,4 @@ class PCGrad(OneByOne):
         for order, column in zip(orders.unbind(), orders.unsqueeze(-1).unbind(), strict=True):
             added.append(opposed.gather(1, column).relu_())
             opposed.addcmul_(added[-1], cosines.index_select(0, order), value=-1)
-        return self.total(added, orders, lengths, inverses)
+        return self.total(torch.cat(added, 1).T, orders, lengths, inverses)
