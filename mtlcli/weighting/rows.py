@@ -28,6 +28,11 @@ def combine(weights: Tensor, rows: Tensor) -> Tensor:
     return torch.mv(rows.mT, weights.to(rows.dtype), out=rows.new_empty(rows.shape[1]))
 
 
+def block_width(matrix: Tensor) -> int:
+    """How many columns of a matrix [t, P] stay in the cache while several operations go over them."""
+    return int((2**17 if matrix.device.type == "cpu" else 2**26) // len(matrix))
+
+
 def _index(buffer: Tensor, present: Sequence[int]) -> Tensor:
     # A plain copy of the indices to the device would wait for it.
     return torch.tensor(present).to(buffer.device, non_blocking=True)

@@ -10,6 +10,7 @@ from torch import Tensor
 from mtlcli.registry import weightings
 from mtlcli.weighting.gradients import JacobianWeighting
 from mtlcli.weighting.gramian import units
+from mtlcli.weighting.rows import block_width
 
 
 @weightings.register("conflict_free")
@@ -41,8 +42,7 @@ class ConFIG(JacobianWeighting):
     ) -> tuple[Tensor, Tensor]:
         """See `JacobianWeighting.update`."""
         products, kind = torch.zeros_like(gramian), gramian.dtype
-        width = (2**17 if jacobian.device.type == "cpu" else 2**26) // len(jacobian)  # of blocks that stay in the cache
-        blocks = torch.split(jacobian.to(kind) if jacobian.numel() <= 2**20 else jacobian, width, 1)
+        blocks = torch.split(jacobian.to(kind) if jacobian.numel() <= 2**20 else jacobian, block_width(jacobian), 1)
         for block in blocks:
             rows = block.to(kind)
             products.addmm_(rows, rows.T)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mtlcli.registry import weightings
 from mtlcli.weighting.gradients import JacobianWeighting
-from mtlcli.weighting.rows import combine, put, take
+from mtlcli.weighting.rows import block_width, combine, put, take
 from mtlcli.weighting.weighting import WeightedTask
 
 FLOOR = 1e-7
@@ -72,10 +72,12 @@ class ExcessRisks(JacobianWeighting):
         self, jacobian: Tensor, gramian: Tensor, losses: Tensor, present: Sequence[int]
     ) -> tuple[Tensor, Tensor]:
         """See `JacobianWeighting.update`."""
-        squares = take(self.squares, present).addcmul_(jacobian, jacobian)
+        squares, width = take(self.squares, present), block_width(jacobian)
+        excess = torch.zeros_like(gramian[0])
+        for gradients, own in zip(torch.split(jacobian, width, 1), torch.split(squares, width, 1), strict=True):
+            own.addcmul_(gradients, gradients)
+            excess += (own + FLOOR).rsqrt_().mul_(gradients).mul_(gradients).sum(1, dtype=gramian.dtype)
         put(self.squares, present, squares)
-        excess = (squares + FLOOR).rsqrt_().mul_(jacobian).mul_(jacobian).sum(1, dtype=gramian.dtype)
-
         logarithms = self._move(excess, present)
         weights = len(present) * logarithms.softmax(0)
         return combine(weights, jacobian), weights

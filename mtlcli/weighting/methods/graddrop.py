@@ -12,6 +12,7 @@ from torch import Tensor
 from mtlcli.registry import weightings
 from mtlcli.weighting.gradients import JacobianWeighting
 from mtlcli.weighting.gramian import norms
+from mtlcli.weighting.rows import block_width
 from mtlcli.weighting.seeded import Seeded
 from mtlcli.weighting.weighting import WeightedTask
 
@@ -54,7 +55,7 @@ class GradientSignDropout(Seeded, JacobianWeighting):
         self, jacobian: Tensor, gramian: Tensor, losses: Tensor, present: Sequence[int]
     ) -> tuple[Tensor, Tensor]:
         """See `JacobianWeighting.update`. Goes through J once, in blocks of columns that stay in the cache."""
-        count, size = jacobian.shape
+        size = jacobian.shape[1]
         if len(self._draw) < size:
             self._draw = torch.empty(size)
         draw = torch.rand(size, generator=self.generator, out=self._draw[:size])
@@ -62,7 +63,7 @@ class GradientSignDropout(Seeded, JacobianWeighting):
         lengths = norms(gramian)[:, None]
         inverses = torch.where(lengths > 1e-37, 1 / lengths, 0.0).to(jacobian.dtype)
         update, shares = torch.empty_like(jacobian[0]), torch.zeros_like(lengths[:, 0])
-        block = (2**17 if jacobian.device.type == "cpu" else 2**26) // count
+        block = block_width(jacobian)
         parts = zip(torch.split(jacobian, block, 1), torch.split(draw, block), torch.split(update, block), strict=True)
         for gradients, uniform, out in parts:
             total = gradients.sum(0)
