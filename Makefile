@@ -18,10 +18,10 @@ data: setup
 train: data
 	$(BIN)/mtl train configs/mnist_fmnist.yaml
 
-# without network the tests that need the data are skipped
+# without network the tests that need the data are skipped; a process for each core, each with one thread
 test: setup
 	$(BIN)/mtl data fetch mnist fashion_mnist || echo "no data: the tests that need it will be skipped" >&2
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check .

@@ -48,7 +48,7 @@ def test_a_damaged_file_is_named_with_the_remedy(tmp_path: Path, content: bytes,
         read_idx(path, (4, 3), "Fetch it again")
 
 
-@pytest.mark.parametrize("content", [b"", b"no gzip", gzip.compress(idx(IMAGES))[:-12]])
+@pytest.mark.parametrize("content", [b"", b"no gzip", gzip.compress(idx(IMAGES))[:-12]], ids=["empty", "other", "cut"])
 def test_a_damaged_gz(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "images.gz"
     path.write_bytes(content)
