@@ -93,7 +93,8 @@ class TaskGradients(Backward):
                 tasks = self._tensor(cut.tasks)
                 losses.index_add_(0, tasks, torch.stack(cut.losses).detach() * factors)
                 if solving:
-                    parts[sample].index_add_(0, tasks, factors)
+                    if self.samples > 1:
+                        parts[sample].index_add_(0, tasks, factors)
                     self.jacobians.add(cut, sample)
                 else:
                     trunk_backward([cut], weights, self.jacobians.shared)
@@ -126,10 +127,12 @@ class TaskGradients(Backward):
         finite = gramian.isfinite().all()
         gramian = gramian.masked_fill(~finite, 0.0)
         if isinstance(self.weighting, JacobianWeighting):
-            if self.run.device.type != "cpu" or not bool(finite):  # which is known on a CPU
+            known = self.run.device.type == "cpu" and bool(finite)  # reading it is free there, and saves two passes
+            if not known:
                 jacobian.masked_fill_(~finite, 0.0)
             update, weights = self.weighting.update(jacobian, gramian, exact_losses, present)
-            update = update.masked_fill(~finite, float("inf"))
+            if not known:
+                update = update.masked_fill(~finite, float("inf"))
         else:
             assert isinstance(self.weighting, GramianWeighting)
             weights = self.weighting.weights(gramian, exact_losses, present)
