@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from mtlcli.data.dataset import Dataset, Examples, carved_splits
@@ -36,7 +37,12 @@ class Overlaid(Dataset):
     std: ClassVar[float]
 
     def __init__(
-        self, *, root: str | None, download: bool, val: float, augment: list[str | dict[str, Any]] | None
+        self,
+        *,
+        root: str | None = None,
+        download: bool = True,
+        val: Annotated[float, Field(ge=0, lt=1)] = 1 / 6,
+        augment: list[str | dict[str, Any]] | None = None,
     ) -> None:
         super().__init__(val=val, augment=augment)
         self.root, self.download = root, download

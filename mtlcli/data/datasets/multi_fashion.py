@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-from pydantic import Field
-
 from mtlcli.data.datasets.fashion_mnist import FashionMNIST
 from mtlcli.data.overlaid import Overlaid
 from mtlcli.registry import datasets
@@ -32,13 +28,3 @@ class MultiFashion(Overlaid):
     mean, std = 0.2894, 0.3650
     origin = "made of fashion_mnist"
     made_of = ("fashion_mnist",)
-
-    def __init__(
-        self,
-        *,
-        root: str | None = None,
-        download: bool = True,
-        val: Annotated[float, Field(ge=0, lt=1)] = 1 / 6,
-        augment: list[str | dict[str, Any]] | None = None,
-    ) -> None:
-        super().__init__(root=root, download=download, val=val, augment=augment)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-from pydantic import Field
-
 from mtlcli.data.datasets.mnist import MNIST
 from mtlcli.data.overlaid import Overlaid
 from mtlcli.registry import datasets
@@ -34,13 +30,3 @@ class MultiMNIST(Overlaid):
     mean, std = 0.1460, 0.3244
     origin = "made of mnist"
     made_of = ("mnist",)
-
-    def __init__(
-        self,
-        *,
-        root: str | None = None,
-        download: bool = True,
-        val: Annotated[float, Field(ge=0, lt=1)] = 1 / 6,
-        augment: list[str | dict[str, Any]] | None = None,
-    ) -> None:
-        super().__init__(root=root, download=download, val=val, augment=augment)
