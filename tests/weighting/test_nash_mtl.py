@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchjd.aggregation import NashMTL
 
+from mtlcli.weighting import newton
 from mtlcli.weighting.methods.nash_mtl import NashBargaining
 from tests.oracles import bargaining as oracle
 from tests.weighting.jacobians import SCALES, create, descend, every_kind, random, solve
@@ -161,6 +162,17 @@ def test_an_absent_task_has_left_the_problem() -> None:
     jacobian, losses = random(0, 3), torch.ones(3).double()
     weights = NashBargaining(tasks(5)).weights(jacobian @ jacobian.T, losses, [0, 2, 4])
     torch.testing.assert_close(weights, solve(create("nash_mtl", 3), jacobian))
+
+
+@pytest.mark.parametrize("fairness", [1.0, 2.0])
+@pytest.mark.parametrize("count", [1, 2, 3, 10, 40])
+def test_torch_and_numpy_find_the_same(count: int, fairness: float) -> None:
+    """Where both have it: what torch computes on a device is what NumPy does on the CPU, but for the early end."""
+    for kind, jacobian in every_kind(count):
+        if kind in SOLVABLE:
+            gramian = jacobian @ jacobian.T
+            on_device, on_cpu = newton.solution(torch, gramian, fairness), newton.bargain(gramian, fairness)
+            torch.testing.assert_close(on_device, on_cpu, rtol=1e-6, atol=0)
 
 
 def test_never_waits_for_the_device() -> None:
