@@ -182,7 +182,7 @@ heads = Registry("head", "mtlcli.models.heads")
 sharings = Registry("sharing", "mtlcli.models.sharing")
 kinds = Registry("kind", "mtlcli.tasks.kinds")
 weightings = Registry("weighting", "mtlcli.weighting.methods")
-regularizers = Registry("regularizer", "mtlcli.regularizers")
+regularizers = Registry("regularizer", "mtlcli.regularizers.terms")
 optimizers = TorchRegistry(
     "optimizer", "torch.optim", "Optimizer", without=("LBFGS", "SparseAdam", "Muon")
 )  # they need closures, sparse gradients, nothing but matrices

@@ -1,12 +1,15 @@
-"""What a dataset tells the rest of the house about itself: shapes, targets, statistics. Plain data, no tensors.
+"""What the packages tell each other: a dataset its shapes, targets and statistics, a trunk what it has computed.
 
 Floor: the lowest, beside `registry` and `errors`; it is what lets the component packages not import one another.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Shape = tuple[int, ...]
 IGNORE_INDEX = -100  # the missing label of a `classes` target; of every other type it is NaN
@@ -71,3 +74,17 @@ def _listed(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _listed(item) for key, item in value.items()}
     return [_listed(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+@dataclass(frozen=True)
+class TrunkPass:
+    """One pass of examples through the shared trunk, for the regularizers.
+
+    rows: alias of a dataset → how many of the N rows are its examples, in the order of the rows.
+    activations: name → [N, *shape]: `input` (normalized), those of the trunk's stages, and `features`.
+    private: task → its own features of its dataset's examples [n, F], under a sharing that has such.
+    """
+
+    rows: dict[str, int]
+    activations: dict[str, Tensor]
+    private: dict[str, Tensor] = field(default_factory=dict)

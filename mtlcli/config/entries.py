@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, PositiveInt, ValidationError
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, NonNegativeFloat, PositiveInt, ValidationError
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
@@ -87,6 +87,21 @@ class WeightingEntry(ComponentEntry):
 
     def plain(self) -> dict[str, Any]:
         return {key: value for key, value in super().plain().items() if key in self.options or value is not None}
+
+
+@dataclass(frozen=True)
+class RegularizedEntry(ComponentEntry):
+    """A regularizer. strength: what its term is multiplied by. as_task: whether the weighting counts it as a task."""
+
+    strength: float = 1.0
+    as_task: bool = False
+
+    @classmethod
+    def reserved(cls, component: Component) -> dict[str, Option]:
+        target: Any = component.target
+        strength = Option("strength", NonNegativeFloat, target.default_strength, "what its term is multiplied by.")
+        as_task = Option("as_task", bool, False, "whether the weighting counts the term as one more task.")
+        return {"strength": strength, "as_task": as_task}
 
 
 @dataclass(frozen=True)
@@ -195,6 +210,6 @@ HeadEntry = Annotated[ComponentEntry, Chosen(registry.heads, default="linear")]
 SharingEntry = Annotated[ComponentEntry, Chosen(registry.sharings, default="hard")]
 KindEntry = Annotated[ComponentEntry, Chosen(registry.kinds)]
 ChosenWeighting = Annotated[WeightingEntry, Chosen(registry.weightings, WeightingEntry, default="fixed")]
-RegularizerEntry = Annotated[ComponentEntry, Chosen(registry.regularizers)]
+RegularizerEntry = Annotated[RegularizedEntry, Chosen(registry.regularizers, RegularizedEntry)]
 OptimizerEntry = Annotated[ComponentEntry, Chosen(registry.optimizers, default="Adam")]
 ChosenScheduler = Annotated[SchedulerEntry, Chosen(registry.schedulers, SchedulerEntry)]

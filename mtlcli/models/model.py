@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mtlcli.models.by_name import ByName
 from mtlcli.models.normalize import Normalize
 from mtlcli.models.sharing_base import Sharing
-from mtlcli.specs import Shape
+from mtlcli.specs import Shape, TrunkPass
 
 
 class ParameterCount(TypedDict):
@@ -43,19 +43,27 @@ class MultiTaskModel(nn.Module):
         self.normalize = ByName({alias: Normalize(input_shape, *known) for alias, known in statistics.items()})
         self.sharing = sharing
 
-    def forward(self, inputs: Mapping[str, Tensor], tasks: Iterable[str] | None = None) -> dict[str, Tensor]:
+    def forward(
+        self,
+        inputs: Mapping[str, Tensor],
+        tasks: Iterable[str] | None = None,
+        seen: list[TrunkPass] | None = None,
+    ) -> dict[str, Tensor]:
         """task → prediction [B, outputs].
 
         inputs: alias → raw [B, *input_shape], uint8 or float; those no task needs are left alone.
         tasks: those to predict, all on datasets in `inputs`; None: all that are.
+        seen: takes in what the shared trunk computes on the way, for the regularizers.
         """
         alias_of = self.sharing.inputs
         chosen = [task for task, alias in alias_of.items() if alias in inputs] if tasks is None else list(tasks)
-        return self.sharing(self._normalized(inputs, chosen), chosen)  # type: ignore[no-any-return]
+        return self.sharing(self._normalized(inputs, chosen), chosen, seen)  # type: ignore[no-any-return]
 
-    def representations(self, inputs: Mapping[str, Tensor], tasks: Sequence[str]) -> dict[str, Tensor]:
-        """task → what its head is given, [B, features], for the tasks asked for. inputs: as in `forward`."""
-        return self.sharing.representations(self._normalized(inputs, tasks), tasks)
+    def representations(
+        self, inputs: Mapping[str, Tensor], tasks: Sequence[str], seen: list[TrunkPass] | None = None
+    ) -> dict[str, Tensor]:
+        """task → what its head is given, [B, features], for the tasks asked for. inputs, seen: as in `forward`."""
+        return self.sharing.representations(self._normalized(inputs, tasks), tasks, seen)
 
     def _normalized(self, inputs: Mapping[str, Tensor], tasks: Sequence[str]) -> dict[str, Tensor]:
         aliases = {self.sharing.inputs[task]: None for task in tasks}

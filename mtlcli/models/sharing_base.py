@@ -6,10 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from mtlcli.models.by_name import ByName
 from mtlcli.models.trunk import Trunk
+from mtlcli.specs import TrunkPass
 
 MakeTrunk = Callable[[], Trunk]
 MakeHead = Callable[[str, int], nn.Module]
@@ -32,16 +34,38 @@ class Sharing(nn.Module, ABC):
         self.heads = ByName()
 
     @abstractmethod
-    def representations(self, inputs: Mapping[str, Tensor], tasks: Iterable[str]) -> dict[str, Tensor]:
+    def trunks(self) -> dict[str, Trunk]:
+        """Name → trunk; the shared one first."""
+
+    @abstractmethod
+    def representations(
+        self, inputs: Mapping[str, Tensor], tasks: Iterable[str], seen: list[TrunkPass] | None = None
+    ) -> dict[str, Tensor]:
         """What each task's head is given, [B, features]; the same tensor for tasks that share it.
 
         inputs: alias → normalized [B, *input_shape]. tasks: those wanted.
+        seen: takes in what the shared trunk computes on the way, for the regularizers.
         """
 
-    def forward(self, inputs: Mapping[str, Tensor], tasks: Iterable[str]) -> dict[str, Tensor]:
-        """task → prediction [B, outputs], for the tasks asked for."""
-        found = self.representations(inputs, tasks)
+    def forward(
+        self, inputs: Mapping[str, Tensor], tasks: Iterable[str], seen: list[TrunkPass] | None = None
+    ) -> dict[str, Tensor]:
+        """task → prediction [B, outputs], for the tasks asked for. seen: as in `representations`."""
+        found = self.representations(inputs, tasks, seen)
         return {task: self.heads[task](representation) for task, representation in found.items()}
+
+    @staticmethod
+    def through(trunk: Trunk, inputs: Mapping[str, Tensor], seen: list[TrunkPass] | None) -> dict[str, Tensor]:
+        """alias → features: the examples of all datasets in one pass through a trunk."""
+        rows = {alias: len(x) for alias, x in inputs.items()}
+        x = next(iter(inputs.values())) if len(inputs) == 1 else torch.cat(list(inputs.values()))
+        if seen is None:
+            features = trunk(x)
+        else:
+            features, activations = trunk.activations(x, trunk.activation_names())
+            seen.append(TrunkPass(rows, {"input": x, **activations, "features": features}))
+        parts = [features] if len(inputs) == 1 else features.split(list(rows.values()))
+        return dict(zip(inputs, parts, strict=True))
 
     def shared_parameters(self) -> list[nn.Parameter]:
         """All parameters that don't belong to a head."""

@@ -1,0 +1,1 @@
+"""Terms added to the objective: penalties on weights, auxiliary losses on what the trunk computes."""

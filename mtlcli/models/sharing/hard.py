@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-import torch
 from torch import Tensor
 
 from mtlcli.models.sharing_base import MakeHead, MakeTrunk, Sharing
+from mtlcli.models.trunk import Trunk
 from mtlcli.registry import sharings
+from mtlcli.specs import TrunkPass
 
 
 @sharings.register("hard")
@@ -29,13 +30,14 @@ class Hard(Sharing):
         self.trunk = make_trunk()
         self.heads.update({task: make_head(task, self.trunk.features) for task in inputs})
 
-    def representations(self, inputs: Mapping[str, Tensor], tasks: Iterable[str]) -> dict[str, Tensor]:
+    def trunks(self) -> dict[str, Trunk]:
+        return {"trunk": self.trunk}
+
+    def representations(
+        self, inputs: Mapping[str, Tensor], tasks: Iterable[str], seen: list[TrunkPass] | None = None
+    ) -> dict[str, Tensor]:
         alias_of = {task: self.inputs[task] for task in tasks}
-        batches = {alias: inputs[alias] for alias in alias_of.values()}
-        if len(batches) < 2:
-            features = {alias: self.trunk(batch) for alias, batch in batches.items()}
-        else:
-            joint = self.trunk(torch.cat(list(batches.values())))
-            parts = joint.split([len(batch) for batch in batches.values()])
-            features = dict(zip(batches, parts, strict=True))
+        if not alias_of:
+            return {}
+        features = self.through(self.trunk, {alias: inputs[alias] for alias in alias_of.values()}, seen)
         return {task: features[alias] for task, alias in alias_of.items()}

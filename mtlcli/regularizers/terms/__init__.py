@@ -1,0 +1,1 @@
+"""The regularizers there are, one file each."""
