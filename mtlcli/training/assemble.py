@@ -21,6 +21,7 @@ from mtlcli.specs import DatasetSpec, Shape, TargetSpec
 from mtlcli.tasks.kind import TaskKind
 from mtlcli.training.checkpoint import load_checkpoint
 from mtlcli.training.problems import Problems
+from mtlcli.training.regularization import regularize, terms_of
 from mtlcli.training.run import Run
 from mtlcli.weighting.weighting import WeightedTask
 
@@ -48,7 +49,7 @@ def open_datasets(experiment: Experiment, stored: Mapping[str, DatasetSpec] | No
 
 
 def assemble(experiment: Experiment, device: torch.device, opened: Datasets) -> Run:
-    """Build every other part. ConfigError for what doesn't fit together.
+    """Build every other part but the regularizers. ConfigError for what doesn't fit together.
 
     The weights are drawn on the CPU, so they are the same for every device; on `meta` there are none, at no cost.
     """
@@ -69,6 +70,7 @@ def assemble(experiment: Experiment, device: torch.device, opened: Datasets) -> 
             return head if after is None else nn.Sequential(head, after)
 
     weighted = [WeightedTask(name, task.weight, kinds[name].likelihood) for name, task in experiment.tasks.items()]
+    weighted += [WeightedTask(term.name) for term in terms_of(experiment) if term.as_task]
     inputs = {task: alias for task, (alias, _) in sources.items()}
     with device if device.type == "meta" else nullcontext():
         with problems.now("sharing"):
@@ -92,6 +94,15 @@ def start_trunk(run: Run) -> None:
     if source is not None:
         with Problems(run.experiment).now("trunk.init_from"):
             warm_start(run.model.sharing, load_checkpoint(source)["model"], source)
+
+
+def add_regularizers(run: Run) -> None:
+    """Make the regularizers, for the trunk's weights as they are now. ConfigError for those that don't fit.
+
+    Their own weights are drawn after all others: those are the same without them.
+    """
+    with run.device if run.device.type == "meta" else nullcontext():
+        run.regularization = regularize(run.experiment, run.model, run.input_shape).to(run.device)
 
 
 def try_model(run: Run) -> None:

@@ -14,10 +14,11 @@ from mtlcli.data.batch import Batch
 
 @dataclass(frozen=True)
 class Made:
-    """What a step tells of itself, of the t tasks that had labels in it.
+    """What a step tells of itself: of the t tasks that had labels in it, then of the r regularizers.
 
-    losses: [t], mean over the step's labelled examples. weights: [t]. conflict: [2], the mean cosine of the tasks'
-    gradients and the share of pairs that oppose each other; None where the gradients weren't looked at.
+    losses: [t + r], mean over the step's labelled examples; of a regularizer, as of a task where it counts as one, in
+    the objective: strength × Ω. weights: [t + r]; 1 for a regularizer that is no task. conflict: [2], the mean cosine
+    of the tasks' gradients and the share of pairs that oppose each other; None where the gradients weren't looked at.
     """
 
     losses: Tensor
@@ -34,12 +35,13 @@ class Backward(ABC):
     def __call__(self, batches: Sequence[Batch], totals: list[int], shares: list[float]) -> Made:
         """Fill the `.grad` of every parameter, as if the batches were one.
 
-        totals: labelled examples of each task in the step, [T], one of them at least above 0. shares: each batch's
-        part of the step's examples. Under fp16 the gradients are scaled by the scaler, as its `unscale_` expects.
+        totals: examples of each task of the weighting in the step, [T]: labelled ones of a real one, of which one has
+        some. shares: each batch's part of the step's examples. Under fp16 the gradients are scaled by the scaler, as
+        its `unscale_` expects.
         """
 
-    def after_step(self, made: Made, batches: Sequence[Batch], totals: list[int]) -> None:
-        """Called after the optimizer's step, with what the step was made of."""
+    def after_step(self, made: Made, batches: Sequence[Batch], totals: list[int], shares: list[float]) -> None:
+        """Called after the optimizer's step, with what it was made and made of."""
         return
 
     def state_dict(self) -> dict[str, Any]:

@@ -13,8 +13,9 @@ from mtlcli.config import Experiment
 from mtlcli.data.placement import Placement
 from mtlcli.models.warm_start import mismatches
 from mtlcli.specs import DatasetSpec
-from mtlcli.training.assemble import assemble, open_datasets, start_trunk, try_model
+from mtlcli.training.assemble import add_regularizers, assemble, open_datasets, start_trunk, try_model
 from mtlcli.training.check import check
+from mtlcli.training.compression import fit_ranks
 from mtlcli.training.device import choose_device, prepare_device
 from mtlcli.training.problems import Problems
 from mtlcli.training.run import Run
@@ -34,6 +35,7 @@ def build(experiment: Experiment) -> Run:
     run = assemble(experiment, device, opened)
     start_trunk(run)
     try_model(run)
+    add_regularizers(run)
     if not run.weighting.uses_task_weights and any(task.weight != 1 for task in experiment.tasks.values()):
         LOG.warning(
             "weighting %r sets the tasks' weights itself: their `weight:` is not used", experiment.weighting.name
@@ -52,6 +54,8 @@ def rebuild(experiment: Experiment, payload: Mapping[str, Any]) -> Run:
     stored = {alias: DatasetSpec.from_dict(spec) for alias, spec in payload["specs"].items()}
     # on meta nothing is drawn or fetched (pretrained weights) only to be overwritten
     run = assemble(experiment, torch.device("meta"), open_datasets(experiment, stored))
+    add_regularizers(run)
+    fit_ranks(run.model, payload["model"])
     with Problems(experiment).now("trunk"):
         if differing := mismatches(run.model.state_dict(), payload["model"]):
             raise ValueError(f"the checkpoint holds another model: {'; '.join(differing)}")

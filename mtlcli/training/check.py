@@ -7,7 +7,13 @@ import warnings
 import torch
 
 from mtlcli.config import Experiment
-from mtlcli.training.assemble import Datasets, assemble, open_datasets, start_trunk
+from mtlcli.training.assemble import (
+    Datasets,
+    add_regularizers,
+    assemble,
+    open_datasets,
+    start_trunk,
+)
 from mtlcli.training.device import choose_device
 from mtlcli.training.evaluate import monitored_metrics
 from mtlcli.training.optimization import make_optimizer, make_schedule
@@ -27,6 +33,8 @@ def check(experiment: Experiment, opened: Datasets) -> None:
     for alias, (dataset, spec) in opened.items():
         with problems.at(f"datasets.{alias}.augment"):
             dataset.check_augment(spec)
+    with problems.at("regularizers"):
+        add_regularizers(run)
     with problems.at("optimizer"):
         optimizer = make_optimizer(run, light=True)
         with problems.at("scheduler"):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mtlcli.training.cut import Cut, trunk_backward
+from mtlcli.training.cut import Cut, Parameters, own_backward, terms_backward, trunk_backward, walk
 from mtlcli.training.run import Run
 from mtlcli.weighting.flat import FlatGradients
 
@@ -22,7 +22,10 @@ class Jacobians(ABC):
 
     apart = False
     route: str
-    shared: list[nn.Parameter]
+
+    def __init__(self, run: Run) -> None:
+        self.parameters = Parameters.of(run)
+        self.shared = self.parameters.shared
 
     @abstractmethod
     def start(self, present: list[int]) -> None:
@@ -55,13 +58,13 @@ class ParameterJacobians(Jacobians):
     """
 
     def __init__(self, run: Run, samples: int = 1) -> None:
-        self.tasks, self.samples = len(run.kinds), samples
-        self.shared = _trainable(run)
+        super().__init__(run)
+        self.tasks, self.samples = len(run.weighting.tasks), samples
         self.measured = self._measured(run)
         self.rows = FlatGradients(self.measured, samples * self.tasks, run.device)
         datasets = len({alias for alias, _ in run.sources.values()})
         self.apart = datasets > 1 and not run.model.couples_examples()
-        apart = "separate" if datasets == self.tasks else "separate repeated"
+        apart = "separate" if datasets == len(run.kinds) else "separate repeated"
         self.route = f"{apart if self.apart else 'repeated'} backward" + (f" of {samples} samples" * (samples > 1))
         self.update = FlatGradients(self.measured, 1, run.device)
 
@@ -74,6 +77,11 @@ class ParameterJacobians(Jacobians):
         self.reached = [False] * len(self.measured)
 
     def add(self, cut: Cut, sample: int) -> None:
+        terms_backward(cut)
+        own_backward(cut, self.parameters.own)
+        self._add_rows(cut, sample)
+
+    def _add_rows(self, cut: Cut, sample: int) -> None:
         for output, positions in cut.groups():
             for i in positions:
                 gradient = cut.leaves[i].grad
@@ -100,7 +108,9 @@ class ParameterJacobians(Jacobians):
         if update.data_ptr() != self.update.matrix.data_ptr():
             self.update.matrix[0].copy_(update)
         for parameter, gradient, reached in zip(self.shared, self.update.rows[0], self.reached, strict=True):
-            parameter.grad = gradient if reached else None
+            if reached:
+                # what is there is the regularizers'
+                parameter.grad = gradient if parameter.grad is None else gradient.add_(parameter.grad)
 
 
 class LastLayerJacobians(ParameterJacobians):
@@ -119,11 +129,11 @@ class LastLayerJacobians(ParameterJacobians):
 
     def add(self, cut: Cut, sample: int) -> None:
         if self.measured:
-            super().add(cut, sample)
+            self._add_rows(cut, sample)
         self.cuts.append(cut)
 
     def descend(self, weights: Mapping[int, Tensor], update: Tensor) -> None:
-        trunk_backward(self.cuts, weights, self.shared)
+        trunk_backward(self.cuts, weights, self.parameters)
 
 
 class FeatureJacobians(Jacobians):
@@ -136,9 +146,6 @@ class FeatureJacobians(Jacobians):
     """
 
     route = "features backward"
-
-    def __init__(self, run: Run) -> None:
-        self.shared = _trainable(run)
 
     def start(self, present: list[int]) -> None:
         self.row_of = {task: row for row, task in enumerate(present)}
@@ -162,11 +169,6 @@ class FeatureJacobians(Jacobians):
 
     def descend(self, weights: Mapping[int, Tensor], update: Tensor) -> None:
         outputs = [output for cut in self.cuts for output, _ in cut.groups()]
-        if outputs:
-            parts = torch.split(update, [output.numel() for output in outputs])
-            cotangents = [part.view_as(o).to(o.dtype) for part, o in zip(parts, outputs, strict=True)]
-            torch.autograd.backward(outputs, cotangents, inputs=self.shared)
-
-
-def _trainable(run: Run) -> list[nn.Parameter]:
-    return [p for p in run.model.shared_parameters() if p.requires_grad]
+        parts = torch.split(update, [output.numel() for output in outputs])
+        cotangents = [part.view_as(o).to(o.dtype) for part, o in zip(parts, outputs, strict=True)]
+        walk(self.cuts, outputs, cotangents, self.parameters)

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
 from mtlcli.data.batch import Batch
+from mtlcli.specs import TrunkPass
 from mtlcli.training.backward import Backward, Made
 from mtlcli.training.run import Run
 from mtlcli.weighting.weighting import LossWeighting
@@ -22,7 +23,7 @@ class JointBackward(Backward):
     def __init__(self, run: Run, scaler: GradScaler) -> None:
         assert isinstance(run.weighting, LossWeighting)
         self.run, self.scaler, self.weighting = run, scaler, run.weighting
-        self.nothing = torch.zeros((), device=run.device)
+        self.nothing, self.none = torch.zeros((), device=run.device), torch.zeros(0, device=run.device)
         if run.experiment.training.compile:
             run.model.compile()
 
@@ -32,49 +33,67 @@ class JointBackward(Backward):
             self._random_state = _random_state(self.run.device)
         present = [task for task, total in enumerate(totals) if total]
         if len(batches) == 1:
-            losses = torch.stack(list(self.losses(batches[0]).values()))
-            return Made(losses.detach(), self._descend(losses, present))
-        # a task's mean over the step is made of its batches' means, each by its share of the labelled examples
-        parts = []
+            found, penalties = self.losses(batches[0])
+            losses = torch.stack(list(found.values()))
+            return self._made(losses, penalties, self._descend(losses, penalties, present))
+        parts, rest = [], []
         for batch, share in zip(batches, shares, strict=True):
-            part = self._part(batch, totals, present)
+            part, penalties = self._part(batch, share, totals, present)
             if self.weighting.linear:
-                weights = self._descend(part, present, share)
-                part = part.detach()
+                weights = self._descend(part, penalties, present, share)
+                part, penalties = part.detach(), penalties.detach()
             parts.append(part)
-        losses = torch.stack(parts).sum(0)
+            rest.append(penalties)
+        losses, penalties = torch.stack(parts).sum(0), torch.stack(rest).sum(0)
         if not self.weighting.linear:  # its gradient weights depend on the losses of the whole step
-            weights = self._descend(losses, present)
-        return Made(losses.detach(), weights)
+            weights = self._descend(losses, penalties, present)
+        return self._made(losses, penalties, weights)
 
-    def losses(self, batch: Batch) -> dict[int, Tensor]:
-        """Index of each task with labels in the batch → its mean loss, 0-d."""
+    def losses(self, batch: Batch) -> tuple[dict[int, Tensor], Tensor]:
+        """(index of each of the weighting's tasks with labels in the batch → its mean loss; the other terms [r])."""
         present = {index: task for index, task in enumerate(self.run.kinds) if batch.counts.get(task, 0)}
-        if not present:
-            return {}
+        regularization = self.run.regularization
+        passes: list[TrunkPass] | None = [] if regularization.sees_examples else None
+        found: dict[int, Tensor] = {}
         with self.run.autocast():
-            predictions = self.run.model(batch.inputs, list(present.values()))
-            return {
-                index: self.run.kinds[task].loss(predictions[task], batch.targets[task])
-                for index, task in present.items()
-            }
+            if present:
+                predictions = self.run.model(batch.inputs, list(present.values()), passes)
+                for index, task in present.items():
+                    found[index] = self.run.kinds[task].loss(predictions[task], batch.targets[task])
+        if not regularization.terms:
+            return found, self.none
+        terms = regularization.losses(passes or [], self.run.autocast())
+        tasks = regularization.tasks
+        found |= {len(self.run.kinds) + index: term for index, term in enumerate(terms[:tasks])}
+        return found, torch.stack(terms[tasks:]) if terms[tasks:] else self.none
 
-    def _part(self, batch: Batch, totals: list[int], present: list[int]) -> Tensor:
-        """A micro-batch's part of each present task's mean loss over the step, [t]."""
+    def _part(self, batch: Batch, share: float, totals: list[int], present: list[int]) -> tuple[Tensor, Tensor]:
+        """A micro-batch's part of each present task's mean loss over the step, [t], and of the other terms, [r].
+
+        A task's mean over the step is made of its batches' means, each by its share of the labelled examples.
+        """
         counts = [batch.counts.get(task, 0) for task in self.run.kinds]
-        found = self.losses(batch)
-        return torch.stack([
-            found[task] * (counts[task] / totals[task]) if task in found else self.nothing for task in present
-        ])  # fmt: skip
+        portions = [count / (totals[task] or 1) for task, count in enumerate(counts)]
+        portions += [share] * self.run.regularization.tasks
+        found, penalties = self.losses(batch)
+        parts = [found[task] * portions[task] if task in found else self.nothing for task in present]
+        return torch.stack(parts), penalties * share
 
-    def _descend(self, losses: Tensor, present: list[int], share: float = 1.0) -> Tensor:
+    def _descend(self, losses: Tensor, penalties: Tensor, present: list[int], share: float = 1.0) -> Tensor:
         objective, weights = self.weighting.objective(losses, present, share)
+        if len(penalties):
+            objective = objective + penalties.sum()
         if objective.requires_grad:
             self.scaler.scale(objective).backward()  # type: ignore[no-untyped-call]
         return weights
 
+    def _made(self, losses: Tensor, penalties: Tensor, weights: Tensor) -> Made:
+        if not len(penalties):
+            return Made(losses.detach(), weights)
+        return Made(torch.cat([losses, penalties]).detach(), torch.cat([weights, torch.ones_like(penalties)]))
+
     @torch.no_grad()
-    def after_step(self, made: Made, batches: Sequence[Batch], totals: list[int]) -> None:
+    def after_step(self, made: Made, batches: Sequence[Batch], totals: list[int], shares: list[float]) -> None:
         """Show a weighting that `looks_back` what the step did to its losses, all else being equal.
 
         The second forward pass drops what the first one dropped, and leaves batch norm's statistics as they were.
@@ -85,10 +104,10 @@ class JointBackward(Backward):
         buffers = list(self.run.model.buffers())
         kept, random_state = [buffer.clone() for buffer in buffers], _random_state(self.run.device)
         _set_random_state(self.run.device, self._random_state)
-        after = torch.stack([self._part(batch, totals, present) for batch in batches]).sum(0)
+        parts = [self._part(batch, share, totals, present)[0] for batch, share in zip(batches, shares, strict=True)]
         _set_random_state(self.run.device, random_state)
         torch._foreach_copy_(buffers, kept)
-        self.weighting.after_step(made.losses, after, present)
+        self.weighting.after_step(made.losses[: len(present)], torch.stack(parts).sum(0), present)
 
 
 def _random_state(device: torch.device) -> list[Tensor]:

@@ -17,7 +17,7 @@ LENGTH_OPTIONS = {"CosineAnnealingLR": "T_max", "OneCycleLR": "total_steps", "Po
 
 
 def make_optimizer(run: Run, light: bool = False) -> Optimizer:
-    """The optimizer of the model's trainable parameters, and of the weighting's own without weight decay.
+    """The optimizer of the model's and the regularizers' parameters, and of the weighting's without weight decay.
 
     `fused` is switched on where torch has it for the device and the YAML doesn't say: same update, fewer passes.
     light: only check the options; what torch does with the parameters imports torch._dynamo, which takes a second.
@@ -32,6 +32,8 @@ def make_optimizer(run: Run, light: bool = False) -> Optimizer:
     if "fused" in inspect.signature(make).parameters and options.get("fused") is None:
         options["fused"] = True if fusible and not options.get("foreach") else None
     groups: list[dict[str, Any]] = [{"params": [p for p in run.model.parameters() if p.requires_grad]}]
+    if own := list(run.regularization.parameters()):
+        groups.append({"params": own})
     if own := list(run.weighting.parameters()):
         groups.append({"params": own, **({"weight_decay": 0.0} if "weight_decay" in options else {})})
     optimizer: Optimizer = make(groups, **options)

@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mtlcli.training.files import atomic
 from mtlcli.training.history import History
+from mtlcli.training.regularization import PREFIX
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def plot_history(history: History, split: str, folder: Path) -> None:
-    """`losses.png`, `weights.png`, `metrics.png`, for gradient weightings `conflict.png`: a line for each task."""
+    """`losses.png`, `weights.png`, `metrics.png`, for gradient weightings `conflict.png`: a line for each task.
+
+    For each regularizer one of its own, with a panel for each figure.
+    """
     losses = {f"{task} ({where})": line for where in dict.fromkeys(["train", split])
-              for task, line in history.series(where, "loss").items()}  # fmt: skip
+              for task, line in history.series(where, "loss").items() if not task.startswith(PREFIX)}  # fmt: skip
     _plot(folder / "losses.png", {"loss": losses})
-    _plot(folder / "weights.png", {"task weight": history.series("train", "weight")})
+    weights = history.series("train", "weight")
+    _plot(folder / "weights.png", {"task weight": {t: w for t, w in weights.items() if not t.startswith(PREFIX)}})
+    for name in [name for name in weights if name.startswith(PREFIX)]:
+        of_it = dict.fromkeys(row[4] for row in history.rows if row[3] == name)
+        panels = {metric: {"": history.series("train", metric)[name]} for metric in of_it}
+        _plot(folder / f"{name}.png", {f"{name}: {metric}": line for metric, line in panels.items()})
     if conflict := {name: line for name in ("cosine", "conflict") for line in history.series("train", name).values()}:
         titles = {"cosine": "mean cosine of the tasks' gradients", "conflict": "share of opposed pairs"}
         _plot(folder / "conflict.png", {titles[name]: {"": line} for name, line in conflict.items()})
-    names = dict.fromkeys(row[4] for row in history.rows if row[2] == split and row[4] not in ("loss", "weight"))
+    rows = [row for row in history.rows if row[2] == split and not row[3].startswith(PREFIX)]
+    names = dict.fromkeys(row[4] for row in rows if row[4] not in ("loss", "weight"))
     if names:
         _plot(folder / "metrics.png", {f"{name} ({split})": history.series(split, name) for name in names})
+
+
+def plot_figures(figures: Mapping[str, Figure], folder: Path) -> None:
+    """Save pictures as `<name>.png`."""
+    for name, figure in figures.items():
+        _save(figure, folder / f"{name}.png")
 
 
 def _plot(path: Path, panels: dict[str, dict[str, tuple[list[int], list[float]]]]) -> None:
@@ -38,5 +59,9 @@ def _plot(path: Path, panels: dict[str, dict[str, tuple[list[int], list[float]]]
         axes.grid(alpha=0.3)
         if any(lines):  # a lone line needs no name
             axes.legend(fontsize="small")
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
     with atomic(path) as temporary:
         figure.savefig(temporary, dpi=120)

@@ -11,8 +11,9 @@ from mtlcli.data.dataset import Dataset, Examples
 from mtlcli.data.placement import Placement
 from mtlcli.errors import ConfigError
 from mtlcli.models.model import MultiTaskModel
-from mtlcli.specs import DatasetSpec
+from mtlcli.specs import DatasetSpec, Shape
 from mtlcli.tasks.kind import TaskKind
+from mtlcli.training.regularization import Regularization
 from mtlcli.weighting.weighting import Weighting
 
 
@@ -22,6 +23,7 @@ class Run:
 
     datasets, specs: by alias. kinds: by task, in the experiment's order.
     sources: task → (alias of its dataset, name of its target).
+    weighting: of the tasks, and of the regularizers that count as such.
     """
 
     experiment: Experiment
@@ -33,6 +35,7 @@ class Run:
     model: MultiTaskModel
     weighting: Weighting
     placement: Placement
+    regularization: Regularization = field(default_factory=lambda: Regularization([], []))
     _examples: dict[tuple[str, str], Examples] = field(default_factory=dict)
 
     def splits(self) -> list[str]:
@@ -48,6 +51,16 @@ class Run:
             if (alias, split) not in self._examples:
                 self._examples[alias, split] = self.datasets[alias].examples(split, self.experiment.seed)
         return {alias: self._examples[alias, split] for alias in self.specs}
+
+    @property
+    def input_shape(self) -> Shape:
+        """The shape of an example, the same for all datasets."""
+        return next(iter(self.specs.values())).input_shape
+
+    @property
+    def columns(self) -> list[str]:
+        """What a step has a loss and a weight of: the tasks, then the regularizers, those counted as tasks first."""
+        return [*self.kinds, *(term.name for term in self.regularization.terms)]
 
     def autocast(self) -> torch.autocast:
         """The context in which the model computes, by `training.precision`."""

@@ -46,6 +46,7 @@ def capture(trainer: Trainer) -> dict[str, Any]:
         "specs": {alias: spec.to_dict() for alias, spec in run.specs.items()},
         "model": plain(dict(run.model.state_dict())),
         "weighting": plain(dict(run.weighting.state_dict())),
+        "regularizers": plain(dict(run.regularization.state_dict())),
         "step": plain(trainer.step.state_dict()),
         "schedule": plain(trainer.schedule.state_dict()),
         "progress": asdict(trainer.progress),
@@ -61,6 +62,7 @@ def restore(trainer: Trainer, payload: Mapping[str, Any]) -> None:
     check_same(payload["config"], trainer.experiment.resolved(), free, str(trainer.folder.last))
     trainer.run.model.load_state_dict(payload["model"])
     trainer.run.weighting.load_state_dict(payload["weighting"])
+    trainer.run.regularization.load_state_dict(payload.get("regularizers", {}))
     trainer.step.load_state_dict(payload["step"])
     trainer.schedule.load_state_dict(payload["schedule"])
     trainer.progress = Progress(**payload["progress"])

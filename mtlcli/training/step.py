@@ -27,19 +27,25 @@ class Step:
         route = JointBackward if run.weighting.level == "loss" else TaskGradients
         self.backward: Backward = route(run, self.scaler)
 
-    def __call__(self, batches: Sequence[Batch]) -> tuple[Made, list[int]] | None:
+    def __call__(self, batches: Sequence[Batch], progress: float = 0.0) -> tuple[Made, list[int]] | None:
         """One step over one batch, or over several whose gradients accumulate as if they were one.
 
-        Returns what was made and the labelled examples of each task, [T]; None, and no step, where there were none.
+        progress: the part of the training that is done, from 0 to 1.
+        Returns what was made and the examples of each column of the run: labelled ones of a task, all of a
+        regularizer. None, and no step, where no task had any.
         """
-        totals = [sum(batch.counts.get(task, 0) for batch in batches) for task in self.run.kinds]
+        counts = [sum(batch.counts.get(task, 0) for batch in batches) for task in self.run.kinds]
         examples = [sum(len(x) for x in batch.inputs.values()) for batch in batches]
-        if not any(totals):
+        if not any(counts):
             return None
+        counts += [sum(examples)] * len(self.run.regularization.terms)
+        totals = counts[: len(self.run.weighting.tasks)]
         self.optimizer.zero_grad()
         self.run.weighting.start_step()
+        self.run.regularization.start_step(progress)
         before = self._before() if self.scaler.is_enabled() else None
-        made = self.backward(batches, totals, [n / sum(examples) for n in examples])
+        shares = [n / sum(examples) for n in examples]
+        made = self.backward(batches, totals, shares)
         clip_norm = self.run.experiment.training.clip_norm
         if clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
@@ -47,8 +53,9 @@ class Step:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if before is None or not self._skipped(*before):
-            self.backward.after_step(made, batches, totals)
-        return made, totals
+            self.run.regularization.after_step(self.optimizer.param_groups[0]["lr"])
+            self.backward.after_step(made, batches, totals, shares)
+        return made, counts
 
     def _before(self) -> tuple[float, list[Tensor]]:
         """The loss scale, and all that the weighting remembers."""

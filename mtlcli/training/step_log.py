@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mtlcli.errors import MtlError
 from mtlcli.training.backward import Made
+from mtlcli.training.regularization import PREFIX
 
 WINDOW = 64
 LISTS = ("loss_sums", "weight_sums", "examples", "steps", "conflict_sums")
@@ -21,7 +22,7 @@ class DivergedError(MtlError):
 
 
 class StepLog:
-    """Sums each task's losses and weights over an epoch, and how far the tasks' gradients conflict.
+    """Sums the losses and weights of tasks and regularizers over an epoch, and how far the tasks' gradients conflict.
 
     The values of WINDOW steps are kept on the device, then copied to the host as one block while the device goes on;
     the block is read when the next one leaves. So a loss that isn't finite is noticed at most two windows late (on a
@@ -134,10 +135,11 @@ class StepLog:
     def _add(self, step: int, task: int, count: int, loss: float, weight: float) -> None:
         name = self.tasks[task]
         if not math.isfinite(loss):
+            kind = "regularizer" if name.startswith(PREFIX) else "task"
             raise DivergedError(
-                f"the loss of task {name!r} is {loss} at step {step}. Likely causes: the learning rate is too high "
-                f"(lower optimizer.lr or set training.clip_norm), fp16 overflowed (use bf16 or fp32), or the inputs or "
-                f"targets of {name!r} hold values that aren't finite"
+                f"the loss of {kind} {name.removeprefix(PREFIX)!r} is {loss} at step {step}. Likely causes: the "
+                f"learning rate is too high (lower optimizer.lr or set training.clip_norm), fp16 overflowed (use bf16 or "
+                f"fp32), or the inputs or targets of {name!r} hold values that aren't finite"
             )
         self.loss_sums[task] += loss * count
         self.weight_sums[task] += weight

@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mtlcli.training.checkpoint import load_checkpoint
+from mtlcli.data.loader import evaluation_batches
+from mtlcli.specs import TrunkPass
+from mtlcli.training.checkpoint import load_checkpoint, plain, save_checkpoint
+from mtlcli.training.compression import compress, fit_ranks
 from mtlcli.training.device import peak_memory
 from mtlcli.training.evaluate import TaskMetrics, evaluate
 from mtlcli.training.history import table_csv, table_md
-from mtlcli.training.plots import plot_history
+from mtlcli.training.plots import plot_figures, plot_history
+from mtlcli.training.regularization import PREFIX
+from mtlcli.training.run import Run
 from mtlcli.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -25,20 +30,53 @@ LOG = logging.getLogger("mtl")
 
 def finish(trainer: Trainer) -> Summary:
     """Take the best epoch's model, evaluate it on the evaluated split and on `test`, write everything."""
-    run = trainer.run
-    run.model.load_state_dict(load_checkpoint(trainer.folder.best)["model"])
-    splits = dict.fromkeys([run.experiment.evaluation.split, *(["test"] if "test" in run.splits() else [])])
-    metrics = {split: evaluate(run, split) for split in splits}
-    trainer.folder.write("table.csv", table_csv(metrics))
-    trainer.folder.write("table.md", table_md(metrics))
-    plot_history(trainer.history, run.experiment.evaluation.split, trainer.folder.plots)
-    return write_summary(trainer, "completed", metrics)
+    run, folder = trainer.run, trainer.folder
+    best = load_checkpoint(folder.best)
+    fit_ranks(run.model, best["model"])
+    run.model.load_state_dict(best["model"])
+    run.regularization.load_state_dict(best.get("regularizers", {}))
+    splits = list(dict.fromkeys([run.experiment.evaluation.split, *(["test"] if "test" in run.splits() else [])]))
+    metrics = _measure(run, splits)
+    if "compression" not in best and (report := compress(run)):
+        before, metrics = metrics, _measure(run, splits)
+        best["model"] = plain(dict(run.model.state_dict()))
+        best["compression"] = {**report, "metrics": {"before": before, "after": metrics}}
+        save_checkpoint(folder.best, best)
+    folder.write("table.csv", table_csv(metrics))
+    folder.write("table.md", table_md(metrics))
+    plot_history(trainer.history, run.experiment.evaluation.split, folder.plots)
+    with torch.inference_mode():
+        plot_figures(run.regularization.draw(_passes(run)), folder.plots)
+    return write_summary(trainer, "completed", metrics, compression=best.get("compression"))
+
+
+def _measure(run: Run, splits: list[str]) -> dict[str, TaskMetrics]:
+    return {split: evaluate(run, split) for split in splits}
+
+
+def _passes(run: Run) -> list[TrunkPass]:
+    """What the trunk makes of a few evaluated examples of each dataset, where a regularizer wants to see that."""
+    passes: list[TrunkPass] = []
+    if run.regularization.sees_examples:
+        run.model.eval()
+        for alias, examples in run.examples(run.experiment.evaluation.split).items():
+            batch = next(evaluation_batches({alias: examples}, run.sources, run.placement, 8))
+            with torch.inference_mode(), run.autocast():
+                run.model(batch.inputs, None, passes)
+    return passes
 
 
 def write_summary(
-    trainer: Trainer, status: str, metrics: dict[str, TaskMetrics], error: BaseException | None = None
+    trainer: Trainer,
+    status: str,
+    metrics: dict[str, TaskMetrics],
+    error: BaseException | None = None,
+    compression: dict[str, Any] | None = None,
 ) -> Summary:
-    """`summary.json`. metrics: split → task → metric → value; where the run didn't end, of its best epoch so far."""
+    """`summary.json`. metrics: split → task → metric → value; where the run didn't end, of its best epoch so far.
+
+    compression: what was taken out of the model, with its metrics before and after.
+    """
     run, progress, experiment = trainer.run, trainer.progress, trainer.run.experiment
     seconds = sum(progress.seconds_per_epoch) + progress.seconds
     monitor = experiment.evaluation.monitor
@@ -66,9 +104,21 @@ def write_summary(
         "threads": torch.get_num_threads(),
         "weighting": {"name": experiment.weighting.name, "route": trainer.step.backward.route},
         "loading": trainer.loader.route,
+        "regularizers": _regularizers(trainer),
+        "compression": compression,
     }
     trainer.folder.write_json("summary.json", summary)
     return summary
+
+
+def _regularizers(trainer: Trainer) -> dict[str, dict[str, Any]]:
+    """Each term's strength, the numbers it learns itself, and its figures in the last epoch."""
+    found: dict[str, dict[str, Any]] = {}
+    for term, part in trainer.run.regularization.regularizers():
+        last = {row[4]: row[5] for row in trainer.history.rows if row[3] == term.name}
+        parameters = sum(p.numel() for p in part.parameters())
+        found[term.name.removeprefix(PREFIX)] = {"strength": term.strength, "parameters": parameters, **last}
+    return found
 
 
 def write_unfinished(trainer: Trainer, status: str, error: BaseException) -> Summary:
@@ -77,7 +127,7 @@ def write_unfinished(trainer: Trainer, status: str, error: BaseException) -> Sum
     trainer.folder.write("metrics.csv", trainer.history.to_csv())
     metrics: dict[str, TaskMetrics] = {}
     for epoch, _, split, task, metric, value in trainer.history.rows:
-        if epoch == trainer.progress.best_epoch:
+        if epoch == trainer.progress.best_epoch and not task.startswith(PREFIX):
             metrics.setdefault(split, {}).setdefault(task, {})[metric] = value
     return write_summary(trainer, status, metrics, error)
 

@@ -42,15 +42,17 @@ class TaskGradients(Backward):
         self.route = self.jacobians.route + (between if self.every > 1 else "")
         # A compiled trunk frees what it saved as it goes backward, so one whose graph is walked again and again isn't.
         plain = run.model.representations
-        self.represent_once = torch.compile(plain) if run.experiment.training.compile else plain
+        once = run.experiment.training.compile and not self.jacobians.parameters.own
+        self.represent_once = torch.compile(plain) if once else plain
         self.represent = self.represent_once if isinstance(self.jacobians, FeatureJacobians) else plain
         self.exact = torch.float32 if run.device.type == "mps" else torch.float64
-        self.due = [0] * len(run.kinds)  # in how many of the steps a task takes part in, it is to be solved for
-        self.weights = torch.ones(len(run.kinds), dtype=self.exact, device=run.device)
+        count = len(run.weighting.tasks)
+        self.due = [0] * count  # in how many of the steps a task takes part in, it is to be solved for
+        self.weights = torch.ones(count, dtype=self.exact, device=run.device)
 
     def _jacobians(self, gradients: str) -> Jacobians:
         if gradients == "features":
-            self._check_common_features()
+            self._check_features()
             return FeatureJacobians(self.run)
         if gradients == "last_layer":
             return LastLayerJacobians(self.run)
@@ -60,8 +62,11 @@ class TaskGradients(Backward):
             self.weighting.to(self.run.device)
         return jacobians
 
-    def _check_common_features(self) -> None:
+    def _check_features(self) -> None:
         experiment = self.run.experiment
+        if self.run.regularization.tasks:
+            message = "a regularizer that counts as a task (as_task) has no gradient of the features; use `parameters`"
+            raise ConfigError(experiment.problem("weighting.gradients", message))
         if not self.run.model.sharing.common_features:
             message = f"sharing {experiment.sharing.name!r} hands no two tasks the same features; use `parameters`"
             raise ConfigError(experiment.problem("weighting.gradients", message))
@@ -82,14 +87,19 @@ class TaskGradients(Backward):
         weights = dict(enumerate(self.weights.unbind()))
         losses = torch.zeros(len(self.due), device=self.run.device)
         parts = losses.new_zeros(self.samples, len(self.due))  # of each task's labels, that are in each sample
-        for batch in batches:
+        penalties = losses.new_zeros(len(self.run.regularization.terms) - self.run.regularization.tasks)
+        for batch, share in zip(batches, shares, strict=True):
             for sample, piece, portion in _pieces(batch, self.samples if solving else 1):
                 represent, apart = (self.represent, self.jacobians.apart) if solving else (self.represent_once, False)
                 cut = forward(self.run, represent, piece, apart)
                 if not cut.tasks:
                     continue
-                factors = self._factors(cut.tasks, batch, piece, totals) * portion
+                factors = self._factors(cut.tasks, batch, piece, totals, share) * portion
                 cut.heads_backward(self.scaler.scale(factors))
+                if cut.terms:
+                    part = share * portion * _fraction(batch, piece)
+                    penalties += torch.stack(cut.terms).detach() * part
+                    cut.terms = [self.scaler.scale(term * part) for term in cut.terms]
                 tasks = self._tensor(cut.tasks)
                 losses.index_add_(0, tasks, torch.stack(cut.losses).detach() * factors)
                 if solving:
@@ -97,27 +107,34 @@ class TaskGradients(Backward):
                         parts[sample].index_add_(0, tasks, factors)
                     self.jacobians.add(cut, sample)
                 else:
-                    trunk_backward([cut], weights, self.jacobians.shared)
+                    trunk_backward([cut], weights, self.jacobians.parameters)
         losses = self.weighting.select(losses, present)
         if not solving:
-            return Made(losses, self.weighting.select(self.weights, present))
+            return _made(losses, self.weighting.select(self.weights, present), penalties)
         jacobian = self.jacobians.matrix()
         if self.samples > 1:  # each sample's gradient is of the mean over its own labels
             parts = parts.index_select(1, self._tensor(present)).unsqueeze(-1)
             jacobian.div_(parts.clamp(min=torch.finfo(parts.dtype).tiny))
-        return self._solve(jacobian, losses, present)
+        used, conflicting = self._solve(jacobian, losses, present)
+        return _made(losses, used, penalties, conflicting)
 
-    def _factors(self, tasks: list[int], batch: Batch, piece: Batch, totals: list[int]) -> Tensor:
-        """The part of each task's labels in the step that is in a piece of a batch, [tasks]."""
-        names = [list(self.run.kinds)[task] for task in tasks]
-        factors = self._tensor([batch.counts[name] / totals[task] for name, task in zip(names, tasks, strict=True)])
+    def _factors(self, tasks: list[int], batch: Batch, piece: Batch, totals: list[int], share: float) -> Tensor:
+        """The part of each task's labels in the step that is in a piece of a batch, [tasks].
+
+        Of a regularizer that counts as a task, the part of the step's examples.
+        """
+        real = list(self.run.kinds)
+        names = [real[task] for task in tasks if task < len(real)]
+        terms = len(tasks) - len(names)
+        parts = [batch.counts[name] / totals[task] for name, task in zip(names, tasks, strict=False)]
+        factors = self._tensor([*parts, *[share * _fraction(batch, piece)] * terms])
         if piece is batch:
             return factors
         there = [labelled(piece.targets[name]).sum() / labelled(batch.targets[name]).sum() for name in names]
-        return factors * torch.stack(there)
+        return factors * torch.stack([*there, *[torch.ones_like(factors[0])] * terms])
 
-    def _solve(self, jacobian: Tensor, losses: Tensor, present: list[int]) -> Made:
-        """Combine the tasks' gradients into the shared parameters' `.grad`."""
+    def _solve(self, jacobian: Tensor, losses: Tensor, present: list[int]) -> tuple[Tensor, Tensor]:
+        """Combine the tasks' gradients into the shared parameters' `.grad`. Returns (weights [t], conflict [2])."""
         if self.scaler.is_enabled():
             scale = self.scaler.scale(torch.ones((), device=self.run.device))
             jacobian.div_(scale)
@@ -142,7 +159,7 @@ class TaskGradients(Backward):
         old = self.weighting.select(self.weights, present)
         self._remember(torch.where(finite, weights, old), present)
         self.jacobians.descend(dict(zip(present, weights.unbind(), strict=True)), update)
-        return Made(losses, weights, conflict(gramian))
+        return weights, conflict(gramian)
 
     def _remember(self, weights: Tensor, present: list[int]) -> None:
         """Keep the weights for the steps until the next solution."""
@@ -160,6 +177,17 @@ class TaskGradients(Backward):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.due = list(state["due"])
         self.weights.copy_(state["weights"])
+
+
+def _made(losses: Tensor, weights: Tensor, penalties: Tensor, conflicting: Tensor | None = None) -> Made:
+    if not len(penalties):
+        return Made(losses, weights, conflicting)
+    return Made(torch.cat([losses, penalties]), torch.cat([weights, torch.ones_like(penalties)]), conflicting)
+
+
+def _fraction(batch: Batch, piece: Batch) -> float:
+    """The part of a batch's examples that are in a piece of it."""
+    return sum(map(len, piece.inputs.values())) / sum(map(len, batch.inputs.values()))
 
 
 def _pieces(batch: Batch, samples: int) -> Iterator[tuple[int, Batch, float]]:

@@ -64,7 +64,7 @@ class Trainer:
             self.step = Step(run, make_optimizer(run))
         with Problems(self.experiment).now("scheduler"):
             self.schedule = make_schedule(run, self.step.optimizer, self.steps_per_epoch, self.direction)
-        self.log = StepLog(self.tasks, run.device)
+        self.log = StepLog(run.columns, run.device)
         self.progress = Progress()
         self.history = History()
         self.summary: Summary | None = None
@@ -128,7 +128,8 @@ class Trainer:
         while progress.step < self.steps_per_epoch:
             remaining = self.loader.steps - progress.step * self.accumulate
             group = [next(batches) for _ in range(min(self.accumulate, remaining))]
-            if (made := self.step(group)) is not None:
+            done = progress.steps / (self.experiment.training.epochs * self.steps_per_epoch)
+            if (made := self.step(group, done)) is not None:
                 self.log.record(progress.steps + 1, *made)
             self.schedule.after_step()
             examples = sum(len(x) for batch in group for x in batch.inputs.values())
@@ -150,9 +151,10 @@ class Trainer:
     def _end_epoch(self) -> None:
         """Evaluate the epoch, note its figures, save it."""
         progress, split = self.progress, self.experiment.evaluation.split
-        losses = dict(zip(self.tasks, self.log.mean_losses(), strict=True))
-        weights = dict(zip(self.tasks, self.log.mean_weights(), strict=True))
-        self.run.weighting.end_epoch(torch.tensor(list(losses.values()), device=self.run.device))
+        losses = dict(zip(self.run.columns, self.log.mean_losses(), strict=True))
+        weights = dict(zip(self.run.columns, self.log.mean_weights(), strict=True))
+        weighted = list(losses.values())[: len(self.run.weighting.tasks)]
+        self.run.weighting.end_epoch(torch.tensor(weighted, device=self.run.device))
         metrics = evaluate(self.run, split)
         value = monitored_value(self.monitored, metrics)
         self._warn_of_undefined(metrics)
@@ -160,7 +162,8 @@ class Trainer:
 
         progress.epoch += 1
         progress.step = 0
-        train = {task: {"loss": losses[task], "weight": weights[task]} for task in self.tasks}
+        more = self.run.regularization.metrics()
+        train = {name: {"loss": losses[name], "weight": weights[name], **more.get(name, {})} for name in losses}
         self.history.add(progress.epoch, progress.steps, "train", train)
         if conflict := self.log.mean_conflict():
             self.history.add(progress.epoch, progress.steps, "train", {MEAN: conflict})
@@ -177,6 +180,7 @@ class Trainer:
         self.folder.write("metrics.csv", self.history.to_csv())
         seconds = progress.seconds_per_epoch[-1]
         rate = progress.examples / max(sum(progress.seconds_per_epoch), 1e-9)
+        losses = {task: losses[task] for task in self.tasks}
         report = EpochReport(progress.epoch, losses, split, metrics, value, is_best, seconds, rate)
         LOG.info("%s", report)
         self.observer.epoch_ended(report)

@@ -1,0 +1,139 @@
+"""The regularizers of a run: what they add to the objective, and to what the run tells of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from mtlcli import registry
+from mtlcli.config import Experiment
+from mtlcli.models.model import MultiTaskModel
+from mtlcli.regularizers.regularizer import Regularizer, Subject
+from mtlcli.specs import Shape, TrunkPass
+from mtlcli.training.problems import Problems
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PREFIX = "regularizers."  # of their names in tables: no task's name has a dot
+
+
+@dataclass(frozen=True)
+class Term:
+    """A regularizer as it stands in the objective.
+
+    name: in tables. index: in the experiment's list. as_task: whether the weighting counts it as a task.
+    """
+
+    name: str
+    index: int
+    strength: float
+    as_task: bool
+
+
+def terms_of(experiment: Experiment) -> list[Term]:
+    """The terms of an experiment: first those that the weighting counts as tasks, in this order after the real ones."""
+    names: list[str] = []
+    for entry in experiment.regularizers:
+        same = sum(name.partition("#")[0] == PREFIX + entry.name for name in names)
+        names.append(PREFIX + entry.name + (f"#{same + 1}" if same else ""))
+    entries = enumerate(zip(names, experiment.regularizers, strict=True))
+    terms = [Term(name, index, entry.strength, entry.as_task) for index, (name, entry) in entries]
+    return sorted(terms, key=lambda term: not term.as_task)
+
+
+class Regularization(nn.Module):
+    """All regularizers of a run. In `terms`, as in `parts`, those counted as tasks come first.
+
+    parts: the regularizers, in the order of `terms`. tasks: how many of them count as tasks.
+    """
+
+    nothing: Tensor
+
+    def __init__(self, terms: Sequence[Term], parts: Sequence[Regularizer]) -> None:
+        super().__init__()
+        self.terms = list(terms)
+        self.parts = nn.ModuleList(parts)
+        self.sees_examples = any(part.sees_examples for part in parts)
+        self.tasks = sum(term.as_task for term in terms)
+        self.register_buffer("nothing", torch.zeros(()), persistent=False)
+
+    def regularizers(self) -> list[tuple[Term, Regularizer]]:
+        return list(zip(self.terms, self.parts, strict=True))  # type: ignore[arg-type]
+
+    def start_step(self, progress: float) -> None:
+        """Before each optimizer step. progress: the part of the training that is done, from 0 to 1."""
+        for _, part in self.regularizers():
+            part.start_step(progress)
+
+    def losses(self, passes: list[TrunkPass], autocast: torch.autocast) -> list[Tensor]:
+        """Each term as it stands in the objective, strength × Ω, 0-d, with its graph.
+
+        Those of weights alone are computed in full precision; those of examples are 0 where there are none.
+        """
+        found = []
+        for term, part in self.regularizers():
+            with autocast if part.sees_examples else nullcontext():
+                omega = part.term(passes) if passes or not part.sees_examples else self.nothing
+            found.append(omega.float() * term.strength)
+        return found
+
+    def metrics(self) -> dict[str, dict[str, float]]:
+        """Term → what it has to tell of the epoch that ends, beside its loss."""
+        return {term.name: part.metrics() for term, part in self.regularizers()}
+
+    def compress(self) -> dict[str, Any]:
+        """Take out of the model what the training has made superfluous; term → what was taken, where one does so."""
+        found = {term.name: part.compress() for term, part in self.regularizers()}
+        return {name: report for name, report in found.items() if report is not None}
+
+    def draw(self, passes: list[TrunkPass]) -> dict[str, Figure]:
+        """File name → picture of the trained model."""
+        return {name: figure for _, part in self.regularizers() for name, figure in part.draw(passes).items()}
+
+    def after_step(self, learning_rate: float) -> None:
+        """After each optimizer step that was made."""
+        for term, part in self.regularizers():
+            part.after_step(term.strength * learning_rate)
+
+
+def regularize(experiment: Experiment, model: MultiTaskModel, input_shape: Shape) -> Regularization:
+    """Make the experiment's regularizers, on the model's device, for its weights as they are. Some reshape its trunk.
+
+    ConfigError with all that don't fit.
+    """
+    terms, problems = terms_of(experiment), Problems(experiment)
+    targets = [registry.regularizers[entry.name].target for entry in experiment.regularizers]
+    made: dict[int, Regularizer] = {}
+    for term in sorted(terms, key=lambda term: not targets[term.index].reshapes):  # type: ignore[attr-defined]
+        with problems.at(f"regularizers.{term.index}"):
+            if term.as_task and term.strength == 0:
+                raise ValueError("a term that is counted as a task needs a strength above 0")
+            options = experiment.regularizers[term.index].options
+            made[term.index] = targets[term.index](_subject(model, input_shape), **options)
+    problems.check()
+    return Regularization(terms, [made[term.index] for term in terms])
+
+
+def _subject(model: MultiTaskModel, input_shape: Shape) -> Subject:
+    sharing = model.sharing
+    trunks = sharing.trunks()
+    shared = next(iter(trunks.values()))
+    device = next(shared.parameters()).device
+    was_training = shared.training
+    shared.eval()
+    try:
+        with torch.no_grad():
+            blank = torch.zeros(1, *input_shape, device=device)
+            features, found = shared.activations(blank, shared.activation_names())
+    except RuntimeError as error:  # how torch says that shapes don't fit
+        raise ValueError(f"the trunk can't take the datasets' inputs: {error}") from error
+    shared.train(was_training)
+    shapes = {"input": input_shape, **{name: tuple(x.shape[1:]) for name, x in found.items()}}
+    shapes["features"] = tuple(features.shape[1:])
+    return Subject(trunks, dict(sharing.heads.items()), sharing.inputs, shapes, sharing.private)
