@@ -11,6 +11,7 @@ from mtlcli import __version__
 from mtlcli.cli.data import data
 from mtlcli.cli.doctor import doctor
 from mtlcli.cli.eval import evaluate
+from mtlcli.cli.export import export
 from mtlcli.cli.init import init
 from mtlcli.cli.list import list_components
 from mtlcli.cli.schema import schema
@@ -52,6 +53,7 @@ _VERBS: dict[str, Callable[..., None]] = {
     "summary": summary,
     "train": train,
     "eval": evaluate,
+    "export": export,
     "list": list_components,
     "show": show,
     "schema": schema,

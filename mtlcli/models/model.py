@@ -79,12 +79,12 @@ class MultiTaskModel(nn.Module):
         return any(isinstance(module, _BatchNorm) for module in self.modules())
 
     def shared_parameters(self) -> list[nn.Parameter]:
-        """All parameters that don't belong to a task's head."""
+        """All parameters that don't belong to one task alone."""
         return self.sharing.shared_parameters()
 
     def last_shared_layer(self) -> list[nn.Parameter]:
         """The trainable parameters of the last layer before the heads that has a matrix of weights."""
-        own = set(self.heads.modules())
+        own = {inner for task in self.heads for module in self.sharing.own_modules(task) for inner in module.modules()}
         found: list[nn.Parameter] = []
         for module in self.sharing.modules():
             parameters = [p for p in module.parameters(recurse=False) if p.requires_grad]
@@ -93,9 +93,12 @@ class MultiTaskModel(nn.Module):
         return found
 
     def count_parameters(self) -> ParameterCount:
-        """How many numbers are learned or frozen: shared, in each task's head, and in all."""
+        """How many numbers are learned or frozen: shared, each task's own, and in all."""
         return ParameterCount(
             shared=sum(p.numel() for p in self.shared_parameters()),
-            tasks={task: sum(p.numel() for p in head.parameters()) for task, head in self.sharing.heads.items()},
+            tasks={
+                task: sum(p.numel() for module in self.sharing.own_modules(task) for p in module.parameters())
+                for task in self.heads
+            },
             total=sum(p.numel() for p in self.parameters()),
         )

@@ -24,9 +24,11 @@ class Sharing(nn.Module, ABC):
     make_head: (task, features) → a head for representations of that width; the subclass fills `heads` with them.
     inputs: task → alias of the dataset its examples come from, in the tasks' order.
     common_features: whether all tasks on the same dataset are given the same representation.
+    private: whether each task has features of its own beside the shared ones.
     """
 
     common_features: ClassVar[bool] = False
+    private: ClassVar[bool] = False
 
     def __init__(self, make_trunk: MakeTrunk, make_head: MakeHead, inputs: Mapping[str, str]) -> None:
         super().__init__()
@@ -54,10 +56,14 @@ class Sharing(nn.Module, ABC):
         found = self.representations(inputs, tasks, seen)
         return {task: self.heads[task](representation) for task, representation in found.items()}
 
+    def own_modules(self, task: str) -> list[nn.Module]:
+        """The modules that serve this task alone, its head first."""
+        return [self.heads[task]]
+
     @staticmethod
     def through(trunk: Trunk, inputs: Mapping[str, Tensor], seen: list[TrunkPass] | None) -> dict[str, Tensor]:
         """alias → features: the examples of all datasets in one pass through a trunk."""
-        rows = {alias: len(x) for alias, x in inputs.items()}
+        rows = {alias: x.shape[0] for alias, x in inputs.items()}  # len() would fix it in an exported program
         x = next(iter(inputs.values())) if len(inputs) == 1 else torch.cat(list(inputs.values()))
         if seen is None:
             features = trunk(x)
@@ -68,6 +74,6 @@ class Sharing(nn.Module, ABC):
         return dict(zip(inputs, parts, strict=True))
 
     def shared_parameters(self) -> list[nn.Parameter]:
-        """All parameters that don't belong to a head."""
-        own = {id(p) for p in self.heads.parameters()}
+        """All parameters that don't belong to one task alone."""
+        own = {id(p) for task in self.inputs for module in self.own_modules(task) for p in module.parameters()}
         return [p for p in self.parameters() if id(p) not in own]

@@ -138,8 +138,8 @@ class StepLog:
             kind = "regularizer" if name.startswith(PREFIX) else "task"
             raise DivergedError(
                 f"the loss of {kind} {name.removeprefix(PREFIX)!r} is {loss} at step {step}. Likely causes: the "
-                f"learning rate is too high (lower optimizer.lr or set training.clip_norm), fp16 overflowed (use bf16 or "
-                f"fp32), or the inputs or targets of {name!r} hold values that aren't finite"
+                f"learning rate is too high (lower optimizer.lr or set training.clip_norm), fp16 overflowed (use bf16 "
+                f"or fp32), or the inputs or targets of {name!r} hold values that aren't finite"
             )
         self.loss_sums[task] += loss * count
         self.weight_sums[task] += weight

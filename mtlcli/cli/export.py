@@ -1,0 +1,53 @@
+"""`mtl export CHECKPOINT`: a trained model for use elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from mtlcli.cli.options import Json, Plugins
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A .pt file of a run.")],
+    file_format: Annotated[
+        Literal["onnx", "safetensors", "torch-export"],
+        typer.Option(
+            "--format",
+            help="The whole computation (onnx, torch-export), or the weights with their names (safetensors).",
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write; by default beside the checkpoint, with the format's suffix.")
+    ] = None,
+    json: Json = False,
+    plugin: Plugins = None,
+) -> None:
+    """Write a trained model to a file that other software reads. Needs no data."""
+    from mtlcli.cli.output import print_json
+    from mtlcli.config import experiment_from_dict
+    from mtlcli.errors import ConfigError
+    from mtlcli.training.build import rebuild
+    from mtlcli.training.checkpoint import load_checkpoint
+    from mtlcli.training.export import SUFFIXES
+    from mtlcli.training.export import export as write
+
+    payload = load_checkpoint(checkpoint)
+    path = out or checkpoint.with_suffix(SUFFIXES[file_format])
+    if not path.parent.is_dir():
+        raise ConfigError(f"--out {path}: there is no folder {path.parent}")
+    run = rebuild(experiment_from_dict(payload["config"], source=str(checkpoint)), payload)
+    write(run, file_format, path)
+    document = {
+        "checkpoint": str(checkpoint),
+        "format": file_format,
+        "file": str(path),
+        "bytes": path.stat().st_size,
+        "parameters": run.model.count_parameters()["total"],
+    }
+    if json:
+        print_json(document)
+    else:
+        print(f"{path}: {document['bytes']:,} bytes, {document['parameters']:,} parameters")
