@@ -17,6 +17,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
+import keyword
 import pkgutil
 import re
 import sys
@@ -84,9 +85,24 @@ class Component:
             parameters = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
         else:
             parameters = [p for p in parameters[1:] if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        named = {_option_name(p.name): p for p in parameters}
         return {
-            p.name: Option(p.name, hints.get(p.name, Any), p.default, described.get(p.name, "")) for p in parameters
+            name: Option(name, hints.get(p.name, Any), p.default, described.get(name, "")) for name, p in named.items()
         }
+
+    def create(self, *supplied: Any, **options: Any) -> Any:
+        """Make one, of what the builder supplies and the options by the names that the YAML has for them."""
+        return self.target(*supplied, **{_parameter_name(name): value for name, value in options.items()})
+
+
+def _option_name(parameter: str) -> str:
+    """A word of Python's own, such as `from`, can't be a parameter: it is spelled `from_` there."""
+    name = parameter.removesuffix("_")
+    return name if keyword.iskeyword(name) else parameter
+
+
+def _parameter_name(option: str) -> str:
+    return f"{option}_" if keyword.iskeyword(option) else option
 
 
 def _described_options(doc: str) -> Iterator[tuple[str, str]]:

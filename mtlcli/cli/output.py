@@ -32,3 +32,18 @@ def print_table(metrics: Mapping[str, TaskMetrics]) -> None:
         for task, values in tasks.items():
             table.add_row(split, task, *(figure(values.get(column)) for column in columns))
     Console().print(table)
+
+
+def print_compression(report: Mapping[str, Any]) -> None:
+    """What was taken out of the model at the end of a run, and what that saves and costs."""
+    for key in ("shared_parameters", "parameters", "flops"):
+        before, after = report[key]["before"], report[key]["after"]
+        print(f"{key.replace('_', ' ')}: {before:,} → {after:,} ({after / before - 1:+.1%})")
+    for split, tasks in report["metrics"]["before"].items():
+        for task, values in tasks.items():
+            name = next(name for name in values if name != "loss")
+            after = report["metrics"]["after"][split][task][name]
+            print(f"{split} {task} {name}: {figure(values[name])} → {figure(after)}")
+    for one in report["regularizers"].values():
+        for layer, facts in one["layers"].items():
+            print(f"{layer}: rank {facts['rank']} of {facts['of']}, {facts['parameters']:,} parameters")

@@ -68,10 +68,19 @@ def _origin(component: Component) -> str:
 
 def _common(component: Component) -> list[Option]:
     """The keys that all entries of this kind have beside the component's own options."""
-    from mtlcli.config.entries import ComponentEntry, SchedulerEntry, TrunkEntry, WeightingEntry
+    from mtlcli.config.entries import (
+        ComponentEntry,
+        OptimizerEntry,
+        RegularizedEntry,
+        SchedulerEntry,
+        TrunkEntry,
+        WeightingEntry,
+    )
 
     entries: dict[str, type[ComponentEntry]] = {
         "trunk": TrunkEntry,
+        "optimizer": OptimizerEntry,
+        "regularizer": RegularizedEntry,
         "scheduler": SchedulerEntry,
         "weighting": WeightingEntry,
     }

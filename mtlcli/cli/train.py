@@ -31,7 +31,7 @@ def train(
     if resume != "never" and run_dir is None:
         raise ConfigError(f"--resume {resume} needs --run-dir: the folder of the run to go on with")
 
-    from mtlcli.cli.output import print_json, print_table
+    from mtlcli.cli.output import print_compression, print_json, print_table
     from mtlcli.cli.progress import watch
     from mtlcli.cli.requirements import check_requirements, parse_requirements
     from mtlcli.config import load_experiment
@@ -52,6 +52,8 @@ def train(
             print_json(trainer.summary)
     if not json:
         print_table(summary["metrics"])
+        if summary["compression"] is not None:
+            print_compression(summary["compression"])
         print(f"run folder: {summary['run_dir']}")
     final = list(summary["metrics"].values())[-1]
     check_requirements(requirements, experiment, final)

@@ -7,13 +7,22 @@ from functools import cache
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, NonNegativeFloat, PositiveInt, ValidationError
+from pydantic import (
+    AfterValidator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    NonNegativeFloat,
+    PositiveInt,
+    ValidationError,
+    create_model,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
 from mtlcli import registry
 from mtlcli.config.describe import Words, found
-from mtlcli.config.options import Options, options_model
+from mtlcli.config.options import Options, options_model, options_of
 from mtlcli.config.torch_options import PER_STEP, SUPPLIED
 from mtlcli.registry import Component, Option, Registry
 
@@ -87,6 +96,43 @@ class WeightingEntry(ComponentEntry):
 
     def plain(self) -> dict[str, Any]:
         return {key: value for key, value in super().plain().items() if key in self.options or value is not None}
+
+
+@dataclass(frozen=True)
+class OptimizerEntry(ComponentEntry):
+    """An optimizer. groups: part of the model → the options that are its own, by name; the others are the optimizer's.
+
+    A part is `trunk` (all that the tasks share), `heads` (all that they don't), or a task's name (what is its own).
+    """
+
+    groups: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @classmethod
+    def reserved(cls, component: Component) -> dict[str, Option]:
+        text = "options that are a part's own: of `trunk` (all that is shared), `heads` (all that isn't) or one task."
+        return {"groups": Option("groups", _groups(component), {}, text)}
+
+    def plain(self) -> dict[str, Any]:
+        plain = super().plain()
+        groups = _plain(plain.pop("groups"))
+        return {**plain, "groups": groups} if groups else plain
+
+
+@cache
+def _groups(component: Component) -> Any:
+    """The type of an optimizer's `groups`: of each, any of its options but those of how it computes."""
+    options = {name: option for name, option in options_of(component).items() if name not in ("foreach", "fused")}
+    fields: dict[str, Any] = {
+        f"option_{name}": (option.annotation, Field(None, alias=name, description=option.description or None))
+        for name, option in options.items()
+    }
+    model = create_model(f"optimizer.{component.name}.group", __base__=Options, **fields)
+    return Annotated[dict[str, model], AfterValidator(_given)]  # type: ignore[valid-type]
+
+
+def _given(groups: dict[str, Options]) -> dict[str, dict[str, Any]]:
+    """Of each group, the options that were given."""
+    return {name: group.model_dump(by_alias=True, exclude_unset=True) for name, group in groups.items()}
 
 
 @dataclass(frozen=True)
@@ -211,5 +257,5 @@ SharingEntry = Annotated[ComponentEntry, Chosen(registry.sharings, default="hard
 KindEntry = Annotated[ComponentEntry, Chosen(registry.kinds)]
 ChosenWeighting = Annotated[WeightingEntry, Chosen(registry.weightings, WeightingEntry, default="fixed")]
 RegularizerEntry = Annotated[RegularizedEntry, Chosen(registry.regularizers, RegularizedEntry)]
-OptimizerEntry = Annotated[ComponentEntry, Chosen(registry.optimizers, default="Adam")]
+ChosenOptimizer = Annotated[OptimizerEntry, Chosen(registry.optimizers, OptimizerEntry, default="Adam")]
 ChosenScheduler = Annotated[SchedulerEntry, Chosen(registry.schedulers, SchedulerEntry)]

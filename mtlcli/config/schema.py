@@ -12,13 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFlo
 
 from mtlcli.config.describe import Words
 from mtlcli.config.entries import (
+    ChosenOptimizer,
     ChosenScheduler,
     ChosenTrunk,
     ChosenWeighting,
     DatasetEntry,
     HeadEntry,
     KindEntry,
-    OptimizerEntry,
     RegularizerEntry,
     SamplingEntry,
     SharingEntry,
@@ -114,7 +114,7 @@ class Experiment(Section):
     sharing: SharingEntry = Field("hard", validate_default=True)
     weighting: ChosenWeighting = Field("fixed", validate_default=True)
     regularizers: list[RegularizerEntry] = []
-    optimizer: OptimizerEntry = Field("Adam", validate_default=True)
+    optimizer: ChosenOptimizer = Field("Adam", validate_default=True)
     scheduler: ChosenScheduler | None = None
     training: Training = Field({}, validate_default=True)
     evaluation: Evaluation = Evaluation()

@@ -117,7 +117,7 @@ def try_model(run: Run) -> None:
 
 
 def _create(components: registry.Registry, entry: ComponentEntry, *supplied: Any) -> Any:
-    return components[entry.name].target(*supplied, **entry.options)
+    return components[entry.name].create(*supplied, **entry.options)
 
 
 def _input_shape(experiment: Experiment, specs: Mapping[str, DatasetSpec]) -> Shape:

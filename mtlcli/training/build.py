@@ -19,6 +19,7 @@ from mtlcli.training.compression import fit_ranks
 from mtlcli.training.device import choose_device, prepare_device
 from mtlcli.training.problems import Problems
 from mtlcli.training.run import Run
+from mtlcli.training.self_contained import self_contained
 
 LOG = logging.getLogger("mtl")
 
@@ -28,6 +29,7 @@ def build(experiment: Experiment) -> Run:
 
     Raises ConfigError for what can't work, before any data is read.
     """
+    experiment = self_contained(experiment)
     device = choose_device(experiment)
     opened = open_datasets(experiment)
     check(experiment, opened)

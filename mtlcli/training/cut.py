@@ -125,6 +125,8 @@ def walk(cuts: Sequence[Cut], outputs: list[Tensor], cotangents: list[Tensor], p
             terms_backward(cut)
             own_backward(cut, parameters.own)
         terms, shared = [], parameters.shared
+    if shared == []:  # a frozen trunk
+        return
     if outputs or terms:
         torch.autograd.backward([*outputs, *terms], [*cotangents, *map(torch.ones_like, terms)], inputs=shared)
 

@@ -82,6 +82,8 @@ class ParameterJacobians(Jacobians):
         self._add_rows(cut, sample)
 
     def _add_rows(self, cut: Cut, sample: int) -> None:
+        if not self.measured:  # a frozen trunk
+            return
         for output, positions in cut.groups():
             for i in positions:
                 gradient = cut.leaves[i].grad
@@ -128,8 +130,7 @@ class LastLayerJacobians(ParameterJacobians):
         self.cuts: list[Cut] = []
 
     def add(self, cut: Cut, sample: int) -> None:
-        if self.measured:
-            self._add_rows(cut, sample)
+        self._add_rows(cut, sample)
         self.cuts.append(cut)
 
     def descend(self, weights: Mapping[int, Tensor], update: Tensor) -> None:

@@ -10,6 +10,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from mtlcli import registry
 from mtlcli.config import Experiment
+from mtlcli.training.parameter_groups import check_options, model_groups, scaled_rates
 from mtlcli.training.run import Run
 
 FUSED_ON_CPU = ("Adam", "AdamW", "SGD", "Adagrad")
@@ -31,7 +32,9 @@ def make_optimizer(run: Run, light: bool = False) -> Optimizer:
     fusible = run.device.type == "cuda" or (run.device.type == "cpu" and entry.name in FUSED_ON_CPU)
     if "fused" in inspect.signature(make).parameters and options.get("fused") is None:
         options["fused"] = True if fusible and not options.get("foreach") else None
-    groups: list[dict[str, Any]] = [{"params": [p for p in run.model.parameters() if p.requires_grad]}]
+    if light:
+        check_options(run.experiment, make, options)
+    groups = model_groups(run.model, run.experiment)
     if own := list(run.regularization.parameters()):
         groups.append({"params": own})
     if own := list(run.weighting.parameters()):
@@ -76,7 +79,7 @@ class Schedule:
 
 
 def make_schedule(run: Run, optimizer: Optimizer, steps: int, direction: str) -> Schedule:
-    """The scheduler, with its length taken from the run where the YAML leaves it out.
+    """The scheduler, with its length taken from the run where the YAML leaves it out, for all groups of parameters.
 
     steps: optimizer steps in an epoch. direction: whether more (`max`) or less of the monitored value is better.
     Raises ValueError, TypeError or ArithmeticError, with torch's words, for options it refuses.
@@ -93,6 +96,7 @@ def make_schedule(run: Run, optimizer: Optimizer, steps: int, direction: str) ->
         if per_step:
             raise ValueError("ReduceLROnPlateau goes by the monitored value, so it steps after epochs: interval: epoch")
         options["mode"] = direction
+    options |= scaled_rates(run.experiment, optimizer)
     scheduler = registry.schedulers[entry.name].target(optimizer, **options)
     if getattr(scheduler, "total_steps", length) < length:  # OneCycleLR refuses to go on after its end
         raise ValueError(f"its total_steps are {scheduler.total_steps}, and the run has {length}")

@@ -108,14 +108,14 @@ def regularize(experiment: Experiment, model: MultiTaskModel, input_shape: Shape
     ConfigError with all that don't fit.
     """
     terms, problems = terms_of(experiment), Problems(experiment)
-    targets = [registry.regularizers[entry.name].target for entry in experiment.regularizers]
+    components = [registry.regularizers[entry.name] for entry in experiment.regularizers]
     made: dict[int, Regularizer] = {}
-    for term in sorted(terms, key=lambda term: not targets[term.index].reshapes):  # type: ignore[attr-defined]
+    for term in sorted(terms, key=lambda term: not components[term.index].target.reshapes):  # type: ignore[attr-defined]
         with problems.at(f"regularizers.{term.index}"):
             if term.as_task and term.strength == 0:
                 raise ValueError("a term that is counted as a task needs a strength above 0")
             options = experiment.regularizers[term.index].options
-            made[term.index] = targets[term.index](_subject(model, input_shape), **options)
+            made[term.index] = components[term.index].create(_subject(model, input_shape), **options)
     problems.check()
     return Regularization(terms, [made[term.index] for term in terms])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from mtlcli.training.backward import Made
 from mtlcli.training.regularization import PREFIX
 
 WINDOW = 64
+Check = Callable[[int, Mapping[str, float]], None]
 LISTS = ("loss_sums", "weight_sums", "examples", "steps", "conflict_sums")
 
 
@@ -28,11 +29,14 @@ class StepLog:
     the block is read when the next one leaves. So a loss that isn't finite is noticed at most two windows late (on a
     CPU one), and nothing in a step waits. The sums are made on the host, step by step in float64: they don't depend on
     where the windows lie, and a resumed epoch gives the same bits.
+
+    check: is told of each step, when it is read, its number and the weights there were in it.
     """
 
-    def __init__(self, tasks: list[str], device: torch.device) -> None:
+    def __init__(self, tasks: list[str], device: torch.device, check: Check | None = None) -> None:
         self.tasks = tasks
         self.device = device
+        self.check = check
         # of each step: [losses, weights] of the tasks; then the conflict, NaN where it wasn't looked at
         self._window = torch.zeros(WINDOW, 2 * len(tasks) + 2, device=device)
         self._pending: list[tuple[int, list[int]]] = []
@@ -128,6 +132,9 @@ class StepLog:
             for task, count in enumerate(counts):
                 if count:
                     self._add(step, task, count, values[task], values[len(self.tasks) + task])
+            if self.check is not None:
+                weights = zip(self.tasks, values[len(self.tasks) :], strict=False)
+                self.check(step, {task: weight for (task, weight), n in zip(weights, counts, strict=True) if n})
             if not math.isnan(values[-1]):
                 self.conflict_sums = [total + x for total, x in zip(self.conflict_sums, values[-2:], strict=True)]
                 self.conflicts += 1

@@ -64,7 +64,7 @@ class Trainer:
             self.step = Step(run, make_optimizer(run))
         with Problems(self.experiment).now("scheduler"):
             self.schedule = make_schedule(run, self.step.optimizer, self.steps_per_epoch, self.direction)
-        self.log = StepLog(run.columns, run.device)
+        self.log = StepLog(run.columns, run.device, run.weighting.check)
         self.progress = Progress()
         self.history = History()
         self.summary: Summary | None = None

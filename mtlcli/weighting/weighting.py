@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -47,6 +47,12 @@ class Weighting(nn.Module):
 
     def start_step(self) -> None:
         """Called before each optimizer step, once however many micro-batches it has: random methods draw here."""
+
+    def check(self, step: int, weights: Mapping[str, float]) -> None:
+        """Called on the host, some time after each step, with the weights that the tasks present had in it.
+
+        MtlError ends the run: for a method that finds out too late, since nothing in a step waits for the device.
+        """
 
     def end_epoch(self, losses: Tensor) -> None:
         """Called after each epoch with the mean training loss of each task, [T], NaN for one that had no labels."""

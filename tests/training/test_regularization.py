@@ -162,6 +162,16 @@ def assert_gradients(run: Run, wanted: list[Tensor]) -> None:
         torch.testing.assert_close(parameter.grad, gradient, rtol=2e-4, atol=2e-6)
 
 
+@pytest.mark.parametrize("weighting", ["spy", "whole", {"name": "spy", "gradients": "last_layer"}])
+def test_a_frozen_trunk_and_a_term_that_counts_as_a_task(weighting: Any) -> None:
+    tasks = [{"name": "guess", "as_task": True}, {"name": "pull"}]
+    run = build(digits(tasks=SAME, datasets={"a": {"name": "digits", "val": 0.2}}, trunk={**MLP, "frozen": True},
+                       weighting=weighting, regularizers=tasks))  # fmt: skip
+    Step(run, make_optimizer(run))([batch(run, 0, 48)])
+    found = parameters(run)
+    assert all(p.grad is None for p in found[TRUNK]) and all(p.grad is not None for p in found[DECODER])
+
+
 def test_between_solutions_the_weights_serve_again() -> None:
     torch.manual_seed(0)
     run, step = make(SAME, {"name": "spy", "every": 2}, as_task=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,8 +25,15 @@ def tasks(count: int, order: Sequence[int] | None = None) -> list[WeightedTask]:
     return [made[i] for i in (order or range(count))]
 
 
+def relations(made: Sequence[WeightedTask]) -> dict[str, dict[str, float]]:
+    """By name, so that it is the same in any order: positive, positive definite, near tasks more related."""
+    at = [int(task.name.removeprefix("task")) for task in made]
+    return {f"task{i}": {f"task{j}": math.exp(-abs(i - j) / 3) for j in at} for i in at}
+
+
 def create(name: str, made: list[WeightedTask], **options: Any) -> LossWeighting:
-    weighting: LossWeighting = weightings[name].target(made, **{**OPTIONS.get(name, {}), **options})
+    given = {"matrix": relations(made)} if name == "relation" else OPTIONS.get(name, {})
+    weighting: LossWeighting = weightings[name].target(made, **{**given, **options})
     weighting.seed(3)
     return weighting
 

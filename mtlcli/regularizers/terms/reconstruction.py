@@ -1,0 +1,110 @@
+"""The error of rebuilding the input from what the trunk has made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from pydantic import PositiveInt
+from torch import Tensor
+
+from mtlcli.registry import regularizers
+from mtlcli.regularizers.activation import shape_of
+from mtlcli.regularizers.decoder import make_decoder
+from mtlcli.regularizers.regularizer import Regularizer, Subject
+from mtlcli.specs import TrunkPass
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SHOWN = 8
+
+
+@regularizers.register("reconstruction")
+class Reconstruction(Regularizer):
+    """The error of a decoder that rebuilds the input from an activation of the trunk: an auxiliary task for all data.
+
+        Ω = mean over the examples of ‖x − Decoder(Encoder(x))‖²
+
+    The square is summed over an example's elements, so its size goes with theirs: a decoder that knows nothing is at
+    about 784 for a 28×28 image. x is the input as the trunk gets it: normalized, with mean 0 and standard deviation 1
+    over its dataset. Encoder is the trunk up to `layer`. The decoder's weights are trained with the model's, and saved
+    beside them, not in the model: they are of no use after training. The error is computed in float32 in every
+    precision. At the end `plots/reconstruction.png` shows inputs above their reconstructions.
+
+    The decoder fits the shapes. For an image it is transposed convolutions up from a map, behind a fully connected
+    layer where the activation is a vector; for a table, fully connected layers (`mtlcli/regularizers/decoder.py`).
+
+    Source: as an auxiliary task of supervised networks, Zhang, Lee and Lee, Augmenting supervised neural networks with
+    unsupervised objectives for large-scale image classification, ICML 2016. ValueError for a layer there isn't.
+
+    Options:
+        layer: the activation it starts from, as `mtl show` names the trunk's, or `features`, its output.
+        channels: of the decoder's maps.
+        hidden: widths of fully connected layers in the decoder of a vector; empty: none but the one that is needed.
+    """
+
+    default_strength = 1e-3
+    sees_examples = True
+
+    def __init__(
+        self,
+        subject: Subject,
+        *,
+        layer: str = "features",
+        channels: PositiveInt = 16,
+        hidden: list[PositiveInt] = [],  # noqa: B006 (never changed)
+    ) -> None:
+        super().__init__()
+        self.layer = layer
+        self.decoder = make_decoder(shape_of(subject, layer), subject.shapes["input"], channels, hidden)
+
+    def term(self, passes: Sequence[TrunkPass]) -> Tensor:
+        """See `Regularizer`. No gradient goes into the input."""
+        activation, x = (_joined([found.activations[name] for found in passes]) for name in (self.layer, "input"))
+        rebuilt: Tensor = self.decoder(activation)
+        return (rebuilt.float() - x.detach().float()).square().sum() / len(x)
+
+    @torch.no_grad()
+    def draw(self, passes: Sequence[TrunkPass]) -> dict[str, Figure]:
+        """Up to 8 images above their reconstructions, as many of each dataset; nothing for a table."""
+        if passes[0].activations["input"].dim() != 4:
+            return {}
+        aliases = dict.fromkeys(alias for found in passes for alias in found.rows)
+        shown: list[tuple[str, Tensor, Tensor]] = []
+        for found in passes:
+            start = 0
+            for alias, rows in found.rows.items():
+                wanted = max(SHOWN // len(aliases), 1) - sum(name == alias for name, *_ in shown)
+                chosen = slice(start, start + min(rows, wanted))
+                images = found.activations["input"][chosen]
+                rebuilt = self.decoder(found.activations[self.layer][chosen])
+                shown += [(alias, *pair) for pair in zip(images.float().cpu(), rebuilt.float().cpu(), strict=True)]
+                start += rows
+        return {"reconstruction": _side_by_side(shown[:SHOWN])}
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+
+
+def _side_by_side(pairs: Sequence[tuple[str, Tensor, Tensor]]) -> Figure:
+    """Title, image [C, H, W] and its reconstruction, one below the other, on the grey scale of the image."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(1.3 * len(pairs), 3.0), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(2, len(pairs), squeeze=False)
+    for column, (title, image, rebuilt) in enumerate(pairs):
+        low, high = image.min(), image.max()
+        for axes, picture in zip(grid[:, column], (image, rebuilt), strict=True):
+            scaled = ((picture - low) / (high - low).clamp(min=1e-6)).clamp(0, 1).movedim(0, -1)
+            shown = scaled if len(image) == 3 else scaled.mean(-1)
+            axes.imshow(shown.numpy(), cmap="gray", vmin=0, vmax=1)
+            axes.set(xticks=[], yticks=[])
+        grid[0, column].set_title(title, fontsize="small")
+    grid[0, 0].set_ylabel("input")
+    grid[1, 0].set_ylabel("reconstruction")
+    return figure

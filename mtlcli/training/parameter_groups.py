@@ -1,0 +1,90 @@
+"""Options of the optimizer for single parts of the model: `optimizer.groups` in the YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from mtlcli.config import Experiment
+from mtlcli.errors import nearest
+from mtlcli.models.model import MultiTaskModel
+from mtlcli.training.problems import Problems
+
+TRUNK, HEADS = "trunk", "heads"
+
+# What schedulers set a learning rate to, whatever it is in the optimizer.
+ABSOLUTE = {"OneCycleLR": ("max_lr",), "CyclicLR": ("base_lr", "max_lr")}
+
+
+def model_groups(model: MultiTaskModel, experiment: Experiment) -> list[dict[str, Any]]:
+    """The model's trainable parameters as torch's optimizers take them: a group for all that have the same options.
+
+    `trunk` stands for all that is shared, `heads` for all that isn't, a task's name for what is its own (to which what
+    `heads` has applies too, where the task's group doesn't say otherwise). Shared parameters are in the first group.
+    ConfigError for a part that there isn't, or that has nothing to train.
+    """
+    wanted = experiment.optimizer.groups
+    if not wanted:
+        return [{"params": [p for p in model.parameters() if p.requires_grad]}]
+    shared = _trainable(model.shared_parameters())
+    own = {task: _trainable(p for m in model.sharing.own_modules(task) for p in m.parameters()) for task in model.heads}
+    _check_names(experiment, shared, own)
+    heads = wanted.get(HEADS, {})
+    parts = [(wanted.get(TRUNK, {}), shared), *(({**heads, **wanted.get(task, {})}, own[task]) for task in own)]
+    groups: list[tuple[dict[str, Any], list[nn.Parameter]]] = []
+    for options, parameters in parts:
+        same = [found for known, found in groups if known == options]
+        if same:
+            same[0].extend(parameters)
+        else:
+            groups.append((options, parameters))
+    return [{"params": parameters, **options} for options, parameters in groups if parameters]
+
+
+def check_options(experiment: Experiment, make: Callable[..., Optimizer], options: Mapping[str, Any]) -> None:
+    """ConfigError for options of a group that the optimizer refuses, which torch checks only in those of the optimizer.
+
+    options: the optimizer's.
+    """
+    problems = Problems(experiment)
+    for name, group in experiment.optimizer.groups.items():
+        with problems.at(f"optimizer.groups.{name}"):
+            make([{"params": []}], **{**options, **group})
+    problems.check()
+
+
+def scaled_rates(experiment: Experiment, optimizer: Optimizer) -> dict[str, list[float]]:
+    """Options of the scheduler that are learning rates themselves: one for each group, in the proportions of theirs.
+
+    So `{name: OneCycleLR, max_lr: 0.01}` takes a group with a tenth of the optimizer's `lr` up to 0.001. Lists, and
+    experiments without `groups`, are left alone.
+    """
+    entry = experiment.scheduler
+    if entry is None or not experiment.optimizer.groups:
+        return {}
+    given = {name: entry.options[name] for name in ABSOLUTE.get(entry.name, ())}
+    rates = [group["lr"] / optimizer.defaults["lr"] for group in optimizer.param_groups]
+    return {name: [value * rate for rate in rates] for name, value in given.items() if not isinstance(value, list)}
+
+
+def _check_names(experiment: Experiment, shared: list[nn.Parameter], own: Mapping[str, list[nn.Parameter]]) -> None:
+    problems = Problems(experiment)
+    parts = {**own, TRUNK: shared, HEADS: [p for parameters in own.values() for p in parameters]}
+    for name in experiment.optimizer.groups:
+        with problems.at(f"optimizer.groups.{name}"):
+            if name not in parts:
+                known = ", ".join([TRUNK, HEADS, *own])
+                raise ValueError(f"no part of the model is called {name!r}.{nearest(name, parts)} There are: {known}")
+            if name in (TRUNK, HEADS) and name in own:
+                raise ValueError(f"a task is called {name!r} too: rename it, so that one can tell which is meant")
+            if not parts[name]:
+                frozen = ": it is frozen" if name == TRUNK and experiment.trunk.frozen else ""
+                raise ValueError(f"there is nothing to train in the {name}{frozen}; take this group out")
+    problems.check()
+
+
+def _trainable(parameters: Any) -> list[nn.Parameter]:
+    return [p for p in parameters if p.requires_grad]

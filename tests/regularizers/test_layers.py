@@ -1,0 +1,77 @@
+"""Which layers and weights the patterns of the YAML mean."""
+
+import re
+
+import pytest
+import torch
+from torch import nn
+
+from mtlcli.models.trunks.cnn import CNN
+from mtlcli.models.trunks.lenet import LeNet
+from mtlcli.models.trunks.mlp import MLP
+from mtlcli.models.trunks.torchvision import TorchVision
+from mtlcli.regularizers.factorized import FactorizedLinear
+from mtlcli.regularizers.layers import Part, find_layers, weights_of
+from mtlcli.regularizers.regularizer import Subject
+
+
+def subject(*trunks: nn.Module, heads: dict[str, nn.Module] | None = None) -> Subject:
+    named = {"trunk": trunks[0], **{f"private.{i}": trunk for i, trunk in enumerate(trunks[1:])}}
+    return Subject(named, heads or {}, {}, {})
+
+
+def names(trunk: nn.Module, *patterns: str) -> list[str]:
+    return [layer.name for layer in find_layers(subject(trunk), patterns)]
+
+
+def test_patterns_find_the_layers_of_every_trunk() -> None:
+    with torch.device("meta"):
+        lenet, mlp, cnn = LeNet((1, 28, 28)), MLP((1, 8, 8)), CNN((1, 8, 8), widths=[4, 8])
+        resnet = TorchVision((3, 32, 32), model="resnet18")
+    assert names(lenet, "*") == ["conv1", "conv2", "fc1", "fc2"]
+    assert names(lenet, "fc1", "conv*", "fc?") == ["conv1", "conv2", "fc1", "fc2"]
+    assert names(lenet, "fc1") == ["fc1"]
+    assert names(mlp, "fc2") == ["fc2"]
+    assert names(cnn, "block1*", "fc*") == ["block1.0", "block1.4", "fc.2"]
+    assert names(resnet, "*layer4.?.conv2") == ["network.layer4.0.conv2", "network.layer4.1.conv2"]
+    assert len(names(resnet, "*")) == 20
+
+
+def test_layers_of_several_trunks_bear_their_trunk_s_name() -> None:
+    found = find_layers(subject(MLP((4,)), MLP((4,))), ["fc1"])
+    assert [layer.name for layer in found] == ["trunk.fc1", "private.0.fc1"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "told"),
+    [
+        ("convs1", "'convs1' matches no Linear or Conv2d of the trunk. Did you mean 'conv1'? There are: conv1, conv2"),
+        ("x*", "layers: 'x*' matches no Linear or Conv2d of the trunk. There are: conv1, conv2, fc1"),
+        ("fc2", "'fc2' matches no Linear or Conv2d but fc2, which is factorized already. There are: conv1"),
+    ],
+)
+def test_a_pattern_that_matches_nothing(pattern: str, told: str) -> None:
+    trunk = LeNet((1, 28, 28))
+    trunk.set_submodule("fc2", FactorizedLinear(trunk.fc2))
+    with pytest.raises(ValueError, match=re.escape(told)):
+        find_layers(subject(trunk), ["conv1", pattern])
+
+
+def test_a_layer_that_is_used_twice_is_replaced_in_both_places() -> None:
+    layer, other = nn.Linear(2, 2), nn.Linear(2, 2)
+    trunk = nn.Sequential(layer, nn.ReLU(), nn.Sequential(layer))
+    (found,) = find_layers(subject(trunk), ["*"])
+    found.replace(other)
+    assert trunk[0] is other and trunk[2][0] is other
+
+
+@pytest.mark.parametrize(("part", "expected"), [("shared", 2), ("heads", 1), ("all", 3)])
+def test_weights_are_no_biases_and_nothing_of_norm_layers(part: Part, expected: int) -> None:
+    trunk = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 3))
+    found = weights_of(subject(trunk, heads={"digit": nn.Linear(3, 4)}), part)
+    assert len(found) == expected and all(p.ndim > 1 for p in found)
+
+
+def test_where_there_are_no_weights() -> None:
+    with pytest.raises(ValueError, match="on: heads: there are no weights there"):
+        weights_of(subject(MLP((4,)), heads={"digit": nn.Identity()}), "heads")

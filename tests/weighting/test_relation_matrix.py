@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtlcli.weighting.relation_matrix import check_psd, nearest_psd, read_relations, relation_matrix
+from tests.oracles import relation as oracle
+
+TASKS = ["digit", "parity", "ink"]
+GOOD = """\
+task,digit,parity,ink
+digit,1.0,0.5,-0.25
+parity,0.5,1,0
+ink,-0.25,0,1e0
+"""
+MATRIX = [[1.0, 0.5, -0.25], [0.5, 1.0, 0.0], [-0.25, 0.0, 1.0]]
+
+
+def written(folder: Path, text: str | bytes) -> str:
+    file = folder / "relation.csv"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return str(file)
+
+
+def symmetric(seed: int, count: int) -> oracle.Array:
+    made = np.random.default_rng(seed).normal(size=(count, count))
+    return (made + made.T) / 2
+
+
+@pytest.mark.parametrize("order", [TASKS, ["ink", "digit", "parity"]])
+def test_a_file_a_mapping_and_a_list_are_the_same_matrix(tmp_path: Path, order: list[str]) -> None:
+    at = [TASKS.index(task) for task in order]
+    expected = np.array(MATRIX)[np.ix_(at, at)]
+    mapping = {task: dict(zip(TASKS, row, strict=True)) for task, row in zip(TASKS, MATRIX, strict=True)}
+    for given_ in (written(tmp_path, GOOD), mapping, expected.tolist()):
+        np.testing.assert_array_equal(relation_matrix(given_, order), expected)
+
+
+def test_a_file_in_any_order_of_rows_and_columns(tmp_path: Path) -> None:
+    text = "task, ink, digit, parity\r\nparity, 0, 0.5, 1\r\n\r\ndigit, -0.25, 1, 0.5\r\nink, 1, -0.25, 0\r\n"
+    np.testing.assert_array_equal(relation_matrix(written(tmp_path, text), TASKS), MATRIX)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"relation\.csv:1: expected `task,` and the tasks' names"),
+        ("1,2\n3,4\n", r"relation\.csv:1: expected `task,`"),
+        ("\n", r"relation\.csv:1: expected `task,`"),
+        (b"\xff\xfe", "not a CSV file"),
+        (GOOD.replace("-0.25,0,1e0", "-0.25,0"), r"relation\.csv:4: expected a task's name and 3 numbers, found"),
+        (GOOD.replace("1e0", "one"), r"relation\.csv:4: R\[ink, ink\] is 'one'; expected a finite number"),
+        (GOOD.replace("1e0", "nan"), r"relation\.csv:4: R\[ink, ink\] is 'nan'; expected a finite number"),
+        (GOOD + "ink,1,2,3\n", r"relation\.csv:5: a second row for 'ink'"),
+        (GOOD.replace("task,digit,parity", "task,digit,digit"), r"relation\.csv:1: two columns 'digit'"),
+        (GOOD.replace("\nink", "\ninky"), "no row for task 'ink'. Did you mean 'inky'?"),
+        (GOOD.replace("parity,ink", "parity,inky"), "no column, in the row of 'digit', for task 'ink'. Did you mean"),
+        (GOOD + "tone,1,2,3\n", "a row for 'tone', which is no task. The tasks are: digit, parity, ink"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, text: str | bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        relation_matrix(written(tmp_path, text), TASKS)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"nowhere\.csv: can't be read: No such file"):
+        read_relations(str(tmp_path / "nowhere.csv"))
+
+
+@pytest.mark.parametrize(
+    ("matrix", "message"),
+    [
+        ([[1.0, 0.5], [0.5, 1.0]], "2 rows of 2 numbers; expected 3×3, in the order of the tasks: digit, parity, ink"),
+        ([[1.0, 0.5, 0.0], [0.5, 1.0], [0.0, 0.0, 1.0]], "3 rows of 2 or 3 numbers; expected 3×3"),
+        ([], "0 rows of no numbers; expected 3×3"),
+        ([[1.0, 0.5, 0.0], [0.4, 1.0, 0.0], [0.0, 0.0, 1.0]],
+         r"not symmetric: R\[digit, parity\] is 0.5, and R\[parity, digit\] is 0.4"),
+        ([[1.0, 0.5, 0.0], [0.5, float("inf"), 0.0], [0.0, 0.0, 1.0]], r"R\[parity, parity\] is inf"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_numbers_is_said(matrix: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        relation_matrix(matrix, TASKS)
+
+
+def test_rounding_is_no_asymmetry() -> None:
+    found = relation_matrix([[1.0, 0.3333333], [0.3333330, 1.0]], TASKS[:2])
+    np.testing.assert_array_equal(found, found.T)
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 10_000), count=st.integers(1, 8))
+def test_the_projection_is_the_nearest_psd_matrix(seed: int, count: int) -> None:
+    matrix, generator = symmetric(seed, count), np.random.default_rng(seed + 1)
+    found = nearest_psd(matrix)
+    np.testing.assert_allclose(found, oracle.clipped(matrix), atol=1e-12)
+    np.testing.assert_array_equal(found, found.T)
+    assert np.linalg.eigvalsh(found)[0] > -1e-12
+    distance = np.linalg.norm(matrix - found)
+    for scale in (1e-3, 1e-1, 1.0):  # no psd matrix, near it or far, is nearer
+        factor = generator.normal(size=(count, count))
+        other = oracle.clipped(found + scale * (factor + factor.T))
+        assert np.linalg.norm(matrix - other) >= distance - 1e-12
+
+
+def test_what_is_psd_up_to_rounding_stays_as_it_is() -> None:
+    for matrix in (
+        np.ones((3, 3)),
+        np.zeros((2, 2)),
+        np.eye(4) - 1 / 4,
+        np.array([[1.0, 1.0 + 1e-7], [1.0 + 1e-7, 1]]),
+    ):
+        check_psd(matrix)
+        assert nearest_psd(matrix) is matrix
+
+
+def test_what_is_not_psd_is_told_with_its_numbers() -> None:
+    matrix = np.array([[1.0, 2.0], [2.0, 1.0]])  # eigenvalues −1 and 3
+    with pytest.raises(ValueError, match=r"eigenvalues go from -1 to 3.*‖·‖_F = 1 of 3\.162.*`project: none`"):
+        check_psd(matrix)
+    np.testing.assert_allclose(nearest_psd(matrix), [[1.5, 1.5], [1.5, 1.5]])
