@@ -23,6 +23,18 @@ def test_the_weighting_of_your_own_trains(
     assert (tmp_path / "run/plots/conflict.png").exists()
 
 
+def test_the_regularizer_of_your_own_trains(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], plugins_forgotten: None
+) -> None:
+    (code,) = re.findall(r"^```python\n(.*?)^```$", (DOCS / "regularizers.md").read_text(), re.MULTILINE | re.DOTALL)
+    plugin = tmp_path / "small_features_of_the_documentation.py"
+    plugin.write_text(code)
+    config = str(DOCS.parent / "configs/digits.yaml")
+    arguments = ["train", config, "training.epochs=1", "regularizers=[{name: small_features, margin: 2.0}]"]
+    assert main([*arguments, "--plugin", str(plugin), "--run-dir", str(tmp_path / "run")]) == 0, capsys.readouterr().err
+    assert ",train,regularizers.small_features,loss," in (tmp_path / "run/metrics.csv").read_text()
+
+
 def test_every_file_it_names_exists() -> None:
     for document in DOCS.glob("*.md"):
         for path in re.findall(r"`((?:benchmarks|configs|scripts|docs|tests)/[\w/.]+)", document.read_text()):

@@ -23,6 +23,7 @@ from mtlcli.training.checkpoint import load_checkpoint
 from mtlcli.training.problems import Problems
 from mtlcli.training.regularization import regularize, terms_of
 from mtlcli.training.run import Run
+from mtlcli.training.size import size
 from mtlcli.weighting.weighting import WeightedTask
 
 Datasets = dict[str, tuple[Dataset, DatasetSpec]]
@@ -101,6 +102,9 @@ def add_regularizers(run: Run) -> None:
 
     Their own weights are drawn after all others: those are the same without them.
     """
+    if run.experiment.regularizers:
+        with Problems(run.experiment).now("trunk"):  # torch says so where the inputs don't fit
+            run.size = size(run.model, run.specs)
     with run.device if run.device.type == "meta" else nullcontext():
         run.regularization = regularize(run.experiment, run.model, run.input_shape).to(run.device)
 

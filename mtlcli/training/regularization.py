@@ -127,12 +127,9 @@ def _subject(model: MultiTaskModel, input_shape: Shape) -> Subject:
     device = next(shared.parameters()).device
     was_training = shared.training
     shared.eval()
-    try:
-        with torch.no_grad():
-            blank = torch.zeros(1, *input_shape, device=device)
-            features, found = shared.activations(blank, shared.activation_names())
-    except RuntimeError as error:  # how torch says that shapes don't fit
-        raise ValueError(f"the trunk can't take the datasets' inputs: {error}") from error
+    with torch.no_grad():
+        blank = torch.zeros(1, *input_shape, device=device)
+        features, found = shared.activations(blank, shared.activation_names())
     shared.train(was_training)
     shapes = {"input": input_shape, **{name: tuple(x.shape[1:]) for name, x in found.items()}}
     shapes["features"] = tuple(features.shape[1:])

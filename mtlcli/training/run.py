@@ -24,6 +24,7 @@ class Run:
     datasets, specs: by alias. kinds: by task, in the experiment's order.
     sources: task → (alias of its dataset, name of its target).
     weighting: of the tasks, and of the regularizers that count as such.
+    size: of the model before the regularizers reshaped it (see `size.size`); empty where there are none.
     """
 
     experiment: Experiment
@@ -35,6 +36,7 @@ class Run:
     model: MultiTaskModel
     weighting: Weighting
     placement: Placement
+    size: dict[str, int] = field(default_factory=dict)
     regularization: Regularization = field(default_factory=lambda: Regularization([], []))
     _examples: dict[tuple[str, str], Examples] = field(default_factory=dict)
 
