@@ -9,6 +9,7 @@ import yaml
 
 from mtlcli.cli import main
 from mtlcli.config import experiment_from_dict
+from mtlcli.training.check import check_experiment
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -43,13 +44,15 @@ def test_every_command_works(workplace: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_the_experiment_is_valid() -> None:
-    (text,) = blocks("yaml")
-    experiment = experiment_from_dict({"name": "readme", **yaml.safe_load(text)})
+    text, regularizers = blocks("yaml")
+    check_experiment(experiment_from_dict({"name": "readme", **yaml.safe_load(text)}))
+    experiment = experiment_from_dict({"name": "readme", **yaml.safe_load(text), **yaml.safe_load(regularizers)})
+    check_experiment(experiment)
     assert list(experiment.tasks) == ["digit", "garment"]
 
 
 def test_the_error_shown_is_the_one_printed(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (text,) = blocks("yaml")
+    text, _ = blocks("yaml")
     (workplace / "my.yaml").write_text(text.replace("features", "fetures"))
     assert main(["validate", "my.yaml"]) == 2
     shown = next(line for line in README.splitlines() if line.startswith("error: my.yaml"))
