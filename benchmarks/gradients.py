@@ -44,6 +44,7 @@ CASES = {  # datasets, tasks, input, batch, trunk
     "same40": (1, 40, (1, 28, 28), 64, {"name": "lenet"}),
     "resnet18": (1, 3, (3, 32, 32), 32, {"name": "torchvision", "model": "resnet18"}),
 }
+CHOICE = ("torchjd", "relation")  # they need an aggregator, a matrix
 DIGITS = {
     "name": "digits", "datasets": {"digits": {"name": "digits"}}, "trunk": "mlp", "training": {"threads": 1},
     "tasks": {"digit": {"dataset": "digits", "target": "digit", "kind": "classification"}},
@@ -280,7 +281,7 @@ def batched(rounds: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
-    parser.add_argument("--methods", nargs="+", default=[name for name in weightings.names() if name != "torchjd"])
+    parser.add_argument("--methods", nargs="+", default=[name for name in weightings.names() if name not in CHOICE])
     parser.add_argument("--rounds", type=int, default=31)
     parser.add_argument("--seconds", type=float, default=120.0, help="about how long a case may take")
     parser.add_argument("--solvers", action="store_true")

@@ -227,7 +227,7 @@ class Trainer:
         training, run = self.experiment.training, self.run
         examples = run.examples("train")
         with Problems(self.experiment).now("training"):
-            make_sampler = registry.samplers[training.sampling.name].target
+            make_sampler = registry.samplers[training.sampling.name].create
             sizes = [len(found) for found in examples.values()]
             sampler = make_sampler(sizes, training.batch_size, **training.sampling.options)
             augment = {alias: dataset.augment for alias, dataset in run.datasets.items()}
