@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -120,3 +122,16 @@ class FactorizedConv2d(Factorized):
             x, padding = F.pad(x, self.margins, mode=self.padding_mode), 0
         inner = F.conv2d(x, self.v, None, self.stride, padding, self.dilation)
         return F.conv2d(inner, self.u[:, :, None, None], self.bias)
+
+
+def dense(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A model's state dict with the weights that factorized layers stand for in the place of their factors."""
+    found: dict[str, Tensor] = {}
+    for key, value in state.items():
+        name, _, part = key.rpartition(".")
+        pair = part in ("u", "v") and f"{name}.u" in state and f"{name}.v" in state
+        if not pair:
+            found[key] = value
+        elif part == "v":
+            found[f"{name}.weight"] = (state[f"{name}.u"] @ value.flatten(1)).view(-1, *value.shape[1:])
+    return found

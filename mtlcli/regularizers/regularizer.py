@@ -52,6 +52,8 @@ class Regularizer(nn.Module):
     sees_examples: ClassVar[bool] = False
     reshapes: ClassVar[bool] = False
 
+    differentiable = True  # False for one whose whole effect is in `after_step`
+
     def start_step(self, progress: float) -> None:
         """Called before each optimizer step. progress: the part of the training that is done, from 0 to 1."""
 

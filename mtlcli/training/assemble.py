@@ -17,6 +17,7 @@ from mtlcli.errors import ConfigError, nearest
 from mtlcli.models.model import MultiTaskModel
 from mtlcli.models.trunk import Trunk
 from mtlcli.models.warm_start import freeze, warm_start
+from mtlcli.regularizers.factorized import dense
 from mtlcli.specs import DatasetSpec, Shape, TargetSpec
 from mtlcli.tasks.kind import TaskKind
 from mtlcli.training.checkpoint import load_checkpoint
@@ -87,14 +88,14 @@ def assemble(experiment: Experiment, device: torch.device, opened: Datasets) -> 
 
 
 def start_trunk(run: Run) -> None:
-    """Give the trunk the weights of the checkpoint in `trunk.init_from`, if there is one.
+    """Give the trunk the weights of the checkpoint in `trunk.init_from`, if there is one: dense ones, of factors too.
 
     ConfigError for a bad file, or a checkpoint of another trunk.
     """
     source = run.experiment.trunk.init_from
     if source is not None:
         with Problems(run.experiment).now("trunk.init_from"):
-            warm_start(run.model.sharing, load_checkpoint(source)["model"], source)
+            warm_start(run.model.sharing, dense(load_checkpoint(source)["model"]), source)
 
 
 def add_regularizers(run: Run) -> None:

@@ -33,6 +33,8 @@ def check(experiment: Experiment, opened: Datasets) -> None:
     for alias, (dataset, spec) in opened.items():
         with problems.at(f"datasets.{alias}.augment"):
             dataset.check_augment(spec)
+    with problems.at("trunk.init_from"), warnings.catch_warnings(action="ignore"):  # there is nothing to copy to
+        start_trunk(run)
     with problems.at("regularizers"):
         add_regularizers(run)
     with problems.at("optimizer"):
@@ -50,6 +52,4 @@ def check(experiment: Experiment, opened: Datasets) -> None:
                     f"not every dataset has a split {split!r}; all have: {', '.join(run.splits()) or 'none'}. Name "
                     f"another in evaluation.split, or let a dataset set some training examples aside with `val: 0.1`"
                 )
-    with problems.at("trunk.init_from"), warnings.catch_warnings(action="ignore"):  # there is nothing to copy to
-        start_trunk(run)
     problems.check()

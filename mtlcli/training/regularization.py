@@ -115,7 +115,9 @@ def regularize(experiment: Experiment, model: MultiTaskModel, input_shape: Shape
             if term.as_task and term.strength == 0:
                 raise ValueError("a term that is counted as a task needs a strength above 0")
             options = experiment.regularizers[term.index].options
-            made[term.index] = components[term.index].create(_subject(model, input_shape), **options)
+            made[term.index] = part = components[term.index].create(_subject(model, input_shape), **options)
+            if term.as_task and not part.differentiable:
+                raise ValueError("as_task: it has no gradient that a weighting could weigh; leave `as_task` out")
     problems.check()
     return Regularization(terms, [made[term.index] for term in terms])
 

@@ -221,7 +221,8 @@ def test_compression_takes_out_small_singular_values_however_many_components_the
     p, q = (np.linalg.qr(rng.normal(size=(size, 4)))[0] for size in (6, 9))
     w = (p * [2.0, 1.0, 0.019, 1e-6]) @ q.T
     mixing = rng.normal(size=(4, 4))  # none of these components is small
-    term, layer = single(p * [2.0, 1.0, 0.019, 1e-6] @ mixing, q @ np.linalg.inv(mixing).T)
+    u, v = p * [2.0, 1.0, 0.019, 1e-6] @ mixing, q @ np.linalg.inv(mixing).T
+    term, layer = single(u, v, threshold=0.01)
     np.testing.assert_allclose(layer.weight.detach(), w, atol=1e-9)
     assert term.metrics()["rank"] == 2
     assert term.compress() == {

@@ -75,3 +75,18 @@ def test_export_and_the_command_line(folder: Path, capsys: pytest.CaptureFixture
         3,
         10,
     )
+
+
+def test_another_run_starts_from_a_compressed_trunk(folder: Path) -> None:
+    best = folder / "checkpoints" / "best.pt"
+    payload = load_checkpoint(best)
+    compressed = rebuild(experiment_from_dict(payload["config"]), payload)
+    trunk = {**digits().resolved()["trunk"], "init_from": str(best)}
+    x = {"digits": torch.rand(5, 1, 8, 8)}
+    for terms in ([], [{"name": "multi_nuclear_norm"}]):  # dense, or factorized anew
+        run = build(digits(trunk=trunk, regularizers=terms))
+        for model in (run.model, compressed.model):
+            model.eval()
+        with torch.no_grad():
+            found, wanted = (model.representations(x, ["digit"])["digit"] for model in (run.model, compressed.model))
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
