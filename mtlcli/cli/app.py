@@ -14,6 +14,7 @@ from mtlcli.cli.eval import evaluate
 from mtlcli.cli.export import export
 from mtlcli.cli.init import init
 from mtlcli.cli.list import list_components
+from mtlcli.cli.relate import relate
 from mtlcli.cli.schema import schema
 from mtlcli.cli.show import show
 from mtlcli.cli.summary import summary
@@ -53,6 +54,7 @@ _VERBS: dict[str, Callable[..., None]] = {
     "summary": summary,
     "train": train,
     "eval": evaluate,
+    "relate": relate,
     "export": export,
     "list": list_components,
     "show": show,

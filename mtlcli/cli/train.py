@@ -40,6 +40,11 @@ def train(
 
     experiment = load_experiment(config, overrides or [])
     requirements = parse_requirements(require or [], experiment)
+    if experiment.weighting.name == "relation":
+        from mtlcli.cli.study_progress import watch_study
+        from mtlcli.studies.with_relation import unmeasured, with_relation
+
+        experiment = unmeasured(experiment) if dry_run else with_relation(experiment, observer=watch_study())
     trainer = Trainer(build(experiment), run_dir, resume=resume, observer=watch())
     if dry_run:
         plan = trainer.rehearse()

@@ -1,0 +1,95 @@
+"""`mtl relate CONFIG`: how related the tasks are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mtlcli.cli.options import ConfigFile, Json, Overrides, Plugins
+
+
+def relate(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="performance|gradient|affinity|data|semantic",
+            help="How to measure. May be given several times; by default all five.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The study's folder; by default NAME/relate under $MTL_RUNS or runs/.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Single-task baselines of each task (performance).")] = 3,
+    epochs: Annotated[int, typer.Option(min=1, help="The most that each run of the study trains.")] = 3,
+    networks: Annotated[int, typer.Option(min=1, help="The most networks to divide the tasks among.")] = 2,
+    jobs: Annotated[int, typer.Option(min=1, help="Baselines trained at the same time, each in a process.")] = 1,
+    encoder: Annotated[
+        str | None, typer.Option(help="A model of sentence-transformers for `semantic`, in the place of TF-IDF.")
+    ] = None,
+    json: Json = False,
+    plugin: Plugins = None,
+) -> None:
+    """Measure how related the tasks are, and suggest groups of them.
+
+    Trains single-task baselines and a joint run, as far as the measures need them; the folder keeps them, so that the
+    same command goes on where it was stopped. `docs/relations.md` tells what each measure is.
+    """
+    from mtlcli.cli.output import print_json
+    from mtlcli.cli.study_progress import watch_study
+    from mtlcli.config import load_experiment
+    from mtlcli.studies.relate.budget import Budget
+    from mtlcli.studies.relate.study import relate as study
+
+    budget = Budget(seeds, epochs, networks, jobs, tuple(plugin or ()), encoder)
+    experiment = load_experiment(config, overrides or [])
+    document = study(experiment, measure, out, budget=budget, observer=watch_study())
+    if json:
+        print_json(document)
+    else:
+        _print(document)
+
+
+def _print(document: dict[str, Any]) -> None:
+    from mtlcli.cli import table
+    from mtlcli.studies.relate.measures import MEASURES
+
+    for name, found in document["measures"].items():
+        print(f"{name}: {MEASURES[name].title}{_sample(found['numbers'])}")
+        rows = [["", *document["tasks"]]]
+        rows += [[task, *(_cell(found, task, other) for other in document["tasks"])] for task in document["tasks"]]
+        for line in table.lines(rows):
+            print(f"  {line}")
+        clustering, partition = found["groups"]["clustering"], found["groups"]["partition"]
+        print(f"  groups (average linkage, cut at {clustering['cut']}): {_groups(clustering['groups'])}")
+        if partition["best"] is not None:
+            best = partition["best"]
+            print(f"  best in {partition['networks']} networks or fewer: {_groups(best['groups'])}"
+                  f" (score {best['score']:.3g})")  # fmt: skip
+        print()
+    print(f"study folder: {document['out']}")
+
+
+def _sample(numbers: dict[str, Any]) -> str:
+    """What the interval is, where there is one."""
+    if "interval" not in numbers:
+        return ""
+    seeds = len(numbers["seeds"])
+    return f" [{numbers['confidence']:.0%} interval from {seeds} seeds]" if seeds > 1 else ""
+
+
+def _cell(found: dict[str, Any], task: str, other: str) -> str:
+    value = f"{found['relation'][task][other]:.3f}"
+    interval = found["numbers"].get("interval")
+    if interval is None or task == other:
+        return value
+    low, high = interval[task][other]
+    n = found["numbers"]["n"]
+    return f"{value} n={n}" if low != low else f"{value} [{low:.3f}, {high:.3f}] n={n}"
+
+
+def _groups(groups: list[list[str]]) -> str:
+    return " | ".join(" + ".join(group) for group in groups)

@@ -1,0 +1,64 @@
+"""The experiments a study trains: one trunk shared by all tasks, or by one alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mtlcli.config import ComponentEntry, Evaluation, Experiment, Monitor, WeightingEntry
+
+
+def canonical(experiment: Experiment, epochs: int) -> Experiment:
+    """The experiment that the measures are of: what doesn't belong to the tasks and their trunk is taken out of it.
+
+    Tasks and datasets stand in the order of their names, so that no order in the YAML changes a number: one trunk
+    (`hard` sharing), the plain sum of the losses, no regularizers, at most `epochs` epochs. `round_robin` sampling
+    becomes `uniform`: with one dataset a step, there are never two tasks' gradients to compare.
+    """
+    tasks = {
+        name: task.model_copy(update={"weight": 1.0, "description": ""})
+        for name, task in sorted(experiment.tasks.items())
+    }
+    training = experiment.training
+    sampling = training.sampling if training.sampling.name != "round_robin" else ComponentEntry("uniform")
+    changed = {
+        "epochs": min(training.epochs, epochs),
+        "early_stopping": None,
+        "compile": False,  # a run this short doesn't earn it back
+        "sampling": sampling,
+    }
+    return experiment.model_copy(
+        update={
+            "name": "joint",
+            "datasets": dict(sorted(experiment.datasets.items())),
+            "tasks": tasks,
+            "sharing": ComponentEntry("hard"),
+            "weighting": WeightingEntry("uniform"),
+            "regularizers": [],
+            "training": training.model_copy(update=changed),
+            "evaluation": _monitoring(experiment.evaluation, "loss"),  # which all kinds have
+        }
+    )
+
+
+def single_task(joint: Experiment, task: str, seed: int) -> Experiment:
+    """The baseline of one task: the same with that task and its dataset alone.
+
+    seed: of the run. Neither the task's name nor its place goes into anything random, so copies of a task have
+    baselines that are the same to the last bit.
+    """
+    alias = joint.tasks[task].dataset
+    groups = {name: group for name, group in joint.optimizer.groups.items() if name not in joint.tasks or name == task}
+    return joint.model_copy(
+        update={
+            "name": task,
+            "seed": seed,
+            "datasets": {alias: joint.datasets[alias]},
+            "tasks": {task: joint.tasks[task]},
+            "optimizer": replace(joint.optimizer, groups=groups),
+            "evaluation": _monitoring(joint.evaluation, "primary"),
+        }
+    )
+
+
+def _monitoring(evaluation: Evaluation, metric: str) -> Evaluation:
+    return evaluation.model_copy(update={"monitor": Monitor(metric=metric)})

@@ -1,0 +1,74 @@
+"""The folder of one study."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mtlcli.errors import ConfigError
+from mtlcli.training.files import write_text
+from mtlcli.training.run_folder import to_json
+
+
+class StudyFolder:
+    """`runs/<name>/relate/`, or the folder the user names: the runs it has trained, and what was measured."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def named(cls, path: str | Path | None, name: str) -> StudyFolder:
+        """The folder the user names, or the default one of an experiment; not made yet."""
+        if path is None:
+            return cls(Path(os.environ.get("MTL_RUNS") or "runs") / name / "relate")
+        if str(path) in ("", "."):
+            raise ConfigError(f"study folder {str(path)!r}: name a folder of its own")
+        return cls(Path(path))
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Make the folder, and keep every other process out of it. ConfigError where one is in it, or it can't be made.
+
+        Unfinished files of a process that was killed while it wrote are removed.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
+        except OSError as error:
+            raise ConfigError(f"study folder {self.path}: can't be written to: {error.strerror or error}") from error
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise ConfigError(f"study folder {self.path}: another process is working in it") from error
+            for unfinished in [*self.path.glob(".*.*"), *self.path.glob("*/.*.*")]:
+                unfinished.unlink()
+            yield
+
+    def baseline(self, task: str, seed: int) -> Path:
+        """The run folder of a task's baseline."""
+        return self.path / "baselines" / f"{task}-{seed}"
+
+    @property
+    def joint(self) -> Path:
+        """The run folder of the joint run."""
+        return self.path / "joint"
+
+    def of(self, measure: str) -> StudyFolder:
+        """The part of the folder that holds one measure."""
+        part = StudyFolder(self.path / measure)
+        part.path.mkdir(exist_ok=True)
+        return part
+
+    def write(self, name: str, text: str) -> None:
+        """Write one of the folder's text files, whole."""
+        write_text(self.path / name, text)
+
+    def write_json(self, name: str, document: Any) -> None:
+        self.write(name, to_json(document))

@@ -1,0 +1,106 @@
+"""An optimizer step that, now and then, looks first at what each task's gradient does to every task's loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import Optimizer
+
+from mtlcli.data.batch import Batch
+from mtlcli.training.backward import Made
+from mtlcli.training.run import Run
+from mtlcli.training.step import Step
+
+
+class ProbingStep(Step):
+    """Looks before every `every`-th step, on that step's (first) batch, and then makes the step as it would have been.
+
+    points: what was seen, [2T + 1, T] each: see `point`. They are part of the state, so that a resumed run has them.
+    """
+
+    def __init__(self, run: Run, optimizer: Optimizer, every: int) -> None:
+        super().__init__(run, optimizer)
+        self.every = every
+        self.made = 0
+        self.points: list[Tensor] = []
+
+    def __call__(self, batches: Sequence[Batch], progress: float = 0.0) -> tuple[Made, list[int]] | None:
+        """See `Step`."""
+        if self.made % self.every == 0:
+            self.points.append(point(self.run, batches[0], self.optimizer.param_groups[0]["lr"]))
+        self.made += 1
+        return super().__call__(batches, progress)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "points": [seen.cpu() for seen in self.points], "made": self.made}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.points, self.made = list(state["points"]), state["made"]
+
+
+def point(run: Run, batch: Batch, lr: float) -> Tensor:
+    """[2T + 1, T], NaN for the tasks without labels in the batch; on the device, and nothing waits for it:
+
+    row 0: the losses L_j(θ). Rows 1 … T: g_i · g_j, of the gradients by the shared parameters θ. Rows T + 1 … 2T:
+    L_j(θ − lr · g_i).
+
+    In fp32 whatever the run's precision, and without dropout, so that a loss before and after is the same function;
+    batch norm goes by the batch, as in training, and keeps its statistics as they were.
+    """
+    shared: list[Tensor] = [p for p in run.model.shared_parameters() if p.requires_grad]
+    names = list(run.kinds)
+    present = [index for index, task in enumerate(names) if batch.counts.get(task, 0)]
+    exact = torch.float32 if run.device.type == "mps" else torch.float64
+    seen = torch.full((2 * len(names) + 1, len(names)), torch.nan, dtype=exact, device=run.device)
+    buffers = list(run.model.buffers())
+    kept = [buffer.clone() for buffer in buffers]
+    _without_dropout(run.model)
+    losses = _losses(run, batch)
+    gradients = [_gradient(losses[index], shared) for index in present]
+    gramian = _gramian(gradients, exact)
+    start = [p.detach().clone() for p in shared]
+    for row, index in enumerate(present):
+        seen[0, index] = losses[index].detach()
+        with torch.no_grad():
+            torch._foreach_add_(shared, gradients[row], alpha=-lr)
+            after = _losses(run, batch)
+            torch._foreach_copy_(shared, start)
+        for column, other in enumerate(present):
+            seen[1 + index, other] = gramian[row, column]
+            seen[1 + len(names) + index, other] = after[other]
+    torch._foreach_copy_(buffers, kept)
+    run.model.train()
+    return seen
+
+
+def _without_dropout(model: nn.Module) -> None:
+    model.eval()
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.train()
+
+
+def _losses(run: Run, batch: Batch) -> dict[int, Tensor]:
+    """Index of each task with labels in the batch → its mean loss."""
+    present = {index: task for index, task in enumerate(run.kinds) if batch.counts.get(task, 0)}
+    predictions = run.model(batch.inputs, list(present.values()))
+    return {index: run.kinds[task].loss(predictions[task], batch.targets[task]) for index, task in present.items()}
+
+
+def _gradient(loss: Tensor, shared: list[Tensor]) -> list[Tensor]:
+    found = torch.autograd.grad(loss, shared, retain_graph=True, allow_unused=True)
+    return [torch.zeros_like(p) if g is None else g for p, g in zip(shared, found, strict=True)]
+
+
+def _gramian(gradients: list[list[Tensor]], exact: torch.dtype) -> Tensor:
+    """[t, t], summed parameter by parameter: no second copy of all gradients is made."""
+    total = torch.zeros(len(gradients), len(gradients), dtype=exact, device=gradients[0][0].device)
+    for rows in zip(*gradients, strict=True):
+        flat = torch.stack([row.flatten() for row in rows]).to(exact)
+        total += flat @ flat.T
+    return total

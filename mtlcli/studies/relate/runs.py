@@ -1,0 +1,42 @@
+"""The runs of a study: trained once, and used again ever after."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mtlcli.config import Experiment, load_experiment
+from mtlcli.errors import ConfigError, InterruptedRunError, Problem
+from mtlcli.training.state import check_same
+
+# what may differ between the run that is there and the one asked for: where and how fast it trains
+FREE = ("training.device", "training.threads", "training.loading", "training.workers", "training.checkpoint_every")
+
+
+def finished(folder: Path, experiment: Experiment) -> dict[str, Any] | None:
+    """The summary of the run in a folder, if it is there and completed.
+
+    ConfigError where the folder holds a run, done or not, of another experiment.
+    """
+    config, summary = folder / "config.yaml", folder / "summary.json"
+    if not config.is_file():
+        return None
+    try:
+        check_same(load_experiment(config).resolved(), experiment.resolved(), FREE, str(folder))
+    except ConfigError as error:
+        message = f"{folder} is of another experiment or budget; use another --out, or undo:"
+        raise ConfigError([Problem(message), *error.problems[1:]]) from error
+    if not summary.is_file():
+        return None
+    try:
+        found: dict[str, Any] = json.loads(summary.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{summary}: damaged; remove {folder}, and it is trained anew") from error
+    return found if found["status"] == "completed" else None
+
+
+def interrupted(exit_code: int) -> InterruptedRunError:
+    """The error of a study that a signal has stopped."""
+    name = "interrupted (Ctrl-C)" if exit_code == 130 else "terminated (SIGTERM)"
+    return InterruptedRunError(f"{name}; what is done is kept: the same command goes on from there", exit_code)

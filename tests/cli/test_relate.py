@@ -1,0 +1,124 @@
+"""`mtl relate` as a user has it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mtlcli.cli import main
+from mtlcli.weighting.relation_matrix import relation_matrix
+
+DIGITS = str(Path(__file__).parents[2] / "configs" / "digits.yaml")
+TASKS = ["digit", "parity", "ink", "segments"]
+SMALL = ["training.threads=1", "training.batch_size=200", "--epochs", "1"]
+
+
+@pytest.fixture
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mtlcli.training.summary.plot_history", lambda *_: None)
+
+
+def test_all_measures(tmp_path: Path, capsys: pytest.CaptureFixture[str], no_plots: None) -> None:
+    out = tmp_path / "study"
+    assert main(["relate", DIGITS, *SMALL, "--seeds", "2", "--out", str(out)]) == 0
+    printed = capsys.readouterr()
+    for measure in ("performance", "gradient", "affinity", "data", "semantic"):
+        assert f"\n{measure}: " in f"\n{printed.out}"
+        assert (out / measure / "heatmap.png").is_file()
+        relation_matrix(str(out / measure / "relation.csv"), TASKS)
+    assert "n=8" in printed.out
+    assert printed.out.count("  groups (average linkage, cut at ") == 5
+    assert printed.out.count("  best in 2 networks or fewer: ") == 5
+    assert printed.out.endswith(f"study folder: {out}\n")
+    lines = printed.err.splitlines()
+    assert len(lines) == 4 * 2 + 1  # a line for each run
+    assert lines[0].startswith("baseline digit, seed 0: digit accuracy 0.")
+    assert lines[-1].startswith("joint run: ")
+
+    assert (
+        main(["relate", DIGITS, *SMALL, "--measure", "affinity", "--measure", "data", "--out", str(out), "--json"]) == 0
+    )
+    printed = capsys.readouterr()
+    document = json.loads(printed.out)
+    assert document == json.loads((out / "relate.json").read_text())
+    assert list(document["measures"]) == ["affinity", "data"]
+    assert (out / "relation.csv").read_text() == (out / "affinity/relation.csv").read_text()
+    assert printed.err.endswith("trained before\n")
+
+
+def test_wrong_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong: list[tuple[list[str], str]] = [
+        (["--measure", "gradiant"], "no measure 'gradiant'. Did you mean 'gradient'?"),
+        (["--seeds", "0"], "--seeds"),
+        (["trunk.name=lenet"], "lenet needs images"),
+        (["--out", ""], "name a folder of its own"),
+        (["tasks.ink.description=''", "--measure", "semantic"], "none for: ink"),
+    ]
+    for arguments, message in wrong:
+        given = arguments if "--out" in arguments else [*arguments, "--out", str(tmp_path / "study")]
+        assert main(["relate", DIGITS, *given]) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "study").exists()
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> list[str]:
+    """A study of two quick baselines."""
+    config = tmp_path / "two.yaml"
+    config.write_text(
+        """
+        datasets: {digits: {name: digits}}
+        tasks:
+          a: {dataset: digits, target: ink, kind: regression}
+          b: {dataset: digits, target: parity, kind: binary}
+        trunk: {name: mlp, hidden: [16], features: 8}
+        training: {batch_size: 200, threads: 1, device: cpu}
+        """
+    )
+    return ["relate", str(config), "--measure", "performance", "--seeds", "1", "--epochs", "1"]
+
+
+def test_baselines_in_processes(
+    two: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], no_plots: None
+) -> None:
+    """The same numbers as one after the other."""
+    assert main([*two, "--out", str(tmp_path / "one")]) == 0
+    capsys.readouterr()
+    assert main([*two, "--jobs", "2", "--out", str(tmp_path / "jobs")]) == 0
+    assert (tmp_path / "jobs/relation.csv").read_text() == (tmp_path / "one/relation.csv").read_text()
+    lines = sorted(line.partition(":")[0] for line in capsys.readouterr().err.splitlines())
+    assert lines == ["baseline a, seed 0", "baseline b, seed 0"]
+
+
+def python_that(does: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs in the place of Python in other processes."""
+    script = tmp_path / "python"
+    script.write_text(f"#!/bin/sh\n{does}\n")
+    script.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(script))
+
+
+def test_a_process_that_fails(
+    two: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python_that("echo 'error: out of memory' >&2; exit 1", tmp_path, monkeypatch)
+    assert main([*two, "--jobs", "2", "--out", str(tmp_path / "study")]) == 1
+    assert capsys.readouterr().err in (
+        "error: baseline a, seed 0: out of memory\n",
+        "error: baseline b, seed 0: out of memory\n",
+    )
+    python_that("echo 'Killed' >&2; kill -9 $$", tmp_path, monkeypatch)
+    assert main([*two, "--jobs", "2", "--out", str(tmp_path / "study")]) == 1
+    assert "ended with exit code -9: Killed" in capsys.readouterr().err
+
+
+def test_a_signal_is_passed_on_to_the_processes(
+    two: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of them to start sends it to this one, as Ctrl-C would."""
+    trap = f"trap 'touch {tmp_path}/told-$$; exit 130' INT"
+    told = f"{trap}\nmkdir {tmp_path}/once 2>&- && kill -INT $PPID\nwhile :; do :; done"
+    python_that(told, tmp_path, monkeypatch)
+    assert main([*two, "--jobs", "2", "--out", str(tmp_path / "study")]) == 130
+    assert "interrupted (Ctrl-C); what is done is kept" in capsys.readouterr().err
+    assert list(tmp_path.glob("told-*"))

@@ -1,0 +1,69 @@
+"""Groups, against every grouping there is."""
+
+import numpy as np
+import pytest
+
+from mtlcli.studies.relate.groups import best_partition, cluster, partitions, suggest
+from mtlcli.studies.relate.relation import Relation
+from tests.oracles import relations as oracle
+
+BLOCKS = np.array([[1, 0.1, 0.9, 0.2], [0.1, 1, 0.0, 0.8], [0.9, 0.0, 1, 0.1], [0.2, 0.8, 0.1, 1]])
+SEEDS = range(12)
+
+
+def random_matrix(seed: int, symmetric: bool) -> np.ndarray:
+    matrix = np.random.default_rng(seed).uniform(-1, 1, size=(2 + seed % 4, 2 + seed % 4))
+    return (matrix + matrix.T) / 2 if symmetric else matrix
+
+
+def sets(groups: list[list[int]]) -> set[frozenset[int]]:
+    return set(map(frozenset, groups))
+
+
+def test_blocks_are_found() -> None:
+    found = suggest(Relation(list("abcd"), BLOCKS), cut=0.5, networks=2)
+    assert sets(found.clusters) == {frozenset([0, 2]), frozenset([1, 3])}
+    assert found.best is not None
+    assert sets(found.best) == {frozenset([0, 2]), frozenset([1, 3])}
+    assert found.score == pytest.approx(2 * 0.9 + 2 * 0.8)
+    assert found.merges == pytest.approx([0.9, 0.8, (0.1 + 0.2 + 0.0 + 0.1) / 4])
+    plain = found.plain(list("abcd"), list("dcba"))
+    assert plain["clustering"]["groups"] == [["d", "b"], ["c", "a"]]
+    assert plain["partition"]["best"]["groups"] == [["d", "b"], ["c", "a"]]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("networks", [1, 2, 3])
+def test_the_best_partition_is_the_best(seed: int, networks: int) -> None:
+    influence = random_matrix(seed, symmetric=False)
+    groups, score = best_partition(influence, networks)
+    expected, best = oracle.best_partition(influence, networks)
+    assert score == pytest.approx(best)
+    assert sets(groups) == expected
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_clusters_are_those_of_average_linkage(seed: int) -> None:
+    matrix = random_matrix(seed, symmetric=True)
+    np.fill_diagonal(matrix, 1)
+    for cut in (-0.5, 0.0, 0.3):
+        assert sets(cluster(matrix, cut)[0]) == oracle.average_linkage(matrix, cut)
+
+
+def test_the_cut_itself_is_inside() -> None:
+    matrix = np.array([[1, 0.1], [0.1, 1]])
+    assert len(cluster(matrix, 0.1)[0]) == 1
+    assert len(cluster(matrix, 0.1001)[0]) == 2
+    assert len(cluster(np.array([[1, 1.7], [1.7, 1]]), 0.5)[0]) == 1  # an affinity past 1
+
+
+def test_tasks_that_harm_each_other_are_left_alone() -> None:
+    harm = -np.ones((3, 3))
+    assert best_partition(harm, 3) == ([[0], [1], [2]], 0)
+    assert sets(best_partition(np.zeros((3, 3)), 3)[0]) == {frozenset([0, 1, 2])}  # of equal ones the fewest networks
+
+
+def test_numbers_of_partitions() -> None:
+    assert len(list(partitions(8, 8))) == 4140  # Bell's number
+    assert len(list(partitions(5, 2))) == 16  # 2^4 ways, the whole among them
+    assert suggest(Relation(list("abcdefghi"), np.eye(9)), 0.5, 2).best is None
