@@ -82,7 +82,7 @@ def _sample(numbers: dict[str, Any]) -> str:
 
 
 def _cell(found: dict[str, Any], task: str, other: str) -> str:
-    value = f"{found['relation'][task][other]:.3f}"
+    value = f"{round(found['relation'][task][other], 3) + 0.0:.3f}"  # no −0.000
     interval = found["numbers"].get("interval")
     if interval is None or task == other:
         return value

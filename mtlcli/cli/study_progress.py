@@ -37,7 +37,7 @@ class StudyBar(StudyObserver):
             self.bar.start()
 
     def run_done(self, name: str, summary: dict[str, Any], reused: bool) -> None:
-        self.bar.update(self.line, advance=1, latest=_line(name, summary, reused))
+        self.bar.update(self.line, advance=1, latest=f"{name}{' (trained before)' if reused else ''}")
 
     def stopped(self) -> None:
         self.bar.stop()

@@ -44,9 +44,10 @@ def finish(trainer: Trainer) -> Summary:
         save_checkpoint(folder.best, best)
     folder.write("table.csv", table_csv(metrics))
     folder.write("table.md", table_md(metrics))
-    plot_history(trainer.history, run.experiment.evaluation.split, folder.plots)
-    with torch.inference_mode():
-        plot_figures(run.regularization.draw(_passes(run)), folder.plots)
+    if trainer.plots:
+        plot_history(trainer.history, run.experiment.evaluation.split, folder.plots)
+        with torch.inference_mode():
+            plot_figures(run.regularization.draw(_passes(run)), folder.plots)
     return write_summary(trainer, "completed", metrics, compression=best.get("compression"))
 
 

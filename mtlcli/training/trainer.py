@@ -40,6 +40,7 @@ class Trainer:
     run_dir: the run folder; None makes a new one under `$MTL_RUNS` or `runs/`.
     resume: what to do where the folder already holds a run: `never` refuses it, `auto` goes on with it (or starts,
         where there is none), `must` wants one there.
+    plots: whether the folder gets pictures.
     """
 
     def __init__(
@@ -49,8 +50,10 @@ class Trainer:
         *,
         resume: Literal["never", "auto", "must"] = "never",
         observer: Observer | None = None,
+        plots: bool = True,
     ) -> None:
         self.run = run
+        self.plots = plots
         self.run_dir = None if run_dir is None else RunFolder.named(run_dir, resume)
         self.resume = resume
         self.observer = observer or Observer()

@@ -32,7 +32,7 @@ def test_a_task_that_is_absent_leaves_the_mean() -> None:
     found = gradient_relation(["a", "b"], Points(gramians[:, 0], gramians, gramians))
     assert found.matrix[0, 1] == 0.5
     never = gradient_relation(["a", "b"], Points(gramians[1:, 0], gramians[1:], gramians[1:]))
-    assert never.undefined() == ["a–b", "b–b"] or never.undefined() == ["a–b"]
+    assert never.undefined() == ["a–b"]
 
 
 def test_affinities_by_hand() -> None:
@@ -113,7 +113,7 @@ def test_unlabelled_tasks_are_nan_and_looking_changes_nothing(made: None) -> Non
     random = torch.get_rng_state()
     seen = point(run, absent, 0.1)
     assert seen.isnan().tolist() == [[False, True], [False, True], [True, True], [False, True], [True, True]]
-    assert torch.equal(seen[:, 0], point(run, absent, 0.1)[:, 0]) or seen[2, 0].isnan()
+    torch.testing.assert_close(point(run, absent, 0.1), seen, rtol=0, atol=0, equal_nan=True)
     assert all(torch.equal(value, state[name]) for name, value in run.model.state_dict().items())
     assert all(p.grad is None for p in run.model.parameters())
     assert torch.equal(torch.get_rng_state(), random)

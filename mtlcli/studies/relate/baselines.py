@@ -63,7 +63,7 @@ def seeds(joint: Experiment, budget: Budget) -> list[int]:
 
 def _train(baseline: Baseline, observer: StudyObserver) -> None:
     try:
-        summary = Trainer(build(baseline.experiment), baseline.folder, resume="auto").fit()
+        summary = Trainer(build(baseline.experiment), baseline.folder, resume="auto", plots=False).fit()
     except InterruptedRunError as error:
         raise interrupted(error.exit_code) from error
     except ConfigError:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mtlcli.errors import ConfigError
-from mtlcli.training.files import write_text
+from mtlcli.training.files import atomic, write_text
 from mtlcli.training.run_folder import to_json
 
 
@@ -69,6 +69,11 @@ class StudyFolder:
     def write(self, name: str, text: str) -> None:
         """Write one of the folder's text files, whole."""
         write_text(self.path / name, text)
+
+    def copy(self, file: Path) -> None:
+        """Copy a file into the folder, whole."""
+        with atomic(self.path / file.name) as temporary:
+            temporary.write_bytes(file.read_bytes())
 
     def write_json(self, name: str, document: Any) -> None:
         self.write(name, to_json(document))

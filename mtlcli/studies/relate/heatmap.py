@@ -33,7 +33,7 @@ def draw_heatmap(relation: Relation, title: str, lowest: float, path: Path) -> N
         for i, row in enumerate(relation.matrix.tolist()):
             for j, value in enumerate(row):
                 dark = value > 0.6 or value < -0.6
-                text = "–" if math.isnan(value) else f"{value:.2f}"
+                text = "–" if math.isnan(value) else f"{round(value, 2) + 0.0:.2f}"  # no −0.00
                 axes.text(j, i, text, ha="center", va="center", color="white" if dark else "black")
     axes.set_title(title, fontsize="medium")
     figure.colorbar(image, ax=axes, shrink=0.8)

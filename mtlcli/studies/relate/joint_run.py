@@ -62,7 +62,7 @@ def joint_points(joint: Experiment, folder: StudyFolder, observer: StudyObserver
 def _trainer(joint: Experiment, folder: StudyFolder) -> Trainer:
     run = build(joint)
     _start_alike(run)
-    trainer = Trainer(run, folder.joint, resume="auto")
+    trainer = Trainer(run, folder.joint, resume="auto", plots=False)
     steps = trainer.steps_per_epoch * joint.training.epochs
     trainer.step = ProbingStep(run, trainer.step.optimizer, every=-(-steps // POINTS))
     return trainer

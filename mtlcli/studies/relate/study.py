@@ -92,7 +92,8 @@ def _measured(measures: Sequence[Measure], runs: StudyRuns, experiment: Experime
             LOG.warning("%s: no value for %s; they are 0 in relation.csv", measure.name, ", ".join(pairs))
         runs.observer.measured(measure.name)
     first = measures[0]
-    _write_matrix(folder, first, relations[first.name])
+    for file in ("relation.csv", "heatmap.png"):
+        folder.copy(folder.of(first.name).path / file)
     folder.write_json("groups.json", groups)
     document = {
         "name": experiment.name,
@@ -110,12 +111,8 @@ def _measured(measures: Sequence[Measure], runs: StudyRuns, experiment: Experime
 
 def _write(folder: StudyFolder, measure: Measure, relation: Relation) -> None:
     """The folder of one measure."""
-    _write_matrix(folder, measure, relation)
+    folder.write("relation.csv", to_csv(relation.tasks, relation.defined))
+    draw_heatmap(relation, f"{measure.name}: {measure.title}", measure.lowest, folder.path / "heatmap.png")
     folder.write_json("numbers.json", relation.numbers)
     if relation.raw is not None:
         folder.write(f"{measure.name}.csv", to_csv(relation.tasks, relation.raw))
-
-
-def _write_matrix(folder: StudyFolder, measure: Measure, relation: Relation) -> None:
-    folder.write("relation.csv", to_csv(relation.tasks, relation.defined))
-    draw_heatmap(relation, f"{measure.name}: {measure.title}", measure.lowest, folder.path / "heatmap.png")
