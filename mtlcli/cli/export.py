@@ -38,7 +38,7 @@ def export(
     path = out or checkpoint.with_suffix(SUFFIXES[file_format])
     if not path.parent.is_dir():
         raise ConfigError(f"--out {path}: there is no folder {path.parent}")
-    run = rebuild(experiment_from_dict(payload["config"], source=str(checkpoint)), payload)
+    run = rebuild(experiment_from_dict(payload["config"], ["training.device=cpu"], source=str(checkpoint)), payload)
     write(run, file_format, path)
     document = {
         "checkpoint": str(checkpoint),

@@ -45,5 +45,5 @@ def print_compression(report: Mapping[str, Any]) -> None:
             after = report["metrics"]["after"][split][task][name]
             print(f"{split} {task} {name}: {figure(values[name])} → {figure(after)}")
     for one in report["regularizers"].values():
-        for layer, facts in one["layers"].items():
+        for layer, facts in one.get("layers", {}).items():
             print(f"{layer}: rank {facts['rank']} of {facts['of']}, {facts['parameters']:,} parameters")

@@ -10,6 +10,8 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch._dynamo.exc import TorchDynamoException
+from torch.onnx import OnnxExporterError
 
 from mtlcli.errors import ConfigError
 from mtlcli.training.files import atomic
@@ -21,7 +23,7 @@ assert list(SUFFIXES) == list(get_args(Format))
 
 
 def export(run: Run, file_format: Format, path: Path) -> None:
-    """Write the run's model, in evaluation mode, to `path`.
+    """Write the model of a run on the CPU, in evaluation mode, to `path`.
 
     `torch-export` and `onnx` hold the whole computation: a dict of raw inputs, alias of the dataset → [B, *input_shape]
     float32 with any B, to a dict of outputs, task → [B, outputs] (logits of a class, a label; a real target in its own
@@ -29,7 +31,7 @@ def export(run: Run, file_format: Format, path: Path) -> None:
     datasets' specs as JSON.
     ConfigError where a format's package is missing, or it can't hold the model.
     """
-    run.model.eval().requires_grad_(False).cpu()
+    run.model.eval().requires_grad_(False)
     writers: dict[Format, Callable[[Run, Path], None]] = {
         "onnx": _onnx,
         "safetensors": _safetensors,
@@ -43,6 +45,9 @@ def export(run: Run, file_format: Format, path: Path) -> None:
         raise ConfigError(
             f"--format {file_format} needs the package {error.name!r}: pip install 'mtlcli[export]'"
         ) from error
+    except (RuntimeError, TorchDynamoException, OnnxExporterError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ConfigError(f"--format {file_format}: torch can't take this model: {reason}") from error
 
 
 class _Predictor(nn.Module):
@@ -63,7 +68,7 @@ def _example(run: Run) -> dict[str, Tensor]:
 
 def _program(run: Run) -> torch.export.ExportedProgram:
     inputs = _example(run)
-    sizes = {alias: {0: torch.export.Dim(f"{alias}_batch".replace("-", "_"))} for alias in inputs}
+    sizes = {alias: {0: torch.export.Dim(f"batch_{at}")} for at, alias in enumerate(inputs)}
     return torch.export.export(_Predictor(run), (inputs,), dynamic_shapes=(sizes,))
 
 

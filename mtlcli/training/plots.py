@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+LEGEND = 12  # names are shown of at most so many lines
+
+
 def plot_history(history: History, split: str, folder: Path) -> None:
     """`losses.png`, `weights.png`, `metrics.png`, for gradient weightings `conflict.png`: a line for each task.
 
@@ -25,9 +28,11 @@ def plot_history(history: History, split: str, folder: Path) -> None:
     weights = history.series("train", "weight")
     _plot(folder / "weights.png", {"task weight": {t: w for t, w in weights.items() if not t.startswith(PREFIX)}})
     for name in [name for name in weights if name.startswith(PREFIX)]:
-        of_it = dict.fromkeys(row[4] for row in history.rows if row[3] == name)
-        panels = {metric: {"": history.series("train", metric)[name]} for metric in of_it}
-        _plot(folder / f"{name}.png", {f"{name}: {metric}": line for metric, line in panels.items()})
+        panels: dict[str, dict[str, tuple[list[int], list[float]]]] = {}
+        for metric in dict.fromkeys(row[4] for row in history.rows if row[3] == name):
+            title, _, part = metric.partition(".")  # `rank.fc1` is a line of the panel `rank`
+            panels.setdefault(f"{name}: {title}", {})[part] = history.series("train", metric)[name]
+        _plot(folder / f"{name}.png", panels)
     if conflict := {name: line for name in ("cosine", "conflict") for line in history.series("train", name).values()}:
         titles = {"cosine": "mean cosine of the tasks' gradients", "conflict": "share of opposed pairs"}
         _plot(folder / "conflict.png", {titles[name]: {"": line} for name, line in conflict.items()})
@@ -57,7 +62,7 @@ def _plot(path: Path, panels: dict[str, dict[str, tuple[list[int], list[float]]]
         axes.set(title=title, xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
-        if any(lines):  # a lone line needs no name
+        if any(lines) and len(lines) <= LEGEND:  # a lone line needs no name
             axes.legend(fontsize="small")
     _save(figure, path)
 

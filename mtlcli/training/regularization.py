@@ -61,6 +61,7 @@ class Regularization(nn.Module):
         self.parts = nn.ModuleList(parts)
         self.sees_examples = any(part.sees_examples for part in parts)
         self.tasks = sum(term.as_task for term in terms)
+        self.follows_progress = any(part.follows_progress for part in parts)
         self.register_buffer("nothing", torch.zeros(()), persistent=False)
 
     def regularizers(self) -> list[tuple[Term, Regularizer]]:
@@ -93,8 +94,12 @@ class Regularization(nn.Module):
         return {name: report for name, report in found.items() if report is not None}
 
     def draw(self, passes: list[TrunkPass]) -> dict[str, Figure]:
-        """File name → picture of the trained model."""
-        return {name: figure for _, part in self.regularizers() for name, figure in part.draw(passes).items()}
+        """File name → picture of the trained model; that of a second regularizer of a name ends in #2, as its own."""
+        return {
+            "".join([name, *term.name.partition("#")[1:]]): figure
+            for term, part in self.regularizers()
+            for name, figure in part.draw(passes).items()
+        }
 
     def after_step(self, learning_rate: float) -> None:
         """After each optimizer step that was made."""

@@ -58,7 +58,8 @@ def capture(trainer: Trainer) -> dict[str, Any]:
 
 def restore(trainer: Trainer, payload: Mapping[str, Any]) -> None:
     """Put a trainer where the checkpoint was taken. ConfigError where it is of another experiment."""
-    free = [key for key in FREE if key != "training.epochs" or not has_derived_length(trainer.experiment)]
+    of_its_length = has_derived_length(trainer.experiment) or trainer.run.regularization.follows_progress
+    free = [key for key in FREE if key != "training.epochs" or not of_its_length]
     check_same(payload["config"], trainer.experiment.resolved(), free, str(trainer.folder.last))
     trainer.run.model.load_state_dict(payload["model"])
     trainer.run.weighting.load_state_dict(payload["weighting"])

@@ -31,12 +31,14 @@ class Step:
         """One step over one batch, or over several whose gradients accumulate as if they were one.
 
         progress: the part of the training that is done, from 0 to 1.
+        A batch without any label has no part in it, also for the regularizers.
         Returns what was made and the examples of each column of the run: labelled ones of a task, all of a
         regularizer. None, and no step, where no task had any.
         """
+        batches = [batch for batch in batches if any(batch.counts.values())]
         counts = [sum(batch.counts.get(task, 0) for batch in batches) for task in self.run.kinds]
         examples = [sum(len(x) for x in batch.inputs.values()) for batch in batches]
-        if not any(counts):
+        if not batches:
             return None
         counts += [sum(examples)] * len(self.run.regularization.terms)
         totals = counts[: len(self.run.weighting.tasks)]

@@ -46,7 +46,7 @@ def finish(trainer: Trainer) -> Summary:
     folder.write("table.md", table_md(metrics))
     if trainer.plots:
         plot_history(trainer.history, run.experiment.evaluation.split, folder.plots)
-        with torch.inference_mode():
+        with torch.inference_mode(), run.autocast():
             plot_figures(run.regularization.draw(_passes(run)), folder.plots)
     return write_summary(trainer, "completed", metrics, compression=best.get("compression"))
 

@@ -226,3 +226,48 @@ def test_refusals() -> None:
         build(digits(regularizers=[proximal]))
     with pytest.raises(ConfigError, match=r"regularizers\.0\.strength"):
         experiment_from_dict(digits().resolved() | {"regularizers": [{"name": "guess", "strength": -1}]})
+
+
+def test_a_batch_without_labels_has_no_part_in_it() -> None:
+    for weighting in ("uniform", "spy", {"name": "spy", "gradients": "last_layer"}):
+        run, step = make(SAME, weighting)
+        empty = batch(run, 12, 48)
+        empty = Batch(empty.inputs, empty.targets, dict.fromkeys(empty.counts, 0))
+        made, counts = step([batch(run, 0, 12), empty])  # type: ignore[misc]
+        assert counts == [12] * 5
+        pull = run.regularization.terms[0]
+        assert pull.name == "regularizers.pull"
+        weights = [p.detach() for part in (TRUNK, HEADS) for p in parameters(build_again(run)).get(part, [])]
+        expected = pull.strength * sum(float(p.square().sum()) for p in weights)
+        assert float(made.losses[3]) == pytest.approx(expected, rel=1e-5)
+
+
+def build_again(run: Run) -> Run:
+    """The same before its step."""
+    return build(run.experiment)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_pictures_in_every_precision_and_of_every_term(precision: str, tmp_path: Any) -> None:
+    terms = [{"name": "reconstruction", "layer": "fc1"}, {"name": "reconstruction"}]
+    experiment = digits(regularizers=terms, training=training(epochs=1, precision=precision))
+    assert Trainer(build(experiment), tmp_path / "run").fit()["status"] == "completed"
+    assert {path.name for path in (tmp_path / "run" / "plots").glob("recon*")} == {
+        "reconstruction.png", "reconstruction#2.png",
+    }  # fmt: skip
+
+
+def test_a_term_that_follows_the_progress_fixes_the_run_s_length(tmp_path: Any) -> None:
+    tasks = {"digit": SAME["digit"], "ink": {**SAME["ink"], "dataset": "b"}}
+    datasets = {alias: {"name": "digits", "val": 0.2} for alias in ("a", "b")}
+
+    def run(epochs: int, schedule: str) -> Run:
+        term = {"name": "adversarial", "schedule": schedule}
+        length = training(epochs=epochs)
+        return build(digits(tasks=tasks, datasets=datasets, regularizers=[term], training=length))
+
+    for schedule in ("ganin", "constant"):
+        Trainer(run(1, schedule), tmp_path / schedule, plots=False).fit()
+    with pytest.raises(ConfigError, match=r"training\.epochs"):
+        Trainer(run(2, "ganin"), tmp_path / "ganin", resume="must", plots=False).fit()
+    assert Trainer(run(2, "constant"), tmp_path / "constant", resume="must", plots=False).fit()["epochs"] == 2

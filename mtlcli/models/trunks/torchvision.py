@@ -104,6 +104,9 @@ def _build(model: str, weights: str | None) -> nn.Module:
     if getattr(network, "aux_logits", False):
         network.aux_logits, network.AuxLogits = False, None  # inception_v3 with weights: built with its auxiliary head
     assert isinstance(network, nn.Module)
+    for module in network.children():  # it would change the activation of the stage before
+        if isinstance(module, nn.ReLU | nn.ReLU6):
+            module.inplace = False
     return network
 
 
