@@ -5,8 +5,6 @@ import pytest
 
 from mtlcli.cli import main
 
-SHIPPED = sorted(Path(__file__).parents[2].joinpath("configs").glob("*.y*ml"))
-
 
 @pytest.fixture
 def good(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
@@ -18,11 +16,6 @@ def good(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
 def test_experiments_that_are_right(good: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["validate", good, good, "training.epochs=3"]) == 0
     assert capsys.readouterr().out == f"{good}: ok\n"
-
-
-@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.name)
-def test_shipped_experiments(file: Path) -> None:
-    assert main(["validate", str(file)]) == 0
 
 
 def test_all_problems_of_all_files(good: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
