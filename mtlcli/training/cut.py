@@ -86,7 +86,7 @@ def forward(run: Run, represent: Represent, batch: Batch, apart: bool) -> Cut:
             cut.outputs.append(found[task])
             cut.leaves.append(leaf)
             cut.losses.append(run.kinds[task].loss(run.model.heads[task](leaf), batch.targets[task]))
-    if names and regularization.terms:
+    if regularization.terms:
         terms = regularization.losses(passes or [], run.autocast())
         cut.terms = terms[regularization.tasks :]
         for index, term in enumerate(terms[: regularization.tasks], len(run.kinds)):

@@ -56,10 +56,9 @@ class JointBackward(Backward):
         passes: list[TrunkPass] | None = [] if regularization.sees_examples else None
         found: dict[int, Tensor] = {}
         with self.run.autocast():
-            if present:
-                predictions = self.run.model(batch.inputs, list(present.values()), passes)
-                for index, task in present.items():
-                    found[index] = self.run.kinds[task].loss(predictions[task], batch.targets[task])
+            predictions = self.run.model(batch.inputs, list(present.values()), passes)
+            for index, task in present.items():
+                found[index] = self.run.kinds[task].loss(predictions[task], batch.targets[task])
         if not regularization.terms:
             return found, self.none
         terms = regularization.losses(passes or [], self.run.autocast())

@@ -53,8 +53,6 @@ class Regularization(nn.Module):
     parts: the regularizers, in the order of `terms`. tasks: how many of them count as tasks.
     """
 
-    nothing: Tensor
-
     def __init__(self, terms: Sequence[Term], parts: Sequence[Regularizer]) -> None:
         super().__init__()
         self.terms = list(terms)
@@ -62,7 +60,6 @@ class Regularization(nn.Module):
         self.sees_examples = any(part.sees_examples for part in parts)
         self.tasks = sum(term.as_task for term in terms)
         self.follows_progress = any(part.follows_progress for part in parts)
-        self.register_buffer("nothing", torch.zeros(()), persistent=False)
 
     def regularizers(self) -> list[tuple[Term, Regularizer]]:
         return list(zip(self.terms, self.parts, strict=True))  # type: ignore[arg-type]
@@ -75,12 +72,12 @@ class Regularization(nn.Module):
     def losses(self, passes: list[TrunkPass], autocast: torch.autocast) -> list[Tensor]:
         """Each term as it stands in the objective, strength × Ω, 0-d, with its graph.
 
-        Those of weights alone are computed in full precision; those of examples are 0 where there are none.
+        Those of weights alone are computed in full precision.
         """
         found = []
         for term, part in self.regularizers():
             with autocast if part.sees_examples else nullcontext():
-                omega = part.term(passes) if passes or not part.sees_examples else self.nothing
+                omega = part.term(passes if part.sees_examples else [])
             found.append(omega.float() * term.strength)
         return found
 
@@ -115,12 +112,13 @@ def regularize(experiment: Experiment, model: MultiTaskModel, input_shape: Shape
     terms, problems = terms_of(experiment), Problems(experiment)
     components = [registry.regularizers[entry.name] for entry in experiment.regularizers]
     made: dict[int, Regularizer] = {}
+    subject = _subject(model, input_shape) if terms else None
     for term in sorted(terms, key=lambda term: not components[term.index].target.reshapes):  # type: ignore[attr-defined]
         with problems.at(f"regularizers.{term.index}"):
             if term.as_task and term.strength == 0:
                 raise ValueError("a term that is counted as a task needs a strength above 0")
             options = experiment.regularizers[term.index].options
-            made[term.index] = part = components[term.index].create(_subject(model, input_shape), **options)
+            made[term.index] = part = components[term.index].create(subject, **options)
             if term.as_task and not part.differentiable:
                 raise ValueError("as_task: it has no gradient that a weighting could weigh; leave `as_task` out")
     problems.check()

@@ -92,8 +92,6 @@ class TaskGradients(Backward):
             for sample, piece, portion in _pieces(batch, self.samples if solving else 1):
                 represent, apart = (self.represent, self.jacobians.apart) if solving else (self.represent_once, False)
                 cut = forward(self.run, represent, piece, apart)
-                if not cut.tasks:
-                    continue
                 factors = self._factors(cut.tasks, batch, piece, totals, share) * portion
                 cut.heads_backward(self.scaler.scale(factors))
                 if cut.terms:
