@@ -36,6 +36,24 @@ class TargetSpec:
 
 
 @dataclass(frozen=True)
+class Column:
+    """One feature column of a table, as it is in the raw inputs [B, columns].
+
+    levels: of a categorical one, the categories of the training rows, in order; None: a numeric one. A raw value is
+        then a code: 0 a category not seen in training, 1 a missing value, 2 + i the category levels[i].
+    mean, std: of a numeric one over the training rows; log_mean, log_std: of sign(x)·log(1 + |x|). A missing value is
+        the mean.
+    """
+
+    name: str
+    levels: tuple[str, ...] | None = None
+    mean: float = 0.0
+    std: float = 1.0
+    log_mean: float = 0.0
+    log_std: float = 1.0
+
+
+@dataclass(frozen=True)
 class DatasetSpec:
     """What is known of a dataset without reading all of it.
 
@@ -44,7 +62,8 @@ class DatasetSpec:
     splits: those it has, of `train`, `val`, `test`.
     mean, std: of the raw inputs (an image's in units of its raw values, 0…255), per channel or per feature, or one
         for all; the model normalizes by them, so that they travel with the checkpoint.
-    state: whatever else was fitted on the training data (a table's vocabularies), plain lists, dicts, numbers, strings.
+    state: whatever else was fitted on the training data, plain lists, dicts, numbers, strings.
+    columns: of a table, in the order of the raw inputs [B, columns]; none for anything else.
     """
 
     input_shape: Shape
@@ -54,6 +73,7 @@ class DatasetSpec:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     state: dict[str, Any]
+    columns: tuple[Column, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists, numbers and strings, for a checkpoint."""
@@ -67,7 +87,11 @@ class DatasetSpec:
             for name, target in plain["targets"].items()
         }
         tuples = {key: tuple(plain[key]) for key in ("input_shape", "splits", "mean", "std")}
-        return cls(**{**plain, **tuples, "targets": targets})
+        columns = tuple(
+            Column(**{**column, "levels": None if column["levels"] is None else tuple(column["levels"])})
+            for column in plain.get("columns", [])
+        )
+        return cls(**{**plain, **tuples, "targets": targets, "columns": columns})
 
 
 def _listed(value: Any) -> Any:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mtlcli.models.by_name import ByName
 from mtlcli.models.trunk import Trunk
+from mtlcli.models.watch import Watch
 from mtlcli.specs import TrunkPass
 
 MakeTrunk = Callable[[], Trunk]
@@ -25,10 +26,14 @@ class Sharing(nn.Module, ABC):
     inputs: task → alias of the dataset its examples come from, in the tasks' order.
     common_features: whether all tasks on the same dataset are given the same representation.
     private: whether each task has features of its own beside the shared ones.
+    one_trunk: whether all examples pass one trunk, the first of `trunks`, whose activations `seen` takes in.
+    watch: takes in what is to be seen of the sharing at work (gates, stitches, masks), where one is set.
     """
 
     common_features: ClassVar[bool] = False
     private: ClassVar[bool] = False
+    one_trunk: ClassVar[bool] = False
+    watch: Watch | None = None
 
     def __init__(self, make_trunk: MakeTrunk, make_head: MakeHead, inputs: Mapping[str, str]) -> None:
         super().__init__()

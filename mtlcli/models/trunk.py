@@ -12,21 +12,29 @@ from torch import Tensor, nn
 class Trunk(nn.Module, ABC):
     """Base of the trunks: [B, *input_shape] → [B, features].
 
+    encoder: what turns an example's raw columns into numbers before the first stage; nothing but for tables. Sharings
+        with several trunks for the same examples may give them one.
     features: width of the output, set by the subclass.
     frozen: whether the trunk is kept as it is: see `warm_start.freeze`.
     """
 
+    encoder: nn.Module
     features: int
     frozen = False
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Identity()
+
     @abstractmethod
     def stages(self) -> dict[str, Callable[[Tensor], Tensor]]:
-        """The chain in order: a name for each stage's activation → the stage. Their composition is the trunk.
+        """The chain in order: a name for each stage's activation → the stage. The trunk is encoder, then these.
 
         A stage doesn't change its input in place: it is the activation of the stage before.
         """
 
     def forward(self, x: Tensor) -> Tensor:
+        x = self.encoder(x)
         for stage in self.stages().values():
             x = stage(x)
         return x
@@ -38,6 +46,7 @@ class Trunk(nn.Module, ABC):
     def activations(self, x: Tensor, names: Iterable[str]) -> tuple[Tensor, dict[str, Tensor]]:
         """The features, and the activations named, in the trunk's order. ValueError for a name there isn't."""
         wanted, found = self.known(names), {}
+        x = self.encoder(x)
         for name, stage in self.stages().items():
             x = stage(x)
             if name in wanted:

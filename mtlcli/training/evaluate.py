@@ -9,6 +9,7 @@ import torch
 
 from mtlcli.config import Experiment
 from mtlcli.data.loader import evaluation_batches
+from mtlcli.models.watch import Watch
 from mtlcli.tasks.kind import Direction, TaskKind
 from mtlcli.training.checkpoint import rng_state, set_rng_state
 from mtlcli.training.run import Run
@@ -16,9 +17,10 @@ from mtlcli.training.run import Run
 TaskMetrics = dict[str, dict[str, float]]
 
 
-def evaluate(run: Run, split: str = "test") -> TaskMetrics:
+def evaluate(run: Run, split: str = "test", watch: Watch | None = None) -> TaskMetrics:
     """task → metric → value on `split`, `loss` among them, over all labelled examples; NaN where there are none.
 
+    watch: takes in what the sharing does on the way.
     The model computes in the experiment's precision. Every random generator is left as it was, so that evaluating (and
     what it imports for the first time) never changes a training. ConfigError where a dataset has no such split.
     """
@@ -29,6 +31,7 @@ def evaluate(run: Run, split: str = "test") -> TaskMetrics:
     batches = evaluation_batches(run.examples(split), run.sources, run.placement, run.experiment.evaluation.batch_size)
     was_training = run.model.training
     run.model.eval()
+    run.model.sharing.watch = watch
     with torch.inference_mode():
         for batch in batches:
             names = [task for task, count in batch.counts.items() if count]
@@ -41,6 +44,7 @@ def evaluate(run: Run, split: str = "test") -> TaskMetrics:
                 sums[task] = sums[task] + loss * batch.counts[task]
                 counts[task] += batch.counts[task]
     run.model.train(was_training)
+    run.model.sharing.watch = None
     found = {
         task: {"loss": float(sums[task]) / counts[task] if counts[task] else math.nan, **metrics[task].compute()}
         for task in run.kinds

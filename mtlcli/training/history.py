@@ -12,6 +12,12 @@ from mtlcli.training.evaluate import TaskMetrics
 
 HEADER = ["epoch", "step", "split", "task", "metric", "value"]
 Row = tuple[int, int, str, str, str, float]
+SHARING = "sharing."  # before a task's name, of what the sharing does with its examples
+
+
+def is_task(name: str) -> bool:
+    """Whether the name in a row's column `task` is a task's: what else there is has a dot, which no task's name has."""
+    return "." not in name
 
 
 @dataclass

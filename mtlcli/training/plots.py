@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtlcli.training.files import atomic
-from mtlcli.training.history import History
+from mtlcli.training.history import SHARING, History, is_task
 from mtlcli.training.regularization import PREFIX
 
 if TYPE_CHECKING:
@@ -20,13 +20,14 @@ LEGEND = 12  # names are shown of at most so many lines
 def plot_history(history: History, split: str, folder: Path) -> None:
     """`losses.png`, `weights.png`, `metrics.png`, for gradient weightings `conflict.png`: a line for each task.
 
-    For each regularizer one of its own, with a panel for each figure.
+    For each regularizer one of its own, with a panel for each figure; `sharing.png`, with a panel for each task, where
+    the sharing has something to show.
     """
     losses = {f"{task} ({where})": line for where in dict.fromkeys(["train", split])
-              for task, line in history.series(where, "loss").items() if not task.startswith(PREFIX)}  # fmt: skip
+              for task, line in history.series(where, "loss").items() if is_task(task)}  # fmt: skip
     _plot(folder / "losses.png", {"loss": losses})
     weights = history.series("train", "weight")
-    _plot(folder / "weights.png", {"task weight": {t: w for t, w in weights.items() if not t.startswith(PREFIX)}})
+    _plot(folder / "weights.png", {"task weight": {t: w for t, w in weights.items() if is_task(t)}})
     for name in [name for name in weights if name.startswith(PREFIX)]:
         panels: dict[str, dict[str, tuple[list[int], list[float]]]] = {}
         for metric in dict.fromkeys(row[4] for row in history.rows if row[3] == name):
@@ -36,10 +37,16 @@ def plot_history(history: History, split: str, folder: Path) -> None:
     if conflict := {name: line for name in ("cosine", "conflict") for line in history.series("train", name).values()}:
         titles = {"cosine": "mean cosine of the tasks' gradients", "conflict": "share of opposed pairs"}
         _plot(folder / "conflict.png", {titles[name]: {"": line} for name, line in conflict.items()})
-    rows = [row for row in history.rows if row[2] == split and not row[3].startswith(PREFIX)]
+    rows = [row for row in history.rows if row[2] == split and is_task(row[3])]
     names = dict.fromkeys(row[4] for row in rows if row[4] not in ("loss", "weight"))
     if names:
         _plot(folder / "metrics.png", {f"{name} ({split})": history.series(split, name) for name in names})
+    watched = dict.fromkeys((row[3], row[4]) for row in history.rows if row[3].startswith(SHARING))
+    if watched:
+        shown: dict[str, dict[str, tuple[list[int], list[float]]]] = {}
+        for task, name in watched:
+            shown.setdefault(task.removeprefix(SHARING), {})[name] = history.series(split, name)[task]
+        _plot(folder / "sharing.png", shown)
 
 
 def plot_figures(figures: Mapping[str, Figure], folder: Path) -> None:

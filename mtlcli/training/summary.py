@@ -15,7 +15,7 @@ from mtlcli.training.checkpoint import load_checkpoint, plain, save_checkpoint
 from mtlcli.training.compression import compress, fit_ranks
 from mtlcli.training.device import peak_memory
 from mtlcli.training.evaluate import TaskMetrics, evaluate
-from mtlcli.training.history import table_csv, table_md
+from mtlcli.training.history import is_task, table_csv, table_md
 from mtlcli.training.plots import plot_figures, plot_history
 from mtlcli.training.regularization import PREFIX
 from mtlcli.training.run import Run
@@ -128,7 +128,7 @@ def write_unfinished(trainer: Trainer, status: str, error: BaseException) -> Sum
     trainer.folder.write("metrics.csv", trainer.history.to_csv())
     metrics: dict[str, TaskMetrics] = {}
     for epoch, _, split, task, metric, value in trainer.history.rows:
-        if epoch == trainer.progress.best_epoch and not task.startswith(PREFIX):
+        if epoch == trainer.progress.best_epoch and is_task(task):
             metrics.setdefault(split, {}).setdefault(task, {})[metric] = value
     return write_summary(trainer, status, metrics, error)
 

@@ -14,12 +14,13 @@ import torch
 from mtlcli import registry
 from mtlcli.config import MEAN, dump_yaml
 from mtlcli.data.loader import Loader
+from mtlcli.models.watch import Watch
 from mtlcli.training.checkpoint import load_checkpoint, save_checkpoint
 from mtlcli.training.device import seed_everything
 from mtlcli.training.environment import environment
 from mtlcli.training.evaluate import TaskMetrics, evaluate, monitored_metrics, monitored_value
 from mtlcli.training.failure import explained
-from mtlcli.training.history import History
+from mtlcli.training.history import SHARING, History
 from mtlcli.training.observer import EpochReport, Observer
 from mtlcli.training.optimization import make_optimizer, make_schedule
 from mtlcli.training.problems import Problems
@@ -158,7 +159,8 @@ class Trainer:
         weights = dict(zip(self.run.columns, self.log.mean_weights(), strict=True))
         weighted = list(losses.values())[: len(self.run.weighting.tasks)]
         self.run.weighting.end_epoch(torch.tensor(weighted, device=self.run.device))
-        metrics = evaluate(self.run, split)
+        watch = Watch()
+        metrics = evaluate(self.run, split, watch)
         value = monitored_value(self.monitored, metrics)
         self._warn_of_undefined(metrics)
         self.schedule.after_epoch(value)
@@ -171,6 +173,8 @@ class Trainer:
         if conflict := self.log.mean_conflict():
             self.history.add(progress.epoch, progress.steps, "train", {MEAN: conflict})
         self.history.add(progress.epoch, progress.steps, split, metrics)
+        watched = {SHARING + task: figures for task, figures in watch.means().items()}
+        self.history.add(progress.epoch, progress.steps, split, watched)
         is_best = self._is_better(value)
         if is_best:
             progress.best_epoch, progress.best_value = progress.epoch, value

@@ -24,6 +24,7 @@ class Hard(Sharing):
     """
 
     common_features = True
+    one_trunk = True
 
     def __init__(self, make_trunk: MakeTrunk, make_head: MakeHead, inputs: Mapping[str, str]) -> None:
         super().__init__(make_trunk, make_head, inputs)
