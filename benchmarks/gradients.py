@@ -231,7 +231,7 @@ def solvers(methods: list[str], rounds: int) -> None:
                 losses = torch.linspace(0.5, 1.5, tasks, dtype=torch.float64)
                 if issubclass(target, JacobianWeighting):
                     weighting.allocate(1000)
-                    given = jacobian if target.samples == 1 else jacobian.expand(target.samples, -1, -1).contiguous()
+                    given = jacobian
 
                 def solve(weighting=weighting, given=given, gramian=gramian, losses=losses) -> None:
                     weighting.start_step()

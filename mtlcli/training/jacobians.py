@@ -37,7 +37,7 @@ class Jacobians(ABC):
 
     @abstractmethod
     def matrix(self) -> Tensor:
-        """[t, P], or [samples, t, P] where there are several; a row for each present task. May be changed in place."""
+        """[samples, t, P], a row for each present task. May be changed in place."""
 
     def combine(self, matrix: Tensor, weights: Tensor) -> Tensor:
         """The update Jᵀw, [P]. matrix: [t, P]; weights: [t]."""
@@ -65,7 +65,7 @@ class ParameterJacobians(Jacobians):
         datasets = len({alias for alias, _ in run.sources.values()})
         self.apart = datasets > 1 and not run.model.couples_examples()
         apart = "separate" if datasets == len(run.kinds) else "separate repeated"
-        self.route = f"{apart if self.apart else 'repeated'} backward" + (f" of {samples} samples" * (samples > 1))
+        self.route = f"{apart if self.apart else 'repeated'} backward"
         self.update = FlatGradients(self.measured, 1, run.device)
 
     def _measured(self, run: Run) -> list[nn.Parameter]:
@@ -99,8 +99,6 @@ class ParameterJacobians(Jacobians):
         present = len(self.row_of)
         for row in {s * self.tasks + r for s in range(self.samples) for r in range(present)} - self.written:
             self.rows.matrix[row].zero_()
-        if self.samples == 1:
-            return self.rows.matrix[:present]
         return self.rows.matrix.view(self.samples, self.tasks, -1)[:, :present]
 
     def combine(self, matrix: Tensor, weights: Tensor) -> Tensor:
@@ -165,8 +163,8 @@ class FeatureJacobians(Jacobians):
                         block[self.row_of[cut.tasks[i]]].copy_(gradient.flatten())
                 blocks.append(block)
         if not blocks:  # the whole trunk is frozen
-            return self.cuts[0].leaves[0].new_zeros(len(self.row_of), 0, dtype=torch.float32)
-        return blocks[0] if len(blocks) == 1 else torch.cat(blocks, 1)
+            return self.cuts[0].leaves[0].new_zeros(1, len(self.row_of), 0, dtype=torch.float32)
+        return (blocks[0] if len(blocks) == 1 else torch.cat(blocks, 1)).unsqueeze(0)
 
     def descend(self, weights: Mapping[int, Tensor], update: Tensor) -> None:
         outputs = [output for cut in self.cuts for output, _ in cut.groups()]

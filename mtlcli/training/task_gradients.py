@@ -14,13 +14,14 @@ from mtlcli.data.batch import Batch
 from mtlcli.errors import ConfigError
 from mtlcli.tasks.labels import labelled
 from mtlcli.training.backward import Backward, Made
-from mtlcli.training.cut import forward, trunk_backward
+from mtlcli.training.cut import Cut, forward, trunk_backward
 from mtlcli.training.jacobians import FeatureJacobians, Jacobians, LastLayerJacobians, ParameterJacobians
 from mtlcli.training.run import Run
 from mtlcli.weighting.conflict import conflict
 from mtlcli.weighting.gradients import GradientWeighting, GramianWeighting, JacobianWeighting
 
 LOG = logging.getLogger("mtl")
+SAMPLES = 3  # of a batch, for a method that wants independent gradients
 
 
 class TaskGradients(Backward):
@@ -28,7 +29,9 @@ class TaskGradients(Backward):
 
     First through all heads at once: every head gets its own gradient, and every task that of its representation. From
     there through the trunk, as `Jacobians` has it, to the tasks' gradients and, combined, to the update. In the steps
-    between those that solve (`every`), the trunk gets one backward with the weights there are.
+    between those that solve (`every`), the trunk gets one backward with the weights there are. Where the method wants
+    independent gradients, every batch is divided: two samples of it make Jacobians, and the third goes backward through
+    the trunk once, with the weights found.
     """
 
     def __init__(self, run: Run, scaler: GradScaler) -> None:
@@ -36,10 +39,12 @@ class TaskGradients(Backward):
         self.run, self.scaler, self.weighting = run, scaler, run.weighting
         entry = run.experiment.weighting
         self.every = entry.every or 1
-        self.samples = run.weighting.samples if isinstance(run.weighting, JacobianWeighting) else 1
+        self.independent = isinstance(run.weighting, GramianWeighting) and run.weighting.independent
+        self.samples = SAMPLES if self.independent else 1
         self.jacobians = self._jacobians(entry.gradients or self.weighting.gradients[0])
         between = f" every {self.every} steps, joint backward between"
-        self.route = self.jacobians.route + (between if self.every > 1 else "")
+        third = " of two samples, joint backward of a third" if self.independent else ""
+        self.route = self.jacobians.route + third + (between if self.every > 1 else "")
         # A compiled trunk frees what it saved as it goes backward, so one whose graph is walked again and again isn't.
         plain = run.model.representations
         once = run.experiment.training.compile and not self.jacobians.parameters.own
@@ -56,7 +61,7 @@ class TaskGradients(Backward):
             return FeatureJacobians(self.run)
         if gradients == "last_layer":
             return LastLayerJacobians(self.run)
-        jacobians = ParameterJacobians(self.run, self.samples)
+        jacobians = ParameterJacobians(self.run, max(1, self.samples - 1))
         if isinstance(self.weighting, JacobianWeighting):
             self.weighting.allocate(jacobians.rows.size)
             self.weighting.to(self.run.device)
@@ -88,6 +93,7 @@ class TaskGradients(Backward):
         losses = torch.zeros(len(self.due), device=self.run.device)
         parts = losses.new_zeros(self.samples, len(self.due))  # of each task's labels, that are in each sample
         penalties = losses.new_zeros(len(self.run.regularization.terms) - self.run.regularization.tasks)
+        thirds: list[Cut] = []
         for batch, share in zip(batches, shares, strict=True):
             for sample, piece, portion in _pieces(batch, self.samples if solving else 1):
                 represent, apart = (self.represent, self.jacobians.apart) if solving else (self.represent_once, False)
@@ -101,19 +107,22 @@ class TaskGradients(Backward):
                 tasks = self._tensor(cut.tasks)
                 losses.index_add_(0, tasks, torch.stack(cut.losses).detach() * factors)
                 if solving:
-                    if self.samples > 1:
-                        parts[sample].index_add_(0, tasks, factors)
-                    self.jacobians.add(cut, sample)
+                    parts[sample].index_add_(0, tasks, factors)
+                    if self.independent and sample == SAMPLES - 1:
+                        thirds.append(cut)
+                    else:
+                        self.jacobians.add(cut, sample)
                 else:
                     trunk_backward([cut], weights, self.jacobians.parameters)
         losses = self.weighting.select(losses, present)
         if not solving:
             return _made(losses, self.weighting.select(self.weights, present), penalties)
-        jacobian = self.jacobians.matrix()
-        if self.samples > 1:  # each sample's gradient is of the mean over its own labels
-            parts = parts.index_select(1, self._tensor(present)).unsqueeze(-1)
-            jacobian.div_(parts.clamp(min=torch.finfo(parts.dtype).tiny))
-        used, conflicting = self._solve(jacobian, losses, present)
+        if self.independent:
+            used, conflicting = self._solve_for_thirds(
+                losses, present, self.weighting.select(parts.T, present).T, thirds
+            )
+        else:
+            used, conflicting = self._solve(losses, present)
         return _made(losses, used, penalties, conflicting)
 
     def _factors(self, tasks: list[int], batch: Batch, piece: Batch, totals: list[int], share: float) -> Tensor:
@@ -131,36 +140,65 @@ class TaskGradients(Backward):
         there = [labelled(piece.targets[name]).sum() / labelled(batch.targets[name]).sum() for name in names]
         return factors * torch.stack([*there, *[torch.ones_like(factors[0])] * terms])
 
-    def _solve(self, jacobian: Tensor, losses: Tensor, present: list[int]) -> tuple[Tensor, Tensor]:
+    def _solve(self, losses: Tensor, present: list[int]) -> tuple[Tensor, Tensor]:
         """Combine the tasks' gradients into the shared parameters' `.grad`. Returns (weights [t], conflict [2])."""
-        if self.scaler.is_enabled():
-            scale = self.scaler.scale(torch.ones((), device=self.run.device))
-            jacobian.div_(scale)
-        single = jacobian.mean(0) if self.samples > 1 else jacobian
-        gramian, exact_losses = (single @ single.T).to(self.exact), losses.to(self.exact)
-        # What isn't finite reaches the parameters, so that the scaler or the log notices; a method is shown zeros.
-        finite = gramian.isfinite().all()
-        gramian = gramian.masked_fill(~finite, 0.0)
+        (jacobian,), scale = self._jacobian()
+        gramian, finite = self._checked((jacobian @ jacobian.T).to(self.exact))
         if isinstance(self.weighting, JacobianWeighting):
             known = self.run.device.type == "cpu" and bool(finite)  # reading it is free there, and saves two passes
             if not known:
                 jacobian.masked_fill_(~finite, 0.0)
-            update, weights = self.weighting.update(jacobian, gramian, exact_losses, present)
+            update, weights = self.weighting.update(jacobian, gramian, losses.to(self.exact), present)
             if not known:
                 update = update.masked_fill(~finite, float("inf"))
         else:
             assert isinstance(self.weighting, GramianWeighting)
-            weights = self.weighting.weights(gramian, exact_losses, present)
-            update = self.jacobians.combine(single, weights)
-        if self.scaler.is_enabled():
-            update *= scale
-        old = self.weighting.select(self.weights, present)
-        self._remember(torch.where(finite, weights, old), present)
-        self.jacobians.descend(dict(zip(present, weights.unbind(), strict=True)), update)
+            weights = self.weighting.weights(gramian, losses.to(self.exact), present)
+            update = self.jacobians.combine(jacobian, weights)
+        self._remember(weights, finite, present)
+        self.jacobians.descend(_of_tasks(present, weights), update if scale is None else update.mul_(scale))
         return weights, conflict(gramian)
 
-    def _remember(self, weights: Tensor, present: list[int]) -> None:
-        """Keep the weights for the steps until the next solution."""
+    def _solve_for_thirds(
+        self, losses: Tensor, present: list[int], parts: Tensor, thirds: list[Cut]
+    ) -> tuple[Tensor, Tensor]:
+        """The same with independent gradients: the last sample's cuts, `thirds`, go backward with the weights found.
+
+        parts: [3, t], the part of each task's labels that is in each sample.
+        """
+        assert isinstance(self.weighting, GramianWeighting)
+        samples, _ = self._jacobian()
+        rows, shape = samples.flatten(0, 1), samples.shape[:2]
+        # Each sample's gradient is of the mean over its own labels.
+        means = torch.where(parts > 0, 1.0 / parts, 0.0).to(self.exact)
+        products = (rows @ rows.T).to(self.exact).view(*shape, *shape) * means[:2, :, None, None] * means[:2]
+        products, finite = self._checked(products)
+        weights = self.weighting.weights(products[0, :, 1], losses.to(self.exact), present)
+        self._remember(weights, finite, present)
+        means = means[2].masked_fill(~finite, float("inf"))
+        trunk_backward(thirds, _of_tasks(present, weights * means), self.jacobians.parameters)
+        return weights, conflict(products.mean((0, 2)))  # of the two samples' mean gradients
+
+    def _jacobian(self) -> tuple[Tensor, Tensor | None]:
+        """J [samples, t, P], unscaled, and what losses are scaled by, 0-d (None where they aren't)."""
+        jacobian = self.jacobians.matrix()
+        if not self.scaler.is_enabled():
+            return jacobian, None
+        scale = self.scaler.scale(torch.ones((), device=self.run.device))
+        return jacobian.div_(scale), scale
+
+    @staticmethod
+    def _checked(products: Tensor) -> tuple[Tensor, Tensor]:
+        """The products, zeros where one isn't finite, and whether all are, 0-d.
+
+        What isn't finite is to reach the parameters, so that the scaler or the log notices; a method is shown zeros.
+        """
+        finite = products.isfinite().all()
+        return products.masked_fill(~finite, 0.0), finite
+
+    def _remember(self, weights: Tensor, finite: Tensor, present: list[int]) -> None:
+        """Keep the weights for the steps until the next solution, where they are of finite gradients."""
+        weights = torch.where(finite, weights, self.weighting.select(self.weights, present))
         if len(present) == len(self.weights):
             self.weights.copy_(weights)
         else:
@@ -175,6 +213,10 @@ class TaskGradients(Backward):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.due = list(state["due"])
         self.weights.copy_(state["weights"])
+
+
+def _of_tasks(present: list[int], weights: Tensor) -> dict[int, Tensor]:
+    return dict(zip(present, weights.unbind(), strict=True))
 
 
 def _made(losses: Tensor, weights: Tensor, penalties: Tensor, conflicting: Tensor | None = None) -> Made:

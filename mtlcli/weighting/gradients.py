@@ -31,14 +31,19 @@ class GradientWeighting(Weighting):
 
 
 class GramianWeighting(GradientWeighting):
-    """A weighting that needs the inner products of the gradients only."""
+    """A weighting that needs the inner products of the gradients only.
+
+    independent: whether they are to be those of two independent gradients of each task, and the update of a third: the
+        step's examples are divided into three parts.
+    """
 
     level = "gramian"
+    independent: ClassVar[bool] = False
 
     def weights(self, gramian: Tensor, losses: Tensor, present: Sequence[int]) -> Tensor:
         """The weight of each present task's gradient, [t]; the update is Jᵀw.
 
-        gramian: [t, t] G = J Jᵀ, float64 where the device has it.
+        gramian: [t, t] G = J Jᵀ, float64 where the device has it; J₁J₂ᵀ where they are to be `independent`.
         losses: [t], the present tasks' mean losses over the step's labelled examples, without a graph, of G's type.
         present: their indices among the T tasks, ascending, at least one.
         Returns a tensor of G's type and device.
@@ -47,13 +52,9 @@ class GramianWeighting(GradientWeighting):
 
 
 class JacobianWeighting(GradientWeighting):
-    """A weighting that needs the gradients themselves.
-
-    samples: how many independent gradients of each task it needs: the step's examples are divided into so many parts.
-    """
+    """A weighting that needs the gradients themselves."""
 
     level = "jacobian"
-    samples: ClassVar[int] = 1
 
     def allocate(self, size: int) -> None:
         """Make the buffers whose size depends on P, the number of columns of J. Called once, before a state is loaded.
@@ -66,8 +67,8 @@ class JacobianWeighting(GradientWeighting):
     ) -> tuple[Tensor, Tensor]:
         """The step's update of the shared parameters, and the weights that come nearest to it.
 
-        jacobian: [t, P], float32, not to be changed; [samples, t, P] where `samples` > 1.
-        gramian: [t, t] G = J Jᵀ, float64 where the device has it; of the mean of the samples.
+        jacobian: [t, P], float32, not to be changed.
+        gramian: [t, t] G = J Jᵀ, float64 where the device has it.
         losses, present: as in `GramianWeighting.weights`.
         Returns (update [P], of J's type, to be descended along; weights [t], of G's type).
         """

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from mtlcli.weighting.arrays import Array, Module
 from mtlcli.weighting.rows import take
 
 TINY = 1e-30
@@ -18,21 +20,24 @@ def running_means(count: int, like: Tensor) -> tuple[Tensor, Tensor]:
     return numbers.new_ones(count, count).tril_().div_(numbers[:, None]), -numbers.reciprocal_()
 
 
-def threshold(vector: Tensor, means: tuple[Tensor, Tensor]) -> Tensor:
+def threshold(xp: Module, vector: Array, means: Array, shifts: Array) -> Array:
     """The τ (0-d) for which max(v − τ, 0) sums to 1, of a vector v [t] whose entries are far below 1e15.
 
     It is the largest of (u_1 + … + u_k − 1) / k, where u is v in descending order (Held, Wolfe and Crowder 1974).
 
-    means: `running_means(t, vector)`.
+    xp: NumPy or torch. means, shifts: `running_means(t, vector)`.
     """
-    return torch.addmv(means[1], means[0], vector.topk(len(vector))[0]).max()  # topk takes half the time of sort
+    # torch's topk takes half the time of its sort
+    descending = vector.topk(len(vector))[0] if xp is torch else np.sort(vector)[::-1]
+    return (means @ descending + shifts).max()
 
 
 def project(vector: Tensor) -> Tensor:
     """The point of the simplex nearest to any finite `vector` [t]."""
     # The simplex doesn't notice a shift; without it, the 1 would drown in entries of 1e20.
     shifted = vector - vector.max()
-    return (shifted - threshold(shifted, running_means(len(vector), vector))).relu_()
+    nearest: Tensor = (shifted - threshold(torch, shifted, *running_means(len(vector), vector))).relu_()
+    return nearest
 
 
 def restrict(shares: Tensor, present: Sequence[int], like: Tensor) -> tuple[Tensor, Tensor]:

@@ -116,8 +116,16 @@ def test_the_step_s_gradients_on_every_gradient_level_route(weighting: Any, task
     whole = batch(run, 0, 48)
     weights = dict(zip(run.kinds, WEIGHTS.tolist(), strict=False))
     wanted = expected(run, whole, weights)
-    step([batch(run, 0, 48)] if micro == 1 else [batch(run, 0, 12), batch(run, 12, 48)])
+    batches = [batch(run, 0, 48)] if micro == 1 else [batch(run, 0, 12), batch(run, 12, 48)]
+    step([threefold(one) for one in batches] if weighting == "thrice" else batches)
     assert_gradients(run, wanted)
+
+
+def threefold(one: Batch) -> Batch:
+    """Three times the same examples, so that each third is the whole."""
+    inputs = {alias: x.repeat(3, 1, 1, 1) for alias, x in one.inputs.items()}
+    targets = {task: y.repeat(3) for task, y in one.targets.items()}
+    return Batch(inputs, targets, {task: 3 * count for task, count in one.counts.items()})
 
 
 @pytest.mark.parametrize("micro", [1, 2])

@@ -16,6 +16,7 @@ from mtlcli.training.build import build
 from mtlcli.training.optimization import make_optimizer
 from mtlcli.training.run import Run
 from mtlcli.training.step import Step
+from mtlcli.weighting.conflict import conflict
 from mtlcli.weighting.gradients import GramianWeighting, JacobianWeighting
 from tests.training.experiments import digits, training
 
@@ -52,14 +53,13 @@ class Whole(JacobianWeighting):
     ) -> tuple[Tensor, Tensor]:
         self.seen = jacobian.clone()
         weights = WEIGHTS[list(present)]
-        single = jacobian if self.samples == 1 else jacobian.mean(0)
-        return weights.float() @ single, weights
+        return weights.float() @ jacobian, weights
 
 
-class Thrice(Whole):
-    """The same of three samples."""
+class Thrice(Spy):
+    """The same of independent gradients."""
 
-    samples = 3
+    independent = True
 
 
 @pytest.fixture(autouse=True)
@@ -211,38 +211,65 @@ def test_last_layer() -> None:
     torch.testing.assert_close(flat(run.model.shared_parameters()), update, rtol=1e-4, atol=1e-6)  # type: ignore[arg-type]
 
 
-def test_three_samples_are_thirds_of_the_batch() -> None:
+def thirds(run: Run, pieces: list[list[tuple[int, int]]], missing: Sequence[int] = ()) -> list[Tensor]:
+    """The Jacobian of each sample, of which each has so many pieces: (start, stop) of the rows. [3][t, P]."""
+    found = []
+    for parts in pieces:
+        rows = [expected(*make_like(run, batch(run, a, b, missing))) for a, b in parts]
+        sizes = torch.tensor([b - a for a, b in parts]).float()
+        found.append((torch.stack(rows) * (sizes / sizes.sum())[:, None, None]).sum(0))
+    return found
+
+
+@pytest.mark.parametrize("tasks", [SAME, DISJOINT])
+def test_independent_gradients_are_of_thirds_of_the_batch(tasks: Any) -> None:
+    run, step = make(tasks, "thrice")
+    assert step.backward.route.endswith(" backward of two samples, joint backward of a third")
+    first, second, third = thirds(run, [[(0, 21)], [(21, 42)], [(42, 64)]])
+    made = step([batch(run, 0, 64)])
+    assert made is not None and made[0].conflict is not None and isinstance(run.weighting, Spy)
+    torch.testing.assert_close(run.weighting.seen[0], (first @ second.T).double(), rtol=1e-4, atol=1e-7)
+    weights = WEIGHTS[: len(run.kinds)].float()
+    torch.testing.assert_close(flat(run.model.shared_parameters()), weights @ third, rtol=1e-4, atol=1e-6)  # type: ignore[arg-type]
+    mean = (first + second).double() / 2
+    torch.testing.assert_close(made[0].conflict, conflict(mean @ mean.T), rtol=1e-4, atol=1e-6)
+
+
+def test_independent_gradients_of_accumulated_batches() -> None:
     run, step = make(SAME, "thrice")
-    whole = batch(run, 0, 64)
-    thirds = [expected(*make_like(run, batch(run, a, b))) for a, b in ((0, 21), (21, 42), (42, 64))]
-    step([whole])
-    assert isinstance(run.weighting, Whole)
-    torch.testing.assert_close(run.weighting.seen, torch.stack(thirds), rtol=1e-4, atol=1e-6)
+    pieces = [[(0, 10), (30, 38)], [(10, 20), (38, 46)], [(20, 30), (46, 54)]]
+    first, second, third = thirds(run, pieces)
+    step([batch(run, 0, 30), batch(run, 30, 54)])
+    assert isinstance(run.weighting, Spy)
+    torch.testing.assert_close(run.weighting.seen[0], (first @ second.T).double(), rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(flat(run.model.shared_parameters()), WEIGHTS[:3].float() @ third, rtol=1e-4, atol=1e-6)  # type: ignore[arg-type]
 
 
 def test_samples_of_a_batch_with_missing_labels() -> None:
     """Each sample's gradient is of the mean over its own labels; loss and heads are those of the whole batch."""
-    missing = tuple(range(9, 64))
+    missing = tuple(range(30, 64))
     (run, step), (plain_run, plain) = make(SAME, "thrice"), make(SAME)
     whole = batch(run, 0, 64, missing)
     first = expected(*make_like(run, batch(run, 0, 21, missing)))
+    second = expected(*make_like(run, batch(run, 21, 42, missing)))
+    third = expected(*make_like(run, batch(run, 42, 64, missing)))  # without the digit, of which it has no label
     made, wanted = step([whole]), plain([whole])
     assert made is not None and wanted is not None
     torch.testing.assert_close(made[0].losses, wanted[0].losses)
     for ours, theirs in zip(run.model.heads.parameters(), plain_run.model.heads.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6)
-    assert isinstance(run.weighting, Whole)
-    torch.testing.assert_close(run.weighting.seen[0], first, rtol=1e-4, atol=1e-6)
-    assert not run.weighting.seen[1:, 0].any()  # no digit there
-    assert run.weighting.seen[1:, 1].any()
+    assert isinstance(run.weighting, Spy)
+    torch.testing.assert_close(run.weighting.seen[0], (first @ second.T).double(), rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(flat(run.model.shared_parameters()), WEIGHTS[1:3].float() @ third, rtol=1e-4, atol=1e-6)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("size", [2, 4, 5])
 def test_samples_of_a_batch_that_is_too_small_for_them(size: int) -> None:
     run, step = make(SAME, "thrice", trunk=CNN)
     assert step([batch(run, 0, size)]) is not None
-    assert isinstance(run.weighting, Whole)
-    assert torch.equal(run.weighting.seen[0], run.weighting.seen[1])
+    assert isinstance(run.weighting, Spy)
+    gramian = run.weighting.seen[0]
+    torch.testing.assert_close(gramian, gramian.T, rtol=1e-5, atol=1e-5)  # each part is the whole batch
 
 
 def test_every_task_is_solved_for_in_turn() -> None:

@@ -29,14 +29,22 @@ def run(
     values: Sequence[Tensor] | None = None,
     present: list[int] | None = None,
 ) -> list[tuple[Tensor, Tensor]]:
-    """One step for each Jacobian of the present tasks (all of them): (update, weights) of each."""
+    """One step for each Jacobian of the present tasks (all of them): (update, weights) of each.
+
+    jacobians: [t, P], or [3, t, P] for a method that wants independent samples.
+    """
     results = []
     for i, jacobian in enumerate(jacobians):
-        mean = jacobian.double() if weighting.samples == 1 else jacobian.double().mean(0)
-        given = torch.ones(len(mean), dtype=torch.float64) if values is None else values[i]
-        before = jacobian.clone()
+        before, count = jacobian.clone(), jacobian.shape[-2]
+        given = torch.ones(count, dtype=torch.float64) if values is None else values[i]
         weighting.start_step()
-        results.append(weighting.update(jacobian, mean @ mean.T, given, present or list(range(len(mean)))))
+        if jacobian.ndim == 3:
+            first, second, third = jacobian.double()
+            weights = weighting.weights(first @ second.T, given, present or list(range(count)))
+            results.append((weights @ third, weights))
+        else:
+            exact = jacobian.double()
+            results.append(weighting.update(jacobian, exact @ exact.T, given, present or list(range(count))))
         assert torch.equal(jacobian, before), "the Jacobian was changed"
     return results
 
@@ -67,8 +75,7 @@ def close(actual: Tensor, expected: Any, tolerance: float = 1e-4) -> None:
 def assert_runs_on_meta(name: str, present: list[int]) -> None:
     """The meta device has no values: reading one, or a shape that depends on one, fails there."""
     weighting, count = create(name, 3, 5).to("meta"), len(present)
-    shape = (count, 5) if weighting.samples == 1 else (weighting.samples, count, 5)
     gramian = torch.ones(count, count, device="meta", dtype=torch.float64)
-    update, weights = weighting.update(torch.ones(shape, device="meta"), gramian, gramian[0], present)
+    update, weights = weighting.update(torch.ones(count, 5, device="meta"), gramian, gramian[0], present)
     assert update.shape == (5,) and update.dtype == torch.float32
     assert weights.shape == (count,) and weights.dtype == torch.float64

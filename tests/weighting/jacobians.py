@@ -90,6 +90,5 @@ def descend(weighting: Any, jacobian: Tensor, losses: Tensor | None = None) -> t
         weights = weighting.weights(gramian, losses, range(count))
         return weights @ jacobian.double(), weights
     assert isinstance(weighting, JacobianWeighting)
-    given = jacobian.float() if weighting.samples == 1 else jacobian.float().expand(weighting.samples, -1, -1)
-    update, weights = weighting.update(given, gramian, losses, range(count))
+    update, weights = weighting.update(jacobian.float(), gramian, losses, range(count))
     return update, weights

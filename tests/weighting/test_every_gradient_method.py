@@ -98,8 +98,7 @@ def test_an_absent_task_has_left_the_problem(name: str, data: st.DataObject) -> 
         if isinstance(whole, GramianWeighting):
             weights = whole.weights(gramian, losses[present], present)
         else:
-            given_ = jacobian.float() if whole.samples == 1 else jacobian.float().expand(whole.samples, -1, -1)
-            update, weights = whole.update(given_, gramian, losses[present], present)
+            update, weights = whole.update(jacobian.float(), gramian, losses[present], present)
             torch.testing.assert_close(update, expected, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(weights, expected_weights, rtol=1e-4, atol=1e-6)
 
@@ -114,8 +113,7 @@ def test_an_absent_task_leaves_random_methods_finite(name: str) -> None:
         if isinstance(weighting, GramianWeighting):
             weights = weighting.weights(jacobian @ jacobian.T, losses, present)
         else:
-            given_ = jacobian.float() if weighting.samples == 1 else jacobian.float().expand(weighting.samples, -1, -1)
-            update, weights = weighting.update(given_, jacobian @ jacobian.T, losses, present)
+            update, weights = weighting.update(jacobian.float(), jacobian @ jacobian.T, losses, present)
             assert update.isfinite().all()
         assert weights.shape == (len(present),) and weights.isfinite().all()
 
@@ -196,8 +194,7 @@ def test_never_waits_for_the_device(name: str, present: list[int]) -> None:
     for _ in range(2):
         weighting.start_step()
         if isinstance(weighting, JacobianWeighting):
-            shape = (count, 20) if weighting.samples == 1 else (weighting.samples, count, 20)
-            _, weights = weighting.update(torch.ones(shape, device="meta"), gramian, losses.double(), present)
+            _, weights = weighting.update(torch.ones(count, 20, device="meta"), gramian, losses.double(), present)
         else:
             weights = weighting.weights(gramian, losses.double(), present)
         assert weights.device.type == "meta" and weights.shape == (count,)
@@ -209,18 +206,17 @@ def test_leaves_what_is_not_its_own_alone(name: str) -> None:
     before = torch.get_rng_state()
     weighting: Any = create(name, 3)
     jacobian, losses = random(0, 3, 20).float(), torch.ones(3, dtype=torch.float64)
-    given_ = jacobian if getattr(weighting, "samples", 1) == 1 else jacobian.expand(3, -1, -1).clone()
     gramian = jacobian.double() @ jacobian.double().T
-    kept = [tensor.clone() for tensor in (given_, gramian, losses)]
+    kept = [tensor.clone() for tensor in (jacobian, gramian, losses)]
     for _ in range(2):
         weighting.start_step()
         if isinstance(weighting, JacobianWeighting):
-            update, weights = weighting.update(given_, gramian, losses, range(3))
+            update, weights = weighting.update(jacobian, gramian, losses, range(3))
             assert not update.requires_grad
         else:
             weights = weighting.weights(gramian, losses, range(3))
         assert not weights.requires_grad
-    for tensor, old in zip((given_, gramian, losses), kept, strict=True):
+    for tensor, old in zip((jacobian, gramian, losses), kept, strict=True):
         assert torch.equal(tensor, old)
     assert torch.equal(torch.get_rng_state(), before)
 

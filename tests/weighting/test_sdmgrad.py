@@ -10,7 +10,7 @@ from torch import Tensor
 from torchjd.aggregation import SDMGradWeighting
 
 from tests.oracles import stochastic as oracle
-from tests.weighting.histories import assert_runs_on_meta, assert_same, close, gradients, resumed, run
+from tests.weighting.histories import assert_same, close, gradients, resumed, run
 from tests.weighting.jacobians import SCALES, create, every_kind
 
 
@@ -145,8 +145,3 @@ def test_is_the_same_under_autocast() -> None:
     expected = run(create("sdmgrad", 4), history)
     with torch.autocast("cpu", torch.bfloat16):
         assert_same(run(create("sdmgrad", 4), history), expected)
-
-
-@pytest.mark.parametrize("present", [[0, 1, 2], [0, 2]])
-def test_never_waits_for_the_device(present: list[int]) -> None:
-    assert_runs_on_meta("sdmgrad", present)

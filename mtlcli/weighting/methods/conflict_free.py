@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from mtlcli.registry import weightings
+from mtlcli.weighting.arrays import Array, Module, solve, solved
 from mtlcli.weighting.gradients import JacobianWeighting
-from mtlcli.weighting.gramian import units
 from mtlcli.weighting.rows import block_width
 
 
@@ -46,31 +46,32 @@ class ConFIG(JacobianWeighting):
         for block in blocks:
             rows = block.to(kind)
             products.addmm_(rows, rows.T)
-        weights = self.solve(products)
+        weights: Tensor = solved(direction, products)
         update = torch.cat([(weights @ block.to(kind)).to(jacobian.dtype) for block in blocks])
         return update, weights
 
-    @staticmethod
-    def solve(gramian: Tensor) -> Tensor:
-        """The weights [t] from G = J Jᵀ."""
-        rest, lengths, inverses = units(gramian)  # what of Û Ûᵀ the columns so far don't make up
-        columns, pivots = [], []
-        for _ in range(len(lengths)):
-            largest, pivot = rest.diagonal().max(0, keepdim=True)
-            column = rest.index_select(1, pivot) * largest.rsqrt()
-            rest = rest.addcmul(column, column.T, value=-1)
-            columns.append(column)
-            pivots.append(largest)
-        # A pivot is a squared distance from the others' span. They never rise: the columns from the first that is 0 on
-        # don't count, whatever is in them.
-        full = torch.cat(pivots) > torch.finfo(gramian.dtype).eps ** 0.7
-        rank = full.to(gramian.dtype)
-        basis, factor = torch.linalg.qr(torch.where(full, torch.cat(columns, 1), 0.0))  # Û Ûᵀ = B F Fᵀ Bᵀ
-        ones = basis.sum(0) * rank  # Bᵀ 1
-        factor = factor + (1 - rank).diag()
-        half = torch.linalg.solve_triangular(factor, ones[:, None], upper=True)
-        solution: Tensor = basis @ torch.linalg.solve_triangular(factor.T, half, upper=False)  # x, of the least norm
-        direction = half.square().sum()  # ‖Û⁺ 1‖², at least about 1/t² unless the gradients cancel
-        total = (lengths * (basis @ ones)).sum()  # Σ g_t·(Û⁺ 1)
-        scale = torch.where(direction > 1e-12, total / direction.clamp(min=1e-12), 0.0)
-        return solution[:, 0] * inverses * scale
+
+def direction(xp: Module, gramian: Array) -> Array:
+    """The weights [t] from G = J Jᵀ, by NumPy or torch."""
+    lengths = xp.sqrt(xp.clip(gramian.diagonal(), 0.0, None))
+    inverses = xp.where(lengths > 0, 1.0 / lengths, 0.0)
+    rest = gramian * inverses[:, None] * inverses  # what of Û Ûᵀ the columns so far don't make up
+    columns, pivots = [], []
+    for _ in range(len(lengths)):
+        pivot = rest.diagonal().argmax()[None]
+        largest = rest.diagonal()[pivot]
+        column = rest[:, pivot] / xp.sqrt(largest)
+        rest = rest - column * column.T
+        columns.append(column)
+        pivots.append(largest)
+    # A pivot is a squared distance from the others' span. They never rise: the columns from the first that is 0 on
+    # don't count, whatever is in them.
+    full = xp.concatenate(pivots) > float(xp.finfo(gramian.dtype).eps) ** 0.7
+    basis, factor = xp.linalg.qr(xp.where(full, xp.concatenate(columns, 1), 0.0))  # Û Ûᵀ = B F Fᵀ Bᵀ
+    ones = xp.where(full, basis.sum(0), 0.0)  # Bᵀ 1
+    factor = factor + xp.diag(xp.where(full, 0.0 * ones, 1.0))
+    half = solve(xp, factor, ones)
+    solution = basis @ solve(xp, factor.T, half)  # x, of the least norm
+    square = (half * half).sum()  # ‖Û⁺ 1‖², at least about 1/t² unless the gradients cancel
+    total = (lengths * (basis @ ones)).sum()  # Σ g_t·(Û⁺ 1)
+    return solution * inverses * xp.where(square > 1e-12, total / square, 0.0)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mtlcli.registry import weightings
 from mtlcli.weighting.gradients import JacobianWeighting
-from mtlcli.weighting.rows import combine, put, take
+from mtlcli.weighting.rows import block_width, combine, put, take
 from mtlcli.weighting.weighting import WeightedTask
 
 FLOOR = 1e-8  # the paper's ε, of the losses
@@ -71,11 +71,15 @@ class DualBalancing(JacobianWeighting):
         put(self.steps, present, steps)
         kept = self.beta * steps.to(gramian.dtype) ** -self.beta_decay
         slopes = 1.0 / (losses.clamp(min=0.0) + FLOOR)  # of the logarithms
-        averages = take(self.averages, present).mul_(kept.to(jacobian.dtype)[:, None])
-        averages.addcmul_(jacobian, ((1.0 - kept) * slopes).to(jacobian.dtype)[:, None])
+        kept_rows, new_rows = kept.to(jacobian.dtype)[:, None], ((1.0 - kept) * slopes).to(jacobian.dtype)[:, None]
+        averages, width = take(self.averages, present), block_width(jacobian)
+        squares = torch.zeros_like(gramian[0])
+        for own, gradients in zip(torch.split(averages, width, 1), torch.split(jacobian, width, 1), strict=True):
+            own.mul_(kept_rows).addcmul_(gradients, new_rows)
+            squares += torch.linalg.vector_norm(own, dim=1, dtype=gramian.dtype).square()
         put(self.averages, present, averages)
 
-        norms = torch.linalg.vector_norm(averages, dim=1, dtype=gramian.dtype)
+        norms = squares.sqrt()
         parts = norms / norms.max()  # NaN where all are 0
         factors = torch.where(parts > NEGLIGIBLE, 1.0 / parts, 0.0)
         return combine(factors, averages), factors * slopes

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mtlcli.registry import weightings
-from mtlcli.weighting.gramian import units
+from mtlcli.weighting.arrays import Array, Module, solved
 from mtlcli.weighting.methods.pcgrad import OneByOne
 from mtlcli.weighting.weighting import WeightedTask
 
@@ -55,34 +55,13 @@ class GradientVaccine(OneByOne):
         """See `GramianWeighting.weights`. Moves the targets."""
         if len(present) == 1:
             return torch.ones_like(losses, dtype=gramian.dtype)
-        cosines, lengths, inverses = units(gramian)
         orders = self.orders(present).to(gramian.device, non_blocking=True)
-        columns, there = orders.T, lengths.sign()  # 1, or 0 for a zero gradient
+        everyone = torch.arange(len(present), device=gramian.device)
         old, index = self._targets(present)
-        targets = old.to(gramian.dtype)
-        # the cotangents of the targets' angles; 0 leaves the product with a zero gradient at 0
-        sines = targets.square().neg_().add_(1.0).sqrt_()
-        cotangents = targets.div(sines).clamp_(-STEEPEST, STEEPEST).mul_(there)
-        slopes = cotangents.gather(1, columns).T.unbind()
-        # Row s, column i: the product of g_i'/‖g_i‖ with the g_j/‖g_j‖ that task i meets in step s; below, with itself.
-        products, square = cosines.gather(1, columns).T.contiguous(), there
-        # [s, s', i]: what g_j/‖g_j‖, added in step s, adds to the products of the later steps s'
-        later = torch.ones_like(cosines[1:, 1:]).triu_(1).unsqueeze(-1)
-        effects = cosines[orders.unsqueeze(1), orders] * later
-        squares, added = [], []
-        for along, slope, effect in zip(products.unbind(), slopes, effects.unbind(), strict=True):
-            squares.append(square)
-            across = square.addcmul(along, along, value=-1).relu_()  # the part at right angles to g_j stays
-            raised = across.sqrt().mul_(slope).maximum(along)
-            square = across.addcmul_(raised, raised)
-            added.append(raised.sub_(along))
-            products.addcmul_(added[-1], effect)
-        size = torch.stack(squares)
-        cosine = (products * size.rsqrt()).clamp_(-1.0, 1.0).T
-        cosine = torch.where(size.T > VANISHED, cosine, targets.gather(1, columns))
-        new = targets.lerp(targets.scatter(1, columns, cosine), there.mul(self.beta)).to(old.dtype)
-        self.targets = new if index is None else self.targets.index_put(index, new)
-        return self.total(torch.stack(added), orders, lengths, inverses)
+        weights: Tensor
+        weights, new = solved(vaccinate, gramian, old.to(gramian.dtype), orders, everyone, self.beta)
+        self.targets = new.to(old.dtype) if index is None else self.targets.index_put(index, new.to(old.dtype))
+        return weights
 
     def _targets(self, present: Sequence[int]) -> tuple[Tensor, tuple[Tensor, Tensor] | None]:
         """The present tasks' targets [t, t], and where among [T, T] they are; None where all tasks are present."""
@@ -90,3 +69,38 @@ class GradientVaccine(OneByOne):
             return self.targets, None
         index = torch.tensor(present).to(self.targets.device, non_blocking=True)
         return self.targets[index[:, None], index], (index[:, None], index)
+
+
+def vaccinate(
+    xp: Module, gramian: Array, targets: Array, orders: Array, everyone: Array, beta: float
+) -> tuple[Array, Array]:
+    """The weights [t] of Σ_i g_i', and the new targets [t, t], by NumPy or torch.
+
+    targets: φ̂ [t, t]. orders: [t−1, t], column i holds the others in the order of task i. everyone: 0 … t−1.
+    """
+    lengths = xp.sqrt(xp.clip(gramian.diagonal(), 0.0, None))
+    there = xp.sign(lengths)  # 1, or 0 for a zero gradient
+    inverses = xp.where(lengths > 0, 1.0 / lengths, 0.0)
+    cosines = gramian * inverses[:, None] * inverses
+    # The cotangents of the targets' angles; 0 leaves the product with a zero gradient at 0. [t−1, t], as `orders` is.
+    met = targets[everyone, orders]
+    slopes = xp.clip(met / xp.sqrt(1.0 - met * met), -STEEPEST, STEEPEST) * there[orders]
+    # Row s, column i: the product of g_i'/‖g_i‖ with the g_j/‖g_j‖ that task i meets in step s; below, with itself.
+    products, square, nothing = cosines[everyone, orders], there, there * 0.0
+    # [s, s', i]: what g_j/‖g_j‖, added in step s, adds to the products of the steps s', of which the later ones matter
+    effects = cosines[orders[:, None], orders]
+    squares, added = [], []
+    for step in range(len(orders)):
+        squares.append(square)
+        along = products[step]
+        across = xp.maximum(square - along * along, nothing)  # the part at right angles to g_j stays
+        raised = xp.maximum(xp.sqrt(across) * slopes[step], along)
+        square = across + raised * raised
+        added.append(raised - along)
+        products[step + 1 :] += added[step] * effects[step, step + 1 :]
+    size = xp.stack(squares)
+    cosine = xp.where(size > VANISHED, xp.clip(products / xp.sqrt(size), -1.0, 1.0), met)
+    new, coefficients = targets + 0.0, targets * 0.0
+    new[everyone, orders] = met + beta * there[orders] * (cosine - met)
+    coefficients[everyone, orders] = xp.stack(added)
+    return (lengths[:, None] * coefficients).sum(0) * inverses + 1.0, new

@@ -9,14 +9,15 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from mtlcli.registry import weightings
-from mtlcli.weighting.gradients import JacobianWeighting
-from mtlcli.weighting.rows import combine, put
+from mtlcli.weighting.arrays import Array, Module, solved
+from mtlcli.weighting.gradients import GramianWeighting
+from mtlcli.weighting.rows import put
 from mtlcli.weighting.simplex import restrict, running_means, threshold
 from mtlcli.weighting.weighting import WeightedTask
 
 
 @weightings.register("sdmgrad")
-class DirectionOrientedGradient(JacobianWeighting):
+class DirectionOrientedGradient(GramianWeighting):
     """SDMGrad: the common descent direction, drawn to the mean gradient, without the bias of a single sample.
 
     Xiao, Ban and Ji, "Direction-oriented Multi-objective Learning: Simple and Provable Stochastic Algorithms", NeurIPS
@@ -39,7 +40,7 @@ class DirectionOrientedGradient(JacobianWeighting):
     of 10 tasks, 20 such iterations reach 7 times the least ‖G w + λ g₀‖², these 20 reach twice the least). Its three
     samples are one and the same buffer, by mistake, so that it has only the last one; here they are three. A task that
     is absent from a step keeps its w; those present have w scaled to sum to 1 for the step, and back to what they
-    summed to.
+    summed to. G₃ itself is never there: the third part goes backward once, with the weights found.
 
     Options:
         regularization: λ, how strongly the mean gradient draws; 0: MGDA (0.3 in the paper's experiments).
@@ -48,7 +49,7 @@ class DirectionOrientedGradient(JacobianWeighting):
     """
 
     gradients = ("parameters",)  # the features of different examples can't be multiplied
-    samples = 3
+    independent = True
     shares: Tensor
 
     def __init__(
@@ -66,28 +67,37 @@ class DirectionOrientedGradient(JacobianWeighting):
         self.register_buffer("shares", torch.full((len(self.tasks),), 1.0 / len(self.tasks)))
 
     @torch.no_grad()
-    def update(
-        self, jacobian: Tensor, gramian: Tensor, losses: Tensor, present: Sequence[int]
-    ) -> tuple[Tensor, Tensor]:
-        """See `JacobianWeighting.update`."""
+    def weights(self, gramian: Tensor, losses: Tensor, present: Sequence[int]) -> Tensor:
+        """See `GramianWeighting.weights`. Moves w."""
         count = len(present)
-        first, second, third = jacobian.unbind()
-        # Autocast leaves `out=` alone. Gradients of 1e19 overflow in float32.
-        products = torch.mm(first, second.mT, out=first.new_empty(count, count)).nan_to_num_().to(gramian.dtype)
         shares, total = restrict(self.shares, present, gramian)
-        shares = self.solve(products, shares)
+        shares = solved(descend, gramian, shares, *running_means(count, gramian),
+                        self.step_size, self.regularization, self.iterations)  # fmt: skip
         put(self.shares, present, total * shares)
-        weights = (count * shares + self.regularization) / (1.0 + self.regularization)
-        return combine(weights, third), weights
+        weights: Tensor = (count * shares + self.regularization) / (1.0 + self.regularization)
+        return weights
 
-    def solve(self, products: Tensor, shares: Tensor) -> Tensor:
-        """w after S iterations from `shares` [t], with `products` [t, t] = G₁ᵀ G₂."""
-        largest = products.abs().sum(1).max().clamp_(min=torch.finfo(products.dtype).tiny)
-        descent = products * (-self.step_size / largest)
-        pull = descent.mean(1) * self.regularization
-        descent.diagonal().add_(1.0)
-        means = running_means(len(shares), shares)
-        for _ in range(self.iterations):
-            moved = torch.addmv(pull, descent, shares)
-            shares = moved.sub_(threshold(moved, means)).relu_()
-        return shares
+
+def descend(
+    xp: Module,
+    products: Array,
+    shares: Array,
+    means: Array,
+    shifts: Array,
+    step_size: float,
+    regularization: float,
+    iterations: int,
+) -> Array:
+    """w [t] after so many iterations from `shares`, with `products` [t, t] = G₁ᵀ G₂, by NumPy or torch.
+
+    means, shifts: `running_means`.
+    """
+    largest = xp.clip(abs(products).sum(1).max(), float(xp.finfo(products.dtype).tiny), None)
+    descent = products * (-step_size / largest)
+    pull = descent.mean(1) * regularization
+    descent = descent + xp.diag(shifts * 0.0 + 1.0)
+    zero = shifts * 0.0
+    for _ in range(iterations):
+        moved = pull + descent @ shares
+        shares = xp.maximum(moved - threshold(xp, moved, means, shifts), zero)
+    return shares
