@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from mtlcli.cli.options import ConfigFile, Json, Overrides, Plugins
 
 
 def summary(config: ConfigFile, overrides: Overrides = None, json: Json = False, plugin: Plugins = None) -> None:
-    """Show datasets, tasks and the numbers of parameters of an experiment. Reads no data and trains nothing."""
+    """Show datasets, tasks, layers, parameters and FLOPs of an experiment. Reads no data and trains nothing."""
     import torch
 
     from mtlcli.cli import table
     from mtlcli.cli.output import print_json
     from mtlcli.config import load_experiment
-    from mtlcli.training.assemble import assemble, open_datasets
+    from mtlcli.training.assemble import add_regularizers, assemble, open_datasets
+    from mtlcli.training.layers import layers
+    from mtlcli.training.size import flops_per_sample
 
     experiment = load_experiment(config, overrides or [])
     run = assemble(experiment, torch.device("meta"), open_datasets(experiment))
-    parameters = run.model.count_parameters()
+    add_regularizers(run)
+    parameters, made_of = run.model.count_parameters(), layers(run)
     document: dict[str, Any] = {
         "name": experiment.name,
         "datasets": {
@@ -43,20 +47,27 @@ def summary(config: ConfigFile, overrides: Overrides = None, json: Json = False,
         "trunk": experiment.trunk.name,
         "sharing": experiment.sharing.name,
         "weighting": experiment.weighting.name,
+        "layers": {layer.name: {k: v for k, v in asdict(layer).items() if k != "name"} for layer in made_of},
         "parameters": parameters,
+        "flops_per_sample": flops_per_sample(run.model, run.specs),
     }
     if json:
         print_json(document)
         return
-    for title in ("datasets", "tasks"):
+    for title in ("datasets", "tasks", "layers"):
         rows = [[title, *next(iter(document[title].values()))]]
         rows += [[name, *(_cell(value) for value in facts.values())] for name, facts in document[title].items()]
         print("\n".join([*table.lines(rows), ""]))
     print(f"trunk {experiment.trunk.name}, sharing {experiment.sharing.name}, weighting {experiment.weighting.name}")
-    print(f"parameters: {parameters['shared']:,} shared, {parameters['total']:,} in all")
+    own = ", ".join(f"{task} {count:,}" for task, count in parameters["tasks"].items())
+    print(f"parameters: {parameters['shared']:,} shared; {own}; {parameters['total']:,} in all")
+    flops = ", ".join(f"{alias} {count:,}" for alias, count in document["flops_per_sample"].items())
+    print(f"FLOPs per sample (a multiplication and an addition are two): {flops}")
 
 
 def _cell(value: Any) -> str:
-    if isinstance(value, list):
-        return ("×" if isinstance(value[0], int) else " ").join(map(str, value))
+    if value is None:
+        return "shared"
+    if isinstance(value, list | tuple):
+        return ("×" if value and isinstance(value[0], int) else " ").join(map(str, value))
     return f"{value:,}" if isinstance(value, int) else str(value)

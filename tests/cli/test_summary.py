@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from mtlcli.cli.app import app
+
+CONFIG = """
+name: two
+datasets: {a: {name: digits}, b: {name: digits}}
+tasks:
+  digit: {dataset: a, target: digit, kind: classification}
+  parity: {dataset: b, target: parity, kind: binary, head: {name: mlp, hidden: [7]}}
+trunk: {name: mlp, hidden: [32], features: 16}
+"""
+
+
+def summary(tmp_path: Path, *more: str) -> str:
+    (tmp_path / "two.yaml").write_text(CONFIG)
+    result = CliRunner().invoke(app, ["summary", str(tmp_path / "two.yaml"), *more])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_layers_parameters_and_flops(tmp_path: Path) -> None:
+    document = json.loads(summary(tmp_path, "--json"))
+    layers = document["layers"]
+    assert layers["trunk.fc1"] == {"kind": "Linear", "of": None, "shape": [32], "parameters": 65 * 32,
+                                   "flops": 2 * 2 * 64 * 32}  # fmt: skip
+    assert layers["trunk.fc2"]["parameters"] == 33 * 16
+    assert layers["heads.digit"]["of"] == "digit" and layers["heads.digit"]["shape"] == [10]
+    assert sum(layer["parameters"] for layer in layers.values()) == document["parameters"]["total"]
+    shared = sum(layer["parameters"] for layer in layers.values() if layer["of"] is None)
+    assert shared == document["parameters"]["shared"] == 65 * 32 + 33 * 16
+    trunk = 2 * (64 * 32 + 32 * 16)
+    assert document["flops_per_sample"] == {"a": trunk + 2 * 16 * 10, "b": trunk + 2 * (16 * 7 + 7)}
+    assert sum(layer["flops"] for layer in layers.values()) == sum(document["flops_per_sample"].values())
+
+
+def test_factors_are_counted_as_they_will_be_trained(tmp_path: Path) -> None:
+    term = "regularizers=[{name: multi_nuclear_norm, layers: [fc1], rank: 3}]"
+    document = json.loads(summary(tmp_path, term, "--json"))
+    assert document["layers"]["trunk.fc1"]["parameters"] == 3 * (64 + 32) + 32
+
+
+@pytest.mark.parametrize("part", ["trunk.fc1", "shared; digit 170, parity 127;", "FLOPs per sample"])
+def test_what_people_read(tmp_path: Path, part: str) -> None:
+    assert part in summary(tmp_path)
