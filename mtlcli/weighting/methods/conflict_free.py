@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -67,11 +68,16 @@ def direction(xp: Module, gramian: Array) -> Array:
     # A pivot is a squared distance from the others' span. They never rise: the columns from the first that is 0 on
     # don't count, whatever is in them.
     full = xp.concatenate(pivots) > float(xp.finfo(gramian.dtype).eps) ** 0.7
-    basis, factor = xp.linalg.qr(xp.where(full, xp.concatenate(columns, 1), 0.0))  # Û Ûᵀ = B F Fᵀ Bᵀ
-    ones = xp.where(full, basis.sum(0), 0.0)  # Bᵀ 1
-    factor = factor + xp.diag(xp.where(full, 0.0 * ones, 1.0))
-    half = solve(xp, factor, ones)
-    solution = basis @ solve(xp, factor.T, half)  # x, of the least norm
+    triangle = xp.concatenate(columns, 1)  # Û Ûᵀ = L Lᵀ
+    if xp is np and full.all():  # nothing to leave out: no basis is needed
+        half = solve(xp, triangle, lengths * inverses)
+        solution, total = solve(xp, triangle.T, half), lengths.sum()
+    else:
+        basis, factor = xp.linalg.qr(xp.where(full, triangle, 0.0))  # Û Ûᵀ = B F Fᵀ Bᵀ
+        ones = xp.where(full, basis.sum(0), 0.0)  # Bᵀ 1
+        factor = factor + xp.diag(xp.where(full, 0.0 * ones, 1.0))
+        half = solve(xp, factor, ones)
+        solution = basis @ solve(xp, factor.T, half)  # x, of the least norm
+        total = (lengths * (basis @ ones)).sum()  # Σ g_t·(Û⁺ 1)
     square = (half * half).sum()  # ‖Û⁺ 1‖², at least about 1/t² unless the gradients cancel
-    total = (lengths * (basis @ ones)).sum()  # Σ g_t·(Û⁺ 1)
     return solution * inverses * xp.where(square > 1e-12, total / square, 0.0)
