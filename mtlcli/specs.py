@@ -60,8 +60,8 @@ class DatasetSpec:
     input_shape: of one example: (C, H, W) for images, (F,) for tables.
     targets: by name; `main_target` is the one a task gets when it names none (None: there is no such one).
     splits: those it has, of `train`, `val`, `test`.
-    mean, std: of the raw inputs (an image's in units of its raw values, 0…255), per channel or per feature, or one
-        for all; the model normalizes by them, so that they travel with the checkpoint.
+    mean, std: of the raw inputs (an image's in units of its raw values, 0…255), per channel, or one for all; the model
+        normalizes by them, so that they travel with the checkpoint. None of a table, whose `columns` have theirs.
     state: whatever else was fitted on the training data, plain lists, dicts, numbers, strings.
     columns: of a table, in the order of the raw inputs [B, columns]; none for anything else.
     """
@@ -107,8 +107,11 @@ class TrunkPass:
     rows: alias of a dataset → how many of the N rows are its examples, in the order of the rows.
     activations: name → [N, *shape]: `input` (normalized), those of the trunk's stages, and `features`.
     private: task → its own features of its dataset's examples [n, F], under a sharing that has such.
+    selectors: gate → [n, k, E], the k distributions over E experts that make up its weights for n examples, under a
+        sharing that has gates; n is 1 where they are the same for all. They sum to 1 or less.
     """
 
     rows: dict[str, int]
     activations: dict[str, Tensor]
     private: dict[str, Tensor] = field(default_factory=dict)
+    selectors: dict[str, Tensor] = field(default_factory=dict)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mtlcli import __version__
+from mtlcli.cli.compare import compare
 from mtlcli.cli.data import data
 from mtlcli.cli.doctor import doctor
 from mtlcli.cli.eval import evaluate
@@ -54,6 +55,7 @@ _VERBS: dict[str, Callable[..., None]] = {
     "summary": summary,
     "train": train,
     "eval": evaluate,
+    "compare": compare,
     "relate": relate,
     "export": export,
     "list": list_components,

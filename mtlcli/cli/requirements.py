@@ -75,5 +75,6 @@ def _parse(text: str, experiment: Experiment) -> Requirement:
 
 
 def _metric(metric: str, experiment: Experiment, task: str) -> str:
-    kind = registry.kinds[experiment.tasks[task].kind.name].target
-    return kind.primary if metric == "primary" else metric  # type: ignore[attr-defined]
+    from mtlcli.training.evaluate import primary_metric
+
+    return primary_metric(experiment, task) if metric == "primary" else metric

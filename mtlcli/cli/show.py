@@ -102,5 +102,9 @@ def _targets(component: Component) -> Iterator[str]:
     for name, target in spec.targets.items():
         main = " (the main one)" if name == spec.main_target else ""
         rows.append([name + main, target.type, str(target.size), ", ".join(target.classes or ())])
-    yield f"\n  inputs: {'×'.join(map(str, spec.input_shape))}; splits: {', '.join(spec.splits)}\n"
+    inputs = "×".join(map(str, spec.input_shape))
+    if spec.columns:
+        numeric = sum(column.levels is None for column in spec.columns)
+        inputs += f" columns, {numeric} numeric, {len(spec.columns) - numeric} categorical"
+    yield f"\n  inputs: {inputs}; splits: {', '.join(spec.splits)}\n"
     yield from (f"  {line}" for line in table.lines(rows))

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
+from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Column, Table
 
-from mtlcli.cli.progress import watch
-from mtlcli.studies.relate.observer import StudyObserver
+from mtlcli.cli.progress import LogLines, watch
+from mtlcli.studies.observer import StudyObserver
 from mtlcli.training.history import figure
 
 
@@ -19,6 +23,9 @@ class StudyLines(StudyObserver):
 
     def run_done(self, name: str, summary: dict[str, Any], reused: bool) -> None:
         print(_line(name, summary, reused), file=sys.stderr)
+
+    def run_failed(self, name: str, problem: str) -> None:
+        print(f"{name}: failed: {problem}", file=sys.stderr)
 
 
 class StudyBar(StudyObserver):
@@ -43,12 +50,76 @@ class StudyBar(StudyObserver):
         self.bar.stop()
 
 
+class StudyTable(StudyObserver):
+    """A live table of how the methods of a comparison stand, over a line that tells how far the study is."""
+
+    def __init__(self, console: Console) -> None:
+        self.live = Live(console=console, transient=True, auto_refresh=False)
+        self.runs = self.done = self.trained = self.failed = 0
+        self.rows: Mapping[str, Mapping[str, tuple[float, int]]] = {}
+        self.start = 0.0
+
+    def started(self, runs: int) -> None:
+        self.runs, self.done, self.trained, self.start = runs, 0, 0, time.monotonic()
+        self.live.start()
+        self.live.update(self.drawn(), refresh=True)
+
+    def run_done(self, name: str, summary: dict[str, Any], reused: bool) -> None:
+        self.done += 1
+        self.trained += not reused
+
+    def run_failed(self, name: str, problem: str) -> None:
+        self.done += 1
+        self.failed += 1
+        self.live.console.print(f"{name}: failed: {problem}", markup=False, highlight=False)
+
+    def standing(self, rows: Mapping[str, Mapping[str, tuple[float, int]]]) -> None:
+        self.rows = rows
+        self.live.update(self.drawn(), refresh=True)
+
+    def stopped(self) -> None:
+        self.live.stop()
+
+    def drawn(self) -> Group:
+        tasks = list(dict.fromkeys(task for row in self.rows.values() for task in row))
+        table = Table("method", *(Column(task, justify="right") for task in tasks), title="mean on val so far (runs)")
+        for label, row in self.rows.items():
+            table.add_row(label, *(_mean(row[task]) if task in row else "" for task in tasks))
+        return Group(*([table] if self.rows else []), self._progress())
+
+    def _progress(self) -> str:
+        """Such as `runs 7/21, 1 failed, about 2 min to go`."""
+        told = [f"runs {self.done}/{self.runs}", *([f"{self.failed} failed"] if self.failed else [])]
+        left = self.runs - self.done
+        if self.trained and left:
+            seconds = (time.monotonic() - self.start) / self.trained * left
+            told.append(f"about {seconds:.0f} s to go" if seconds < 90 else f"about {seconds / 60:.0f} min to go")
+        return ", ".join(told)
+
+
 def watch_study() -> StudyObserver:
     """The observer of a study, and warnings on stderr: the log of each of its runs is in that run's folder."""
-    watch()
-    for handler in logging.getLogger("mtl").handlers:
-        handler.setLevel(logging.WARNING)
+    _warnings_only()
     return StudyBar() if sys.stderr.isatty() else StudyLines()
+
+
+def watch_comparison() -> StudyObserver:
+    """The same for a comparison."""
+    console = _warnings_only()
+    return StudyTable(console) if sys.stderr.isatty() else StudyLines()
+
+
+def _warnings_only() -> Console:
+    watch()
+    (handler,) = logging.getLogger("mtl").handlers
+    handler.setLevel(logging.WARNING)
+    assert isinstance(handler, LogLines)
+    return handler.console
+
+
+def _mean(standing: tuple[float, int]) -> str:
+    mean, runs = standing
+    return f"{figure(mean)} ({runs})"
 
 
 def _line(name: str, summary: dict[str, Any], reused: bool) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal, Protocol, cast
 
-from mtlcli.errors import MtlError
+from mtlcli.errors import ConfigError, MtlError
 
 log = logging.getLogger("mtl")
 
@@ -82,6 +82,30 @@ def opened(path: Path) -> IO[bytes]:
     return cast("IO[bytes]", gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
 
 
+def fetched(name: str, collection: Collection, root: str | None, download: bool) -> dict[str, Path]:
+    """File → its path, below `root` as `data_root` takes it; missing ones are fetched, their checksums not looked at.
+
+    name: of the dataset, for messages. ConfigError where files are missing and `download` is false, MtlError where they
+    can't be had.
+    """
+    folder = data_root(root)
+    if not collection.complete(folder):
+        if not download:
+            missing = [file for file in collection.files if collection.find(folder, file) is None]
+            raise ConfigError(
+                f"{name}: no {', '.join(missing)} in {collection.raw(folder)}, and `download` is false. "
+                f"Run {_command(name, root)}, or set `root` or $MTL_DATA to where the data is"
+            )
+        fetch(name, collection, folder)
+    found = {file: collection.find(folder, file) for file in collection.files}
+    return {file: path for file, path in found.items() if path is not None}
+
+
+def remedy(name: str, root: str | None) -> str:
+    """What to do about a damaged file of a dataset, for the end of a message."""
+    return f"Run {_command(name, root)}: it verifies the files and fetches a damaged one again"
+
+
 def fetch(name: str, collection: Collection, root: Path) -> dict[str, str]:
     """Put every file in place that is missing or damaged. Returns file → where it came from.
 
@@ -115,6 +139,10 @@ def fetch(name: str, collection: Collection, root: Path) -> dict[str, str]:
             f"`mtl data fetch {name}` again to verify them"
         )
     return {file: origins[file] for file in collection.files}
+
+
+def _command(name: str, root: str | None) -> str:
+    return f"`mtl data fetch {name}{f' --root {root}' if root else ''}`"
 
 
 def _take(source: Source, collection: Collection, missing: list[str], root: Path, work: Path) -> list[str]:

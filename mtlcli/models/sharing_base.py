@@ -27,12 +27,14 @@ class Sharing(nn.Module, ABC):
     common_features: whether all tasks on the same dataset are given the same representation.
     private: whether each task has features of its own beside the shared ones.
     one_trunk: whether all examples pass one trunk, the first of `trunks`, whose activations `seen` takes in.
+    gated: whether gates mix experts; `seen` takes in their selectors.
     watch: takes in what is to be seen of the sharing at work (gates, stitches, masks), where one is set.
     """
 
     common_features: ClassVar[bool] = False
     private: ClassVar[bool] = False
     one_trunk: ClassVar[bool] = False
+    gated: ClassVar[bool] = False
     watch: Watch | None = None
 
     def __init__(self, make_trunk: MakeTrunk, make_head: MakeHead, inputs: Mapping[str, str]) -> None:

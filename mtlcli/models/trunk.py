@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Self
+from typing import ClassVar, Self
 
 from torch import Tensor, nn
+
+from mtlcli.specs import Shape
 
 
 class Trunk(nn.Module, ABC):
     """Base of the trunks: [B, *input_shape] → [B, features].
 
+    of_columns: whether it takes a table's raw columns. The builder then supplies these, a tuple of `Column`, in place
+        of the input shape; any other trunk is given numbers, of which the model makes a table's columns.
     encoder: what turns an example's raw columns into numbers before the first stage; nothing but for tables. Sharings
         with several trunks for the same examples may give them one.
     features: width of the output, set by the subclass.
+    input_shape: of one example, set by the builder.
     frozen: whether the trunk is kept as it is: see `warm_start.freeze`.
     """
 
+    of_columns: ClassVar[bool] = False
     encoder: nn.Module
     features: int
+    input_shape: Shape
     frozen = False
 
     def __init__(self) -> None:

@@ -22,8 +22,10 @@ class Subject:
     heads: task → its head.
     inputs: task → alias of the dataset its examples come from, in the tasks' order.
     shapes: activation → its shape without the batch, in the order they are computed: `input` (normalized), the trunk's
-        own, and `features`, which is the last one again. What a `TrunkPass` holds.
+        own, and `features`, which is the last one again. What a `TrunkPass` holds. Empty under a sharing in which no
+        one trunk passes all examples.
     private: whether tasks have features of their own beside the shared ones (`TrunkPass.private`).
+    gated: whether gates mix experts (`TrunkPass.selectors`).
     """
 
     trunks: Mapping[str, nn.Module]
@@ -31,13 +33,15 @@ class Subject:
     inputs: Mapping[str, str]
     shapes: Mapping[str, Shape]
     private: bool = False
+    gated: bool = False
 
 
 class Regularizer(nn.Module):
     """Base of the regularizers. A module, so that its parameters and buffers are trained and saved like the model's.
 
     default_strength: of an entry that gives none. sees_examples: whether Ω depends on the examples of a step, or on
-    weights alone. reshapes: whether it puts other layers in place of the trunk's; such ones are made first.
+    weights alone. sees_trunk: whether one that does looks at the activations of a trunk that all examples pass, which
+    not every sharing has. reshapes: whether it puts other layers in place of the trunk's; such ones are made first.
 
     A run makes it after the trunk has got its starting weights; its positional argument is the `Subject`, its
     keyword-only ones what the YAML may set (beside `strength` and `as_task`, which all have). ValueError for what
@@ -50,6 +54,7 @@ class Regularizer(nn.Module):
 
     default_strength: ClassVar[float]
     sees_examples: ClassVar[bool] = False
+    sees_trunk: ClassVar[bool] = True
     reshapes: ClassVar[bool] = False
 
     differentiable = True  # False for one whose whole effect is in `after_step`

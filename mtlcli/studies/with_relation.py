@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from mtlcli.config import Experiment
+from mtlcli.studies.observer import StudyObserver
 from mtlcli.studies.relate.budget import Budget
-from mtlcli.studies.relate.observer import StudyObserver
 from mtlcli.studies.relate.study import relate
 from mtlcli.training.regularization import terms_of
 from mtlcli.training.self_contained import with_relations

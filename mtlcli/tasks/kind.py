@@ -30,13 +30,13 @@ class TaskKind(ABC):
     accepts: the types of target it can be trained on.
     outputs: width of the head's output.
     directions: metric → whether more or less of it is better; `loss` is always among them.
-    primary: the metric a task is judged by when the user names none.
+    primary: the metric a task is judged by when the user names none; an option `primary` may choose another.
     likelihood: what uncertainty weighting takes the loss for: `gaussian` (regression) or `categorical`.
     """
 
     accepts: ClassVar[tuple[str, ...]]
     directions: ClassVar[dict[str, Direction]]
-    primary: ClassVar[str]
+    primary: str
     likelihood: ClassVar[Literal["gaussian", "categorical"]] = "categorical"
     outputs: int
 

@@ -13,18 +13,20 @@ from mtlcli import registry
 from mtlcli.config import ComponentEntry, Experiment
 from mtlcli.data.dataset import Dataset
 from mtlcli.data.placement import Placement
-from mtlcli.errors import ConfigError, nearest
+from mtlcli.errors import nearest
 from mtlcli.models.model import MultiTaskModel
+from mtlcli.models.preparation import preparation
 from mtlcli.models.trunk import Trunk
 from mtlcli.models.warm_start import freeze, warm_start
 from mtlcli.regularizers.factorized import dense
-from mtlcli.specs import DatasetSpec, Shape, TargetSpec
+from mtlcli.specs import DatasetSpec, TargetSpec
 from mtlcli.tasks.kind import TaskKind
 from mtlcli.training.checkpoint import load_checkpoint
 from mtlcli.training.problems import Problems
 from mtlcli.training.regularization import regularize, terms_of
 from mtlcli.training.run import Run
 from mtlcli.training.size import size
+from mtlcli.training.trunk_input import trunk_input
 from mtlcli.weighting.weighting import WeightedTask
 
 Datasets = dict[str, tuple[Dataset, DatasetSpec]]
@@ -57,12 +59,13 @@ def assemble(experiment: Experiment, device: torch.device, opened: Datasets) -> 
     """
     problems = Problems(experiment)
     specs = {alias: spec for alias, (_, spec) in opened.items()}
-    input_shape = _input_shape(experiment, specs)
+    given = trunk_input(experiment, specs)
     sources, kinds = _tasks(experiment, specs, problems)
 
     def make_trunk() -> Trunk:
         with problems.now("trunk"):
-            trunk: Trunk = _create(registry.trunks, experiment.trunk, input_shape)
+            trunk: Trunk = _create(registry.trunks, experiment.trunk, given.supplied)
+            trunk.input_shape = given.shape
             return freeze(trunk) if experiment.trunk.frozen else trunk
 
     def make_head(task: str, features: int) -> nn.Module:
@@ -80,11 +83,12 @@ def assemble(experiment: Experiment, device: torch.device, opened: Datasets) -> 
         with problems.now("weighting"):
             weighting = _create(registry.weightings, experiment.weighting, weighted)
             weighting.seed(experiment.seed)
-        model = MultiTaskModel(sharing, {alias: (spec.mean, spec.std) for alias, spec in specs.items()}, input_shape)
+        normalize = {alias: preparation(spec, given.raw_columns) for alias, spec in specs.items()}
+        model = MultiTaskModel(sharing, normalize)
     model, weighting = model.to(device), weighting.to(device)
     placement = Placement(device, experiment.training.loading, experiment.training.workers)
     datasets = {alias: dataset for alias, (dataset, _) in opened.items()}
-    return Run(experiment, device, datasets, specs, sources, kinds, model, weighting, placement)
+    return Run(experiment, device, datasets, specs, sources, kinds, model, weighting, placement, given.shape)
 
 
 def start_trunk(run: Run) -> None:
@@ -123,16 +127,6 @@ def try_model(run: Run) -> None:
 
 def _create(components: registry.Registry, entry: ComponentEntry, *supplied: Any) -> Any:
     return components[entry.name].create(*supplied, **entry.options)
-
-
-def _input_shape(experiment: Experiment, specs: Mapping[str, DatasetSpec]) -> Shape:
-    """The one shape all inputs have, since they go through one trunk."""
-    shapes = {alias: spec.input_shape for alias, spec in specs.items()}
-    if len(set(shapes.values())) > 1:
-        told = ", ".join(f"{alias} {'×'.join(map(str, shape))}" for alias, shape in shapes.items())
-        message = f"the datasets' inputs differ in shape ({told}), and all of them go through the same trunk"
-        raise ConfigError(experiment.problem("datasets", message))
-    return next(iter(shapes.values()))
 
 
 def _tasks(

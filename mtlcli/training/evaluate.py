@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import torch
 
+from mtlcli import registry
 from mtlcli.config import Experiment
 from mtlcli.data.loader import evaluation_batches
 from mtlcli.models.watch import Watch
@@ -51,6 +52,13 @@ def evaluate(run: Run, split: str = "test", watch: Watch | None = None) -> TaskM
     }
     set_rng_state(random_state)
     return found
+
+
+def primary_metric(experiment: Experiment, task: str) -> str:
+    """The metric that a task is judged by, without building its kind."""
+    kind = experiment.tasks[task].kind
+    name: str = kind.options.get("primary") or registry.kinds[kind.name].target.primary  # type: ignore[attr-defined]
+    return name
 
 
 def monitored_metrics(experiment: Experiment, kinds: Mapping[str, TaskKind]) -> tuple[dict[str, str], Direction]:

@@ -20,8 +20,8 @@ LEGEND = 12  # names are shown of at most so many lines
 def plot_history(history: History, split: str, folder: Path) -> None:
     """`losses.png`, `weights.png`, `metrics.png`, for gradient weightings `conflict.png`: a line for each task.
 
-    For each regularizer one of its own, with a panel for each figure; `sharing.png`, with a panel for each task, where
-    the sharing has something to show.
+    For each regularizer one of its own, with a panel for each figure; where the sharing has something to show,
+    `sharing.png`: a column of panels for each task, with a row for each stage of the trunk, or one row.
     """
     losses = {f"{task} ({where})": line for where in dict.fromkeys(["train", split])
               for task, line in history.series(where, "loss").items() if is_task(task)}  # fmt: skip
@@ -43,10 +43,18 @@ def plot_history(history: History, split: str, folder: Path) -> None:
         _plot(folder / "metrics.png", {f"{name} ({split})": history.series(split, name) for name in names})
     watched = dict.fromkeys((row[3], row[4]) for row in history.rows if row[3].startswith(SHARING))
     if watched:
-        shown: dict[str, dict[str, tuple[list[int], list[float]]]] = {}
-        for task, name in watched:
-            shown.setdefault(task.removeprefix(SHARING), {})[name] = history.series(split, name)[task]
-        _plot(folder / "sharing.png", shown)
+        tasks = dict.fromkeys(task for task, _ in watched)
+        stages = dict.fromkeys(name.rpartition(".")[0] for _, name in watched)  # `fc1.digit` is a line of `fc1`
+        grid: dict[str, dict[str, tuple[list[int], list[float]]]] = {
+            ": ".join(filter(None, [task.removeprefix(SHARING), stage])): {
+                name.rpartition(".")[2]: history.series(split, name)[task]
+                for owner, name in watched
+                if (owner, name.rpartition(".")[0]) == (task, stage)
+            }
+            for stage in stages
+            for task in tasks
+        }
+        _plot(folder / "sharing.png", grid, columns=len(tasks))
 
 
 def plot_figures(figures: Mapping[str, Figure], folder: Path) -> None:
@@ -55,15 +63,23 @@ def plot_figures(figures: Mapping[str, Figure], folder: Path) -> None:
         _save(figure, folder / f"{name}.png")
 
 
-def _plot(path: Path, panels: dict[str, dict[str, tuple[list[int], list[float]]]]) -> None:
-    """One panel for each entry: title → line's label → (epochs, values)."""
+def _plot(path: Path, panels: dict[str, dict[str, tuple[list[int], list[float]]]], columns: int | None = None) -> None:
+    """One panel for each entry: title → line's label → (epochs, values); so many side by side, or all.
+
+    In several rows, none for an entry without lines, and all of a row on the same scale.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(5 * len(panels), 3.6), layout="constrained")
+    columns = columns or len(panels)
+    rows = len(panels) // columns
+    figure = Figure(figsize=(5 * columns, 3.6 * rows if rows == 1 else 2.8 * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    for axes, (title, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+    grid = figure.subplots(rows, columns, squeeze=False, sharey="row" if rows > 1 else False)
+    for axes, (title, lines) in zip(grid.flat, panels.items(), strict=True):
+        axes.set_visible(rows == 1 or bool(lines))
+        axes.tick_params(labelleft=True)  # the first of its row, that would have the scale, may be missing
         for label, (epochs, values) in lines.items():
             axes.plot(epochs, values, marker="o" if len(epochs) < 30 else "", markersize=3, label=label)
         axes.set(title=title, xlabel="epoch")

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from mtlcli import registry
 from mtlcli.config import Experiment
 from mtlcli.models.model import MultiTaskModel
+from mtlcli.models.sharing_base import Sharing
+from mtlcli.models.trunk import Trunk
 from mtlcli.regularizers.regularizer import Regularizer, Subject
 from mtlcli.specs import Shape, TrunkPass
 from mtlcli.training.problems import Problems
@@ -118,6 +120,7 @@ def regularize(experiment: Experiment, model: MultiTaskModel, input_shape: Shape
             if term.as_task and term.strength == 0:
                 raise ValueError("a term that is counted as a task needs a strength above 0")
             options = experiment.regularizers[term.index].options
+            _check_trunk(components[term.index].target, model.sharing)
             made[term.index] = part = components[term.index].create(subject, **options)
             if term.as_task and not part.differentiable:
                 raise ValueError("as_task: it has no gradient that a weighting could weigh; leave `as_task` out")
@@ -125,10 +128,27 @@ def regularize(experiment: Experiment, model: MultiTaskModel, input_shape: Shape
     return Regularization(terms, [made[term.index] for term in terms])
 
 
+def _check_trunk(regularizer: Any, sharing: Sharing) -> None:
+    """ValueError for one that looks at the activations of a trunk that all examples pass, where there is none."""
+    if not regularizer.sees_examples or not regularizer.sees_trunk or sharing.one_trunk:
+        return
+    there = {name: registry.sharings[name].target for name in registry.sharings.names()}
+    name = next((name for name, target in there.items() if target is type(sharing)), type(sharing).__name__)
+    fitting = [name for name, target in there.items() if getattr(target, "one_trunk", False)]
+    raise ValueError(
+        f"looks at the activations of a trunk that all examples pass, and under `sharing: {name}` there is none. "
+        f"There is one under: {', '.join(fitting)}"
+    )
+
+
 def _subject(model: MultiTaskModel, input_shape: Shape) -> Subject:
     sharing = model.sharing
-    trunks = sharing.trunks()
-    shared = next(iter(trunks.values()))
+    trunks, heads = sharing.trunks(), dict(sharing.heads.items())
+    shapes = _shapes(next(iter(trunks.values())), input_shape) if sharing.one_trunk else {}
+    return Subject(trunks, heads, sharing.inputs, shapes, sharing.private, sharing.gated)
+
+
+def _shapes(shared: Trunk, input_shape: Shape) -> dict[str, Shape]:
     device = next(shared.parameters()).device
     was_training = shared.training
     shared.eval()
@@ -136,6 +156,7 @@ def _subject(model: MultiTaskModel, input_shape: Shape) -> Subject:
         blank = torch.zeros(1, *input_shape, device=device)
         features, found = shared.activations(blank, shared.activation_names())
     shared.train(was_training)
-    shapes = {"input": input_shape, **{name: tuple(x.shape[1:]) for name, x in found.items()}}
+    shapes = {} if shared.of_columns else {"input": input_shape}
+    shapes |= {name: tuple(x.shape[1:]) for name, x in found.items()}
     shapes["features"] = tuple(features.shape[1:])
-    return Subject(trunks, dict(sharing.heads.items()), sharing.inputs, shapes, sharing.private)
+    return shapes

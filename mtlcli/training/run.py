@@ -24,6 +24,7 @@ class Run:
     datasets, specs: by alias. kinds: by task, in the experiment's order.
     sources: task → (alias of its dataset, name of its target).
     weighting: of the tasks, and of the regularizers that count as such.
+    input_shape: of an example as the trunk is given it, the same for all datasets.
     size: of the model before the regularizers reshaped it (see `size.size`); empty where there are none.
     """
 
@@ -36,6 +37,7 @@ class Run:
     model: MultiTaskModel
     weighting: Weighting
     placement: Placement
+    input_shape: Shape
     size: dict[str, int] = field(default_factory=dict)
     regularization: Regularization = field(default_factory=lambda: Regularization([], []))
     _examples: dict[tuple[str, str], Examples] = field(default_factory=dict)
@@ -53,11 +55,6 @@ class Run:
             if (alias, split) not in self._examples:
                 self._examples[alias, split] = self.datasets[alias].examples(split, self.experiment.seed)
         return {alias: self._examples[alias, split] for alias in self.specs}
-
-    @property
-    def input_shape(self) -> Shape:
-        """The shape of an example, the same for all datasets."""
-        return next(iter(self.specs.values())).input_shape
 
     @property
     def columns(self) -> list[str]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import math
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from mtlcli.data.columns import in_order
 from mtlcli.data.dataset import Examples
 from mtlcli.data.datasets.csv import CSV
 from mtlcli.data.datasets.digits import Digits
+from mtlcli.data.table import CHUNK
 from mtlcli.errors import ConfigError
-from mtlcli.specs import IGNORE_INDEX, DatasetSpec
+from mtlcli.specs import IGNORE_INDEX, Column, DatasetSpec
 
 TABLE = """\
 age,town,income,married,split
@@ -50,15 +52,19 @@ def target(examples: Examples, name: str) -> list[float]:
 def test_features_targets_and_splits(path: Path) -> None:
     dataset = people(path)
     spec = dataset.describe()
-    assert spec.input_shape == (3,) and spec.splits == ("train", "val", "test") and spec.main_target is None
-    assert spec.mean == (30.0, 0.0, 0.0) and spec.std == (10.0, 1.0, 1.0)
+    assert spec.input_shape == (2,) and spec.splits == ("train", "val", "test") and spec.main_target is None
+    age, town = spec.columns
+    assert (age.name, age.levels, age.mean, age.std) == ("age", None, 30.0, 10.0)
+    logs = np.log([21.0, 41.0])
+    assert (age.log_mean, age.log_std) == pytest.approx((logs.mean(), logs.std()))
+    assert (town.name, town.levels, town.mean, town.std) == ("town", ("Bonn", "Ulm"), 0.0, 1.0)
     assert {name: (t.type, t.missing) for name, t in spec.targets.items()} == {
         "income": ("real", True),
         "married": ("binary", True),
     }
     train, val = dataset.examples("train", 0), dataset.examples("val", 0)
-    assert values(train) == [[20, 0, 1], [40, 1, 0], [30, 0, 1]]  # age, Bonn, Ulm; the missing age is the mean
-    assert values(val) == [[30, 0, 0]]  # Köln is not among the training rows
+    assert values(train) == [[20, 3], [40, 2], [30, 3]]  # Bonn is 2, Ulm 3; the missing age is the mean
+    assert values(val) == [[30, 0]]  # Köln is not among the training rows
     assert target(train, "married")[:2] == [1, 0] and math.isnan(target(train, "married")[2])
     assert math.isnan(target(train, "income")[1]) and target(val, "income") == [3.5]
     assert (spec.targets["income"].mean, spec.targets["income"].std) == (2.0, 0.5)
@@ -77,13 +83,23 @@ def test_classes(path: Path) -> None:
 
 
 def test_numbers_as_categories(path: Path) -> None:
-    spec = people(path, features=["age"], categorical=["age"]).describe()
-    assert spec.state["features"] == [{"name": "age", "categories": ["20", "40"], "mean": 0.0, "std": 1.0}]
+    dataset = people(path, features=["age"], categorical=["age"])
+    assert dataset.describe().columns == (Column("age", ("20", "40")),)
+    assert values(dataset.examples("train", 0)) == [[2], [3], [1]]  # a missing category is 1
 
 
 def test_a_constant_feature_has_the_standard_deviation_1(path: Path) -> None:
     path.write_text(TABLE.replace("40", "20"), encoding="utf-8")
-    assert people(path, features=["age"]).describe().std == (1.0,)
+    (age,) = people(path, features=["age"]).describe().columns
+    assert (age.std, age.log_std) == (1.0, 1.0)
+
+
+def test_logarithms_of_either_sign(path: Path) -> None:
+    path.write_text("x,y\n-9,0\n0,1\n99,0\n,1\n")
+    (x,) = CSV(path=str(path), targets=["y"], test=0.0).describe().columns
+    logs = np.array([-math.log(10), 0.0, math.log(100)])
+    assert (x.mean, x.std) == pytest.approx((30.0, np.std([-9, 0, 99])))
+    assert (x.log_mean, x.log_std) == pytest.approx((logs.mean(), logs.std()))
 
 
 @settings(max_examples=20, deadline=None)
@@ -111,8 +127,8 @@ def test_a_checkpoint_s_encoding_is_used_on_another_file(path: Path, tmp_path: P
     dataset = people(other, split_column=None, test=1.0)
     spec = dataset.restore(stored)
     examples = dataset.examples("test", 0)
-    assert sorted(values(examples)) == [[30, 0, 0], [60, 1, 0]]
-    assert spec == dataset.describe() and spec.splits == ("test",) and spec.mean == stored.mean
+    assert sorted(values(examples)) == [[30, 0], [60, 2]]  # Rom was not seen; the missing age is the old mean
+    assert spec == dataset.describe() and spec.splits == ("test",) and spec.columns == stored.columns
     assert {name: target.missing for name, target in spec.targets.items()} == {"income": False, "married": False}
     assert spec.targets["income"].mean == stored.targets["income"].mean == 2.0
 
@@ -225,6 +241,28 @@ def test_a_byte_order_mark_blank_lines_and_blanks_are_no_data(path: Path) -> Non
     assert target(dataset.examples("train", 0), "y") == [0, 1]
 
 
+def test_more_rows_than_are_read_at_once_and_a_compressed_file(tmp_path: Path) -> None:
+    lines = [f"{row},{'abc'[row % 3]},{row % 2}" + ("" if row != 600 else "\n  ") for row in range(2 * CHUNK + 5)]
+    text = "x,t,y\n" + "\n".join(lines)
+    (tmp_path / "t.csv").write_text(text)
+    (tmp_path / "t.csv.gz").write_bytes(gzip.compress(text.encode()))
+    found = [CSV(path=str(tmp_path / name), targets=["y"], test=0.0, val=0.0) for name in ("t.csv", "t.csv.gz")]
+    plain, compressed = (values(dataset.examples("train", 0)) for dataset in found)
+    assert plain == compressed == [[row, 2 + row % 3] for row in range(2 * CHUNK + 5)]
+    (tmp_path / "t.csv.gz").write_bytes(gzip.compress(text.encode())[:-20])
+    with pytest.raises(ConfigError, match=r"t.csv.gz: can't be read as a table"):
+        CSV(path=str(tmp_path / "t.csv.gz"), targets=["y"]).describe()
+
+
+def test_a_line_is_found_whatever_the_rows_before_it(tmp_path: Path) -> None:
+    lines = ['"1\n",a', "", *(f"{row},b" for row in range(CHUNK)), "x,b"]
+    (tmp_path / "t.csv").write_text("x,y\n" + "\n".join(lines))
+    with pytest.raises(
+        ConfigError, match=rf"t.csv:{CHUNK + 5}: 'x' in column 'x' is no finite number, and {CHUNK + 1} "
+    ):
+        CSV(path=str(tmp_path / "t.csv"), targets=["y"], test=0.0).describe()
+
+
 def test_classes_are_in_the_order_of_numbers() -> None:
     assert in_order({"10", "9", "-1"}) == ("-1", "9", "10")
     assert in_order({"10", "9", "b"}) == ("10", "9", "b")
@@ -238,7 +276,7 @@ def test_a_table_of_some_size_is_read_well(tmp_path: Path) -> None:
     path.write_text("a,b,c,y\n" + "\n".join(lines))
     dataset = CSV(path=str(path), targets=["y"], test=0.0, val=0.0)
     spec, train = dataset.describe(), dataset.examples("train", 0)
-    np.testing.assert_allclose(spec.mean, x.mean(0), rtol=1e-9)
-    np.testing.assert_allclose(spec.std, x.std(0), rtol=1e-9)
+    np.testing.assert_allclose([column.mean for column in spec.columns], x.mean(0), rtol=1e-9)
+    np.testing.assert_allclose([column.std for column in spec.columns], x.std(0), rtol=1e-9)
     np.testing.assert_allclose(values(train), x.astype(np.float32))
     assert target(train, "y") == [int(a > 0) for a, _, _ in x]

@@ -14,6 +14,7 @@ import torchvision
 
 from mtlcli.data import sources
 from mtlcli.data.fetching import SourceUnavailable
+from mtlcli.data.pip_package import PipPackage
 from mtlcli.data.sources import DebianPackage, Mirrors, NpmPackage, SystemCopy
 from mtlcli.registry import datasets
 
@@ -142,7 +143,11 @@ def test_a_mirror_that_trickles(tmp_path: Path, mirrors: list[str], monkeypatch:
 
 @pytest.mark.parametrize(
     ("name", "order"),
-    [("mnist", [Mirrors, NpmPackage]), ("fashion_mnist", [SystemCopy, Mirrors, DebianPackage])],
+    [
+        ("mnist", [Mirrors, NpmPackage]),
+        ("fashion_mnist", [SystemCopy, Mirrors, DebianPackage]),
+        ("census_income", [PipPackage]),
+    ],
 )
 def test_the_order_of_the_sources(name: str, order: list[type]) -> None:
     collection = datasets[name].target.collection  # type: ignore[attr-defined]

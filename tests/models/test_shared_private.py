@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlcli.models.model import MultiTaskModel
+from mtlcli.models.normalize import Normalize
 from mtlcli.models.sharing.hard import Hard
 from mtlcli.models.sharing.shared_private import SharedPrivate
 from mtlcli.models.trunks.cnn import CNN
@@ -34,7 +35,7 @@ def make(trunk=MLP, kind=SharedPrivate):
 
 
 def model() -> MultiTaskModel:
-    return MultiTaskModel(make(), {"mnist": ((3.0,), (2.0,)), "fashion": ((4.0,), (5.0,))}, SHAPE)
+    return MultiTaskModel(make(), {"mnist": Normalize(SHAPE, [3.0], [2.0]), "fashion": Normalize(SHAPE, [4.0], [5.0])})
 
 
 def batches(**rows: int) -> dict[str, Tensor]:

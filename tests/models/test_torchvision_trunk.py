@@ -1,5 +1,7 @@
 """torchvision's classification models as trunks: names, sizes, features, activations."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torchvision import models
@@ -50,6 +52,88 @@ def test_models_of_every_build(model, shape, features):
         trunk = TorchVision(shape, model=model)
         assert trunk.features == features
         assert trunk.train()(torch.empty(2, *shape)).shape == (2, features)
+
+
+RESNET = ["stem", "layer1", "layer2", "layer3", "layer4", "pool"]
+
+
+@pytest.mark.parametrize(
+    ("model", "stages"),
+    [
+        ("resnet50", RESNET),
+        ("resnext50_32x4d", RESNET),
+        ("vgg11_bn", ["features", "classifier"]),
+        ("vit_b_16", ["network"]),
+    ],
+)
+def test_stages(model, stages):
+    shape = (3, 224, 224)
+    with torch.device("meta"):
+        trunk = TorchVision(shape, model=model).eval()
+        assert list(trunk.stages()) == stages
+        names = trunk.activation_names()
+        out, found = trunk.activations(torch.empty(1, *shape), names)
+    assert list(found) == names and set(stages) <= set(names)
+    assert found[names[-1]].shape == out.shape == (1, trunk.features)
+
+
+def made(model: str, shape: tuple[int, ...]) -> TorchVision:
+    """With random weights, drawn quickly."""
+    torch.manual_seed(0)
+    with torch.device("meta"):
+        trunk = TorchVision(shape, model=model)
+    trunk.to_empty(device="cpu")
+    for value in trunk.state_dict().values():
+        value.copy_(0.5 + torch.rand(value.shape) if value.ndim == 1 else 0.1 * torch.randn(value.shape))
+    return trunk
+
+
+@pytest.mark.parametrize(
+    ("model", "stages"),
+    [
+        ("resnet18", RESNET),
+        ("mobilenet_v3_small", ["features", "classifier"]),
+        ("shufflenet_v2_x0_5", ["stem", "stage2", "stage3", "stage4", "conv5", "pool"]),
+        ("squeezenet1_1", ["features", "pool"]),
+    ],
+)
+def test_all_stages_together_are_the_model_itself(model, stages):
+    """To the last bit; and none of them changes what the one before has given."""
+    trunk, images = made(model, (3, 32, 32)), torch.randn(2, 3, 32, 32)
+    assert list(trunk.stages()) == stages
+    for training in (False, True):
+        twin = deepcopy(trunk.train(training).network)
+        torch.manual_seed(1)
+        x = images
+        for stage in trunk.stages().values():
+            before = x.clone()
+            out = stage(x)
+            assert torch.equal(x, before)
+            x = out
+        torch.manual_seed(1)
+        assert torch.equal(x, twin(images))
+
+
+def test_names_in_the_state_dict_are_the_models_own():
+    with torch.device("meta"):
+        trunk = TorchVision(GRAY, model="resnet18")
+        plain = models.resnet18()
+    assert list(trunk.state_dict()) == [f"network.{name}" for name in plain.state_dict() if not name.startswith("fc.")]
+
+
+def test_a_stage_uses_the_layer_that_is_there_now():
+    trunk = made("resnet18", GRAY).eval()
+    trunk.set_submodule("network.layer2", torch.nn.Conv2d(64, 128, 1))
+    assert trunk.activations(torch.randn(1, *GRAY), ["layer2"])[1]["layer2"].shape == (1, 128, 7, 7)
+
+
+def test_inputs_are_not_normalized_as_imagenets(monkeypatch):
+    """GoogLeNet and Inception with pretrained weights do that themselves, by an option that torchvision sets."""
+    monkeypatch.setattr(models, "get_model", lambda model, **options: models.googlenet(transform_input=True, **options))
+    with torch.device("meta"):
+        trunk = TorchVision((3, 64, 64), model="googlenet")
+    assert trunk.network.transform_input is False
+    assert next(iter(trunk.stages())) == "stem"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from mtlcli.models.model import MultiTaskModel
+from mtlcli.models.normalize import Normalize
 from mtlcli.models.sharing.hard import Hard
 from mtlcli.models.trunks.cnn import CNN
 from mtlcli.models.warm_start import warm_start
@@ -16,7 +17,7 @@ def make(seed: int, tasks: list[str], **options) -> MultiTaskModel:
     sharing = Hard(
         lambda: CNN(shape, depth=1, **options), lambda task, width: nn.Linear(width, 3), dict.fromkeys(tasks, "data")
     )
-    return MultiTaskModel(sharing, {"data": ((0.0,), (1.0,))}, shape)
+    return MultiTaskModel(sharing, {"data": Normalize(shape, [0.0], [1.0])})
 
 
 def test_the_trunk_is_taken_over_and_the_heads_are_not():

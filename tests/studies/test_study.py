@@ -10,9 +10,9 @@ import pytest
 
 from mtlcli.config import Experiment
 from mtlcli.errors import ConfigError, InterruptedRunError
+from mtlcli.studies.folder import StudyFolder
+from mtlcli.studies.observer import StudyObserver
 from mtlcli.studies.relate.budget import Budget
-from mtlcli.studies.relate.folder import StudyFolder
-from mtlcli.studies.relate.observer import StudyObserver
 from mtlcli.studies.relate.probing_step import point
 from mtlcli.studies.relate.study import relate
 from mtlcli.studies.with_relation import with_relation

@@ -11,10 +11,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mtlcli.data.columns import Feature, Rows, encode_target, fit_feature, fit_target
+from mtlcli.data.columns import encode_columns, encode_target, fit_column, fit_target
 from mtlcli.data.dataset import Dataset, Examples, adopted, carved_splits
 from mtlcli.data.shuffling import stable_seed
-from mtlcli.data.table import Table, read_table
+from mtlcli.data.table import Rows, Table, read_table
 from mtlcli.errors import ConfigError, Problem
 from mtlcli.registry import datasets
 from mtlcli.specs import DatasetSpec
@@ -26,11 +26,12 @@ SPLITS = ("train", "val", "test")
 class CSV(Dataset):
     """A table of your own: a text file with a header, a column for each feature and target.
 
-    Inputs are float32 [F]: a numeric column is one of the F features, a categorical one has a feature for each of its
-    categories (one-hot). What is fitted (means and standard deviations, categories, classes) comes from the training
-    rows, `val` included where it is carved from them, and travels with the checkpoint. A missing numeric value becomes
-    the mean, a missing category or one never seen in training becomes zeros; a missing target drops out of its loss
-    and metrics. ConfigError, with file and line, for what can't be read so.
+    Inputs are float32 [columns]: numbers, and codes of categories. The trunk `tabular` embeds the categories; for any
+    other trunk the model makes of them a feature for each category (one-hot), and standardizes the numbers. What is
+    fitted (means and standard deviations, categories, classes) comes from the training rows, `val` included where it
+    is carved from them, and travels with the checkpoint. A missing number becomes the mean, a missing category or one
+    never seen in training becomes zeros (embedded, a missing one has a vector of its own); a missing target drops out
+    of its loss and metrics. ConfigError, with file and line, for what can't be read so.
 
     Options:
         path: the file.
@@ -79,7 +80,7 @@ class CSV(Dataset):
 
     def restore(self, spec: DatasetSpec) -> DatasetSpec:
         """The features, their encoding and the targets' classes are the checkpoint's; labels may be missing here."""
-        if "features" not in spec.state:
+        if not spec.columns:
             shape = "×".join(map(str, spec.input_shape))
             raise ConfigError(f"the checkpoint was trained on inputs {shape} of another dataset, and this is a table")
         self._stored, self._loaded = spec, None
@@ -99,24 +100,23 @@ class CSV(Dataset):
             table = read_table(self.path, self.delimiter, self.missing)
             rows = self._split(table)
             spec = self._fit(table, rows) if self._stored is None else self._adopt(table, self._stored)
-            features = [Feature.from_state(state) for state in spec.state["features"]]
-            table.require((feature.name for feature in features), "features")
+            table.require((column.name for column in spec.columns), "features")
             spec = replace(spec, splits=carved_splits(tuple(rows), self.val))
-            inputs = torch.from_numpy(np.concatenate([feature.encode(table) for feature in features], axis=1))
+            inputs = encode_columns(table, spec.columns)
             targets = {name: encode_target(table, name, target) for name, target in spec.targets.items()}
             self._loaded = spec, inputs, targets, rows
         return self._loaded
 
     def _adopt(self, table: Table, stored: DatasetSpec) -> DatasetSpec:
         table.require(self.targets, "targets")
-        features = [feature["name"] for feature in stored.state["features"]]
+        features = [column.name for column in stored.columns]
         if self.features is not None and set(self.features) != set(features):
             raise ConfigError(
                 f"the checkpoint was trained on the features {', '.join(features)}, and `features` here are "
                 f"{', '.join(self.features)}"
             )
         targets = {
-            name: replace(target, type=self.targets[name] or target.type, missing=None in table.columns[name])
+            name: replace(target, type=self.targets[name] or target.type, missing=None in table.columns[name].values)
             for name, target in stored.targets.items()
             if name in self.targets
         }
@@ -127,17 +127,17 @@ class CSV(Dataset):
         if self.split_column is not None:
             table.require([self.split_column], "split_column")
             column = table.columns[self.split_column]
-            if wrong := [row for row, value in enumerate(column) if value not in SPLITS]:
+            if wrong := column.rows([at for at, value in enumerate(column.values) if value not in SPLITS]):
+                value = column.values[column.index[wrong[0]]]
                 raise table.error(
-                    f"{column[wrong[0]]!r} in the split column {self.split_column!r} is none of {', '.join(SPLITS)}",
-                    wrong,
+                    f"{value!r} in the split column {self.split_column!r} is none of {', '.join(SPLITS)}", wrong
                 )
-            rows = {split: np.array([i for i, value in enumerate(column) if value == split]) for split in SPLITS}
+            rows = {split: np.flatnonzero(column.index == at) for at, split in enumerate(column.values)}
         else:
             order = np.random.default_rng(stable_seed("test", self.seed)).permutation(len(table))
             cut = round(self.test * len(table))
             rows = {"train": np.sort(order[cut:]), "test": np.sort(order[:cut])}
-        return {split: found for split, found in rows.items() if len(found)}
+        return {split: rows[split] for split in SPLITS if split in rows and len(rows[split])}
 
     def _fit(self, table: Table, rows: dict[str, Rows]) -> DatasetSpec:
         if "train" not in rows:
@@ -145,10 +145,10 @@ class CSV(Dataset):
         names = self._features(table)
         train = rows["train"]
         problems: list[Problem] = []
-        features, targets = [], {}
+        columns, targets = [], {}
         for name in names:
             try:
-                features.append(fit_feature(table, name, train, name in self.categorical))
+                columns.append(fit_column(table, name, train, name in self.categorical))
             except ConfigError as error:
                 problems += error.problems
         for name, type_ in self.targets.items():
@@ -159,13 +159,14 @@ class CSV(Dataset):
         if problems:
             raise ConfigError(problems)
         return DatasetSpec(
-            input_shape=(sum(feature.width for feature in features),),
+            input_shape=(len(columns),),
             targets=targets,
             main_target=next(iter(targets)) if len(targets) == 1 else None,
             splits=(),
-            mean=tuple(value for feature in features for value in [feature.mean] * feature.width),
-            std=tuple(value for feature in features for value in [feature.std] * feature.width),
-            state={"features": [feature.to_state() for feature in features]},
+            mean=(),
+            std=(),
+            state={},
+            columns=tuple(columns),
         )
 
     def _features(self, table: Table) -> list[str]:

@@ -34,8 +34,8 @@ class LeNet(Trunk):
     Options:
         channels: output channels of conv1; conv2 has twice as many.
         hidden: width of fc1.
-        features: width of the output.
-        dropout: probability that a value of fc1 is dropped in training.
+        features: width of the output; null: there is no fc2, and fc1 is the output.
+        dropout: probability that a value of fc1 is dropped in training, before fc2.
         channel_dropout: probability that a whole channel of conv2 is dropped in training.
     """
 
@@ -45,7 +45,7 @@ class LeNet(Trunk):
         *,
         channels: PositiveInt = 10,
         hidden: PositiveInt = 50,
-        features: PositiveInt = 50,
+        features: PositiveInt | None = 50,
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5,
         channel_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5,
     ) -> None:
@@ -54,16 +54,17 @@ class LeNet(Trunk):
             raise ValueError(
                 f"lenet needs images [C, H, W] of at least {MINIMUM}×{MINIMUM}, got {'×'.join(map(str, input_shape))}"
             )
-        self.features, self.dropout, self.channel_dropout = features, dropout, channel_dropout
+        self.features, self.dropout, self.channel_dropout = features or hidden, dropout, channel_dropout
         height, width = (((size - 4) // 2 - 4) // 2 for size in input_shape[1:])
         self.conv1 = nn.Conv2d(input_shape[0], channels, 5)
         self.conv2 = nn.Conv2d(channels, 2 * channels, 5)
         self.fc1 = nn.Linear(2 * channels * height * width, hidden)
-        self.fc2 = nn.Linear(hidden, features)
+        self.fc2 = None if features is None else nn.Linear(hidden, features)
         self.to(memory_format=torch.channels_last)
 
     def stages(self) -> dict[str, Callable[[Tensor], Tensor]]:
-        return {"conv1": self._conv1, "conv2": self._conv2, "fc1": self._fc1, "fc2": self._fc2}
+        stages: dict[str, Callable[[Tensor], Tensor]] = {"conv1": self._conv1, "conv2": self._conv2, "fc1": self._fc1}
+        return stages if self.fc2 is None else {**stages, "fc2": self._fc2}
 
     def _conv1(self, x: Tensor) -> Tensor:
         return F.max_pool2d(self.conv1(channels_last(x)), 2).relu_()
@@ -76,5 +77,6 @@ class LeNet(Trunk):
         return F.relu(self.fc1(x.flatten(1)))  # in the order channel, row, column, whatever the layout
 
     def _fc2(self, x: Tensor) -> Tensor:
+        assert self.fc2 is not None
         out: Tensor = self.fc2(F.dropout(x, self.dropout, self.training))
         return out

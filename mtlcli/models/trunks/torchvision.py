@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mtlcli.errors import nearest
+from mtlcli.models.chain import Link, chain_of
 from mtlcli.models.trunk import Trunk
 from mtlcli.registry import trunks
 from mtlcli.specs import Shape
@@ -20,7 +21,10 @@ class TorchVision(Trunk):
 
     features is the width of what the last layer was given, e.g. 512 for `resnet18`. Images of one channel are repeated
     to three. Activations: the outputs of the model's own modules by name: its children, such as `layer1`, and theirs,
-    such as `layer1.0`; an auxiliary classifier is left out.
+    such as `layer1.0`; and those of the stages. An auxiliary classifier is left out.
+    Stages: a ResNet's, ResNeXt's or wide ResNet's are `stem`, `layer1`, …, `layer4` and `pool`; for every other model
+    whose top-level modules are a chain, these modules (see `models.chain`), of which `features` is often nearly all;
+    for the rest (the vision transformers `vit_…`) there is one, `network`.
     Inputs come normalized by the dataset's own statistics, not by ImageNet's, with pretrained weights too.
     On the meta device (`mtl validate`) no weights are fetched.
 
@@ -46,30 +50,53 @@ class TorchVision(Trunk):
             raise ValueError(f"torchvision's {model} can't take images of {shape}: {reason}") from error
         on_meta = torch.empty(0).device.type == "meta"
         self.network = trial.train() if on_meta else _without_classifier(_build(model, weights))
+        self.chain = chain_of(self.network)
 
     def stages(self) -> dict[str, Callable[[Tensor], Tensor]]:
-        return {"network": self.forward}
+        if self.chain is None:
+            return {"network": lambda x: self.network(_three(x))}
+        stages = {name: self._stage(links) for name, links in self.chain.items()}
+        name, first = next(iter(stages.items()))
+        return {**stages, name: lambda x: first(_three(x))}
 
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.network(x.expand(-1, 3, -1, -1))
-        return out
+    def _stage(self, links: Sequence[Link]) -> Callable[[Tensor], Tensor]:
+        def stage(x: Tensor) -> Tensor:
+            for link in links:
+                x = link(self.network, x)
+            return x
+
+        return stage
 
     def activation_names(self) -> list[str]:
-        return [name for name, _ in self.network.named_children()]
+        if self.chain is None:
+            return [*(name for name, _ in self.network.named_children()), "network"]
+        called = ([*(str(one.target) for one in links if one.is_module), name] for name, links in self.chain.items())
+        return list(dict.fromkeys(name for names in called for name in names))
 
     def activations(self, x: Tensor, names: Iterable[str]) -> tuple[Tensor, dict[str, Tensor]]:
-        modules, found, wanted = dict(self.network.named_modules()), dict[str, Tensor](), set(names)
+        modules, wanted = dict(self.network.named_modules()), set(names)
+        found: dict[str, Tensor] = {}  # dict[…]() is nothing that torch.compile knows
         self.known(wanted - modules.keys())
+        stages = self.stages()
 
         def keep(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
             return lambda module, inputs, output: found.__setitem__(name, output)
 
-        handles = [modules[name].register_forward_hook(keep(name)) for name in wanted]
+        handles = [modules[name].register_forward_hook(keep(name)) for name in wanted - stages.keys()]
         try:
-            return self(x), found
+            for name, stage in stages.items():
+                x = stage(x)
+                if name in wanted:
+                    found[name] = x
+            return x, found
         finally:
             for handle in handles:
                 handle.remove()
+
+
+def _three(x: Tensor) -> Tensor:
+    """[B, 1 or 3, H, W] → [B, 3, H, W]."""
+    return x.expand(-1, 3, -1, -1)
 
 
 def _check_names(model: str, weights: str | None) -> None:
@@ -103,10 +130,9 @@ def _build(model: str, weights: str | None) -> nn.Module:
         ) from error
     if getattr(network, "aux_logits", False):
         network.aux_logits, network.AuxLogits = False, None  # inception_v3 with weights: built with its auxiliary head
+    if hasattr(network, "transform_input"):  # GoogLeNet and Inception with weights: inputs normalized by ImageNet's
+        network.transform_input = False
     assert isinstance(network, nn.Module)
-    for module in network.children():  # it would change the activation of the stage before
-        if isinstance(module, nn.ReLU | nn.ReLU6):
-            module.inplace = False
     return network
 
 
@@ -121,8 +147,16 @@ def _build_on_meta(model: str) -> nn.Module:
 
 
 def _without_classifier(network: nn.Module) -> nn.Module:
-    """The network with its last linear layer (SqueezeNet: its last convolution) replaced by the identity."""
+    """The network with its last linear layer (SqueezeNet: its last convolution) replaced by the identity.
+
+    What has no weights at the top level doesn't compute in place any more: that changed the activation before it.
+    """
     *_, last = (name for name, module in network.named_modules() if isinstance(module, nn.Linear | nn.Conv2d))
     parent, _, name = last.rpartition(".")
     setattr(network.get_submodule(parent), name, nn.Identity())
+    for child in network.children():
+        if all(p.ndim < 2 for p in child.parameters()):
+            for module in child.modules():
+                if hasattr(module, "inplace"):
+                    module.inplace = False  # type: ignore[assignment]
     return network

@@ -37,7 +37,8 @@ class Reconstruction(Regularizer):
     layer where the activation is a vector; for a table, fully connected layers (`mtlcli/regularizers/decoder.py`).
 
     Source: as an auxiliary task of supervised networks, Zhang, Lee and Lee, Augmenting supervised neural networks with
-    unsupervised objectives for large-scale image classification, ICML 2016. ValueError for a layer there isn't.
+    unsupervised objectives for large-scale image classification, ICML 2016. ValueError for a layer there isn't, and
+    with a trunk that embeds a table's raw columns.
 
     Options:
         layer: the activation it starts from, as `mtl show` names the trunk's, or `features`, its output.
@@ -57,6 +58,8 @@ class Reconstruction(Regularizer):
         hidden: list[PositiveInt] = [],  # noqa: B006 (never changed)
     ) -> None:
         super().__init__()
+        if "input" not in subject.shapes:
+            raise ValueError("rebuilds numbers, and this trunk is given a table's raw columns; `mlp` is given numbers")
         self.layer = layer
         self.decoder = make_decoder(shape_of(subject, layer), subject.shapes["input"], channels, hidden)
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from mtlcli.config import Experiment
 from mtlcli.errors import ConfigError, InterruptedRunError, MtlError
+from mtlcli.studies.folder import StudyFolder
+from mtlcli.studies.observer import StudyObserver
+from mtlcli.studies.processes import Processes
 from mtlcli.studies.relate.budget import Budget
 from mtlcli.studies.relate.experiments import single_task
-from mtlcli.studies.relate.folder import StudyFolder
-from mtlcli.studies.relate.observer import StudyObserver
-from mtlcli.studies.relate.processes import train_in_processes
-from mtlcli.studies.relate.runs import finished, interrupted
+from mtlcli.studies.runs import finished, interrupted, summary_of
 from mtlcli.training.build import build
 from mtlcli.training.trainer import Trainer
 
@@ -39,7 +39,7 @@ def trained_baselines(
     folder holds another study's; what training raises, with the baseline's name.
     """
     baselines = [
-        Baseline(task, seed, single_task(joint, task, seed), folder.baseline(task, seed))
+        Baseline(task, seed, single_task(joint, task, seed), folder.path / "baselines" / f"{task}-{seed}")
         for task in joint.tasks
         for seed in seeds(joint, budget)
     ]
@@ -50,7 +50,7 @@ def trained_baselines(
         else:
             observer.run_done(str(one), summary, reused=True)
     if budget.jobs > 1 and len(left) > 1:
-        train_in_processes(left, budget, observer)
+        _train_at_once(left, budget, observer)
     else:
         for one in left:
             _train(one, observer)
@@ -59,6 +59,15 @@ def trained_baselines(
 
 def seeds(joint: Experiment, budget: Budget) -> list[int]:
     return [(joint.seed + number) % 2**32 for number in range(budget.seeds)]
+
+
+def _train_at_once(baselines: list[Baseline], budget: Budget, observer: StudyObserver) -> None:
+    """Each in a process of its own. One that fails stops the others, with what they have done saved."""
+    with Processes[Baseline](budget.jobs, budget.plugins) as processes:
+        for one, problem in processes.train(baselines):
+            if problem is not None:
+                raise MtlError("\n".join(f"{one}: {line}" for line in problem.splitlines()))
+            observer.run_done(str(one), summary_of(one.folder), reused=False)
 
 
 def _train(baseline: Baseline, observer: StudyObserver) -> None:

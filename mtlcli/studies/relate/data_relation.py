@@ -6,6 +6,8 @@ import numpy as np
 from torch import Tensor
 
 from mtlcli.data.dataset import Examples
+from mtlcli.models.one_hot import OneHot
+from mtlcli.specs import DatasetSpec
 from mtlcli.studies.relate.input_similarity import input_similarity
 from mtlcli.studies.relate.label_similarity import label_similarity
 from mtlcli.studies.relate.labels import labels, nature
@@ -38,7 +40,7 @@ def data_relation(plan: Run, opened: Datasets) -> Relation:
         for task, alias in zip(tasks, on, strict=True)
     ]
     inputs = {
-        (a, b): input_similarity(_inputs(parts[a]), _inputs(parts[b]))
+        (a, b): input_similarity(_inputs(parts[a], plan.specs[a]), _inputs(parts[b], plan.specs[b]))
         for a in sorted(set(on)) for b in sorted(set(on)) if a < b
     }  # fmt: skip
     by_labels, by_inputs = np.full((2, len(tasks), len(tasks)), np.nan)
@@ -54,8 +56,9 @@ def data_relation(plan: Run, opened: Datasets) -> Relation:
     return Relation(tasks, np.where(same, by_labels, by_inputs), numbers)
 
 
-def _inputs(examples: Examples) -> Matrix:
-    """[n, D], as they are."""
+def _inputs(examples: Examples, spec: DatasetSpec) -> Matrix:
+    """[n, D], as they are; a table's categories one-hot."""
     assert isinstance(examples.inputs, Tensor)
-    flat: Matrix = examples.inputs[:INPUTS].flatten(1).double().numpy()
+    chosen = examples.inputs[:INPUTS]
+    flat: Matrix = (OneHot(spec.columns)(chosen) if spec.columns else chosen.flatten(1)).double().numpy()
     return flat

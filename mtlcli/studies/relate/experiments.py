@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from mtlcli.config import ComponentEntry, Evaluation, Experiment, Monitor, WeightingEntry
+from mtlcli.studies.one_task import one_task
 
 
 def canonical(experiment: Experiment, epochs: int) -> Experiment:
@@ -46,18 +45,8 @@ def single_task(joint: Experiment, task: str, seed: int) -> Experiment:
     seed: of the run. Neither the task's name nor its place goes into anything random, so copies of a task have
     baselines that are the same to the last bit.
     """
-    alias = joint.tasks[task].dataset
-    groups = {name: group for name, group in joint.optimizer.groups.items() if name not in joint.tasks or name == task}
-    return joint.model_copy(
-        update={
-            "name": task,
-            "seed": seed,
-            "datasets": {alias: joint.datasets[alias]},
-            "tasks": {task: joint.tasks[task]},
-            "optimizer": replace(joint.optimizer, groups=groups),
-            "evaluation": _monitoring(joint.evaluation, "primary"),
-        }
-    )
+    update = {"name": task, "seed": seed, "evaluation": _monitoring(joint.evaluation, "primary")}
+    return one_task(joint, task).model_copy(update=update)
 
 
 def _monitoring(evaluation: Evaluation, metric: str) -> Evaluation:

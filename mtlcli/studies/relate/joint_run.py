@@ -9,12 +9,12 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from mtlcli.config import Experiment
 from mtlcli.errors import ConfigError, InterruptedRunError, MtlError
+from mtlcli.studies.folder import StudyFolder
+from mtlcli.studies.observer import StudyObserver
 from mtlcli.studies.relate.experiments import single_task
-from mtlcli.studies.relate.folder import StudyFolder
-from mtlcli.studies.relate.observer import StudyObserver
 from mtlcli.studies.relate.probing_step import ProbingStep
 from mtlcli.studies.relate.relation import Matrix
-from mtlcli.studies.relate.runs import finished, interrupted
+from mtlcli.studies.runs import finished, interrupted
 from mtlcli.training.build import build
 from mtlcli.training.checkpoint import load_checkpoint
 from mtlcli.training.run import Run
@@ -43,7 +43,7 @@ def joint_points(joint: Experiment, folder: StudyFolder, observer: StudyObserver
     if joint.trunk.frozen:
         message = "a frozen trunk has no gradients to compare: leave `gradient` and `affinity` out, or unfreeze it"
         raise ConfigError(joint.problem("trunk.frozen", message))
-    summary = finished(folder.joint, joint)
+    summary = finished(folder.path / "joint", joint)
     reused = summary is not None
     try:
         summary = summary or _trainer(joint, folder).fit()
@@ -54,7 +54,7 @@ def joint_points(joint: Experiment, folder: StudyFolder, observer: StudyObserver
     except MtlError as error:
         raise MtlError(f"joint run: {error}") from error
     observer.run_done("joint run", summary, reused)
-    points = load_checkpoint(folder.joint / "checkpoints" / "last.pt")["step"]["points"]
+    points = load_checkpoint(folder.path / "joint" / "checkpoints" / "last.pt")["step"]["points"]
     seen, tasks = torch.stack(points).double().numpy(), len(joint.tasks)
     return Points(seen[:, 0], seen[:, 1 : 1 + tasks], seen[:, 1 + tasks :])
 
@@ -62,7 +62,7 @@ def joint_points(joint: Experiment, folder: StudyFolder, observer: StudyObserver
 def _trainer(joint: Experiment, folder: StudyFolder) -> Trainer:
     run = build(joint)
     _start_alike(run)
-    trainer = Trainer(run, folder.joint, resume="auto", plots=False)
+    trainer = Trainer(run, folder.path / "joint", resume="auto", plots=False)
     steps = trainer.steps_per_epoch * joint.training.epochs
     trainer.step = ProbingStep(run, trainer.step.optimizer, every=-(-steps // POINTS))
     return trainer

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mtlcli.config import Experiment
 from mtlcli.data.dataset import Examples
-from mtlcli.models.normalize import Normalize
+from mtlcli.models.preparation import preparation
 from mtlcli.studies.relate.baselines import Baseline
 from mtlcli.studies.relate.labels import labels, nature
 from mtlcli.studies.relate.relation import Matrix
@@ -58,9 +58,8 @@ def _parts(joint: Experiment, opened: Datasets, alias: str, seed: int) -> list[E
 
 def _features(run: Run, plan: Run, alias: str, examples: Examples) -> Matrix:
     """[n, F] of the run's trunk, in evaluation mode. The inputs are normalized as their own dataset's are."""
-    spec = plan.specs[alias]
-    normalize = Normalize(spec.input_shape, spec.mean, spec.std).to(run.device)
     trunk = next(iter(run.model.sharing.trunks().values())).eval()
+    normalize = preparation(plan.specs[alias], trunk.of_columns).to(run.device)
     assert isinstance(examples.inputs, Tensor)
     batches = torch.split(examples.inputs, run.experiment.evaluation.batch_size)
     with torch.inference_mode(), run.autocast():

@@ -8,11 +8,11 @@ from functools import cached_property
 import torch
 
 from mtlcli.config import Experiment
+from mtlcli.studies.folder import StudyFolder
+from mtlcli.studies.observer import StudyObserver
 from mtlcli.studies.relate.baselines import Baseline, trained_baselines
 from mtlcli.studies.relate.budget import Budget
-from mtlcli.studies.relate.folder import StudyFolder
 from mtlcli.studies.relate.joint_run import Points, joint_points
-from mtlcli.studies.relate.observer import StudyObserver
 from mtlcli.training.assemble import Datasets, assemble, open_datasets
 from mtlcli.training.run import Run
 

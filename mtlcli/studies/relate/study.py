@@ -9,13 +9,13 @@ from typing import Any
 
 from mtlcli.config import Experiment
 from mtlcli.errors import ConfigError, nearest
+from mtlcli.studies.folder import StudyFolder
+from mtlcli.studies.observer import StudyObserver
 from mtlcli.studies.relate.budget import Budget
 from mtlcli.studies.relate.experiments import canonical
-from mtlcli.studies.relate.folder import StudyFolder
 from mtlcli.studies.relate.groups import suggest
 from mtlcli.studies.relate.heatmap import draw_heatmap
 from mtlcli.studies.relate.measures import MEASURES, Measure
-from mtlcli.studies.relate.observer import StudyObserver
 from mtlcli.studies.relate.relation import Relation, named, to_csv
 from mtlcli.studies.relate.runs_of_study import StudyRuns
 from mtlcli.training.check import check_experiment
@@ -44,7 +44,7 @@ def relate(
     chosen = _chosen(experiment, measures)
     joint = canonical(experiment, budget.epochs)
     check_experiment(joint)
-    folder = StudyFolder.named(out, experiment.name)
+    folder = StudyFolder.named(out, experiment.name, "relate")
     with folder.taken():
         descriptions = {task: entry.description for task, entry in experiment.tasks.items()}
         runs = StudyRuns(joint, descriptions, folder, budget, observer)

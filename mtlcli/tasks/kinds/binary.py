@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import PositiveFloat
@@ -22,20 +22,27 @@ class Binary(TaskKind):
     """Yes or no: cross-entropy of one sigmoid. Metrics: accuracy, auroc, f1.
 
     prediction: logits [B, 1]. target: 0/1 [B], or the indices [B] of a target with two classes, of which the second
-    is "yes". `accuracy` (the primary metric) and `f1` take a logit above 0 for "yes"; f1 is 0 where "yes" neither
-    occurs nor is predicted. `auroc` is the exact area under the ROC curve, NaN unless both labels occur.
+    is "yes". `accuracy` and `f1` take a logit above 0 for "yes"; f1 is 0 where "yes" neither occurs nor is predicted.
+    `auroc` is the exact area under the ROC curve, NaN unless both labels occur.
 
     Options:
         pos_weight: factor on the loss of the examples labelled "yes"; the mean still divides by the number of examples.
+        primary: the metric that the task is judged by where none is named; `auroc` or `f1` where one answer is rare.
     """
 
     accepts = ("binary", "classes")
     directions: ClassVar[dict[str, Direction]] = {"loss": "min", "accuracy": "max", "auroc": "max", "f1": "max"}
-    primary = "accuracy"
     outputs = 1
 
-    def __init__(self, target: TargetSpec, *, pos_weight: PositiveFloat = 1.0) -> None:
+    def __init__(
+        self,
+        target: TargetSpec,
+        *,
+        pos_weight: PositiveFloat = 1.0,
+        primary: Literal["accuracy", "auroc", "f1"] = "accuracy",
+    ) -> None:
         super().__init__(target)
+        self.primary = primary
         if target.type == "classes" and target.size != 2:
             raise ValueError(
                 f"class count mismatch: binary takes a target of 2 classes, and this one has {target.size}; "

@@ -29,11 +29,22 @@ def finished(folder: Path, experiment: Experiment) -> dict[str, Any] | None:
         raise ConfigError([Problem(message), *error.problems[1:]]) from error
     if not summary.is_file():
         return None
-    try:
-        found: dict[str, Any] = json.loads(summary.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{summary}: damaged; remove {folder}, and it is trained anew") from error
+    found = summary_of(folder)
     return found if found["status"] == "completed" else None
+
+
+def summary_of(folder: Path) -> dict[str, Any]:
+    """The `summary.json` of a run folder. ConfigError where it is damaged."""
+    return read_json(folder / "summary.json")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON document of a run folder. ConfigError where it is damaged."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{path}: damaged; remove {path.parent}, and it is trained anew") from error
+    return found
 
 
 def interrupted(exit_code: int) -> InterruptedRunError:

@@ -16,16 +16,16 @@ from mtlcli.training.run_folder import to_json
 
 
 class StudyFolder:
-    """`runs/<name>/relate/`, or the folder the user names: the runs it has trained, and what was measured."""
+    """`runs/<name>/<verb>/`, or the folder the user names: the runs it has trained, and what they gave."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @classmethod
-    def named(cls, path: str | Path | None, name: str) -> StudyFolder:
-        """The folder the user names, or the default one of an experiment; not made yet."""
+    def named(cls, path: str | Path | None, name: str, verb: str) -> StudyFolder:
+        """The folder the user names, or the default one of an experiment and a verb; not made yet."""
         if path is None:
-            return cls(Path(os.environ.get("MTL_RUNS") or "runs") / name / "relate")
+            return cls(Path(os.environ.get("MTL_RUNS") or "runs") / name / verb)
         if str(path) in ("", "."):
             raise ConfigError(f"study folder {str(path)!r}: name a folder of its own")
         return cls(Path(path))
@@ -50,15 +50,6 @@ class StudyFolder:
             for unfinished in [*self.path.glob(".*.*"), *self.path.glob("*/.*.*")]:
                 unfinished.unlink()
             yield
-
-    def baseline(self, task: str, seed: int) -> Path:
-        """The run folder of a task's baseline."""
-        return self.path / "baselines" / f"{task}-{seed}"
-
-    @property
-    def joint(self) -> Path:
-        """The run folder of the joint run."""
-        return self.path / "joint"
 
     def of(self, measure: str) -> StudyFolder:
         """The part of the folder that holds one measure."""

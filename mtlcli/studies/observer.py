@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -13,6 +14,12 @@ class StudyObserver:
 
     def run_done(self, name: str, summary: dict[str, Any], reused: bool) -> None:
         """A run is done. name: such as `baseline digit, seed 0`. summary: its `summary.json`. reused: from before."""
+
+    def run_failed(self, name: str, problem: str) -> None:
+        """A run has failed, and the study goes on without it."""
+
+    def standing(self, rows: Mapping[str, Mapping[str, tuple[float, int]]]) -> None:
+        """How the methods of a comparison stand now: method → task → (mean of its primary metric on `val`, runs)."""
 
     def measured(self, measure: str) -> None:
         """A measure is computed and written."""

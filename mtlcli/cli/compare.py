@@ -1,0 +1,97 @@
+"""`mtl compare CONFIG --vary weighting=uniform,mgda`: methods over seeds, against single-task baselines."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mtlcli.cli.options import ConfigFile, Json, Overrides, Plugins
+
+
+def compare(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE,VALUE,…",
+            help="What the methods differ in: weighting=uniform,mgda. Given several times: all combinations.",
+        ),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each method, and of each task's baseline.")] = 3,
+    tune: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE,VALUE,…",
+            help="What each method and each baseline gets the best value of, by val: optimizer.lr=1e-4,1e-3,1e-2.",
+        ),
+    ] = None,
+    tune_seeds: Annotated[int, typer.Option(min=1, help="How many of the seeds are tuned with.")] = 1,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Runs at the same time; by default one a core, or one alone on an accelerator."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The study's folder; by default NAME/compare under $MTL_RUNS or runs/.")
+    ] = None,
+    published: Annotated[
+        Path | None, typer.Option(help="A file of published figures (YAML), to be shown beside ours.")
+    ] = None,
+    json: Json = False,
+    plugin: Plugins = None,
+) -> None:
+    """Compare methods with each other and with single-task baselines: was sharing worth it?
+
+    Every run is in a process of its own, and is used again by the same command and by larger ones. Exits with 1 where
+    a run has failed, after all tables are written. `docs/comparison.md` tells what each figure is.
+    """
+    from mtlcli.studies.server import start_server
+
+    start_server()  # it imports what the runs need while this process imports the same
+
+    from mtlcli.cli.output import print_json
+    from mtlcli.cli.study_progress import watch_comparison
+    from mtlcli.config import Experiment, load_experiment
+    from mtlcli.errors import MtlError
+    from mtlcli.studies.compare.study import compare as study
+
+    def load(more: Sequence[str]) -> Experiment:
+        return load_experiment(config, [*(overrides or []), *more])
+
+    document = study(
+        load, vary or [], seeds=seeds, tune=tune or [], tune_seeds=tune_seeds, jobs=jobs, out=out, published=published,
+        plugins=plugin or [], observer=watch_comparison(),
+    )  # fmt: skip
+    print_json(document) if json else _print(document)
+    if failed := document["failed"]:
+        raise MtlError(f"{len(failed)} of the runs failed: {'; '.join(one['run'] for one in failed)}")
+
+
+def _print(document: dict[str, Any]) -> None:
+    """All tables: drawn on a terminal, as Markdown elsewhere."""
+    from mtlcli.studies.compare.markdown import rows_of
+    from mtlcli.studies.compare.tables import tables
+
+    for table in tables(document):
+        if sys.stdout.isatty():
+            _draw(table.title, table.rows)
+        else:
+            print(f"## {table.title}")
+            print("\n".join(rows_of(table.rows)))
+        print("\n".join([*table.notes, ""]))
+    print(f"study folder: {document['out']}")
+
+
+def _draw(title: str, rows: list[list[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    head, *body = rows
+    table = Table(head[0], *(Column(name, justify="right") for name in head[1:]), title=title)
+    for row in body:
+        table.add_row(*row)
+    Console().print(table, markup=False)

@@ -1,0 +1,64 @@
+"""A mixture of experts whose gates select a few of them, and can be trained like any other layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import Field, PositiveInt
+from torch import nn
+
+from mtlcli.models.mixture import GatePerTask
+from mtlcli.models.selector_gate import SelectorGate
+from mtlcli.models.sharing_base import MakeHead, MakeTrunk
+from mtlcli.registry import sharings
+
+
+@sharings.register("dselect_k")
+class DSelectK(GatePerTask):
+    """DSelect-k: as `mmoe`, with gates that come to select k of the experts, by a smooth function of binary codes.
+
+        f_t(x) = Σ_e q_te f_e(x),   q = Σ_i softmax(α)_i r(z_i), i = 1…k
+        r(z)_e = Π_j S(z_j) where bit j of e's binary code is 1, 1 − S(z_j) where it is 0
+        S(z) = 0 up to −γ/2, 1 from γ/2, and between them −2 z³/γ³ + 3 z/(2γ) + ½
+
+    Each of a task's k selectors r has a number z_j for each bit of the experts' codes. All experts count alike at the
+    start. Once the numbers are at least γ/2 away from 0 a selector has chosen one expert, and so the task at most k:
+    for good, as S is flat there. The regularizer `gate_entropy` leads there, with the paper's λ as its `strength`.
+
+    z and α are the same for all of a task's examples (the paper's static gates), or linear in the example,
+    `per_example: true` (it is given what a gate of `mmoe` is). The gates belong to their tasks, the experts are shared.
+    Where the number of experts is no power of 2 some codes are no expert's, and what a selector gives these is lost:
+    the weights sum to less than 1. `gate_entropy` has the term that keeps selectors from ending there.
+
+    Source: Hazimeh et al., DSelect-k: differentiable selection in the mixture of experts with applications to
+    multi-task learning, NeurIPS 2021; how z and α start, and biases per example, are from the authors' code.
+    Deviations: all experts are computed for all examples, also those that no task selects; in the authors' code the
+    term for codes of no expert is always added, here it is part of `gate_entropy`.
+    ValueError for k above the number of experts.
+
+    Options:
+        experts: how many trunks.
+        k: how many of them a task may come to use.
+        gamma: γ, the width in which S isn't flat.
+        per_example: whether each example has weights of its own; otherwise a task's examples have the same.
+    """
+
+    def __init__(
+        self,
+        make_trunk: MakeTrunk,
+        make_head: MakeHead,
+        inputs: Mapping[str, str],
+        *,
+        experts: Annotated[int, Field(ge=2)] = 4,
+        k: PositiveInt = 2,
+        gamma: Annotated[float, Field(gt=0)] = 1.0,
+        per_example: bool = False,
+    ) -> None:
+        if k > experts:
+            raise ValueError(f"k: it can't select {k} of {experts} experts; at most {experts}")
+
+        def make_gate(width: int) -> nn.Module:
+            return SelectorGate(width, experts, k, gamma, per_example)
+
+        super().__init__(make_trunk, make_head, inputs, experts, make_gate)

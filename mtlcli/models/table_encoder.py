@@ -1,0 +1,102 @@
+"""A table's raw columns → one vector of numbers: categories embedded, numbers standardized."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from mtlcli.models.normalize import Normalize
+from mtlcli.specs import Column
+
+Embedding = int | Literal["auto"]
+Numeric = Literal["standardize", "log1p"]
+
+
+class TableEncoder(nn.Module):
+    """Raw columns [B, columns] → float32 [B, width].
+
+    embedding: width of a categorical column's vectors, or `auto`: round(1.6 n^0.56), n being its levels and the
+        missing one (fastai's rule).
+    numeric: (x − mean) / std of each numeric column, or the same of sign(x)·log(1 + |x|), for amounts of money.
+
+    The result is the columns of the narrowest vectors first, then the next wider ones, …, and the numbers last; within
+    a width, and among the numbers, in the order of the columns.
+    """
+
+    def __init__(self, columns: Sequence[Column], embedding: Embedding, numeric: Numeric) -> None:
+        super().__init__()
+        by_width: dict[int, list[int]] = {}
+        for position, column in enumerate(columns):
+            if column.levels is not None:
+                width = automatic_width(len(column.levels)) if embedding == "auto" else embedding
+                by_width.setdefault(width, []).append(position)
+        numbers = [position for position, column in enumerate(columns) if column.levels is None]
+        self.parts = nn.ModuleList(Embeddings(columns, by_width[width], width) for width in sorted(by_width))
+        if numbers:
+            self.parts.append(Numbers(columns, numbers, numeric))
+        self.width = sum(width * len(positions) for width, positions in by_width.items()) + len(numbers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([part(x) for part in self.parts], 1)
+
+
+class Embeddings(nn.Embedding):
+    """The categorical columns whose vectors are of one width: [B, columns] → [B, len(positions) · width].
+
+    One weight holds all their vectors, so that they are looked up at once. Its row 0 is every column's vector of a
+    category not seen in training: zeros, that no gradient reaches. Then, for each column in turn, the vector of a
+    missing category and those of its levels, drawn from N(0, 0.1²): so a rare one is near to one not seen. (On
+    Census-Income the area under the ROC curve of the validation split was 0.002 larger than with N(0, 1), in one run
+    each; with N(0, 0.01²) it was the same.)
+    """
+
+    positions: Tensor
+    before: Tensor
+
+    def __init__(self, columns: Sequence[Column], positions: Sequence[int], width: int) -> None:
+        rows = list(accumulate((1 + len(columns[position].levels or ()) for position in positions), initial=0))
+        super().__init__(1 + rows[-1], width, padding_idx=0)
+        self.register_buffer("positions", torch.tensor(positions))
+        self.register_buffer("before", torch.tensor(rows[:-1]))  # how many rows the columns before it have
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.weight, std=0.1)
+        with torch.no_grad():
+            self.weight[0] = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        codes = x.index_select(1, self.positions).long()  # exact in float32
+        rows = torch.where(codes > 0, codes + self.before, 0)
+        return super().forward(rows).flatten(1)
+
+
+class Numbers(nn.Module):
+    """The numeric columns, standardized: [B, columns] → [B, len(positions)]."""
+
+    positions: Tensor
+
+    def __init__(self, columns: Sequence[Column], positions: Sequence[int], numeric: Numeric) -> None:
+        super().__init__()
+        chosen = [columns[position] for position in positions]
+        known = [(c.mean, c.std) if numeric == "standardize" else (c.log_mean, c.log_std) for c in chosen]
+        mean, std = zip(*known, strict=True)
+        self.log = numeric == "log1p"
+        self.register_buffer("positions", torch.tensor(positions))
+        self.normalize = Normalize((len(positions),), mean, std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.index_select(1, self.positions)
+        if self.log:
+            x = x.sign() * x.abs().log1p()
+        out: Tensor = self.normalize(x)
+        return out
+
+
+def automatic_width(levels: int) -> int:
+    """The width of a column's vectors where none is given."""
+    return round(1.6 * math.pow(levels + 1, 0.56))

@@ -1,0 +1,1 @@
+"""Methods compared over seeds, against single-task baselines."""

@@ -1,0 +1,143 @@
+"""What is to be compared: the methods, the baselines, and the experiment of each, all validated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mtlcli import registry
+from mtlcli.config import Experiment
+from mtlcli.errors import ConfigError, Problem
+from mtlcli.studies.compare.axes import Point, parse_axes, points
+from mtlcli.studies.compare.checks import Checks, Load
+from mtlcli.studies.compare.identity import identity
+from mtlcli.studies.compare.single_task import relevant, single_task
+from mtlcli.tasks.kind import Direction
+from mtlcli.training.evaluate import primary_metric
+
+BASELINE = "single-task"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A point of the `--tune` grid, and the experiment there."""
+
+    point: Point
+    experiment: Experiment
+
+
+@dataclass(frozen=True, eq=False)
+class Method:
+    """What is compared, or the baseline of a task. candidates: one for each point that is tuned over.
+
+    task: of a baseline. settings: key → value, of a method.
+    """
+
+    label: str
+    candidates: tuple[Candidate, ...]
+    settings: dict[str, str]
+    task: str | None = None
+
+    def __str__(self) -> str:
+        return self.label if self.task is None else f"{BASELINE} {self.task}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """experiment: as it is, without what differs. seeds: all of them. tune_seeds: how many are tuned with."""
+
+    experiment: Experiment
+    methods: list[Method]
+    baselines: list[Method]
+    tuned: list[str]
+    seeds: list[int]
+    tune_seeds: int
+
+    @property
+    def tasks(self) -> list[str]:
+        return list(self.experiment.tasks)
+
+    @property
+    def reference(self) -> Method:
+        """What the others are tested against: the first with uniform weighting, or else the first."""
+        uniform = [one for one in self.methods if one.candidates[0].experiment.weighting.name == "uniform"]
+        return [*uniform, *self.methods][0]
+
+    @property
+    def directions(self) -> dict[str, dict[str, Direction]]:
+        """task → metric → whether more or less of it is better; without `loss`, and the primary one first."""
+        found: dict[str, dict[str, Direction]] = {}
+        for task, entry in self.experiment.tasks.items():
+            primary = primary_metric(self.experiment, task)
+            directions = registry.kinds[entry.kind.name].target.directions  # type: ignore[attr-defined]
+            rest = {metric: way for metric, way in directions.items() if metric not in ("loss", primary)}
+            found[task] = {primary: directions[primary], **rest}
+        return found
+
+
+def make_plan(load: Load, vary: Sequence[str], tune: Sequence[str], seeds: int, tune_seeds: int) -> Plan:
+    """The plan of a study. ConfigError with every problem of every experiment in it, and which of them has it.
+
+    load: overrides (`KEY=VALUE`) → the experiment with them. vary, tune: `KEY=VALUE,VALUE,…`.
+    """
+    varied, tuned = parse_axes(vary, tune)
+    experiment = load([])  # its own problems are told alone: all the others would have them too
+    checks = Checks()
+    checks.check("", experiment)
+    checks.raise_problems()
+    methods = []
+    for point in points(varied):
+        label = point.label or experiment.name
+        candidates = tuple(
+            Candidate(other, found)
+            for other in points(tuned, ", ")
+            if (found := checks.loaded(_named(label, other), load, [*point.overrides, *other.overrides]))
+        )
+        methods.append(Method(label, candidates, point.settings))
+    checks.raise_problems()
+    baselines = _baselines(load, experiment, points(relevant(tuned), ", "), checks)
+    checks.raise_problems()
+    _all_differ(methods)
+    _same_tasks(experiment, methods)
+    numbers = [(experiment.seed + number) % 2**32 for number in range(seeds)]
+    return Plan(experiment, methods, baselines, [axis.key for axis in tuned], numbers, min(tune_seeds, seeds))
+
+
+def _baselines(load: Load, experiment: Experiment, tuned: list[Point], checks: Checks) -> list[Method]:
+    found: dict[str, list[Candidate]] = {task: [] for task in experiment.tasks}
+    for point in tuned:
+        whole = checks.loaded(_named(BASELINE, point), load, point.overrides)
+        if whole is None:
+            continue
+        for task in experiment.tasks:
+            alone = single_task(whole, task, checks.opened(whole))
+            if checks.check(_named(f"{BASELINE} {task}", point), alone):
+                found[task].append(Candidate(point, alone))
+    return [Method(task, tuple(candidates), {}, task) for task, candidates in found.items()]
+
+
+def _all_differ(methods: Sequence[Method]) -> None:
+    """ConfigError where two candidates are the same experiment: it would be compared with itself."""
+    known: dict[str, str] = {}
+    problems = []
+    for method in methods:
+        for candidate in method.candidates:
+            own = " ".join([*(f"{key}={value}" for key, value in method.settings.items()), *candidate.point.overrides])
+            other = known.setdefault(identity(candidate.experiment), own)
+            if other is not own:
+                problems.append(Problem(f"{other} and {own} are the same experiment: leave one of them out"))
+    if problems:
+        raise ConfigError(problems)
+
+
+def _same_tasks(experiment: Experiment, methods: Sequence[Method]) -> None:
+    """ConfigError where a method has other tasks, or tasks of another kind: their figures can't be compared."""
+    kinds = {task: entry.kind.name for task, entry in experiment.tasks.items()}
+    for method in methods:
+        for candidate in method.candidates:
+            if {task: entry.kind.name for task, entry in candidate.experiment.tasks.items()} != kinds:
+                raise ConfigError(f"{method}: its tasks are others than the experiment's, so nothing can be compared")
+
+
+def _named(label: str, point: Point) -> str:
+    return f"{label}, {point.label}" if point.label else label
