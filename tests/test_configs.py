@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from mtlcli.config import load_experiment
+from mtlcli.studies.compare.plan import make_plan
+from mtlcli.studies.compare.published import read_published
 from mtlcli.training.build import build
 from mtlcli.training.check import check_experiment
 from mtlcli.training.checkpoint import plain, save_checkpoint
@@ -27,3 +29,18 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_config_is_valid(path: Path, pretrained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MTL_PRETRAINED", str(pretrained))  # what those of transfer learning start from
     check_experiment(load_experiment(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "vary"),
+    [("census_group1", ["sharing=hard,cross_stitch,omoe,mmoe"]), ("census_group2", ["sharing=hard,mmoe"]),
+     ("multimnist", ["weighting=uniform,{name: imtl_g, gradients: features},"
+                     "{name: mgda, gradients: features, normalization: loss+},pcgrad,graddrop,rlw,uncertainty,gradnorm,"
+                     "{name: mgda, gradients: features}"])],
+)  # fmt: skip
+def test_published_figures_are_of_methods_of_the_study(name: str, vary: list[str]) -> None:
+    config = ROOT / f"configs/papers/{name}.yaml"
+    plan = make_plan(lambda overrides: load_experiment(config, overrides), vary, [], 1, 1)
+    labels = {"single-task", *(method.label for method in plan.methods)}
+    for table in read_published(config.with_suffix(".published.yml"), plan):
+        assert set(table.rows) <= labels, table.source

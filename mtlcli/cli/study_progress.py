@@ -125,11 +125,7 @@ def _mean(standing: tuple[float, int]) -> str:
 def _line(name: str, summary: dict[str, Any], reused: bool) -> str:
     """Such as `baseline digit, seed 0: digit accuracy 0.9712 (val), 3 epochs, 4.1 s`."""
     split, tasks = next(iter(summary["metrics"].items()))
-    told = [
-        f"{task} {metric} {figure(value)}"
-        for task, values in tasks.items()
-        for metric, value in [next((m, v) for m, v in values.items() if m != "loss")]
-    ]
+    told = [f"{task} {metric} {figure(tasks[task][metric])}" for task, metric in summary["primary"].items()]
     seconds = sum(summary["seconds_per_epoch"])
     rest = "trained before" if reused else f"{summary['epochs']} epochs, {seconds:.1f} s"
     return f"{name}: {', '.join(told)} ({split}), {rest}"

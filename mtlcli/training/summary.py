@@ -96,6 +96,7 @@ def write_summary(
         "epochs": progress.epoch,
         "steps": progress.steps,
         "metrics": metrics,
+        "primary": {task: kind.primary for task, kind in run.kinds.items()},
         "best": best if progress.best_epoch else None,
         "seconds_per_epoch": progress.seconds_per_epoch,
         "samples_per_second": progress.examples / seconds if seconds else None,

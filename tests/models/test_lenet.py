@@ -123,3 +123,13 @@ def test_options_set_the_widths():
         "conv1.weight": (4, 1, 5, 5), "conv2.weight": (8, 4, 5, 5), "fc1.weight": (7, 128), "fc2.weight": (3, 7),
     }  # fmt: skip
     assert trunk.features == 3 and trunk(torch.zeros(2, 1, 28, 28)).shape == (2, 3)
+
+
+def test_without_fc2_the_features_are_those_of_fc1():
+    torch.manual_seed(0)
+    trunk = LeNet((1, 28, 28), hidden=7, features=None).eval()
+    x = torch.randn(3, 1, 28, 28)
+    features, found = trunk.activations(x, trunk.activation_names())
+    assert trunk.features == 7 and list(found) == ["conv1", "conv2", "fc1"]
+    assert torch.equal(features, found["fc1"]) and torch.equal(features, trunk(x)) and bool((features >= 0).all())
+    assert not [name for name, _ in trunk.named_parameters() if name.startswith("fc2")]
