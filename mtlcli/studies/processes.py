@@ -92,7 +92,7 @@ class Processes(Generic[R]):
                 self._start(waiting.popleft())
             if self.stop.requested and not told:
                 told = True
-                self._tell(self.stop.requested)
+                self._tell(signal.SIGTERM)  # of Ctrl-C they would know nothing for a moment after their start
             for sentinel in wait(list(self.running), timeout=0.2):
                 assert isinstance(sentinel, int)
                 one = self.running.pop(sentinel)

@@ -12,8 +12,8 @@ import pytest
 from mtlcli.config import Experiment
 from mtlcli.errors import InterruptedRunError
 from mtlcli.studies.processes import Processes
-from mtlcli.studies.server import context
 from mtlcli.studies.worker import Job
+from tests.studies.nested import start_study
 from tests.studies.worked import by_seed, endless, first_of_two, interrupting
 from tests.training.experiments import digits
 
@@ -66,7 +66,7 @@ def test_a_signal_is_passed_on(tmp_path: Path) -> None:
     ):
         assert list(processes.train(runs(tmp_path, 3))) == []
     assert caught.value.exit_code == 130
-    assert (tmp_path / "1/told").read_text() == str(int(signal.SIGINT))
+    assert (tmp_path / "1/told").read_text() == str(int(signal.SIGTERM))
     assert not (tmp_path / "2").exists()
 
 
@@ -76,8 +76,7 @@ def study(root: Path, work: Callable[[Job, Connection], None]) -> None:
 
 
 def test_runs_end_with_a_study_that_is_killed(tmp_path: Path) -> None:
-    killed = context().Process(target=study, args=(tmp_path, endless))
-    killed.start()
+    killed = start_study(study, tmp_path, endless)
     started = [tmp_path / str(seed) / "started" for seed in range(2)]
     while not all(path.exists() and path.read_text() for path in started):
         assert killed.is_alive()

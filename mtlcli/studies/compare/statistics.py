@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from statistics import fmean, stdev
-from typing import Any
 
 CONFIDENCE = 0.95
 Metric = tuple[str, str]  # task, name
@@ -51,7 +51,7 @@ def estimate(values: Sequence[float]) -> Estimate:
     if n < 2:
         return Estimate(n, known[0] if known else math.nan, math.nan, math.nan, math.nan)
     mean, sd = fmean(known), stdev(known)
-    half = float(_student(n - 1).ppf((1 + CONFIDENCE) / 2)) * sd / math.sqrt(n)
+    half = _quantile(n - 1) * sd / math.sqrt(n)
     return Estimate(n, mean, sd, mean - half, mean + half)
 
 
@@ -115,7 +115,7 @@ def paired_test(values: Mapping[int, float], reference: Mapping[int, float]) -> 
     if difference.sd == 0:  # the same in all seeds: t is 0/0, or a number over 0
         return PairedTest(difference, 1.0 if difference.mean == 0 else 0.0)
     t = difference.mean / (difference.sd / math.sqrt(difference.n))
-    return PairedTest(difference, float(2 * _student(difference.n - 1).sf(abs(t))))
+    return PairedTest(difference, 2 * _tail(abs(t), difference.n - 1))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -129,10 +129,19 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def _student(freedom: int) -> Any:
+@cache
+def _quantile(freedom: int) -> float:
+    """The t between whose negative and itself Student's distribution has CONFIDENCE of its mass."""
     from scipy import stats
 
-    return stats.t(freedom)  # type: ignore[attr-defined]
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))  # type: ignore[attr-defined]
+
+
+def _tail(t: float, freedom: int) -> float:
+    """The mass of Student's distribution above t."""
+    from scipy import stats
+
+    return float(stats.t.sf(t, freedom))  # type: ignore[attr-defined]
 
 
 def _means(parts: Sequence[Mapping[int, float]]) -> dict[int, float]:

@@ -1,0 +1,113 @@
+"""`mtl compare` as a user has it."""
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from mtlcli.cli import main
+from mtlcli.cli.study_progress import StudyTable
+from tests.studies.nested import start_study
+
+ROOT = Path(__file__).parents[2]
+DIGITS = str(ROOT / "configs" / "digits.yaml")
+TIMED = ("seconds_per_epoch", "peak_memory_bytes")
+VARY = ["--vary", "optimizer.lr=1e-2,1e-3,1e30", "--seeds", "1", "--jobs", "2"]
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> list[str]:
+    """A quick study of three methods, one of which diverges, and two tasks, beside published figures."""
+    config = tmp_path / "quick.yaml"
+    config.write_text(
+        """
+        datasets: {digits: {name: digits}}
+        tasks:
+          digit: {dataset: digits, target: digit, kind: classification}
+          ink: {dataset: digits, target: ink, kind: regression}
+        trunk: {name: mlp, hidden: [16], features: 8}
+        training: {epochs: 1, batch_size: 200, threads: 1, device: cpu}
+        """
+    )
+    (example,) = re.findall(
+        r"^```yaml\n(.*?)^```$", (ROOT / "docs/comparison.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    (tmp_path / "published.yaml").write_text(example)
+    return ["compare", str(config), *VARY, "--published", str(tmp_path / "published.yaml")]
+
+
+def table(out: Path) -> list[list[str]]:
+    """`comparison.csv` without what time and memory it took."""
+    with (out / "comparison.csv").open() as file:
+        return [row for row in csv.reader(file) if row[3] not in TIMED]
+
+
+def test_a_study_that_is_killed_goes_on_and_gives_the_same(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main([*command, "--out", str(tmp_path / "whole")]) == 1  # as one run has failed
+    whole = capsys.readouterr()
+    assert whole.err.count("\n") == 5 + 1
+    assert "lr=1e30, seed 0: failed: the loss of task 'digit' is nan" in whole.err
+    assert whole.err.endswith("error: 1 of the runs failed: lr=1e30, seed 0\n")
+    assert whole.out.startswith("## Results\n| method | n | digit accuracy ↑ | ink r2 ↑ | Δm % ↓ |")
+    assert "\n| lr=1e30 | 0 of 1 | – | – |" in whole.out
+    assert "## Published: Somebody et al. 2020, table 1\n" in whole.out
+    assert whole.out.endswith(f"study folder: {tmp_path / 'whole'}\n")
+    assert f"{whole.out.split('Figures of')[0]}" in (tmp_path / "whole/comparison.md").read_text()
+    for name in ("delta_m", "tasks", "cost"):
+        assert (tmp_path / f"whole/{name}.png").is_file()
+
+    out = tmp_path / "killed"
+    study = start_study(main, [*command, "--out", str(out)])
+    while len(list(out.glob("runs/*/measured.json"))) < 2:
+        assert study.is_alive()
+    study.kill()
+    study.join()
+    finished = {path.parent: path.stat().st_mtime_ns for path in out.glob("runs/*/measured.json")}
+    assert len(finished) < 4
+    capsys.readouterr()
+    monkeypatch.setattr("mtlcli.studies.compare.study.draw", lambda *_: None)  # once is enough
+    assert main([*command, "--out", str(out), "--json"]) == 1
+    again = capsys.readouterr()
+    assert again.err.count("trained before") == len(finished)
+    assert {folder: (folder / "measured.json").stat().st_mtime_ns for folder in finished} == finished
+    assert table(out) == table(tmp_path / "whole")
+    assert json.loads(again.out) == json.loads((out / "comparison.json").read_text())
+
+
+def test_wrong_arguments(command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong: list[tuple[list[str], str]] = [
+        (["--vary", "weighting=unifrom"], "Did you mean 'uniform'?"),
+        (["--vary", "weighting"], "expected KEY=VALUE"),
+        (["--tune", "optimizer.lr=1,2"], "optimizer.lr is there twice"),
+        (["--seeds", "0"], "--seeds"),
+        (["--out", ""], "name a folder of its own"),
+        (["--published", str(tmp_path / "nowhere.yaml")], "nowhere.yaml: can't be read"),
+        (["trunk.name=lenet"], "lenet needs images"),
+    ]
+    for arguments, message in wrong:
+        given = arguments if "--out" in arguments else [*arguments, "--out", str(tmp_path / "study")]
+        assert main([*command, *given]) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "study").exists()
+
+
+def test_the_live_table() -> None:
+    shown = io.StringIO()
+    console = Console(file=shown, width=80)
+    live = StudyTable(console)
+    live.started(4)
+    live.run_done("uniform, seed 0", {}, reused=False)
+    live.standing({"uniform": {"digit": (0.5, 1)}, "single-task": {}})
+    live.run_failed("mgda, seed 0", "out of memory")
+    console.print(live.drawn())
+    live.stopped()
+    text = shown.getvalue()
+    assert "mgda, seed 0: failed: out of memory" in text
+    assert re.search(r"uniform +│ +0.5000 \(1\)", text)
+    assert "runs 2/4, 1 failed, about 0 s to go" in text

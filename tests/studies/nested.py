@@ -1,0 +1,26 @@
+"""A study in a process of its own, which can be killed. It uses the server of processes that this one has started."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import mtlcli.studies.processes
+from mtlcli.studies.server import context, start_server
+
+
+def start_study(does: Callable[..., object], *arguments: Any) -> BaseProcess:
+    """The process of a study; `does` is a function of a module, such as what starts `Processes`."""
+    start_server()
+    process = context().Process(target=_study, args=(does, *arguments))
+    process.start()
+    return process
+
+
+def _study(does: Callable[..., object], *arguments: Any) -> None:
+    """Keeps multiprocessing from starting another server, which takes seconds: it knows this one's address."""
+    mtlcli.studies.processes.start_server = lambda: None  # type: ignore[attr-defined]
+    forkserver._forkserver.ensure_running = lambda: None  # type: ignore[attr-defined]
+    does(*arguments)
