@@ -15,6 +15,7 @@ def summary(config: ConfigFile, overrides: Overrides = None, json: Json = False,
     from mtlcli.cli import table
     from mtlcli.cli.output import print_json
     from mtlcli.config import load_experiment
+    from mtlcli.errors import ConfigError
     from mtlcli.training.assemble import add_regularizers, assemble, open_datasets
     from mtlcli.training.layers import layers
     from mtlcli.training.size import flops_per_sample
@@ -22,7 +23,12 @@ def summary(config: ConfigFile, overrides: Overrides = None, json: Json = False,
     experiment = load_experiment(config, overrides or [])
     run = assemble(experiment, torch.device("meta"), open_datasets(experiment))
     add_regularizers(run)
-    parameters, made_of = run.model.count_parameters(), layers(run)
+    try:
+        made_of = layers(run)
+    except RuntimeError as error:  # how torch says that shapes don't fit
+        message = f"can't take the datasets' inputs: {error}"
+        raise ConfigError(experiment.problem("trunk", message)) from error
+    parameters = run.model.count_parameters()
     document: dict[str, Any] = {
         "name": experiment.name,
         "datasets": {

@@ -25,7 +25,8 @@ def fit_column(table: Table, name: str, train: Rows, categorical: bool) -> Colum
     """
     cells = table.columns[name]
     parsed, wrong = numbers(cells.values)
-    fine = [at for at, value in enumerate(cells.values) if value is not None and at not in set(wrong)]
+    unreadable = set(wrong)
+    fine = [at for at, value in enumerate(cells.values) if value is not None and at not in unreadable]
     if wrong and fine and not categorical:
         rows = cells.rows(wrong)
         raise table.error(

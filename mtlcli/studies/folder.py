@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mtlcli.errors import ConfigError
-from mtlcli.training.files import atomic, write_text
+from mtlcli.training.files import atomic, sweep, write_text
 from mtlcli.training.run_folder import to_json
 
 
@@ -47,8 +47,7 @@ class StudyFolder:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise ConfigError(f"study folder {self.path}: another process is working in it") from error
-            for unfinished in [*self.path.glob(".*.*"), *self.path.glob("*/.*.*")]:
-                unfinished.unlink()
+            sweep(self.path, *(part for part in self.path.iterdir() if part.is_dir()))
             yield
 
     def of(self, measure: str) -> StudyFolder:

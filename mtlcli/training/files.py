@@ -10,6 +10,15 @@ from pathlib import Path
 
 from mtlcli.errors import MtlError
 
+UNFINISHED = ".unfinished-"  # how the names of temporary files begin: by nothing that a user's own files may be called
+
+
+def sweep(*folders: Path) -> None:
+    """Remove the unfinished files of a process that was killed while it wrote; only where no other can be writing."""
+    for folder in folders:
+        for unfinished in folder.glob(f"{UNFINISHED}*"):
+            unfinished.unlink()
+
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
@@ -19,7 +28,7 @@ def atomic(path: Path) -> Iterator[Path]:
     """
     temporary = None
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{UNFINISHED}{path.name}.", suffix=path.suffix)
         os.close(handle)
         temporary = Path(name)
         yield temporary

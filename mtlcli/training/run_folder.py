@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mtlcli.errors import ConfigError
-from mtlcli.training.files import write_text
+from mtlcli.training.files import sweep, write_text
 
 Resume = Literal["never", "auto", "must"]
 
@@ -74,9 +74,7 @@ class RunFolder:
 
     def sweep(self) -> None:
         """Remove the unfinished files of a process that was killed while it wrote. Only under the lock."""
-        for folder in (self.path, self.last.parent, self.plots):
-            for unfinished in folder.glob(".*.*"):
-                unfinished.unlink()
+        sweep(self.path, self.last.parent, self.plots)
 
     @contextmanager
     def lock(self) -> Iterator[None]:

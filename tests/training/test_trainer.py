@@ -234,10 +234,12 @@ def test_new_folders_are_never_shared(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_unfinished_files_are_swept(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     folder.make()
-    (folder.last.parent / ".last.pt.abc.pt").write_text("half")
+    (folder.last.parent / ".unfinished-last.pt.abc.pt").write_text("half")
+    (folder.path / ".my.yaml").write_text("a file of the user's")
     summary = Trainer(build(digits()), tmp_path / "run").fit()
     assert summary["status"] == "completed"
     assert not list(folder.last.parent.glob(".*"))
+    assert (folder.path / ".my.yaml").exists()
 
 
 def test_must_leaves_no_folder_behind(tmp_path: Path) -> None:

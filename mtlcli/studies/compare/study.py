@@ -8,10 +8,12 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+from mtlcli.config import Experiment
 from mtlcli.data.placement import usable_cores
 from mtlcli.studies.compare.beside import beside
 from mtlcli.studies.compare.checks import Load
 from mtlcli.studies.compare.document import Document, document
+from mtlcli.studies.compare.identity import identity
 from mtlcli.studies.compare.markdown import to_markdown
 from mtlcli.studies.compare.measured import measure
 from mtlcli.studies.compare.outcome import Outcome, StudyRun
@@ -25,6 +27,7 @@ from mtlcli.studies.compare.tuning import choose
 from mtlcli.studies.folder import StudyFolder
 from mtlcli.studies.observer import StudyObserver
 from mtlcli.studies.processes import Processes
+from mtlcli.studies.relate.experiments import canonical
 from mtlcli.studies.with_relation import with_relation
 from mtlcli.training.device import choose_device
 from mtlcli.training.self_contained import self_contained
@@ -102,13 +105,15 @@ def _settled(plan: Plan, folder: StudyFolder, observer: StudyObserver) -> Plan:
     """The plan with the numbers of relation matrices in the place of files, and of what is measured first."""
 
     def settle(method: Method) -> Method:
-        settled = [
-            replace(one, experiment=self_contained(with_relation(one.experiment, measured, observer=observer)))
-            for one in method.candidates
-        ]
-        return replace(method, candidates=tuple(settled))
+        return replace(
+            method, candidates=tuple(replace(one, experiment=numbers(one.experiment)) for one in method.candidates)
+        )
 
-    measured = folder.path / "relate"
+    def numbers(experiment: Experiment) -> Experiment:
+        # a folder for each experiment that can be measured: candidates may differ in what the measure depends on
+        measured = folder.path / "relate" / identity(canonical(experiment, experiment.training.epochs))
+        return self_contained(with_relation(experiment, measured, observer=observer))
+
     return replace(plan, methods=[settle(one) for one in plan.methods])
 
 

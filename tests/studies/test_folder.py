@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from mtlcli.studies.folder import StudyFolder
+from mtlcli.training.files import UNFINISHED
+
+
+def test_only_unfinished_files_are_removed(tmp_path: Path) -> None:
+    """A folder named by `--out` may hold what is dear to someone."""
+    dear = [tmp_path / ".pre-commit-config.yaml", tmp_path / "docs/.readthedocs.yaml"]
+    unfinished = [tmp_path / f"{UNFINISHED}comparison.csv.x.csv", tmp_path / f"docs/{UNFINISHED}relation.csv.y.csv"]
+    (tmp_path / "docs").mkdir()
+    (tmp_path / ".venv.old").mkdir()
+    for path in [*dear, *unfinished]:
+        path.write_text("")
+    with StudyFolder(tmp_path).taken():
+        pass
+    assert all(path.exists() for path in dear) and not any(path.exists() for path in unfinished)
