@@ -6,10 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from mtlcli.models.by_name import ByName
+from mtlcli.models.experts import joined, parted
 from mtlcli.models.trunk import Trunk
 from mtlcli.models.watch import Watch
 from mtlcli.specs import TrunkPass
@@ -70,15 +70,13 @@ class Sharing(nn.Module, ABC):
     @staticmethod
     def through(trunk: Trunk, inputs: Mapping[str, Tensor], seen: list[TrunkPass] | None) -> dict[str, Tensor]:
         """alias → features: the examples of all datasets in one pass through a trunk."""
-        rows = {alias: x.shape[0] for alias, x in inputs.items()}  # len() would fix it in an exported program
-        x = next(iter(inputs.values())) if len(inputs) == 1 else torch.cat(list(inputs.values()))
+        x, rows = joined(inputs)
         if seen is None:
             features = trunk(x)
         else:
             features, activations = trunk.activations(x, trunk.activation_names())
             seen.append(TrunkPass(rows, {"input": x, **activations, "features": features}))
-        parts = [features] if len(inputs) == 1 else features.split(list(rows.values()))
-        return dict(zip(inputs, parts, strict=True))
+        return parted(features, rows)
 
     def shared_parameters(self) -> list[nn.Parameter]:
         """All parameters that don't belong to one task alone."""

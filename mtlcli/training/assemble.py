@@ -25,7 +25,7 @@ from mtlcli.training.checkpoint import load_checkpoint
 from mtlcli.training.problems import Problems
 from mtlcli.training.regularization import regularize, terms_of
 from mtlcli.training.run import Run
-from mtlcli.training.size import size
+from mtlcli.training.size import blank_inputs, size
 from mtlcli.training.trunk_input import trunk_input
 from mtlcli.weighting.weighting import WeightedTask
 
@@ -116,11 +116,10 @@ def add_regularizers(run: Run) -> None:
 
 def try_model(run: Run) -> None:
     """Pass one blank example through the model. ConfigError where the trunk doesn't take the datasets' inputs."""
-    inputs = {alias: torch.zeros(1, *spec.input_shape, device=run.device) for alias, spec in run.specs.items()}
     run.model.eval()
     with Problems(run.experiment).now("trunk"), torch.inference_mode(), run.autocast():
         try:
-            run.model(inputs)
+            run.model(blank_inputs(run.model, run.specs))
         except RuntimeError as error:  # how torch says that shapes don't fit
             raise ValueError(f"can't take the datasets' inputs: {error}") from error
 
