@@ -88,18 +88,19 @@ class Network(nn.Module):
 class Case:
     """One of the CASES, its batch, and a step of each contender on it."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, device: str) -> None:
+        self.device = device
         self.aliases, self.tasks, self.shape, size, self.trunk = CASES[name]
         torch.manual_seed(0)
-        self.inputs = [torch.randn(size, *self.shape) for _ in range(self.aliases)]
-        self.targets = [torch.randint(CLASSES, (size,)) for _ in range(self.tasks)]
+        self.inputs = [torch.randn(size, *self.shape).to(device) for _ in range(self.aliases)]
+        self.targets = [torch.randint(CLASSES, (size,)).to(device) for _ in range(self.tasks)]
 
     def network(self) -> Network:
         if self.trunk["name"] == "lenet":
-            return Network(SharedTrunk(50), 50, self.tasks)
+            return Network(SharedTrunk(50), 50, self.tasks).to(self.device)
         trunk = torchvision.models.resnet18()
         trunk.fc = nn.Identity()
-        return Network(trunk, 512, self.tasks)
+        return Network(trunk, 512, self.tasks).to(self.device)
 
     def losses(self, network: Network) -> tuple[list[Tensor], list[Tensor]]:
         """The trunk's outputs, one per dataset, and the tasks' losses."""
@@ -143,7 +144,7 @@ class Case:
             "tasks": {f"task{i}": {"dataset": aliases[i % self.aliases], "kind": "classification",
                                    "target": f"t{i // self.aliases}"} for i in range(self.tasks)},
             "trunk": self.trunk, "weighting": weighting, "optimizer": {"name": "Adam", "lr": 1e-3},
-            "training": {"threads": 1},
+            "training": {"threads": 1, "device": self.device},
         })  # fmt: skip
         run = build(experiment)
         run.model.train()
@@ -170,13 +171,15 @@ def timed(contenders: dict, rounds: int, most: float) -> dict[str, float]:
         for name, step in contenders.items():
             begin = time.perf_counter()
             step()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
             seconds[name].append(time.perf_counter() - begin)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def steps(cases: list[str], methods: list[str], rounds: int, most: float) -> None:
+def steps(cases: list[str], methods: list[str], rounds: int, most: float, device: str) -> None:
     for name in cases:
-        case = Case(name)
+        case = Case(name, device)
         contenders, routes = {"plain": case.plain()}, {}
         for method in methods:
             target = weightings[method].target
@@ -284,6 +287,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=[name for name in weightings.names() if name not in CHOICE])
     parser.add_argument("--rounds", type=int, default=31)
     parser.add_argument("--seconds", type=float, default=120.0, help="about how long a case may take")
+    parser.add_argument("--device", default="cpu", help="that the steps run on")
     parser.add_argument("--solvers", action="store_true")
     parser.add_argument("--batched", action="store_true")
     args = parser.parse_args()
@@ -294,7 +298,7 @@ def main() -> None:
         batched(args.rounds)
     else:
         torch.set_num_threads(1)
-        steps(args.cases, args.methods, args.rounds, args.seconds)
+        steps(args.cases, args.methods, args.rounds, args.seconds, args.device)
 
 
 if __name__ == "__main__":
