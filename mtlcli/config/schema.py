@@ -26,15 +26,20 @@ from mtlcli.config.entries import (
 from mtlcli.config.source import Source
 from mtlcli.errors import Problem
 
+MAX_NAME = 100  # characters: names become parts of file names
+MAX_NAMED = 500  # tasks, and datasets
 Name = Annotated[
     str,
-    Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$"),
-    Words("a name of letters, digits, '_' and '-' that starts with a letter or '_'", "names"),
+    Field(pattern=rf"^[A-Za-z_][A-Za-z0-9_-]{{0,{MAX_NAME - 1}}}$"),
+    Words(f"a name of at most {MAX_NAME} letters, digits, '_' and '-' that starts with a letter or '_'", "names"),
 ]
 RunName = Annotated[
     str,
-    Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"),
-    Words("a name of letters, digits, '_', '-' and '.' that starts with a letter, a digit or '_'", "names"),
+    Field(pattern=rf"^[A-Za-z0-9_][A-Za-z0-9_.-]{{0,{MAX_NAME - 1}}}$"),
+    Words(
+        f"a name of at most {MAX_NAME} letters, digits, '_', '-' and '.' that starts with a letter, a digit or '_'",
+        "names",
+    ),
 ]
 
 
@@ -64,7 +69,6 @@ class Training(Section):
 
     batch_size: examples per dataset and step. accumulate: batches per optimizer step.
     clip_norm: largest total norm of the gradient. early_stopping: epochs without a better monitored value.
-    checkpoint_every: steps between checkpoints within an epoch (there is always one at its end).
     loading: `resident` keeps the data on the training device, `stream` reads it through a DataLoader.
     """
 
@@ -74,14 +78,24 @@ class Training(Section):
     accumulate: PositiveInt = 1
     clip_norm: PositiveFloat | None = None
     early_stopping: PositiveInt | None = None
-    checkpoint_every: PositiveInt | None = None
     device: str = "auto"
     threads: Annotated[int, Field(gt=0, le=4096)] | Literal["auto"] = "auto"
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     compile: bool = False
     deterministic: bool = False
     loading: Literal["auto", "resident", "stream"] = "auto"
-    workers: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
+    workers: Annotated[int, Field(ge=0, le=1024)] | Literal["auto"] = "auto"
+
+
+class Checkpoint(Section):
+    """When the run is saved, besides at the end of every epoch, and how many of the latest checkpoints are kept."""
+
+    every: Annotated[
+        str,
+        Field(pattern=r"^(epoch|[1-9][0-9]{0,8} (steps?|minutes?))$"),
+        Words("`epoch`, or a number of steps or minutes such as `500 steps` or `10 minutes`", "rhythms"),
+    ] = "epoch"
+    keep: Annotated[int, Field(ge=1, le=1000)] = 2
 
 
 class Monitor(Section):
@@ -108,15 +122,16 @@ class Experiment(Section):
 
     name: RunName
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    datasets: dict[Name, DatasetEntry]
-    tasks: dict[Name, Task]
+    datasets: Annotated[dict[Name, DatasetEntry], Field(max_length=MAX_NAMED)]
+    tasks: Annotated[dict[Name, Task], Field(max_length=MAX_NAMED)]
     trunk: ChosenTrunk
     sharing: SharingEntry = Field("hard", validate_default=True)
     weighting: ChosenWeighting = Field("fixed", validate_default=True)
-    regularizers: list[RegularizerEntry] = []
+    regularizers: Annotated[list[RegularizerEntry], Field(max_length=50)] = []
     optimizer: ChosenOptimizer = Field("Adam", validate_default=True)
     scheduler: ChosenScheduler | None = None
     training: Training = Field({}, validate_default=True)
+    checkpoint: Checkpoint = Checkpoint()
     evaluation: Evaluation = Evaluation()
 
     _source: Source = PrivateAttr(default_factory=Source)

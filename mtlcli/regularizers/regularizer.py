@@ -58,7 +58,6 @@ class Regularizer(nn.Module):
     reshapes: ClassVar[bool] = False
 
     differentiable = True  # False for one whose whole effect is in `after_step`
-    follows_progress = False  # whether `progress` makes a difference to it
 
     def start_step(self, progress: float) -> None:
         """Called before each optimizer step. progress: the part of the training that is done, from 0 to 1."""

@@ -11,7 +11,8 @@ from mtlcli.errors import ConfigError, InterruptedRunError, Problem
 from mtlcli.training.state import check_same
 
 # what may differ between the run that is there and the one asked for: where and how fast it trains
-FREE = ("training.device", "training.threads", "training.loading", "training.workers", "training.checkpoint_every")
+FREE = ("training.device", "training.threads", "training.loading", "training.workers",
+        "checkpoint.every", "checkpoint.keep")  # fmt: skip
 
 
 def finished(folder: Path, experiment: Experiment) -> dict[str, Any] | None:

@@ -61,7 +61,7 @@ def work(job: Job, answer: Connection) -> None:
         answer.send(str(error))
     except Exception as error:
         traceback.print_exc()
-        answer.send(str(explained(error)) or type(error).__name__)
+        answer.send(str(explained(error, job.experiment["training"]["batch_size"])) or type(error).__name__)
 
 
 def train(job: Job) -> None:

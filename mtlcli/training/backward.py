@@ -19,11 +19,13 @@ class Made:
     losses: [t + r], mean over the step's labelled examples; of a regularizer, as of a task where it counts as one, in
     the objective: strength × Ω. weights: [t + r]; 1 for a regularizer that is no task. conflict: [2], the mean cosine
     of the tasks' gradients and the share of pairs that oppose each other; None where the gradients weren't looked at.
+    largest: 0-d, the largest magnitude in the gradient of the step; None under fp16, whose scaler looks after that.
     """
 
     losses: Tensor
     weights: Tensor
     conflict: Tensor | None = None
+    largest: Tensor | None = None
 
 
 class Backward(ABC):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
+import io
+import os
 import random
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,75 +16,65 @@ from torch import Tensor
 
 from mtlcli.errors import ConfigError, MtlError
 from mtlcli.training.files import atomic
+from mtlcli.training.plain_data import check_plain
+from mtlcli.training.sealed import opened, seal
 
-FORMAT = 1
-PARTS = ("config", "specs", "model")  # what every reader needs
+FORMAT = 2  # 1: the SHA-256 was of the content, not of the file's bytes
+PARTS = ("config", "specs", "model")  # dicts that every reader needs
 
 
-def save_checkpoint(path: Path, payload: dict[str, Any]) -> None:
-    """Write `payload` (plain tensors, numbers, strings, lists, dicts) atomically, with its version and SHA-256.
+def save_checkpoint(path: Path, payload: dict[str, Any], before: Callable[[], None] | None = None) -> None:
+    """Write `payload` (plain tensors, numbers, strings, lists, dicts) atomically, sealed, with its format's version.
 
-    MtlError where it can't be written, such as to a full disk; a file that was there before stays.
+    before: called when the new file is whole and on the disk, before it takes the place of what was there.
+    What was written is loaded first, as a reader would. MtlError where it can't be written, such as to a full disk; a
+    file that was there before stays.
     """
-    document = {"format": "mtl", "version": FORMAT, "sha256": digest(payload), **payload}
-    with atomic(path) as temporary:
+    buffer = io.BytesIO()
+    torch.save({"format": "mtl", "version": FORMAT, **payload}, buffer)
+    content = seal(buffer.getbuffer())
+    with atomic(path, before) as temporary:
+        temporary.write_bytes(content)
         try:
-            torch.save(document, temporary)
-        except RuntimeError as error:  # what torch's writer makes of an OSError
-            raise MtlError(f"{path}: can't be written: {error}") from error
+            load_checkpoint(temporary)
+        except ConfigError as error:
+            raise MtlError(f"{path}: can't be written: what was written can't be read back: {error}") from error
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint on the CPU, with `weights_only=True`: no code in the file can run.
+    """Read a checkpoint on the CPU: plain data, whole and as it was written. No code in the file can run.
 
-    Raises ConfigError for a file that is missing, damaged, none of ours, or of a newer format.
+    Raises ConfigError for a file that is missing, damaged, none of ours, or of another format.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such checkpoint file")
+    with opened(path) as file, warnings.catch_warnings(action="ignore"):  # torch's remarks on files that aren't ours
+        try:
+            # the one place where a file is unpickled, with all that `opened` has found out before
+            document = torch.load(file, map_location="cpu", weights_only=True)  # noqa: TID251
+            size = file.seek(0, os.SEEK_END)
+        except Exception as error:  # torch's reader raises of every kind, and its reasons would only mislead
+            raise ConfigError(f"{path}: damaged, or not a checkpoint of mtl") from error
     try:
-        with warnings.catch_warnings(action="ignore"):  # torch's remarks on files that are none of ours
-            document = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch's reader raises of every kind, and its reasons would only mislead
-        raise ConfigError(f"{path}: damaged, or not a checkpoint of mtl") from error
-    if not isinstance(document, dict) or document.get("format") != "mtl":
+        check_plain(document, size)
+    except ValueError as error:
+        raise ConfigError(f"{path}: not a checkpoint of mtl: {error}") from error
+    return _payload(path, document)
+
+
+def _payload(path: Path, document: Any) -> dict[str, Any]:
+    """What the document holds beside its format. ConfigError where it isn't of this one, or lacks a part."""
+    version = document.get("version") if isinstance(document, dict) else None
+    if type(version) is not int or document.get("format") != "mtl":
         raise ConfigError(f"{path}: not a checkpoint of mtl")
-    version = document.get("version")
-    if not isinstance(version, int) or version > FORMAT:
-        raise ConfigError(
-            f"{path}: checkpoint format {version}, and this mtl reads up to {FORMAT}: install a newer mtl"
-        )
-    payload = {key: value for key, value in document.items() if key not in ("format", "version", "sha256")}
-    if digest(payload) != document.get("sha256"):
-        raise ConfigError(f"{path}: damaged: its content does not match its SHA-256; use another checkpoint")
-    if lacking := [key for key in PARTS if key not in payload]:
+    if version != FORMAT:
+        advice = "the mtl that wrote it" if version < FORMAT else "a newer mtl"
+        raise ConfigError(f"{path}: checkpoint format {version}, and this mtl reads {FORMAT}: use {advice}")
+    payload = {key: value for key, value in document.items() if key not in ("format", "version")}
+    if lacking := [key for key in PARTS if not isinstance(payload.get(key), dict)]:
         raise ConfigError(f"{path}: not a whole checkpoint of mtl: it has no {', '.join(lacking)}")
+    if wrong := [name for name, value in payload["model"].items() if not isinstance(value, Tensor)]:
+        raise ConfigError(f"{path}: not a checkpoint of mtl: model.{wrong[0]} is no tensor")
     return payload
-
-
-def digest(value: Any) -> str:
-    """SHA-256 of a payload: types, structure and every bit of every tensor."""
-    state = hashlib.sha256()
-    _feed(state, value)
-    return state.hexdigest()
-
-
-def _feed(state: hashlib._Hash, value: Any) -> None:
-    if isinstance(value, Tensor):
-        value = value.detach().cpu().contiguous()
-        state.update(f"tensor {value.dtype} {tuple(value.shape)};".encode())
-        state.update(value.flatten().view(torch.uint8).numpy())
-    elif isinstance(value, dict):
-        state.update(f"dict {len(value)};".encode())
-        for key, item in value.items():
-            state.update(f"{key!r}:".encode())
-            _feed(state, item)
-    elif isinstance(value, list | tuple):
-        state.update(f"{type(value).__name__} {len(value)};".encode())
-        for item in value:
-            _feed(state, item)
-    else:
-        state.update(f"{type(value).__name__} {value!r};".encode())
 
 
 def plain(value: Any) -> Any:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from mtlcli import registry
 from mtlcli.config import Experiment
+from mtlcli.data.batch import Batch
 from mtlcli.data.loader import evaluation_batches
 from mtlcli.models.watch import Watch
 from mtlcli.tasks.kind import Direction, TaskKind
@@ -18,10 +21,12 @@ from mtlcli.training.run import Run
 TaskMetrics = dict[str, dict[str, float]]
 
 
-def evaluate(run: Run, split: str = "test", watch: Watch | None = None) -> TaskMetrics:
+def evaluate(
+    run: Run, split: str = "test", watch: Watch | None = None, poll: Callable[[], None] | None = None
+) -> TaskMetrics:
     """task → metric → value on `split`, `loss` among them, over all labelled examples; NaN where there are none.
 
-    watch: takes in what the sharing does on the way.
+    watch: takes in what the sharing does on the way. poll: called before each batch; may end it all by raising.
     The model computes in the experiment's precision. Every random generator is left as it was, so that evaluating (and
     what it imports for the first time) never changes a training. ConfigError where a dataset has no such split.
     """
@@ -33,25 +38,35 @@ def evaluate(run: Run, split: str = "test", watch: Watch | None = None) -> TaskM
     was_training = run.model.training
     run.model.eval()
     run.model.sharing.watch = watch
-    with torch.inference_mode():
+    try:
         for batch in batches:
-            names = [task for task, count in batch.counts.items() if count]
-            with run.autocast():
-                predictions = run.model(batch.inputs, names)
-            for task in names:
-                prediction = predictions[task].float()
-                metrics[task].update(prediction, batch.targets[task])
-                loss = run.kinds[task].loss(prediction, batch.targets[task])
-                sums[task] = sums[task] + loss * batch.counts[task]
-                counts[task] += batch.counts[task]
-    run.model.train(was_training)
-    run.model.sharing.watch = None
+            if poll is not None:
+                poll()
+            with torch.inference_mode():
+                _take(run, batch, metrics, sums, counts)
+    finally:
+        run.model.train(was_training)
+        run.model.sharing.watch = None
+        set_rng_state(random_state)
     found = {
         task: {"loss": float(sums[task]) / counts[task] if counts[task] else math.nan, **metrics[task].compute()}
         for task in run.kinds
     }
     set_rng_state(random_state)
     return found
+
+
+def _take(run: Run, batch: Batch, metrics: Mapping[str, Any], sums: dict[str, Tensor], counts: dict[str, int]) -> None:
+    """Add a batch to the metrics, and to the sums of losses and the counts of labels."""
+    names = [task for task, count in batch.counts.items() if count]
+    with run.autocast():
+        predictions = run.model(batch.inputs, names)
+    for task in names:
+        prediction = predictions[task].float()
+        metrics[task].update(prediction, batch.targets[task])
+        loss = run.kinds[task].loss(prediction, batch.targets[task])
+        sums[task] = sums[task] + loss * batch.counts[task]
+        counts[task] += batch.counts[task]
 
 
 def primary_metric(experiment: Experiment, task: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,9 +21,10 @@ def sweep(*folders: Path) -> None:
 
 
 @contextmanager
-def atomic(path: Path) -> Iterator[Path]:
+def atomic(path: Path, before: Callable[[], None] | None = None) -> Iterator[Path]:
     """A temporary path beside `path` to write to, which then takes its place: synced, renamed, the folder synced.
 
+    before: called when the file is on the disk, just before it takes its place.
     A reader, and a crash at any moment, sees the old file or the new one. MtlError where it can't be written.
     """
     temporary = None
@@ -32,10 +33,12 @@ def atomic(path: Path) -> Iterator[Path]:
         os.close(handle)
         temporary = Path(name)
         yield temporary
-        _sync(temporary)
         temporary.chmod(0o666 & ~_umask())
+        sync(temporary)
+        if before is not None:
+            before()
         temporary.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
     except OSError as error:
         raise MtlError(f"{path}: can't be written: {error.strerror or error}") from error
     finally:
@@ -43,7 +46,8 @@ def atomic(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 from torch.optim import Optimizer
@@ -14,6 +15,7 @@ from mtlcli.training.parameter_groups import check_options, model_groups, scaled
 from mtlcli.training.run import Run
 
 FUSED_ON_CPU = ("Adam", "AdamW", "SGD", "Adagrad")
+ENDS = ("T_max", "total_steps", "total_iters", "_schedule_phases")  # what schedulers keep of the length they have
 LENGTH_OPTIONS = {"CosineAnnealingLR": "T_max", "OneCycleLR": "total_steps", "PolynomialLR": "total_iters"}
 
 
@@ -74,8 +76,17 @@ class Schedule:
         return {} if self.scheduler is None else dict(self.scheduler.state_dict())
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from where `state_dict` was taken, towards the end that this run has."""
         if self.scheduler is not None:
+            ends = {name: vars(self.scheduler)[name] for name in ENDS if name in vars(self.scheduler)}
             self.scheduler.load_state_dict(state)
+            vars(self.scheduler).update(ends)
+
+    def scale(self, factors: Sequence[float]) -> None:
+        """Multiply the rates it starts from, one for each group of parameters."""
+        if self.scheduler is not None and hasattr(self.scheduler, "base_lrs"):
+            pairs = zip(self.scheduler.base_lrs, factors, strict=True)
+            self.scheduler.base_lrs = [rate * factor for rate, factor in pairs]
 
 
 def make_schedule(run: Run, optimizer: Optimizer, steps: int, direction: str) -> Schedule:

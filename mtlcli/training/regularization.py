@@ -61,7 +61,6 @@ class Regularization(nn.Module):
         self.parts = nn.ModuleList(parts)
         self.sees_examples = any(part.sees_examples for part in parts)
         self.tasks = sum(term.as_task for term in terms)
-        self.follows_progress = any(part.follows_progress for part in parts)
 
     def regularizers(self) -> list[tuple[Term, Regularizer]]:
         return list(zip(self.terms, self.parts, strict=True))  # type: ignore[arg-type]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mtlcli.errors import ConfigError
+from mtlcli.training.checkpoints import Checkpoints
 from mtlcli.training.files import sweep, write_text
 
 Resume = Literal["never", "auto", "must"]
@@ -67,9 +68,10 @@ class RunFolder:
 
     def check(self, resume: Resume) -> None:
         """ConfigError where the folder holds a run and is to be new, or holds none to go on with and must."""
-        if resume == "never" and (self.last.exists() or (self.path / "config.yaml").exists()):
+        saved = Checkpoints(self.last.parent).exist()
+        if resume == "never" and (saved or (self.path / "config.yaml").exists()):
             raise ConfigError(f"run folder {self.path} holds a run already; --resume auto goes on with it")
-        if resume == "must" and not self.last.exists():
+        if resume == "must" and not saved:
             raise ConfigError(f"run folder {self.path} holds no checkpoint to go on from (--resume must)")
 
     def sweep(self) -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request to stop after the step in hand, with a checkpoint saved."""
+"""Ctrl-C and SIGTERM as a request to stop, which the run asks about wherever it could go on for long."""
 
 from __future__ import annotations
 
@@ -10,16 +10,20 @@ from mtlcli.errors import InterruptedRunError
 
 
 class StopRequest:
-    """While entered, the first SIGINT or SIGTERM sets `requested`; the second one acts as it always did."""
+    """While entered, the first SIGINT or SIGTERM is noted, and the second one acts as it always did.
 
-    def __init__(self) -> None:
+    saved: the checkpoint that the message names.
+    """
+
+    def __init__(self, saved: str = "") -> None:
+        self.saved = saved
         self.requested: signal.Signals | None = None
         self._previous: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():  # Python takes handlers from no other thread
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._request)
+                self._previous[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(
@@ -27,13 +31,14 @@ class StopRequest:
     ) -> None:
         self._restore()
 
-    def error(self, saved: str) -> InterruptedRunError:
-        """The error to raise once a checkpoint is saved at `saved`."""
-        assert self.requested is not None
-        name = "interrupted (Ctrl-C)" if self.requested == signal.SIGINT else "terminated (SIGTERM)"
-        return InterruptedRunError(f"{name}; saved {saved}. Go on with: --resume auto", 128 + self.requested)
+    def poll(self) -> None:
+        """InterruptedRunError where a signal has come."""
+        if self.requested is not None:
+            name = "interrupted (Ctrl-C)" if self.requested == signal.SIGINT else "terminated (SIGTERM)"
+            message = f"{name}; saved {self.saved}. Go on with: --resume auto"
+            raise InterruptedRunError(message, 128 + self.requested)
 
-    def _request(self, number: int, frame: FrameType | None) -> None:
+    def _note(self, number: int, frame: FrameType | None) -> None:
         self.requested = signal.Signals(number)
         self._restore()
 

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from mtlcli.errors import ConfigError, Problem
 from mtlcli.training.checkpoint import plain, rng_state, set_rng_state
+from mtlcli.training.environment import device_name
 from mtlcli.training.history import History
-from mtlcli.training.optimization import has_derived_length
+from mtlcli.training.run import Run
 
 if TYPE_CHECKING:
     from mtlcli.training.trainer import Trainer
 
-# what may change when a run goes on: how long (unless its schedule is made for its length) and where it trains
-FREE = ("training.epochs", "training.device", "training.threads", "training.loading", "training.workers",
-        "training.checkpoint_every", "training.early_stopping")  # fmt: skip
+LOG = logging.getLogger("mtl")
+
+# what may change when a run goes on (patterns of key paths): how long and how fast it learns, where and how it trains,
+# where its data is
+FREE = ("training.epochs", "optimizer.lr", "optimizer.groups.*.lr", "datasets.*.root", "datasets.*.path",
+        "training.device", "training.threads", "training.loading", "training.workers", "training.early_stopping",
+        "checkpoint.every", "checkpoint.keep")  # fmt: skip
 
 
 @dataclass
@@ -44,11 +53,13 @@ def capture(trainer: Trainer) -> dict[str, Any]:
     return {
         "config": run.experiment.resolved(),
         "specs": {alias: spec.to_dict() for alias, spec in run.specs.items()},
+        "made_with": _made_with(run),
         "model": plain(dict(run.model.state_dict())),
         "weighting": plain(dict(run.weighting.state_dict())),
         "regularizers": plain(dict(run.regularization.state_dict())),
         "step": plain(trainer.step.state_dict()),
         "schedule": plain(trainer.schedule.state_dict()),
+        "rates": trainer.rates,
         "progress": asdict(trainer.progress),
         "log": trainer.log.state_dict(),
         "history": [list(row) for row in trainer.history.rows],
@@ -57,32 +68,59 @@ def capture(trainer: Trainer) -> dict[str, Any]:
 
 
 def restore(trainer: Trainer, payload: Mapping[str, Any]) -> None:
-    """Put a trainer where the checkpoint was taken. ConfigError where it is of another experiment."""
-    of_its_length = has_derived_length(trainer.experiment) or trainer.run.regularization.follows_progress
-    free = [key for key in FREE if key != "training.epochs" or not of_its_length]
-    check_same(payload["config"], trainer.experiment.resolved(), free, str(trainer.folder.last))
-    trainer.run.model.load_state_dict(payload["model"])
-    trainer.run.weighting.load_state_dict(payload["weighting"])
-    trainer.run.regularization.load_state_dict(payload.get("regularizers", {}))
-    trainer.step.load_state_dict(payload["step"])
-    trainer.schedule.load_state_dict(payload["schedule"])
-    trainer.progress = Progress(**payload["progress"])
-    trainer.log.load_state_dict(payload["log"])
-    trainer.history = History([tuple(row) for row in payload["history"]])
-    set_rng_state(payload["rng"])
+    """Put a trainer where the checkpoint was taken, and log what has changed since and may.
+
+    ConfigError where it is of another experiment or other data, or holds no such state.
+    """
+    source = str(trainer.folder.last)
+    for changed in check_same(payload["config"], trainer.experiment.resolved(), FREE, source):
+        LOG.warning("changed since the checkpoint: %s", changed)
+    specs = {alias: spec.to_dict() for alias, spec in trainer.run.specs.items()}
+    if differing := [alias for alias, spec in specs.items() if payload["specs"].get(alias) != spec]:
+        raise ConfigError(f"{source} was trained on other data than there is now as {', '.join(differing)}")
+    for name, value in _made_with(trainer.run).items():
+        if (before := payload["made_with"].get(name)) != value:
+            LOG.warning(
+                "saved with %s %s, and this is %s: the last bits of the numbers may differ", name, before, value
+            )
+    try:
+        trainer.run.model.load_state_dict(payload["model"])
+        trainer.run.weighting.load_state_dict(payload["weighting"])
+        trainer.run.regularization.load_state_dict(payload["regularizers"])
+        trainer.step.load_state_dict(payload["step"])
+        trainer.schedule.load_state_dict(payload["schedule"])
+        trainer.change_rates(payload["rates"])
+        trainer.progress = Progress(**payload["progress"])
+        trainer.log.load_state_dict(payload["log"])
+        trainer.history = History([tuple(row) for row in payload["history"]])
+        set_rng_state(payload["rng"])
+    except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"{source} holds no state that this run can go on from: {reason}") from error
 
 
-def check_same(saved: Mapping[str, Any], asked: Mapping[str, Any], free: Sequence[str], source: str) -> None:
-    """ConfigError, naming every key that differs and is not free to, where two resolved experiments aren't the same."""
+def _made_with(run: Run) -> dict[str, Any]:
+    """What the bits of a run depend on beside its experiment."""
+    return {"torch": str(torch.__version__), "device": device_name(run.device), "threads": torch.get_num_threads()}
+
+
+def check_same(saved: Mapping[str, Any], asked: Mapping[str, Any], free: Sequence[str], source: str) -> list[Problem]:
+    """What differs between two resolved experiments, of the keys that are free to.
+
+    free: patterns of key paths. ConfigError, naming every other key that differs, where there is one.
+    """
     before, now = _flat(saved), _flat(asked)
     missing = "(none)"
-    problems = [
+    changed = [
         Problem(f"is {now.get(key, missing)!r}, and the run in hand was started with {before.get(key, missing)!r}", key)
         for key in dict.fromkeys([*before, *now])
-        if before.get(key, missing) != now.get(key, missing) and key not in free
+        if before.get(key, missing) != now.get(key, missing)
     ]
-    if problems:
+    both = before.keys() & now.keys()
+    allowed = [one for one in changed if one.path in both and any(fnmatchcase(one.path, key) for key in free)]
+    if problems := [one for one in changed if one not in allowed]:
         raise ConfigError([Problem(f"{source} is of another experiment; use another --run-dir, or undo:"), *problems])
+    return allowed
 
 
 def _flat(value: Any, path: str = "") -> dict[str, Any]:

@@ -9,26 +9,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtlcli.errors import MtlError
 from mtlcli.training.backward import Made
-from mtlcli.training.regularization import PREFIX
+from mtlcli.training.divergence import check_figures, check_gradient
 
 WINDOW = 64
 Check = Callable[[int, Mapping[str, float]], None]
 LISTS = ("loss_sums", "weight_sums", "examples", "steps", "conflict_sums")
 
 
-class DivergedError(MtlError):
-    """A task's loss is NaN or infinite."""
-
-
 class StepLog:
     """Sums the losses and weights of tasks and regularizers over an epoch, and how far the tasks' gradients conflict.
 
     The values of WINDOW steps are kept on the device, then copied to the host as one block while the device goes on;
-    the block is read when the next one leaves. So a loss that isn't finite is noticed at most two windows late (on a
-    CPU one), and nothing in a step waits. The sums are made on the host, step by step in float64: they don't depend on
-    where the windows lie, and a resumed epoch gives the same bits.
+    the block is read when the next one leaves, and nothing in a step waits. So what isn't finite is noticed at most two
+    windows late (on a CPU the step itself does it), always before anything is saved. The sums are made on the host,
+    step by step in float64: they don't depend on where the windows lie, and a resumed epoch gives the same bits.
 
     check: is told of each step, when it is read, its number and the weights there were in it.
     """
@@ -37,8 +32,8 @@ class StepLog:
         self.tasks = tasks
         self.device = device
         self.check = check
-        # of each step: [losses, weights] of the tasks; then the conflict, NaN where it wasn't looked at
-        self._window = torch.zeros(WINDOW, 2 * len(tasks) + 2, device=device)
+        # of each step: [losses, weights] of the tasks; the gradient's largest; the conflict, NaN where it wasn't seen
+        self._window = torch.zeros(WINDOW, 2 * len(tasks) + 3, device=device)
         self._pending: list[tuple[int, list[int]]] = []
         self._in_flight: tuple[Tensor, Any, list[tuple[int, list[int]]]] | None = None
         self.clear()
@@ -56,7 +51,11 @@ class StepLog:
     def record(self, step: int, made: Made, counts: list[int]) -> None:
         """One step: what it made, of the tasks with a count above 0. counts: [T] examples."""
         row = self._window[len(self._pending)]
-        values = row[:-2].view(2, -1)
+        values = row[:-3].view(2, -1)
+        if made.largest is None:
+            row[-3].zero_()
+        else:
+            row[-3].copy_(made.largest)
         if made.losses.numel() == len(self.tasks):
             values[0].copy_(made.losses)
             values[1].copy_(made.weights)
@@ -75,7 +74,7 @@ class StepLog:
                 self._receive()
 
     def flush(self) -> None:
-        """Bring in all that was recorded; waits for the device. DivergedError for a loss that isn't finite."""
+        """Bring in all that was recorded; waits for the device. DivergedError for what isn't finite."""
         self._send()
         self._receive()
 
@@ -128,28 +127,24 @@ class StepLog:
         self._in_flight = None
         if event is not None:
             event.synchronize()  # the copy left a whole window ago, so it is there already
+        tasks = len(self.tasks)
         for (step, counts), values in zip(pending, block.tolist(), strict=True):
-            for task, count in enumerate(counts):
-                if count:
-                    self._add(step, task, count, values[task], values[len(self.tasks) + task])
+            present = [task for task, count in enumerate(counts) if count]
+            losses = {self.tasks[task]: values[task] for task in present}
+            weights = {self.tasks[task]: values[tasks + task] for task in present}
+            check_figures(step, losses, weights)
+            check_gradient(step, values[-3], ())
             if self.check is not None:
-                weights = zip(self.tasks, values[len(self.tasks) :], strict=False)
-                self.check(step, {task: weight for (task, weight), n in zip(weights, counts, strict=True) if n})
+                self.check(step, weights)
+            for task in present:
+                self._add(task, counts[task], values[task], values[tasks + task])
+            self.latest |= losses
             if not math.isnan(values[-1]):
                 self.conflict_sums = [total + x for total, x in zip(self.conflict_sums, values[-2:], strict=True)]
                 self.conflicts += 1
 
-    def _add(self, step: int, task: int, count: int, loss: float, weight: float) -> None:
-        name = self.tasks[task]
-        if not math.isfinite(loss):
-            kind = "regularizer" if name.startswith(PREFIX) else "task"
-            raise DivergedError(
-                f"the loss of {kind} {name.removeprefix(PREFIX)!r} is {loss} at step {step}. Likely causes: the "
-                f"learning rate is too high (lower optimizer.lr or set training.clip_norm), fp16 overflowed (use bf16 "
-                f"or fp32), or the inputs or targets of {name!r} hold values that aren't finite"
-            )
+    def _add(self, task: int, count: int, loss: float, weight: float) -> None:
         self.loss_sums[task] += loss * count
         self.weight_sums[task] += weight
         self.examples[task] += count
         self.steps[task] += 1
-        self.latest[name] = loss

@@ -20,6 +20,7 @@ from mtlcli.training.plots import plot_figures, plot_history
 from mtlcli.training.regularization import PREFIX
 from mtlcli.training.run import Run
 from mtlcli.training.run_folder import RunFolder
+from mtlcli.training.signals import StopRequest
 
 if TYPE_CHECKING:
     from mtlcli.training.trainer import Trainer
@@ -28,17 +29,20 @@ Summary = dict[str, Any]
 LOG = logging.getLogger("mtl")
 
 
-def finish(trainer: Trainer) -> Summary:
-    """Take the best epoch's model, evaluate it on the evaluated split and on `test`, write everything."""
+def finish(trainer: Trainer, stop: StopRequest) -> Summary:
+    """Take the best epoch's model, evaluate it on the evaluated split and on `test`, write everything.
+
+    InterruptedRunError after a signal: the run's last checkpoint, from which this is done anew, stays as it is.
+    """
     run, folder = trainer.run, trainer.folder
     best = load_checkpoint(folder.best)
     fit_ranks(run.model, best["model"])
     run.model.load_state_dict(best["model"])
     run.regularization.load_state_dict(best.get("regularizers", {}))
     splits = list(dict.fromkeys([run.experiment.evaluation.split, *(["test"] if "test" in run.splits() else [])]))
-    metrics = _measure(run, splits)
+    metrics = _measure(run, splits, stop)
     if "compression" not in best and (report := compress(run)):
-        before, metrics = metrics, _measure(run, splits)
+        before, metrics = metrics, _measure(run, splits, stop)
         best["model"] = plain(dict(run.model.state_dict()))
         best["compression"] = {**report, "metrics": {"before": before, "after": metrics}}
         save_checkpoint(folder.best, best)
@@ -51,8 +55,8 @@ def finish(trainer: Trainer) -> Summary:
     return write_summary(trainer, "completed", metrics, compression=best.get("compression"))
 
 
-def _measure(run: Run, splits: list[str]) -> dict[str, TaskMetrics]:
-    return {split: evaluate(run, split) for split in splits}
+def _measure(run: Run, splits: list[str], stop: StopRequest) -> dict[str, TaskMetrics]:
+    return {split: evaluate(run, split, poll=stop.poll) for split in splits}
 
 
 def _passes(run: Run) -> list[TrunkPass]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -14,9 +15,11 @@ import torch
 from mtlcli import registry
 from mtlcli.config import MEAN, dump_yaml
 from mtlcli.data.loader import Loader
+from mtlcli.errors import InterruptedRunError
 from mtlcli.models.watch import Watch
-from mtlcli.training.checkpoint import load_checkpoint, save_checkpoint
+from mtlcli.training.checkpoints import Checkpoints
 from mtlcli.training.device import seed_everything
+from mtlcli.training.divergence import check_model
 from mtlcli.training.environment import environment
 from mtlcli.training.evaluate import TaskMetrics, evaluate, monitored_metrics, monitored_value
 from mtlcli.training.failure import explained
@@ -24,6 +27,7 @@ from mtlcli.training.history import SHARING, History
 from mtlcli.training.observer import EpochReport, Observer
 from mtlcli.training.optimization import make_optimizer, make_schedule
 from mtlcli.training.problems import Problems
+from mtlcli.training.rhythm import Rhythm
 from mtlcli.training.run import Run
 from mtlcli.training.run_folder import RunFolder
 from mtlcli.training.signals import StopRequest
@@ -66,9 +70,11 @@ class Trainer:
         self.steps_per_epoch = -(-self.loader.steps // self.accumulate)
         with Problems(self.experiment).now("optimizer"):
             self.step = Step(run, make_optimizer(run))
+        self.rates = [group["lr"] for group in self.step.optimizer.param_groups]  # before a schedule changes them
         with Problems(self.experiment).now("scheduler"):
             self.schedule = make_schedule(run, self.step.optimizer, self.steps_per_epoch, self.direction)
         self.log = StepLog(run.columns, run.device, run.weighting.check)
+        self.rhythm = Rhythm(self.experiment.checkpoint.every)
         self.progress = Progress()
         self.history = History()
         self.summary: Summary | None = None
@@ -78,26 +84,35 @@ class Trainer:
         """The run folder; a new one is made when it is first asked for."""
         return self.run_dir or RunFolder.new(self.experiment.name, self.experiment.seed)
 
+    @cached_property
+    def checkpoints(self) -> Checkpoints:
+        """Those of the run folder."""
+        return Checkpoints(self.folder.last.parent, self.experiment.checkpoint.keep)
+
     def fit(self) -> Summary:
         """Train to the end, then evaluate the best epoch's model and write the tables.
 
         Raises ConfigError where the folder is taken or holds another run, InterruptedRunError after a signal (with a
-        checkpoint saved), DivergedError where a loss isn't finite, MtlError where torch fails. What was saved stays,
-        and `summary` tells of the run in every case.
+        checkpoint saved), DivergedError where a number isn't finite, MtlError where torch or a file fails. What was
+        saved stays, and `summary` tells of the run in every case.
         """
         self.folder.make()
-        with self.folder.lock(), logged(self.folder), StopRequest() as stop:
+        with self.folder.lock(), logged(self.folder), StopRequest(str(self.folder.last)) as stop:
             self.folder.sweep()
             self._start_or_go_on()
             self.observer.started(self.experiment.training.epochs)
             try:
-                while not self._done():
-                    self._train_epoch(stop)
-                    self._end_epoch()
-                self.summary = finish(self)
+                try:
+                    while not self._done():
+                        self._train_epoch(stop)
+                        self._end_epoch(stop)
+                except InterruptedRunError:
+                    self._save()
+                    raise
+                self.summary = finish(self, stop)
                 return self.summary
             except BaseException as error:
-                told = explained(error)
+                told = explained(error, self.experiment.training.batch_size)
                 self.summary = write_unfinished(self, "interrupted" if stop.requested else "failed", told)
                 if told is error:
                     raise
@@ -122,6 +137,16 @@ class Trainer:
             "weighting": {"name": self.experiment.weighting.name, "route": self.step.backward.route},
         }
 
+    def change_rates(self, before: Sequence[float]) -> None:
+        """Go on with this run's learning rates, where it was begun with those `before`: one for each group."""
+        factors = [now / then if now != then else 1.0 for now, then in zip(self.rates, before, strict=True)]
+        if any(factor != 1 for factor in factors):
+            for group, factor in zip(self.step.optimizer.param_groups, factors, strict=True):
+                group["lr"] *= factor
+                if "initial_lr" in group:
+                    group["initial_lr"] *= factor
+            self.schedule.scale(factors)
+
     def _train_epoch(self, stop: StopRequest) -> None:
         """The steps of the epoch in hand that are not made yet."""
         progress = self.progress
@@ -133,7 +158,7 @@ class Trainer:
             remaining = self.loader.steps - progress.step * self.accumulate
             group = [next(batches) for _ in range(min(self.accumulate, remaining))]
             done = progress.steps / (self.experiment.training.epochs * self.steps_per_epoch)
-            if (made := self.step(group, done)) is not None:
+            if (made := self.step(group, done, progress.steps + 1)) is not None:
                 self.log.record(progress.steps + 1, *made)
             self.schedule.after_step()
             examples = sum(len(x) for batch in group for x in batch.inputs.values())
@@ -141,26 +166,23 @@ class Trainer:
             progress.steps += 1
             progress.examples += examples
             self.observer.step(examples, self.log.latest)
-            every = self.experiment.training.checkpoint_every
-            if stop.requested or (every and progress.step % every == 0):
-                self.log.flush()
-                progress.seconds += time.perf_counter() - start
-                self._save(self.folder.last)
-                if stop.requested:
-                    raise stop.error(str(self.folder.last))
-                start = time.perf_counter()
+            progress.seconds += time.perf_counter() - start
+            stop.poll()
+            if self.rhythm.due(progress.step):
+                self._save()
+            start = time.perf_counter()
         self.log.flush()
         progress.seconds += time.perf_counter() - start
 
-    def _end_epoch(self) -> None:
-        """Evaluate the epoch, note its figures, save it."""
+    def _end_epoch(self, stop: StopRequest) -> None:
+        """Evaluate the epoch, note its figures, save it. Nothing of the run changes before the evaluation is done."""
         progress, split = self.progress, self.experiment.evaluation.split
+        watch = Watch()
+        metrics = evaluate(self.run, split, watch, stop.poll)
         losses = dict(zip(self.run.columns, self.log.mean_losses(), strict=True))
         weights = dict(zip(self.run.columns, self.log.mean_weights(), strict=True))
         weighted = list(losses.values())[: len(self.run.weighting.tasks)]
         self.run.weighting.end_epoch(torch.tensor(weighted, device=self.run.device))
-        watch = Watch()
-        metrics = evaluate(self.run, split, watch)
         value = monitored_value(self.monitored, metrics)
         self._warn_of_undefined(metrics)
         self.schedule.after_epoch(value)
@@ -181,9 +203,7 @@ class Trainer:
         progress.seconds_per_epoch.append(progress.seconds)
         progress.seconds = 0.0
         self.log.clear()
-        if is_best:
-            self._save(self.folder.best)
-        self._save(self.folder.last)
+        self._save()
         self.folder.write("metrics.csv", self.history.to_csv())
         seconds = progress.seconds_per_epoch[-1]
         rate = progress.examples / max(sum(progress.seconds_per_epoch), 1e-9)
@@ -217,18 +237,28 @@ class Trainer:
         """Begin the folder, or load what it holds, as `resume` says."""
         folder = self.folder
         folder.check(self.resume)
-        if folder.last.exists():
-            restore(self, load_checkpoint(folder.last))
+        if self.checkpoints.exist():
+            restore(self, self.checkpoints.load())
             LOG.info("resumed at epoch %d, step %d", self.progress.epoch, self.progress.step)
+            self._mark_best()
         else:
             seed_everything(self.experiment.seed)  # whatever was drawn while the data was loaded
-            self._save(folder.last)
+            self._save()
         folder.write("config.yaml", dump_yaml(self.experiment.resolved()))
         folder.write_json("environment.json", environment(self.run.device))
         folder.write("metrics.csv", self.history.to_csv())
 
-    def _save(self, path: Path) -> None:
-        save_checkpoint(path, capture(self))
+    def _save(self) -> None:
+        """Save the run as it is, if all its numbers are finite."""
+        self.log.flush()
+        check_model(self.progress.steps, self.run.model.state_dict())
+        self.checkpoints.save(capture(self))
+        self._mark_best()
+
+    def _mark_best(self) -> None:
+        """Where the last checkpoint is of the best epoch's end, it is the best one."""
+        if self.progress.step == 0 and self.progress.epoch == self.progress.best_epoch > 0:
+            self.checkpoints.mark_best()
 
     def _make_loader(self) -> Loader:
         training, run = self.experiment.training, self.run

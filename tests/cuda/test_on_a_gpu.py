@@ -18,8 +18,9 @@ from mtlcli.registry import sharings, weightings
 from mtlcli.training.build import build
 from mtlcli.training.checkpoint import load_checkpoint
 from mtlcli.training.trainer import Trainer
+from tests.training.bits import bits
 from tests.training.experiments import digits
-from tests.training.test_resume import KilledError, Killer, bits
+from tests.training.test_resume import KilledError, Killer
 
 RELATED = {"digit": {"digit": 1, "ink": 0.5, "parity": 0.5}, "ink": {"digit": 0.5, "ink": 1, "parity": 0.2},
            "parity": {"digit": 0.5, "ink": 0.2, "parity": 1}}  # fmt: skip
@@ -114,7 +115,7 @@ STATEFUL = ["uniform", "uncertainty", "gradnorm", "famo", "moco", "mgda", "pcgra
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("weighting", STATEFUL)
 def test_killed_and_resumed(weighting: str, precision: str, tmp_path: Path) -> None:
-    made = experiment(weighting, training={"precision": precision, "checkpoint_every": 1},
+    made = experiment(weighting, training={"precision": precision}, checkpoint={"every": "1 step"},
                       trunk={"name": "mlp", "hidden": [16], "dropout": 0.2})  # fmt: skip
     whole = train(made, tmp_path / "whole")
     with pytest.raises(KilledError):

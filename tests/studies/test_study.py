@@ -168,7 +168,7 @@ def test_a_killed_study_goes_on(studied: dict[str, Any], tmp_path: Path, monkeyp
 def test_a_joint_run_that_is_killed_keeps_what_it_has_seen(
     studied: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    saved = experiment(TASKS, training={**TRAINING, "checkpoint_every": 2})
+    saved = experiment(TASKS, training=TRAINING, checkpoint={"every": "2 steps"})
     seen: list[float] = []
 
     def killed(run: Any, batch: Any, lr: float) -> Any:

@@ -263,19 +263,3 @@ def test_pictures_in_every_precision_and_of_every_term(precision: str, tmp_path:
     assert {path.name for path in (tmp_path / "run" / "plots").glob("recon*")} == {
         "reconstruction.png", "reconstruction#2.png",
     }  # fmt: skip
-
-
-def test_a_term_that_follows_the_progress_fixes_the_run_s_length(tmp_path: Any) -> None:
-    tasks = {"digit": SAME["digit"], "ink": {**SAME["ink"], "dataset": "b"}}
-    datasets = {alias: {"name": "digits", "val": 0.2} for alias in ("a", "b")}
-
-    def run(epochs: int, schedule: str) -> Run:
-        term = {"name": "adversarial", "schedule": schedule}
-        length = training(epochs=epochs)
-        return build(digits(tasks=tasks, datasets=datasets, regularizers=[term], training=length))
-
-    for schedule in ("ganin", "constant"):
-        Trainer(run(1, schedule), tmp_path / schedule, plots=False).fit()
-    with pytest.raises(ConfigError, match=r"training\.epochs"):
-        Trainer(run(2, "ganin"), tmp_path / "ganin", resume="must", plots=False).fit()
-    assert Trainer(run(2, "constant"), tmp_path / "constant", resume="must", plots=False).fit()["epochs"] == 2

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from mtlcli.config import Experiment
 from mtlcli.errors import ConfigError
 from mtlcli.training.build import build
-from mtlcli.training.checkpoint import digest, load_checkpoint
 from mtlcli.training.observer import Observer
 from mtlcli.training.trainer import Trainer
+from tests.training.bits import bits
 from tests.training.experiments import digits, training
 
 
@@ -31,14 +31,6 @@ class Killer(Observer):
         self.left -= 1
         if self.left == 0:
             raise KilledError
-
-
-def bits(path: Path) -> dict[str, str]:
-    """The digest of each part of a checkpoint but of what tells the time."""
-    payload = load_checkpoint(path)
-    for timing in ("seconds", "seconds_per_epoch"):
-        del payload["progress"][timing]
-    return {name: digest(part) for name, part in payload.items() if name != "config"}
 
 
 def train(experiment: Experiment, folder: Path, killed_at: int | None = None) -> dict[str, Any]:
@@ -61,7 +53,7 @@ def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("weighting", STATEFUL, ids=str)
 def test_what_a_weighting_remembers_is_resumed_in_the_middle_of_an_epoch(tmp_path: Path, weighting: Any) -> None:
-    experiment = digits(weighting=weighting, training=training(batch_size=200, checkpoint_every=1))
+    experiment = digits(weighting=weighting, checkpoint={"every": "1 step"})
     whole = train(experiment, tmp_path / "whole")
     with pytest.raises(KilledError):
         train(experiment, tmp_path / "killed", killed_at=9)  # in the second epoch
@@ -73,19 +65,20 @@ def test_what_a_weighting_remembers_is_resumed_in_the_middle_of_an_epoch(tmp_pat
 
 @given(
     kill=st.integers(1, 11),
-    every=st.sampled_from([None, 1, 2]),
+    every=st.sampled_from(["epoch", "1 step", "2 steps"]),
     weighting=st.sampled_from(["uncertainty", "dwa", "rlw", "gls", "imtl_l", {"name": "stch", "warmup_epochs": 1}]),
     scheduler=st.sampled_from([None, "CosineAnnealingLR", {"name": "OneCycleLR", "max_lr": 0.01}, "ReduceLROnPlateau"]),
     accumulate=st.sampled_from([1, 2]),
 )
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_killed_and_resumed(tmp_path_factory: pytest.TempPathFactory, kill: int, every: int | None, weighting: Any,
+def test_killed_and_resumed(tmp_path_factory: pytest.TempPathFactory, kill: int, every: str, weighting: Any,
                             scheduler: Any, accumulate: int) -> None:  # fmt: skip
     folder = tmp_path_factory.mktemp("resume")
     experiment = digits(
         weighting=weighting,
         scheduler=scheduler,
-        training=training(batch_size=200 // accumulate, accumulate=accumulate, checkpoint_every=every),
+        training=training(batch_size=200 // accumulate, accumulate=accumulate),
+        checkpoint={"every": every},
     )
     whole = train(experiment, folder / "whole")
     with pytest.raises(KilledError):

@@ -43,12 +43,30 @@ def test_a_schedule_shorter_than_the_run_is_refused_before_it_starts(tmp_path: P
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_whose_schedule_has_its_length_cannot_be_made_longer(tmp_path: Path) -> None:
-    Trainer(build(digits(scheduler="CosineAnnealingLR")), tmp_path / "run").fit()
-    longer = digits(scheduler="CosineAnnealingLR", training=training(epochs=4))
-    with pytest.raises(ConfigError, match=r"training\.epochs: is 4, and the run in hand was started with 2"):
-        Trainer(build(longer), tmp_path / "run", resume="auto").fit()
-    fixed = {"name": "CosineAnnealingLR", "T_max": 2}
-    Trainer(build(digits(scheduler=fixed)), tmp_path / "fixed").fit()
-    experiment = digits(scheduler=fixed, training=training(epochs=4))
-    assert Trainer(build(experiment), tmp_path / "fixed", resume="auto").fit()["epochs"] == 4
+@pytest.mark.parametrize("scheduler", ["CosineAnnealingLR", {"name": "OneCycleLR", "max_lr": 0.01}], ids=str)
+def test_a_run_that_is_made_longer_goes_on_to_the_new_end(
+    tmp_path: Path, scheduler: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As the schedule of the longer run does from here; a resumed run of the same length is left alone."""
+    Trainer(build(digits(scheduler=scheduler)), tmp_path / "run", plots=False).fit()
+    longer = Trainer(build(digits(scheduler=scheduler, training=training(epochs=4))), tmp_path / "run", resume="auto")
+    assert longer.fit()["epochs"] == 4
+    assert "changed since the checkpoint: training.epochs: is 4, and the run in hand was started with 2" in caplog.text
+    fresh = Trainer(build(digits(scheduler=scheduler, training=training(epochs=4))), tmp_path / "fresh")
+    for _ in range(4 * fresh.steps_per_epoch if fresh.schedule.per_step else 4):
+        fresh.step.optimizer.step()
+        fresh.schedule.after_step()
+        fresh.schedule.after_epoch(0.0)
+    there, here = (one.step.optimizer.param_groups[0]["lr"] for one in (fresh, longer))
+    assert here == pytest.approx(there, abs=1e-9)
+
+
+def test_a_new_learning_rate_takes_effect_at_once(tmp_path: Path) -> None:
+    """Scaled by what the schedule has made of the old one so far."""
+    for scheduler in (None, {"name": "StepLR", "step_size": 1, "gamma": 0.1}):
+        folder = tmp_path / str(scheduler is None)
+        Trainer(build(digits(scheduler=scheduler, optimizer={"name": "SGD", "lr": 0.1})), folder, plots=False).fit()
+        slower = digits(scheduler=scheduler, optimizer={"name": "SGD", "lr": 0.02}, training=training(epochs=3))
+        resumed = Trainer(build(slower), folder, resume="must", plots=False)
+        resumed.fit()
+        assert resumed.step.optimizer.param_groups[0]["lr"] == pytest.approx(0.02 * (1 if scheduler is None else 1e-3))

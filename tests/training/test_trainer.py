@@ -14,15 +14,15 @@ from mtlcli.config import load_experiment
 from mtlcli.errors import ConfigError, MtlError
 from mtlcli.training.build import build, rebuild
 from mtlcli.training.checkpoint import load_checkpoint
+from mtlcli.training.divergence import DivergedError
 from mtlcli.training.evaluate import evaluate
 from mtlcli.training.observer import EpochReport, Observer
 from mtlcli.training.run_folder import RunFolder
-from mtlcli.training.step_log import DivergedError
 from mtlcli.training.trainer import Trainer
 from tests.training.experiments import digits, training
 
 FILES = {"config.yaml", "environment.json", "metrics.csv", "summary.json", "table.csv", "table.md", "log.txt",
-         "checkpoints/last.pt", "checkpoints/best.pt", "plots/losses.png", "plots/metrics.png",
+         "checkpoints/last.pt", "checkpoints/last-1.pt", "checkpoints/best.pt", "plots/losses.png", "plots/metrics.png",
          "plots/weights.png"}  # fmt: skip
 
 

@@ -75,7 +75,6 @@ class Adversarial(Regularizer):
     ) -> None:
         super().__init__()
         self.inputs, self.schedule, self.layer, self.orthogonality = subject.inputs, schedule, layer, orthogonality
-        self.follows_progress = schedule == "ganin"
         self.aliases = list(dict.fromkeys(subject.inputs.values()))
         if len(self.aliases) < 2:
             raise ValueError(

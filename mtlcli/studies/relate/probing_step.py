@@ -28,12 +28,14 @@ class ProbingStep(Step):
         self.made = 0
         self.points: list[Tensor] = []
 
-    def __call__(self, batches: Sequence[Batch], progress: float = 0.0) -> tuple[Made, list[int]] | None:
+    def __call__(
+        self, batches: Sequence[Batch], progress: float = 0.0, number: int = 1
+    ) -> tuple[Made, list[int]] | None:
         """See `Step`."""
         if self.made % self.every == 0:
             self.points.append(point(self.run, batches[0], self.optimizer.param_groups[0]["lr"]))
         self.made += 1
-        return super().__call__(batches, progress)
+        return super().__call__(batches, progress, number)
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "points": [seen.cpu() for seen in self.points], "made": self.made}

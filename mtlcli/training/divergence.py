@@ -1,0 +1,75 @@
+"""Losses, gradients and weights that are NaN or infinite: seen before they reach the model, and told of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from mtlcli.data.batch import Batch
+from mtlcli.errors import MtlError
+from mtlcli.training.regularization import PREFIX
+from mtlcli.training.run import Run
+
+CAUSES = (
+    "Likely causes: the learning rate is too high (lower optimizer.lr or set training.clip_norm), fp16 overflowed (use "
+    "bf16 or fp32), or the inputs or targets hold values that aren't finite"
+)
+
+
+class DivergedError(MtlError):
+    """A loss, a gradient or a weight is NaN or infinite."""
+
+
+def column(name: str) -> str:
+    """A column of the run in words: a task, or a regularizer."""
+    kind = "regularizer" if name.startswith(PREFIX) else "task"
+    return f"{kind} {name.removeprefix(PREFIX)!r}"
+
+
+def check_figures(step: int, losses: Mapping[str, float], weights: Mapping[str, float]) -> None:
+    """DivergedError where a loss, or the weight that a task was given, isn't finite. By column of the run."""
+    for what, figures in (("loss", losses), ("weight", weights)):
+        for name, value in figures.items():
+            if not math.isfinite(value):
+                raise DivergedError(f"the {what} of {column(name)} is {value} at step {step}. {CAUSES}")
+
+
+def largest(tensors: Sequence[Tensor]) -> Tensor:
+    """The largest magnitude in all of them, 0-d; NaN where one holds NaN."""
+    norms = torch._foreach_norm(list(tensors), float("inf"))
+    return torch.stack([norm.float() for norm in norms]).max()
+
+
+def check_gradient(step: int, size: float, culprits: Sequence[str]) -> None:
+    """DivergedError where the gradient's `largest` isn't finite. culprits: columns whose own gradient isn't."""
+    if not math.isfinite(size):
+        whose = f" of {' and '.join(map(column, culprits))}" if culprits else ""
+        raise DivergedError(f"the gradient{whose} is {size} at step {step}, though the losses are finite. {CAUSES}")
+
+
+def culprits(run: Run, batches: Sequence[Batch], parameters: Sequence[Tensor]) -> list[str]:
+    """The tasks whose loss alone has a gradient that isn't finite. Changes the gradients; the run is over."""
+    found = []
+    for task, kind in run.kinds.items():
+        for parameter in parameters:
+            parameter.grad = None
+        for batch in batches:
+            if batch.counts.get(task, 0):
+                with run.autocast():
+                    prediction = run.model(batch.inputs, [task])[task]
+                    loss = kind.loss(prediction, batch.targets[task])
+                loss.backward()  # type: ignore[no-untyped-call]
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        if gradients and not bool(largest(gradients).isfinite()):
+            found.append(task)
+    return found
+
+
+def check_model(step: int, state: Mapping[str, Tensor]) -> None:
+    """DivergedError that names the first of a model's weights and statistics that isn't finite."""
+    for name, value in state.items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise DivergedError(f"{name} holds values that aren't finite after step {step}. {CAUSES}")
