@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mtlcli.errors import MtlError
@@ -43,7 +43,8 @@ def atomic(path: Path, before: Callable[[], None] | None = None) -> Iterator[Pat
         raise MtlError(f"{path}: can't be written: {error.strerror or error}") from error
     finally:
         if temporary is not None:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # gone with its folder, or left for `sweep`
+                temporary.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -26,8 +27,11 @@ class EpochReport:
         """One line: the epoch, each task's training loss and evaluation metrics, the rate."""
         parts = [f"epoch {self.epoch}"]
         for task, loss in self.losses.items():
+            trained = "no labels in train" if math.isnan(loss) else f"loss {figure(loss)}"
             metrics = [f"{name} {figure(value)}" for name, value in self.metrics[task].items() if name != "loss"]
-            parts.append(" ".join([f"{task}: loss {figure(loss)}", *metrics]))
+            if math.isnan(self.metrics[task]["loss"]):
+                metrics = [f"no labels in {self.split}"]
+            parts.append(" ".join([f"{task}: {trained}", *metrics]))
         parts.append(f"{self.seconds:.1f} s, {self.samples_per_second:,.0f} samples/s{' *' if self.is_best else ''}")
         return " | ".join(parts)
 

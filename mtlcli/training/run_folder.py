@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from mtlcli.errors import ConfigError
+from mtlcli.errors import ConfigError, MtlError
 from mtlcli.training.checkpoints import Checkpoints
 from mtlcli.training.files import sweep, write_text
 
@@ -57,14 +57,16 @@ class RunFolder:
         return cls(path)
 
     def make(self) -> None:
-        """Make the folder. ConfigError where it can't be written to."""
+        """Make the folder. ConfigError where it can't be made, MtlError where it is there and can't be written to."""
+        kind = MtlError if self.path.is_dir() else ConfigError
         try:
             for part in (self.path, self.last.parent, self.plots):
                 part.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.path):
-                pass
+            for part in (self.path, self.last.parent, self.plots):
+                with tempfile.TemporaryFile(dir=part):
+                    pass
         except OSError as error:
-            raise ConfigError(f"run folder {self.path}: can't be written to: {error.strerror or error}") from error
+            raise kind(f"run folder {self.path}: can't be written to: {error.strerror or error}") from error
 
     def check(self, resume: Resume) -> None:
         """ConfigError where the folder holds a run and is to be new, or holds none to go on with and must."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from mtlcli.data.loader import evaluation_batches
+from mtlcli.errors import MtlError
 from mtlcli.specs import TrunkPass
 from mtlcli.training.checkpoint import load_checkpoint, plain, save_checkpoint
 from mtlcli.training.compression import compress, fit_ranks
@@ -52,7 +53,9 @@ def finish(trainer: Trainer, stop: StopRequest) -> Summary:
         plot_history(trainer.history, run.experiment.evaluation.split, folder.plots)
         with torch.inference_mode(), run.autocast():
             plot_figures(run.regularization.draw(_passes(run)), folder.plots)
-    return write_summary(trainer, "completed", metrics, compression=best.get("compression"))
+    summary = summarize(trainer, "completed", metrics, compression=best.get("compression"))
+    folder.write_json("summary.json", summary)
+    return summary
 
 
 def _measure(run: Run, splits: list[str], stop: StopRequest) -> dict[str, TaskMetrics]:
@@ -71,15 +74,16 @@ def _passes(run: Run) -> list[TrunkPass]:
     return passes
 
 
-def write_summary(
+def summarize(
     trainer: Trainer,
     status: str,
     metrics: dict[str, TaskMetrics],
     error: BaseException | None = None,
     compression: dict[str, Any] | None = None,
 ) -> Summary:
-    """`summary.json`. metrics: split → task → metric → value; where the run didn't end, of its best epoch so far.
+    """The document of `summary.json`.
 
+    metrics: split → task → metric → value; where the run didn't end, of its best epoch so far.
     compression: what was taken out of the model, with its metrics before and after.
     """
     run, progress, experiment = trainer.run, trainer.progress, trainer.run.experiment
@@ -113,7 +117,6 @@ def write_summary(
         "regularizers": _regularizers(trainer),
         "compression": compression,
     }
-    trainer.folder.write_json("summary.json", summary)
     return summary
 
 
@@ -128,20 +131,33 @@ def _regularizers(trainer: Trainer) -> dict[str, dict[str, Any]]:
 
 
 def write_unfinished(trainer: Trainer, status: str, error: BaseException) -> Summary:
-    """What there is of a run that was interrupted or failed. The traceback goes to the folder's log only."""
+    """What there is of a run that was interrupted or failed, in its folder too, if that can still be written to.
+
+    The traceback goes to the folder's log only.
+    """
     LOG.debug("%s: %s", status, error, exc_info=status == "failed")
-    trainer.folder.write("metrics.csv", trainer.history.to_csv())
     metrics: dict[str, TaskMetrics] = {}
     for epoch, _, split, task, metric, value in trainer.history.rows:
         if epoch == trainer.progress.best_epoch and is_task(task):
             metrics.setdefault(split, {}).setdefault(task, {})[metric] = value
-    return write_summary(trainer, status, metrics, error)
+    summary = summarize(trainer, status, metrics, error)
+    with suppress(MtlError):  # a full disk is likely to be what ended the run
+        trainer.folder.write("metrics.csv", trainer.history.to_csv())
+        trainer.folder.write_json("summary.json", summary)
+    return summary
+
+
+class _LogFile(logging.FileHandler):
+    """A log that can't be written to, on a full disk, is no reason to end the run."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        return
 
 
 @contextmanager
 def logged(folder: RunFolder) -> Iterator[None]:
     """Write what is logged meanwhile to the folder's `log.txt` too."""
-    handler = logging.FileHandler(folder.log, encoding="utf-8")
+    handler = _LogFile(folder.log, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     level = LOG.level
     LOG.addHandler(handler)
