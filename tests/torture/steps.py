@@ -1,0 +1,59 @@
+"""A run killed after every step of its epochs, twice in succession, read by 0 and by 2 workers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from mtlcli.config import Experiment
+from mtlcli.training.build import build
+from mtlcli.training.observer import Observer
+from mtlcli.training.trainer import Trainer
+from tests.training.bits import bits
+from tests.training.experiments import digits, training
+
+
+class KilledError(Exception):
+    pass
+
+
+class Killer(Observer):
+    """Ends the run, as a crash would, after so many steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def step(self, examples: int, losses: Mapping[str, float]) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise KilledError
+
+
+def train(experiment: Experiment, folder: Path, killed_after: int = -1) -> bool:
+    """Start a run or go on with it. Whether it was killed."""
+    trainer = Trainer(build(experiment), folder, resume="auto", observer=Killer(killed_after), plots=False)
+    try:
+        trainer.fit()
+    except KilledError:
+        return True
+    return False
+
+
+def differing(root: Path, workers: int, every: str = "1 step") -> list[str]:
+    """The steps after which a run that is killed there, and one step further again, doesn't end in the same bits."""
+    experiment = digits(
+        datasets={"digits": {"name": "digits", "val": 0.2, "augment": ["RandomHorizontalFlip"]}},
+        weighting="uncertainty",
+        training=training(loading="stream", workers=workers),
+        checkpoint={"every": every},
+    )
+    train(experiment, root / "whole")
+    steps, wrong = Trainer(build(experiment), root / "none").steps_per_epoch * experiment.training.epochs, []
+    for step in range(1, steps + 1):
+        folder = root / f"killed-{step}"
+        train(experiment, folder, killed_after=step)
+        train(experiment, folder, killed_after=1)
+        train(experiment, folder)
+        if bits(folder / "checkpoints/last.pt") != bits(root / "whole/checkpoints/last.pt"):
+            wrong.append(f"killed after step {step}, workers {workers}: other bits")
+    return wrong

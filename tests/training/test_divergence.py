@@ -1,0 +1,78 @@
+"""Numbers that aren't finite stop a run before they reach its model, and the message says whose they are."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from mtlcli.tasks.kind import TaskKind
+from mtlcli.training.build import build
+from mtlcli.training.checkpoint import load_checkpoint
+from mtlcli.training.divergence import DivergedError, largest
+from mtlcli.training.trainer import Trainer
+from tests.training.experiments import digits
+
+
+class Poison(torch.autograd.Function):
+    """The loss as it is, with a gradient that isn't finite."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor) -> Tensor:
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        return gradient * float("nan")
+
+
+def poison(kind: TaskKind, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+    """From the `after`-th loss on, the kind's gradient is NaN."""
+    real, seen = kind.loss, [0]
+
+    def loss(prediction: Tensor, target: Tensor) -> Tensor:
+        seen[0] += prediction.requires_grad
+        found = real(prediction, target)
+        return Poison.apply(found) if seen[0] >= after and prediction.requires_grad else found
+
+    monkeypatch.setattr(kind, "loss", loss)
+
+
+@pytest.mark.parametrize("weighting", ["uniform", "mgda"])
+def test_a_gradient_that_is_not_finite_is_its_task_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weighting: str
+) -> None:
+    trainer = Trainer(build(digits(weighting=weighting)), tmp_path / "run", plots=False)
+    poison(trainer.run.kinds["ink"], monkeypatch, after=9)
+    with pytest.raises(DivergedError, match=r"the gradient of task 'ink' is nan at step 9, though the losses are"):
+        trainer.fit()
+    assert all(value.isfinite().all() for value in trainer.run.model.state_dict().values())
+    assert load_checkpoint(tmp_path / "run/checkpoints/last.pt")["progress"]["steps"] == 6
+    assert trainer.summary is not None
+    assert "step 9" in trainer.summary["error"]
+
+
+def test_a_weight_of_the_model_that_is_not_finite_is_never_saved(tmp_path: Path) -> None:
+    trainer = Trainer(build(digits()), tmp_path / "run", plots=False)
+    step = trainer.step
+
+    def spoil(*arguments: Any) -> Any:
+        made = step(*arguments)
+        if arguments[-1] == 12:
+            with torch.no_grad():
+                next(trainer.run.model.parameters())[0, 0] = float("inf")
+        return made
+
+    trainer.step = spoil  # type: ignore[assignment]
+    spoil.optimizer, spoil.backward, spoil.state_dict = step.optimizer, step.backward, step.state_dict  # type: ignore[attr-defined]
+    with pytest.raises(DivergedError, match=r"holds values that aren't finite after step 12"):
+        trainer.fit()
+    assert load_checkpoint(tmp_path / "run/checkpoints/last.pt")["progress"]["steps"] == 6
+
+
+def test_the_largest_of_many() -> None:
+    tensors = [torch.tensor([1.0, -5.0]), torch.tensor([[2.0]], dtype=torch.bfloat16)]
+    assert largest(tensors) == 5
+    assert largest([*tensors, torch.tensor([1e30])]) == pytest.approx(1e30)  # its square would be infinite
+    assert largest([*tensors, torch.tensor([float("nan")])]).isnan()

@@ -1,0 +1,91 @@
+"""A signal stops a run wherever it is, with its state saved; gone on with, it gives the bits of one never stopped."""
+
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtlcli.errors import InterruptedRunError
+from mtlcli.training import evaluate as evaluation
+from mtlcli.training.build import build
+from mtlcli.training.checkpoint import load_checkpoint
+from mtlcli.training.observer import Observer
+from mtlcli.training.signals import StopRequest
+from mtlcli.training.trainer import Trainer
+from tests.training.bits import bits
+from tests.training.experiments import digits
+
+
+def train(folder: Path, observer: Observer | None = None) -> Mapping[str, Any]:
+    return Trainer(build(digits(weighting="dwa")), folder, resume="auto", observer=observer, plots=False).fit()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    train(folder)
+    return folder
+
+
+def assert_goes_on(folder: Path, whole: Path) -> None:
+    train(folder)
+    for name in ("checkpoints/last.pt", "checkpoints/best.pt"):
+        assert bits(folder / name) == bits(whole / name)
+    assert (folder / "metrics.csv").read_bytes() == (whole / "metrics.csv").read_bytes()
+
+
+@pytest.mark.parametrize("passes", [1, 3, 4], ids=["first epoch", "final val", "final test"])
+def test_in_an_evaluation(tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, passes: int) -> None:
+    """Of the first epoch, and of the finished model: the epochs' evaluations are 1 and 2, the final ones 3 and 4."""
+    real, seen, examples = evaluation._take, [0], [0]
+
+    def take(*arguments: Any) -> None:
+        examples[0] += 1
+        if examples[0] == 1:
+            seen[0] += 1
+            if seen[0] == passes:
+                os.kill(os.getpid(), signal.SIGTERM)
+        real(*arguments)
+
+    def batches(*arguments: Any) -> Any:
+        examples[0] = 0
+        return made(*arguments)
+
+    made = evaluation.evaluation_batches
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluation, "_take", take)
+        patched.setattr(evaluation, "evaluation_batches", batches)
+        with pytest.raises(InterruptedRunError, match=r"terminated \(SIGTERM\); saved .*last\.pt") as caught:
+            train(tmp_path / "run")
+    assert caught.value.exit_code == 143
+    assert seen[0] == passes
+    progress = load_checkpoint(tmp_path / "run/checkpoints/last.pt")["progress"]
+    assert (progress["epoch"], progress["step"]) == ((0, 6) if passes == 1 else (2, 0))
+    assert_goes_on(tmp_path / "run", whole)
+
+
+def test_in_a_step(tmp_path: Path, whole: Path) -> None:
+    class Sender(Observer):
+        left = 9
+
+        def step(self, examples: int, losses: Mapping[str, float]) -> None:
+            self.left -= 1
+            if self.left == 0:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(InterruptedRunError) as caught:
+        train(tmp_path / "run", Sender())
+    assert caught.value.exit_code == 130
+    assert load_checkpoint(tmp_path / "run/checkpoints/last.pt")["progress"]["steps"] == 9
+    assert_goes_on(tmp_path / "run", whole)
+
+
+def test_the_second_one_acts_at_once() -> None:
+    with StopRequest() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.requested == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
