@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import Any
 
 from mtlcli.errors import ConfigError
 from mtlcli.training.files import atomic, sweep, write_text
+from mtlcli.training.lock import locked
 from mtlcli.training.run_folder import to_json
 
 
@@ -42,11 +42,7 @@ class StudyFolder:
                 pass
         except OSError as error:
             raise ConfigError(f"study folder {self.path}: can't be written to: {error.strerror or error}") from error
-        with (self.path / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ConfigError(f"study folder {self.path}: another process is working in it") from error
+        with locked(self.path, f"study folder {self.path}: another process is working in it"):
             sweep(self.path, *(part for part in self.path.iterdir() if part.is_dir()))
             yield
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import json
 import math
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +15,7 @@ from typing import Any, Literal
 from mtlcli.errors import ConfigError, MtlError
 from mtlcli.training.checkpoints import Checkpoints
 from mtlcli.training.files import sweep, write_text
+from mtlcli.training.lock import locked
 
 Resume = Literal["never", "auto", "must"]
 
@@ -80,15 +79,9 @@ class RunFolder:
         """Remove the unfinished files of a process that was killed while it wrote. Only under the lock."""
         sweep(self.path, self.last.parent, self.plots)
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> AbstractContextManager[None]:
         """Keep every other process from training into this folder. ConfigError where one already does."""
-        with (self.path / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ConfigError(f"run folder {self.path}: another process is training into it") from error
-            yield
+        return locked(self.path, f"run folder {self.path}: another process is training into it")
 
     def write(self, name: str, text: str) -> None:
         """Write one of the folder's text files, whole."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mtlcli.config import Experiment
@@ -39,21 +39,29 @@ def train(experiment: Experiment, folder: Path, killed_after: int = -1) -> bool:
     return False
 
 
-def differing(root: Path, workers: int, every: str = "1 step") -> list[str]:
-    """The steps after which a run that is killed there, and one step further again, doesn't end in the same bits."""
-    experiment = digits(
-        datasets={"digits": {"name": "digits", "val": 0.2, "augment": ["RandomHorizontalFlip"]}},
-        weighting="uncertainty",
-        training=training(loading="stream", workers=workers),
-        checkpoint={"every": every},
-    )
-    train(experiment, root / "whole")
-    steps, wrong = Trainer(build(experiment), root / "none").steps_per_epoch * experiment.training.epochs, []
-    for step in range(1, steps + 1):
+def differing(root: Path, workers: int, only: Sequence[int] | None = None) -> list[str]:
+    """The steps after which a run that is killed there, and one step further again, doesn't end in the same bits.
+
+    As the run that isn't killed, and is read without workers. only: these steps of it; all by default.
+    """
+    whole = made(0)
+    train(whole, root / "whole")
+    steps, wrong = Trainer(build(whole), root / "none").steps_per_epoch * whole.training.epochs, []
+    for step in only or range(1, steps + 1):
         folder = root / f"killed-{step}"
-        train(experiment, folder, killed_after=step)
-        train(experiment, folder, killed_after=1)
-        train(experiment, folder)
+        assert train(made(workers), folder, killed_after=step)
+        train(made(workers), folder, killed_after=1)
+        train(made(workers), folder)
         if bits(folder / "checkpoints/last.pt") != bits(root / "whole/checkpoints/last.pt"):
             wrong.append(f"killed after step {step}, workers {workers}: other bits")
     return wrong
+
+
+def made(workers: int) -> Experiment:
+    """Two epochs of 6 steps, with augmentation and dropout, saved after each step."""
+    return digits(
+        datasets={"digits": {"name": "digits", "val": 0.2, "augment": ["RandomHorizontalFlip"]}},
+        weighting="uncertainty",
+        training=training(loading="stream", workers=workers),
+        checkpoint={"every": "1 step"},
+    )
