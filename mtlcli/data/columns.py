@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtlcli.data.names import fault, listed, shown
 from mtlcli.data.table import Cells, Floats, Rows, Table, numbers
 from mtlcli.specs import IGNORE_INDEX, Column, TargetSpec
 
 TargetType = Literal["classes", "binary", "real"]
 MOST_CATEGORIES = 1000  # of a feature: with more it is likely an identifier
+SMALLEST = float(np.finfo(np.float32).tiny)
 TRUTH = {"true": 1.0, "false": 0.0}
 MISSING, FIRST = 1, 2  # codes of a missing category, and of the first one there is; 0: none of those of the training
 
@@ -30,7 +32,7 @@ def fit_column(table: Table, name: str, train: Rows, categorical: bool) -> Colum
     if wrong and fine and not categorical:
         rows = cells.rows(wrong)
         raise table.error(
-            f"{_value(cells, rows)!r} in column {name!r} is no finite number, and {len(cells.rows(fine))} values are. "
+            f"{_value(cells, rows)} in column {name!r} is no finite number, and {len(cells.rows(fine))} values are. "
             f"Correct it, add it to `missing`, or add the column to `categorical`", rows
         )  # fmt: skip
     known = cells.among(train)
@@ -44,7 +46,7 @@ def fit_column(table: Table, name: str, train: Rows, categorical: bool) -> Colum
             f"column {name!r} has {len(known)} categories, more than {MOST_CATEGORIES}: it looks like an "
             f"identifier; leave it out of `features`"
         )
-    return Column(name, in_order(known))
+    return Column(name, _names(table, name, known))
 
 
 def encode_columns(table: Table, columns: Sequence[Column]) -> Tensor:
@@ -65,7 +67,7 @@ def _encoded(table: Table, column: Column, cells: Cells) -> Floats:
     parsed, wrong = numbers(cells.values)
     if wrong:
         rows = cells.rows(wrong)
-        raise table.error(f"{_value(cells, rows)!r} in the numeric column {column.name!r} is no finite number", rows)
+        raise table.error(f"{_value(cells, rows)} in the numeric column {column.name!r} is no finite number", rows)
     return np.where(np.isnan(parsed), column.mean, parsed)
 
 
@@ -88,8 +90,8 @@ def fit_target(table: Table, name: str, train: Rows, type_: TargetType | None) -
         mean, std = statistics(labels[train]) if type_ == "real" else (0.0, 1.0)
         return TargetSpec(type_, missing=missing, mean=mean, std=std)
     if len(known) < 2:
-        raise table.error(f"target {name!r} has only the class {known.pop()!r} in the training rows")
-    return TargetSpec("classes", len(known), in_order(known), missing)
+        raise table.error(f"target {name!r} has only the class {shown(known.pop())} in the training rows")
+    return TargetSpec("classes", len(known), _names(table, name, known), missing)
 
 
 def encode_target(table: Table, name: str, target: TargetSpec) -> Tensor:
@@ -101,8 +103,8 @@ def encode_target(table: Table, name: str, target: TargetSpec) -> Tensor:
         if unknown := [position for position, value in enumerate(cells.values) if value not in index]:
             rows = cells.rows(unknown)
             raise table.error(
-                f"target {name!r} has the class {_value(cells, rows)!r}, which is not among those of the training "
-                f"rows: {_some(target.classes or ())}", rows
+                f"target {name!r} has the class {_value(cells, rows)}, which is not among those of the training "
+                f"rows: {listed(target.classes or ())}", rows
             )  # fmt: skip
         return torch.from_numpy(np.array([index[value] for value in cells.values], np.int64)[cells.index])
     values = cells.values
@@ -114,7 +116,7 @@ def encode_target(table: Table, name: str, target: TargetSpec) -> Tensor:
         rows = cells.rows(wrong)
         expected = "0 or 1 (true or false)" if target.type == "binary" else "a number"
         hint = f"; for categories say `targets: {{{name}: classes}}`"
-        raise table.error(f"{_value(cells, rows)!r} in the {target.type} target {name!r} is not {expected}{hint}", rows)
+        raise table.error(f"{_value(cells, rows)} in the {target.type} target {name!r} is not {expected}{hint}", rows)
     return torch.from_numpy(parsed.astype(np.float32)[cells.index])
 
 
@@ -131,19 +133,24 @@ def log1p(values: Floats) -> Floats:
 
 
 def statistics(values: Floats) -> tuple[float, float]:
-    """Mean and standard deviation of those that aren't missing; of equal values it is taken to be 1."""
+    """Mean and standard deviation of those that aren't missing; of values equal in float32 it is taken to be 1."""
     std = float(np.nanstd(values))
-    return float(np.nanmean(values)), std if std > 0 else 1.0
+    return float(np.nanmean(values)), std if std > SMALLEST else 1.0
 
 
-def _value(cells: Cells, rows: Sequence[int]) -> str | None:
-    """The value of the first of the rows."""
-    return cells.values[int(cells.index[rows[0]])]
+def _names(table: Table, name: str, known: set[str]) -> tuple[str, ...]:
+    """The values `known` of column `name` in order, as names of categories. ConfigError where one can't be a name."""
+    cells = table.columns[name]
+    for at, value in enumerate(cells.values):
+        if value in known and (why := fault(value)):
+            raise table.error(f"{shown(value)} in column {name!r} {why}", cells.rows([at]))
+    return in_order(known)
+
+
+def _value(cells: Cells, rows: Sequence[int]) -> str:
+    """The value of the first of the rows, to be shown."""
+    return shown(cells.values[int(cells.index[rows[0]])])
 
 
 def _neither(parsed: Floats) -> list[int]:
     return [int(at) for at in np.flatnonzero(~np.isin(parsed, [0.0, 1.0]) & ~np.isnan(parsed))]
-
-
-def _some(classes: Sequence[str]) -> str:
-    return ", ".join(classes[:10]) + (f", … ({len(classes)})" if len(classes) > 10 else "")

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import hashlib
 import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal, Protocol, cast
+from typing import IO, Literal, Protocol
 
+from mtlcli.data.compressed import opened, reason
 from mtlcli.errors import ConfigError, MtlError
 
 log = logging.getLogger("mtl")
 
 State = Literal["ok", "missing", "damaged"]
+WORK = ".fetch-"  # how the names of folders begin in which files are fetched
 
 
 class SourceUnavailable(Exception):  # noqa: N818  (it is no error: the next source is tried)
@@ -39,7 +43,7 @@ class Source(Protocol):
 class Collection:
     """The files of a dataset that can be fetched, laid out as torchvision does it: `<root>/<folder>/raw/<file>`.
 
-    files: name → MD5 of the uncompressed bytes. sources: in the order they are tried.
+    files: name → SHA-256 of the uncompressed bytes, in hexadecimal. sources: in the order they are tried.
     """
 
     folder: str
@@ -52,7 +56,8 @@ class Collection:
     def find(self, root: Path, file: str) -> Path | None:
         """The file, or its .gz beside where it belongs; None where there is neither."""
         plain = self.raw(root) / file
-        return next((path for path in (plain, plain.with_name(f"{file}.gz")) if path.is_file()), None)
+        # Unlike Path.is_file, it takes a folder that can't be looked into, or a name that is too long, for no file.
+        return next((path for path in (plain, plain.with_name(f"{file}.gz")) if os.path.isfile(path)), None)  # noqa: PTH113
 
     def complete(self, root: Path) -> bool:
         """Whether every file is there; their checksums are not looked at."""
@@ -60,26 +65,27 @@ class Collection:
 
     def check(self, root: Path) -> dict[str, State]:
         """Every file's state, by its checksum."""
-        return {file: self._state(self.find(root, file), md5) for file, md5 in self.files.items()}
+        return {file: self._state(self.find(root, file), digest) for file, digest in self.files.items()}
 
-    def _state(self, path: Path | None, md5: str) -> State:
+    def _state(self, path: Path | None, digest: str) -> State:
         if path is None:
             return "missing"
         try:
             with opened(path) as file:
-                return "ok" if _md5(file) == md5 else "damaged"
-        except (OSError, EOFError):  # a .gz cut short or of other content
+                return "ok" if _digest(file) == digest else "damaged"
+        except OSError:  # a .gz cut short or of other content
             return "damaged"
 
 
 def data_root(root: str | None) -> Path:
-    """Where data lives: `root`, else $MTL_DATA, else `data` in the current folder."""
-    return Path(root or os.environ.get("MTL_DATA") or "data").expanduser()
-
-
-def opened(path: Path) -> IO[bytes]:
-    """The uncompressed bytes of a plain file or a .gz."""
-    return cast("IO[bytes]", gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
+    """Where data lives: `root`, else $MTL_DATA, else `data` in the current folder. ConfigError for no possible path."""
+    text = root or os.environ.get("MTL_DATA") or "data"
+    try:
+        if "\0" in text:
+            raise ValueError("it holds the character NUL")
+        return Path(text).expanduser()
+    except (RuntimeError, ValueError) as error:  # there is no such user as in `~user`
+        raise ConfigError(f"the data root {text!r} is no folder: {error}") from error
 
 
 def fetched(name: str, collection: Collection, root: str | None, download: bool) -> dict[str, Path]:
@@ -109,29 +115,19 @@ def remedy(name: str, root: str | None) -> str:
 def fetch(name: str, collection: Collection, root: Path) -> dict[str, str]:
     """Put every file in place that is missing or damaged. Returns file → where it came from.
 
-    name: of the dataset, for messages. Files appear whole, verified and at once, so that several processes may fetch
-    the same. MtlError where no source has them, or the folder can't be written to.
+    name: of the dataset, for messages. Files appear whole and verified, whenever the process is killed; one process at
+    a time fetches, others wait and find the files. MtlError where no source has them, or the folder can't be written
+    to.
     """
-    states = collection.check(root)
-    origins = {file: "already there" for file, state in states.items() if state == "ok"}
-    tried: list[str] = []
+    origins = _found(collection, root)
+    if len(origins) == len(collection.files):
+        return origins
     try:
-        for source in collection.sources:
-            missing = [file for file in collection.files if file not in origins]
-            if not missing:
-                break
-            collection.raw(root).mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".fetch-", dir=collection.raw(root)) as work:
-                try:
-                    placed = _take(source, collection, missing, root, Path(work))
-                except SourceUnavailable as reason:
-                    log.warning("%s: %s: %s", name, source.label, reason)
-                    tried.append(f"  {source.label}: {reason}")
-                else:
-                    log.info("%s: %d files from %s", name, len(placed), source.label)
-                    origins |= dict.fromkeys(placed, source.label)
+        with _alone(name, collection.raw(root)):
+            origins = _found(collection, root)  # another process may have fetched them meanwhile
+            tried = _from_sources(name, collection, root, origins)
     except OSError as error:
-        raise MtlError(f"{name}: can't write the data to {collection.raw(root)}: {error}") from error
+        raise MtlError(f"{name}: can't write the data to {collection.raw(root)}: {reason(error)}") from error
     if missing := [file for file in collection.files if file not in origins]:
         raise MtlError(
             f"{name}: can't fetch {', '.join(missing)}. Tried:\n" + "\n".join(tried) + f"\nTo place them by hand, put "
@@ -139,6 +135,47 @@ def fetch(name: str, collection: Collection, root: Path) -> dict[str, str]:
             f"`mtl data fetch {name}` again to verify them"
         )
     return {file: origins[file] for file in collection.files}
+
+
+def _found(collection: Collection, root: Path) -> dict[str, str]:
+    return {file: "already there" for file, state in collection.check(root).items() if state == "ok"}
+
+
+@contextmanager
+def _alone(name: str, raw: Path) -> Iterator[None]:
+    """Keep other processes from fetching into the folder `raw`, waiting for the one that does. OSError if it can't be.
+
+    The lock ends with the process, whatever ends it. What such a process has left unfinished is removed.
+    """
+    raw.mkdir(parents=True, exist_ok=True)
+    with (raw.parent / ".lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.warning("%s: another process is fetching it; waiting for that", name)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        for unfinished in raw.glob(f"{WORK}*"):
+            shutil.rmtree(unfinished, ignore_errors=True)
+        yield
+
+
+def _from_sources(name: str, collection: Collection, root: Path, origins: dict[str, str]) -> list[str]:
+    """Put the files in place that `origins` lacks, and note there where they came from. Returns what was in vain."""
+    tried: list[str] = []
+    for source in collection.sources:
+        missing = [file for file in collection.files if file not in origins]
+        if not missing:
+            break
+        with tempfile.TemporaryDirectory(prefix=WORK, dir=collection.raw(root)) as work:
+            try:
+                placed = _take(source, collection, missing, root, Path(work))
+            except SourceUnavailable as unavailable:
+                log.warning("%s: %s: %s", name, source.label, unavailable)
+                tried.append(f"  {source.label}: {unavailable}")
+            else:
+                log.info("%s: %d files from %s", name, len(placed), source.label)
+                origins |= dict.fromkeys(placed, source.label)
+    return tried
 
 
 def _command(name: str, root: str | None) -> str:
@@ -158,19 +195,19 @@ def _take(source: Source, collection: Collection, missing: list[str], root: Path
                 shutil.copyfileobj(packed, plain, 1 << 20)
                 plain.flush()
                 os.fsync(plain.fileno())
-        except (gzip.BadGzipFile, EOFError) as error:
+        except gzip.BadGzipFile as error:
             raise SourceUnavailable(f"{file} is no whole gzip file: {error}") from error
         with unpacked[file].open("rb") as plain_again:
-            if (md5 := _md5(plain_again)) != collection.files[file]:
-                raise SourceUnavailable(f"{file} has the wrong checksum: {md5} instead of {collection.files[file]}")
+            if (digest := _digest(plain_again)) != collection.files[file]:
+                raise SourceUnavailable(f"{file} has the wrong checksum: {digest} instead of {collection.files[file]}")
     for file, path in unpacked.items():
         path.replace(collection.raw(root) / file)
     _sync_folder(collection.raw(root))
     return list(unpacked)
 
 
-def _md5(file: IO[bytes]) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
+def _digest(file: IO[bytes]) -> str:
+    digest = hashlib.sha256()
     while block := file.read(1 << 20):
         digest.update(block)
     return digest.hexdigest()

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mtlcli.data.fetching import opened
+from mtlcli.data.compressed import most, opened, reason
 from mtlcli.errors import MtlError
 
 UINT8 = 0x08
@@ -23,22 +23,27 @@ def read_idx(path: Path, example: tuple[int, ...], remedy: str) -> Tensor:
 
     MtlError, ending in `remedy`, where the file is no IDX file of such examples, or shorter or longer than it says.
     """
+    start = bytes([0, 0, UINT8, len(example) + 1]) + struct.pack(f">{len(example)}I", *example)
     try:
         with opened(path) as file:
-            magic = file.read(4)
-            dimensions = struct.unpack(f">{len(example) + 1}I", file.read(4 * (len(example) + 1)))
-            if magic != bytes([0, 0, UINT8, len(example) + 1]) or dimensions[1:] != example:
-                raise ValueError(f"is no IDX file of uint8 examples of shape {list(example)}")
-            # Checked first, where that is cheap, so that a damaged header can't ask for terabytes (a RuntimeError).
-            expected = dimensions[0] * int(torch.Size(example).numel())
-            if path.suffix != ".gz" and path.stat().st_size != 4 + 4 * len(dimensions) + expected:
-                raise ValueError(f"has {path.stat().st_size} bytes, and its header asks for another size")
+            magic, count, shape = file.read(4), file.read(4), file.read(4 * len(example))
+            if magic + shape != start or len(count) < 4:
+                raise ValueError(
+                    f"is no IDX file of uint8 examples of shape {list(example)}: it begins with "
+                    f"0x{(magic + count + shape).hex()}, not with 0x{start[:4].hex()}…{start[4:].hex()}"
+                )
+            (examples,) = struct.unpack(">I", count)
+            expected = examples * int(torch.Size(example).numel())
+            # Before there is memory for it, so that a damaged header can't ask for terabytes.
+            if expected > (room := most(path) - len(magic + count + shape)):
+                raise ValueError(f"announces {examples} examples, {expected} bytes, and has no more than {room}")
             data = torch.empty(expected, dtype=torch.uint8)
             view = memoryview(data.numpy())  # type: ignore[arg-type]
             while view and (got := file.readinto(view[: 1 << 20])):  # type: ignore[attr-defined]
                 view = view[got:]
             if view or file.read(1):
-                raise ValueError(f"has {'fewer' if view else 'more'} than the {dimensions[0]} examples it announces")
-    except (OSError, EOFError, struct.error, ValueError, RuntimeError) as error:
-        raise MtlError(f"{path}: {error}. {remedy}") from error
-    return data.view(*dimensions)
+                had = f"{expected - len(view)} bytes" if view else "more"
+                raise ValueError(f"announces {examples} examples, {expected} bytes, and has {had}")
+    except (OSError, ValueError) as error:
+        raise MtlError(f"{path}: {reason(error)}. {remedy}") from error
+    return data.view(examples, *example)

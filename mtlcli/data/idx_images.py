@@ -53,8 +53,13 @@ class IdxImages(Dataset):
         advice = remedy(self.name, self.root)
         images_at, labels_at = (files[f"{FILES[split]}-{part}-ubyte"] for part in ("images-idx3", "labels-idx1"))
         images, labels = read_idx(images_at, (28, 28), advice), read_idx(labels_at, (), advice)
-        if len(images) != len(labels) or len(labels) == 0:
+        if len(labels) == 0:
+            raise MtlError(f"{labels_at}: has no examples. {advice}")
+        if len(images) != len(labels):
             raise MtlError(f"{labels_at}: {len(labels)} labels, but {len(images)} images in {images_at.name}. {advice}")
-        if int(labels.max()) >= 10:
-            raise MtlError(f"{labels_at}: label {int(labels.max())}, where there are 10 classes. {advice}")
+        if wrong := (labels >= 10).nonzero()[:1].flatten().tolist():
+            raise MtlError(
+                f"{labels_at}: label {int(labels[wrong[0]])} of example {wrong[0]} (the first is 0), where there "
+                f"are 10 classes, 0 to 9. {advice}"
+            )
         return Examples(images.unsqueeze(1), {self.target: labels.to(torch.int64)})

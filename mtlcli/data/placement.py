@@ -49,7 +49,7 @@ class Placement:
             return None
         if not isinstance(inputs, Tensor):
             log.info("reading %d files into memory (%d MiB)", len(inputs), size // 2**20)
-            with ThreadPoolExecutor() as pool:  # decoding an image releases the interpreter lock
+            with ThreadPoolExecutor(usable_cores()) as pool:  # decoding releases the interpreter lock
                 whole = torch.empty((len(inputs), *example.shape), dtype=example.dtype)
                 for row, example in enumerate(pool.map(inputs.__getitem__, range(len(inputs)))):
                     whole[row] = example

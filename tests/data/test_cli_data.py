@@ -52,6 +52,15 @@ def test_an_unknown_dataset(root: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert list(root.iterdir()) == []
 
 
+def test_a_root_that_is_a_file(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "file").write_text("in the way")
+    assert main(["data", "fetch", "mnist", "--root", str(root / "file")]) == 1
+    told = capsys.readouterr()
+    assert told.out == "" and told.err.count("\n") == 1
+    assert told.err.endswith("file/MNIST/raw: Not a directory\n")
+    assert main(["data", "list", "--root", str(root / "file")]) == 0
+
+
 def test_list(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     damaged = dict(list(FILES.items())[:2]) | {"t10k-images-idx3-ubyte": b"x"}
     place(root / "MNIST/raw", damaged)

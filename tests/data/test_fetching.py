@@ -1,13 +1,20 @@
 from __future__ import annotations
 
+import errno
 import logging
+import os
+import shutil
+import signal
 import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from mtlcli.data import compressed, fetching
 from mtlcli.data.fetching import Collection, data_root, fetch
-from mtlcli.errors import MtlError
+from mtlcli.errors import ConfigError, MtlError
 from tests.data.collections import FakeSource, collection, mnist_files, place
 
 FILES = mnist_files()
@@ -98,25 +105,146 @@ def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
         fetch("mnist", collection(FakeSource(FILES)), tmp_path)
 
 
-def test_several_may_fetch_at_once(tmp_path: Path) -> None:
-    meeting = threading.Barrier(3)
+def test_one_fetches_and_the_others_wait_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting = threading.Semaphore(0)
+    monkeypatch.setattr(fetching.log, "warning", lambda *told: waiting.release())
 
-    class Meeting(FakeSource):
-        def collect(self, names: object, work: Path) -> dict[str, Path]:
-            meeting.wait(timeout=30)
-            return super().collect(NAMES, work)
+    class Slow(FakeSource):
+        def collect(self, names: Iterable[str], work: Path) -> dict[str, Path]:
+            started.set()
+            assert waiting.acquire(timeout=30) and waiting.acquire(timeout=30)  # both others
+            return super().collect(names, work)
 
-    found: list[dict[str, str]] = []
-    several = [
-        threading.Thread(target=lambda: found.append(fetch("mnist", collection(Meeting(FILES)), tmp_path)))
-        for _ in range(3)
-    ]
-    for thread in several:
-        thread.start()
-    for thread in several:
-        thread.join()
-    assert found == [dict.fromkeys(NAMES, "the fake source")] * 3
+    started, sources = threading.Event(), [Slow(FILES), FakeSource(FILES), FakeSource(FILES)]
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(fetch, "mnist", collection(sources[0]), tmp_path)
+        assert started.wait(timeout=30)
+        others = [pool.submit(fetch, "mnist", collection(source), tmp_path) for source in sources[1:]]
+        assert first.result(timeout=30) == dict.fromkeys(NAMES, "the fake source")
+        assert [one.result(timeout=30) for one in others] == [dict.fromkeys(NAMES, "already there")] * 2
+    assert [len(source.asked) for source in sources] == [1, 0, 0]
     assert contents(tmp_path) == FILES
+
+
+def test_whoever_waited_for_one_that_failed_fetches_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waiting, started = threading.Event(), threading.Event()
+    monkeypatch.setattr(fetching.log, "warning", lambda text, *told: "waiting" in text and waiting.set())
+
+    class Failing(FakeSource):
+        def collect(self, names: Iterable[str], work: Path) -> dict[str, Path]:
+            started.set()
+            assert waiting.wait(timeout=30)
+            return super().collect(names, work)
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(fetch, "mnist", collection(Failing(None)), tmp_path)
+        assert started.wait(timeout=30)
+        second = pool.submit(fetch, "mnist", collection(FakeSource(FILES)), tmp_path)
+        with pytest.raises(MtlError, match="nobody at home"):
+            first.result(timeout=30)
+        assert second.result(timeout=30) == dict.fromkeys(NAMES, "the fake source")
+
+
+def killed_while(fetching_it: Callable[[], object]) -> None:
+    """In a process of its own, that must be ended by SIGKILL."""
+    child = os.fork()
+    if child == 0:
+        try:
+            fetching_it()
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+
+
+def test_a_fetch_that_is_killed_leaves_nothing_to_be_taken_for_good(tmp_path: Path) -> None:
+    class Killed(FakeSource):
+        def collect(self, names: Iterable[str], work: Path) -> dict[str, Path]:
+            place(work, {name: FILES[name][:10] for name in names})
+            os.kill(os.getpid(), signal.SIGKILL)
+            return {}
+
+    killed_while(lambda: fetch("mnist", collection(Killed(FILES)), tmp_path))
+    (left,) = (tmp_path / "MNIST/raw").iterdir()
+    assert left.is_dir() and not collection().complete(tmp_path)
+    assert fetch("mnist", collection(FakeSource(FILES)), tmp_path) == dict.fromkeys(NAMES, "the fake source")
+    assert contents(tmp_path) == FILES
+
+
+def test_a_fetch_that_is_killed_between_two_files(tmp_path: Path) -> None:
+    def dying() -> None:
+        replace, calls = Path.replace, []
+
+        def once(path: Path, target: Path) -> Path:
+            if calls:
+                os.kill(os.getpid(), signal.SIGKILL)
+            calls.append(path)
+            return replace(path, target)
+
+        Path.replace = once  # type: ignore[method-assign,assignment]
+        fetch("mnist", collection(FakeSource(FILES)), tmp_path)
+
+    killed_while(dying)
+    source = FakeSource(FILES)
+    origins = fetch("mnist", collection(source), tmp_path)
+    assert origins == {NAMES[0]: "already there"} | dict.fromkeys(NAMES[1:], "the fake source")
+    assert source.asked == [NAMES[1:]] and contents(tmp_path) == FILES
+
+
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*anything: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    with pytest.raises(MtlError, match=r"^mnist: can't write the data to .*raw: No space left on device$") as caught:
+        fetch("mnist", collection(FakeSource(FILES)), tmp_path)
+    assert caught.value.exit_code == 1
+    assert contents(tmp_path) == {}
+
+
+@pytest.fixture
+def read_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing can be written; by the way, as the tests may run as root, whom no permission stops."""
+
+    def refused(*anything: object, **more: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    for name in ("mkdir", "open", "replace"):
+        monkeypatch.setattr(Path, name, refused)
+
+
+def test_a_read_only_root(tmp_path: Path, read_only: None) -> None:
+    with pytest.raises(MtlError, match=r"^mnist: can't write the data to .*raw: Read-only file system$"):
+        fetch("mnist", collection(FakeSource(FILES)), tmp_path)
+
+
+def test_a_read_only_root_that_has_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    place(tmp_path / "MNIST/raw", FILES, compressed=True)  # read by way of gzip, not of Path.open
+    request.getfixturevalue("read_only")
+    assert fetch("mnist", collection(FakeSource(FILES)), tmp_path) == dict.fromkeys(NAMES, "already there")
+
+
+@pytest.mark.parametrize("root", ["file", "file/deeper", "n" * 300])
+def test_a_root_that_is_no_folder(tmp_path: Path, root: str) -> None:
+    (tmp_path / "file").write_text("in the way")
+    assert set(collection().check(tmp_path / root).values()) == {"missing"}
+    with pytest.raises(MtlError, match=r"^mnist: can't write the data to .*: (Not a directory|File name too long)$"):
+        fetch("mnist", collection(FakeSource(FILES)), tmp_path / root)
+
+
+@pytest.mark.parametrize("root", ["~nobody-of-that-name/data", "a\0b"])
+def test_a_root_that_can_be_none(root: str) -> None:
+    with pytest.raises(ConfigError, match=r"the data root '.*' is no folder: "):
+        data_root(root)
+
+
+def test_a_bomb_is_never_put_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compressed, "ALWAYS", 2**20)
+    bomb = FakeSource({NAMES[0]: bytes(2**24)}, "the liar", compressed=True)
+    with pytest.raises(MtlError, match=r"the liar: .* becomes more than 1 MiB when it is unpacked"):
+        fetch("mnist", collection(bomb), tmp_path)
+    assert contents(tmp_path) == {}
 
 
 def test_where_data_lives(monkeypatch: pytest.MonkeyPatch) -> None:

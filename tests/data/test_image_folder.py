@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import errno
+import os
+import struct
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +17,7 @@ from PIL import Image
 from mtlcli.data.dataset import Examples
 from mtlcli.data.datasets.digits import Digits
 from mtlcli.data.datasets.image_folder import ImageFolder
+from mtlcli.data.image_files import ImageFiles
 from mtlcli.data.loader import evaluation_batches
 from mtlcli.data.placement import Placement
 from mtlcli.errors import ConfigError, MtlError
@@ -130,11 +136,123 @@ def test_an_image_of_another_size(root: Path) -> None:
         images(folder(root).examples("train", 0))
 
 
-@pytest.mark.parametrize("content", [b"", b"nonsense", b"\x89PNG\r\n\x1a\n" + b"\0" * 40])
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n"
+NO_IMAGES = {
+    "empty": b"",
+    "text": b"nonsense",
+    "head of a png": b"\x89PNG\r\n\x1a\n" + b"\0" * 40,
+    "head of a bmp": b"BM" + b"\xff" * 80,
+    "head of a tiff": b"II*\0\x08\0\0\0" + b"\xff" * 60,
+    "head of a webp": b"RIFF\xff\xff\xff\xffWEBPVP8 " + b"\xff" * 60,
+    "head of a ppm": b"P6 99999999999 1 255\n",
+    "postscript, that would be run": EPS,
+}
+
+
+@pytest.mark.parametrize("content", NO_IMAGES.values(), ids=NO_IMAGES)
 def test_a_file_that_is_no_image(root: Path, content: bytes) -> None:
     (root / "train/dog/9.png").write_bytes(content)
-    with pytest.raises(MtlError, match=r"9.png: can't be read as an image"):
+    with pytest.raises(MtlError, match=r"9.png: (can't be read as an image: |is no image of the formats BMP, GIF, ).+"):
         images(folder(root).examples("train", 0))
+
+
+def png(width: int, height: int) -> bytes:
+    """The beginning of one that announces so many pixels, and has none."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(10**5)))
+
+
+@pytest.mark.parametrize("size", [7100, 12_000, 10**6], ids=["ours", "pillow would warn", "pillow refuses"])
+@pytest.mark.parametrize("name", ["train/dog/9.png", "train/cat/0.png"], ids=["some", "the first"])
+def test_an_image_that_would_fill_the_memory(root: Path, size: int, name: str) -> None:
+    (root / name).write_bytes(png(size, size))
+    with pytest.raises(MtlError, match=rf"{name}: can't be read as an image: .*({size}×{size}|{size**2}) pixels"):
+        images(folder(root).examples("train", 0))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "LAB"])
+def test_images_of_8_bits_of_whatever_mode_are_converted(root: Path, mode: str) -> None:
+    Image.new(mode, (5, 6)).save(root / f"train/dog/9.{'tiff' if mode in {'CMYK', 'YCbCr', 'LAB'} else 'png'}")
+    assert {tuple(one.shape) for one in images(folder(root, val=0.0).examples("train", 0))} == {(3, 6, 5)}
+
+
+def test_a_palette_with_transparency_is_converted_in_silence(root: Path) -> None:
+    image = Image.new("P", (5, 6), 7)
+    image.putpalette([value for grey in range(256) for value in (grey, grey, grey)])
+    image.save(root / "train/dog/9.png", transparency=bytes(range(256)))
+    (only,) = ImageFiles([root / "train/dog/9.png"], 3, None)
+    assert only.unique().tolist() == [7]
+
+
+@pytest.mark.parametrize(("mode", "suffix"), [("I;16", "png"), ("I;16", "tiff"), ("I", "tiff"), ("F", "tiff")])
+def test_images_of_more_than_8_bits_are_not_cut_off(root: Path, mode: str, suffix: str) -> None:
+    Image.new(mode, (5, 6), 300).save(root / f"train/dog/9.{suffix}")
+    with pytest.raises(MtlError, match=rf"9.{suffix}: .*its pixels are of 16 or 32 bits \(mode {mode}\), and 8 are"):
+        images(folder(root).examples("train", 0))
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to(path)], ids=["pipe", "loop of links"])
+def test_what_is_called_an_image_and_is_no_file(root: Path, make: Callable[[Path], None]) -> None:
+    make(root / "train/dog/9.png")
+    with pytest.raises(ConfigError, match=r"train/dog/9.png: is a broken link, a pipe or a device, and an image is"):
+        folder(root).describe()
+
+
+def test_links_to_folders(root: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    (root / "train/dog/up").symlink_to(root)  # not followed: it would never end
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    draw(elsewhere / "1.png", 0)
+    (root / "train/bird").symlink_to(elsewhere)  # a class may be kept elsewhere
+    spec = folder(root).describe()
+    assert spec.targets["class"].classes == ("bird", "cat", "dog")
+    assert len(folder(root, val=0.0).examples("train", 0)) == 9
+    (root / "train/fish").symlink_to(root / "nowhere")
+    with pytest.raises(ConfigError, match=r"train/fish: is a broken link, and a folder of images is expected"):
+        folder(root).describe()
+
+
+@pytest.mark.parametrize("name", [b"\x1b[31mdog", b"do\ng", b"d\xffg", "d\u202eog".encode()])
+def test_a_class_has_a_name_that_can_be_shown(root: Path, name: bytes) -> None:
+    (root / "train/dog").rename(os.fsdecode(bytes(root / "train") + b"/" + name))
+    with pytest.raises(
+        ConfigError, match=r"train: the folder '.*' names a class, and holds the character U\+"
+    ) as caught:
+        folder(root).describe()
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("name", [b"\x1b[31m.png", b"a\nb.png", b"\xff.png"])
+def test_a_file_of_any_name_is_read_and_named_on_one_line(root: Path, name: bytes) -> None:
+    path = Path(os.fsdecode(bytes(root / "train/dog") + b"/" + name))
+    draw(path, 0)
+    assert len(images(folder(root, val=0.0).examples("train", 0))) == 9
+    path.write_bytes(b"no image")
+    with pytest.raises(MtlError, match=r"\.png: is no image") as caught:
+        images(folder(root).examples("train", 0))
+    assert str(caught.value).isprintable()
+
+
+def test_folders_that_may_not_be_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the way of `scandir`, as the tests may run as root, whom no permission stops."""
+    scandir = os.scandir
+
+    def refused(path: str) -> object:
+        if str(path).endswith("dog"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(ConfigError, match=r"train/dog: Permission denied$"):
+        folder(root).describe()
+
+
+def test_a_root_that_can_be_none() -> None:
+    with pytest.raises(ConfigError, match="File name too long"):
+        folder(Path("n" * 300)).describe()
 
 
 def test_a_cut_off_image(root: Path) -> None:

@@ -80,9 +80,18 @@ def test_val_is_carved_and_shares_memory(tmp_path: Path, raw: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("train-images-idx3-ubyte", FILES["train-images-idx3-ubyte"][:-100], "header asks for another size"),
+        (
+            "train-images-idx3-ubyte",
+            FILES["train-images-idx3-ubyte"][:-100],
+            "announces 40 examples, 31360 bytes, and has no more than 31260",
+        ),
         ("train-labels-idx1-ubyte", FILES["t10k-labels-idx1-ubyte"], "12 labels, but 40 images"),
-        ("train-labels-idx1-ubyte", idx(torch.full((40,), 77).numpy()), "label 77, where there are 10 classes"),
+        ("train-labels-idx1-ubyte", idx(np.arange(0)), "has no examples"),
+        (
+            "train-labels-idx1-ubyte",
+            idx(torch.full((40,), 77).numpy()),
+            r"label 77 of example 0 \(the first is 0\), where there are 10 classes",
+        ),
     ],
 )
 def test_a_damaged_file_names_the_command_to_fetch_it(

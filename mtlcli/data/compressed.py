@@ -1,0 +1,71 @@
+"""Files that may be compressed, opened so that none of them hangs the program or fills the memory."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from pathlib import Path
+from typing import IO
+
+SUFFIXES = {".gz", ".tgz"}
+RATIO = 100  # bytes that one compressed byte may become: data has 3 to 30, a file made to fill a machine 1,000
+ALWAYS = 2**24  # bytes that any compressed file may become
+
+
+def opened(path: Path) -> IO[bytes]:
+    """The uncompressed bytes of a plain file, a .gz or a .tgz.
+
+    OSError where it can't be had, or is a pipe or a device, which may never end. Reading a .gz raises
+    gzip.BadGzipFile, which is one too, where it is damaged or is more than `most` bytes.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError("is a pipe or a device, and a file is expected")
+    if path.suffix not in SUFFIXES:
+        return path.open("rb")
+    return io.BufferedReader(_Unpacked(gzip.GzipFile(path), most(path)), 2**16)
+
+
+def verify(path: Path) -> None:
+    """Read a compressed file to its end, so that what `opened` says of it is known before anything is made of it."""
+    if path.suffix in SUFFIXES:
+        with opened(path) as file:
+            while file.read(2**20):
+                pass
+
+
+def most(path: Path) -> int:
+    """How many bytes there can be in the file at `path`, uncompressed."""
+    size = path.stat().st_size
+    return max(ALWAYS, RATIO * size) if path.suffix in SUFFIXES else size
+
+
+def reason(error: Exception) -> str:
+    """What is wrong, without the file's name, which the message begins with."""
+    return getattr(error, "strerror", None) or str(error)
+
+
+class _Unpacked(io.RawIOBase):
+    def __init__(self, file: gzip.GzipFile, most: int) -> None:
+        self._file = file
+        self._left = self._most = most
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        try:
+            got = self._file.readinto(buffer)
+        except (EOFError, zlib.error) as error:
+            raise gzip.BadGzipFile(f"damaged: {error}") from error
+        self._left -= got
+        if self._left < 0:
+            raise gzip.BadGzipFile(
+                f"becomes more than {self._most // 2**20:,} MiB when it is unpacked, far more than data does; "
+                f"unpack it by hand (gunzip) if it is to be so"
+            )
+        return got
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import pytest
+
+from mtlcli.data.names import LISTED, LONGEST, fault, listed, shown
+
+
+@pytest.mark.parametrize(
+    "name", ["", "dog", "Köln", "犬\u3000猫", "a b", "a|b", "é\u0301", "T-shirt/top", "x" * LONGEST]
+)
+def test_what_can_be_a_name(name: str) -> None:
+    assert fault(name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("\x1b[31mred", "U+001B"),
+        ("two\nlines", "U+000A"),
+        ("a\tb", "U+0009"),
+        ("\x9b2J", "U+009B"),
+        ("a\u202eb", "U+202E"),
+        ("a\u2028b", "U+2028"),
+        ("\udcff", "U+DCFF"),
+        ("x" * (LONGEST + 1), "257 characters long"),
+    ],
+)
+def test_what_can_not(name: str, why: str) -> None:
+    assert why in str(fault(name))
+
+
+def test_what_messages_quote_is_escaped_and_short() -> None:
+    assert shown("\x1b[2J") == r"'\x1b[2J'" and shown(None) == "None"
+    assert len(shown("x" * 10**6)) < 100
+    assert listed(["a", "b"]) == "a, b"
+    assert listed([str(number) for number in range(1000)]).endswith(f" {LISTED - 1}, … (1000)")
