@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 
 from mtlcli.cli.app import app
-from mtlcli.errors import MtlError
+from mtlcli.errors import ConfigError, MtlError
+from mtlcli.printable import printable
 
 SPINS = "10000"
 """How often a waiting thread of OpenMP looks before it sleeps. By default 30 times as often: where the cores are shared
@@ -34,14 +35,20 @@ def _run(arguments: Sequence[str] | None) -> int:
     try:
         app(args=arguments, prog_name="mtl")
     except MtlError as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
+        _print_error(error)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     return 0
+
+
+def _print_error(error: MtlError) -> None:
+    """A line for each problem. What they quote may come from a file of anyone: nothing in it acts on the terminal."""
+    lines = map(str, error.problems) if isinstance(error, ConfigError) else str(error).splitlines()
+    for line in lines:
+        print(f"error: {printable(' '.join(line.splitlines()))}", file=sys.stderr)
 
 
 __all__ = ["app", "main"]

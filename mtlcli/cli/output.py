@@ -31,7 +31,7 @@ def print_table(metrics: Mapping[str, TaskMetrics]) -> None:
     for split, tasks in metrics.items():
         for task, values in tasks.items():
             table.add_row(split, task, *(figure(values.get(column)) for column in columns))
-    Console().print(table)
+    Console().print(table, markup=False)
 
 
 def print_compression(report: Mapping[str, Any]) -> None:

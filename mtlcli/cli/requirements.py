@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from mtlcli import registry
 from mtlcli.config import Experiment
-from mtlcli.errors import ConfigError, RequirementError, nearest
+from mtlcli.errors import ConfigError, Problem, RequirementError, nearest
 
 OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 FORM = re.compile(r"\s*([\w-]+)\.([\w-]+)\s*(>=|<=|>|<)\s*(\S+)\s*")
@@ -37,7 +37,7 @@ def parse_requirements(texts: Sequence[str], experiment: Experiment) -> list[Req
         except ValueError as error:
             wrong.append(f"--require {text!r}: {error}")
     if wrong:
-        raise ConfigError("\n".join(wrong))
+        raise ConfigError(map(Problem, wrong))
     return found
 
 

@@ -7,12 +7,15 @@ import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 
+from mtlcli.printable import printable
+
 
 def lines(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """The lines of a table with aligned columns.
+    """The lines of a table with aligned columns; what a terminal would act on is escaped.
 
     On a terminal the last column is wrapped to its width; elsewhere a row stays one line, however long.
     """
+    rows = [list(map(printable, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
     indent = sum(widths) + 2 * len(widths)
     room = shutil.get_terminal_size().columns - indent if sys.stdout.isatty() else 0
@@ -25,6 +28,6 @@ def lines(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 def markdown(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """The lines of a Markdown table; the first row is its head."""
-    head, *body = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    head, *body = [[printable(cell).replace("|", "\\|") for cell in row] for row in rows]
     for row in (head, ["---"] * len(head), *body):
         yield f"| {' | '.join(row)} |"

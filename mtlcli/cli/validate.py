@@ -41,19 +41,28 @@ def validate(
 
 def split(arguments: list[str]) -> tuple[list[str], list[str]]:
     """The files and the KEY=VALUE overrides among the arguments. ConfigError where there is no file."""
-    overrides = [one for one in arguments if re.match(r"[\w.-]+=", one) and not Path(one).exists()]
+    overrides = [one for one in arguments if re.match(r"[\w.-]+=", one) and not _exists(one)]
     files = [one for one in arguments if one not in overrides]
     if not files:
         raise ConfigError("no experiment file given: mtl validate CONFIG... [KEY=VALUE...]")
     return files, overrides
 
 
+def _exists(argument: str) -> bool:
+    try:
+        return Path(argument).exists()
+    except (OSError, ValueError):  # too long for a file's name, or with a NUL
+        return False
+
+
 def _problems(file: str, overrides: list[str]) -> list[Problem]:
     from mtlcli.config import load_experiment
-    from mtlcli.training.check import check_experiment
 
     try:
-        check_experiment(load_experiment(file, overrides))
+        experiment = load_experiment(file, overrides)  # what is no YAML is told before torch is imported
+        from mtlcli.training.check import check_experiment
+
+        check_experiment(experiment)
     except ConfigError as error:
         return error.problems
     return []

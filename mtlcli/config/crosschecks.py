@@ -7,9 +7,11 @@ schema instead of after them.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain, islice
 from typing import Any
 
-from mtlcli.config.source import Path, Source
+from mtlcli.config.schema import MAX_NAMED
+from mtlcli.config.source import MOST_PROBLEMS, Path, Source
 from mtlcli.errors import Problem, nearest
 from mtlcli.registry import kinds
 
@@ -17,18 +19,24 @@ MEAN = "mean"
 
 
 def crosschecks(data: dict[str, Any], source: Source) -> list[Problem]:
-    """The problems between the parts."""
-    datasets, tasks = (part if isinstance(part := data.get(key), dict) else {} for key in ("datasets", "tasks"))
-    findings = [
-        *_empty(data),
-        *_task_names(tasks),
-        *_task_datasets(tasks, datasets),
-        *_monitor(data.get("evaluation"), tasks),
-    ]
-    return [source.problem(path, message, at_key=at_key) for path, message, at_key in findings]
+    """The problems between the parts; of many only the first."""
+    datasets, tasks = (_named(data.get(key)) for key in ("datasets", "tasks"))
+    findings = chain(
+        _empty(data),
+        _task_names(tasks),
+        _task_datasets(tasks, datasets),
+        _monitor(data.get("evaluation"), tasks),
+    )
+    some = islice(findings, MOST_PROBLEMS + 1)  # one over, so that it is said that there are more
+    return [source.problem(path, message, at_key=at_key) for path, message, at_key in some]
 
 
 Finding = tuple[Path, str, bool]
+
+
+def _named(part: Any) -> dict[str, Any]:
+    """The tasks or datasets; none where they aren't what the schema has, which is then told by it."""
+    return part if isinstance(part, dict) and len(part) <= MAX_NAMED else {}
 
 
 def _empty(data: dict[str, Any]) -> Iterator[Finding]:
@@ -44,9 +52,10 @@ def _task_names(tasks: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _task_datasets(tasks: dict[str, Any], datasets: dict[str, Any]) -> Iterator[Finding]:
-    used = {name: task.get("dataset") for name, task in tasks.items() if isinstance(task, dict)}
+    given = {name: task.get("dataset") for name, task in tasks.items() if isinstance(task, dict)}
+    used = {name: dataset for name, dataset in given.items() if isinstance(dataset, str)}
     for task, dataset in used.items():
-        if isinstance(dataset, str) and dataset not in datasets:
+        if dataset not in datasets:
             known = f"There are: {', '.join(datasets)}" if datasets else "There are none"
             yield ("tasks", task, "dataset"), f"no dataset {dataset!r}.{nearest(dataset, datasets)} {known}", False
     # Only where every task is readable can it be said that a dataset is used by none.
@@ -61,7 +70,9 @@ def _monitor(evaluation: Any, tasks: dict[str, Any]) -> Iterator[Finding]:
         return
     task, metric = monitor.get("task", MEAN), monitor.get("metric", "primary")
     path: Path = ("evaluation", "monitor")
-    if isinstance(task, str) and task != MEAN and task not in tasks:
+    if not isinstance(task, str):
+        return
+    if task != MEAN and task not in tasks:
         known = [MEAN, *tasks]
         yield (*path, "task"), f"no task {task!r}.{nearest(task, known)} There are: {', '.join(known)}", False
         return

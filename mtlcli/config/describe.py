@@ -13,8 +13,14 @@ import annotated_types
 from pydantic.fields import FieldInfo
 
 SHOWN = 60  # characters of a value that a message shows
+ARGUMENT = 200  # of an argument of the command line
 SINGULAR = {int: "an integer", float: "a number", bool: "true or false", str: "a string", Path: "a path"}
 PLURAL = {int: "integers", float: "numbers", bool: "true or false", str: "strings", Path: "paths"}
+
+
+def quoted(argument: str) -> str:
+    """An argument of the command line, as a message names it."""
+    return _short(repr(argument), ARGUMENT)
 
 
 class Words:
@@ -76,7 +82,7 @@ def _constrained(annotation: Any, metadata: tuple[Any, ...], plural: bool) -> st
             case annotated_types.MinLen(limit):
                 rules.append("that isn't empty" if limit == 1 else f"of at least {limit}")
             case annotated_types.MaxLen(limit):
-                rules.append(f"of at most {limit}")
+                rules.append(f"no longer than {limit}")
     return " ".join([described(annotation, plural=plural), *[" and ".join(rules)][: len(rules)]])
 
 
@@ -97,5 +103,5 @@ def _literal(value: Any) -> str:
     return repr(value) if isinstance(value, str) else json.dumps(value)
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
+def _short(text: str, length: int = SHOWN) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"

@@ -5,16 +5,21 @@ from __future__ import annotations
 import os
 import re
 
+MAX_EXPANDED = 512 * 1024  # characters that all variables of a document together may hold
 EXPRESSION = re.compile(r"\$(\$+\{)|\$\{(?:([A-Za-z_][A-Za-z0-9_]*)(?::([^}]*))?\})?")
 
 
-def expand(text: str) -> str:
+def expand(text: str, limit: int = MAX_EXPANDED) -> str:
     """The text with its variables' values in place. `$${` stands for a literal `${`.
 
-    Raises ValueError for a variable that isn't set and has no default, and for a `${` that starts no expression.
+    limit: the most characters that all the values together may have.
+    Raises ValueError for a variable that isn't set and has no default, for a `${` that starts no expression, and for
+    more characters than `limit`.
     """
+    room = limit
 
     def value(match: re.Match[str]) -> str:
+        nonlocal room
         literal, name, default = match.groups()
         if literal is not None:
             return str(literal)
@@ -25,6 +30,9 @@ def expand(text: str) -> str:
             raise ValueError(
                 f"the environment variable {name} is not set; set it, or give a default: ${{{name}:default}}"
             )
+        room -= len(found)
+        if room < 0:
+            raise ValueError(f"the variables hold too much: {limit} characters are the most there is room for")
         return found
 
     return EXPRESSION.sub(value, text)

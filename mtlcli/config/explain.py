@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 
 from mtlcli.config.describe import described, found
 from mtlcli.config.entries import Chosen
-from mtlcli.config.source import Path, Source
+from mtlcli.config.source import MOST_PROBLEMS, Path, Source
 from mtlcli.errors import Problem, nearest
 from mtlcli.registry import Component
 
@@ -29,8 +29,9 @@ class _Spot(NamedTuple):
 
 
 def problems(error: ValidationError, model: type[BaseModel], data: Any, source: Source) -> list[Problem]:
-    """All that is wrong with `data`, which was to be an instance of `model`."""
-    return [_problem(one, model, data, source) for one in error.errors(include_url=False)]
+    """What is wrong with `data`, which was to be an instance of `model`: all, but of many only the first."""
+    some = error.errors(include_url=False)[: MOST_PROBLEMS + 1]  # one over, so that it is said that there are more
+    return [_problem(one, model, data, source) for one in some]
 
 
 def _problem(error: ErrorDetails, model: type[BaseModel], data: Any, source: Source) -> Problem:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +11,11 @@ from pydantic import ValidationError
 
 from mtlcli.config import explain
 from mtlcli.config import overrides as overriding
+from mtlcli.config.bounds import bounded
 from mtlcli.config.crosschecks import crosschecks
 from mtlcli.config.describe import found
-from mtlcli.config.schema import Experiment
-from mtlcli.config.source import Source, in_order
+from mtlcli.config.schema import MAX_NAME, Experiment
+from mtlcli.config.source import Source, dotted, in_order
 from mtlcli.config.yaml import Document, read
 from mtlcli.errors import ConfigError
 
@@ -24,7 +24,7 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     """The experiment in a YAML file, with `KEY=VALUE` overrides. Raises ConfigError with all problems, by line."""
     file = Path(path)
     stem = re.sub(r"^[^A-Za-z0-9_]|[^A-Za-z0-9_.-]", "_", file.stem)  # fit for a folder's name
-    return _experiment(read(file), overrides, Source(), stem)
+    return _experiment(read(file), overrides, Source(), stem[:MAX_NAME])
 
 
 def experiment_from_dict(
@@ -32,7 +32,7 @@ def experiment_from_dict(
 ) -> Experiment:
     """The experiment in plain data, such as a checkpoint's; `source` says in messages where that came from."""
     where = Source(f"in the experiment of {source}")
-    return _experiment(Document(copy.deepcopy(plain)), overrides, where, "experiment")
+    return _experiment(Document(bounded(plain, where)), overrides, where, "experiment")
 
 
 def _experiment(document: Document, overrides: Sequence[str], source: Source, stem: str) -> Experiment:
@@ -43,13 +43,13 @@ def _experiment(document: Document, overrides: Sequence[str], source: Source, st
         raise ConfigError(source.problem((), f"expected an experiment (a mapping), found {found(document.data)}"))
     problems = overriding.apply(document, overrides, source)
     problems += [source.problem(path, message) for path, message in document.unexpanded.items()]
-    data = {"name": stem, **document.data}
+    data = {"name": stem, **bounded(document.data, source)}
     try:
         experiment = Experiment.model_validate(data)
     except ValidationError as error:
         # A value whose ${…} can't be expanded is null so far, which is no problem of its own.
         invalid = explain.problems(error, Experiment, data, source)
-        unset = {".".join(map(str, path)) for path in document.unexpanded}
+        unset = {dotted(path) for path in document.unexpanded}
         problems += [problem for problem in invalid if problem.path not in unset]
     problems += crosschecks(data, source)
     if problems:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mtlcli.config.source import Path, Place, Source
-from mtlcli.config.yaml import Document, parse
+from mtlcli.config.describe import quoted
+from mtlcli.config.source import Path, Place, Source, dotted
+from mtlcli.config.yaml import MAX_DEPTH, Document, parse
 from mtlcli.errors import ConfigError, Problem, nearest
 
 NAMED_BY_USER = (("tasks",), ("datasets",))  # whose keys are names, not the schema's
@@ -19,7 +20,7 @@ def apply(document: Document, overrides: Sequence[str], source: Source) -> list[
         try:
             _apply(document, override, source)
         except ConfigError as error:
-            problems += [Problem(f"override {override!r}: {problem.message}") for problem in error.problems]
+            problems += [Problem(f"override {quoted(override)}: {problem.message}") for problem in error.problems]
     return problems
 
 
@@ -27,6 +28,8 @@ def _apply(document: Document, override: str, source: Source) -> None:
     key, equals, text = override.partition("=")
     if not equals or not all(key.split(".")):
         raise ConfigError("expected KEY=VALUE with a dotted key, such as training.epochs=5")
+    if key.count(".") >= MAX_DEPTH:
+        raise ConfigError(f"nested deeper than {MAX_DEPTH} levels")
     value = parse(text, override)
     if value.unexpanded:
         raise ConfigError([Problem(message) for message in value.unexpanded.values()])
@@ -35,7 +38,7 @@ def _apply(document: Document, override: str, source: Source) -> None:
     path: Path = ()
     for step in parents:
         parent, path = _enter(parent, path, step)
-    place = f"set by the override {override!r}"
+    place = f"set by the override {quoted(override)}"
     changed = _index(parent, path, last) if isinstance(parent, list) else last
     if _renames(parent, path, last, value.data):
         _drop_options(document, parent, path, source)
@@ -65,7 +68,7 @@ def _enter(parent: Any, path: Path, step: str) -> tuple[Any, Path]:
 
 def _index(parent: list[Any], path: Path, step: str) -> int:
     if not (step.isascii() and step.isdecimal() and len(step) < 10 and int(step) < len(parent)):
-        raise ConfigError(f"no item {step!r} in {'.'.join(map(str, path))}, which has {len(parent)} (counted from 0)")
+        raise ConfigError(f"no item {step!r} in {dotted(path)}, which has {len(parent)} (counted from 0)")
     return int(step)
 
 

@@ -10,8 +10,15 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from mtlcli.errors import Mark, Problem
+from mtlcli.printable import printable
 
 Path = tuple[str | int, ...]
+MOST_PROBLEMS = 50  # that are told at once: a file of another kind may have one in every line
+
+
+def dotted(path: Path) -> str:
+    """A path as messages have it, escaped: a line break in a key would begin another message."""
+    return ".".join(printable(str(step)) for step in path)
 
 
 class Place(NamedTuple):
@@ -34,19 +41,19 @@ class Source:
     def problem(self, path: Path, message: str, *, at_key: bool = False) -> Problem:
         """A problem with the value at `path` (or its key), placed at the nearest parent if it has no place itself."""
         place: Mark | str | None = self.where
-        below = [found.value for at, found in self.places.items() if at[: len(path)] == path and at != path]
-        if path not in self.places and below and isinstance(below[0], str):
-            return Problem(f"{message} ({below[0]})", ".".join(map(str, path)))  # an override made this part
+        if path not in self.places:
+            below = next((found.value for at, found in self.places.items() if at[: len(path)] == path), None)
+            if isinstance(below, str):
+                return Problem(f"{message} ({below})", dotted(path))  # an override made this part
         for length in range(len(path), -1, -1):
             found = self.places.get(path[:length])
             if found is not None:
                 whole = length == len(path) and not at_key
                 place = found.value if whole or found.key is None else found.key
                 break
-        dotted = ".".join(map(str, path))
         if isinstance(place, Mark):
-            return Problem(message, dotted, place)
-        return Problem(f"{message} ({place})" if place else message, dotted)
+            return Problem(message, dotted(path), place)
+        return Problem(f"{message} ({place})" if place else message, dotted(path))
 
     def replace(self, path: Path, places: Mapping[Path, Place]) -> None:
         """Forget the places at and under `path`, and take over these, whose paths start at `path`."""
@@ -56,6 +63,12 @@ class Source:
 
 
 def in_order(problems: list[Problem]) -> list[Problem]:
-    """By their place in the file, those without one last; only the first of several about the same value."""
+    """By their place in the file, those without one last; only the first of several about the same value.
+
+    Of many only the first, and a last one that says so.
+    """
     once = {(p.path, p.mark) if p.path or p.mark else p: p for p in reversed(problems)}.values()
-    return sorted(once, key=lambda p: (p.mark.line, p.mark.column, p.path) if p.mark else (2**31, 0, p.path))
+    ordered = sorted(once, key=lambda p: (p.mark.line, p.mark.column, p.path) if p.mark else (2**31, 0, p.path))
+    if len(ordered) > MOST_PROBLEMS:
+        ordered[MOST_PROBLEMS:] = [Problem(f"and more: these are the first {MOST_PROBLEMS} problems")]
+    return ordered

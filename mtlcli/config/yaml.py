@@ -7,6 +7,9 @@ duplicate keys, anchors and aliases, tags, several documents. Keys are strings, 
 
 from __future__ import annotations
 
+import os
+import re
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
@@ -15,13 +18,17 @@ from typing import Any
 import yaml
 from yaml import events
 
-from mtlcli.config.environment import expand
+from mtlcli.config.environment import MAX_EXPANDED, expand
 from mtlcli.config.scalars import Scalar, resolve
-from mtlcli.config.source import Path, Place
+from mtlcli.config.source import MOST_PROBLEMS, Path, Place, dotted, in_order
 from mtlcli.errors import ConfigError, Mark, Problem
+from mtlcli.printable import printable
 
-MAX_BYTES = 256 * 1024
+MAX_BYTES = 512 * 1024
 MAX_DEPTH = 32
+MAX_VALUES = 15_000  # PyYAML takes two seconds for them; the relations of a hundred tasks are ten thousand
+MAX_KEY = 256  # characters
+HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 
 
 @dataclass
@@ -38,21 +45,29 @@ class Document:
 
 
 def read(file: FilePath) -> Document:
-    """The document in `file`. ConfigError where it can't be read, isn't UTF-8, or isn't strict YAML."""
+    """The document in `file`. ConfigError where it can't be read, is no file, isn't UTF-8, or isn't strict YAML."""
+    name = printable(str(file))
     try:
-        with file.open("rb") as stream:
-            content = stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"{file}: can't be read: {error.strerror or error}") from error
+        with open(file, "rb", opener=_without_waiting) as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise ConfigError(f"{name}: not a file: an experiment is read from nothing else")
+            content = stream.read(MAX_BYTES + 1) or b""  # None where there is nothing yet, as in some of /proc
+    except (OSError, ValueError) as error:  # ValueError: of a name with a NUL
+        raise ConfigError(f"{name}: can't be read: {getattr(error, 'strerror', None) or error}") from error
     if len(content) > MAX_BYTES:
-        raise ConfigError(f"{file}: larger than {MAX_BYTES // 1024} KiB, the most an experiment file may have")
+        raise ConfigError(f"{name}: larger than {MAX_BYTES // 1024} KiB, the most an experiment file may have")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         before = content[: error.start]
-        mark = Mark(str(file), before.count(b"\n") + 1, error.start - (before.rfind(b"\n") + 1) + 1)
+        mark = Mark(name, before.count(b"\n") + 1, error.start - (before.rfind(b"\n") + 1) + 1)
         raise ConfigError(Problem("not a text file in UTF-8", mark=mark)) from error
-    return parse(text, str(file))
+    return parse(text, name)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """For `open`: a pipe that nobody writes to is opened at once, as a file is, so that it can be told from one."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def parse(text: str, name: str) -> Document:
@@ -70,6 +85,8 @@ class _Builder:
     def __init__(self, text: str, name: str) -> None:
         self.text, self.name = text, name
         self.problems: list[Problem] = []
+        self.values = 0
+        self.room = MAX_EXPANDED  # of it, what is left
         self.built = Document(None, {(): Place(Mark(name, 1, 1))})
         self.events = self._events()
 
@@ -85,6 +102,9 @@ class _Builder:
 
     def _value(self, event: events.Event, path: Path, key: Mark | None) -> Any:
         mark = self._mark(event)
+        self.values += 1
+        if self.values > MAX_VALUES:
+            raise ConfigError(Problem(f"more than {MAX_VALUES} values, the most there may be", mark=mark))
         self.built.places[path] = Place(mark, key)
         if isinstance(event, events.AliasEvent):
             self._refuse(f"aliases (*{event.anchor}) are not allowed: write the value out", path, mark)
@@ -104,10 +124,13 @@ class _Builder:
         text = event.value
         if "${" in text:
             try:
-                text = expand(text)
+                expanded = expand(text, self.room)
             except ValueError as error:
                 self.built.unexpanded[path] = str(error)
                 return None
+            self.room -= max(0, len(expanded) - len(text))
+            text = expanded
+        self._require_text(text, path, mark)
         try:
             return resolve(text) if event.style is None else text
         except ValueError as error:
@@ -119,9 +142,13 @@ class _Builder:
         while not isinstance(event := next(self.events), events.MappingEndEvent):
             mark = self._mark(event)
             if not isinstance(event, events.ScalarEvent):
-                raise ConfigError(Problem("a key must be a plain string", ".".join(map(str, path)), mark))
+                raise ConfigError(Problem("a key must be a plain string", dotted(path), mark))
             key = event.value
+            if len(key) > MAX_KEY:
+                message = f"a key of {len(key)} characters; {MAX_KEY} are the most"
+                raise ConfigError(Problem(message, dotted(path), mark))
             below = (*path, key)
+            self._require_text(key, below, mark)
             if event.anchor is not None or event.tag is not None:
                 self._refuse("a key can't have an anchor or a tag", below, mark)
             if key in made:
@@ -142,8 +169,15 @@ class _Builder:
             made.append(self._value(event, (*path, len(made)), None))
         return made
 
+    def _require_text(self, text: str, path: Path, mark: Mark) -> None:
+        """Refuse what can't be written down again: half of a surrogate pair, from an escape or the environment."""
+        if HALF_A_PAIR.search(text):
+            self._refuse("not text: it has half of a surrogate pair", path, mark)
+
     def _refuse(self, message: str, path: Path, mark: Mark) -> None:
-        self.problems.append(Problem(message, ".".join(map(str, path)), mark))
+        self.problems.append(Problem(message, dotted(path), mark))
+        if len(self.problems) > MOST_PROBLEMS:
+            raise ConfigError(in_order(self.problems))
 
     def _mark(self, event: events.Event) -> Mark:
         assert event.start_mark is not None

@@ -17,7 +17,7 @@ from mtlcli.errors import nearest
 from mtlcli.models.model import MultiTaskModel
 from mtlcli.models.preparation import preparation
 from mtlcli.models.trunk import Trunk
-from mtlcli.models.warm_start import freeze, warm_start
+from mtlcli.models.warm_start import check_trunk, freeze, warm_start
 from mtlcli.regularizers.factorized import dense
 from mtlcli.specs import DatasetSpec, TargetSpec
 from mtlcli.tasks.kind import TaskKind
@@ -32,10 +32,13 @@ from mtlcli.weighting.weighting import WeightedTask
 Datasets = dict[str, tuple[Dataset, DatasetSpec]]
 
 
-def open_datasets(experiment: Experiment, stored: Mapping[str, DatasetSpec] | None = None) -> Datasets:
+def open_datasets(
+    experiment: Experiment, stored: Mapping[str, DatasetSpec] | None = None, data: bool = True
+) -> Datasets:
     """Alias → the dataset and what it is like. ConfigError with all that can't be opened.
 
     stored: what the datasets were like when a checkpoint was trained; it takes the place of fitting them anew.
+    data: whether the data itself is looked at; without, all is as `stored`.
     """
     problems = Problems(experiment)
     opened: Datasets = {}
@@ -45,7 +48,7 @@ def open_datasets(experiment: Experiment, stored: Mapping[str, DatasetSpec] | No
             if stored is None:
                 opened[alias] = (dataset, dataset.describe())
             elif alias in stored:
-                opened[alias] = (dataset, dataset.restore(stored[alias]))
+                opened[alias] = (dataset, dataset.restore(stored[alias]) if data else stored[alias])
             else:
                 raise ValueError(f"the checkpoint was trained on no dataset {alias!r}; on: {', '.join(stored)}")
     problems.check()
@@ -99,7 +102,10 @@ def start_trunk(run: Run) -> None:
     source = run.experiment.trunk.init_from
     if source is not None:
         with Problems(run.experiment).now("trunk.init_from"):
-            warm_start(run.model.sharing, dense(load_checkpoint(source)["model"]), source)
+            state = load_checkpoint(source)["model"]
+            # a product of factors may be larger than both: its shape has to be right before it is made
+            check_trunk(run.model.sharing, dense({key: value.to("meta") for key, value in state.items()}), source)
+            warm_start(run.model.sharing, dense(state), source)
 
 
 def add_regularizers(run: Run) -> None:

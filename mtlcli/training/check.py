@@ -16,6 +16,7 @@ from mtlcli.training.assemble import (
 )
 from mtlcli.training.device import choose_device
 from mtlcli.training.evaluate import monitored_metrics
+from mtlcli.training.memory import within_memory
 from mtlcli.training.optimization import make_optimizer, make_schedule
 from mtlcli.training.problems import Problems
 
@@ -28,6 +29,11 @@ def check_experiment(experiment: Experiment) -> None:
 
 def check(experiment: Experiment, opened: Datasets) -> None:
     """Build all of a run on the device `meta`. ConfigError with every problem found."""
+    with within_memory():
+        _check(experiment, opened)
+
+
+def _check(experiment: Experiment, opened: Datasets) -> None:
     run = assemble(experiment, torch.device("meta"), opened)
     problems = Problems(experiment)
     for alias, (dataset, spec) in opened.items():

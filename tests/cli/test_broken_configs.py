@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mtlcli.cli import main
+from mtlcli.config.source import MOST_PROBLEMS
 from mtlcli.config.yaml import MAX_BYTES
 
 BROKEN = sorted(Path(__file__).parents[1].joinpath("broken").glob("*.yaml"))
@@ -72,9 +73,39 @@ def test_what_is_no_experiment_file(
     assert expected in message(capsys, *verb, tmp_path / name)
 
 
+def test_many_tasks(verb: list[str | Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Too many, and each with something wrong about it."""
+    file = tmp_path / "many.yaml"
+    file.write_text(
+        "datasets:\n" + "".join(f"  d{at}: {{}}\n" for at in range(600))
+        + "tasks:\n" + "".join(f"  t{at}: {{dataset: e{at}}}\n" for at in range(600)),
+        encoding="utf-8",
+    )  # fmt: skip
+    printed = message(capsys, *verb, file).splitlines()
+    assert len(printed) == MOST_PROBLEMS + 1
+    assert printed[-1] == f"error: and more: these are the first {MOST_PROBLEMS} problems"
+
+
+def test_many_layers(
+    verb: list[str | Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mtlcli.training.memory.MOST_TENSORS", 1000)
+    assert main(["init", str(tmp_path / "good")]) == 0
+    capsys.readouterr()
+    printed = message(
+        capsys, *verb, tmp_path / "good.yaml", "trunk.hidden=[" + "8," * 100 + "]", "sharing={name: mmoe, experts: 5}"
+    )
+    assert printed.endswith("good.yaml:19:8: trunk: too many layers: more than 1,000 weights and biases\n")
+
+
 @pytest.mark.parametrize(
-    "override", ["training..epochs=1", "training.epochs=[", "tasks.dgit.weight=1", "training.epochs=0"]
-)
+    "override",
+    [
+        "training..epochs=1", "training.epochs=[", "tasks.dgit.weight=1", "training.epochs=0", "name=../../x",
+        "name=..", "training.epochs=4611686018427387904", "trunk.hidden=[2097152]", ".".join("a" * 33) + "=1",
+        "evaluation.monitor.task=[]", "tasks.digit.dataset={}", "seed=!!int 3", "training={<<: *a}",
+    ],
+)  # fmt: skip
 def test_broken_overrides(
     override: str, verb: list[str | Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -82,6 +113,14 @@ def test_broken_overrides(
     capsys.readouterr()
     printed = message(capsys, *verb, tmp_path / "good.yaml", override)
     assert override in printed
+
+
+def test_an_override_too_long_for_a_file_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", str(tmp_path / "good")]) == 0
+    capsys.readouterr()
+    printed = message(capsys, "validate", tmp_path / "good.yaml", "trunk.hidden=[" + "x," * 60_000 + "]")
+    assert printed.startswith("error: override 'trunk.hidden=[x,x,x,") and len(printed) < 400
+    assert printed.endswith(": more than 15000 values, the most there may be\n")
 
 
 def test_a_run_folder_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,6 +29,13 @@ def test_what_is_no_expression_is_an_error(text: str) -> None:
         expand(text)
 
 
+def test_variables_have_room_for_so_many_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LONG", "x" * 10)
+    assert expand("a${LONG}b${LONG}", 20) == "a" + "x" * 10 + "b" + "x" * 10
+    with pytest.raises(ValueError, match="the variables hold too much: 19 characters are the most there is room for"):
+        expand("${LONG}${LONG}", 19)
+
+
 @given(st.text(alphabet="${}A:x"))
 def test_an_escaped_text_expands_to_itself(text: str) -> None:
     assert expand(escape(text)) == text

@@ -1,6 +1,5 @@
 """What an experiment holds once it is loaded, and that it survives being written down."""
 
-import contextlib
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,6 @@ from hypothesis import strategies as st
 
 from mtlcli.config import SchedulerEntry, TrunkEntry, dump_yaml, experiment_from_dict, load_experiment
 from mtlcli.config.yaml import parse
-from mtlcli.errors import ConfigError
 from tests.config.experiments import GOOD, loaded
 
 PLAIN = st.recursive(
@@ -127,35 +125,3 @@ def test_what_is_dumped_is_read_back(plain: object) -> None:
     assert document.unexpanded == {}
     assert document.data == {"x": plain}
     assert repr(document.data) == repr({"x": plain})
-
-
-def _mutations(text: str) -> st.SearchStrategy[str]:
-    """The text with a stretch of it replaced by something else."""
-    pieces = st.text(max_size=6) | st.sampled_from(
-        ["*a", "&a ", "!!x ", "\t", "[", "{", "}", ": ", "- ", "---\n", "${A}", "null"]
-    )
-    place = st.integers(0, len(text))
-    return st.builds(
-        lambda start, length, piece: text[:start] + piece + text[start + length :], place, st.integers(0, 30), pieces
-    )
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
-@given(text=st.text() | _mutations(GOOD) | PLAIN.map(dump_yaml) | st.sampled_from(["trunk: ", "tasks: "]).flatmap(
-    lambda key: PLAIN.map(lambda plain: GOOD.replace(key, "x: ", 1) + dump_yaml({key[:-2]: plain}))
-))  # fmt: skip
-def test_any_text_is_an_experiment_or_an_error_in_words(tmp_path: Path, text: str) -> None:
-    file = tmp_path / "fuzz.yaml"
-    file.write_bytes(text.encode("utf-8"))
-    with contextlib.suppress(ConfigError):
-        load_experiment(file)
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=200)
-@given(
-    key=st.text(max_size=8) | st.sampled_from(["training", "trunk.name", "tasks.digit.kind", "tasks.digit", "a.b"]),
-    text=st.text(max_size=12),
-)
-def test_any_override_is_taken_or_an_error_in_words(tmp_path: Path, key: str, text: str) -> None:
-    with contextlib.suppress(ConfigError):
-        loaded(tmp_path, GOOD, f"{key}={text}")

@@ -36,11 +36,11 @@ FOUND = """\
 4:18: datasets.images.name: unknown dataset 'digtis'. Did you mean 'digits'? There are:
 5:24: datasets.more.vall: unknown option of dataset 'digits'. Did you mean 'val'? Options:
 5:40: datasets.more.val: expected a number ≥ 0 and < 1, found 1.5
-6:3: datasets.1st: expected a name of letters, digits, '_' and '-' that starts with a letter or '_', found the string
+6:3: datasets.1st: expected a name of at most 100 letters, digits, '_' and '-' that starts with a letter or '_', found the string
 8:34: tasks.digit.kind: unknown kind 'classifcation'. Did you mean 'classification'? There are:
 8:57: tasks.digit.weight: expected a number ≥ 0, found -1.0
 9:18: tasks.ink.dataset: no dataset 'imags'. Did you mean 'images'? There are: images, more, 1st
-9:82: tasks.ink.head.hidden.1: expected an integer > 0, found -3
+9:82: tasks.ink.head.hidden.1: expected an integer > 0 and ≤ 1048576, found -3
 10:3: tasks.keys.dataset: missing; expected a string
 10:16: tasks.keys.kind: expected the name of a kind, or a mapping of its name and options, found 3
 11:3: tasks.mean: a task can't be called 'mean', which stands for the mean over the tasks
@@ -96,10 +96,13 @@ def test_all_at_once_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         ("weight: 0.5", "weight: '0.5'", "11:13: tasks.ink.weight: expected a number ≥ 0, found the string '0.5'"),
         ("weight: 0.5", "weight: .inf", "11:13: tasks.ink.weight: expected a number ≥ 0, found Infinity"),
         ("weight: 0.5", "weight: true", "11:13: tasks.ink.weight: expected a number ≥ 0, found true"),
-        ("seed: 3", "name: a/b", "1:7: name: expected a name of letters, digits"),
+        ("seed: 3", "name: a/b", "1:7: name: expected a name of at most 100 letters, digits"),
         ("seed: 3", "_source: 1", "1:1: _source: unknown key"),
-        ("seed: 3", f"seed: 1{'0' * 400}", "1:7: seed: expected an integer ≥ 0"),
-        ("lr: 1e-3", f"lr: 1{'0' * 400}", "14:30: optimizer.lr: expected a number"),
+        ("seed: 3", f"seed: 1{'0' * 400}", "1:7: seed: too large an integer: they go up to 4294967295"),
+        ("lr: 1e-3", f"lr: 1{'0' * 400}", "14:30: optimizer.lr: too large an integer"),
+        ("training:", "evaluation: {monitor: {task: []}}\ntraining:",
+         "16:30: evaluation.monitor.task: expected a string, found []"),
+        ("dataset: images, target: digit", "dataset: {}", "5:20: tasks.digit.dataset: expected a string, found {}"),
     ],
 )  # fmt: skip
 def test_one_at_a_time(tmp_path: Path, old: str, new: str, problem: str) -> None:

@@ -1,7 +1,9 @@
+import os
 from pathlib import Path
 
 import pytest
 
+from mtlcli.config.source import MOST_PROBLEMS
 from mtlcli.config.yaml import MAX_BYTES, MAX_DEPTH, parse, read
 from mtlcli.errors import ConfigError, Mark
 
@@ -85,7 +87,53 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     assert problem("", None) == ": can't be read: Is a directory"
     assert problem("latin.yaml", "a: 1\nname: né\n".encode("latin-1")) == "/latin.yaml:2:8: not a text file in UTF-8"
     assert problem("utf16.yaml", "a: 1".encode("utf-16")) == "/utf16.yaml:1:1: not a text file in UTF-8"
-    assert "larger than 256 KiB" in problem("large.yaml", b"#" * (MAX_BYTES + 1))
+    assert "larger than 512 KiB" in problem("large.yaml", b"#" * (MAX_BYTES + 1))
+    assert problem("x" * 300, None).endswith(": can't be read: File name too long")
+    assert problem("\0", None).endswith(": can't be read: embedded null byte")
+
+
+def test_what_is_no_file_is_refused_without_reading_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for name in (tmp_path / "pipe", tmp_path / "link", Path("/dev/zero"), Path("/dev/null")):
+        with pytest.raises(ConfigError, match=f"^{name}: not a file: an experiment is read from nothing else$"):
+            read(name)
+
+
+def test_the_name_of_a_file_cannot_act_on_the_terminal(tmp_path: Path) -> None:
+    file = tmp_path / "\x1b[2Ja\nb.yaml"
+    file.write_text("a: *b\n", encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        read(file)
+    assert (
+        str(caught.value) == rf"{tmp_path}/\x1b[2Ja\nb.yaml:1:4: a: aliases (*b) are not allowed: write the value out"
+    )
+
+
+def test_values_may_be_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mtlcli.config.yaml.MAX_VALUES", 5)
+    assert parse("a: [1, 1, 1]", "x").data["a"] == [1, 1, 1]
+    assert problems("a: [1, 1, 1, 1]") == ["x.yaml:1:14: more than 5 values, the most there may be"]
+
+
+def test_of_many_problems_the_first_are_told() -> None:
+    found = problems("a: 1\n" * 1000)
+    assert found[:MOST_PROBLEMS] == [
+        f"x.yaml:{line}:1: a: duplicate key, first given in line 1" for line in range(2, MOST_PROBLEMS + 2)
+    ]
+    assert found[MOST_PROBLEMS:] == [f"and more: these are the first {MOST_PROBLEMS} problems"]
+
+
+def test_all_variables_together_have_room_for_so_many_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LONG", "x" * 100_000)
+    document = parse("a: [" + "'${LONG}'," * 8 + "]", "x")
+    assert [path[1] for path in document.unexpanded] == [5, 6, 7]
+    assert "the variables hold too much: 24323" in document.unexpanded[("a", 5)]
+
+
+def test_a_variable_that_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BYTES", "\udcff")
+    assert problems("a: ${BYTES}") == ["x.yaml:1:4: a: not text: it has half of a surrogate pair"]
 
 
 def test_a_byte_order_mark_and_windows_line_ends_are_fine(tmp_path: Path) -> None:

@@ -50,3 +50,13 @@ def test_what_is_left_over_is_named():
 def test_a_state_without_a_trunk():
     with pytest.raises(ValueError, match=r"trunk\.fc\.2\.weight is missing"):
         warm_start(make(0, ["a"], widths=[4]).sharing, {"other": torch.zeros(1)}, "first.pt")
+
+
+def test_weights_that_are_not_finite_or_of_another_type_are_refused():
+    source, target = make(0, ["a"]), make(1, ["a"])
+    state = dict(source.state_dict())
+    key = next(key for key, value in state.items() if key.startswith("sharing.trunk") and value.is_floating_point())
+    with pytest.raises(ValueError, match=f"{key.removeprefix('sharing.')} holds NaN or infinity"):
+        warm_start(target.sharing, {**state, key: state[key] * float("inf")}, "first.pt")
+    with pytest.raises(ValueError, match=r"is torch\.float64, and torch\.float32 here"):
+        warm_start(target.sharing, {**state, key: state[key].double()}, "first.pt")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import nn
 
+from mtlcli.config.sizes import Widths
 from mtlcli.registry import heads
 
 
@@ -24,7 +25,7 @@ class MLP(nn.Sequential):
         features: int,
         outputs: int,
         *,
-        hidden: list[PositiveInt] = [64],  # noqa: B006 (never changed)
+        hidden: Widths = [64],  # noqa: B006 (never changed)
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     ) -> None:
         layers: list[nn.Module] = []

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic import PositiveInt
-
+from mtlcli.config.sizes import Copies
 from mtlcli.models.sharing.ple import PLE
 from mtlcli.models.sharing_base import MakeHead, MakeTrunk
 from mtlcli.registry import sharings
@@ -37,8 +36,8 @@ class CGC(PLE):
         make_head: MakeHead,
         inputs: Mapping[str, str],
         *,
-        shared_experts: PositiveInt = 1,
-        task_experts: PositiveInt = 1,
+        shared_experts: Copies = 1,
+        task_experts: Copies = 1,
         bias: bool = False,
     ) -> None:
         super().__init__(

@@ -50,7 +50,7 @@ class DSelectK(GatePerTask):
         make_head: MakeHead,
         inputs: Mapping[str, str],
         *,
-        experts: Annotated[int, Field(ge=2)] = 4,
+        experts: Annotated[int, Field(ge=2, le=100)] = 4,
         k: PositiveInt = 2,
         gamma: Annotated[float, Field(gt=0)] = 1.0,
         per_example: bool = False,

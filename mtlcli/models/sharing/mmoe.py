@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic import PositiveInt
-
+from mtlcli.config.sizes import Copies
 from mtlcli.models.gates import SoftmaxGate
 from mtlcli.models.mixture import GatePerTask
 from mtlcli.models.sharing_base import MakeHead, MakeTrunk
@@ -38,7 +37,7 @@ class MMoE(GatePerTask):
         make_head: MakeHead,
         inputs: Mapping[str, str],
         *,
-        experts: PositiveInt = 4,
+        experts: Copies = 4,
         bias: bool = False,
     ) -> None:
         super().__init__(make_trunk, make_head, inputs, experts, lambda width: SoftmaxGate(width, experts, bias))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import cast
 
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
+from mtlcli.config.sizes import Copies
 from mtlcli.models.by_name import ByName
 from mtlcli.models.experts import give_one_encoder, joined, parted, parts_of, run_stages
 from mtlcli.models.gates import Gating, SoftmaxGate, mixed, show
@@ -64,14 +66,14 @@ class PLE(Sharing):
         inputs: Mapping[str, str],
         *,
         levels: PositiveInt = 2,
-        shared_experts: PositiveInt = 1,
-        task_experts: PositiveInt = 1,
+        shared_experts: Copies = 1,
+        task_experts: Copies = 1,
         bias: bool = False,
     ) -> None:
         super().__init__(make_trunk, make_head, inputs)
         counts = [(SHARED, shared_experts), *((task, task_experts) for task in inputs)]
         names = [f"{owner}{at}" for owner, count in counts for at in range(count)]
-        if twice := [name for name in names if names.count(name) > 1]:
+        if twice := [name for name, times in Counter(names).items() if times > 1]:
             raise ValueError(
                 f"two experts would be called {twice[0]!r}: the shared ones are shared0, shared1, …, and a task's are "
                 "called by its name and a number. Rename the task"

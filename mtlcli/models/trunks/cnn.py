@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Annotated
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 
+from mtlcli.config.sizes import Width, Widths
 from mtlcli.models.channels_last import channels_last
 from mtlcli.models.trunk import Trunk
 from mtlcli.registry import trunks
@@ -36,9 +37,9 @@ class CNN(Trunk):
         self,
         input_shape: Shape,
         *,
-        widths: Annotated[list[PositiveInt], Field(min_length=1)] = [32, 64, 128],  # noqa: B006 (never changed)
+        widths: Annotated[Widths, Field(min_length=1)] = [32, 64, 128],  # noqa: B006 (never changed)
         depth: Annotated[int, Field(gt=0, le=100)] = 2,
-        features: PositiveInt = 128,
+        features: Width = 128,
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.3,
     ) -> None:
         super().__init__()

@@ -6,9 +6,10 @@ import math
 from collections.abc import Callable
 from typing import Annotated
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 
+from mtlcli.config.sizes import Width, Widths
 from mtlcli.models.trunk import Trunk
 from mtlcli.registry import trunks
 from mtlcli.specs import Shape
@@ -30,8 +31,8 @@ class MLP(Trunk):
         self,
         input_shape: Shape,
         *,
-        hidden: list[PositiveInt] = [256],  # noqa: B006 (never changed)
-        features: PositiveInt = 128,
+        hidden: Widths = [256],  # noqa: B006 (never changed)
+        features: Width = 128,
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     ) -> None:
         super().__init__()

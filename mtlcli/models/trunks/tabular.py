@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
+from mtlcli.config.sizes import Width, Widths
 from mtlcli.models.table_encoder import TableEncoder
 from mtlcli.models.trunks.mlp import MLP
 from mtlcli.registry import trunks
@@ -43,10 +44,10 @@ class Tabular(MLP):
         self,
         columns: Sequence[Column],
         *,
-        embedding: PositiveInt | Literal["auto"] = "auto",
+        embedding: Width | Literal["auto"] = "auto",
         numeric: Literal["standardize", "log1p"] = "standardize",
-        hidden: list[PositiveInt] = [256],  # noqa: B006 (never changed)
-        features: PositiveInt = 128,
+        hidden: Widths = [256],  # noqa: B006 (never changed)
+        features: Width = 128,
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     ) -> None:
         encoder = TableEncoder(columns, embedding, numeric)
