@@ -23,6 +23,7 @@ import re
 import sys
 import typing
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -53,12 +54,14 @@ class Component:
     """A registered class or function.
 
     keyword_only: whether only keyword-only parameters are options (ours), or all but the first (torch's own).
+    plugin: what it came from, as `--plugin` takes it (of a path its last part); None of what ships with `mtl` or torch.
     """
 
     kind: str
     name: str
     target: Callable[..., Any]
     keyword_only: bool = True
+    plugin: str | None = None
 
     @property
     def doc(self) -> str:
@@ -129,8 +132,9 @@ class Registry:
         """Decorator that registers a class or function under `name`. ValueError where the name is taken."""
 
         def decorate(target: Target) -> Target:
-            if not target.__module__.startswith(f"{self.package}."):
-                self._load()  # a plugin's: what ships with mtl comes first
+            shipped = target.__module__.startswith(f"{self.package}.")
+            if not shipped:
+                self._load()  # what ships with mtl comes first
             taken = self._components.get(name)
             same = taken is not None and (taken.target.__module__, taken.target.__qualname__) == (
                 target.__module__,
@@ -138,7 +142,8 @@ class Registry:
             )
             if taken is not None and not same:
                 raise ValueError(f"{self.kind} {name!r} is already registered, by {taken.target.__module__}")
-            self._components[name] = Component(self.kind, name, target)
+            plugin = None if shipped else _importing or target.__module__
+            self._components[name] = Component(self.kind, name, target, plugin=plugin)
             return target
 
         return decorate
@@ -217,6 +222,17 @@ REGISTRIES: dict[str, Registry] = {
 }  # fmt: skip
 
 _entry_points_loaded = False
+_importing: str | None = None  # the plugin that is being imported, as it is recorded
+
+
+@contextmanager
+def _import_of(plugin: str) -> Iterator[None]:
+    global _importing
+    before, _importing = _importing, plugin
+    try:
+        yield
+    finally:
+        _importing = before
 
 
 def load_entry_points() -> None:
@@ -226,7 +242,8 @@ def load_entry_points() -> None:
         _entry_points_loaded = True
         for entry in importlib.metadata.entry_points(group=PLUGIN_GROUP):
             try:
-                entry.load()
+                with _import_of(entry.module):
+                    entry.load()
             except Exception as error:
                 raise ConfigError(f"plugin {entry.name!r} ({entry.value}) can't be loaded: {error}") from error
 
@@ -243,8 +260,10 @@ def load_plugin(plugin: str) -> None:
             assert spec is not None and spec.loader is not None
             module = importlib.util.module_from_spec(spec)
             sys.modules.setdefault(path.stem, module)
-            spec.loader.exec_module(module)
+            with _import_of(path.name):
+                spec.loader.exec_module(module)
         else:
-            importlib.import_module(plugin)
+            with _import_of(plugin):
+                importlib.import_module(plugin)
     except Exception as error:
         raise ConfigError(f"--plugin {plugin}: can't be imported: {type(error).__name__}: {error}") from error

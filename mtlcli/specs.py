@@ -5,14 +5,31 @@ Floor: the lowest, beside `registry` and `errors`; it is what lets the component
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from mtlcli.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Shape = tuple[int, ...]
 IGNORE_INDEX = -100  # the missing label of a `classes` target; of every other type it is NaN
+
+# what is read from a checkpoint has to keep to these
+PLAIN = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+MOST_CLASSES, MOST_COLUMNS, MOST_NUMBERS, MOST_PROBLEMS = 2**20, 2**17, 2**28, 10
+Names = Annotated[tuple[str, ...], Field(min_length=1, max_length=MOST_CLASSES)]
+Means = Annotated[tuple[float, ...], Field(max_length=MOST_COLUMNS)]
+Sizes = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1, max_length=4)]
+Split = Annotated[str, Field(pattern="^(train|val|test)$")]
+Std = Annotated[float, Field(ge=0)]
+Stds = Annotated[tuple[Std, ...], Field(max_length=MOST_COLUMNS)]
 
 
 @dataclass(frozen=True)
@@ -27,12 +44,14 @@ class TargetSpec:
     mean, std: of a `real` target over the training examples, where they are known.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = PLAIN
+
     type: Literal["classes", "binary", "multilabel", "real"]
-    size: int = 1
-    classes: tuple[str, ...] | None = None
+    size: Annotated[int, Field(ge=1, le=MOST_CLASSES)] = 1
+    classes: Names | None = None
     missing: bool = False
     mean: float = 0.0
-    std: float = 1.0
+    std: Std = 1.0
 
 
 @dataclass(frozen=True)
@@ -45,12 +64,14 @@ class Column:
         the mean.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = PLAIN
+
     name: str
-    levels: tuple[str, ...] | None = None
+    levels: Names | None = None
     mean: float = 0.0
-    std: float = 1.0
+    std: Std = 1.0
     log_mean: float = 0.0
-    log_std: float = 1.0
+    log_std: Std = 1.0
 
 
 @dataclass(frozen=True)
@@ -66,14 +87,16 @@ class DatasetSpec:
     columns: of a table, in the order of the raw inputs [B, columns]; none for anything else.
     """
 
-    input_shape: Shape
-    targets: dict[str, TargetSpec]
+    __pydantic_config__: ClassVar[ConfigDict] = PLAIN
+
+    input_shape: Sizes
+    targets: Annotated[dict[str, TargetSpec], Field(min_length=1, max_length=MOST_CLASSES)]
     main_target: str | None
-    splits: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    splits: Annotated[tuple[Split, ...], Field(max_length=3)]
+    mean: Means
+    std: Stds
     state: dict[str, Any]
-    columns: tuple[Column, ...] = ()
+    columns: Annotated[tuple[Column, ...], Field(max_length=MOST_COLUMNS)] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists, numbers and strings, for a checkpoint."""
@@ -81,17 +104,51 @@ class DatasetSpec:
         return plain
 
     @classmethod
-    def from_dict(cls, plain: dict[str, Any]) -> DatasetSpec:
-        targets = {
-            name: TargetSpec(**{**target, "classes": None if target["classes"] is None else tuple(target["classes"])})
-            for name, target in plain["targets"].items()
-        }
-        tuples = {key: tuple(plain[key]) for key in ("input_shape", "splits", "mean", "std")}
-        columns = tuple(
-            Column(**{**column, "levels": None if column["levels"] is None else tuple(column["levels"])})
-            for column in plain.get("columns", [])
-        )
-        return cls(**{**plain, **tuples, "targets": targets, "columns": columns})
+    def from_dict(cls, plain: Any, where: str = "specs") -> DatasetSpec:
+        """The spec that `to_dict` told of. ConfigError, naming the keys below `where`, for anything else."""
+        try:
+            spec = _adapter().validate_json(json.dumps(plain))  # where a list may stand for a tuple, and nothing else
+        except (TypeError, RecursionError) as error:
+            raise ConfigError(Problem("not plain data", where)) from error
+        except ValidationError as error:
+            problems = error.errors(include_url=False, include_context=False, include_input=False)[:MOST_PROBLEMS]
+            raise ConfigError(
+                Problem(_told(one["msg"]), ".".join([where, *map(str, one["loc"])])) for one in problems
+            ) from error
+        if wrong := spec._disagreement():
+            raise ConfigError(Problem(wrong[1], f"{where}.{wrong[0]}"))
+        return spec
+
+    def _disagreement(self) -> tuple[str, str] | None:
+        """The key of what doesn't agree with the rest, and why; None where all does."""
+        if math.prod(self.input_shape) > MOST_NUMBERS:
+            return "input_shape", f"an example of more than {MOST_NUMBERS} numbers"
+        if self.main_target is not None and self.main_target not in self.targets:
+            return "main_target", f"there is no target {self.main_target!r}"
+        for name, target in self.targets.items():
+            if target.classes is not None and len(target.classes) != target.size:
+                return f"targets.{name}.classes", f"{len(target.classes)} names, and `size` is {target.size}"
+        if self.columns:
+            if self.input_shape != (len(self.columns),):
+                return "columns", f"{len(self.columns)} columns, and inputs of another shape"
+        elif len(self.mean) not in (1, self.input_shape[0]) or len(self.std) != len(self.mean):
+            return "mean", f"1 or {self.input_shape[0]} means and as many standard deviations are needed"
+        return None
+
+
+@cache
+def _adapter() -> TypeAdapter[DatasetSpec]:
+    return TypeAdapter(DatasetSpec)
+
+
+def _told(message: str) -> str:
+    """What pydantic says, in our words."""
+    text = (
+        message.replace("Input should be", "expected")
+        .replace("Field required", "missing")
+        .replace(" after validation", "")
+    )
+    return "not plain data" if text.startswith("Invalid JSON") else text[:1].lower() + text[1:]
 
 
 def _listed(value: Any) -> Any:

@@ -1,10 +1,27 @@
 import os
+from collections.abc import Iterator
 
 import pytest
 
 from mtlcli.cli import SPINS
 
 os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # as the command line has it; before torch is imported
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_plots() -> Iterator[None]:
+    """Runs draw no plots of their history, which take most of the time of one as small as a test's. See `plots`."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("mtlcli.training.summary.plot_history", lambda *_: None)
+        yield
+
+
+@pytest.fixture
+def plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a test that wants them: its runs draw their plots."""
+    from mtlcli.training.plots import plot_history
+
+    monkeypatch.setattr("mtlcli.training.summary.plot_history", plot_history)
 
 
 @pytest.fixture

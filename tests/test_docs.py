@@ -20,7 +20,6 @@ def test_the_weighting_of_your_own_trains(
     arguments = ["train", config, "training.epochs=1", "weighting={name: inverse_norm, every: 2}"]
     assert main([*arguments, "--plugin", str(plugin), "--run-dir", str(tmp_path / "run")]) == 0, capsys.readouterr().err
     assert ",train,mean,cosine," in (tmp_path / "run/metrics.csv").read_text()
-    assert (tmp_path / "run/plots/conflict.png").exists()
 
 
 def test_the_regularizer_of_your_own_trains(

@@ -24,22 +24,27 @@ def evaluate(
     from mtlcli.cli.output import print_json, print_table
     from mtlcli.cli.progress import watch
     from mtlcli.cli.requirements import check_requirements, parse_requirements
-    from mtlcli.config import experiment_from_dict
-    from mtlcli.errors import ConfigError
+    from mtlcli.errors import ConfigError, MtlError
     from mtlcli.training.build import rebuild
     from mtlcli.training.checkpoint import load_checkpoint
     from mtlcli.training.evaluate import evaluate as measure
+    from mtlcli.training.from_checkpoint import experiment_from_checkpoint
 
     watch()
     payload = load_checkpoint(checkpoint)
-    experiment = experiment_from_dict(payload["config"], overrides or [], source=str(checkpoint))
+    experiment = experiment_from_checkpoint(payload, overrides or [], checkpoint)
     requirements = parse_requirements(require or [], experiment)
     run = rebuild(experiment, payload)
     splits = run.splits()
     chosen = split or ("test" if "test" in splits else experiment.evaluation.split)
     if chosen not in splits:
         raise ConfigError(f"--split {chosen}: not a split that every dataset has; all have: {', '.join(splits)}")
-    metrics = measure(run, chosen)
+    try:
+        metrics = measure(run, chosen)
+    except (LookupError, RuntimeError, ValueError, TypeError, ArithmeticError, AssertionError) as error:
+        # weights of the right shapes may still be no model: positions beyond the last column, for one
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise MtlError(f"{checkpoint}: its model can't be evaluated: {reason}") from error
     if json:
         print_json({"checkpoint": str(checkpoint), "split": chosen, "metrics": metrics})
     else:

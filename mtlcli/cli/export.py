@@ -27,18 +27,21 @@ def export(
 ) -> None:
     """Write a trained model to a file that other software reads. Needs no data."""
     from mtlcli.cli.output import print_json
-    from mtlcli.config import experiment_from_dict
     from mtlcli.errors import ConfigError
     from mtlcli.training.build import rebuild
     from mtlcli.training.checkpoint import load_checkpoint
-    from mtlcli.training.export import SUFFIXES
+    from mtlcli.training.from_checkpoint import experiment_from_checkpoint
+
+    if out is not None and not out.parent.is_dir():
+        raise ConfigError(f"--out {out}: there is no folder {out.parent}")
+    payload = load_checkpoint(checkpoint)
+    experiment = experiment_from_checkpoint(payload, ["training.device=cpu"], checkpoint, data=False)
+    run = rebuild(experiment, payload, data=False)
+
+    from mtlcli.training.export import SUFFIXES  # torch's exporters take seconds to import
     from mtlcli.training.export import export as write
 
-    payload = load_checkpoint(checkpoint)
     path = out or checkpoint.with_suffix(SUFFIXES[file_format])
-    if not path.parent.is_dir():
-        raise ConfigError(f"--out {path}: there is no folder {path.parent}")
-    run = rebuild(experiment_from_dict(payload["config"], ["training.device=cpu"], source=str(checkpoint)), payload)
     write(run, file_format, path)
     document = {
         "checkpoint": str(checkpoint),

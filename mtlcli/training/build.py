@@ -11,13 +11,14 @@ import torch
 
 from mtlcli.config import Experiment
 from mtlcli.data.placement import Placement
-from mtlcli.models.warm_start import mismatches
+from mtlcli.errors import ConfigError
+from mtlcli.models.warm_start import mismatches, not_finite, told
 from mtlcli.specs import DatasetSpec
 from mtlcli.training.assemble import add_regularizers, assemble, open_datasets, start_trunk, try_model
 from mtlcli.training.check import check
 from mtlcli.training.compression import fit_ranks
 from mtlcli.training.device import choose_device, prepare_device
-from mtlcli.training.problems import Problems
+from mtlcli.training.memory import within_memory
 from mtlcli.training.run import Run
 from mtlcli.training.self_contained import self_contained
 
@@ -45,22 +46,29 @@ def build(experiment: Experiment) -> Run:
     return run
 
 
-def rebuild(experiment: Experiment, payload: Mapping[str, Any]) -> Run:
+def rebuild(experiment: Experiment, payload: Mapping[str, Any], data: bool = True) -> Run:
     """The run of a checkpoint's payload, with its trained model. `experiment` may name other data or another device.
 
-    It is to be evaluated or used, not trained: its weighting has no state. ConfigError where it doesn't fit the
-    checkpoint.
+    It is to be evaluated or used, not trained: its weighting has no state. data: whether it is to be evaluated; no
+    file of the datasets is looked at otherwise. ConfigError, before anything takes memory, where the parts don't fit
+    each other, this machine, or the weights in the checkpoint, and where those aren't finite.
     """
     device = choose_device(experiment)
+    stored = {
+        alias: DatasetSpec.from_dict(spec, f"the checkpoint's specs.{alias}")
+        for alias, spec in payload["specs"].items()
+    }
+    weights = payload["model"]
+    with within_memory():
+        # on meta nothing is drawn or fetched (pretrained weights) only to be overwritten
+        run = assemble(experiment, torch.device("meta"), open_datasets(experiment, stored, data=data))
+        add_regularizers(run)
+        fit_ranks(run.model, weights)
+    if differing := mismatches(run.model.state_dict(), weights):
+        raise ConfigError(f"the checkpoint holds another model: {told(differing)}")
+    if wrong := not_finite(weights):
+        raise ConfigError(f"the checkpoint's model can't be used: {told(wrong)}")
+    run.model.load_state_dict(weights, assign=True)
     prepare_device(experiment, device)
-    stored = {alias: DatasetSpec.from_dict(spec) for alias, spec in payload["specs"].items()}
-    # on meta nothing is drawn or fetched (pretrained weights) only to be overwritten
-    run = assemble(experiment, torch.device("meta"), open_datasets(experiment, stored))
-    add_regularizers(run)
-    fit_ranks(run.model, payload["model"])
-    with Problems(experiment).now("trunk"):
-        if differing := mismatches(run.model.state_dict(), payload["model"]):
-            raise ValueError(f"the checkpoint holds another model: {'; '.join(differing)}")
-        run.model.load_state_dict(payload["model"], assign=True)
     placement = Placement(device, experiment.training.loading, experiment.training.workers)
     return replace(run, device=device, placement=placement, model=run.model.to(device))

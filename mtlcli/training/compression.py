@@ -26,7 +26,8 @@ def compress(run: Run) -> dict[str, Any] | None:
 
 
 def fit_ranks(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Give a model's factorized layers the ranks that those in a state dict of it have."""
+    """Give a model's factorized layers the ranks that those in a state dict of it have, if they can have them."""
     for name, module in model.named_modules():
         if isinstance(module, Factorized) and (factor := state.get(f"{name}.u")) is not None:
-            module.resize(factor.shape[1])
+            full = min(module.shape[0], module.shape[1:].numel())
+            module.resize(factor.shape[1] if factor.dim() == 2 and factor.shape[1] <= full else module.rank)

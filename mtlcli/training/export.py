@@ -15,6 +15,7 @@ from torch.onnx import OnnxExporterError
 
 from mtlcli.errors import ConfigError
 from mtlcli.training.files import atomic
+from mtlcli.training.from_checkpoint import publishable
 from mtlcli.training.run import Run
 
 Format = Literal["onnx", "safetensors", "torch-export"]
@@ -27,8 +28,8 @@ def export(run: Run, file_format: Format, path: Path) -> None:
 
     `torch-export` and `onnx` hold the whole computation: a dict of raw inputs, alias of the dataset → [B, *input_shape]
     float32 with any B, to a dict of outputs, task → [B, outputs] (logits of a class, a label; a real target in its own
-    units). `safetensors` holds the weights by their names in the state dict, and in its metadata the experiment and the
-    datasets' specs as JSON.
+    units). `safetensors` holds the weights by their names in the state dict, and in its metadata the experiment, as
+    `publishable` tells it, and the datasets' specs, as JSON.
     ConfigError where a format's package is missing, or it can't hold the model.
     """
     run.model.eval().requires_grad_(False)
@@ -89,6 +90,6 @@ def _onnx(run: Run, path: Path) -> None:
 def _safetensors(run: Run, path: Path) -> None:
     from safetensors.torch import save_file
 
-    told = {"experiment": run.experiment.resolved(), "specs": {a: spec.to_dict() for a, spec in run.specs.items()}}
+    told = {"experiment": publishable(run.experiment), "specs": {a: spec.to_dict() for a, spec in run.specs.items()}}
     weights = {name: value.contiguous() for name, value in run.model.state_dict().items()}
     save_file(weights, path, metadata={"format": "pt", **{key: json.dumps(value) for key, value in told.items()}})

@@ -15,6 +15,7 @@ from mtlcli.errors import ConfigError, Problem
 from mtlcli.training.checkpoint import plain, rng_state, set_rng_state
 from mtlcli.training.environment import device_name
 from mtlcli.training.history import History
+from mtlcli.training.plugins import plugins_of
 from mtlcli.training.run import Run
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def capture(trainer: Trainer) -> dict[str, Any]:
     return {
         "config": run.experiment.resolved(),
         "specs": {alias: spec.to_dict() for alias, spec in run.specs.items()},
+        "plugins": plugins_of(run.experiment),
         "made_with": _made_with(run),
         "model": plain(dict(run.model.state_dict())),
         "weighting": plain(dict(run.weighting.state_dict())),

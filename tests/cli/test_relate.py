@@ -14,12 +14,8 @@ TASKS = ["digit", "parity", "ink", "segments"]
 SMALL = ["training.threads=1", "training.batch_size=200", "--epochs", "1"]
 
 
-@pytest.fixture
-def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mtlcli.training.summary.plot_history", lambda *_: None)
-
-
-def test_all_measures(tmp_path: Path, capsys: pytest.CaptureFixture[str], no_plots: None) -> None:
+def test_all_measures(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mtlcli.studies.relate.study.draw_heatmap", lambda *given: given[-1].touch())
     out = tmp_path / "study"
     assert main(["relate", DIGITS, *SMALL, "--seeds", "2", "--out", str(out)]) == 0
     printed = capsys.readouterr()
@@ -79,9 +75,7 @@ def two(tmp_path: Path) -> list[str]:
     return ["relate", str(config), "--measure", "performance", "--seeds", "1", "--epochs", "1"]
 
 
-def test_baselines_in_processes(
-    two: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], no_plots: None
-) -> None:
+def test_baselines_in_processes(two: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The same numbers as one after the other."""
     assert main([*two, "--out", str(tmp_path / "one")]) == 0
     capsys.readouterr()

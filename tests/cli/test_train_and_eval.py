@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from mtlcli.cli import main
-from tests.training.test_resume import bits
+from tests.cli.forked import forked
+from tests.training.bits import bits
 
 ROOT = Path(__file__).parents[2]
 DIGITS = str(ROOT / "configs" / "digits.yaml")
@@ -18,22 +20,31 @@ QUICK = ["training.epochs=2", "training.threads=1"]
 MTL = [sys.executable, "-m", "mtlcli"]
 
 
-def mtl(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*MTL, *map(str, arguments)], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+def ci_example(*arguments: str | Path, mtl: Path) -> subprocess.CompletedProcess[str]:
+    """`scripts/ci_example.sh` with this as `mtl`."""
+    environment = {"PATH": f"{mtl.parent}:/usr/bin:/bin", "MTL": str(mtl)}
+    command = [ROOT / "scripts/ci_example.sh", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=environment)
 
 
-def test_train_then_eval(tmp_path: Path) -> None:
-    trained = mtl("train", DIGITS, *QUICK, "--run-dir", tmp_path / "run", "--json")
-    assert trained.returncode == 0, trained.stderr
-    summary = json.loads(trained.stdout)  # one document and nothing else
+def executable(path: Path, script: str) -> Path:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_validate_then_train_then_eval(tmp_path: Path) -> None:
+    """As CI does it: three processes that know of each other by their files and exit codes alone."""
+    mtl = executable(tmp_path / "mtl", f'exec "{sys.executable}" -m mtlcli "$@"')
+    done = ci_example(DIGITS, tmp_path / "run", "digit.accuracy>=0.5", *QUICK, mtl=mtl)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{DIGITS}: ok\nci: passed: digit.accuracy>=0.5\n"
+    assert done.stderr.splitlines()[0].startswith("epoch 1 | digit: loss")  # no terminal: a plain line per epoch
+    assert len(done.stderr.splitlines()) == 2
+
+    summary = json.loads((tmp_path / "run.train.json").read_text())  # what it printed: one document and nothing else
     assert summary == json.loads((tmp_path / "run/summary.json").read_text())
-    assert trained.stderr.splitlines()[0].startswith("epoch 1 | digit: loss")  # no terminal: a plain line per epoch
-    assert len(trained.stderr.splitlines()) == 2
-
-    evaluated = mtl("eval", summary["checkpoint"], "--json")
-    assert evaluated.returncode == 0
-    assert evaluated.stderr == ""
-    document = json.loads(evaluated.stdout)
+    document = json.loads((tmp_path / "run.eval.json").read_text())
     assert document["split"] == "test"
     assert document["metrics"] == summary["metrics"]["test"]
     with (tmp_path / "run/table.csv").open() as file:
@@ -41,6 +52,17 @@ def test_train_then_eval(tmp_path: Path) -> None:
     for task, values in document["metrics"].items():
         for metric, value in values.items():
             assert float(table["test", task][metric]) == value  # to the last digit
+
+
+@pytest.mark.parametrize(("verb", "code", "words"), [
+    ("train", 1, "ci: the run failed; see "), ("validate", 2, "ci: the command or the configuration is wrong"),
+    ("eval", 3, "ci: the model is not good enough: digit.accuracy>=0.5"), ("train", 143, "run this again to go on"),
+])  # fmt: skip
+def test_ci_ends_with_the_code_of_the_command_that_does(tmp_path: Path, verb: str, code: int, words: str) -> None:
+    mtl = executable(tmp_path / "mtl", f'echo \'{{"checkpoint": "best.pt"}}\'; [ $1 != {verb} ] || exit {code}')
+    done = ci_example(DIGITS, tmp_path / "run", "digit.accuracy>=0.5", mtl=mtl)
+    assert (done.returncode, "ci: passed" in done.stdout) == (code, False)
+    assert done.stderr.startswith(words) if words.startswith("ci") else done.stderr.endswith(f"{words}\n")
 
 
 @pytest.fixture(scope="module")
@@ -93,25 +115,41 @@ def test_a_requirement_is_checked_before_training(tmp_path: Path) -> None:
     assert (tmp_path / "run/checkpoints/best.pt").exists()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_and_the_run_goes_on(tmp_path: Path, number: signal.Signals, code: int) -> None:
-    command = ["train", DIGITS, "training.epochs=500", "training.threads=1", "training.batch_size=4"]
-    command += ["scheduler=null", "--run-dir", str(tmp_path / "run")]
-    with subprocess.Popen([*MTL, *command], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+ENDLESS = ["train", DIGITS, "training.epochs=5000", "training.threads=1", "training.batch_size=16", "scheduler=null"]
+
+
+def test_sigterm_saves_and_exits_with_143(tmp_path: Path) -> None:
+    command = [*MTL, *ENDLESS, "--run-dir", str(tmp_path / "run")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert process.stderr.readline().startswith("epoch 1 ")
-        process.send_signal(number)
+        process.send_signal(signal.SIGTERM)
         _, error = process.communicate()
-    assert process.returncode == code, error
+    assert process.returncode == 143, error
+    check_that_it_goes_on(tmp_path / "run", error)
+
+
+def test_sigint_saves_and_exits_with_130(tmp_path: Path) -> None:
+    with forked(*ENDLESS, "--run-dir", str(tmp_path / "run")) as mtl:
+        assert mtl.err.readline().startswith("epoch 1 ")
+        assert mtl.process.pid is not None
+        os.kill(mtl.process.pid, signal.SIGINT)
+        error = mtl.err.read()
+        assert mtl.ended() == 130, error
+    check_that_it_goes_on(tmp_path / "run", error)
+
+
+def check_that_it_goes_on(run: Path, error: str) -> None:
     assert "Go on with: --resume auto" in error
     assert "Traceback" not in error
-    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    summary = json.loads((run / "summary.json").read_text())
     assert summary["status"] == "interrupted"
-    goal = [f"training.epochs={summary['epochs'] + 1}" if one.startswith("training.epochs") else one for one in command]
-    assert main([*goal, "--resume", "auto"]) == 0
-    assert main([*goal[:-1], str(tmp_path / "whole")]) == 0
+    goal = [*ENDLESS, f"training.epochs={summary['epochs'] + 1}", "--run-dir"]
+    goal.remove("training.epochs=5000")
+    assert main([*goal, str(run), "--resume", "auto"]) == 0
+    assert main([*goal, str(run.with_name("whole"))]) == 0
     last = "checkpoints/last.pt"
-    assert bits(tmp_path / "run" / last) == bits(tmp_path / "whole" / last)
+    assert bits(run / last) == bits(run.with_name("whole") / last)
 
 
 def test_a_folder_in_use_or_in_the_way_is_refused(trained: Path, tmp_path: Path) -> None:
@@ -146,19 +184,6 @@ def test_a_damaged_checkpoint_is_refused(trained: Path, tmp_path: Path, capsys: 
     error = capsys.readouterr().err
     assert "damaged" in error
     assert "no such checkpoint" in error
-
-
-@pytest.mark.parametrize(("requirement", "config", "code"), [
-    ("digit.accuracy>=0.5", DIGITS, 0), ("digit.accuracy>=1.5", DIGITS, 3), ("digit.accuracy>=0", "none.yaml", 2),
-])  # fmt: skip
-def test_the_ci_example(tmp_path: Path, requirement: str, config: str, code: int) -> None:
-    (tmp_path / "mtl").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m mtlcli "$@"\n')
-    (tmp_path / "mtl").chmod(0o755)
-    command = [ROOT / "scripts/ci_example.sh", config, tmp_path / "run", requirement, *QUICK]
-    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "MTL": str(tmp_path / "mtl")}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert done.returncode == code, done.stderr
-    assert ("ci: passed" in done.stdout) == (code == 0)
 
 
 def test_summary_tells_what_training_will_report(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:

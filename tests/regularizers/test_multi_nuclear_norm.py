@@ -254,8 +254,7 @@ def test_ranks_of_what_is_not_finite() -> None:
     assert np.isnan(list(term.metrics().values())).all()
 
 
-def test_a_run_trains_compresses_and_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mtlcli.training.summary.plot_history", lambda *_: None)
+def test_a_run_trains_compresses_and_comes_back(tmp_path: Path) -> None:
     entry = {"name": "multi_nuclear_norm", "strength": 0.05, "rank": 12, "threshold": 0.2}
     experiment = digits(regularizers=[entry], optimizer={"name": "Adam", "lr": 0.01}, training=training(epochs=3))
     run = build(experiment)

@@ -58,14 +58,13 @@ class Linear(Trunk):
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[None]:
-    """The dataset `made` and the trunk `linear_map` are there. Runs draw no plots: they would take most of the time."""
+    """The dataset `made` and the trunk `linear_map` are there."""
     with pytest.MonkeyPatch.context() as patched:
         for registry in REGISTRIES.values():
             registry.names()
             patched.setattr(registry, "_components", dict(registry._components))
         datasets.register("made")(Made)
         trunks.register("linear_map")(Linear)
-        patched.setattr("mtlcli.training.summary.plot_history", lambda *_: None)
         yield
 
 

@@ -74,12 +74,15 @@ class Whole:
             self.seconds[weighting] = ended.seconds
 
     def equals(self, folder: Path, weighting: str) -> bool:
-        """Whether a run has the same bits: both checkpoints, and the table of metrics."""
-        whole = self.folders[weighting]
-        same = all(bits(folder / name) == bits(whole / name) for name in ("checkpoints/last.pt", "checkpoints/best.pt"))
-        return same and all(
-            (folder / name).read_bytes() == (whole / name).read_bytes() for name in ("metrics.csv", "table.csv")
-        )
+        return same(folder, self.folders[weighting])
+
+
+def same(run: Path, other: Path) -> bool:
+    """Whether two runs have the same bits: both checkpoints, and the tables of metrics."""
+    equal = all(bits(run / name) == bits(other / name) for name in ("checkpoints/last.pt", "checkpoints/best.pt"))
+    return equal and all(
+        (run / name).read_bytes() == (other / name).read_bytes() for name in ("metrics.csv", "table.csv")
+    )
 
 
 def stopped(config: Path, root: Path, whole: Whole, times: int, number: signal.Signals, seed: int = 0) -> list[str]:

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from mtlcli.cli import main
+from tests.cli.forked import forked
 from tests.torture import flips, steps
-from tests.torture.runs import Whole, experiment, stopped
+from tests.torture.runs import experiment, same, unreadable
 
 
 @pytest.fixture(scope="module")
@@ -15,18 +17,31 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(root: Path) -> Whole:
-    return Whole(experiment(root), root, ("famo",))
+def command(root: Path) -> list[str]:
+    return ["train", str(experiment(root)), "weighting=famo", "--resume", "auto", "--run-dir"]
 
 
-def test_killed_at_a_random_moment(root: Path, whole: Whole) -> None:
-    assert stopped(root / "torture.yaml", root, whole, 1, signal.SIGKILL) == []
+@pytest.fixture(scope="module")
+def whole(root: Path, command: list[str]) -> Path:
+    assert main([*command, str(root / "whole")]) == 0
+    return root / "whole"
 
 
-def test_damage_is_noticed(root: Path, whole: Whole) -> None:
-    assert flips.undetected(whole.folders["famo"] / "checkpoints/last.pt", 60) == []
+def test_killed_at_a_random_moment(root: Path, command: list[str], whole: Path) -> None:
+    """By SIGKILL, somewhere in the second of its three epochs, or beyond."""
+    killed = root / "killed"
+    with forked(*command, str(killed)) as mtl:
+        assert mtl.err.readline().startswith("epoch 1 ")
+    assert mtl.ended() in (-signal.SIGKILL, 0)
+    assert unreadable(killed) == []
+    assert main([*command, str(killed)]) == 0
+    assert same(killed, whole)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_killed_after_steps(tmp_path: Path, workers: int) -> None:
-    assert steps.differing(tmp_path, workers, only=(1, 5, 7)) == []
+def test_damage_is_noticed(whole: Path) -> None:
+    assert flips.undetected(whole / "checkpoints/last.pt", 60) == []
+
+
+@pytest.mark.parametrize(("workers", "after"), [(0, (1, 5, 7)), (2, (7,))])
+def test_killed_after_steps(tmp_path: Path, workers: int, after: tuple[int, ...]) -> None:
+    assert steps.differing(tmp_path, workers, only=after) == []

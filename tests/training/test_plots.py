@@ -11,9 +11,15 @@ from mtlcli.training.history import History
 from mtlcli.training.plots import plot_history
 
 
-def test_a_sharing_shows_tasks_side_by_side_and_stages_below_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: dict[str, Any] = {}
-    monkeypatch.setattr("mtlcli.training.plots._save", lambda figure, path: drawn.update({path.name: figure}))
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """File name → figure, in the place of files."""
+    found: dict[str, Any] = {}
+    monkeypatch.setattr("mtlcli.training.plots._save", lambda figure, path: found.update({path.name: figure}))
+    return found
+
+
+def test_a_sharing_shows_tasks_side_by_side_and_stages_below_each_other(drawn: dict[str, Any]) -> None:
     history = History()
     for epoch in (1, 2):
         history.add(epoch, epoch, "train", {"digit": {"loss": 1.0, "weight": 1.0}})
@@ -28,3 +34,19 @@ def test_a_sharing_shows_tasks_side_by_side_and_stages_below_each_other(monkeypa
     assert figure.axes[0].get_subplotspec().get_geometry()[:2] == (2, 2)
     lines = {line.get_label(): list(line.get_ydata()) for line in figure.axes[0].get_lines()}
     assert lines == {"a": [0.5, 0.5], "b": [0.5, 1.0]}
+
+
+def test_each_regularizer_and_the_conflict_have_a_picture_of_their_own(drawn: dict[str, Any]) -> None:
+    history = History()
+    train = {"digit": {"loss": 1.0, "weight": 0.5}, "mean": {"cosine": -0.1, "conflict": 0.25},
+             "regularizers.guess#2": {"loss": 2.0, "weight": 1.0, "rank.fc1": 3.0, "rank.fc2": 4.0}}  # fmt: skip
+    history.add(1, 6, "train", train)
+    history.add(1, 6, "val", {"digit": {"loss": 1.0, "accuracy": 0.5}})
+    plot_history(history, "val", Path())
+    assert list(drawn) == ["losses.png", "weights.png", "regularizers.guess#2.png", "conflict.png", "metrics.png"]
+    titles = {name: [axes.get_title() for axes in figure.axes] for name, figure in drawn.items()}
+    assert titles["regularizers.guess#2.png"] == [f"regularizers.guess#2: {one}" for one in ("loss", "weight", "rank")]
+    assert titles["conflict.png"] == ["mean cosine of the tasks' gradients", "share of opposed pairs"]
+    lines = {line.get_label(): list(line.get_ydata()) for line in drawn["regularizers.guess#2.png"].axes[2].get_lines()}
+    assert lines == {"fc1": [3.0], "fc2": [4.0]}
+    assert [line.get_label() for line in drawn["weights.png"].axes[0].get_lines()] == ["digit"]

@@ -216,7 +216,6 @@ def test_a_run_tells_of_its_terms(tmp_path: Any) -> None:
     assert summary["regularizers"]["guess"]["calls"] == 6 and summary["regularizers"]["guess"]["parameters"] == 17
     table = (tmp_path / "run" / "metrics.csv").read_text()
     assert "1,6,train,regularizers.guess,loss," in table and "2,12,train,regularizers.pull,weight,1.0" in table
-    assert (tmp_path / "run" / "plots" / "regularizers.guess#2.png").exists()
     assert set(summary["metrics"]["val"]) == {"digit", "ink"}
 
 

@@ -17,8 +17,8 @@ from mtlcli.training.checkpoint import load_checkpoint
 from mtlcli.training.evaluate import evaluate
 from mtlcli.training.self_contained import self_contained, with_relations
 from mtlcli.training.trainer import Trainer
+from tests.training.bits import bits
 from tests.training.experiments import digits, training
-from tests.training.test_resume import bits
 from tests.training.test_step import batch, make
 
 CSV = "task,ink,digit\ndigit,0.5,1\nink,2,0.5\n"
@@ -34,12 +34,6 @@ TASKS = {
 def relation(tmp_path: Path) -> dict[str, Any]:
     (tmp_path / "relation.csv").write_text(CSV)
     return {"name": "relation", "matrix": str(tmp_path / "relation.csv")}
-
-
-@pytest.fixture(autouse=True)
-def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take most of the time of a run this small."""
-    monkeypatch.setattr("mtlcli.training.summary.plot_history", lambda *_: None)
 
 
 def test_a_run_needs_the_file_no_more(tmp_path: Path, relation: dict[str, Any]) -> None:

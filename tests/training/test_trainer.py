@@ -26,7 +26,7 @@ FILES = {"config.yaml", "environment.json", "metrics.csv", "summary.json", "tabl
          "plots/weights.png"}  # fmt: skip
 
 
-def test_the_run_folder_holds_the_run(tmp_path: Path) -> None:
+def test_the_run_folder_holds_the_run(tmp_path: Path, plots: None) -> None:
     summary = Trainer(build(digits()), tmp_path / "run").fit()
     folder = tmp_path / "run"
     assert {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} - {".lock"} == FILES

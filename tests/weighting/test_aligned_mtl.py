@@ -16,13 +16,13 @@ from tests.weighting.methods import tasks
 
 Scale = Literal["min", "median", "rmse"]
 MODES: list[Scale] = ["min", "median", "rmse"]
-quick = settings(max_examples=25, deadline=None)
+quick = settings(max_examples=15, deadline=None)
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_the_update_is_the_sum_of_the_aligned_gradients(mode: Scale) -> None:
-    """From the singular value decomposition of J, where the method has only the eigenvalues of G."""
-    for seed in range(500):
+    """From the singular value decomposition of J, where the method has only the eigenvalues of G; 510 J in all."""
+    for seed in range(170):
         count = 2 + seed % 9
         jacobian = random(seed, count, 2 + seed % 17)
         update, weights = descend(create("aligned_mtl", count, scale=mode), jacobian)

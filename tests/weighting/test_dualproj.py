@@ -23,7 +23,7 @@ from tests.weighting.jacobians import (
 )
 from tests.weighting.methods import tasks
 
-quick = settings(max_examples=25, deadline=None)
+quick = settings(max_examples=15, deadline=None)
 
 
 def test_weights_are_the_quadratic_program_s() -> None:

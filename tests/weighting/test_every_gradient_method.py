@@ -26,7 +26,7 @@ NON_CONFLICTING: dict[str, dict[str, Any]] = {
 SCALE_INVARIANT = ["conflict_free", "imtl_g", "nash_mtl"]
 # whose update has a scale of its own, or is not the sum's at the first step
 OWN_SCALE = {"cagrad", "moco", "nash_mtl", "db_mtl"}
-quick = settings(max_examples=20, deadline=None)
+quick = settings(max_examples=10, deadline=None)
 
 
 def unit(vector: Tensor) -> Tensor:
@@ -184,14 +184,13 @@ def test_resumes_identically(name: str, steps: int) -> None:
         assert torch.equal(ours[0], theirs[0]) and torch.equal(ours[1], theirs[1])
 
 
-@pytest.mark.parametrize("present", [[0, 1, 2], [0, 2]])
 @pytest.mark.parametrize("name", NAMES)
-def test_never_waits_for_the_device(name: str, present: list[int]) -> None:
+def test_never_waits_for_the_device(name: str) -> None:
     """The meta device has no values: reading one, or a shape that depends on one, fails there."""
     weighting: Any = create(name, 3).to("meta")
-    count = len(present)
-    gramian, losses = torch.ones(count, count, dtype=torch.float64, device="meta"), torch.ones(count, device="meta")
-    for _ in range(2):
+    for present in ([0, 1, 2], [0, 2]):
+        count = len(present)
+        gramian, losses = torch.ones(count, count, dtype=torch.float64, device="meta"), torch.ones(count, device="meta")
         weighting.start_step()
         if isinstance(weighting, JacobianWeighting):
             _, weights = weighting.update(torch.ones(count, 20, device="meta"), gramian, losses.double(), present)

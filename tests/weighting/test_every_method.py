@@ -22,7 +22,7 @@ from tests.weighting.methods import (
     train,
 )
 
-quick = settings(max_examples=20, deadline=None)
+quick = settings(max_examples=10, deadline=None)
 
 
 @pytest.mark.parametrize("name", LOSS_LEVEL)

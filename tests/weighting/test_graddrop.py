@@ -27,7 +27,8 @@ def drop(jacobian: Tensor, seed: int = 3, leak: float = 0.0) -> tuple[Tensor, Te
 
 @pytest.mark.parametrize("leak", [0.0, 0.3, 1.0])
 def test_update_and_shares_are_the_paper_s(leak: float) -> None:
-    for seed in range(500):
+    """510 Jacobians in all."""
+    for seed in range(170):
         jacobian = random(seed, 2 + seed % 9, size=1 + seed % 13).float()
         update, weights = drop(jacobian, seed, leak)
         draw = uniform(seed, jacobian.shape[1]).double().numpy()
@@ -93,7 +94,7 @@ def test_where_all_agree_it_is_the_sum(count: int) -> None:
         torch.testing.assert_close(weights, torch.ones_like(weights), rtol=1e-6, atol=0)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 1000), order=st.permutations(range(5)))
 def test_permuting_the_tasks_permutes_the_shares(seed: int, order: list[int]) -> None:
     jacobian = random(seed, 5, size=20)
@@ -103,7 +104,7 @@ def test_permuting_the_tasks_permutes_the_shares(seed: int, order: list[int]) ->
     torch.testing.assert_close(weights_permuted, weights[order], rtol=1e-5, atol=1e-6)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 1000), power=st.integers(-15, 15))
 def test_scaling_all_losses_scales_the_update(seed: int, power: int) -> None:
     jacobian, scale = random(seed, 4, size=20).float(), 2.0**power

@@ -90,7 +90,7 @@ def test_with_targets_that_stay_0_it_is_pcgrad() -> None:
     assert not ours.targets.any()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 1000), target=st.floats(-0.99, 0.99))
 def test_a_cosine_below_its_target_is_raised_to_it(seed: int, target: float) -> None:
     """With two tasks each gradient meets one other: its part of the update can be told from the weights."""
@@ -145,7 +145,7 @@ def test_without_targets_to_reach_it_is_the_sum() -> None:
     assert solve(create("gradvac", 10), non_conflicting(0, 10)).tolist() == [1.0] * 10
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 1000), power=st.integers(-15, 15))
 def test_units_of_the_losses_make_no_difference(seed: int, power: int) -> None:
     ours, theirs = create("gradvac", 5), create("gradvac", 5)
@@ -154,7 +154,7 @@ def test_units_of_the_losses_make_no_difference(seed: int, power: int) -> None:
         torch.testing.assert_close(solve(ours, jacobian), solve(theirs, 10.0**power * jacobian))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(present=st.sets(st.integers(0, 6), min_size=1).map(sorted), seed=st.integers(0, 1000))
 def test_an_absent_task_has_left_the_problem(present: list[int], seed: int) -> None:
     weighting = create("gradvac", 7, beta=0.5)

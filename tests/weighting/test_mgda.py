@@ -17,7 +17,7 @@ from tests.weighting.methods import tasks
 
 Normalization = Literal["none", "l2", "loss", "loss+"]
 NORMALIZATIONS: list[Normalization] = ["none", "l2", "loss", "loss+"]
-quick = settings(max_examples=50, deadline=None)
+quick = settings(max_examples=15, deadline=None)
 
 
 def test_two_tasks_are_the_closed_form() -> None:

@@ -92,7 +92,7 @@ def test_two_tasks_by_hand() -> None:
     torch.testing.assert_close(weights, torch.tensor([2.0, 1.5], dtype=torch.float64))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 1000))
 def test_two_tasks_never_conflict_with_the_update(seed: int) -> None:
     jacobian = random(seed, 2, size=3)
@@ -107,7 +107,7 @@ def test_without_conflict_it_is_the_sum(count: int) -> None:
     assert torch.equal(solve(create("pcgrad", count), random(0, 1, 9).repeat(count, 1)), ones)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 1000), power=st.integers(-15, 15))
 def test_units_of_the_losses_make_no_difference(seed: int, power: int) -> None:
     jacobian = random(seed, 5, size=4)
@@ -130,7 +130,7 @@ def test_orders_are_permutations_drawn_anew_for_each_task_at_each_step() -> None
     assert np.mean(firsts[:, 0] == firsts[:, 1]) < 0.35  # not one order for all tasks: that would be about ¾
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(present=st.sets(st.integers(0, 6), min_size=1).map(sorted), seed=st.integers(0, 1000))
 def test_an_absent_task_has_left_the_problem(present: list[int], seed: int) -> None:
     """The others go on in the order they had among all tasks."""

@@ -35,7 +35,7 @@ def literal(losses: Tensor, lambdas: list[float], relations: Any) -> Tensor:
     return torch.stack(terms).sum()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10_000), count=st.integers(1, 8), negative=st.sampled_from(["error", "allow"]))
 def test_it_is_the_double_sum_and_its_gradient(seed: int, count: int, negative: Any) -> None:
     made, matrix = tasks(count), symmetric(seed, count)

@@ -94,7 +94,7 @@ def test_rounding_is_no_asymmetry() -> None:
     np.testing.assert_array_equal(found, found.T)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10_000), count=st.integers(1, 8))
 def test_the_projection_is_the_nearest_psd_matrix(seed: int, count: int) -> None:
     matrix, generator = symmetric(seed, count), np.random.default_rng(seed + 1)

@@ -1,0 +1,102 @@
+"""The experiment in a checkpoint, for whoever doesn't trust the file: no other file is opened because it says so."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mtlcli import registry
+from mtlcli.config import ComponentEntry, Experiment, experiment_from_dict
+from mtlcli.errors import ConfigError, Problem
+from mtlcli.registry import Option
+from mtlcli.training.plugins import lacking
+
+PATHS = ("root", "path")  # options of datasets that say where the data is
+
+
+def experiment_from_checkpoint(
+    payload: Mapping[str, Any], overrides: Sequence[str], checkpoint: Path, data: bool = True
+) -> Experiment:
+    """The experiment of a checkpoint's payload, with `KEY=VALUE` overrides; to evaluate or use its model.
+
+    Where the data is, the command line says, or the environment: a `root` that has a default is the default one; a file
+    or folder that has none is taken from the checkpoint only if it is a relative path to something inside the current
+    folder. Nothing says which weights the trunk started from. Threads and workers are no more than this machine's
+    cores. An override counts in any case.
+
+    data: whether its datasets are to be opened. ConfigError for an experiment that can't be, or names a path outside.
+    """
+    try:
+        experiment = experiment_from_dict(payload["config"], overrides, source=str(checkpoint))
+    except ConfigError as error:
+        raise ConfigError(lacking(error.problems, payload.get("plugins")) or error.problems) from error
+    given = [override.partition("=")[0] for override in overrides]
+    datasets, problems = {}, list[Problem]()
+    for alias, entry in experiment.datasets.items():
+        options = dict(entry.options)
+        for option, default in _paths(entry).items():
+            if _overridden(f"datasets.{alias}.{option}", given):
+                continue
+            if default is not None:
+                options[option] = default.default
+            elif data and not _inside(options[option]):
+                path = f"datasets.{alias}.{option}"
+                problems.append(Problem(
+                    f"the checkpoint says {str(options[option])!r}, and a path that leads out of the current folder "
+                    f"counts only where you give it yourself: mtl eval {checkpoint} {path}=PATH", path
+                ))  # fmt: skip
+        datasets[alias] = replace(entry, options=options)
+    if isinstance(experiment.weighting.options.get("matrix"), str) and not _overridden("weighting.matrix", given):
+        problems.append(Problem("a checkpoint holds the numbers, and this one names a file", "weighting.matrix"))
+    if problems:
+        raise ConfigError(problems)
+    cores, training = os.cpu_count() or 1, experiment.training
+    machine = {
+        key: min(value, cores)
+        for key in ("threads", "workers")
+        if isinstance(value := getattr(training, key), int) and not _overridden(f"training.{key}", given)
+    }
+    changes = {
+        "datasets": datasets,
+        "trunk": replace(experiment.trunk, init_from=None),
+        "training": training.model_copy(update=machine),
+    }
+    return experiment.model_copy(update=changes)
+
+
+def publishable(experiment: Experiment) -> dict[str, Any]:
+    """The resolved experiment as it may be shown to anyone: of paths only the last part, of those that have a default
+    not even that.
+    """
+    plain = experiment.resolved()
+    for alias, entry in experiment.datasets.items():
+        for option, default in _paths(entry).items():
+            stored = plain["datasets"][alias][option]
+            plain["datasets"][alias][option] = Path(stored).name if default is None else default.default
+    plain["trunk"]["init_from"] = None
+    return plain
+
+
+def _paths(entry: ComponentEntry) -> dict[str, Option | None]:
+    """The options of a dataset that are paths; None for one without a default."""
+    options = {name: registry.datasets[entry.name].options.get(name) for name in entry.options}
+    paths = {name: one for name, one in options.items() if name in PATHS or (one and one.annotation is Path)}
+    return {name: None if one is None or one.required else one for name, one in paths.items()}
+
+
+def _overridden(path: str, given: Sequence[str]) -> bool:
+    return any(f"{path}.".startswith(f"{key}.") for key in given)
+
+
+def _inside(stored: str | Path) -> bool:
+    """Whether it is a relative path to something in the current folder, links included."""
+    path = Path(stored)
+    if path.is_absolute() or ".." in path.parts or str(path).startswith("~"):
+        return False
+    try:
+        return path.resolve().is_relative_to(Path.cwd().resolve())
+    except (OSError, ValueError, RuntimeError):  # a loop of links; a NUL
+        return False

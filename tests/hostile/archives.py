@@ -1,0 +1,82 @@
+"""Checkpoint files byte by byte: what the writers of torch and Python wouldn't write."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zipfile
+from pickle import encode_long
+from typing import Any, NamedTuple
+
+import torch
+
+from mtlcli.training.sealed import seal
+
+STORED, DEFLATED = 0, 8
+
+
+class Member(NamedTuple):
+    """A member of an archive. size: what it claims to have when it is read; None: what it has."""
+
+    name: str
+    content: bytes
+    method: int = STORED
+    size: int | None = None
+
+
+def saved(document: Any) -> bytes:
+    """Anything as `torch.save` writes it, with a seal that is right."""
+    buffer = io.BytesIO()
+    torch.save(document, buffer)
+    return seal(buffer.getvalue())
+
+
+def archive(*members: Member) -> bytes:
+    """An archive in the form that `torch.save` gives one, with a seal that is right."""
+    body, directory = b"", b""
+    for name, content, method, size in members:
+        claimed = len(content) if size is None else size
+        crc = zipfile.crc32(content)  # type: ignore[attr-defined]
+        facts = struct.pack("<H3H3L2H", 0x0800, method, 0, 0, crc, len(content), claimed, len(name), 0)
+        directory += b"PK\1\2" + struct.pack("<2H", 0, 0) + facts + struct.pack("<3H2L", 0, 0, 0, 0, len(body))
+        directory += name.encode()
+        body += b"PK\3\4" + struct.pack("<H", 0) + facts + name.encode() + content
+    count, start, length = len(members), len(body), len(directory)
+    end64 = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, count, count, length, start)
+    locator = struct.pack("<4sLQL", b"PK\6\7", 0, start + length, 1)
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, count, count, length, start, 0)
+    return seal(body + directory + end64 + locator + end)
+
+
+def pickled(content: bytes, *records: bytes) -> bytes:
+    """A checkpoint of this pickle, whose tensors have this memory."""
+    named = [Member(f"archive/data/{index}", record) for index, record in enumerate(records)]
+    return archive(Member("archive/data.pkl", content), Member("archive/version", b"3\n"), *named)
+
+
+def document(value: bytes) -> bytes:
+    """The pickle of a checkpoint in whose `model` there is one value; it is given in pickle's own steps."""
+    parts = {"format": text("mtl"), "version": number(2), "config": b"}", "specs": b"}"}
+    whole = b"".join(text(key) + part for key, part in parts.items())
+    return b"\x80\x02}(" + whole + text("model") + b"}(" + text("weight") + value + b"uu."
+
+
+def text(value: str) -> bytes:
+    return b"X" + struct.pack("<I", len(value.encode())) + value.encode()
+
+
+def number(value: int) -> bytes:
+    encoded = encode_long(value)
+    return b"\x8a" + bytes([len(encoded)]) + encoded
+
+
+def name(module: str, attribute: str) -> bytes:
+    return f"c{module}\n{attribute}\n".encode()
+
+
+def tensor(claimed: int, size: int, stride: int = 1, gradient: bool = False) -> bytes:
+    """A tensor of `size` floats in memory that is said to hold `claimed` of them."""
+    memory = b"(" + text("storage") + name("torch", "FloatStorage") + text("0") + text("cpu") + number(claimed) + b"tQ"
+    hooks = name("collections", "OrderedDict") + b")R"
+    shape = number(0) + number(size) + b"\x85" + number(stride) + b"\x85" + (b"\x88" if gradient else b"\x89")
+    return name("torch._utils", "_rebuild_tensor_v2") + b"(" + memory + shape + hooks + b"tR"

@@ -1,0 +1,204 @@
+"""Checkpoints as someone would make them who means harm, each with a seal that is right where one matters."""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from mtlcli.training.build import build
+from mtlcli.training.checkpoint import FORMAT, plain
+from tests.hostile.archives import DEFLATED, Member, archive, document, name, number, pickled, saved, tensor, text
+from tests.training.experiments import digits
+
+CANARY = "ran"  # the file that code in a checkpoint would leave in the folder it is in
+COMMAND = "os.system"
+ENTRIES = ("trunk", "sharing", "weighting", "optimizer", "scheduler", "training.sampling", "tasks.digit.kind",
+           "tasks.digit.head", "datasets.digits", "regularizers.0")  # fmt: skip
+WORDS = ("tasks.digit.target", "tasks.digit.dataset", "evaluation.monitor.metric", "evaluation.monitor.task",
+         "evaluation.split", "training.device", "training.precision", "checkpoint.every")  # fmt: skip
+NAMED: dict[str, Any] = {
+    **{path: {"name": COMMAND} for path in ENTRIES},
+    **dict.fromkeys(WORDS, COMMAND),
+    "trunk.init_from": "/dev/zero",
+    "datasets.digits.augment": [COMMAND],
+}
+"""The places of an experiment where a name can stand, with one of the operating system's."""
+
+
+class Code:
+    """What leaves the canary when it is unpickled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (f"touch '{self.folder / CANARY}'",)
+
+
+def good(**changes: Any) -> dict[str, Any]:
+    """The document of a checkpoint that has nothing wrong. changes: of the experiment."""
+    run = build(digits(**changes))
+    return {
+        "format": "mtl",
+        "version": FORMAT,
+        "config": run.experiment.resolved(),
+        "specs": {alias: spec.to_dict() for alias, spec in run.specs.items()},
+        "plugins": {},
+        "model": plain(dict(run.model.state_dict())),
+    }
+
+
+def of_a_table(path: Path, column: int) -> dict[str, Any]:
+    """One that was trained on this table, which is written, and whose model looks for its first input in `column`."""
+    path.write_text("a,b,y\n" + "".join(f"{row % 7},{row % 5},{row % 2}\n" for row in range(60)), encoding="utf-8")
+    datasets = {"t": {"name": "csv", "path": str(path), "targets": ["y"]}}
+    document = good(datasets=datasets, tasks={"y": {"dataset": "t", "kind": "binary"}})
+    document["model"]["normalize.t.0.column"][0] = column
+    return document
+
+
+def make(folder: Path) -> dict[str, Path]:
+    """Name → a hostile checkpoint in the folder."""
+    document = good()
+    made = {
+        **_files(folder, saved(document)),
+        **{key: saved(value) for key, value in _documents(document).items()},
+        **_pickles(folder),
+        "deflate_bomb": deflate_bomb(),
+    }
+    paths = {}
+    for key, content in made.items():
+        paths[key] = folder / f"{key}.pt"
+        if isinstance(content, bytes):
+            paths[key].write_bytes(content)
+        else:
+            content(paths[key])
+    return paths
+
+
+def _files(folder: Path, whole: bytes) -> dict[str, bytes | Callable[[Path], Any]]:
+    """Those that are no such file at all."""
+
+    def legacy(path: Path) -> None:
+        torch.save({"format": "mtl", "code": Code(folder)}, path, _use_new_zipfile_serialization=False)
+
+    return {
+        "empty": b"",
+        "truncated": whole[: len(whole) // 2],
+        "pickle": pickle.dumps(Code(folder)),
+        "legacy_format": legacy,
+        "unsealed": whole[:-75],
+        "directory": Path.mkdir,
+        "fifo": os.mkfifo,
+        "link_to_a_device": lambda path: path.symlink_to("/dev/zero"),
+        "link_to_itself": lambda path: path.symlink_to(path),
+        "missing": lambda path: None,
+    }
+
+
+def _documents(good: dict[str, Any]) -> dict[str, Any]:
+    """Those that torch writes and reads: what they say is wrong."""
+
+    def changed(path: str, value: Any) -> dict[str, Any]:
+        new = copy.deepcopy(good)
+        change(new, path, value)
+        return new
+
+    weights: dict[str, torch.Tensor] = good["model"]
+    first = next(iter(weights))
+    nan = weights[first].clone()
+    nan.flatten()[-1] = float("nan")
+    laughs: Any = ["ha"] * 10
+    for _ in range(30):
+        laughs = [laughs] * 10
+    nested: Any = []
+    for _ in range(200):
+        nested = [nested]
+    return {
+        "whole_module": nn.Linear(2, 2),
+        "tensor": torch.zeros(3),
+        "future_version": {"format": "mtl", "version": 2**40},
+        "version_of_another_type": {"format": "mtl", "version": [2]},
+        "missing_key": {**good, "model": {key: value for key, value in weights.items() if key != first}},
+        "extra_key": {**good, "model": {**weights, "os.system": torch.zeros(1)}},
+        "misshapen_key": {**good, "model": {**weights, first: torch.zeros(3, 3, 3)}},
+        "key_of_another_type": {**good, "model": {**weights, first: weights[first].long()}},
+        "nan_weights": {**good, "model": {**weights, first: nan}},
+        "no_tensor": {**good, "model": {**weights, first: [1.0]}},
+        "model_of_another_type": {**good, "model": [1]},
+        "parameter": {**good, "model": {**weights, first: nn.Parameter(weights[first])}},
+        "sparse": {**good, "model": {**weights, first: torch.eye(3).to_sparse()}},
+        "a_trillion_laughs": {**good, "history": laughs},
+        "nested": {**good, "history": nested},
+        "a_set": {**good, "history": {1, 2}},
+        "hidden_units": changed("config.trunk.hidden", [2**40]),
+        "many_layers": changed("config.trunk.hidden", [16] * 100_000),
+        "large_layers": changed("config.trunk.hidden", [2**20] * 50),
+        "epochs_beyond_any": changed("config.training.epochs", 2**200),
+        "task_named_as_a_path": changed("config.tasks", {"../../x": good["config"]["tasks"]["digit"]}),
+        "escapes_in_a_name": changed("config.tasks", {"\x1b[31mred\x1b]0;title\a": good["config"]["tasks"]["digit"]}),
+        "markup_in_a_name": changed("config.tasks", {"[bold red]x[/]": good["config"]["tasks"]["digit"]}),
+        "line_break_in_a_name": changed("config.trunk.name", "x\nerror: all is fine"),
+        "config_of_another_type": {**good, "config": "os.system"},
+        "path_outside": changed("config.datasets.digits", {"name": "csv", "path": "/etc/passwd", "targets": ["y"]}),
+        "matrix_in_a_file": changed("config.weighting", {"name": "relation", "matrix": "/etc/passwd"}),
+        "specs_of_another_type": changed("specs.digits", 3),
+        "specs_without_a_shape": changed("specs.digits.input_shape", []),
+        "specs_of_a_large_shape": changed("specs.digits.input_shape", [2**20, 2**20, 2**20]),
+        "classes_beyond_any": changed("specs.digits.targets.digit.size", 2**40),
+        "a_plugin_of_its_own": {**changed("config.trunk.name", "evil"), "plugins": {"trunk evil": "/tmp/evil.py"}},
+        **{f"{COMMAND}_as_{path}": changed(f"config.{path}", value) for path, value in NAMED.items()},
+    }
+
+
+def change(plain: Any, path: str, value: Any) -> None:
+    """Set the value at a dotted path, or append it to the list there."""
+    *above, last = path.split(".")
+    for key in above:
+        plain = plain.setdefault(key, {})
+    if isinstance(plain, list):
+        plain.append(value)
+    else:
+        plain[last] = value
+
+
+def _pickles(folder: Path) -> dict[str, bytes]:
+    """Those whose pickle is written by hand."""
+    code = {"format": "mtl", "version": FORMAT, "config": {}, "specs": {}, "model": Code(folder)}
+    deep = b")" + b"\x85" * 200_000  # ((((…),),),)
+    doubled = b"](" + b")q\1" + b"h\1h\1\x86q\1" * 60 + b"e"  # each is a tuple of the one before, twice
+    memory = b"(" + text("storage") + name("torch", "ByteStorage") + b"h\1" + text("cpu") + number(1) + b"tQ"
+    return {
+        "sealed_pickle": saved(code),
+        "claims_more_than_its_memory": pickled(document(tensor(2**40, 2**40)), b"\0" * 4),
+        "claims_4_tebibytes_by_a_view": pickled(document(tensor(1, 2**40, stride=0)), b"\0" * 4),
+        "tensor_that_wants_a_gradient": pickled(document(tensor(1, 1, gradient=True)), b"\0" * 4),
+        "bytearray": pickled(document(name("builtins", "bytearray") + number(2**42) + b"\x85R")),
+        "large_tensor": pickled(document(name("torch", "Tensor") + number(2**20) + number(2**20) + b"\x86R")),
+        "deep_key": pickled(document(b"}" + deep + b"Ns")),
+        "doubled_key": pickled(document(b"}" + text("a") + doubled + b"sh\1Ns")),
+        "doubled_key_of_a_memory": pickled(document(b"}" + text("a") + doubled + b"s" + text("b") + memory + b"s")),
+        "builds": pickled(document(name("collections", "OrderedDict") + b")R}b")),
+        "memo_beyond_any": pickled(document(b"Nr\xff\xff\xff\xff")),
+        "without_an_end": pickled(b"\x80\x02}" * 100),
+        "no_pickle": archive(Member("archive/version", b"3\n")),
+        "two_pickles": archive(Member("archive/data.pkl", document(b"]")), Member("archive/DATA.PKL", document(b"]"))),
+        "constants": archive(Member("archive/data.pkl", document(b"]")), Member("archive/constants.pkl", b"")),
+        "name_outside": archive(Member("archive/data.pkl", document(b"]")), Member("../../x", b"")),
+        "claims_a_large_member": archive(Member("archive/data.pkl", document(b"]"), size=2**31)),
+    }
+
+
+def deflate_bomb(size: int = 2**32 - 2**20) -> bytes:
+    """An archive of 4 MB whose pickle says that it has 4 GiB, and does."""
+    compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
+    block = compressor.compress(bytes(2**20)) + compressor.flush(zlib.Z_FULL_FLUSH)
+    return archive(Member("archive/data.pkl", block * (size // 2**20) + compressor.flush(), DEFLATED, size))

@@ -1,0 +1,66 @@
+"""All files that mean harm: `python -m tests.hostile.corpus FOLDER` writes them into the folder.
+
+It prints a line for each: what `mtl` is to be called with, parted by tabs. Every call has to end with exit code 1 or 2,
+and one message; no file `ran` may be in the folder afterwards.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from tests.hostile import checkpoints, configs
+
+ASKED_FOR = {
+    "pickle that runs a command": "sealed_pickle.pt",
+    "legacy-format pickle": "legacy_format.pt",
+    "whole module": "whole_module.pt",
+    "empty": "empty.pt",
+    "truncated": "truncated.pt",
+    "deflate bomb": "deflate_bomb.pt",
+    "1.8 kB file claiming 4×2⁴⁰ bytes": "claims_more_than_its_memory.pt",
+    "config with 2⁴⁰ hidden units": "hidden_units.yaml",
+    "config naming os.system in every place": "os.system_everywhere.yaml",
+    "NaN weights": "nan_weights.pt",
+    "missing key": "missing_key.pt",
+    "extra key": "extra_key.pt",
+    "misshapen key": "misshapen_key.pt",
+    "future version": "future_version.pt",
+    "symlink to a device": "link_to_a_device.pt",
+    "symlink to itself": "link_to_itself.pt",
+    "FIFO": "fifo.pt",
+    "directory": "directory.pt",
+    "!!python/object": "python_object.yaml",
+    "alias bomb": "alias_bomb.yaml",
+    "2,000 nested braces": "nested_braces.yaml",
+    "duplicate key": "duplicate_key.yaml",
+    "task named ../../x": "task_named_as_a_path.yaml",
+    "rich markup in a name": "markup_in_a_name.yaml",
+    "escape codes in a name": "escapes_in_a_name.yaml",
+    "hostile environment variable": "hostile_variable.yaml",
+}
+"""Those that `docs/reliability.md` lists: 26 of them."""
+
+
+def make(folder: Path) -> dict[str, Path]:
+    """Name → a hostile checkpoint."""
+    return checkpoints.make(folder)
+
+
+def make_configs(folder: Path) -> dict[str, Path]:
+    """Name → a hostile experiment file, to be read with `configs.ENVIRONMENT` set."""
+    return configs.make(folder)
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    for path in make(folder).values():
+        if path.stem.rpartition("_as_")[2] != "trunk.init_from":  # what a trained model started from is not looked at
+            print("eval", path, sep="\t")
+    for path in make_configs(folder).values():
+        print("validate", path, sep="\t")
+        print("train", "--dry-run", path, sep="\t")
+
+
+if __name__ == "__main__":
+    main()
