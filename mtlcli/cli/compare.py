@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from mtlcli.cli.options import ConfigFile, Json, Overrides, Plugins
+from mtlcli.printable import printable
 
 
 def compare(
@@ -77,21 +78,23 @@ def _print(document: dict[str, Any]) -> None:
     from mtlcli.studies.compare.tables import tables
 
     for table in tables(document):
+        title, rows = printable(table.title), [list(map(printable, row)) for row in table.rows]
         if sys.stdout.isatty():
-            _draw(table.title, table.rows)
+            _draw(title, rows)
         else:
-            print(f"## {table.title}")
-            print("\n".join(rows_of(table.rows)))
-        print("\n".join([*table.notes, ""]))
+            print(f"## {title}")
+            print("\n".join(rows_of(rows)))
+        print("\n".join([*map(printable, table.notes), ""]))
     print(f"study folder: {document['out']}")
 
 
 def _draw(title: str, rows: list[list[str]]) -> None:
     from rich.console import Console
     from rich.table import Column, Table
+    from rich.text import Text
 
     head, *body = rows
-    table = Table(head[0], *(Column(name, justify="right") for name in head[1:]), title=title)
+    table = Table(head[0], *(Column(name, justify="right") for name in head[1:]), title=Text(title))
     for row in body:
         table.add_row(*row)
     Console().print(table, markup=False)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from mtlcli.printable import printable
 from mtlcli.training.observer import EpochReport, Observer
 
 
@@ -20,7 +21,7 @@ class LogLines(logging.Handler):
         self.console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = record.getMessage()
+        text = "\n".join(map(printable, record.getMessage().split("\n")))
         if record.levelno >= logging.WARNING:
             text = f"{record.levelname.lower()}: {text}"
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)

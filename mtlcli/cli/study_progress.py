@@ -12,8 +12,10 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
+from rich.text import Text
 
 from mtlcli.cli.progress import LogLines, watch
+from mtlcli.printable import printable
 from mtlcli.studies.observer import StudyObserver
 from mtlcli.training.history import figure
 
@@ -22,10 +24,10 @@ class StudyLines(StudyObserver):
     """A plain line for each run."""
 
     def run_done(self, name: str, summary: dict[str, Any], reused: bool) -> None:
-        print(_line(name, summary, reused), file=sys.stderr)
+        print(printable(_line(name, summary, reused)), file=sys.stderr)
 
     def run_failed(self, name: str, problem: str) -> None:
-        print(f"{name}: failed: {problem}", file=sys.stderr)
+        print(printable(f"{name}: failed: {problem}"), file=sys.stderr)
 
 
 class StudyBar(StudyObserver):
@@ -44,7 +46,7 @@ class StudyBar(StudyObserver):
             self.bar.start()
 
     def run_done(self, name: str, summary: dict[str, Any], reused: bool) -> None:
-        self.bar.update(self.line, advance=1, latest=f"{name}{' (trained before)' if reused else ''}")
+        self.bar.update(self.line, advance=1, latest=printable(f"{name}{' (trained before)' if reused else ''}"))
 
     def stopped(self) -> None:
         self.bar.stop()
@@ -71,7 +73,7 @@ class StudyTable(StudyObserver):
     def run_failed(self, name: str, problem: str) -> None:
         self.done += 1
         self.failed += 1
-        self.live.console.print(f"{name}: failed: {problem}", markup=False, highlight=False)
+        self.live.console.print(printable(f"{name}: failed: {problem}"), markup=False, highlight=False)
 
     def standing(self, rows: Mapping[str, Mapping[str, tuple[float, int]]]) -> None:
         self.rows = rows
@@ -84,7 +86,7 @@ class StudyTable(StudyObserver):
         tasks = list(dict.fromkeys(task for row in self.rows.values() for task in row))
         table = Table("method", *(Column(task, justify="right") for task in tasks), title="mean on val so far (runs)")
         for label, row in self.rows.items():
-            table.add_row(label, *(_mean(row[task]) if task in row else "" for task in tasks))
+            table.add_row(Text(printable(label)), *(_mean(row[task]) if task in row else "" for task in tasks))
         return Group(*([table] if self.rows else []), self._progress())
 
     def _progress(self) -> str:

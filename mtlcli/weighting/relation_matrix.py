@@ -15,6 +15,7 @@ from mtlcli.errors import nearest
 
 Matrix = NDArray[np.float64]
 Relations = dict[str, dict[str, float]]
+LONGEST = 16 * 2**20  # characters of a file
 TOLERANCE = 1e-6  # of the largest entry, or eigenvalue: what rounding and a file's few decimals may do
 
 
@@ -24,8 +25,17 @@ def read_relations(path: str) -> Relations:
 
     ValueError, with the line, for what isn't such a table.
     """
+    file = Path(path)
     try:
-        rows = list(csv.reader(Path(path).read_text(encoding="utf-8").splitlines()))
+        if file.exists() and not (file.is_file() or file.is_dir()):  # a pipe would be waited for
+            raise ValueError(f"{path}: can't be read: not a file")
+        with file.open(encoding="utf-8") as stream:
+            text = stream.read(LONGEST + 1)
+        if len(text) > LONGEST:
+            raise ValueError(
+                f"{path}: larger than {LONGEST // 2**20} MiB, far more than the relations of 500 tasks take"
+            )
+        rows = list(csv.reader(text.splitlines()))
     except OSError as error:
         raise ValueError(f"{path}: can't be read: {error.strerror}") from error
     except (UnicodeDecodeError, csv.Error) as error:

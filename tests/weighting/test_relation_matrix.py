@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,19 @@ def test_what_is_wrong_with_numbers_is_said(matrix: Any, message: str) -> None:
 def test_rounding_is_no_asymmetry() -> None:
     found = relation_matrix([[1.0, 0.3333333], [0.3333330, 1.0]], TASKS[:2])
     np.testing.assert_array_equal(found, found.T)
+
+
+def test_a_pipe_is_not_waited_for_nor_a_device_read_without_end(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (str(tmp_path / "pipe"), "/dev/zero"):
+        with pytest.raises(ValueError, match=f"^{path}: can't be read: not a file$"):
+            read_relations(path)
+
+
+def test_a_file_that_is_far_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mtlcli.weighting.relation_matrix.LONGEST", 10)
+    with pytest.raises(ValueError, match=r"relation\.csv: larger than 0 MiB"):
+        read_relations(written(tmp_path, GOOD))
 
 
 @settings(max_examples=15, deadline=None)

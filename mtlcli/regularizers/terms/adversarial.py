@@ -8,10 +8,11 @@ from itertools import pairwise
 from typing import Literal
 
 import torch
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mtlcli.config.sizes import Widths
 from mtlcli.registry import regularizers
 from mtlcli.regularizers.activation import shape_of
 from mtlcli.regularizers.gradient_reversal import ganin_factor, reverse_gradient
@@ -68,7 +69,7 @@ class Adversarial(Regularizer):
         self,
         subject: Subject,
         *,
-        hidden: list[PositiveInt] = [64],  # noqa: B006 (never changed)
+        hidden: Widths = [64],  # noqa: B006 (never changed)
         schedule: Literal["ganin", "constant"] = "ganin",
         layer: str = "features",
         orthogonality: NonNegativeFloat = 0.0,

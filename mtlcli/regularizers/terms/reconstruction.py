@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from pydantic import PositiveInt
 from torch import Tensor
 
+from mtlcli.config.sizes import Width, Widths
 from mtlcli.registry import regularizers
 from mtlcli.regularizers.activation import shape_of
 from mtlcli.regularizers.decoder import make_decoder
@@ -54,8 +54,8 @@ class Reconstruction(Regularizer):
         subject: Subject,
         *,
         layer: str = "features",
-        channels: PositiveInt = 16,
-        hidden: list[PositiveInt] = [],  # noqa: B006 (never changed)
+        channels: Width = 16,
+        hidden: Widths = [],  # noqa: B006 (never changed)
     ) -> None:
         super().__init__()
         if "input" not in subject.shapes:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
 from mtlcli.registry import weightings
@@ -58,7 +59,7 @@ class DirectionOrientedGradient(GramianWeighting):
         *,
         regularization: NonNegativeFloat = 0.3,
         step_size: PositiveFloat = 1.0,
-        iterations: PositiveInt = 20,
+        iterations: Annotated[int, Field(gt=0, le=10_000)] = 20,
     ) -> None:
         super().__init__(tasks)
         self.regularization = regularization

@@ -1,0 +1,47 @@
+"""What comes from files and command lines doesn't act on the terminal that it is shown on."""
+
+import logging
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from mtlcli.cli.compare import _draw
+from mtlcli.cli.progress import LogLines
+from mtlcli.cli.study_progress import StudyLines, StudyTable
+
+HOSTILE = "\x1b[2J[red]x[/red]\x9b"
+SHOWN = r"\x1b[2J[red]x[/red]\x9b"
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(file=StringIO(), width=100, color_system=None)
+
+
+def printed(console: Console) -> str:
+    assert isinstance(console.file, StringIO)
+    return console.file.getvalue()
+
+
+def test_log_lines(console: Console) -> None:
+    LogLines(console).emit(logging.LogRecord("mtl", logging.WARNING, "", 0, "%s:\n2 lines", (HOSTILE,), None))
+    assert printed(console) == f"warning: {SHOWN}:\n2 lines\n"
+
+
+def test_runs_of_a_study(capsys: pytest.CaptureFixture[str]) -> None:
+    StudyLines().run_failed(HOSTILE, "a\nb")
+    assert capsys.readouterr().err == f"{SHOWN}: failed: a\\nb\n"
+
+
+def test_the_live_table_of_a_comparison(console: Console) -> None:
+    live = StudyTable(console)
+    live.rows = {HOSTILE: {"digit": (0.5, 1)}}
+    console.print(live.drawn())
+    assert SHOWN in printed(console)
+
+
+def test_the_tables_of_a_comparison(monkeypatch: pytest.MonkeyPatch, console: Console) -> None:
+    monkeypatch.setattr("rich.console.Console", lambda: console)
+    _draw("[red]title[/red]", [["[red]method[/red]", "a"], ["[red]x[/red]", "1"]])
+    assert all(f"[red]{word}[/red]" in printed(console) for word in ("title", "method", "x"))
