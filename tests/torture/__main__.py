@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.torture import flips, steps
+from tests.torture import flips, hostile, steps
 from tests.torture.runs import Whole, experiment, stopped
 
 
@@ -31,6 +31,9 @@ def main() -> int:
 
     with tempfile.TemporaryDirectory() as made:
         root = Path(made)
+        start = time.monotonic()
+        answers, wrong = hostile.refusals(root / "hostile")
+        report("hostile checkpoints and configurations refused", len(answers), wrong, start)
         config = experiment(root)
         whole = Whole(config, root)
         for number, times in ((signal.SIGKILL, args.kills), (signal.SIGTERM, args.terms)):

@@ -13,7 +13,7 @@ from tests.hostile import configs
 from tests.hostile.checkpoints import CANARY
 from tests.hostile.corpus import ASKED_FOR, make, make_configs
 
-MEMORY, SECONDS = 2**30, 5.0
+MEMORY, SECONDS = 2**30, 5.0  # of the processor; beside what it takes to find a good file good, with torch's import
 # A process's peak begins with what the one it was forked from had: a small one stands between.
 BETWEEN = """
 import os, subprocess, sys
@@ -32,22 +32,25 @@ class Told:
     seconds: float
     said: str
 
-    @property
-    def wrong(self) -> bool:
-        told = self.said.splitlines()
-        right = self.code in (1, 2) and told and all(line.startswith("error: ") for line in told)
-        return not right or self.memory > MEMORY or self.seconds > SECONDS
+    def right(self, usual: float) -> bool:
+        """Whether it was refused as it should be. usual: seconds of a call with a good file."""
+        lines = self.said.splitlines()
+        refused = self.code in (1, 2) and bool(lines) and all(line.startswith("error: ") for line in lines)
+        return refused and self.memory < MEMORY and self.seconds < usual + SECONDS
 
     def __str__(self) -> str:
         first = self.said.partition("\n")[0]
         return f"exit code {self.code}, {self.memory / 2**20:.0f} MiB, {self.seconds:.1f} s: {first[:200]}"
 
 
-def told(root: Path) -> dict[str, Told]:
-    """What each of the files that `docs/reliability.md` lists was answered with, and what code in one left behind."""
+def refusals(root: Path) -> tuple[dict[str, Told], list[str]]:
+    """What each of the files that `docs/reliability.md` lists was answered with, and what of that isn't right."""
     root.mkdir()
     make(root)
     make_configs(root)
+    (root / "good.yaml").write_text(configs.yaml(), encoding="utf-8")
+    usual = _call(["validate", str(root / "good.yaml")], root)
+    assert usual.code == 0, usual
     answers = {}
     for words, file in ASKED_FOR.items():
         path = str(root / file)
@@ -57,9 +60,10 @@ def told(root: Path) -> dict[str, Told]:
             calls = [["validate", path], ["train", "--dry-run", path]]
         for call in calls:
             answers[f"{words}: mtl {call[0]}"] = _call(call, root)
+    wrong = [f"{what}: {answer}" for what, answer in answers.items() if not answer.right(usual.seconds)]
     if (root / CANARY).exists():
-        answers["code in one of them"] = Told(0, 0, 0.0, "ran")
-    return answers
+        wrong.append("code in one of them ran")
+    return answers, wrong
 
 
 def _call(arguments: list[str], folder: Path) -> Told:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from tests.training.bits import bits
@@ -22,7 +25,7 @@ tasks:
 trunk: {name: mlp, hidden: [16], features: 8, dropout: 0.2}
 optimizer: {name: Adam, lr: 1e-3}
 scheduler: {name: CosineAnnealingLR, interval: step}
-training: {epochs: 3, batch_size: 100, device: cpu, threads: 1}
+training: {epochs: 8, batch_size: 100, device: cpu, threads: 1}
 checkpoint: {every: 1 step}
 """
 
@@ -90,22 +93,26 @@ def stopped(config: Path, root: Path, whole: Whole, times: int, number: signal.S
 
     After the signal the newest checkpoint there is must be readable; it is looked at through `mtl eval`'s own reader.
     """
-    draw, wrong = random.Random(seed), []
-    for attempt in range(times):
-        weighting = list(whole.folders)[attempt % len(whole.folders)]
-        folder = root / f"{number.name}-{attempt}"
-        moment = draw.uniform(0.0, whole.seconds[weighting])
+    draw = random.Random(seed)
+
+    def attempt(number_of: int, part: float) -> list[str]:
+        weighting = list(whole.folders)[number_of % len(whole.folders)]
+        folder = root / f"{number.name}-{number_of}"
+        moment = part * whole.seconds[weighting]
         first = train(config, folder, weighting, number, moment)
         name = f"{number.name} at {moment:.2f} s of {weighting}"
+        wrong = [f"{name}: {path.name} can't be read: {told}" for path, told in unreadable(folder)]
         if number is signal.SIGTERM and first.code not in (0, 143, -number):
             wrong.append(f"{name}: exit code {first.code}: {first.said[-300:]}")
-        wrong += [f"{name}: {path.name} can't be read: {told}" for path, told in unreadable(folder)]
         again = train(config, folder, weighting)
         if again.code != 0 or "Traceback" in first.said + again.said:
             wrong.append(f"{name}: gone on with, exit code {again.code}: {(first.said + again.said)[-300:]}")
         elif not whole.equals(folder, weighting):
             wrong.append(f"{name}: other bits than the run that wasn't stopped")
-    return wrong
+        return wrong
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(chain(*pool.map(attempt, range(times), [draw.random() for _ in range(times)])))
 
 
 def unreadable(folder: Path) -> list[tuple[Path, str]]:
