@@ -10,19 +10,23 @@ from mtlcli.cli.options import ConfigFile, Json, Overrides, Plugins
 
 def summary(config: ConfigFile, overrides: Overrides = None, json: Json = False, plugin: Plugins = None) -> None:
     """Show datasets, tasks, layers, parameters and FLOPs of an experiment. Reads no data and trains nothing."""
+    from mtlcli.config import load_experiment
+
+    experiment = load_experiment(config, overrides or [])  # what is no YAML is told before torch is imported
+
     import torch
 
     from mtlcli.cli import table
     from mtlcli.cli.output import print_json
-    from mtlcli.config import load_experiment
     from mtlcli.errors import ConfigError
     from mtlcli.training.assemble import add_regularizers, assemble, open_datasets
     from mtlcli.training.layers import layers
+    from mtlcli.training.memory import within_memory
     from mtlcli.training.size import flops_per_sample
 
-    experiment = load_experiment(config, overrides or [])
-    run = assemble(experiment, torch.device("meta"), open_datasets(experiment))
-    add_regularizers(run)
+    with within_memory():
+        run = assemble(experiment, torch.device("meta"), open_datasets(experiment))
+        add_regularizers(run)
     try:
         made_of = layers(run)
     except RuntimeError as error:  # how torch says that shapes don't fit

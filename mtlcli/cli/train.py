@@ -26,19 +26,19 @@ def train(
     plugin: Plugins = None,
 ) -> None:
     """Train a model and print the final metric table."""
+    from mtlcli.config import load_experiment
     from mtlcli.errors import ConfigError
 
     if resume != "never" and run_dir is None:
         raise ConfigError(f"--resume {resume} needs --run-dir: the folder of the run to go on with")
+    experiment = load_experiment(config, overrides or [])  # what is no YAML is told before torch is imported
 
     from mtlcli.cli.output import print_compression, print_json, print_table
     from mtlcli.cli.progress import watch
     from mtlcli.cli.requirements import check_requirements, parse_requirements
-    from mtlcli.config import load_experiment
     from mtlcli.training.build import build
     from mtlcli.training.trainer import Trainer
 
-    experiment = load_experiment(config, overrides or [])
     requirements = parse_requirements(require or [], experiment)
     if experiment.weighting.name == "relation":
         from mtlcli.cli.study_progress import watch_study

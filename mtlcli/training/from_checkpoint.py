@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from mtlcli import registry
@@ -46,7 +47,7 @@ def experiment_from_checkpoint(
                 path = f"datasets.{alias}.{option}"
                 problems.append(Problem(
                     f"the checkpoint says {str(options[option])!r}, and a path that leads out of the current folder "
-                    f"counts only where you give it yourself: mtl eval {checkpoint} {path}=PATH", path
+                    f"counts only where you give it yourself: mtl eval {quote(str(checkpoint))} {path}=PATH", path
                 ))  # fmt: skip
         datasets[alias] = replace(entry, options=options)
     if isinstance(experiment.weighting.options.get("matrix"), str) and not _overridden("weighting.matrix", given):
@@ -75,7 +76,7 @@ def publishable(experiment: Experiment) -> dict[str, Any]:
     for alias, entry in experiment.datasets.items():
         for option, default in _paths(entry).items():
             stored = plain["datasets"][alias][option]
-            plain["datasets"][alias][option] = Path(stored).name if default is None else default.default
+            plain["datasets"][alias][option] = Path(str(stored)).name if default is None else default.default
     plain["trunk"]["init_from"] = None
     return plain
 
@@ -91,9 +92,9 @@ def _overridden(path: str, given: Sequence[str]) -> bool:
     return any(f"{path}.".startswith(f"{key}.") for key in given)
 
 
-def _inside(stored: str | Path) -> bool:
+def _inside(stored: Any) -> bool:
     """Whether it is a relative path to something in the current folder, links included."""
-    path = Path(stored)
+    path = Path(str(stored))
     if path.is_absolute() or ".." in path.parts or str(path).startswith("~"):
         return False
     try:

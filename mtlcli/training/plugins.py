@@ -22,14 +22,13 @@ def lacking(problems: Iterable[Problem], recorded: Any) -> list[Problem]:
     recorded: what a checkpoint holds of `plugins_of`.
     """
     told = recorded if isinstance(recorded, Mapping) else {}
-    messages = [(problem, problem.message) for problem in problems]
-    found = []
+    found, problems = list[Problem](), list(problems)
     for component, plugin in told.items():
         kind, _, name = str(component).partition(" ")
         if kind in REGISTRIES and name not in REGISTRIES[kind].names() and isinstance(plugin, str):
             start = f"unknown {kind} {name!r}."
             hint = f"{kind} {name!r} came from the plugin {plugin!r}: give it with --plugin, if you trust it"
-            found += [Problem(hint, problem.path) for problem, message in messages if message.startswith(start)]
+            found += [Problem(hint, problem.path) for problem in problems if problem.message.startswith(start)]
     return found
 
 

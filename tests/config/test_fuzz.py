@@ -43,7 +43,7 @@ def elsewhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def assert_an_answer_in_words(*arguments: str) -> None:
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main(["validate", *arguments])
+        code = main(["validate", "--", *arguments])
     lines = err.getvalue().splitlines()
     assert code in (0, 2)
     assert bool(lines) == (code == 2)
