@@ -47,7 +47,8 @@ def prepare_device(experiment: Experiment, device: torch.device) -> None:
         torch.set_num_threads(training.threads)
     if training.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
-    torch.use_deterministic_algorithms(training.deterministic)
+    if torch.are_deterministic_algorithms_enabled() != training.deterministic:  # setting it imports torch's compiler
+        torch.use_deterministic_algorithms(training.deterministic)
     torch.backends.cudnn.benchmark = device.type == "cuda" and not training.deterministic
     if device.type == "cpu":
         _keep_freed_memory()
