@@ -12,7 +12,6 @@ from torch.nn import functional as F
 
 from mtlcli.config.sizes import Width
 from mtlcli.models.channels_last import channels_last
-from mtlcli.models.first_conv import FirstConv2d
 from mtlcli.models.trunk import Trunk
 from mtlcli.registry import trunks
 from mtlcli.specs import Shape
@@ -58,7 +57,7 @@ class LeNet(Trunk):
             )
         self.features, self.dropout, self.channel_dropout = features or hidden, dropout, channel_dropout
         height, width = (((size - 4) // 2 - 4) // 2 for size in input_shape[1:])
-        self.conv1 = FirstConv2d(input_shape[0], channels, 5)
+        self.conv1 = nn.Conv2d(input_shape[0], channels, 5)
         self.conv2 = nn.Conv2d(channels, 2 * channels, 5)
         self.fc1 = nn.Linear(2 * channels * height * width, hidden)
         self.fc2 = None if features is None else nn.Linear(hidden, features)
