@@ -30,11 +30,11 @@ def test_it_is_a_schema_of_draft_2020_12(schema: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.name)
 def test_shipped_experiments_are_valid(schema: dict[str, Any], file: Path) -> None:
-    jsonschema.validate(yaml.safe_load(file.read_text(encoding="utf-8")), schema)
+    jsonschema.Draft202012Validator(schema).validate(yaml.safe_load(file.read_text(encoding="utf-8")))
 
 
 def test_a_resolved_experiment_is_valid(schema: dict[str, Any], tmp_path: Path) -> None:
-    jsonschema.validate(loaded(tmp_path).resolved(), schema)
+    jsonschema.Draft202012Validator(schema).validate(loaded(tmp_path).resolved())
 
 
 @pytest.mark.parametrize(

@@ -45,12 +45,6 @@ STATEFUL: list[Any] = [
 ]  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take most of the time of a run this small."""
-    monkeypatch.setattr("mtlcli.training.summary.plot_history", lambda *_: None)
-
-
 @pytest.mark.parametrize("weighting", STATEFUL, ids=str)
 def test_what_a_weighting_remembers_is_resumed_in_the_middle_of_an_epoch(tmp_path: Path, weighting: Any) -> None:
     experiment = digits(weighting=weighting, checkpoint={"every": "1 step"})
