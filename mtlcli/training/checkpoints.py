@@ -44,7 +44,10 @@ class Checkpoints:
             _twin(self.last, temporary)
 
     def load(self) -> dict[str, Any]:
-        """The last one; where that is damaged, the one before it. ConfigError where none can be loaded."""
+        """The last one; where that is damaged, the one before it, which is the last from then on.
+
+        ConfigError where none can be loaded; then all stay as they are.
+        """
         damage: ConfigError | None = None
         for path in self._found():
             try:
@@ -55,6 +58,7 @@ class Checkpoints:
                 continue
             if damage is not None:
                 LOG.warning("going on from %s", path)
+                path.replace(self.last)
             return payload
         raise damage or ConfigError(f"{self.last}: no such checkpoint file")
 

@@ -45,7 +45,9 @@ def test_a_damaged_one_gives_way_to_the_one_before_it(tmp_path: Path, caplog: py
     assert checkpoints.load()["number"] == 1
     assert "last.pt: damaged" in caplog.text
     assert "going on from" in caplog.text
-    assert Checkpoints(tmp_path, keep=1).load()["number"] == 1  # also where fewer are to be kept from now on
+    assert load_checkpoint(checkpoints.last)["number"] == 1
+    checkpoints.last.write_bytes(b"")
+    assert Checkpoints(tmp_path, keep=1).load()["number"] == 0  # also where fewer are to be kept from now on
     for path in tmp_path.iterdir():
         path.write_bytes(b"")
     with pytest.raises(ConfigError, match=r"last\.pt: empty"):
@@ -83,6 +85,17 @@ def test_the_best_stays_until_there_is_a_better_one(tmp_path: Path) -> None:
     assert load_checkpoint(checkpoints.best)["number"] == 0
     checkpoints.mark_best()
     assert load_checkpoint(checkpoints.best)["number"] == 4
+
+
+def test_the_best_survives_a_damaged_last_one(tmp_path: Path) -> None:
+    """The one before it was the best epoch's: that is the best one again, not what is damaged."""
+    still = digits(optimizer={"name": "SGD", "lr": 1e-12})  # nothing gets better after the first epoch
+    whole = Trainer(build(still), tmp_path / "run", plots=False).fit()
+    assert whole["best"]["epoch"] == 1
+    last = tmp_path / "run/checkpoints/last.pt"
+    last.write_bytes(last.read_bytes()[:-1])
+    assert Trainer(build(still), tmp_path / "run", resume="must", plots=False).fit()["metrics"] == whole["metrics"]
+    assert load_checkpoint(tmp_path / "run/checkpoints/best.pt")["progress"]["epoch"] == 1
 
 
 def test_a_file_that_may_not_grow_so_large_ends_the_run_in_one_line(tmp_path: Path) -> None:
