@@ -39,8 +39,7 @@ def check_figures(step: int, losses: Mapping[str, float], weights: Mapping[str, 
 
 def largest(tensors: Sequence[Tensor]) -> Tensor:
     """The largest magnitude in all of them, 0-d; NaN where one holds NaN."""
-    norms = torch._foreach_norm(list(tensors), float("inf"))
-    return torch.stack([norm.float() for norm in norms]).max()
+    return torch.nn.utils.get_total_norm(tensors, norm_type=math.inf)
 
 
 def check_gradient(step: int, size: float, culprits: Sequence[str]) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from mtlcli.models.model import MultiTaskModel
 from mtlcli.specs import DatasetSpec
@@ -23,6 +22,8 @@ def flops_per_sample(model: MultiTaskModel, specs: Mapping[str, DatasetSpec]) ->
 
     A multiplication and an addition are two. specs: of the datasets, by alias. The model may be on `meta`.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # which imports triton
+
     found = {}
     training = model.training
     model.eval()

@@ -20,7 +20,7 @@ from mtlcli.training.checkpoint import load_checkpoint
 from mtlcli.training.trainer import Trainer
 from tests.training.bits import bits
 from tests.training.experiments import digits
-from tests.training.test_resume import KilledError, Killer
+from tests.training.killed import KilledError, Killer
 
 RELATED = {"digit": {"digit": 1, "ink": 0.5, "parity": 0.5}, "ink": {"digit": 0.5, "ink": 1, "parity": 0.2},
            "parity": {"digit": 0.5, "ink": 0.2, "parity": 1}}  # fmt: skip

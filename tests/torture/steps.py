@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from mtlcli.config import Experiment
 from mtlcli.training.build import build
-from mtlcli.training.observer import Observer
 from mtlcli.training.trainer import Trainer
 from tests.training.bits import bits
 from tests.training.experiments import digits, training
-
-
-class KilledError(Exception):
-    pass
-
-
-class Killer(Observer):
-    """Ends the run, as a crash would, after so many steps."""
-
-    def __init__(self, steps: int) -> None:
-        self.left = steps
-
-    def step(self, examples: int, losses: Mapping[str, float]) -> None:
-        self.left -= 1
-        if self.left == 0:
-            raise KilledError
+from tests.training.killed import KilledError, Killer
 
 
 def train(experiment: Experiment, folder: Path, killed_after: int = -1) -> bool:

@@ -1,6 +1,5 @@
 """A run killed at any step and gone on with gives the bits of one never killed."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +10,10 @@ from hypothesis import strategies as st
 from mtlcli.config import Experiment
 from mtlcli.errors import ConfigError
 from mtlcli.training.build import build
-from mtlcli.training.observer import Observer
 from mtlcli.training.trainer import Trainer
 from tests.training.bits import bits
 from tests.training.experiments import digits, training
-
-
-class KilledError(Exception):
-    pass
-
-
-class Killer(Observer):
-    """Ends the run, as a crash would, after so many steps."""
-
-    def __init__(self, steps: int) -> None:
-        self.left = steps
-
-    def step(self, examples: int, losses: Mapping[str, float]) -> None:
-        self.left -= 1
-        if self.left == 0:
-            raise KilledError
+from tests.training.killed import KilledError, Killer
 
 
 def train(experiment: Experiment, folder: Path, killed_at: int | None = None) -> dict[str, Any]:
