@@ -16,8 +16,8 @@ from torch import Tensor
 
 from mtlcli.errors import ConfigError, MtlError
 from mtlcli.training.files import atomic
-from mtlcli.training.plain_data import check_plain
-from mtlcli.training.sealed import opened, seal
+from mtlcli.training.opening.plain_data import check_plain
+from mtlcli.training.opening.sealed import opened, seal
 
 FORMAT = 2  # 1: the SHA-256 was of the content, not of the file's bytes
 PARTS = ("config", "specs", "model")  # dicts that every reader needs

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from mtlcli.training.sealed import seal
+from mtlcli.training.opening.sealed import seal
 
 STORED, DEFLATED = 0, 8
 

@@ -9,7 +9,7 @@ import torch
 
 from mtlcli.errors import ConfigError, MtlError
 from mtlcli.training.checkpoint import FORMAT, load_checkpoint, rng_state, save_checkpoint, set_rng_state
-from mtlcli.training.sealed import seal
+from mtlcli.training.opening.sealed import seal
 from tests.training.bits import digest
 
 PAYLOAD = {

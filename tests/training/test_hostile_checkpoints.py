@@ -13,12 +13,12 @@ import torch
 from torch import nn
 
 from mtlcli.errors import ConfigError
-from mtlcli.training import archive, pickled, plain_data
 from mtlcli.training.check import check_experiment
 from mtlcli.training.checkpoint import load_checkpoint
-from mtlcli.training.pickled import check_pickle
-from mtlcli.training.plain_data import check_plain
-from mtlcli.training.sealed import ENDING, seal
+from mtlcli.training.opening import archive, pickled, plain_data
+from mtlcli.training.opening.pickled import check_pickle
+from mtlcli.training.opening.plain_data import check_plain
+from mtlcli.training.opening.sealed import ENDING, seal
 from tests.hostile.archives import document, name, saved, tensor, text
 from tests.hostile.checkpoints import CANARY, Code, deflate_bomb, good, make
 from tests.hostile.limits import memory

@@ -11,7 +11,7 @@ import struct
 import zipfile
 from typing import BinaryIO
 
-from mtlcli.training.pickled import MOST_BYTES, check_pickle
+from mtlcli.training.opening.pickled import MOST_BYTES, check_pickle
 
 END64, LOCATOR, END = struct.Struct("<4sQ2H2L4Q"), struct.Struct("<4sLQL"), struct.Struct("<4s4H2LH")
 MOST_DIRECTORY = 16 * 2**20  # bytes: 200,000 tensors

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mtlcli.errors import ConfigError
-from mtlcli.training.archive import check_archive
 from mtlcli.training.memory import physical_memory
+from mtlcli.training.opening.archive import check_archive
 
 MARK = b"mtl-sha256:"
 SEAL = len(MARK) + 64

@@ -1,0 +1,1 @@
+"""What a checkpoint's file goes through before anything in it is used: seal, archive, pickle, plain data."""
