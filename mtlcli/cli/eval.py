@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mtlcli.cli.options import Json, Overrides, Plugins, Requirements
+from mtlcli.errors import ConfigError, MtlError
 
 
 def evaluate(
@@ -24,10 +27,9 @@ def evaluate(
     from mtlcli.cli.output import print_json, print_table
     from mtlcli.cli.progress import watch
     from mtlcli.cli.requirements import check_requirements, parse_requirements
-    from mtlcli.errors import ConfigError, MtlError
     from mtlcli.training.build import rebuild
     from mtlcli.training.checkpoint import load_checkpoint
-    from mtlcli.training.evaluate import evaluate as measure
+    from mtlcli.training.evaluate import measure
     from mtlcli.training.from_checkpoint import experiment_from_checkpoint
 
     watch()
@@ -40,13 +42,29 @@ def evaluate(
     if chosen not in splits:
         raise ConfigError(f"--split {chosen}: not a split that every dataset has; all have: {', '.join(splits)}")
     try:
-        metrics = measure(run, chosen)
+        found = measure(run, chosen)
     except (LookupError, RuntimeError, ValueError, TypeError, ArithmeticError, AssertionError) as error:
         # weights of the right shapes may still be no model: positions beyond the last column, for one
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise MtlError(f"{checkpoint}: its model can't be evaluated: {reason}") from error
+    _check_labels(found.examples, chosen)
     if json:
-        print_json({"checkpoint": str(checkpoint), "split": chosen, "metrics": metrics})
+        document = {"checkpoint": str(checkpoint), "split": chosen}
+        print_json({**document, "examples": found.examples, "metrics": found.metrics})
     else:
-        print_table({chosen: metrics})
-    check_requirements(requirements, experiment, metrics)
+        print_table({chosen: found.metrics}, {chosen: found.examples})
+    check_requirements(requirements, experiment, found.metrics)
+
+
+def _check_labels(examples: Mapping[str, int], split: str) -> None:
+    """Warn of the tasks without a labelled example. ConfigError where there is none of any task."""
+    unlabelled = [task for task, amount in examples.items() if amount == 0]
+    if len(unlabelled) == len(examples):
+        raise ConfigError(
+            f"nothing to evaluate: no example of the split {split!r} has a label of any task ({', '.join(examples)}). "
+            "Evaluation compares predictions with labels: check that the target columns are filled in"
+        )
+    if unlabelled:
+        logging.getLogger("mtl").warning(
+            "%s: no labelled example in the split %r (n = 0), so there are no metrics", ", ".join(unlabelled), split
+        )

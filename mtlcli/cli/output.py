@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from mtlcli.training.evaluate import TaskMetrics
+from mtlcli.training.evaluate import Amounts, TaskMetrics
 from mtlcli.training.history import figure, metric_names, table_md
 from mtlcli.training.run_folder import to_json
 
@@ -16,21 +16,24 @@ def print_json(document: Any) -> None:
     sys.stdout.write(to_json(document))
 
 
-def print_table(metrics: Mapping[str, TaskMetrics]) -> None:
-    """The metric table (split → task → metric → value): drawn on a terminal, as Markdown elsewhere."""
+def print_table(metrics: Mapping[str, TaskMetrics], examples: Mapping[str, Amounts]) -> None:
+    """Print the metric table (split → task → metric → value): drawn on a terminal, as Markdown elsewhere.
+
+    examples: split → task → number of labelled examples, the column `n`.
+    """
     if not sys.stdout.isatty():
-        print(table_md(metrics), end="")
+        print(table_md(metrics, examples), end="")
         return
     from rich.console import Console
     from rich.table import Table
 
     table = Table("split", "task")
     columns = metric_names(metrics)
-    for column in columns:
+    for column in ["n", *columns]:
         table.add_column(column, justify="right")
     for split, tasks in metrics.items():
         for task, values in tasks.items():
-            table.add_row(split, task, *(figure(values.get(column)) for column in columns))
+            table.add_row(split, task, str(examples[split][task]), *(figure(values.get(column)) for column in columns))
     Console().print(table, markup=False)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,12 +20,31 @@ from mtlcli.training.checkpoint import rng_state, set_rng_state
 from mtlcli.training.run import Run
 
 TaskMetrics = dict[str, dict[str, float]]
+Amounts = dict[str, int]  # task → number of labelled examples
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Result of evaluating a model on a split.
+
+    metrics: task → metric → value. examples: task → number of labelled examples the values are computed over.
+    """
+
+    metrics: TaskMetrics
+    examples: Amounts
 
 
 def evaluate(
     run: Run, split: str = "test", watch: Watch | None = None, poll: Callable[[], None] | None = None
 ) -> TaskMetrics:
-    """task → metric → value on `split`, `loss` among them, over all labelled examples; NaN where there are none.
+    """Return task → metric → value on `split`; see `measure`."""
+    return measure(run, split, watch, poll).metrics
+
+
+def measure(
+    run: Run, split: str = "test", watch: Watch | None = None, poll: Callable[[], None] | None = None
+) -> Evaluation:
+    """Evaluate every task on `split`, `loss` among its metrics, over all labelled examples; NaN where there are none.
 
     watch: takes in what the sharing does on the way. poll: called before each batch; may end it all by raising.
     The model computes in the experiment's precision. Every random generator is left as it was, so that evaluating (and
@@ -33,7 +53,7 @@ def evaluate(
     random_state = rng_state()
     metrics = {task: kind.metrics(run.device) for task, kind in run.kinds.items()}
     sums = dict.fromkeys(run.kinds, torch.zeros((), device=run.device))
-    counts = dict.fromkeys(run.kinds, 0)
+    counts: Amounts = dict.fromkeys(run.kinds, 0)
     batches = evaluation_batches(run.examples(split), run.sources, run.placement, run.experiment.evaluation.batch_size)
     was_training = run.model.training
     run.model.eval()
@@ -53,10 +73,10 @@ def evaluate(
         for task in run.kinds
     }
     set_rng_state(random_state)
-    return found
+    return Evaluation(found, counts)
 
 
-def _take(run: Run, batch: Batch, metrics: Mapping[str, Any], sums: dict[str, Tensor], counts: dict[str, int]) -> None:
+def _take(run: Run, batch: Batch, metrics: Mapping[str, Any], sums: dict[str, Tensor], counts: Amounts) -> None:
     """Add a batch to the metrics, and to the sums of losses and the counts of labels."""
     names = [task for task, count in batch.counts.items() if count]
     with run.autocast():

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mtlcli.training.evaluate import TaskMetrics
+from mtlcli.training.evaluate import Amounts, TaskMetrics
 
 HEADER = ["epoch", "step", "split", "task", "metric", "value"]
 Row = tuple[int, int, str, str, str, float]
@@ -45,25 +45,28 @@ class History:
         return _csv([HEADER, *[[*row[:-1], _number(row[-1])] for row in self.rows]])
 
 
-def table_csv(metrics: Mapping[str, TaskMetrics]) -> str:
-    """The final table as CSV: a row for each split and task, a column for each metric, every digit."""
+def table_csv(metrics: Mapping[str, TaskMetrics], examples: Mapping[str, Amounts]) -> str:
+    """The final table as CSV: a row for each split and task, a column for each metric, every digit.
+
+    examples: split → task → number of labelled examples, the column `n`.
+    """
     columns = metric_names(metrics)
     rows = [
-        [split, task, *[_number(values[c]) if c in values else "" for c in columns]]
+        [split, task, examples[split][task], *[_number(values[c]) if c in values else "" for c in columns]]
         for split, tasks in metrics.items()
         for task, values in tasks.items()
     ]
-    return _csv([["split", "task", *columns], *rows])
+    return _csv([["split", "task", "n", *columns], *rows])
 
 
-def table_md(metrics: Mapping[str, TaskMetrics]) -> str:
-    """The final table as Markdown, its figures rounded."""
+def table_md(metrics: Mapping[str, TaskMetrics], examples: Mapping[str, Amounts]) -> str:
+    """The final table as Markdown, its figures rounded. examples: as of `table_csv`."""
     columns = metric_names(metrics)
-    lines = [f"| split | task | {' | '.join(columns)} |", f"| --- | --- |{' ---: |' * len(columns)}"]
+    lines = [f"| split | task | n | {' | '.join(columns)} |", f"| --- | --- | ---: |{' ---: |' * len(columns)}"]
     for split, tasks in metrics.items():
         for task, values in tasks.items():
             cells = [figure(values.get(c)) for c in columns]
-            lines.append(f"| {split} | {task} | {' | '.join(cells)} |")
+            lines.append(f"| {split} | {task} | {examples[split][task]} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

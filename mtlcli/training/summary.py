@@ -15,7 +15,7 @@ from mtlcli.specs import TrunkPass
 from mtlcli.training.checkpoint import load_checkpoint, plain, save_checkpoint
 from mtlcli.training.compression import compress, fit_ranks
 from mtlcli.training.device import peak_memory
-from mtlcli.training.evaluate import TaskMetrics, evaluate
+from mtlcli.training.evaluate import TaskMetrics, measure
 from mtlcli.training.history import is_task, table_csv, table_md
 from mtlcli.training.plots import plot_figures, plot_history
 from mtlcli.training.regularization import PREFIX
@@ -41,14 +41,14 @@ def finish(trainer: Trainer, stop: StopRequest) -> Summary:
     run.model.load_state_dict(best["model"])
     run.regularization.load_state_dict(best.get("regularizers", {}))
     splits = list(dict.fromkeys([run.experiment.evaluation.split, *(["test"] if "test" in run.splits() else [])]))
-    metrics = _measure(run, splits, stop)
+    metrics = _measure(trainer, splits, stop)
     if "compression" not in best and (report := compress(run)):
-        before, metrics = metrics, _measure(run, splits, stop)
+        before, metrics = metrics, _measure(trainer, splits, stop)
         best["model"] = plain(dict(run.model.state_dict()))
         best["compression"] = {**report, "metrics": {"before": before, "after": metrics}}
         save_checkpoint(folder.best, best)
-    folder.write("table.csv", table_csv(metrics))
-    folder.write("table.md", table_md(metrics))
+    folder.write("table.csv", table_csv(metrics, trainer.examples))
+    folder.write("table.md", table_md(metrics, trainer.examples))
     if trainer.plots:
         plot_history(trainer.history, run.experiment.evaluation.split, folder.plots)
         with torch.inference_mode(), run.autocast():
@@ -58,8 +58,10 @@ def finish(trainer: Trainer, stop: StopRequest) -> Summary:
     return summary
 
 
-def _measure(run: Run, splits: list[str], stop: StopRequest) -> dict[str, TaskMetrics]:
-    return {split: evaluate(run, split, poll=stop.poll) for split in splits}
+def _measure(trainer: Trainer, splits: list[str], stop: StopRequest) -> dict[str, TaskMetrics]:
+    found = {split: measure(trainer.run, split, poll=stop.poll) for split in splits}
+    trainer.examples.update({split: one.examples for split, one in found.items()})
+    return {split: one.metrics for split, one in found.items()}
 
 
 def _passes(run: Run) -> list[TrunkPass]:
@@ -104,6 +106,7 @@ def summarize(
         "epochs": progress.epoch,
         "steps": progress.steps,
         "metrics": metrics,
+        "examples": {split: trainer.examples[split] for split in metrics if split in trainer.examples},
         "primary": {task: kind.primary for task, kind in run.kinds.items()},
         "best": best if progress.best_epoch else None,
         "seconds_per_epoch": progress.seconds_per_epoch,

@@ -21,7 +21,7 @@ from mtlcli.training.checkpoints import Checkpoints
 from mtlcli.training.device import seed_everything
 from mtlcli.training.divergence import check_model
 from mtlcli.training.environment import environment
-from mtlcli.training.evaluate import TaskMetrics, evaluate, monitored_metrics, monitored_value
+from mtlcli.training.evaluate import Amounts, TaskMetrics, measure, monitored_metrics, monitored_value
 from mtlcli.training.failure import explained
 from mtlcli.training.history import SHARING, History
 from mtlcli.training.observer import EpochReport, Observer
@@ -77,6 +77,7 @@ class Trainer:
         self.rhythm = Rhythm(self.experiment.checkpoint.every)
         self.progress = Progress()
         self.history = History()
+        self.examples: dict[str, Amounts] = {}  # split → task → labelled examples, of what has been evaluated
         self.summary: Summary | None = None
 
     @cached_property
@@ -178,7 +179,8 @@ class Trainer:
         """Evaluate the epoch, note its figures, save it. Nothing of the run changes before the evaluation is done."""
         progress, split = self.progress, self.experiment.evaluation.split
         watch = Watch()
-        metrics = evaluate(self.run, split, watch, stop.poll)
+        evaluation = measure(self.run, split, watch, stop.poll)
+        metrics, self.examples[split] = evaluation.metrics, evaluation.examples
         losses = dict(zip(self.run.columns, self.log.mean_losses(), strict=True))
         weights = dict(zip(self.run.columns, self.log.mean_weights(), strict=True))
         weighted = list(losses.values())[: len(self.run.weighting.tasks)]

@@ -47,6 +47,7 @@ def test_validate_then_train_then_eval(tmp_path: Path) -> None:
     document = json.loads((tmp_path / "run.eval.json").read_text())
     assert document["split"] == "test"
     assert document["metrics"] == summary["metrics"]["test"]
+    assert document["examples"] == summary["examples"]["test"] == dict.fromkeys(document["metrics"], 360)
     with (tmp_path / "run/table.csv").open() as file:
         table = {(row["split"], row["task"]): row for row in csv.DictReader(file)}
     for task, values in document["metrics"].items():

@@ -120,3 +120,21 @@ def test_export(people: dict[str, Any], tmp_path: Path) -> None:
         export(run, "torch-export", tmp_path / "model.pt2")
         found = torch.export.load(tmp_path / "model.pt2").module()({"people": x})
         torch.testing.assert_close(dict(found), {task: value.detach() for task, value in expected.items()})
+
+
+def test_rows_without_labels_are_not_evaluated(
+    people: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Trainer(build(experiment(people)), run_dir=tmp_path / "run", plots=False).fit()
+    checkpoint, new = str(tmp_path / "run/checkpoints/best.pt"), tmp_path / "new.csv"
+    command = ["eval", checkpoint, f"datasets.people.path={new}", "datasets.people.test=1.0", "--json"]
+    new.write_text("age,town,rich,income\n20,Ulm,,\n30,Bonn,,\n")
+    assert main(command) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and "no example of the split 'test' has a label of any task (rich, income)" in err
+    new.write_text("age,town,rich,income\n20,Ulm,1,\n30,Bonn,,\n")
+    assert main(command) == 0
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert document["examples"] == {"rich": 1, "income": 0} and document["metrics"]["income"]["loss"] is None
+    assert "income: no labelled example in the split 'test' (n = 0)" in err

@@ -49,6 +49,8 @@ def test_the_run_folder_holds_the_run(tmp_path: Path, plots: None) -> None:
     for split, tasks in summary["metrics"].items():
         for task, values in tasks.items():
             assert {m: float(table[split, task][m]) for m in values} == values  # every digit
+            assert int(table[split, task]["n"]) == summary["examples"][split][task] == {"val": 287, "test": 360}[split]
+    assert "| test | digit | 360 |" in (folder / "table.md").read_text()
 
 
 def test_a_checkpoint_alone_gives_the_numbers_of_the_table(tmp_path: Path) -> None:
