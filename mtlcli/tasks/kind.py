@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import ClassVar, Literal, Protocol
 
 import torch
@@ -30,12 +31,15 @@ class TaskKind(ABC):
     accepts: the types of target it can be trained on.
     outputs: width of the head's output.
     directions: metric → whether more or less of it is better; `loss` is always among them.
+    bounded: the metrics whose best value is 1, such as accuracy and r2. Their differences are reported in points
+        (hundredths); those of every other metric, an error or a quantity with a unit, in percent.
     primary: the metric a task is judged by when the user names none; an option `primary` may choose another.
     likelihood: what uncertainty weighting takes the loss for: `gaussian` (regression) or `categorical`.
     """
 
     accepts: ClassVar[tuple[str, ...]]
     directions: ClassVar[dict[str, Direction]]
+    bounded: ClassVar[frozenset[str]] = frozenset()
     primary: str
     likelihood: ClassVar[Literal["gaussian", "categorical"]] = "categorical"
     outputs: int
@@ -44,6 +48,15 @@ class TaskKind(ABC):
         if target.type not in self.accepts:
             raise ValueError(f"needs a target of type {' or '.join(self.accepts)}, and this one is {target.type!r}")
         self.target = target
+
+    @classmethod
+    def floors(cls, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Smallest denominators for percentages of errors, by metric; a metric without one has 0.
+
+        Below its floor an error is negligible, and a percentage of it would be meaningless. metrics: values of one
+        model on one split.
+        """
+        return {}
 
     def output_layer(self) -> nn.Module | None:
         """What follows the head, [B, outputs] → [B, outputs], part of the model; None: nothing does."""

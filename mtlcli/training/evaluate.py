@@ -21,6 +21,8 @@ from mtlcli.training.run import Run
 
 TaskMetrics = dict[str, dict[str, float]]
 Amounts = dict[str, int]  # task → number of labelled examples
+Receive = Callable[[str, Tensor, Tensor], None]
+"""Takes a task's name, its predictions [B, outputs] in float32 and its targets, for one batch."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,16 @@ def evaluate(
 
 
 def measure(
-    run: Run, split: str = "test", watch: Watch | None = None, poll: Callable[[], None] | None = None
+    run: Run,
+    split: str = "test",
+    watch: Watch | None = None,
+    poll: Callable[[], None] | None = None,
+    receive: Receive | None = None,
 ) -> Evaluation:
     """Evaluate every task on `split`, `loss` among its metrics, over all labelled examples; NaN where there are none.
 
     watch: takes in what the sharing does on the way. poll: called before each batch; may end it all by raising.
+    receive: called with the predictions and targets of each task of each batch.
     The model computes in the experiment's precision. Every random generator is left as it was, so that evaluating (and
     what it imports for the first time) never changes a training. ConfigError where a dataset has no such split.
     """
@@ -63,7 +70,7 @@ def measure(
             if poll is not None:
                 poll()
             with torch.inference_mode():
-                _take(run, batch, metrics, sums, counts)
+                _take(run, batch, metrics, sums, counts, receive)
     finally:
         run.model.train(was_training)
         run.model.sharing.watch = None
@@ -76,7 +83,14 @@ def measure(
     return Evaluation(found, counts)
 
 
-def _take(run: Run, batch: Batch, metrics: Mapping[str, Any], sums: dict[str, Tensor], counts: Amounts) -> None:
+def _take(
+    run: Run,
+    batch: Batch,
+    metrics: Mapping[str, Any],
+    sums: dict[str, Tensor],
+    counts: Amounts,
+    receive: Receive | None,
+) -> None:
     """Add a batch to the metrics, and to the sums of losses and the counts of labels."""
     names = [task for task, count in batch.counts.items() if count]
     with run.autocast():
@@ -87,6 +101,8 @@ def _take(run: Run, batch: Batch, metrics: Mapping[str, Any], sums: dict[str, Te
         loss = run.kinds[task].loss(prediction, batch.targets[task])
         sums[task] = sums[task] + loss * batch.counts[task]
         counts[task] += batch.counts[task]
+        if receive is not None:
+            receive(task, prediction, batch.targets[task])
 
 
 def primary_metric(experiment: Experiment, task: str) -> str:

@@ -42,6 +42,11 @@ def test_says_what_it_measures(name: str, accepted: str) -> None:
     got = measured(task, predictions(20, task.outputs), labels(accepted, 20))
     assert list(got) == [metric for metric in task.directions if metric != "loss"]
     assert all(type(value) is float and math.isfinite(value) for value in got.values())
+    assert all(
+        task.directions[metric] == "max" and value <= 1 for metric, value in got.items() if metric in task.bounded
+    )
+    assert {metric for metric, way in task.directions.items() if way == "max"} == set(task.bounded)
+    assert all(task.directions[metric] == "min" for metric in task.floors(got))
 
 
 @every_pair

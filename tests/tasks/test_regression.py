@@ -8,6 +8,7 @@ import torch
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
 from mtlcli.specs import TargetSpec
+from mtlcli.tasks.kinds.regression import Regression
 from tests.oracles import task_losses as oracle
 from tests.tasks.labels import (
     MISSING_SHARES,
@@ -66,3 +67,17 @@ def test_metrics(missing: float, scale: float, offset: float) -> None:
 def test_r2_needs_labels_that_differ(target: torch.Tensor) -> None:
     got = measured(kind("regression", TargetSpec("real")), torch.ones(len(target), 1), target)
     assert math.isnan(got["r2"]) and got["mse"] == pytest.approx(float((1 - target[0]) ** 2))
+
+
+def test_an_error_is_negligible_below_one_percent_of_that_of_the_mean() -> None:
+    target = torch.randn(500, generator=torch.Generator().manual_seed(0)) * 3 + 7
+    got = measured(kind("regression", TargetSpec("real")), (target + 0.1).unsqueeze(1), target)
+    floors = Regression.floors(got)
+    error = 0.01 * target.double().std(correction=0).item()
+    assert floors == {
+        "mse": pytest.approx(error**2, rel=1e-5),
+        "rmse": floors["mae"],
+        "mae": pytest.approx(error, rel=1e-5),
+    }
+    assert set(Regression.floors({"r2": 1.0, "mse": 0.0}).values()) == {0.0}
+    assert set(Regression.floors({"r2": math.nan, "mse": 2.0}).values()) == {0.0}

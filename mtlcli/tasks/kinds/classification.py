@@ -31,6 +31,7 @@ class Classification(TaskKind):
 
     accepts = ("classes", "binary")
     directions: ClassVar[dict[str, Direction]] = {"loss": "min", "accuracy": "max", "f1": "max"}
+    bounded: ClassVar[frozenset[str]] = frozenset({"accuracy", "f1"})
     primary = "accuracy"
 
     def __init__(

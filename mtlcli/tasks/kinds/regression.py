@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import sqrt
 from typing import ClassVar, Literal
 
@@ -15,6 +16,8 @@ from mtlcli.specs import TargetSpec
 from mtlcli.tasks.kind import Direction, TaskKind
 from mtlcli.tasks.labels import labelled, masked_mean
 from mtlcli.tasks.lean_torchmetrics import import_torchmetrics
+
+NEGLIGIBLE = 0.01  # of the standard deviation of the labels
 
 
 @kinds.register("regression")
@@ -37,6 +40,7 @@ class Regression(TaskKind):
 
     accepts = ("real", "binary", "classes")
     directions: ClassVar[dict[str, Direction]] = {"loss": "min", "r2": "max", "mse": "min", "rmse": "min", "mae": "min"}
+    bounded: ClassVar[frozenset[str]] = frozenset({"r2"})
     primary = "r2"
     likelihood = "gaussian"
     outputs = 1
@@ -53,6 +57,13 @@ class Regression(TaskKind):
         self.loss_name, self.delta = loss, delta
         scaled = standardize and target.std > 0
         self.mean, self.std = (target.mean, target.std) if scaled else (0.0, 1.0)
+
+    @classmethod
+    def floors(cls, metrics: Mapping[str, float]) -> dict[str, float]:
+        """1 % of what predicting the mean of the labels would have, as an RMSE; its square for the MSE."""
+        variance = metrics["mse"] / (1 - metrics["r2"]) if metrics["r2"] < 1 else 0.0
+        error = NEGLIGIBLE * sqrt(variance)
+        return {"mse": error**2, "rmse": error, "mae": error}
 
     def output_layer(self) -> Rescale | None:
         return None if (self.mean, self.std) == (0.0, 1.0) else Rescale(self.mean, self.std)
