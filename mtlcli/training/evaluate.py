@@ -16,6 +16,7 @@ from mtlcli.data.batch import Batch
 from mtlcli.data.loader import evaluation_batches
 from mtlcli.models.watch import Watch
 from mtlcli.tasks.kind import Direction, TaskKind
+from mtlcli.tasks.labels import at_least_float32
 from mtlcli.training.checkpoint import rng_state, set_rng_state
 from mtlcli.training.run import Run
 
@@ -59,7 +60,8 @@ def measure(
     """
     random_state = rng_state()
     metrics = {task: kind.metrics(run.device) for task, kind in run.kinds.items()}
-    sums = dict.fromkeys(run.kinds, torch.zeros((), device=run.device))
+    exact = torch.float32 if run.device.type == "mps" else torch.float64  # MPS has no float64
+    sums = dict.fromkeys(run.kinds, torch.zeros((), dtype=exact, device=run.device))
     counts: Amounts = dict.fromkeys(run.kinds, 0)
     batches = evaluation_batches(run.examples(split), run.sources, run.placement, run.experiment.evaluation.batch_size)
     was_training = run.model.training
@@ -96,10 +98,10 @@ def _take(
     with run.autocast():
         predictions = run.model(batch.inputs, names)
     for task in names:
-        prediction = predictions[task].float()
+        prediction = at_least_float32(predictions[task])
         metrics[task].update(prediction, batch.targets[task])
         loss = run.kinds[task].loss(prediction, batch.targets[task])
-        sums[task] = sums[task] + loss * batch.counts[task]
+        sums[task] = sums[task] + loss.to(sums[task].dtype) * batch.counts[task]
         counts[task] += batch.counts[task]
         if receive is not None:
             receive(task, prediction, batch.targets[task])

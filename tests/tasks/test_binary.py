@@ -52,8 +52,29 @@ def test_metrics(missing: float, target_type: str, shift: float) -> None:
     assert got == {
         "accuracy": accuracy_score(true, predicted),
         "f1": pytest.approx(f1_score(true, predicted), rel=1e-12),
-        "auroc": pytest.approx(roc_auc_score(true, scores), abs=1e-6),
+        "auroc": pytest.approx(roc_auc_score(true, scores), abs=1e-12),
     }
+
+
+@pytest.mark.parametrize(("shift", "scale"), [(0.0, 20.0), (40.0, 1.0), (-200.0, 3.0), (0.0, 1e6), (0.0, 1e-9)])
+@pytest.mark.parametrize("decimals", [None, 1])
+def test_auroc_of_logits_that_a_sigmoid_saturates(shift: float, scale: float, decimals: int | None) -> None:
+    """The order of the logits counts, and equal ones count half, wherever their sigmoids are all 0 or 1 in float32."""
+    labels = class_labels(2, 200, 0.2)
+    logits = predictions(200, 1) + as_floats(labels).nan_to_num().unsqueeze(1)
+    logits = shift + scale * (logits if decimals is None else logits.round(decimals=decimals))
+    pairs = [(y, float(x)) for y, x in zip(labels, logits[:, 0], strict=True) if y is not None]
+    got = measured(kind("binary", TargetSpec("binary", missing=True)), logits, as_floats(labels))
+    assert got["auroc"] == pytest.approx(roc_auc_score(*zip(*pairs, strict=True)), abs=1e-12)
+
+
+def test_auroc_of_infinite_and_undefined_logits() -> None:
+    task, infinity = kind("binary", TargetSpec("binary", missing=True)), math.inf
+    labels = torch.tensor([0.0, 0.0, 1.0, 1.0, math.nan])
+    logits = torch.tensor([[-infinity], [infinity], [infinity], [3.0], [math.nan]])
+    assert measured(task, logits, labels)["auroc"] == 0.625  # pairs: 1, ½, 1, 0 of four
+    logits[3] = math.nan
+    assert math.isnan(measured(task, logits, labels)["auroc"])
 
 
 def test_auroc_needs_both_labels() -> None:

@@ -63,10 +63,99 @@ def test_metrics(missing: float, scale: float, offset: float) -> None:
     }
 
 
-@pytest.mark.parametrize("target", [torch.tensor([3.0]), torch.full((50,), 0.1), torch.zeros(5)])
+def near(mean: float, std: float, rows: int = 200) -> tuple[torch.Tensor, torch.Tensor]:
+    """float64 labels of this mean and standard deviation, and predictions of them with an r2 of about .8."""
+    rng = np.random.default_rng(0)
+    labels = torch.from_numpy(mean + std * rng.normal(size=rows))
+    return labels, (labels + 0.45 * std * torch.from_numpy(rng.normal(size=rows))).unsqueeze(1)
+
+
+def expected_metrics(target: torch.Tensor, predicted: torch.Tensor) -> dict[str, float]:
+    """By scikit-learn, in float64."""
+    mask = target.isfinite()
+    true, estimate = target[mask].double().numpy(), predicted[mask, 0].double().numpy()
+    mse = mean_squared_error(true, estimate)
+    return {
+        "r2": r2_score(true, estimate),
+        "mse": mse,
+        "rmse": math.sqrt(mse),
+        "mae": mean_absolute_error(true, estimate),
+    }
+
+
+FAR = [(4e6, 1.0), (1.7e9, 290.0), (5.2e6, 3.0), (-1e12, 0.5), (1e15, 3.0), (3e-9, 1e-12), (0.0, 1e30)]
+
+
+@pytest.mark.parametrize("batch", [1, 13, 200])
+@pytest.mark.parametrize(("mean", "std"), FAR)
+def test_metrics_far_from_0(mean: float, std: float, batch: int) -> None:
+    """Labels whose spread is small beside their mean: sums of their squares hold no digit of it."""
+    target, predicted = near(mean, std)
+    task = kind("regression", TargetSpec("real", mean=mean, std=std))
+    # float64 sums of 200 terms; scikit-learn's mean of the labels is rounded, whose square it adds to their variance
+    tolerance = 200 * 2.2e-16 + (2.2e-16 * mean / std) ** 2
+    got = measured(task, predicted, target, batch)
+    assert got == pytest.approx(expected_metrics(target, predicted), rel=max(10 * tolerance, 1e-12))
+    assert 0.7 < got["r2"] < 0.9
+
+
+def test_r2_of_float32_labels_of_four_millions() -> None:
+    """Their squares differ by less than float64 holds of a sum of them beside a tolerance of 1e-12."""
+    target = 4e6 + torch.tensor([-1.0, 0.0, 1.0]).repeat(40)
+    predicted = (target + 0.5 * torch.tensor([1.0, -1.0]).repeat(60)).unsqueeze(1)
+    got = measured(kind("regression", TargetSpec("real")), predicted, target)
+    assert got == pytest.approx(expected_metrics(target, predicted), rel=1e-12)
+
+
+def test_labels_one_rounding_apart_differ() -> None:
+    low, high = 1e9, np.nextafter(1e9, np.inf)
+    target = torch.tensor([low, high, high, low, high] * 9, dtype=torch.float64)
+    predicted = torch.full((45, 1), low, dtype=torch.float64)
+    true = target.numpy() - low
+    expected = 1 - (true**2).sum() / ((true - true.mean()) ** 2).sum()
+    assert measured(kind("regression", TargetSpec("real")), predicted, target)["r2"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("first", ["missing", "outlier"])
+def test_what_the_first_batch_holds_does_not_matter(first: str) -> None:
+    target, predicted = near(1.7e9, 290.0)
+    target[:13] = float("nan")
+    if first == "outlier":
+        target[0] = 1e6
+    got = measured(kind("regression", TargetSpec("real", missing=True)), predicted, target)
+    assert got == pytest.approx(expected_metrics(target, predicted), rel=1e-9)
+
+
+@pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.parametrize("loss_name", ["mse", "l1", "huber"])
+def test_the_loss_far_from_0(missing: bool, loss_name: str) -> None:
+    """The head's z, brought to the target's units and back, loses no digit of a float32."""
+    spec = TargetSpec("real", mean=1.7e9, std=290.0, missing=missing)
+    task = kind("regression", spec, loss=loss_name)
+    z, standardized = predictions(30, 1).requires_grad_(), real_labels(30, 0.3 * missing)
+    labels = [None if label is None else 1.7e9 + 290.0 * label for label in standardized]
+    layer = task.output_layer()
+    assert layer is not None
+    target = torch.tensor([math.nan if label is None else label for label in labels], dtype=torch.float64)
+    loss = task.loss(layer(z), target)
+    loss.backward()
+    expected = oracle.regression(z[:, 0].detach().double().numpy(), standardized, loss_name)
+    assert loss.dtype == torch.float32 and z.grad is not None
+    np.testing.assert_allclose(loss.item(), expected[0], rtol=1e-6)
+    np.testing.assert_allclose(z.grad[:, 0].double().numpy(), expected[1], rtol=1e-5, atol=1e-7)
+
+
+EQUAL = [
+    torch.tensor([3.0]), torch.full((50,), 0.1), torch.zeros(5), torch.full((50,), 1 / 3, dtype=torch.float64),
+    torch.full((40,), 1.7e9 + 0.1, dtype=torch.float64), torch.tensor([math.nan, 0.1, 0.1, math.nan]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("target", EQUAL)
 def test_r2_needs_labels_that_differ(target: torch.Tensor) -> None:
-    got = measured(kind("regression", TargetSpec("real")), torch.ones(len(target), 1), target)
-    assert math.isnan(got["r2"]) and got["mse"] == pytest.approx(float((1 - target[0]) ** 2))
+    labels = target[target.isfinite()]
+    got = measured(kind("regression", TargetSpec("real", missing=True)), torch.ones(len(target), 1), target)
+    assert math.isnan(got["r2"]) and got["mse"] == pytest.approx(float((1 - labels[0].double()) ** 2))
 
 
 def test_an_error_is_negligible_below_one_percent_of_that_of_the_mean() -> None:

@@ -13,8 +13,7 @@ from mtlcli.registry import kinds
 from mtlcli.specs import TargetSpec
 from mtlcli.tasks.counts import MISSING, Counts, f1
 from mtlcli.tasks.kind import Direction, TaskKind
-from mtlcli.tasks.labels import labelled, masked_mean
-from mtlcli.tasks.lean_torchmetrics import import_torchmetrics
+from mtlcli.tasks.labels import at_least_float32, labelled, masked_mean
 
 
 @kinds.register("binary")
@@ -71,30 +70,54 @@ class Binary(TaskKind):
 
 
 class BinaryMetrics:
-    """Accuracy and F1 from exact counts; the area under the ROC curve from all predictions, which it keeps."""
+    """Accuracy and F1 from exact counts; the area under the ROC curve from all logits, which it keeps."""
 
     def __init__(self, device: torch.device) -> None:
-        import_torchmetrics()
-        from torchmetrics.classification import BinaryAUROC
-
         self._counts = Counts(1, device)
-        self._auroc = BinaryAUROC(ignore_index=MISSING, validate_args=False).to(device)
+        self._logits: list[Tensor] = []
+        self._labels: list[Tensor] = []
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """prediction: logits [B, 1]."""
-        prediction, mask = prediction.float(), labelled(target)
-        target = target.masked_fill(~mask, 0).to(torch.int8).masked_fill(~mask, MISSING)
-        self._counts.update(prediction > 0, target.unsqueeze(1))
-        # As probabilities: torchmetrics takes logits for probabilities wherever a batch's are all in [0, 1].
-        self._auroc.update(prediction.squeeze(1).sigmoid(), target)
+        logits, mask = at_least_float32(prediction).squeeze(1), labelled(target)
+        labels = target.masked_fill(~mask, 0).to(torch.int8).masked_fill(~mask, MISSING)
+        self._counts.update(logits.unsqueeze(1) > 0, labels.unsqueeze(1))
+        self._logits.append(logits)
+        self._labels.append(labels)
 
     def compute(self) -> dict[str, float]:
-        """float64 values (auroc to 7 digits, being computed in float32); NaN where no example was labelled."""
+        """float64 values; NaN where no example was labelled."""
         counts = self._counts.read()
         tp, fp, tn, fn = counts[:, 0].tolist()
-        total, both = tp + fp + tn + fn, tp + fn > 0 and tn + fp > 0
+        total = tp + fp + tn + fn
         return {
             "accuracy": (tp + tn) / total if total else float("nan"),
-            "auroc": round(self._auroc.compute().item(), 7) if both else float("nan"),
+            "auroc": auroc(torch.cat(self._logits), torch.cat(self._labels)) if total else float("nan"),
             "f1": f1(counts).nan_to_num().item() if total else float("nan"),
         }
+
+
+def auroc(scores: Tensor, labels: Tensor) -> float:
+    """Area under the ROC curve: the share of pairs of a 1 and a 0 in which the 1 scores higher, ties counting half.
+
+    It depends on the order of the scores alone, so logits are ranked as they are: their sigmoids are all 1 in float32
+    from 17 on, where torchmetrics counts ties. The pairs are counted in integers.
+
+    scores: [N]. labels: integers [N]: 1, 0, or MISSING for examples to leave out.
+    NaN unless both labels occur, or where a labelled score is NaN.
+    """
+    known = labels != MISSING
+    scores, order = scores[known].sort()
+    positive = labels[known][order].long()
+    positives = int(positive.sum())
+    negatives = len(positive) - positives
+    if not positives or not negatives or bool(scores.isnan().any()):
+        return float("nan")
+    _, sizes = torch.unique_consecutive(scores, return_counts=True)
+    last = sizes.cumsum(0) - 1  # of each group of equal scores
+    zero = torch.zeros(1, dtype=torch.long, device=scores.device)
+    ones = torch.cat([zero, positive.cumsum(0)[last]]).diff()
+    zeros = sizes - ones
+    below = zeros.cumsum(0) - zeros
+    halves = int((ones * (2 * below + zeros)).sum())
+    return halves / (2 * positives * negatives)

@@ -14,8 +14,7 @@ from torch.nn import functional as F
 from mtlcli.registry import kinds
 from mtlcli.specs import TargetSpec
 from mtlcli.tasks.kind import Direction, TaskKind
-from mtlcli.tasks.labels import labelled, masked_mean
-from mtlcli.tasks.lean_torchmetrics import import_torchmetrics
+from mtlcli.tasks.labels import at_least_float32, labelled, masked_mean
 
 NEGLIGIBLE = 0.01  # of the standard deviation of the labels
 
@@ -24,7 +23,8 @@ NEGLIGIBLE = 0.01  # of the standard deviation of the labels
 class Regression(TaskKind):
     """A real number: squared, absolute or Huber loss. Metrics: r2, mse, rmse, mae.
 
-    prediction: [B, 1], in the target's own units. target: numbers [B]; classes count as their index.
+    prediction: [B, 1], in the target's own units, float64 behind the model's output layer. target: numbers [B],
+    float32 or float64; classes count as their index.
     `r2` (the primary metric: it doesn't depend on the unit) is 1 − Σ(y − ŷ)² / Σ(y − ȳ)², NaN for fewer than two
     labelled examples or where all labels are the same.
 
@@ -70,30 +70,36 @@ class Regression(TaskKind):
 
     def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Mean loss over the labelled examples."""
-        prediction = prediction.float().squeeze(1)
+        prediction = at_least_float32(prediction).squeeze(1)
         if not self.target.missing:
-            return self._losses(prediction, target.float()).mean()
+            return self._losses(prediction - at_least_float32(target)).mean()
         mask = labelled(target)
-        # Whatever an unlabelled row predicts, ∞ included, it doesn't reach the gradient.
-        return masked_mean(self._losses(prediction.masked_fill(~mask, 0.0), target.masked_fill(~mask, 0).float()), mask)
+        # An unlabelled row contributes nothing to the gradient, even where its prediction is infinite or NaN.
+        error = prediction.masked_fill(~mask, 0.0) - at_least_float32(target.masked_fill(~mask, 0))
+        return masked_mean(self._losses(error), mask)
 
     def metrics(self, device: torch.device) -> RegressionMetrics:
         """R², mean squared and absolute error."""
-        return RegressionMetrics(device, missing=self.target.missing)
+        return RegressionMetrics(device)
 
-    def _losses(self, prediction: Tensor, target: Tensor) -> Tensor:
-        prediction, target = (prediction - self.mean) / self.std, (target - self.mean) / self.std
+    def _losses(self, error: Tensor) -> Tensor:
+        """Loss of each example, float32 [B]. error: ŷ − y in the target's units, where the mean cancels exactly."""
+        error = (error / self.std).float()
         match self.loss_name:
             case "mse":
-                return F.mse_loss(prediction, target, reduction="none")
+                return error.square()
             case "l1":
-                return F.l1_loss(prediction, target, reduction="none")
+                return error.abs()
             case "huber":
-                return F.huber_loss(prediction, target, reduction="none", delta=self.delta)
+                return F.huber_loss(error, torch.zeros_like(error), reduction="none", delta=self.delta)
 
 
 class Rescale(nn.Module):
-    """z → z·std + mean: from the standardized target to its own units. Saved with the model."""
+    """Map the standardized prediction z to the target's units: z·std + mean, in float64.
+
+    A float32 holds a prediction of unix seconds only to 64 s. MPS has no float64 and gets float32 all the same.
+    The buffers keep the scale among the model's weights; the computation uses the exact numbers of the target's spec.
+    """
 
     mean: Tensor
     std: Tensor
@@ -102,49 +108,62 @@ class Rescale(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.tensor([mean]))
         self.register_buffer("std", torch.tensor([std]))
+        self._mean, self._std = mean, std
 
     def forward(self, z: Tensor) -> Tensor:
-        return z.float() * self.std + self.mean
+        z = z.float() if z.device.type == "mps" else z.double()
+        return z * self._std + self._mean
 
 
 class RegressionMetrics:
-    """Sums in float64 by torchmetrics' `R2Score` and `MeanAbsoluteError`.
+    """Sums of errors, and Σ(y − ȳ)² by shifted data and Welford's merge (Chan et al. 1983), in float64 on the device.
 
-    R² itself is computed here: torchmetrics takes any sum of squares below 1e-4 for zero, so it calls every prediction
-    of a target in small units perfect.
+    Labels are shifted by the first one, so that their digits survive a large mean, and labels that are all equal give
+    a sum of squares of exactly 0. Nothing waits for the device before `compute`, except on MPS, which has no float64:
+    there the sums are on the CPU.
     """
 
-    def __init__(self, device: torch.device, missing: bool) -> None:
-        import_torchmetrics()
-        from torchmetrics.regression import MeanAbsoluteError, R2Score
-
-        self._missing = missing
-        self._device = torch.device("cpu") if device.type == "mps" else device  # which has no float64
-        self._squares = R2Score().set_dtype(torch.float64).to(self._device)
-        self._absolute = MeanAbsoluteError().set_dtype(torch.float64).to(self._device)
+    def __init__(self, device: torch.device) -> None:
+        self._device = torch.device("cpu") if device.type == "mps" else device
+        zero = torch.zeros((), dtype=torch.float64, device=self._device)
+        self._count = self._squared = self._absolute = zero
+        self._shift = self._mean = self._spread = zero
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
-        """prediction: [B, 1]."""
-        prediction = prediction.squeeze(1)
-        if self._missing:
-            mask = labelled(target)
-            prediction, target = prediction[mask], target[mask]
-        prediction, target = prediction.to(self._device).double(), target.to(self._device).double()
-        self._squares.update(prediction, target)
-        self._absolute.update(prediction, target)
+        """prediction: [B, 1]. target: [B]."""
+        prediction = prediction.squeeze(1).to(self._device).double()
+        target = target.to(self._device)
+        mask, target = labelled(target), target.double()
+        error = (prediction - target).masked_fill(~mask, 0.0)
+        self._squared = self._squared + error.square().sum()
+        self._absolute = self._absolute + error.abs().sum()
+
+        first = target.take(mask.to(torch.int8).argmax())
+        self._shift = torch.where((self._count == 0) & mask.any(), first, self._shift)
+        count = mask.sum()
+        shifted = (target - self._shift).masked_fill(~mask, 0.0)
+        mean = shifted.sum() / count.clamp(min=1)
+        deviation = (shifted - mean).masked_fill(~mask, 0.0)
+        spread = deviation.square().sum() - deviation.sum().square() / count.clamp(
+            min=1
+        )  # less what rounded off `mean`
+        total = self._count + count
+        share = count / total.clamp(min=1)
+        step = mean - self._mean
+        self._spread = self._spread + spread + step.square() * self._count * share
+        self._mean = self._mean + step * share
+        self._count = total
 
     def compute(self) -> dict[str, float]:
         """float64 values; NaN where no example was labelled."""
-        sums = {name: torch.as_tensor(value).item() for name, value in self._squares.metric_state.items()}
-        count, residual, squares = sums["total"], sums["residual"], sums["sum_squared_error"]
+        sums = torch.stack([self._count, self._squared, self._absolute, self._spread])
+        count, squared, absolute, spread = sums.tolist()
         if not count:
             return dict.fromkeys(("r2", "mse", "rmse", "mae"), float("nan"))
-        spread = squares - sums["sum_error"] ** 2 / count
-        varies = spread > 1e-12 * squares  # else what is left is rounding
-        mse = residual / count
+        mse = squared / count
         return {
-            "r2": 1 - residual / spread if varies else float("nan"),
+            "r2": 1 - squared / spread if spread > 0 else float("nan"),
             "mse": mse,
             "rmse": sqrt(mse),
-            "mae": float(self._absolute.compute()),
+            "mae": absolute / count,
         }
