@@ -19,6 +19,7 @@ from mtlcli.training.jacobians import FeatureJacobians, Jacobians, LastLayerJaco
 from mtlcli.training.run import Run
 from mtlcli.weighting.conflict import conflict
 from mtlcli.weighting.gradients import GradientWeighting, GramianWeighting, JacobianWeighting
+from mtlcli.weighting.gramian import exact_type, inner_products
 
 LOG = logging.getLogger("mtl")
 SAMPLES = 3  # of a batch, for a method that wants independent gradients
@@ -50,7 +51,7 @@ class TaskGradients(Backward):
         once = run.experiment.training.compile and not self.jacobians.parameters.own
         self.represent_once = torch.compile(plain) if once else plain
         self.represent = self.represent_once if isinstance(self.jacobians, FeatureJacobians) else plain
-        self.exact = torch.float32 if run.device.type == "mps" else torch.float64
+        self.exact = exact_type(run.device)
         count = len(run.weighting.tasks)
         self.due = [0] * count  # in how many of the steps a task takes part in, it is to be solved for
         self.weights = torch.ones(count, dtype=self.exact, device=run.device)
@@ -143,7 +144,7 @@ class TaskGradients(Backward):
     def _solve(self, losses: Tensor, present: list[int]) -> tuple[Tensor, Tensor]:
         """Combine the tasks' gradients into the shared parameters' `.grad`. Returns (weights [t], conflict [2])."""
         (jacobian,), scale = self._jacobian()
-        gramian, finite = self._checked((jacobian @ jacobian.T).to(self.exact))
+        gramian, finite = self._checked(inner_products(jacobian))
         if isinstance(self.weighting, JacobianWeighting):
             known = self.run.device.type == "cpu" and bool(finite)  # reading it is free there, and saves two passes
             if not known:
@@ -171,7 +172,7 @@ class TaskGradients(Backward):
         rows, shape = samples.flatten(0, 1), samples.shape[:2]
         # Each sample's gradient is of the mean over its own labels.
         means = torch.where(parts > 0, 1.0 / parts, 0.0).to(self.exact)
-        products = (rows @ rows.T).to(self.exact).view(*shape, *shape) * means[:2, :, None, None] * means[:2]
+        products = inner_products(rows).view(*shape, *shape) * means[:2, :, None, None] * means[:2]
         products, finite = self._checked(products)
         weights = self.weighting.weights(products[0, :, 1], losses.to(self.exact), present)
         self._remember(weights, finite, present)

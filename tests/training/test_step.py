@@ -56,7 +56,8 @@ def test_accumulated_batches_are_one_large_batch(weighting: str | dict[str, obje
     assert one is not None
     assert several is not None
     torch.testing.assert_close(several[0].losses, one[0].losses)
-    torch.testing.assert_close(several[0].weights, one[0].weights)
+    # float32 sums over 64 examples in another order, 64 eps = 8e-6, three steps of it, and a solver may magnify that
+    torch.testing.assert_close(several[0].weights, one[0].weights, rtol=1e-4, atol=1e-4)
     assert several[1] == one[1] == [64 - len(missing), 64]
 
 

@@ -14,6 +14,7 @@ from mtlcli.data.batch import Batch
 from mtlcli.training.backward import Made
 from mtlcli.training.run import Run
 from mtlcli.training.step import Step
+from mtlcli.weighting.gramian import exact_type, inner_products
 
 
 class ProbingStep(Step):
@@ -57,14 +58,13 @@ def point(run: Run, batch: Batch, lr: float) -> Tensor:
     shared: list[Tensor] = [p for p in run.model.shared_parameters() if p.requires_grad]
     names = list(run.kinds)
     present = [index for index, task in enumerate(names) if batch.counts.get(task, 0)]
-    exact = torch.float32 if run.device.type == "mps" else torch.float64
-    seen = torch.full((2 * len(names) + 1, len(names)), torch.nan, dtype=exact, device=run.device)
+    seen = torch.full((2 * len(names) + 1, len(names)), torch.nan, dtype=exact_type(run.device), device=run.device)
     buffers = list(run.model.buffers())
     kept = [buffer.clone() for buffer in buffers]
     _without_dropout(run.model)
     losses = _losses(run, batch)
     gradients = [_gradient(losses[index], shared) for index in present]
-    gramian = _gramian(gradients, exact)
+    gramian = _gramian(gradients)
     start = [p.detach().clone() for p in shared]
     for row, index in enumerate(present):
         seen[0, index] = losses[index].detach()
@@ -99,10 +99,7 @@ def _gradient(loss: Tensor, shared: list[Tensor]) -> list[Tensor]:
     return [torch.zeros_like(p) if g is None else g for p, g in zip(shared, found, strict=True)]
 
 
-def _gramian(gradients: list[list[Tensor]], exact: torch.dtype) -> Tensor:
+def _gramian(gradients: list[list[Tensor]]) -> Tensor:
     """[t, t], summed parameter by parameter: no second copy of all gradients is made."""
-    total = torch.zeros(len(gradients), len(gradients), dtype=exact, device=gradients[0][0].device)
-    for rows in zip(*gradients, strict=True):
-        flat = torch.stack([row.flatten() for row in rows]).to(exact)
-        total += flat @ flat.T
-    return total
+    parts = [inner_products(torch.stack([row.flatten() for row in rows])) for rows in zip(*gradients, strict=True)]
+    return torch.stack(parts).sum(0)

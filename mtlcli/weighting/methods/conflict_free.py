@@ -27,10 +27,10 @@ class ConFIG(JacobianWeighting):
     t tasks alike get their sum, orthogonal ones a shorter update. A scaling of one task's loss changes the update's
     length only. Promised, where the gradients are linearly independent: equal positive cosines, so no conflict.
 
-    Û Ûᵀ is squared, so it is made here in float64, whatever the device's precision of matrix products: the rank of Û
-    and near-opposed gradients are beyond float32. The pseudoinverse is by a Cholesky factorization with pivots and a QR
-    of its factor, which are a fixed number of steps. A gradient counts as a combination of the others where its
-    direction is within 3e-6 of their span (an angle, in radians), which float32 can't tell from 0.
+    The update is summed in float64, in blocks: near-opposed gradients are beyond float32. The pseudoinverse is by a
+    Cholesky factorization with pivots and a QR of its factor, which are a fixed number of steps. A gradient counts as
+    a combination of the others where its direction is within 3e-6 of their span (an angle, in radians), which float32
+    can't tell from 0.
 
     Deviations: where all gradients cancel (two that are opposed) the direction isn't defined and the update is 0; zero
     gradients are left out, and get the weight 0. TorchJD's rank tolerance grows with P: at 400 000 float32 parameters
@@ -42,13 +42,9 @@ class ConFIG(JacobianWeighting):
         self, jacobian: Tensor, gramian: Tensor, losses: Tensor, present: Sequence[int]
     ) -> tuple[Tensor, Tensor]:
         """See `JacobianWeighting.update`."""
-        products, kind = torch.zeros_like(gramian), gramian.dtype
-        blocks = torch.split(jacobian.to(kind) if jacobian.numel() <= 2**20 else jacobian, block_width(jacobian), 1)
-        for block in blocks:
-            rows = block.to(kind)
-            products.addmm_(rows, rows.T)
-        weights: Tensor = solved(direction, products)
-        update = torch.cat([(weights @ block.to(kind)).to(jacobian.dtype) for block in blocks])
+        weights: Tensor = solved(direction, gramian)
+        blocks = torch.split(jacobian, block_width(jacobian), 1)
+        update = torch.cat([(weights @ block.to(gramian.dtype)).to(jacobian.dtype) for block in blocks])
         return update, weights
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mtlcli.registry import weightings
 from mtlcli.weighting.gradients import JacobianWeighting
+from mtlcli.weighting.gramian import inner_products_with_sum
 from mtlcli.weighting.rows import combine, put, take
 from mtlcli.weighting.simplex import project, restrict
 from mtlcli.weighting.weighting import WeightedTask
@@ -89,8 +90,7 @@ class MultiObjectiveGradientCorrection(JacobianWeighting):
         put(self.tracked, present, tracked)
 
         shares, total = restrict(self.shares, present, gramian)
-        # Y (Yᵀλ), in two passes over Y, costs less than YᵀY. It may overflow in float32.
-        slopes = combine(combine(shares, tracked), tracked.mT).nan_to_num_().to(gramian.dtype) + self.rho * shares
+        slopes = inner_products_with_sum(tracked, shares) + self.rho * shares
         gamma = self.gamma * steps.max().to(gramian.dtype) ** -self.gamma_decay
         shares = project(shares - gamma * slopes)
         put(self.shares, present, total * shares)

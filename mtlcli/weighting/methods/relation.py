@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mtlcli.errors import MtlError
 from mtlcli.registry import weightings
+from mtlcli.weighting.gramian import exact_type
 from mtlcli.weighting.relation_matrix import Matrix, check_psd, nearest_psd, relation_matrix
 from mtlcli.weighting.weighting import LossWeighting, WeightedTask
 
@@ -91,7 +92,7 @@ class Relation(LossWeighting):
 
     def objective(self, losses: Tensor, present: Sequence[int], share: float = 1.0) -> tuple[Tensor, Tensor]:
         """See `LossWeighting.objective`."""
-        exact = torch.float32 if losses.device.type == "mps" else torch.float64  # the square of a loss may overflow
+        exact = exact_type(losses.device)  # the square of a loss may overflow float32
         preferences = self.select(self.preferences, present)
         relations = self.select(self.select(self.relations, present).T, present)
         scaled = preferences * losses.to(exact)
