@@ -19,6 +19,7 @@ def summary(config: ConfigFile, overrides: Overrides = None, json: Json = False,
     from mtlcli.cli import table
     from mtlcli.cli.output import print_json
     from mtlcli.errors import ConfigError
+    from mtlcli.printable import printable
     from mtlcli.training.assemble import add_regularizers, assemble, open_datasets
     from mtlcli.training.layers import layers
     from mtlcli.training.memory import within_memory
@@ -43,6 +44,7 @@ def summary(config: ConfigFile, overrides: Overrides = None, json: Json = False,
             }
             for alias, spec in run.specs.items()
         },
+        "notes": run.notes(),
         "tasks": {
             task: {
                 "target": ".".join(source),
@@ -68,6 +70,8 @@ def summary(config: ConfigFile, overrides: Overrides = None, json: Json = False,
         rows = [[title, *next(iter(document[title].values()))]]
         rows += [[name, *(_cell(value) for value in facts.values())] for name, facts in document[title].items()]
         print("\n".join([*table.lines(rows), ""]))
+    if document["notes"]:
+        print("\n".join([*map(printable, document["notes"]), ""]))
     print(f"trunk {experiment.trunk.name}, sharing {experiment.sharing.name}, weighting {experiment.weighting.name}")
     own = ", ".join(f"{task} {count:,}" for task, count in parameters["tasks"].items())
     print(f"parameters: {parameters['shared']:,} shared; {own}; {parameters['total']:,} in all")

@@ -72,6 +72,13 @@ class Dataset(ABC):
     def read(self, split: str) -> Examples:
         """The examples of a split the data itself has. Fetches what isn't there, where the dataset can be fetched."""
 
+    def notes(self) -> list[str]:
+        """What a user should know of the data before training, in sentences: files that were left out, and the like.
+
+        Asked for after `describe` or `restore`.
+        """
+        return []
+
     def restore(self, spec: DatasetSpec) -> DatasetSpec:
         """Take over what was fitted when a checkpoint was trained (vocabularies), instead of fitting it anew.
 

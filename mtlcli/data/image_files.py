@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mtlcli.data.compressed import reason
-from mtlcli.errors import ConfigError, MtlError
+from mtlcli.errors import MtlError
 from mtlcli.printable import printable
 
-# Those of torchvision's ImageFolder.
-SUFFIXES = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}
-# What a file may hold whatever its name says: left to itself, Pillow would hand PostScript to an interpreter.
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
+
+# What a file may hold whatever its name says, and the names of such files. Left to itself, Pillow would try all it
+# knows, hand PostScript to an interpreter, and take any bytes for a format that has no signature (TGA).
+SUFFIXES = {
+    "BMP": (".bmp", ".dib"),
+    "GIF": (".gif",),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".jif"),
+    "PNG": (".png", ".apng"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+    "TIFF": (".tif", ".tiff"),
+    "WEBP": (".webp",),
+    "AVIF": (".avif", ".avifs"),
+    "JPEG2000": (".jp2", ".j2k", ".jpc", ".jpf", ".jpx"),
+}
+OPTIONAL = {"AVIF": "avif", "JPEG2000": "jpg_2000", "WEBP": "webp"}  # as `PIL.features` calls them
 MOST_PIXELS = 50_000_000  # 200 MB while it is decoded; a file of some kB can announce a thousand times as many
 DEEP = ("I", "F")  # how the names begin of Pillow's modes of 16 and 32 bits; it would cut them off at 255
 
@@ -30,8 +43,9 @@ class ImageFiles:
     """`files[i]` is image i as uint8 [channels, height, width], upright.
 
     shape: (height, width) that every image has, or None where `size` makes it so: the images are then resized to
-    size × size (bilinear, their proportions are not kept). MtlError for a file that is no image, has more than
-    MOST_PIXELS pixels or more than 8 bits in each, or is of another size.
+    size × size (bilinear, their proportions are not kept). Of an animation or a file of several pages, the first is
+    read. MtlError for a file that is no image, has more than MOST_PIXELS pixels or more than 8 bits in each, or is of
+    another size.
     """
 
     paths: Sequence[Path]
@@ -51,15 +65,12 @@ class ImageFiles:
 
         mode = "L" if self.channels == 1 else "RGB"
         try:
-            with Image.open(self.paths[row], formats=FORMATS) as file:
-                if file.width * file.height > MOST_PIXELS:
-                    raise ValueError(f"{file.width}×{file.height} pixels, and {MOST_PIXELS:,} are the most")
-                if file.mode.startswith(DEEP):
-                    raise ValueError(f"its pixels are of 16 or 32 bits (mode {file.mode}), and 8 are expected")
+            with Image.open(self.paths[row], formats=formats()) as file:
+                _check_header(file)
                 ImageOps.exif_transpose(file, in_place=True)
                 image = file if file.mode == mode else file.convert(mode)
         except UnidentifiedImageError as error:
-            raise self._error(row, f"is no image of the formats {', '.join(FORMATS)}") from error
+            raise self._error(row, f"is no image of the formats {', '.join(formats())}") from error
         except Exception as error:  # whatever Pillow stumbles over in a file that isn't as it should be
             raise self._error(row, f"can't be read as an image: {reason(error)}") from error
         if self.size is not None:
@@ -78,19 +89,24 @@ class ImageFiles:
         return MtlError(printable(f"{self.paths[row]}: {message}"))
 
 
-def image_paths(folder: Path) -> list[Path]:
-    """The image files in `folder` and below, in order. Links to folders are not followed.
-
-    OSError for a folder that can't be read, ConfigError for what is called an image and is no file.
-    """
-    found = []
-    for parent, _, names in os.walk(folder, onerror=_raise):
-        found += [Path(parent, name) for name in names if Path(name).suffix.lower() in SUFFIXES]
-    for path in found:
-        if not path.is_file():
-            raise ConfigError(f"{path}: is a broken link, a pipe or a device, and an image is expected")
-    return sorted(found)
+def _check_header(file: PILImage) -> None:
+    """ValueError for an image of too many pixels, or too many bits in each."""
+    if file.width * file.height > MOST_PIXELS:
+        raise ValueError(f"{file.width}×{file.height} pixels, and {MOST_PIXELS:,} are the most")
+    if file.mode.startswith(DEEP):
+        raise ValueError(f"its pixels are of 16 or 32 bits (mode {file.mode}), and 8 are expected")
 
 
-def _raise(error: OSError) -> None:
-    raise error
+@cache
+def formats() -> tuple[str, ...]:
+    """The formats that are read, by Pillow's names: those of SUFFIXES that this Pillow was built with."""
+    from PIL import features
+
+    # `get_supported` lists what was built in, and doesn't warn of a name that an older Pillow doesn't know
+    built = features.get_supported()
+    return tuple(name for name in SUFFIXES if name not in OPTIONAL or OPTIONAL[name] in built)
+
+
+def suffixes() -> frozenset[str]:
+    """The suffixes, in lower case, of files that are taken for images."""
+    return frozenset(suffix for name in formats() for suffix in SUFFIXES[name])

@@ -69,6 +69,8 @@ def rebuild(experiment: Experiment, payload: Mapping[str, Any], data: bool = Tru
     if wrong := not_finite(weights):
         raise ConfigError(f"the checkpoint's model can't be used: {told(wrong)}")
     run.model.load_state_dict(weights, assign=True)
+    for note in run.notes() if data else ():
+        LOG.warning("%s", note)
     prepare_device(experiment, device)
     placement = Placement(device, experiment.training.loading, experiment.training.workers)
     return replace(run, device=device, placement=placement, model=run.model.to(device))

@@ -46,6 +46,10 @@ class Run:
         """The splits that every dataset has."""
         return [s for s in ("train", "val", "test") if all(s in spec.splits for spec in self.specs.values())]
 
+    def notes(self) -> list[str]:
+        """What the datasets tell of their data, each with the dataset's key."""
+        return [f"datasets.{alias}: {note}" for alias, dataset in self.datasets.items() for note in dataset.notes()]
+
     def examples(self, split: str) -> dict[str, Examples]:
         """The examples of `split` of each dataset, read once. ConfigError where a dataset has no such split."""
         for alias, spec in self.specs.items():

@@ -100,6 +100,7 @@ class Trainer:
         self.folder.make()
         with self.folder.lock(), logged(self.folder), StopRequest(str(self.folder.last)) as stop:
             self.folder.sweep()
+            self._warn_of_data()
             self._start_or_go_on()
             self.observer.started(self.experiment.training.epochs)
             try:
@@ -124,6 +125,7 @@ class Trainer:
     def rehearse(self) -> dict[str, Any]:
         """Make one step and write nothing: what a run would be like, as a JSON document."""
         training, run = self.experiment.training, self.run
+        self._warn_of_data()
         run.model.train()
         self.step([next(self.loader.epoch(0))])
         return {
@@ -220,6 +222,10 @@ class Trainer:
         if math.isnan(best):
             return True
         return value > best if self.direction == "max" else value < best
+
+    def _warn_of_data(self) -> None:
+        for note in self.run.notes():
+            LOG.warning("%s", note)
 
     def _warn_of_undefined(self, metrics: TaskMetrics) -> None:
         """Once a run: which monitored metrics have no value, and what is monitored then."""

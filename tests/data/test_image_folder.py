@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import struct
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,11 @@ import torch
 import torchvision
 from PIL import Image
 
+from mtlcli.cli import main
 from mtlcli.data.dataset import Examples
 from mtlcli.data.datasets.digits import Digits
 from mtlcli.data.datasets.image_folder import ImageFolder
-from mtlcli.data.image_files import ImageFiles
+from mtlcli.data.image_files import SUFFIXES, ImageFiles, formats
 from mtlcli.data.loader import evaluation_batches
 from mtlcli.data.placement import Placement
 from mtlcli.errors import ConfigError, MtlError
@@ -180,6 +183,62 @@ def test_images_of_8_bits_of_whatever_mode_are_converted(root: Path, mode: str) 
     assert {tuple(one.shape) for one in images(folder(root, val=0.0).examples("train", 0))} == {(3, 6, 5)}
 
 
+@pytest.mark.parametrize(
+    ("suffix", "format_"),
+    [(suffix, name) for name in formats() for suffix in SUFFIXES[name] if suffix != ".avifs"],
+)
+def test_every_format_is_found_and_read(root: Path, suffix: str, format_: str) -> None:
+    flat = Image.new("RGB", (5, 6), (200, 100, 50))
+    flat.save(root / f"train/dog/9{suffix.upper()}", format=format_)
+    images_ = images(folder(root, val=0.0).examples("train", 0))
+    assert len(images_) == 9
+    assert (images_[-1].float().mean((1, 2)) - torch.tensor([200.0, 100, 50])).abs().max() < 8  # some are lossy
+
+
+def test_the_first_frame_of_an_animation(root: Path) -> None:
+    frames = [Image.new("P", (5, 6), number) for number in (7, 9)]
+    for frame in frames:
+        frame.putpalette([value for grey in range(256) for value in (grey, grey, grey)])
+    frames[0].save(root / "train/dog/9.gif", save_all=True, append_images=frames[1:])
+    assert images(folder(root, val=0.0).examples("train", 0))[-1].unique().tolist() == [7]
+
+
+def test_files_left_out_are_told_of_by_summary_and_train(
+    root: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / "train/cat/1.heic").touch()
+    config = tmp_path_factory.mktemp("config") / "c.yaml"
+    config.write_text(
+        f"datasets: {{pets: {{name: image_folder, root: {root}}}}}\ntasks: {{t: {{dataset: pets, "
+        "kind: classification}}\ntrunk: mlp\ntraining: {device: cpu, threads: 1}\n"
+    )
+    note = "datasets.pets: files left out, as they are not images of a known format: 1 .heic, 1 .txt"
+    assert main(["summary", str(config), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["notes"] == [note]
+    assert main(["summary", str(config)]) == 0 and note in capsys.readouterr().out
+    assert main(["train", str(config), "--dry-run"]) == 0 and note in capsys.readouterr().err
+
+
+def test_a_class_that_train_lacks_is_found_by_describe(root: Path) -> None:
+    draw(root / "test/bird/1.png", 0)
+    draw(root / "val/Dog/1.png", 0)
+    with pytest.raises(ConfigError, match=r"val/Dog: class 'Dog' .* Did you mean 'dog'") as caught:
+        folder(root).describe()
+    assert "test/bird: class 'bird' is not among those of the training images: cat, dog." in str(caught.value)
+
+
+def test_classes_are_compared_in_nfc(root: Path) -> None:
+    (root / "train/cat").rename(root / "train/caf\u00e9")
+    (root / "test/cat").rename(root / "test/cafe\u0301")
+    dataset = folder(root)
+    spec = dataset.describe()
+    assert spec.targets["class"].classes == ("caf\u00e9", "dog")
+    assert dataset.examples("test", 0).targets["class"].tolist() == [0, 1]
+    older = replace(spec, targets={"class": replace(spec.targets["class"], classes=("cafe\u0301", "dog"))})
+    again = folder(root)
+    assert again.restore(older).targets == older.targets and len(again.examples("test", 0)) == 2
+
+
 def test_a_palette_with_transparency_is_converted_in_silence(root: Path) -> None:
     image = Image.new("P", (5, 6), 7)
     image.putpalette([value for grey in range(256) for value in (grey, grey, grey)])
@@ -198,7 +257,7 @@ def test_images_of_more_than_8_bits_are_not_cut_off(root: Path, mode: str, suffi
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to(path)], ids=["pipe", "loop of links"])
 def test_what_is_called_an_image_and_is_no_file(root: Path, make: Callable[[Path], None]) -> None:
     make(root / "train/dog/9.png")
-    with pytest.raises(ConfigError, match=r"train/dog/9.png: is a broken link, a pipe or a device, and an image is"):
+    with pytest.raises(ConfigError, match=r"train/dog/9.png: is a broken link, a pipe or a device, and an image or"):
         folder(root).describe()
 
 
@@ -211,7 +270,7 @@ def test_links_to_folders(root: Path, tmp_path_factory: pytest.TempPathFactory) 
     assert spec.targets["class"].classes == ("bird", "cat", "dog")
     assert len(folder(root, val=0.0).examples("train", 0)) == 9
     (root / "train/fish").symlink_to(root / "nowhere")
-    with pytest.raises(ConfigError, match=r"train/fish: is a broken link, and a folder of images is expected"):
+    with pytest.raises(ConfigError, match=r"train/fish: is a broken link, a pipe or a device, and an image or a fold"):
         folder(root).describe()
 
 
@@ -269,9 +328,10 @@ def test_folders_that_are_not_so(root: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match="there are no images in its folders"):
         folder(tmp_path / "empty").describe()
-    draw(tmp_path / "one/cat/1.png", 0)
+    draw(tmp_path / "empty/cat/1.png", 0)
     with pytest.raises(ConfigError, match="all training images are of one class, 'cat'"):
-        folder(tmp_path / "one", test=0.0).describe()
+        folder(tmp_path / "empty", test=0.0).describe()
+    (tmp_path / "empty").rename(tmp_path.parent / f"{tmp_path.name}-one")
     (root / "train/bird").mkdir()
     with pytest.raises(ConfigError, match=r"train/bird: there are no images in this folder"):
         folder(root).describe()

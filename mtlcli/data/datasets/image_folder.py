@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,16 +10,16 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from mtlcli.data.class_folders import SPLITS, ClassFolders, find_class_folders, nfc
 from mtlcli.data.compressed import reason
 from mtlcli.data.dataset import Dataset, Examples, adopted, carved_splits
-from mtlcli.data.image_files import ImageFiles, image_paths
-from mtlcli.data.names import fault, listed, shown
+from mtlcli.data.image_files import ImageFiles, suffixes
+from mtlcli.data.names import listed
 from mtlcli.data.shuffling import stable_seed
-from mtlcli.errors import ConfigError, nearest
+from mtlcli.errors import ConfigError, Problem, nearest
 from mtlcli.registry import datasets
 from mtlcli.specs import DatasetSpec, TargetSpec
 
-SPLITS = ("train", "val", "test")
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
@@ -27,10 +28,18 @@ class ImageFolder(Dataset):
     """Images of your own in a folder for each class, as torchvision's ImageFolder has them.
 
     Either `root/train/<class>/*.png`, with `root/val` and `root/test` where there are such splits, or
-    `root/<class>/*.png`, of which a share becomes `test`. Target `class`: the names of the folders, by alphabet. Inputs
-    are uint8 [channels, height, width], read when they are needed, or once where they are small. ConfigError for a
-    folder that isn't so; MtlError, when it is read, for a file that is no image, or one of more than 50 million pixels
-    or of more than 8 bits for each.
+    `root/<class>/*.png`, of which a share becomes `test`. Split folders may be spelled `train` or `training`; `val`,
+    `valid`, `validation` or `dev`; `test` or `testing`; in any case, also followed by `set`, `data` or `images`
+    (`Test_set`). Folders of images beside split folders are an error. The class of an image is the first folder below
+    the split; images in folders nested deeper belong to it. Links are followed. Names are compared in Unicode's form
+    NFC: two folders whose names differ only in that are one class.
+
+    Read are BMP, GIF (the first frame), JPEG, PNG, PPM, TIFF and WebP files, and AVIF and JPEG 2000 where Pillow can;
+    other files are counted in a warning. Names that begin with a dot, `__MACOSX`, `Thumbs.db` and the like are ignored.
+
+    Target `class`: the names of the folders, by alphabet. Inputs are uint8 [channels, height, width], read when they
+    are needed, or once where they are small. ConfigError for a folder that isn't so; MtlError, when it is read, for a
+    file that is no image, or one of more than 50 million pixels or of more than 8 bits for each.
 
     Options:
         root: the folder.
@@ -65,13 +74,17 @@ class ImageFolder(Dataset):
         self.root, self.size, self.channels, self.normalize = Path(root).expanduser(), size, channels, normalize
         self.test, self.seed = test, seed
         self._classes: tuple[str, ...] | None = None
-        self._found: dict[str, tuple[list[Path], list[str]]] | None = None
+        self._found: ClassFolders | None = None
         self._shape: tuple[int, int] | None = None
 
     def describe(self) -> DatasetSpec:
-        """Lists the files; reads the first image where no `size` is set."""
+        """Lists the files; reads the first image where no `size` is set.
+
+        ConfigError also for a class that `train` doesn't have.
+        """
         own = self.own_splits()
         classes = self._class_names()
+        self._check_classes()
         shape = self._image_shape()
         statistics = IMAGENET if self.normalize == "imagenet" else {"mean": (0.5,), "std": (0.5,)}
         return DatasetSpec(
@@ -88,19 +101,18 @@ class ImageFolder(Dataset):
         """The classes are the checkpoint's: these images need not be of all of them, but of no other."""
         if "class" in spec.targets:
             self._classes = spec.targets["class"].classes
-            for split in self.own_splits():
-                self._check_classes(split)
         self._read.clear()
         return adopted(spec, self.describe())
+
+    def notes(self) -> list[str]:
+        return self._folders().notes
 
     def own_splits(self) -> tuple[str, ...]:
         return tuple(self._files())
 
     def read(self, split: str) -> Examples:
-        self._check_classes(split)
         paths, names = self._files()[split]
-        classes = self._class_names()
-        index = {name: position for position, name in enumerate(classes)}
+        index = {nfc(name): position for position, name in enumerate(self._class_names())}
         shape = None if self.size is not None else self._image_shape()
         labels = torch.tensor([index[name] for name in names], dtype=torch.int64)
         return Examples(ImageFiles(paths, self.channels, self.size, shape), {"class": labels})
@@ -112,19 +124,25 @@ class ImageFolder(Dataset):
                 raise ConfigError(f"{self.root}: there are no training images")
             names = tuple(sorted(set(files["train"][1])))
             if len(names) < 2:
-                raise ConfigError(f"{self.root}: all training images are of one class, {names[0]!r}")
+                raise ConfigError(
+                    f"{self.root}: all training images are of one class, {names[0]!r}. Classes are the folders in "
+                    f"`root`, or in its split folders; set `root` to the folder that holds them"
+                )
             self._classes = names
         return self._classes
 
-    def _check_classes(self, split: str) -> None:
-        paths, names = self._files()[split]
+    def _check_classes(self) -> None:
+        """ConfigError for the classes that the model wouldn't know."""
         classes = self._class_names()
-        if unknown := sorted(set(names) - set(classes)):
-            at = paths[names.index(unknown[0])].parent
-            raise ConfigError(
-                f"{at}: class {unknown[0]!r} is not among those of the training images: {listed(classes)}."
-                f"{nearest(unknown[0], classes)}"
-            )
+        known = {nfc(name) for name in classes}
+        problems = [
+            f"{paths[names.index(name)].parent}: class {name!r} is not among those of the training images: "
+            f"{listed(classes)}.{nearest(name, classes)}"
+            for paths, names in self._files().values()
+            for name in sorted(set(names) - known)
+        ]
+        if problems:
+            raise ConfigError(map(Problem, problems))
 
     def _image_shape(self) -> tuple[int, int]:
         """(height, width) of every image."""
@@ -138,48 +156,27 @@ class ImageFolder(Dataset):
 
     def _files(self) -> dict[str, tuple[list[Path], list[str]]]:
         """Split → the images and their classes; only those splits that have some."""
+        return self._folders().splits
+
+    def _folders(self) -> ClassFolders:
         if self._found is None:
             try:
                 if not self.root.is_dir():
                     raise ConfigError(f"{self.root}: there is no such folder")
-                folders = {split: self.root / split for split in SPLITS if (self.root / split).is_dir()}
-                found = {split: _by_class(folder) for split, folder in folders.items()} or self._drawn()
+                found = find_class_folders(self.root, suffixes())
             except OSError as error:
                 raise ConfigError(f"{error.filename or self.root}: {reason(error)}") from error
-            self._found = {split: files for split, files in found.items() if files[0]}
-            if not self._found:
-                raise ConfigError(f"{self.root}: there are no images in its folders")
+            if not found.splits:
+                left_out = f" ({'; '.join(found.notes)})" if found.notes else ""
+                raise ConfigError(f"{self.root}: there are no images in its folders{left_out}")
+            self._found = found if found.has_splits else replace(found, splits=self._drawn(*found.splits["train"]))
         return self._found
 
-    def _drawn(self) -> dict[str, tuple[list[Path], list[str]]]:
-        paths, names = _by_class(self.root)
+    def _drawn(self, paths: list[Path], names: list[str]) -> dict[str, tuple[list[Path], list[str]]]:
         order = np.random.default_rng(stable_seed("test", self.seed)).permutation(len(paths))
         cut = round(self.test * len(paths))
-        return {
+        drawn = {
             split: ([paths[row] for row in sorted(rows)], [names[row] for row in sorted(rows)])
             for split, rows in (("train", order[cut:]), ("test", order[:cut]))
         }
-
-
-def _by_class(folder: Path) -> tuple[list[Path], list[str]]:
-    """The images below the folders of the classes, and the class of each.
-
-    ConfigError for a class without images, and one whose name can't be printed.
-    """
-    paths: list[Path] = []
-    names: list[str] = []
-    for child in sorted(child for child in folder.iterdir() if not child.name.startswith(".")):
-        if child.is_symlink() and not child.exists():
-            raise ConfigError(f"{child}: is a broken link, and a folder of images is expected")
-        if not child.is_dir():
-            continue
-        if why := fault(child.name):
-            raise ConfigError(
-                f"{folder}: the folder {shown(child.name)} names a class, and {why}; give it another name"
-            )
-        images = image_paths(child)
-        if not images:
-            raise ConfigError(f"{child}: there are no images in this folder, so it can't be a class")
-        paths += images
-        names += [child.name] * len(images)
-    return paths, names
+        return {split: drawn[split] for split in SPLITS if split in drawn and drawn[split][0]}
