@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -42,6 +42,8 @@ class Regularizer(nn.Module):
     default_strength: of an entry that gives none. sees_examples: whether Ω depends on the examples of a step, or on
     weights alone. sees_trunk: whether one that does looks at the activations of a trunk that all examples pass, which
     not every sharing has. reshapes: whether it puts other layers in place of the trunk's; such ones are made first.
+    likelihood: how `uncertainty` weights the term where it counts as a task, as `TaskKind.likelihood` does: `gaussian`
+    for a sum of squares, the negative log-likelihood of a normal distribution up to the factor ½.
 
     A run makes it after the trunk has got its starting weights; its positional argument is the `Subject`, its
     keyword-only ones what the YAML may set (beside `strength` and `as_task`, which all have). ValueError for what
@@ -56,6 +58,7 @@ class Regularizer(nn.Module):
     sees_examples: ClassVar[bool] = False
     sees_trunk: ClassVar[bool] = True
     reshapes: ClassVar[bool] = False
+    likelihood: ClassVar[Literal["gaussian", "categorical"]] = "categorical"
 
     differentiable = True  # False for one whose whole effect is in `after_step`
 

@@ -78,7 +78,10 @@ def assemble(experiment: Experiment, device: torch.device, opened: Datasets) -> 
             return head if after is None else nn.Sequential(head, after)
 
     weighted = [WeightedTask(name, task.weight, kinds[name].likelihood) for name, task in experiment.tasks.items()]
-    weighted += [WeightedTask(term.name) for term in terms_of(experiment) if term.as_task]
+    for term in terms_of(experiment):
+        if term.as_task:
+            target: Any = registry.regularizers[experiment.regularizers[term.index].name].target
+            weighted.append(WeightedTask(term.name, likelihood=target.likelihood))
     inputs = {task: alias for task, (alias, _) in sources.items()}
     with device if device.type == "meta" else nullcontext():
         with problems.now("sharing"):

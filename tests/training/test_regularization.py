@@ -143,6 +143,22 @@ def test_a_term_that_counts_as_a_task(weighting: Any, micro: int) -> None:
     torch.testing.assert_close(made.weights.double(), torch.tensor([*WEIGHTS, 1.0]).double())
 
 
+@pytest.mark.parametrize(
+    ("term", "weight"),
+    [("reconstruction", 0.5), ("l2", 0.5), ("orthogonality", 0.5), ("adversarial", 1.0), ("l1", 1.0),
+     ("nuclear_norm", 1.0), ("guess", 1.0)],
+)  # fmt: skip
+def test_uncertainty_halves_a_term_that_is_a_sum_of_squares(term: str, weight: float) -> None:
+    """Kendall's equation 7 has 1/(2σ²) for a squared error. `guess`, a plugin's, says nothing of its likelihood."""
+    options = {"layers": ["fc1"]} if term in ("orthogonality", "nuclear_norm") else {}
+    terms = [{"name": "l1"}, {"name": term, "as_task": True, **options}]
+    datasets = {alias: {"name": "digits", "val": 0.2} for alias in ("a", "b")}
+    run = build(digits(datasets=datasets, tasks=DISJOINT, trunk=MLP, weighting="uncertainty", regularizers=terms))
+    made = Step(run, make_optimizer(run))([batch(run, 0, 48)])
+    assert made is not None
+    torch.testing.assert_close(made[0].weights, torch.tensor([1.0, 0.5, weight, 1.0]))
+
+
 @pytest.mark.parametrize("as_task", [False, True])
 @pytest.mark.parametrize("weighting", ["uniform", "gls", "uncertainty", "famo"])
 def test_loss_level(weighting: str, as_task: bool) -> None:

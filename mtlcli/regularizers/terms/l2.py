@@ -32,6 +32,7 @@ class L2(Regularizer):
     """
 
     default_strength = 1e-4
+    likelihood = "gaussian"
 
     def __init__(self, subject: Subject, *, on: Part = "all") -> None:
         super().__init__()

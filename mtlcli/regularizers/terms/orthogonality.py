@@ -32,6 +32,7 @@ class Orthogonality(Regularizer):
     """
 
     default_strength = 1e-3
+    likelihood = "gaussian"
 
     def __init__(self, subject: Subject, *, layers: Patterns = ["*"]) -> None:  # noqa: B006 (never changed)
         super().__init__()

@@ -47,6 +47,7 @@ class Reconstruction(Regularizer):
     """
 
     default_strength = 1e-3
+    likelihood = "gaussian"
     sees_examples = True
 
     def __init__(

@@ -22,7 +22,9 @@ class Uncertainty(LossWeighting):
                                                       c_t = 1 for a softmax or sigmoid (classification)
 
     The s_t are parameters of the network's optimizer (`log_variance`, a tensor [1] for each task). With s = 0, where
-    they start, a classification task has weight 1 and a regression task ½. The sum of the weights is free to change.
+    they start, a classification task has weight 1 and a regression task ½. A regularizer that counts as a task
+    (`as_task`) is Gaussian where it is a sum of squares (`reconstruction`, `l2`, `orthogonality`). The sum of the
+    weights is free to change.
 
     Deviations: s = log σ² is learned instead of σ, as the authors advise. A task that is absent from a step keeps its
     s, and its ½ s leaves the objective with its loss. Absolute and Huber losses are weighted as if they were Gaussian.
