@@ -50,9 +50,9 @@ def evaluate(
     _check_labels(found.examples, chosen)
     if json:
         document = {"checkpoint": str(checkpoint), "split": chosen}
-        print_json({**document, "examples": found.examples, "metrics": found.metrics})
+        print_json({**document, "examples": found.examples, "positive": run.positive, "metrics": found.metrics})
     else:
-        print_table({chosen: found.metrics}, {chosen: found.examples})
+        print_table({chosen: found.metrics}, {chosen: found.examples}, run.positive)
     check_requirements(requirements, experiment, found.metrics)
 
 

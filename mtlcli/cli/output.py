@@ -6,8 +6,9 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from mtlcli.printable import printable
 from mtlcli.training.evaluate import Amounts, TaskMetrics
-from mtlcli.training.history import figure, metric_names, table_md
+from mtlcli.training.history import figure, metric_names, table_md, yes_classes
 from mtlcli.training.run_folder import to_json
 
 
@@ -16,13 +17,16 @@ def print_json(document: Any) -> None:
     sys.stdout.write(to_json(document))
 
 
-def print_table(metrics: Mapping[str, TaskMetrics], examples: Mapping[str, Amounts]) -> None:
+def print_table(
+    metrics: Mapping[str, TaskMetrics], examples: Mapping[str, Amounts], positive: Mapping[str, str] | None = None
+) -> None:
     """Print the metric table (split → task → metric → value): drawn on a terminal, as Markdown elsewhere.
 
-    examples: split → task → number of labelled examples, the column `n`.
+    examples: split → task → number of labelled examples, the column `n`. positive: task → the class that counts as
+    yes, told below the table.
     """
     if not sys.stdout.isatty():
-        print(table_md(metrics, examples), end="")
+        print(table_md(metrics, examples, positive), end="")
         return
     from rich.console import Console
     from rich.table import Table
@@ -35,6 +39,8 @@ def print_table(metrics: Mapping[str, TaskMetrics], examples: Mapping[str, Amoun
         for task, values in tasks.items():
             table.add_row(split, task, str(examples[split][task]), *(figure(values.get(column)) for column in columns))
     Console().print(table, markup=False)
+    if positive:
+        print(printable(yes_classes(positive)))
 
 
 def print_compression(report: Mapping[str, Any]) -> None:

@@ -51,6 +51,7 @@ def summary(config: ConfigFile, overrides: Overrides = None, json: Json = False,
                 "kind": experiment.tasks[task].kind.name,
                 "outputs": run.kinds[task].outputs,
                 "primary": run.kinds[task].primary,
+                "positive": run.kinds[task].positive,
                 "head": experiment.tasks[task].head.name,
                 "parameters": parameters["tasks"][task],
             }
@@ -68,7 +69,8 @@ def summary(config: ConfigFile, overrides: Overrides = None, json: Json = False,
         return
     for title in ("datasets", "tasks", "layers"):
         rows = [[title, *next(iter(document[title].values()))]]
-        rows += [[name, *(_cell(value) for value in facts.values())] for name, facts in document[title].items()]
+        absent = "shared" if title == "layers" else "-"
+        rows += [[name, *(_cell(value, absent) for value in facts.values())] for name, facts in document[title].items()]
         print("\n".join([*table.lines(rows), ""]))
     if document["notes"]:
         print("\n".join([*map(printable, document["notes"]), ""]))
@@ -79,9 +81,9 @@ def summary(config: ConfigFile, overrides: Overrides = None, json: Json = False,
     print(f"FLOPs per sample (a multiplication and an addition are two): {flops}")
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, absent: str) -> str:
     if value is None:
-        return "shared"
+        return absent
     if isinstance(value, list | tuple):
         return ("×" if value and isinstance(value[0], int) else " ").join(map(str, value))
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -56,7 +56,7 @@ def train(
         if json and trainer.summary is not None:  # of a run that was interrupted or failed, too
             print_json(trainer.summary)
     if not json:
-        print_table(summary["metrics"], summary["examples"])
+        print_table(summary["metrics"], summary["examples"], summary["positive"])
         if summary["compression"] is not None:
             print_compression(summary["compression"])
         print(f"run folder: {summary['run_dir']}")

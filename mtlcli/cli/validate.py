@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ import typer
 
 from mtlcli.cli.options import Json, Plugins
 from mtlcli.errors import ConfigError, Problem
+from mtlcli.printable import printable
 
 
 def validate(
@@ -26,17 +28,20 @@ def validate(
     files, each with its place, and exits 2 if there are any.
     """
     files, overrides = split(configs)
-    found = {file: _problems(file, overrides) for file in files}
+    found = {file: _checked(file, overrides) for file in files}
+    wrong = [problem for problems, _ in found.values() for problem in problems]
     if as_json:
-        print(json.dumps([_plain(file, problems) for file, problems in found.items()], indent=2))
-        if any(found.values()):
+        print(json.dumps([_plain(file, *both) for file, both in found.items()], indent=2))
+        if wrong:
             raise typer.Exit(ConfigError.exit_code)
         return
-    for file, problems in found.items():
+    for file, (problems, notes) in found.items():
+        for note in notes:
+            print(f"warning: {file}: {printable(note)}", file=sys.stderr)
         if not problems:
             print(f"{file}: ok")
-    if any(found.values()):
-        raise ConfigError([problem for problems in found.values() for problem in problems])
+    if wrong:
+        raise ConfigError(wrong)
 
 
 def split(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -55,20 +60,20 @@ def _exists(argument: str) -> bool:
         return False
 
 
-def _problems(file: str, overrides: list[str]) -> list[Problem]:
+def _checked(file: str, overrides: list[str]) -> tuple[list[Problem], list[str]]:
+    """The problems of a file, and what the user should know of one without problems."""
     from mtlcli.config import load_experiment
 
     try:
         experiment = load_experiment(file, overrides)  # what is no YAML is told before torch is imported
         from mtlcli.training.check import check_experiment
 
-        check_experiment(experiment)
+        return [], check_experiment(experiment)
     except ConfigError as error:
-        return error.problems
-    return []
+        return error.problems, []
 
 
-def _plain(file: str, problems: list[Problem]) -> dict[str, Any]:
+def _plain(file: str, problems: list[Problem], notes: list[str]) -> dict[str, Any]:
     return {
         "config": file,
         "valid": not problems,
@@ -81,4 +86,5 @@ def _plain(file: str, problems: list[Problem]) -> dict[str, Any]:
             }
             for problem in problems
         ],
+        "warnings": notes,
     }

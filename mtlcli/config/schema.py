@@ -52,7 +52,8 @@ class Section(BaseModel):
 class Task(Section):
     """A named target on a dataset.
 
-    dataset: alias of the dataset that holds its examples. target: the one in it (null: its main one).
+    dataset: alias of the dataset that holds its examples. target: the one in it (null: the target
+    called like the task, else the dataset's main or only one).
     weight: the task's λ, for the weightings that use it.
     """
 

@@ -35,6 +35,7 @@ class TaskKind(ABC):
         (hundredths); those of every other metric, an error or a quantity with a unit, in percent.
     primary: the metric a task is judged by when the user names none; an option `primary` may choose another.
     likelihood: what uncertainty weighting takes the loss for: `gaussian` (regression) or `categorical`.
+    positive: name of the class that counts as "yes", of a kind that distinguishes one; None of any other.
     """
 
     accepts: ClassVar[tuple[str, ...]]
@@ -43,6 +44,7 @@ class TaskKind(ABC):
     primary: str
     likelihood: ClassVar[Literal["gaussian", "categorical"]] = "categorical"
     outputs: int
+    positive: str | None = None
 
     def __init__(self, target: TargetSpec) -> None:
         if target.type not in self.accepts:

@@ -144,7 +144,7 @@ def _tasks(
     kinds: dict[str, TaskKind] = {}
     for name, task in experiment.tasks.items():
         with problems.at(f"tasks.{name}.target"):
-            target_name, target = _target(task.target, specs[task.dataset], task.dataset)
+            target_name, target = _target(task.target, specs[task.dataset], task.dataset, name)
             sources[name] = (task.dataset, target_name)
             with problems.at(f"tasks.{name}.kind"):
                 kinds[name] = _create(registry.kinds, task.kind, target)
@@ -152,11 +152,19 @@ def _tasks(
     return sources, kinds
 
 
-def _target(name: str | None, spec: DatasetSpec, alias: str) -> tuple[str, TargetSpec]:
+def _target(name: str | None, spec: DatasetSpec, alias: str, task: str) -> tuple[str, TargetSpec]:
+    """The target of a task. name: as the task gives it; None: the target called like the task, else the main one."""
     names = ", ".join(spec.targets)
-    if name is None and spec.main_target is None:
-        raise ValueError(f"dataset {alias!r} has several targets and no main one; name one of: {names}")
-    name = name or spec.main_target
+    if name is None:
+        name = task if task in spec.targets else spec.main_target
+        if name is None and len(spec.targets) == 1:
+            name = next(iter(spec.targets))
+        if name is None:
+            hint = nearest(task, spec.targets)
+            raise ValueError(
+                f"the task names no target, and dataset {alias!r} has neither a target called {task!r} nor a main "
+                f"one.{hint} Set `target` to one of: {names}"
+            )
     if name not in spec.targets:
         hint = nearest(str(name), spec.targets)
         raise ValueError(f"dataset {alias!r} has no target {name!r}.{hint} It has: {names}")

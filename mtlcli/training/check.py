@@ -19,21 +19,25 @@ from mtlcli.training.evaluate import monitored_metrics
 from mtlcli.training.memory import within_memory
 from mtlcli.training.optimization import make_optimizer, make_schedule
 from mtlcli.training.problems import Problems
+from mtlcli.training.run import Run
 
 
-def check_experiment(experiment: Experiment) -> None:
-    """ConfigError, with every problem found, for an experiment that can't work."""
+def check_experiment(experiment: Experiment) -> list[str]:
+    """Check that an experiment can work, and return what the user should know of it, see `Run.notes`.
+
+    ConfigError, with every problem found, for one that can't.
+    """
     choose_device(experiment)
-    check(experiment, open_datasets(experiment))
+    return check(experiment, open_datasets(experiment)).notes()
 
 
-def check(experiment: Experiment, opened: Datasets) -> None:
-    """Build all of a run on the device `meta`. ConfigError with every problem found."""
+def check(experiment: Experiment, opened: Datasets) -> Run:
+    """Build all of a run on the device `meta`, and return it. ConfigError with every problem found."""
     with within_memory():
-        _check(experiment, opened)
+        return _check(experiment, opened)
 
 
-def _check(experiment: Experiment, opened: Datasets) -> None:
+def _check(experiment: Experiment, opened: Datasets) -> Run:
     run = assemble(experiment, torch.device("meta"), opened)
     problems = Problems(experiment)
     for alias, (dataset, spec) in opened.items():
@@ -59,3 +63,4 @@ def _check(experiment: Experiment, opened: Datasets) -> None:
                     f"another in evaluation.split, or let a dataset set some training examples aside with `val: 0.1`"
                 )
     problems.check()
+    return run

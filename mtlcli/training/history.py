@@ -59,15 +59,27 @@ def table_csv(metrics: Mapping[str, TaskMetrics], examples: Mapping[str, Amounts
     return _csv([["split", "task", "n", *columns], *rows])
 
 
-def table_md(metrics: Mapping[str, TaskMetrics], examples: Mapping[str, Amounts]) -> str:
-    """The final table as Markdown, its figures rounded. examples: as of `table_csv`."""
+def table_md(
+    metrics: Mapping[str, TaskMetrics], examples: Mapping[str, Amounts], positive: Mapping[str, str] | None = None
+) -> str:
+    """The final table as Markdown, its figures rounded, and a line below it that says which classes count as yes.
+
+    examples: as of `table_csv`. positive: task → class, see `Run.positive`.
+    """
     columns = metric_names(metrics)
     lines = [f"| split | task | n | {' | '.join(columns)} |", f"| --- | --- | ---: |{' ---: |' * len(columns)}"]
     for split, tasks in metrics.items():
         for task, values in tasks.items():
             cells = [figure(values.get(c)) for c in columns]
             lines.append(f"| {split} | {task} | {examples[split][task]} | {' | '.join(cells)} |")
+    if positive:
+        lines += ["", yes_classes(positive)]
     return "\n".join(lines) + "\n"
+
+
+def yes_classes(positive: Mapping[str, str]) -> str:
+    """The line below a metric table that says which class counts as yes in each binary task."""
+    return "Counts as yes: " + ", ".join(f"{task} = {name!r}" for task, name in positive.items())
 
 
 def figure(value: float | None) -> str:

@@ -47,8 +47,21 @@ class Run:
         return [s for s in ("train", "val", "test") if all(s in spec.splits for spec in self.specs.values())]
 
     def notes(self) -> list[str]:
-        """What the datasets tell of their data, each with the dataset's key."""
-        return [f"datasets.{alias}: {note}" for alias, dataset in self.datasets.items() for note in dataset.notes()]
+        """What the user should know of the data before training, each with the key it is about.
+
+        The datasets' own notes, and the tasks that have the same target.
+        """
+        told = [f"datasets.{alias}: {note}" for alias, dataset in self.datasets.items() for note in dataset.notes()]
+        tasks: dict[tuple[str, str], list[str]] = {}
+        for task, source in self.sources.items():
+            tasks.setdefault(source, []).append(task)
+        for (alias, target), names in tasks.items():
+            if len(names) > 1:
+                told.append(
+                    f"tasks: {' and '.join(names)} have the same target, {target!r} of dataset {alias!r}; set `target` "
+                    "in each of them if that isn't meant"
+                )
+        return told
 
     def examples(self, split: str) -> dict[str, Examples]:
         """The examples of `split` of each dataset, read once. ConfigError where a dataset has no such split."""
@@ -59,6 +72,15 @@ class Run:
             if (alias, split) not in self._examples:
                 self._examples[alias, split] = self.datasets[alias].examples(split, self.experiment.seed)
         return {alias: self._examples[alias, split] for alias in self.specs}
+
+    @property
+    def positive(self) -> dict[str, str]:
+        """Task → the class that counts as yes, of the binary tasks where that isn't simply 1."""
+        return {
+            task: kind.positive
+            for task, kind in self.kinds.items()
+            if kind.positive is not None and (kind.target.classes or kind.positive != "1")
+        }
 
     @property
     def columns(self) -> list[str]:

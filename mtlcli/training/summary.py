@@ -48,7 +48,7 @@ def finish(trainer: Trainer, stop: StopRequest) -> Summary:
         best["compression"] = {**report, "metrics": {"before": before, "after": metrics}}
         save_checkpoint(folder.best, best)
     folder.write("table.csv", table_csv(metrics, trainer.examples))
-    folder.write("table.md", table_md(metrics, trainer.examples))
+    folder.write("table.md", table_md(metrics, trainer.examples, run.positive))
     if trainer.plots:
         plot_history(trainer.history, run.experiment.evaluation.split, folder.plots)
         with torch.inference_mode(), run.autocast():
@@ -108,6 +108,7 @@ def summarize(
         "metrics": metrics,
         "examples": {split: trainer.examples[split] for split in metrics if split in trainer.examples},
         "primary": {task: kind.primary for task, kind in run.kinds.items()},
+        "positive": run.positive,
         "best": best if progress.best_epoch else None,
         "seconds_per_epoch": progress.seconds_per_epoch,
         "samples_per_second": progress.examples / seconds if seconds else None,

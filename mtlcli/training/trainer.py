@@ -226,6 +226,8 @@ class Trainer:
     def _warn_of_data(self) -> None:
         for note in self.run.notes():
             LOG.warning("%s", note)
+        for task, positive in self.run.positive.items():
+            LOG.info("task %s: class %r counts as yes (option `positive` of its kind)", task, positive)
 
     def _warn_of_undefined(self, metrics: TaskMetrics) -> None:
         """Once a run: which monitored metrics have no value, and what is monitored then."""

@@ -37,9 +37,22 @@ def test_json(good: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     printed = capsys.readouterr()
     assert printed.err == ""
     first, second = json.loads(printed.out)
-    assert first == {"config": good, "valid": True, "problems": []}
+    assert first == {"config": good, "valid": True, "problems": [], "warnings": []}
     assert second["valid"] is False
     (problem,) = second["problems"]
     assert problem["path"] == "training.epochs"
     assert problem["message"] == "expected an integer > 0, found 0"
     assert (problem["line"], problem["column"]) != (None, None)
+
+
+def test_warnings(good: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    twice = tmp_path / "twice.yaml"
+    twice.write_text(Path(good).read_text().replace("target: parity", "target: digit"))
+    command = ["validate", str(twice), "tasks.parity.kind=classification"]
+    assert main(command) == 0
+    printed = capsys.readouterr()
+    assert printed.out == f"{twice}: ok\n"
+    assert printed.err.startswith(f"warning: {twice}: tasks: digit and parity have the same target, 'digit'")
+    assert main([*command, "--json"]) == 0
+    (document,) = json.loads(capsys.readouterr().out)
+    assert document["valid"] and len(document["warnings"]) == 1

@@ -89,3 +89,33 @@ def test_f1_is_0_without_any_yes() -> None:
 def test_class_count_mismatch() -> None:
     with pytest.raises(ValueError, match=r"class count mismatch.* 2 .* 10"):
         kind("binary", TargetSpec("classes", 10))
+
+
+NAMED = TargetSpec("classes", 2, ("fraud", "legit"), missing=True)
+
+
+@pytest.mark.parametrize(
+    ("target", "positive"),
+    [(NAMED, "fraud"), (NAMED, "Fraud"), (TargetSpec("binary", missing=True), 0), (TargetSpec("binary"), "false"),
+     (TargetSpec("classes", 2, ("False", "True")), False), (TargetSpec("classes", 2, ("0", "1")), False)],
+)  # fmt: skip
+def test_positive_names_the_class_that_counts_as_yes(target: TargetSpec, positive: str | int | bool) -> None:
+    """As if the labels were exchanged: the other class's loss, weight and f1."""
+    labels, logits = class_labels(2, 60, 0.3 if target.missing else 0.0), predictions(60, 1)
+    exchanged = [None if label is None else 1 - label for label in labels]
+    as_targets = as_floats if target.type == "binary" else as_indices
+    chosen, other = kind("binary", target, positive=positive, pos_weight=5.0), kind("binary", target, pos_weight=5.0)
+    (loss, gradient), expected = (
+        loss_and_gradient(chosen, logits, as_targets(labels)),
+        loss_and_gradient(other, logits, as_targets(exchanged)),
+    )
+    assert float(loss) == float(expected[0]) and np.array_equal(gradient, expected[1])
+    assert measured(chosen, logits, as_targets(labels)) == measured(other, logits, as_targets(exchanged))
+    assert (chosen.positive, other.positive) == (target.classes or ("0", "1"))
+
+
+def test_positive_that_is_no_class() -> None:
+    with pytest.raises(ValueError, match=r"no class 'fruad'. Did you mean 'fraud'\? Its classes: fraud, legit"):
+        kind("binary", NAMED, positive="fruad")
+    with pytest.raises(ValueError, match=r"no class '2'.* Its classes: 0, 1"):
+        kind("binary", TargetSpec("binary"), positive=2)

@@ -9,6 +9,7 @@ from pydantic import PositiveFloat
 from torch import Tensor
 from torch.nn import functional as F
 
+from mtlcli.errors import nearest
 from mtlcli.registry import kinds
 from mtlcli.specs import TargetSpec
 from mtlcli.tasks.counts import MISSING, Counts, f1
@@ -20,11 +21,16 @@ from mtlcli.tasks.labels import at_least_float32, labelled, masked_mean
 class Binary(TaskKind):
     """Yes or no: cross-entropy of one sigmoid. Metrics: accuracy, auroc, f1.
 
-    prediction: logits [B, 1]. target: 0/1 [B], or the indices [B] of a target with two classes, of which the second
-    is "yes". `accuracy` and `f1` take a logit above 0 for "yes"; f1 is 0 where "yes" neither occurs nor is predicted.
+    prediction: logits [B, 1]. target: 0/1 [B], or the indices [B] of a target with two classes. "Yes" is 1, or the
+    second of the target's classes in their order (of `no` and `yes` it is `yes`, of `fraud` and `legit` it is `legit`),
+    unless `positive` names the other one; a positive logit means "yes". The metric
+    tables, `mtl summary` and the log say which class it is.
+    `accuracy` and `f1` take a logit above 0 for "yes"; f1 is 0 where "yes" neither occurs nor is predicted.
     `auroc` is the exact area under the ROC curve, NaN unless both labels occur.
 
     Options:
+        positive: the class that counts as "yes", by name (0 or 1 for a 0/1 target), usually the rare one. `pos_weight`
+            and `f1` are of this class.
         pos_weight: factor on the loss of the examples labelled "yes"; the mean still divides by the number of examples.
         primary: the metric that the task is judged by where none is named; `auroc` or `f1` where one answer is rare.
     """
@@ -38,6 +44,7 @@ class Binary(TaskKind):
         self,
         target: TargetSpec,
         *,
+        positive: str | int | bool | None = None,
         pos_weight: PositiveFloat = 1.0,
         primary: Literal["accuracy", "auroc", "f1"] = "accuracy",
     ) -> None:
@@ -49,10 +56,14 @@ class Binary(TaskKind):
                 "for more than 2 there is the kind 'classification'"
             )
         self.pos_weight = pos_weight
+        names = target.classes or ("0", "1")
+        chosen = 1 if positive is None else _index(positive, names)
+        self.positive, self._inverted = names[chosen], chosen == 0
 
     def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Mean binary cross-entropy over the labelled examples."""
         prediction = prediction.float().squeeze(1)
+        target = inverted(target) if self._inverted else target
         if not self.target.missing:
             return self._losses(prediction, target.float()).mean()
         mask = labelled(target)
@@ -62,17 +73,35 @@ class Binary(TaskKind):
 
     def metrics(self, device: torch.device) -> BinaryMetrics:
         """Accuracy, area under the ROC curve, F1."""
-        return BinaryMetrics(device)
+        return BinaryMetrics(device, self._inverted)
 
     def _losses(self, prediction: Tensor, target: Tensor) -> Tensor:
         losses = F.binary_cross_entropy_with_logits(prediction, target, reduction="none")
         return losses if self.pos_weight == 1.0 else losses * (1.0 + (self.pos_weight - 1.0) * target)
 
 
+def inverted(target: Tensor) -> Tensor:
+    """Exchange 0 and 1 in a target [B], leaving missing labels as they are."""
+    return torch.where(labelled(target), 1 - target, target)
+
+
+def _index(positive: str | int | bool, names: tuple[str, ...]) -> int:
+    """Position in `names` of the class that the option `positive` names. ValueError where there is none."""
+    aliases = {"true": "1", "false": "0"} if names == ("0", "1") else {}
+    wanted = str(positive)
+    for same in (str, str.lower):
+        for position, name in enumerate(names):
+            if same(name) in (same(wanted), aliases.get(wanted.lower())):
+                return position
+    hint = nearest(wanted, names)
+    raise ValueError(f"`positive`: the target has no class {wanted!r}.{hint} Its classes: {', '.join(names)}")
+
+
 class BinaryMetrics:
     """Accuracy and F1 from exact counts; the area under the ROC curve from all logits, which it keeps."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, invert: bool = False) -> None:
+        self._invert = invert
         self._counts = Counts(1, device)
         self._logits: list[Tensor] = []
         self._labels: list[Tensor] = []
@@ -80,6 +109,7 @@ class BinaryMetrics:
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """prediction: logits [B, 1]."""
         logits, mask = at_least_float32(prediction).squeeze(1), labelled(target)
+        target = inverted(target) if self._invert else target
         labels = target.masked_fill(~mask, 0).to(torch.int8).masked_fill(~mask, MISSING)
         self._counts.update(logits.unsqueeze(1) > 0, labels.unsqueeze(1))
         self._logits.append(logits)
