@@ -1,4 +1,5 @@
 import os
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -6,6 +7,15 @@ import pytest
 from mtlcli.cli import SPINS
 
 os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # as the command line has it; before torch is imported
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Give every test the same random numbers, whichever tests ran before it in the process."""
+    if "torch" in sys.modules:
+        import torch
+
+        torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -51,7 +51,7 @@ def test_it_computes_what_the_document_does(shape, flat, rows, dropout):
         weights = torch.linspace(-1, 1, out.numel()).view_as(out)
         gradients.append((out, *torch.autograd.grad((out * weights).sum(), [x, *trunk.parameters()])))
     for mine, other in zip(*gradients, strict=True):
-        torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-5)
 
 
 def test_inputs_of_any_strides_give_the_same():
@@ -93,7 +93,7 @@ def test_activations_are_the_documents_intermediate_values():
     fc1 = F.relu(theirs.fc1(conv2.flatten(1)))
     assert list(found) == ["conv1", "conv2", "fc1", "fc2"] == ours.activation_names()
     for mine, other in zip(found.values(), [conv1, conv2, fc1, theirs.fc2(fc1)], strict=True):
-        torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-5)
     assert torch.equal(found["fc2"], out) and torch.equal(out, ours(x))
 
 

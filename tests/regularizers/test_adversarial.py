@@ -63,9 +63,9 @@ def test_the_trunk_ascends_by_lambda_and_the_discriminator_descends(schedule: st
     passes = [passed(trunk(x[:5]), mnist=2, fashion=3), passed(trunk(x[5:]), mnist=2)]
     found = term.term(passes)
     found.backward()  # type: ignore[no-untyped-call]
-    assert found.item() == pytest.approx(loss, rel=1e-5)
+    assert found.item() == pytest.approx(loss, rel=1e-4)
     for parameter, expected in zip((trunk.weight, *linear.parameters()), gradients, strict=True):
-        np.testing.assert_allclose(parameter.grad, expected, rtol=1e-4, atol=1e-7)
+        np.testing.assert_allclose(parameter.grad, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_larger_features_do_not_raise_it() -> None:
