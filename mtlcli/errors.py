@@ -65,10 +65,29 @@ class ConfigError(MtlError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for a mistyped `name`: " Did you mean 'x'?", or "" where nothing known is near."""
+    """A hint for a mistyped `name`: " Did you mean 'x'?", or "" where nothing known is near.
+
+    Near is what differs by a slip of the keyboard, or what `name` is the beginning of.
+    """
     by_lower = {one.lower(): one for one in known}
-    found = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=0.6)
-    return f" Did you mean {by_lower[found[0]]!r}?" if found else ""
+    wanted = name.lower()
+    found = difflib.get_close_matches(wanted, list(by_lower), n=1, cutoff=0.6 if len(name) < 7 else 0.75)
+    begun = sorted((one for one in by_lower if len(wanted) > 2 and one.startswith(wanted)), key=len)
+    best = next(iter([*found, *begun]), None)
+    return "" if best is None else f" Did you mean {by_lower[best]!r}?"
+
+
+def alike(name: str, known: Iterable[str]) -> str | None:
+    """The one of `known` that is `name` in another spelling: case, `-` for `_`, singular or plural, one slip."""
+    plain = {_plain(one): one for one in known}
+    if (wanted := _plain(name)) in plain:
+        return plain[wanted]
+    found = difflib.get_close_matches(wanted, list(plain), n=1, cutoff=0.9)
+    return plain[found[0]] if found else None
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "").replace(" ", "").removesuffix("s")
 
 
 class InterruptedRunError(MtlError):

@@ -159,11 +159,12 @@ class Registry:
             raise ConfigError(self.unknown(name))
         return self._components[name]
 
-    def unknown(self, name: str) -> str:
-        """The message for a name that isn't registered."""
+    def unknown(self, name: str, hint: str | None = None) -> str:
+        """The message for a name that isn't registered. hint: in place of the nearest name, such as " Did you …?"."""
         names = self.names()
+        hint = nearest(name, names) if hint is None else hint
         return (
-            f"unknown {self.kind} {name!r}.{nearest(name, names)} There are: {', '.join(names)}; others come from "
+            f"unknown {self.kind} {name!r}.{hint} There are: {', '.join(names)}; others come from "
             f"--plugin MODULE_OR_FILE or an installed package with an entry point in {PLUGIN_GROUP!r}"
         )
 

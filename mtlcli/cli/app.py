@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from mtlcli import __version__
 from mtlcli.cli.compare import compare
@@ -49,6 +50,24 @@ def _options(
     pass
 
 
+class Verb(TyperCommand):
+    """A command that answers `--epochs 3` with the override that sets that key."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """See click. ConfigError for an unknown option that is a key of the experiment."""
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            flag = getattr(error, "option_name", None)  # click's NoSuchOption, which typer may have a copy of
+            takes_overrides = any(parameter.metavar and "KEY=VALUE" in parameter.metavar for parameter in self.params)
+            if type(error).__name__ == "NoSuchOption" and isinstance(flag, str) and takes_overrides:
+                from mtlcli.cli.unknown_option import refuse
+
+                refuse(flag, given, self)
+            raise
+
+
 _VERBS: dict[str, Callable[..., None]] = {
     "init": init,
     "validate": validate,
@@ -64,5 +83,5 @@ _VERBS: dict[str, Callable[..., None]] = {
     "doctor": doctor,
 }
 for _name, _verb in _VERBS.items():
-    app.command(_name, context_settings=SHORT_HELP)(_verb)
+    app.command(_name, cls=Verb, context_settings=SHORT_HELP)(_verb)
 app.add_typer(data, name="data")

@@ -46,11 +46,20 @@ def validate(
 
 def split(arguments: list[str]) -> tuple[list[str], list[str]]:
     """The files and the KEY=VALUE overrides among the arguments. ConfigError where there is no file."""
-    overrides = [one for one in arguments if re.match(r"[\w.-]+=", one) and not _exists(one)]
+    overrides = [one for one in arguments if _is_override(one) and not _exists(one)]
     files = [one for one in arguments if one not in overrides]
     if not files:
         raise ConfigError("no experiment file given: mtl validate CONFIG... [KEY=VALUE...]")
     return files, overrides
+
+
+def _is_override(argument: str) -> bool:
+    """Whether it is KEY=VALUE, or begins with a key of the experiment: then what is missing is told."""
+    from mtlcli.config import Experiment
+
+    key = re.match(r"[\w-]+(?=[.:]|$)", argument)
+    begins = key is not None and key[0] in Experiment.model_fields and not argument.endswith((".yaml", ".yml"))
+    return bool(re.match(r"[\w.-]*\s*=", argument)) or begins
 
 
 def _exists(argument: str) -> bool:

@@ -21,10 +21,13 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
 from mtlcli import registry
+from mtlcli.config.component_hints import component_hint
 from mtlcli.config.describe import Words, found
 from mtlcli.config.options import Options, options_model, options_of
 from mtlcli.config.torch_options import PER_STEP, SUPPLIED
 from mtlcli.registry import Component, Option, Registry
+
+NAME_KEYS = ("type", "kind", "class", "method", "model", "arch", "algorithm", "_target_")  # other tools' for `name`
 
 
 @dataclass(frozen=True)
@@ -204,11 +207,13 @@ class Chosen(Words):
         named = isinstance(value, dict) and "name" in value
         name = value["name"] if named else value
         if isinstance(name, str):
-            message = self.registry.unknown(name)
+            message = self.registry.unknown(name, component_hint(self.registry, name))
         elif named:
             message = f"expected the name of {self.article}, found {found(name)}"
         elif isinstance(value, dict):
-            message = f"has no `name`: which {kind}? There are: {', '.join(self.registry.names())}"
+            other = next((key for key in value if key in NAME_KEYS), None)
+            hint = f" (write `name` for {other!r})" if other else ""
+            message = f"has no `name`{hint}: which {kind}? There are: {', '.join(self.registry.names())}"
         else:
             message = f"expected {self.expected}, found {found(value)}"
         error = PydanticCustomError("mtl", "{message}", {"message": message})

@@ -14,6 +14,7 @@ from mtlcli.config import overrides as overriding
 from mtlcli.config.bounds import bounded
 from mtlcli.config.crosschecks import crosschecks
 from mtlcli.config.describe import found
+from mtlcli.config.readings import settle
 from mtlcli.config.schema import MAX_NAME, Experiment
 from mtlcli.config.source import Source, dotted, in_order
 from mtlcli.config.yaml import Document, read
@@ -42,14 +43,16 @@ def _experiment(document: Document, overrides: Sequence[str], source: Source, st
     if not isinstance(document.data, dict):
         raise ConfigError(source.problem((), f"expected an experiment (a mapping), found {found(document.data)}"))
     problems = overriding.apply(document, overrides, source)
+    undecided, unreadable = settle(document, Experiment)
+    problems += undecided
     problems += [source.problem(path, message) for path, message in document.unexpanded.items()]
     data = {"name": stem, **bounded(document.data, source)}
     try:
         experiment = Experiment.model_validate(data)
     except ValidationError as error:
-        # A value whose ${…} can't be expanded is null so far, which is no problem of its own.
+        # A value that can't be expanded or read is null so far, which is no problem of its own.
         invalid = explain.problems(error, Experiment, data, source)
-        unset = {dotted(path) for path in document.unexpanded}
+        unset = {dotted(path) for path in [*document.unexpanded, *unreadable]}
         problems += [problem for problem in invalid if problem.path not in unset]
     problems += crosschecks(data, source)
     if problems:

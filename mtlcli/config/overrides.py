@@ -1,13 +1,18 @@
-"""`KEY=VALUE` from the command line: dotted keys, strict YAML on the right, applied in order."""
+"""`KEY=VALUE` from the command line: dotted keys, YAML or plain text on the right, applied in order."""
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
 from mtlcli.config.describe import quoted
+from mtlcli.config.environment import expand
+from mtlcli.config.scalars import NULL
+from mtlcli.config.schema import Experiment
 from mtlcli.config.source import Path, Place, Source, dotted
-from mtlcli.config.yaml import MAX_DEPTH, Document, parse
+from mtlcli.config.yaml import MAX_DEPTH, Document, Reading, parse
 from mtlcli.errors import ConfigError, Problem, nearest
 
 NAMED_BY_USER = (("tasks",), ("datasets",))  # whose keys are names, not the schema's
@@ -26,11 +31,15 @@ def apply(document: Document, overrides: Sequence[str], source: Source) -> list[
 
 def _apply(document: Document, override: str, source: Source) -> None:
     key, equals, text = override.partition("=")
+    if key != (key := key.strip()):  # 'training.epochs = 3'
+        text = text.strip()
     if not equals or not all(key.split(".")):
-        raise ConfigError("expected KEY=VALUE with a dotted key, such as training.epochs=5")
+        raise ConfigError(f"expected KEY=VALUE with a dotted key, such as training.epochs=5{_hint(override)}")
     if key.count(".") >= MAX_DEPTH:
         raise ConfigError(f"nested deeper than {MAX_DEPTH} levels")
-    value = parse(text, override)
+    if not text:
+        raise ConfigError(f"nothing after the '='; write {key}=null for no value, {key}='\"\"' for an empty string")
+    value = _parsed(text, override)
     if value.unexpanded:
         raise ConfigError([Problem(message) for message in value.unexpanded.values()])
     *parents, last = key.split(".")
@@ -45,7 +54,42 @@ def _apply(document: Document, override: str, source: Source) -> None:
     parent[changed] = value.data
     path = (*path, changed)
     source.replace(path, {below: Place(place) for below in value.places or {(): Place(place)}})
-    document.unexpanded = {p: m for p, m in document.unexpanded.items() if p[: len(path)] != path}
+    document.forget(path)
+    document.readings |= {path + below: reading for below, reading in value.readings.items()}
+
+
+def _parsed(text: str, override: str) -> Document:
+    """The right-hand side, read as YAML; unless it is a quoted string, it may be meant as it is, too."""
+    try:
+        document = parse(text, override)
+    except ConfigError as error:
+        message = f"override {quoted(override)}: {error.problems[0].message}"
+        return Document(text, readings={(): Reading(_expanded(text), text, error=message)})
+    if document.unexpanded or (isinstance(document.data, str) and text.lstrip()[:1] in ("'", '"')):
+        return document
+    if document.data is None and not NULL.fullmatch(text.strip()):
+        message = f"override {quoted(override)}: as YAML this is nothing (' #' begins a comment)"
+        return Document(text, readings={(): Reading(text, text, error=message)})
+    document.readings = {(): Reading(_expanded(text), document.data), **document.readings}
+    return document
+
+
+def _expanded(text: str) -> str:
+    try:
+        return expand(text)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _hint(override: str) -> str:
+    """What to write instead of an override that has no `=`."""
+    if colon := re.fullmatch(r"([\w.-]+):\s*(\S.*)", override):
+        return f": write {shlex.quote(f'{colon[1]}={colon[2]}')}"
+    if override.endswith((".yaml", ".yml")):
+        return "; only one experiment file is taken"
+    if re.fullmatch(r"[\w.-]+", override) and override.partition(".")[0] in Experiment.model_fields:
+        return f": write {override}=VALUE, without spaces"
+    return ""
 
 
 def _enter(parent: Any, path: Path, step: str) -> tuple[Any, Path]:
@@ -85,4 +129,4 @@ def _drop_options(document: Document, parent: dict[str, Any], path: Path, source
         if place is None or not isinstance(place.value, str):
             del parent[key]
             source.replace((*path, key), {})
-            document.unexpanded = {p: m for p, m in document.unexpanded.items() if p[: len(path) + 1] != (*path, key)}
+            document.forget((*path, key))

@@ -31,17 +31,38 @@ MAX_KEY = 256  # characters
 HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 
 
+@dataclass(frozen=True)
+class Reading:
+    """The two readings of a value that came from the environment or the command line.
+
+    text: as it is, a string. value: by the rules of YAML. quoted: whether quotes say that text is preferred.
+    error: why `value` can't be had; the key has to take text then.
+    """
+
+    text: str
+    value: Any
+    quoted: bool = False
+    error: str | None = None
+
+
 @dataclass
 class Document:
     """The data of one YAML document.
 
     places: where each value stands, by path.
     unexpanded: what is wrong with the `${…}` of a value, by path. Kept apart: an override may replace the value.
+    readings: values that may be meant as text or as YAML, by path; `readings.settle` decides by the key's type.
     """
 
     data: Any
     places: dict[Path, Place] = field(default_factory=dict)
     unexpanded: dict[Path, str] = field(default_factory=dict)
+    readings: dict[Path, Reading] = field(default_factory=dict)
+
+    def forget(self, path: Path) -> None:
+        """Drop what is noted of the values at and under `path`, which are replaced."""
+        self.unexpanded = {at: message for at, message in self.unexpanded.items() if at[: len(path)] != path}
+        self.readings = {at: reading for at, reading in self.readings.items() if at[: len(path)] != path}
 
 
 def read(file: FilePath) -> Document:
@@ -129,13 +150,28 @@ class _Builder:
                 self.built.unexpanded[path] = str(error)
                 return None
             self.room -= max(0, len(expanded) - len(text))
-            text = expanded
+            return self._expanded(expanded, event.style is not None, path, mark)
         self._require_text(text, path, mark)
         try:
             return resolve(text) if event.style is None else text
         except ValueError as error:
             self._refuse(str(error), path, mark)
             return None
+
+    def _expanded(self, text: str, quoted: bool, path: Path, mark: Mark) -> Scalar:
+        """A string that held variables. Its key may want another reading of it than its quotes say."""
+        self._require_text(text, path, mark)
+        text = text if quoted else text.strip()
+        try:
+            value = resolve(text.strip())
+        except ValueError as error:
+            if not quoted:
+                self._refuse(str(error), path, mark)
+                return None
+            value = text
+        if value != text:
+            self.built.readings[path] = Reading(text, value, quoted)
+        return text if quoted else value
 
     def _mapping(self, path: Path) -> dict[str, Any]:
         made: dict[str, Any] = {}
@@ -206,5 +242,5 @@ class _Builder:
         if "\\t" in str(error.problem) or line[: mark.column].strip(" ").startswith("\t"):
             return Problem("a tab; YAML is indented with spaces", mark=mark)
         reason = ", ".join(filter(None, (error.context, error.problem)))
-        hint = '; write "${…}" in quotes here' if "${" in line else ""
+        hint = '; write "${…}" in quotes here: a number stays a number' if "${" in line else ""
         return Problem(f"not YAML: {reason}{hint}", mark=mark)

@@ -100,3 +100,68 @@ def test_overrides_do_not_change_the_data_given(tmp_path: Path) -> None:
     changed: Experiment = experiment_from_dict(plain, ["training.epochs=9"])
     assert changed.training.epochs == 9
     assert plain["training"]["epochs"] == 2
+
+
+TABLE = """\
+datasets:
+  t: {name: csv, path: t.csv, targets: [y]}
+tasks:
+  y: {dataset: t, target: y, kind: binary}
+trunk: {name: mlp, hidden: [16], features: 8}
+"""
+
+
+@pytest.mark.parametrize(
+    "text", [";", "|", "#", ",", "@", "%", "~", "`", "*", "!", ">", "-", "?", ":", "[", "{", " ", "\t"]
+)
+def test_any_character_is_a_delimiter(tmp_path: Path, text: str) -> None:
+    experiment = loaded(tmp_path, TABLE, f"datasets.t.delimiter={text}")
+    assert experiment.datasets["t"].options["delimiter"] == text
+
+
+@pytest.mark.parametrize(("text", "value"), [("\\t", "\t"), ('"\\t"', "\t"), ("'|'", "|"), ('"|"', "|")])
+def test_a_tab_and_quoted_delimiters(tmp_path: Path, text: str, value: str) -> None:
+    experiment = loaded(tmp_path, TABLE, f"datasets.t.delimiter={text}")
+    assert experiment.datasets["t"].options["delimiter"] == value
+    assert loaded(tmp_path, TABLE.replace("path:", r"delimiter: \t, path:")).datasets["t"].options["delimiter"] == "\t"
+
+
+@pytest.mark.parametrize("text", ['"', "\n", "||", "null"])
+def test_what_is_no_delimiter(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match="delimiter: expected one character, not a quote or a line break"):
+        loaded(tmp_path, TABLE, f"datasets.t.delimiter={text}")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "a#b.csv", "#b.csv", "a #b.csv", r"C:\data\t.csv", "a: b.csv", "@x.csv", "my table.csv", "[x].csv", "[x]",
+        "{a: b}", "5", "0x10", "2024-01-01", "null", "yes", "*.csv", "&t", "!t", "%t", "|", "- x", "x:", "a'b.csv",
+    ],
+)  # fmt: skip
+def test_a_path_is_taken_as_it_is(tmp_path: Path, path: str) -> None:
+    assert loaded(tmp_path, TABLE, f"datasets.t.path={path}").datasets["t"].options["path"] == path
+
+
+def test_text_where_the_key_takes_text_and_null_where_it_takes_null(tmp_path: Path) -> None:
+    experiment = loaded(tmp_path, GOOD, "name=5", "tasks.digit.target=null", "tasks.digit.description=#5: a, b")
+    assert (experiment.name, experiment.tasks["digit"].target) == ("5", None)
+    assert experiment.tasks["digit"].description == "#5: a, b"
+    assert loaded(tmp_path, GOOD, "trunk.init_from='x.pt'").trunk.init_from == "x.pt"
+    assert loaded(tmp_path, GOOD, "training.epochs = 3", "name = x y".replace(" y", "")).training.epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("scheduler=", "override 'scheduler=': nothing after the '='; write scheduler=null"),
+        ("scheduler=#x", "override 'scheduler=#x': as YAML this is nothing (' #' begins a comment)"),
+        ("training.epochs:3", "override 'training.epochs:3': expected KEY=VALUE with a dotted key, such as "
+         "training.epochs=5: write training.epochs=3"),
+        ("b.yaml", "only one experiment file is taken"),
+    ],
+)  # fmt: skip
+def test_what_would_silently_be_something_else(tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        loaded(tmp_path, GOOD, override)
+    assert message in str(caught.value)

@@ -8,9 +8,10 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
+from mtlcli.config.describe import Words
 from mtlcli.data.columns import encode_columns, encode_target, fit_column, fit_target
 from mtlcli.data.dataset import Dataset, Examples, adopted, carved_splits
 from mtlcli.data.names import listed, shown
@@ -21,6 +22,23 @@ from mtlcli.registry import datasets
 from mtlcli.specs import DatasetSpec
 
 SPLITS = ("train", "val", "test")
+
+
+def _delimiter(text: str) -> str:
+    """The character; a backslash and a t, as a shell hands them over, are a tab."""
+    if text == "\\t":
+        return "\t"
+    if len(text) != 1 or text in '"\r\n\0':
+        raise ValueError("no delimiter")
+    return text
+
+
+Delimiter = Annotated[
+    str,
+    Field(min_length=1, max_length=2),
+    AfterValidator(_delimiter),
+    Words("one character, not a quote or a line break (`\\t` is a tab)", "characters"),
+]
 
 
 @datasets.register("csv")
@@ -48,7 +66,7 @@ class CSV(Dataset):
         seed: draws the rows of `test`; the same for every run, whatever the run's own seed.
         val: share of the training rows set aside as the split `val`, drawn by the run's seed, unless the split column
             has a `val`.
-        delimiter: what separates the values.
+        delimiter: the character between the values; for a tab, a backslash and a t.
     """
 
     def __init__(
@@ -63,7 +81,7 @@ class CSV(Dataset):
         test: Annotated[float, Field(ge=0, le=1)] = 0.2,
         seed: Annotated[int, Field(ge=0)] = 0,
         val: Annotated[float, Field(ge=0, lt=1)] = 0.1,
-        delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ",",
+        delimiter: Delimiter = ",",
     ) -> None:
         super().__init__(val=val)
         if not targets:

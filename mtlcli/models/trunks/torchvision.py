@@ -52,6 +52,14 @@ class TorchVision(Trunk):
         self.network = trial.train() if on_meta else _without_classifier(_build(model, weights))
         self.chain = chain_of(self.network)
 
+    @staticmethod
+    def option_for(name: str) -> dict[str, str] | None:
+        """The option that chooses torchvision's model of that name; None where there is none."""
+        import torchvision
+
+        models: Any = torchvision.models
+        return {"model": name} if name in models.list_models(module=models) else None
+
     def stages(self) -> dict[str, Callable[[Tensor], Tensor]]:
         if self.chain is None:
             return {"network": lambda x: self.network(_three(x))}

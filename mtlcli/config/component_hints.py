@@ -1,0 +1,81 @@
+"""The component that was probably meant by a name that is not registered: of another kind, or another tool's name."""
+
+from __future__ import annotations
+
+from mtlcli.errors import alike, nearest
+from mtlcli.registry import REGISTRIES, Registry
+
+# Components as other tools and papers have them → ours.
+NAMES: dict[str, dict[str, str]] = {
+    "kind": {
+        "classification": "cross_entropy crossentropy ce multiclass softmax nll categorical crossentropyloss",
+        "regression": "mse mse_loss l2 mae l1 huber smooth_l1 squared_error mean_squared_error real mseloss l1loss",
+        "binary": "bce bce_with_logits logistic sigmoid binary_classification binary_cross_entropy bcewithlogitsloss",
+        "multilabel": "multilabel_classification multi_label_classification",
+    },
+    "weighting": {
+        "uniform": "ew equal equal_weighting equal_weights sum mean average",
+        "fixed": "linear linear_scalarization scalarization ls static manual constant weighted_sum",
+        "uncertainty": "uw kendall homoscedastic uncertainty_weighting automatic_weighted_loss",
+        "conflict_free": "config",
+        "rlw": "random random_loss_weighting",
+        "dwa": "dynamic_weight_average",
+        "aligned_mtl": "amtl alignedmtl",
+        "stch": "tchebycheff chebyshev",
+    },
+    "sharing": {
+        "hard": "hps hard_parameter_sharing shared_bottom hard_sharing shared bottom",
+        "none": "stl single single_task independent separate null",
+        "mmoe": "moe multi_gate_mixture_of_experts",
+    },
+    "trunk": {
+        "mlp": "dense fc fully_connected feedforward linear",
+        "cnn": "conv convnet convolutional",
+        "torchvision": "resnet vgg efficientnet mobilenet densenet convnext vit swin",
+    },
+    "head": {"linear": "dense fc"},
+    "regularizer": {"l2": "ridge weight_decay", "l1": "lasso"},
+    "scheduler": {
+        "CosineAnnealingLR": "cosine cosine_annealing",
+        "StepLR": "step",
+        "MultiStepLR": "multistep multi_step",
+        "ExponentialLR": "exponential exp",
+        "ReduceLROnPlateau": "plateau reduce_on_plateau",
+        "OneCycleLR": "onecycle one_cycle 1cycle",
+        "LinearLR": "linear",
+        "PolynomialLR": "poly polynomial",
+        "ConstantLR": "constant",
+    },
+}
+ENTRIES = {
+    "dataset": "datasets.ALIAS", "sampling": "training.sampling", "head": "tasks.TASK.head", "kind": "tasks.TASK.kind",
+}  # fmt: skip
+
+
+def component_hint(registry: Registry, name: str) -> str:
+    """What may have been meant by a name that the registry doesn't have: " Did you mean …?", or ""."""
+    names = registry.names()
+    if close := alike(name, names):
+        return f" Did you mean {close!r}?"
+    others = [other for other in REGISTRIES.values() if other is not registry]
+    for other in [registry, *others]:
+        if other is not registry and name in other.names():
+            article = "an" if other.kind[0] in "aeiou" else "a"
+            return f" {name!r} is {article} {other.kind}: {_entry(other, name)}."
+        for offering in other.names():
+            option_for = getattr(other[offering].target, "option_for", None)
+            if option_for is not None and (option := option_for(name)) is not None:
+                entry = ", ".join(f"{key}: {value}" for key, value in {"name": offering, **option}.items())
+                return f" {name!r} is a {offering} {next(iter(option))}: {_entry(other, f'{{{entry}}}')}."
+    plain = name.lower().replace("-", "_").replace(" ", "_")
+    for ours, theirs in NAMES.get(registry.kind, {}).items():
+        if plain in theirs.split() and ours in names:
+            return f" Did you mean {ours!r}?"
+    return nearest(name, names)
+
+
+def _entry(registry: Registry, value: str) -> str:
+    """A component's entry, as a YAML file has it."""
+    if registry.kind == "regularizer":
+        return f"regularizers: [{value if value[0] == '{' else f'{{name: {value}}}'}]"
+    return f"{ENTRIES.get(registry.kind, registry.kind)}: {value}"

@@ -1,0 +1,100 @@
+"""Which type the schema has at a path of the data, through the components that the data names."""
+
+from __future__ import annotations
+
+import types
+import typing
+from typing import Annotated, Any, NamedTuple, Union
+
+from pydantic import BaseModel
+
+from mtlcli.config.entries import Chosen
+from mtlcli.config.source import Path
+from mtlcli.registry import Component
+
+
+class Spot(NamedTuple):
+    """Where an error's location leads, as far as it can be followed in the schema: type and value found there.
+
+    component: the innermost component whose entry holds it.
+    """
+
+    path: Path
+    annotation: Any
+    value: Any
+    component: Component | None
+
+
+def follow(loc: Path, annotation: Any, value: Any) -> Spot:
+    """Walk down from a type and its value, as far as the types are known and the value has the steps."""
+    path: Path = ()
+    component: Component | None = None
+    for step in loc:
+        annotation, component = _entered(annotation, value, component)
+        below = _below(bare_type(annotation), step)
+        if below is None or not _has(value, step):
+            break
+        annotation, value, path = below, value[step], (*path, step)
+    annotation, component = _entered(annotation, value, component)
+    return Spot(path, annotation, value, component)
+
+
+def _entered(annotation: Any, value: Any, component: Component | None) -> tuple[Any, Component | None]:
+    """For the type of a component entry: the model of the component that the value names."""
+    while isinstance(bare := _optional(annotation), type(Annotated[int, 0])):
+        chosen = next((m for m in typing.get_args(bare)[1:] if isinstance(m, Chosen)), None)
+        if chosen is None:
+            break
+        named = chosen.component(value)
+        return (annotation, component) if named is None else (chosen.model(named), named)
+    return annotation, component
+
+
+def _below(annotation: Any, step: str | int) -> Any:
+    """The type of what `step` leads to in a value of this type; None where it can't be told."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (Union, types.UnionType):
+        branches = (_below(bare_type(one), step) for one in arguments)
+        return next((below for below in branches if below is not None), None)
+    if is_model(annotation):
+        return fields_of(annotation).get(str(step))
+    if origin is tuple and arguments[-1] is not ... and isinstance(step, int) and step < len(arguments):
+        return arguments[step]
+    if origin in (list, tuple) and isinstance(step, int):
+        return arguments[0]
+    return arguments[1] if origin is dict and step != "[key]" else None
+
+
+def fields_of(annotation: Any) -> dict[str, Any]:
+    """The keys of a model, as the YAML has them, with their types."""
+    model: type[BaseModel] = bare_type(annotation)
+    return {
+        field.alias or name: Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+        for name, field in model.model_fields.items()
+    }
+
+
+def is_model(annotation: Any) -> bool:
+    bare = bare_type(annotation)
+    return isinstance(bare, type) and issubclass(bare, BaseModel)
+
+
+def _has(value: Any, step: str | int) -> bool:
+    if isinstance(value, list):
+        return isinstance(step, int) and step < len(value)
+    return isinstance(value, dict) and step in value
+
+
+def _optional(annotation: Any) -> Any:
+    """X of `X | None`."""
+    if typing.get_origin(annotation) in (Union, types.UnionType):
+        others = [one for one in typing.get_args(annotation) if one is not type(None)]
+        if len(others) == 1:
+            return others[0]
+    return annotation
+
+
+def bare_type(annotation: Any) -> Any:
+    """Without `| None` and without the constraints of `Annotated`."""
+    annotation = _optional(annotation)
+    return typing.get_args(annotation)[0] if typing.get_origin(annotation) is Annotated else annotation

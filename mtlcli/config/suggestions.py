@@ -1,0 +1,159 @@
+"""The key that was probably meant by one that does not exist: at another level, or by another tool's name for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mtlcli.config.lookup import fields_of, follow, is_model
+from mtlcli.config.schema import Experiment
+from mtlcli.config.source import Path, dotted
+from mtlcli.errors import alike, nearest
+
+# Keys as other tools have them → ours, by the first of these that the experiment has; * is a task or a dataset.
+KEYS: dict[str, str] = {
+    "training.epochs": "num_epochs n_epochs nb_epochs max_epochs total_epochs num_train_epochs epoch",
+    "training.batch_size": "batchsize bs batch train_batch_size per_device_train_batch_size",
+    "training.accumulate": "gradient_accumulation_steps accumulate_grad_batches grad_accumulation accumulation_steps",
+    "training.clip_norm": "gradient_clip_val grad_clip gradient_clip clip_grad clip_grad_norm max_grad_norm clip",
+    "training.early_stopping": "patience early_stop early_stopping_patience earlystopping",
+    "training.precision": "amp fp16 bf16 mixed_precision half dtype use_amp",
+    "training.device": "cuda gpu gpus accelerator use_cuda use_gpu devices",
+    "training.threads": "num_threads n_threads nthreads torch_threads n_jobs",
+    "training.workers": "num_workers n_workers dataloader_num_workers",
+    "training.compile": "torch_compile jit",
+    "training.sampling": "sampler",
+    "checkpoint.every": "save_every save_freq save_interval checkpoint_every checkpoint_interval",
+    "checkpoint.keep": "save_top_k keep_last save_total_limit max_to_keep",
+    "evaluation.monitor.metric": "metric_for_best_model monitor_metric",
+    "evaluation.batch_size": "eval_batch_size val_batch_size test_batch_size per_device_eval_batch_size",
+    "optimizer.lr": "learning_rate learningrate base_lr init_lr initial_lr lr0",
+    "optimizer.weight_decay": "wd l2_reg decay weightdecay",
+    "optimizer": "optim optimiser opt",
+    "scheduler": "lr_scheduler schedule lr_schedule lrscheduler learning_rate_scheduler",
+    "seed": "random_seed random_state manual_seed rng_seed",
+    "name": "experiment experiment_name run_name exp_name project title",
+    "trunk": "model backbone encoder network net architecture arch body feature_extractor shared_network model_name",
+    "trunk.model": "arch architecture model_name backbone variant",
+    "trunk.weights": "pretrained",
+    "trunk.init_from": "checkpoint pretrained pretrained_path init load_from",
+    "trunk.features": "out_features num_features feature_dim features_dim embedding_dim output_dim output_size out_dim",
+    "trunk.hidden": "hidden_sizes hidden_size hidden_dim hidden_dims hidden_units units num_layers layers",
+    "trunk.dropout": "dropout_rate drop_rate dropout_p p_dropout drop",
+    "weighting": "weighting_method loss_weighting mtl_method balancer balancing aggregator aggregation mtl",
+    "sharing": "parameter_sharing sharing_type share",
+    "regularizers": "regularization regularisation regulariser regularisers penalties auxiliary_losses",
+    "tasks.*.kind": "loss losses loss_fn loss_function criterion objective type task_type problem_type problem",
+    "tasks.*.weight": "loss_weights task_weights lambdas lambda loss_weight coefficient coef loss_coef",
+    "tasks.*.target": "column label labels target_column target_name label_column y output outputs",
+    "tasks.*.head": "decoder decoders classifier heads",
+    "tasks.*.kind.classes": "num_classes n_classes num_labels",
+    "tasks.*.dataset": "data dataset_name",
+    "datasets.*.path": "file filename file_path filepath csv csv_path data_path data_file source url location",
+    "datasets.*.root": "dir directory folder data_dir data_root path",
+    "datasets.*.targets": "label labels label_columns target_columns target_column y",
+    "datasets.*.features": "columns inputs x feature_columns input_columns input_features",
+    "datasets.*.categorical": "cat_features categorical_features categories categorical_columns cat_columns",
+    "datasets.*.missing": "na_values nan_values null_values na",
+    "datasets.*.delimiter": "sep separator delim",
+    "datasets.*.augment": "transforms transform augmentation augmentations augs data_augmentation",
+    "datasets.*.size": "image_size img_size resolution input_size resize",
+    "datasets.*.val": "val_split valid_split validation_split val_size val_fraction val_ratio validation valid",
+    "datasets.*.test": "test_split test_size test_fraction test_ratio",
+}
+# What is no key but an option of the command line.
+FLAGS = {
+    "the run folder is given on the command line, --run-dir FOLDER": "output_dir out_dir save_dir log_dir logdir "
+    "run_dir results_dir checkpoint_dir output output_path save_path",
+    "a run is resumed by the command line, --run-dir FOLDER --resume auto": "resume resume_from resume_from_checkpoint",
+    "several seeds are given on the command line, mtl compare --seeds N": "seeds num_seeds n_seeds",
+}
+
+
+def key_hint(key: str, parent: Path, fields: Mapping[str, Any], data: Any) -> str:
+    """What may have been meant by an unknown `key` of the mapping at `parent`: " Did you mean …?", or "".
+
+    fields: the keys it may have. data: the experiment's, as far as it has the right form.
+    """
+    plain = key.lower().replace("-", "_")
+    if flag := next((text for text, names in FLAGS.items() if plain in names.split()), None):
+        return f" {flag[0].upper()}{flag[1:]}."
+    if close := alike(plain, fields):
+        return f" Did you mean {close!r}?"
+    known = dict.fromkeys(_keys(data, parent))
+    elsewhere = [path for path in known if path[-1] == plain and path[:-1] != parent]
+    nearby = [path for path in elsewhere if len(path) == min(map(len, elsewhere))]
+    if len(nearby) > 1:
+        nearby = [path for path in nearby if path[0] != "evaluation"]  # whose batch size is seldom what is meant
+    if nearby:
+        return f" Did you mean {' or '.join(repr(dotted(_placeholder(path, parent, data))) for path in nearby[:3])}?"
+    renamed = [_expanded(ours, parent, data) for ours, names in KEYS.items() if plain in names.split()]
+    renamed = [path for path in renamed if path in known]
+    here = [path for path in renamed if path[:-1] == parent]
+    if here or renamed:
+        best = (here or renamed)[0]
+        return f" Did you mean {(best[-1] if here else dotted(_placeholder(best, parent, data)))!r}?"
+    return nearest(key, fields)
+
+
+def override_for(flag: str, data: Any) -> str | None:
+    """The key that an unknown option of the command line stands for: `--batch-size` → training.batch_size."""
+    name = flag.lstrip("-")
+    plain = name.lower().replace("-", "_")
+    known = list(_keys(data, ()))
+    if any(dotted(path) == name for path in known) or name.partition(".")[0] in Experiment.model_fields:
+        return name
+    same = [path for path in known if path[-1] == plain]
+    same += [
+        path for ours, names in KEYS.items() if plain in names.split() if (path := _expanded(ours, (), data)) in known
+    ]
+    return dotted(_placeholder(min(same, key=len), (), data)) if same else None
+
+
+def _keys(data: Any, parent: Path) -> Iterator[Path]:
+    """The path of every key the experiment has or may have; of tasks and datasets those of one, see `_one`."""
+    tasks, datasets = (_one(data, key, parent) for key in ("tasks", "datasets"))
+    sections: list[Path] = [
+        (), ("training",), ("checkpoint",), ("evaluation",), ("evaluation", "monitor"), ("optimizer",), ("scheduler",),
+        ("trunk",), ("sharing",), ("weighting",), ("training", "sampling"), ("tasks", tasks), ("tasks", tasks, "kind"),
+        ("tasks", tasks, "head"), ("datasets", datasets),
+    ]  # fmt: skip
+    for section in sections:
+        fields = _fields_at(section, data)
+        yield from ((*section, key) for key in fields if section == () or key != "name")
+
+
+def _fields_at(section: Path, data: Any) -> Mapping[str, Any]:
+    """The keys of a section; of a component's entry, by the component it names or is by default."""
+    spot = follow(section, Experiment, data)
+    annotation, missing = spot.annotation, section[len(spot.path) :]
+    for step in missing:  # left out: by the types, and the default component
+        if not is_model(annotation):
+            return {}
+        annotation = fields_of(annotation).get(str(step))
+        annotation = follow((), annotation, {}).annotation if annotation is not None else None
+    return fields_of(annotation) if annotation is not None and is_model(annotation) else {}
+
+
+def _one(data: Any, key: str, parent: Path) -> str:
+    """The task or dataset of `parent`, or the first there is."""
+    if len(parent) > 1 and parent[0] == key:
+        return str(parent[1])
+    named = data.get(key) if isinstance(data, Mapping) else None
+    return next(iter(named), "*") if isinstance(named, Mapping) else "*"
+
+
+def _expanded(pattern: str, parent: Path, data: Any) -> Path:
+    """The path of a pattern of `KEYS`."""
+    steps = pattern.split(".")
+    return tuple(_one(data, steps[0], parent) if step == "*" else step for step in steps)
+
+
+def _placeholder(path: Path, parent: Path, data: Any) -> Path:
+    """The path, with TASK or ALIAS for the name of one of several tasks or datasets, unless it is that of `parent`."""
+    if path[0] not in ("tasks", "datasets") or len(path) < 2 or path[:2] == parent[:2]:
+        return path
+    named = data.get(path[0]) if isinstance(data, Mapping) else None
+    if isinstance(named, Mapping) and len(named) == 1:
+        return path
+    return (path[0], "TASK" if path[0] == "tasks" else "ALIAS", *path[2:])

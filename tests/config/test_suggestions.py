@@ -1,0 +1,103 @@
+"""What was probably meant: the right key, the right kind of component, the right form on the command line."""
+
+from pathlib import Path
+
+import pytest
+
+from mtlcli.cli import main
+from mtlcli.errors import ConfigError, nearest
+from tests.config.experiments import GOOD, loaded, written
+
+
+def message(folder: Path, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        loaded(folder, GOOD, *overrides)
+    (problem,) = caught.value.problems
+    return str(problem)
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("epochs=5", "training.epochs"), ("lr=1e-3", "optimizer.lr"), ("batch_size=8", "training.batch_size"),
+        ("device=cpu", "training.device"), ("training.lr=1", "optimizer.lr"), ("Epochs=5", "training.epochs"),
+        ("training.optimizer=Adam", "optimizer"), ("optimizer.epochs=5", "training.epochs"),
+        ("dropout=0.5", "trunk.dropout"),
+        ("learning_rate=1", "optimizer.lr"), ("optimizer.learning_rate=1", "lr"), ("num_epochs=1", "training.epochs"),
+        ("training.num_epochs=1", "epochs"), ("training.batch-size=4", "batch_size"), ("model=mlp", "trunk"),
+        ("loss=mse", "tasks.TASK.kind"), ("tasks.ink.loss=mse", "tasks.ink.kind.loss"),
+        ("tasks.digit.loss=ce", "kind"), ("tasks.digit.type=x", "kind"),
+        ("tasks.ink.loss_weight=2", "weight"), ("trunk.num_layers=3", "hidden"),
+        ("patience=3", "training.early_stopping"),
+        ("metric=loss", "evaluation.monitor.metric"), ("weight=2", "tasks.TASK.weight"), ("gpu=0", "training.device"),
+        ("optimizer={type: SGD}", "name"), ("dataset=x", "datasets"), ("lr_scheduler=StepLR", "scheduler"),
+    ],
+)  # fmt: skip
+def test_the_right_key(tmp_path: Path, override: str, key: str) -> None:
+    assert f". Did you mean {key!r}?" in message(tmp_path, override)
+
+
+@pytest.mark.parametrize(
+    ("override", "hint"),
+    [
+        ("trunk=resnet18", "'resnet18' is a torchvision model: trunk: {name: torchvision, model: resnet18}."),
+        ("sharing=resnet18", "'resnet18' is a torchvision model: trunk: {name: torchvision, model: resnet18}."),
+        ("sharing=pcgrad", "'pcgrad' is a weighting: weighting: pcgrad."),
+        ("weighting=mmoe", "'mmoe' is a sharing: sharing: mmoe."),
+        ("optimizer=StepLR", "'StepLR' is a scheduler: scheduler: StepLR."),
+        ("scheduler=Adam", "'Adam' is an optimizer: optimizer: Adam."),
+        ("weighting=l1", "'l1' is a regularizer: regularizers: [{name: l1}]."),
+        ("trunk=linear", "'linear' is a head: tasks.TASK.head: linear."),
+        ("weighting=Nash-MTL", "Did you mean 'nash_mtl'?"),
+        ("weighting=equal", "Did you mean 'uniform'?"),
+        ("tasks.digit.kind=cross_entropy", "Did you mean 'classification'?"),
+        ("scheduler=cosine", "Did you mean 'CosineAnnealingLR'?"),
+        ("output_dir=x", "The run folder is given on the command line, --run-dir FOLDER."),
+        ("seeds=3", "mtl compare --seeds N."),
+        ("optimizer.momentum=0.9", "RMSprop, SGD have it."),
+        ("trunk={type: mlp}", "has no `name` (write `name` for 'type')"),
+    ],
+)
+def test_the_right_component(tmp_path: Path, override: str, hint: str) -> None:
+    assert hint in message(tmp_path, override)
+
+
+@pytest.mark.parametrize("override", ["zzz=1", "training.zzz=1", "scheduler=SequentialLR", "tasks.digit.zzz=1"])
+def test_no_hint_where_nothing_is_meant(tmp_path: Path, override: str) -> None:
+    assert "Did you mean" not in message(tmp_path, override)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("optim", "optimizer"),
+        ("epohcs", "epochs"),
+        ("gsl", "gls"),
+        ("Cosine", "CosineAnnealingLR"),
+        ("lenet_five", None),
+    ],
+)
+def test_nearest(name: str, hint: str | None) -> None:
+    known = ["optimizer", "epochs", "gls", "CosineAnnealingLR", "lenet"]
+    assert nearest(name, known) == ("" if hint is None else f" Did you mean {hint!r}?")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "override"),
+    [
+        (["--epochs", "3"], "training.epochs=3"), (["--lr", "1e-3"], "optimizer.lr=1e-3"),
+        (["--training.epochs=3"], "training.epochs=3"), (["--batch-size=8"], "training.batch_size=8"),
+        (["--device"], "training.device=VALUE"), (["--optimizer", "SGD"], "optimizer=SGD"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("verb", ["train", "validate", "summary"])
+def test_an_option_that_is_a_key(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str, arguments: list[str], override: str
+) -> None:
+    assert main([verb, str(written(tmp_path, GOOD)), *arguments]) == 2
+    assert capsys.readouterr().err.endswith(f"are set as KEY=VALUE, without dashes: {override}\n")
+
+
+def test_a_mistyped_option_stays_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", str(written(tmp_path, GOOD)), "--resum", "auto"]) == 2
+    assert "No such option: --resum" in capsys.readouterr().err
