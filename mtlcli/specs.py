@@ -37,7 +37,8 @@ class TargetSpec:
     """One target column of a dataset.
 
     type: `classes` (int64 [N], missing = IGNORE_INDEX), `binary` (float32 [N] of 0/1), `multilabel` (float32 [N, size]
-        of 0/1) or `real` (float32 [N]); in the last three a missing label is NaN.
+        of 0/1) or `real` (float32 [N]; float64 where the values are so far from 0 that float32 would round their
+        differences); in the last three a missing label is NaN.
     size: number of classes or of labels; 1 for `binary` and `real`.
     classes: names of the classes or labels, where there are any.
     missing: whether a label may be missing.
@@ -58,10 +59,13 @@ class TargetSpec:
 class Column:
     """One feature column of a table, as it is in the raw inputs [B, columns].
 
-    levels: of a categorical one, the categories of the training rows, in order; None: a numeric one. A raw value is
-        then a code: 0 a category not seen in training, 1 a missing value, 2 + i the category levels[i].
-    mean, std: of a numeric one over the training rows; log_mean, log_std: of sign(x)·log(1 + |x|). A missing value is
-        the mean.
+    levels: of a categorical column, the categories of the training rows, in order; None: a numeric column. The raw
+        input of a category is a code: 0 for one not seen in training, 1 for a missing value, 2 + i for levels[i]. Where
+        all levels are numbers, any spelling of the same number (`1`, `1.0`, `01`) is the same category.
+    offset: the raw input of a number x is x − offset, computed in float64 and narrowed to float32, so that numbers far
+        from 0 (times, coordinates) keep their digits. 0 for most columns.
+    mean, std: of x − offset over the training rows. A missing number is the mean.
+    log_mean, log_std: of sign(x)·log(1 + |x|) − sign(offset)·log(1 + |offset|).
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = PLAIN
@@ -72,6 +76,7 @@ class Column:
     std: Std = 1.0
     log_mean: float = 0.0
     log_std: Std = 1.0
+    offset: float = 0.0
 
 
 @dataclass(frozen=True)

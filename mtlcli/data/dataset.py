@@ -79,19 +79,16 @@ class Dataset(ABC):
         """
         return []
 
-    def check_files(self, most: int | None = None) -> list[str]:
-        """What is wrong with the files that are read one at a time (image files), a line for each; of none by default.
-
-        most: look at no more of them than that, and only at their beginnings and ends.
-        """
-        return []
-
     def restore(self, spec: DatasetSpec) -> DatasetSpec:
         """Take over what was fitted when a checkpoint was trained (vocabularies), instead of fitting it anew.
 
         spec: as it was then. Returns it as it is for the data at hand, see `adopted`. ConfigError where they don't fit.
         """
         return adopted(spec, self.describe())
+
+    def type_hint(self, target: str, spec: TargetSpec) -> str:
+        """What explains the type of a target, or changes it, to follow a message that a kind can't take it."""
+        return ""
 
     def check_augment(self, spec: DatasetSpec) -> None:
         """ValueError where `augment` can't take a blank example of `spec`: three dimensions are uint8, others float.

@@ -13,7 +13,6 @@ from torch import Tensor
 from mtlcli.data.augmentation import Augmentation
 from mtlcli.data.dataset import Examples
 from mtlcli.data.placement import Placement, Route
-from mtlcli.data.reading import reading
 from mtlcli.data.shuffling import Passes, Rows
 from mtlcli.data.streaming import Request, Stream
 from mtlcli.errors import ConfigError
@@ -60,20 +59,17 @@ class Feed:
         self.rows = None if examples.rows is None else examples.rows.numpy()
         self.passes = Passes(len(examples), seed, alias)
         targets = {task: examples.targets[target] for task, (source, target) in tasks.items() if source == alias}
-        self.targets = {task: target.to(self.device) for task, target in targets.items()}
+        self.targets = {task: _placed(target, self.device) for task, target in targets.items()}
         masks = {task: is_labelled(target).numpy() for task, target in targets.items()}
         self.masks = {task: mask for task, mask in masks.items() if not mask.all()}
         self.augmented = bool(augment)
         self.resident = self.stream = None
         if augment:
             augmentation = Augmentation(augment, seed, alias)
-            with reading(alias):
-                first = examples.inputs[0]
-            augmentation.check(first)
+            augmentation.check(examples.inputs[0])
             self.stream = Stream(examples.inputs, self.device, placement.workers, augmentation)
         else:
-            with reading(alias):
-                self.resident = placement.resident(examples.inputs)
+            self.resident = placement.resident(examples.inputs)
             if self.resident is None:
                 self.stream = Stream(examples.inputs, self.device, placement.workers)
 
@@ -101,13 +97,12 @@ class Feed:
         assert self.stream is not None
         requests = _requests(self.passes if self.augmented else None, start, rows, chunks)
         following = self.stream.batches(requests)
-        alias = self.alias
+        return lambda first, last: following()
 
-        def cut(first: int, last: int) -> Tensor:
-            with reading(alias):
-                return following()
 
-        return cut
+def _placed(target: Tensor, device: torch.device) -> Tensor:
+    """The labels on the device; MPS has no float64."""
+    return (target.float() if device.type == "mps" and target.dtype == torch.float64 else target).to(device)
 
 
 def _requests(passes: Passes | None, start: int, rows: Rows, chunks: Iterator[tuple[int, int]]) -> Iterator[Request]:

@@ -15,12 +15,10 @@ from mtlcli.data.lines import Lines
 from mtlcli.data.names import fault, listed, shown
 from mtlcli.errors import ConfigError, Problem, nearest
 
-Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 Rows = np.ndarray[tuple[int], np.dtype[np.int64]]
 Index = np.ndarray[tuple[int], np.dtype[np.int32]]
 SHOWN = 5  # ragged lines that are listed one by one
 MOST_COLUMNS = 50_000
-LARGEST = float(np.finfo(np.float32).max) / 2  # so that no difference of two is infinite
 CHUNK = 128  # rows that are turned into columns at once: looked up in C, while their cells are in the cache
 
 
@@ -70,11 +68,14 @@ class Table:
         if problems:
             raise ConfigError(problems)
 
+    def place(self, row: int) -> str:
+        """FILE:LINE of a row."""
+        return f"{self.path}:{self.lines[row]}"
+
     def error(self, message: str, rows: Sequence[int] = ()) -> ConfigError:
-        """`message`, said of the first of `rows`, with its line, or of the whole file where there are none."""
-        line = f":{self.lines[rows[0]]}" if len(rows) else ""
+        """A ConfigError about the first of `rows`, with its line, or about the whole file where there are none."""
         more = f" (and {len(rows) - 1} more such lines)" if len(rows) > 1 else ""
-        return ConfigError(f"{self.path}{line}: {message}{more}")
+        return ConfigError(f"{self.place(rows[0]) if len(rows) else self.path}: {message}{more}")
 
 
 def read_table(path: Path, delimiter: str, missing: Sequence[str], header: Sequence[str] = ()) -> Table:
@@ -127,25 +128,6 @@ def _rows(lines: Lines, delimiter: str) -> Iterator[list[str]]:
         raise ConfigError(
             f"{lines.path}:{lines.row}: {error}; is a quote opened in this row that is never closed?"
         ) from error
-
-
-def numbers(values: Sequence[str | None]) -> tuple[Floats, list[int]]:
-    """The values as numbers, NaN where there is none; and the positions of those that are no finite float32.
-
-    `1_000` is none, though it is one in Python: a table's 1_1 and 1_2 are names.
-    """
-    parsed = np.full(len(values), np.nan)
-    wrong = []
-    for position, value in enumerate(values):
-        if value is not None:
-            try:
-                parsed[position] = float(value)
-            except ValueError:
-                wrong.append(position)
-            else:
-                if not abs(parsed[position]) <= LARGEST or "_" in value:
-                    wrong.append(position)
-    return parsed, wrong
 
 
 class _Column(dict[str | None, int]):

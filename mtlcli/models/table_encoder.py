@@ -76,9 +76,14 @@ class Embeddings(nn.Embedding):
 
 
 class Numbers(nn.Module):
-    """The numeric columns, standardized: [B, columns] → [B, len(positions)]."""
+    """The numeric columns, standardized: [B, columns] → [B, len(positions)].
+
+    With `log1p`, a raw input is first taken to sign(x)·log(1 + |x|) less the same of the column's offset. The buffer
+    `offset` exists only where a column has one.
+    """
 
     positions: Tensor
+    offset: Tensor | None
 
     def __init__(self, columns: Sequence[Column], positions: Sequence[int], numeric: Numeric) -> None:
         super().__init__()
@@ -87,14 +92,26 @@ class Numbers(nn.Module):
         mean, std = zip(*known, strict=True)
         self.log = numeric == "log1p"
         self.register_buffer("positions", torch.tensor(positions))
+        offsets = torch.tensor([column.offset for column in chosen]) if any(c.offset for c in chosen) else None
+        self.register_buffer("offset", offsets)
         self.normalize = Normalize((len(positions),), mean, std)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.index_select(1, self.positions)
         if self.log:
-            x = x.sign() * x.abs().log1p()
+            x = x.sign() * x.abs().log1p() if self.offset is None else shifted_log1p(x, self.offset)
         out: Tensor = self.normalize(x)
         return out
+
+
+def shifted_log1p(shifted: Tensor, offset: Tensor) -> Tensor:
+    """sign(x)·log(1 + |x|) less the same of `offset`, for x = shifted + offset. shifted: [B, n], offset: [n].
+
+    Where x and the offset have one sign s, this is s·log(1 + s·shifted / (1 + |offset|)), in which no digits cancel.
+    """
+    x, sign, size = shifted + offset, offset.sign(), offset.abs()
+    near = sign * torch.log1p(sign * shifted / (1 + size))
+    return torch.where(sign * x > 0, near, x.sign() * x.abs().log1p() - sign * size.log1p())
 
 
 def automatic_width(levels: int) -> int:

@@ -14,6 +14,10 @@ from mtlcli.specs import TargetSpec
 Direction = Literal["max", "min"]
 
 
+class TargetTypeError(ValueError):
+    """A kind of task can't be trained on a target of this type."""
+
+
 class Metrics(Protocol):
     """Metrics that accumulate on the device, batch by batch.
 
@@ -48,7 +52,8 @@ class TaskKind(ABC):
 
     def __init__(self, target: TargetSpec) -> None:
         if target.type not in self.accepts:
-            raise ValueError(f"needs a target of type {' or '.join(self.accepts)}, and this one is {target.type!r}")
+            accepted = " or ".join(self.accepts)
+            raise TargetTypeError(f"needs a target of type {accepted}, and this one is {target.type!r}")
         self.target = target
 
     @classmethod

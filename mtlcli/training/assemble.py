@@ -13,7 +13,6 @@ from mtlcli import registry
 from mtlcli.config import ComponentEntry, Experiment
 from mtlcli.data.dataset import Dataset
 from mtlcli.data.placement import Placement
-from mtlcli.data.reading import naming
 from mtlcli.errors import nearest
 from mtlcli.models.model import MultiTaskModel
 from mtlcli.models.preparation import preparation
@@ -21,7 +20,7 @@ from mtlcli.models.trunk import Trunk
 from mtlcli.models.warm_start import check_trunk, freeze, warm_start
 from mtlcli.regularizers.factorized import dense
 from mtlcli.specs import DatasetSpec, TargetSpec
-from mtlcli.tasks.kind import TaskKind
+from mtlcli.tasks.kind import TargetTypeError, TaskKind
 from mtlcli.training.checkpoint import load_checkpoint
 from mtlcli.training.problems import Problems
 from mtlcli.training.regularization import regularize, terms_of
@@ -44,7 +43,7 @@ def open_datasets(
     problems = Problems(experiment)
     opened: Datasets = {}
     for alias, entry in experiment.datasets.items():
-        with problems.at(f"datasets.{alias}"), naming(alias):
+        with problems.at(f"datasets.{alias}"):
             dataset: Dataset = _create(registry.datasets, entry)
             if stored is None:
                 opened[alias] = (dataset, dataset.describe())
@@ -64,7 +63,7 @@ def assemble(experiment: Experiment, device: torch.device, opened: Datasets) -> 
     problems = Problems(experiment)
     specs = {alias: spec for alias, (_, spec) in opened.items()}
     given = trunk_input(experiment, specs)
-    sources, kinds = _tasks(experiment, specs, problems)
+    sources, kinds = _tasks(experiment, opened, problems)
 
     def make_trunk() -> Trunk:
         with problems.now("trunk"):
@@ -139,16 +138,21 @@ def _create(components: registry.Registry, entry: ComponentEntry, *supplied: Any
 
 
 def _tasks(
-    experiment: Experiment, specs: Mapping[str, DatasetSpec], problems: Problems
+    experiment: Experiment, opened: Datasets, problems: Problems
 ) -> tuple[dict[str, tuple[str, str]], dict[str, TaskKind]]:
     sources: dict[str, tuple[str, str]] = {}
     kinds: dict[str, TaskKind] = {}
     for name, task in experiment.tasks.items():
         with problems.at(f"tasks.{name}.target"):
-            target_name, target = _target(task.target, specs[task.dataset], task.dataset, name)
+            dataset, spec = opened[task.dataset]
+            target_name, target = _target(task.target, spec, task.dataset, name)
             sources[name] = (task.dataset, target_name)
             with problems.at(f"tasks.{name}.kind"):
-                kinds[name] = _create(registry.kinds, task.kind, target)
+                try:
+                    kinds[name] = _create(registry.kinds, task.kind, target)
+                except TargetTypeError as error:
+                    hint = dataset.type_hint(target_name, target)
+                    raise ValueError(f"{error}. {hint} (dataset {task.dataset!r})" if hint else str(error)) from error
     problems.check()
     return sources, kinds
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mtlcli.errors import ConfigError, Problem
+from mtlcli.specs import DatasetSpec
 from mtlcli.training.checkpoint import plain, rng_state, set_rng_state
 from mtlcli.training.environment import device_name
 from mtlcli.training.history import History
@@ -78,8 +79,9 @@ def restore(trainer: Trainer, payload: Mapping[str, Any]) -> None:
     source = str(trainer.folder.last)
     for changed in check_same(payload["config"], trainer.experiment.resolved(), FREE, source):
         LOG.warning("changed since the checkpoint: %s", changed)
-    specs = {alias: spec.to_dict() for alias, spec in trainer.run.specs.items()}
-    if differing := [alias for alias, spec in specs.items() if payload["specs"].get(alias) != spec]:
+    # parsed first, since an older checkpoint lacks the fields that have been added since
+    stored = {a: DatasetSpec.from_dict(s, f"{source}: specs.{a}").to_dict() for a, s in payload["specs"].items()}
+    if differing := [alias for alias, spec in trainer.run.specs.items() if stored.get(alias) != spec.to_dict()]:
         raise ConfigError(f"{source} was trained on other data than there is now as {', '.join(differing)}")
     for name, value in _made_with(trainer.run).items():
         if (before := payload.get("made_with", {}).get(name)) != value:

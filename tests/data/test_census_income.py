@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mtlcli.data.census_columns import NAMES, input_columns
-from mtlcli.data.columns import fit_column
+from mtlcli.data.columns import Source, fit_column
 from mtlcli.data.dataset import Examples
 from mtlcli.data.datasets.census_income import ROWS, CensusIncome
 from mtlcli.data.fetching import data_root
@@ -150,7 +150,7 @@ def test_the_real_files() -> None:
     table = read_table(path, ",", ["?"], NAMES)
     rows = np.arange(len(table))
     for described in input_columns():
-        found = fit_column(table, described.name, rows, described.levels is not None)
+        found = fit_column([Source(table, rows)], described.name, described.levels is not None)
         assert found.levels == described.levels
         numbers = [(c.mean, c.std, c.log_mean, c.log_std) for c in (described, found)]
         assert numbers[0] == pytest.approx(numbers[1], rel=1e-7)

@@ -259,7 +259,7 @@ HOSTILE: dict[str, tuple[str, str]] = {
     "too large a number": (TABLE.replace("40,", "1e400,"), r":3: '1e400' in column 'age' is no finite number"),
     "endless number": (TABLE.replace("40,", "9" * 10**5 + ","), r":3: '9{60}'… in column 'age' is no finite number"),
     "underscore in a number": (TABLE.replace("40,", "4_0,"), r":3: '4_0' in column 'age' is no finite number"),
-    "not a number": (TABLE.replace("40,", "-NaN,"), r":3: '-NaN' in column 'age' is no finite number"),
+    "not a number": (TABLE.replace("40,", "+NaN,"), r":3: '\+NaN' in column 'age' is no finite number"),
     "long value": (
         TABLE + "x" * 140_000,
         r":7: field larger than field limit \(131072\); is a quote opened in this row",

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -138,3 +139,77 @@ def test_rows_without_labels_are_not_evaluated(
     document = json.loads(out)
     assert document["examples"] == {"rich": 1, "income": 0} and document["metrics"]["income"]["loss"] is None
     assert "income: no labelled example in the split 'test' (n = 0)" in err
+
+
+# labels, `targets`, kind of the task, what the error says
+WRONG_KINDS: dict[str, tuple[str, Any, str, str]] = {
+    "words": ("ab", ["y"], "regression", r"holds values that are no numbers, first at .*t.csv:2: 'a' \(dataset 't'\)"),
+    "declared": ("12", {"y": "classes"}, "regression", r"declared as classes; .* `targets: \{y: real\}`"),
+    "numbers": (
+        "12345",
+        ["y"],
+        "classification",
+        r"'real'. To use its numbers as classes, .* `targets: \{y: classes\}`",
+    ),
+    "two numbers": ("12", ["y"], "binary", r"'real'. To use its numbers as classes, .* `targets: \{y: classes\}`"),
+}
+
+
+@pytest.mark.parametrize(("labels", "targets", "kind", "message"), WRONG_KINDS.values(), ids=WRONG_KINDS)
+def test_a_kind_that_does_not_fit_the_target_says_what_to_declare(
+    tmp_path: Path, labels: str, targets: Any, kind: str, message: str
+) -> None:
+    (tmp_path / "t.csv").write_text("x,y\n" + "".join(f"0.{at}1,{label}\n" for at, label in enumerate(labels * 4)))
+    table = {"name": "csv", "path": str(tmp_path / "t.csv"), "targets": targets, "test": 0.0, "val": 0.0}
+    tasks = {"y": {"dataset": "t", "target": "y", "kind": kind}}
+    with pytest.raises(ConfigError, match=rf"tasks\.y\.kind: .*{message}"):
+        check_experiment(experiment({}, datasets={"t": table}, tasks=tasks, evaluation={"split": "train"}))
+
+
+def test_a_regression_far_from_0(tmp_path: Path) -> None:
+    """Unix seconds and UTM northings, straight lines of x: the model's outputs are right in the target's own units."""
+    rng = np.random.default_rng(0)
+    x = rng.random(200)
+    rows = [f"{a:.4f},{1_700_000_000 + 1000 * a:.1f},{5_400_000 + 10 * a:.2f}" for a in x]
+    (tmp_path / "t.csv").write_text("x,arrival,north\n" + "\n".join(rows))
+    table = {"name": "csv", "path": str(tmp_path / "t.csv"), "targets": ["arrival", "north"]}
+    tasks = {name: {"dataset": "t", "target": name, "kind": "regression"} for name in ("arrival", "north")}
+    config = experiment(
+        {}, datasets={"t": table}, tasks=tasks, trunk={"name": "mlp", "hidden": [16], "features": 8},
+        optimizer={"name": "Adam", "lr": 0.01}, training=training(epochs=25, batch_size=32),
+    )  # fmt: skip
+    trainer = Trainer(build(config), tmp_path / "run", plots=False)
+    metrics = trainer.fit()["metrics"]["test"]
+    examples = trainer.run.examples("test")["t"]
+    assert isinstance(examples.inputs, torch.Tensor) and examples.rows is not None
+    trainer.run.model.eval()
+    with torch.inference_mode():
+        out = trainer.run.model({"t": examples.inputs[examples.rows]})
+    for name, std in (("arrival", 290), ("north", 2.9)):
+        values = {
+            f"{a:.4f}": float(row.split(",")[1 if name == "arrival" else 2]) for a, row in zip(x, rows, strict=True)
+        }
+        labels = np.array([values[f"{a:.4f}"] for a in examples.inputs[examples.rows][:, 0].double().tolist()])
+        errors = out[name][:, 0].double().numpy() - labels
+        assert metrics[name]["rmse"] == pytest.approx(float(np.sqrt((errors**2).mean())), rel=1e-5)
+        assert metrics[name]["r2"] > 0.98 and metrics[name]["rmse"] < 0.15 * std
+
+
+@pytest.mark.parametrize("trunk", ["mlp", "tabular"])
+def test_features_far_from_0_are_learned(tmp_path: Path, trunk: str) -> None:
+    """Unix milliseconds within five minutes: the batch the model sees is the one made of seconds from 0."""
+    seconds = np.random.default_rng(1).integers(0, 300, 120)
+    runs = {}
+    for name, origin, factor in (("ms", 1_700_000_000_000, 1000), ("s", 0, 1)):
+        rows = "".join(f"{origin + factor * int(s)},{int(s > 200)}\n" for s in seconds)
+        (tmp_path / f"{name}.csv").write_text("at,late\n" + rows)
+        table = {"name": "csv", "path": str(tmp_path / f"{name}.csv"), "targets": ["late"], "test": 0.0, "val": 0.0}
+        tasks = {"late": {"dataset": "t", "target": "late", "kind": "binary"}}
+        run = build(experiment(
+            {}, datasets={"t": table}, tasks=tasks, trunk={"name": trunk, "hidden": [8]},
+            evaluation={"split": "train"},
+        ))  # fmt: skip
+        inputs = run.examples("train")["t"].inputs
+        assert isinstance(inputs, torch.Tensor)
+        runs[name] = run.model({"t": inputs})["late"].detach()
+    torch.testing.assert_close(runs["ms"], runs["s"], rtol=1e-5, atol=1e-5)

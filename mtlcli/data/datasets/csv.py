@@ -12,16 +12,30 @@ from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from mtlcli.config.describe import Words
-from mtlcli.data.columns import encode_columns, encode_target, fit_column, fit_target
+from mtlcli.data.columns import (
+    MOST_CATEGORIES,
+    Source,
+    encode_columns,
+    encode_target,
+    fit_column,
+    fit_target,
+    not_a_number,
+)
 from mtlcli.data.dataset import Dataset, Examples, adopted, carved_splits
 from mtlcli.data.names import listed, shown
+from mtlcli.data.numerals import ISO, Notation
 from mtlcli.data.shuffling import stable_seed
 from mtlcli.data.table import Rows, Table, read_table
 from mtlcli.errors import ConfigError, Problem
 from mtlcli.registry import datasets
-from mtlcli.specs import DatasetSpec
+from mtlcli.specs import MOST_CLASSES, DatasetSpec, TargetSpec
 
 SPLITS = ("train", "val", "test")
+# What pandas reads as missing, and the other usual marks.
+ABSENT = [
+    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
+    "NULL", "NaN", "None", "n/a", "nan", "null", "none", "-", "--", "?",
+]  # fmt: skip
 
 
 def _delimiter(text: str) -> str:
@@ -54,12 +68,18 @@ class CSV(Dataset):
 
     Options:
         path: the file, text in UTF-8; .gz will do.
-        targets: the columns to predict, or `{column: type}` with the types `classes`, `binary` and `real`. By
-            itself a column of 0 and 1 is binary, one of numbers real, any other classes (a column of class numbers
-            needs its type said).
+        targets: the columns to predict, or `{column: type}` with the types `classes`, `binary` and `real`. A column
+            without a type is binary where all cells are 0 or 1, real where all are numbers, classes where none is; a
+            mixture is an error. A column of class numbers needs the type `classes`.
         features: the columns to predict from; default: all that are neither target nor split.
-        categorical: feature columns that are categories although they hold numbers; those that hold none are anyway.
-        missing: what stands for a missing value.
+        categorical: feature columns of numbers that are categories; columns without numbers are categories anyway. A
+            mixture of numbers and other values is an error in a column that is not listed here.
+        levels: the most categories of a column that is not listed in `categorical`.
+        missing: cells that mean a missing value; the default is pandas' list and `-`, `--`, `?`, `none`.
+        decimal: the decimal mark of numbers.
+        thousands: the mark between groups of three digits.
+        dates: columns of dates to read as numbers (days since 1970-01-01, UTC): a list of columns in ISO 8601, or
+            `{column: format}` with a format of Python's `strptime`, such as "%d.%m.%Y".
         split_column: the column that says `train`, `val` or `test` for each row.
         test: without a split column, the share of the rows that becomes the split `test` (1: all of them, to evaluate
             a checkpoint on another file).
@@ -76,7 +96,11 @@ class CSV(Dataset):
         targets: Annotated[list[str], Field(min_length=1)] | dict[str, Literal["classes", "binary", "real"]],
         features: list[str] | None = None,
         categorical: list[str] = [],  # noqa: B006  (never changed)
-        missing: list[str] = ["", "NA", "NaN", "nan", "?"],  # noqa: B006
+        levels: Annotated[int, Field(ge=2, le=MOST_CLASSES)] = MOST_CATEGORIES,
+        missing: list[str] = ABSENT,
+        decimal: Literal[".", ","] = ".",
+        thousands: Literal["", ",", ".", " ", "'"] = "",
+        dates: list[str] | dict[str, str] = [],  # noqa: B006
         split_column: str | None = None,
         test: Annotated[float, Field(ge=0, le=1)] = 0.2,
         seed: Annotated[int, Field(ge=0)] = 0,
@@ -88,8 +112,13 @@ class CSV(Dataset):
             raise ValueError("`targets` names no column")
         self.path = Path(path).expanduser()
         self.targets = dict(targets) if isinstance(targets, dict) else dict.fromkeys(targets)
-        self.features, self.categorical, self.missing = features, categorical, missing
+        if decimal == thousands:
+            raise ValueError(f"`decimal` and `thousands` are both {decimal!r}")
+        self.features, self.categorical, self.levels, self.missing = features, categorical, levels, missing
+        self.dates = dates if isinstance(dates, dict) else dict.fromkeys(dates, ISO)
+        self.notation = Notation(decimal, thousands, tuple(self.dates.items()))
         self.split_column, self.test, self.seed, self.delimiter = split_column, test, seed, delimiter
+        self._no_number: dict[str, str | None] = {}  # target of classes → where it first holds no number
         self._stored: DatasetSpec | None = None
         self._loaded: tuple[DatasetSpec, Tensor, dict[str, Tensor], dict[str, Rows]] | None = None
 
@@ -106,6 +135,17 @@ class CSV(Dataset):
         self._read.clear()
         return self._load()[0]
 
+    def type_hint(self, target: str, spec: TargetSpec) -> str:
+        if spec.type in ("real", "multilabel"):
+            return (
+                f"To use its numbers as classes, declare `targets: {{{target}: classes}}`"
+                if spec.type == "real"
+                else ""
+            )
+        if place := self._no_number.get(target):
+            return f"It holds values that are no numbers, first at {place}"
+        return f"It is declared as classes; to use its numbers, declare `targets: {{{target}: real}}`"
+
     def own_splits(self) -> tuple[str, ...]:
         return tuple(self._load()[3])
 
@@ -121,8 +161,8 @@ class CSV(Dataset):
             spec = self._fit(table, rows) if self._stored is None else self._adopt(table, self._stored)
             table.require((column.name for column in spec.columns), "features")
             spec = replace(spec, splits=carved_splits(tuple(rows), self.val))
-            inputs = encode_columns(table, spec.columns)
-            targets = {name: encode_target(table, name, target) for name, target in spec.targets.items()}
+            inputs = encode_columns(table, spec.columns, self.notation)
+            targets = {name: encode_target(table, name, one, self.notation) for name, one in spec.targets.items()}
             self._loaded = spec, inputs, targets, rows
         return self._loaded
 
@@ -163,16 +203,19 @@ class CSV(Dataset):
             raise table.error("there are no training rows; `test` leaves none, or the split column names none")
         names = self._features(table)
         train = rows["train"]
+        source = [Source(table, train)]
         problems: list[Problem] = []
         columns, targets = [], {}
         for name in names:
             try:
-                columns.append(fit_column(table, name, train, name in self.categorical))
+                columns.append(fit_column(source, name, name in self.categorical, self.notation, self.levels))
             except ConfigError as error:
                 problems += error.problems
         for name, type_ in self.targets.items():
             try:
-                targets[name] = fit_target(table, name, train, type_)
+                targets[name] = fit_target(table, name, train, type_, self.notation)
+                if targets[name].type == "classes":
+                    self._no_number[name] = not_a_number(table, name, self.notation)
             except ConfigError as error:
                 problems += error.problems
         if problems:
@@ -192,6 +235,7 @@ class CSV(Dataset):
         table.require(self.targets, "targets")
         table.require(self.features or [], "features")
         table.require(self.categorical, "categorical")
+        table.require(self.dates, "dates")
         apart = {*self.targets, self.split_column}
         names = [name for name in table.columns if name not in apart] if self.features is None else self.features
         if both := [name for name in names if name in apart]:

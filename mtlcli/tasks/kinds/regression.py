@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from mtlcli.registry import kinds
 from mtlcli.specs import TargetSpec
-from mtlcli.tasks.kind import Direction, TaskKind
+from mtlcli.tasks.kind import Direction, TargetTypeError, TaskKind
 from mtlcli.tasks.labels import at_least_float32, labelled, masked_mean
 
 NEGLIGIBLE = 0.01  # of the standard deviation of the labels
@@ -24,7 +24,7 @@ class Regression(TaskKind):
     """A real number: squared, absolute or Huber loss. Metrics: r2, mse, rmse, mae.
 
     prediction: [B, 1], in the target's own units, float64 behind the model's output layer. target: numbers [B],
-    float32 or float64; classes count as their index.
+    float32 or float64, or the indices [B] of classes that are the numbers 0, 1, … themselves.
     `r2` (the primary metric: it doesn't depend on the unit) is 1 − Σ(y − ŷ)² / Σ(y − ȳ)², NaN for fewer than two
     labelled examples or where all labels are the same.
 
@@ -54,6 +54,8 @@ class Regression(TaskKind):
         standardize: bool = True,
     ) -> None:
         super().__init__(target)
+        if target.type == "classes" and target.classes not in (None, tuple(map(str, range(target.size)))):
+            raise TargetTypeError("needs a target of numbers, and this one has classes")
         self.loss_name, self.delta = loss, delta
         scaled = standardize and target.std > 0
         self.mean, self.std = (target.mean, target.std) if scaled else (0.0, 1.0)

@@ -1,0 +1,180 @@
+"""Numbers as tables spell them: the notation that is read, and the notations that are only recognized."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
+LARGEST = float(np.finfo(np.float32).max) / 2  # so that the difference of two is finite in float32
+MANY = 5  # distinct values with one unit from which a column counts as numbers with a unit
+SPACES = " \u00a0\u2009\u202f"  # the spaces that group digits: plain, no-break, thin, narrow no-break
+ISO = "ISO 8601"
+
+
+@dataclass(frozen=True)
+class Notation:
+    """How the numbers of a table are written.
+
+    decimal: the decimal mark. thousands: the mark between groups of three digits; "": none.
+    dates: column → the `strptime` format of its dates, or `ISO`. Dates are read as days since 1970-01-01, UTC.
+    """
+
+    decimal: Literal[".", ","] = "."
+    thousands: Literal["", ",", ".", " ", "'"] = ""
+    dates: tuple[tuple[str, str], ...] = ()
+
+    def numbers(self, values: Sequence[str | None], column: str = "") -> tuple[Floats, list[int]]:
+        """The values as float64, NaN for None, and the positions of those that are not a number.
+
+        A number must be finite in float32. `1_000` is none, although Python reads it as one.
+        """
+        read = _Date(dict(self.dates)[column]) if column in dict(self.dates) else self._number
+        parsed = np.full(len(values), np.nan)
+        wrong = []
+        for position, value in enumerate(values):
+            if value is not None:
+                try:
+                    parsed[position] = read(value)
+                except ValueError:
+                    wrong.append(position)
+                else:
+                    if not abs(parsed[position]) <= LARGEST or "_" in value:
+                        wrong.append(position)
+        return parsed, wrong
+
+    def canonical(self, value: str) -> str | None:
+        """One spelling for all spellings of a number (`1`, `1.0`, `01`, `1e0`); None where it is no number."""
+        try:
+            number = Decimal(self._plain(value))
+        except (InvalidOperation, ValueError):
+            return None
+        if "_" in value or not number.is_finite():
+            return None
+        if abs(number.adjusted()) > 40:
+            return str(number.normalize())
+        return "0" if number == 0 else format(number.normalize(), "f")
+
+    def _number(self, value: str) -> float:
+        return float(value if self._grouped is None else self._plain(value))
+
+    def _plain(self, value: str) -> str:
+        """The number in Python's notation. ValueError where it is not in this one."""
+        if self._grouped is None:
+            return value
+        if not self._grouped.fullmatch(value):
+            raise ValueError(value)
+        for mark in SPACES if self.thousands == " " else self.thousands:
+            value = value.replace(mark, "")
+        return value.replace(self.decimal, ".")
+
+    @cached_property
+    def _grouped(self) -> re.Pattern[str] | None:
+        """The pattern of a number in this notation; None for Python's own."""
+        if (self.decimal, self.thousands) == (".", ""):
+            return None
+        mark = f"[{SPACES if self.thousands == ' ' else re.escape(self.thousands)}]" if self.thousands else "(?!)"
+        whole = rf"(\d{{1,3}}({mark}\d{{3}})+|\d+)"
+        return re.compile(rf"[+-]?({whole}({re.escape(self.decimal)}\d*)?|{re.escape(self.decimal)}\d+)([eE][+-]?\d+)?")
+
+
+class _Date:
+    """Reads a date as days since 1970-01-01; one without a zone is taken as UTC. ValueError for anything else."""
+
+    def __init__(self, form: str) -> None:
+        self.form = form
+
+    def __call__(self, value: str) -> float:
+        moment = datetime.fromisoformat(value) if self.form == ISO else datetime.strptime(value, self.form)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        passed = moment - datetime(1970, 1, 1, tzinfo=UTC)
+        return passed.days + (passed.seconds + passed.microseconds / 1e6) / 86400
+
+
+_ISO_DATE = r"\d{4}-(0[1-9]|1[0-2])-\d{2}([T ]\d{2}:?\d{2}(:?\d{2}([.,]\d+)?)?)?(Z|[+-]\d{2}(:?\d{2})?)?"
+_DATES = (
+    r"\d{4}-(0[1-9]|1[0-2])|\d{4}-(0[1-9]|1[0-2])-\d{2}[T ].*",
+    r"(\d{1,2}[-/]\d{1,2}[-/](\d{4}|\d{2})|\d{1,2}\.\d{1,2}\.\d{4}|\d{4}[/.]\d{1,2}[/.]\d{1,2})([ T,].*\d)?",
+    r"\d{1,2}[ .-]{1,2}[A-Za-z]{3,9}[ .,-]{1,2}\d{2,4}|[A-Za-z]{3,9}\.? \d{1,2},? \d{4}",
+)
+_NUMBER = r"[+-]?\d[\d.,]*"
+_UNIT = rf"(?P<before>[$€£¥]) ?{_NUMBER}|{_NUMBER} ?(?P<after>[%‰$€£¥]|(?!(?:st|nd|rd|th)$)[A-Za-zµ°²³/]{{1,12}}\d?)"
+# form → what matches it. The first that matches a value is the value's form.
+_FORMS = {
+    "ISO date": re.compile(_ISO_DATE),
+    "date": re.compile("|".join(f"(?:{one})" for one in _DATES)),
+    "time": re.compile(r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[AaPp]\.?[Mm]\.?)?"),
+    "dot and comma": re.compile(r"[+-]?\d{1,3}(\.\d{3})+,\d+|[+-]?\d{1,3}(\.\d{3}){2,}"),
+    "comma and dot": re.compile(r"[+-]?\d{1,3}(,\d{3})+\.\d+|[+-]?\d{1,3}(,\d{3}){2,}"),
+    "comma": re.compile(r"[+-]?\d{1,3},\d{3}"),
+    "decimal comma": re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?"),
+    "space": re.compile(rf"[+-]?\d{{1,3}}([{SPACES}]\d{{3}})+([.,]\d+)?"),
+    "apostrophe": re.compile(r"[+-]?\d{1,3}('\d{3})+([.,]\d+)?"),
+    "unit": re.compile(_UNIT),
+}
+_ADVICE = {
+    "ISO date": "a date: list the column under `dates` to read it as a number of days",
+    "date": "a date: give the column and its format under `dates`, such as `dates: {day: \"%d.%m.%Y\"}`, to read it as "
+            "a number of days",
+    "time": "a time of day: write it as a number",
+    "dot and comma": "a number with dots between thousands and a decimal comma: set `thousands: \".\"` and "
+                     "`decimal: \",\"`",
+    "comma and dot": "a number with commas between thousands: set `thousands: \",\"`",
+    "comma": "a number with a decimal comma (set `decimal: \",\"`) or a comma between thousands (set "
+             "`thousands: \",\"`)",
+    "decimal comma": "a number with a decimal comma: set `decimal: \",\"`",
+    "space": "a number with spaces between thousands: set `thousands: \" \"`",
+    "apostrophe": "a number with apostrophes between thousands: set `thousands: \"'\"`",
+}  # fmt: skip
+
+
+def resemblance(values: Sequence[str]) -> tuple[int, str] | None:
+    """What more than half of the distinct values, none of them a number, look like: a number or date written otherwise.
+
+    Returns the position of the first such value, and what it looks like with the remedy; None for ordinary names.
+    """
+    forms = {at: form for at, value in enumerate(values) if (form := _form(value))}
+    if not forms or 2 * len(forms) <= len(values):
+        return None
+    kinds = Counter(kind for kind, _ in forms.values())
+    marks = set(kinds)
+    if marks <= {"comma", "decimal comma", "dot and comma"} and marks != {"comma"}:  # the rarer forms decide
+        common = "dot and comma" if "dot and comma" in marks else "decimal comma"
+    elif marks == {"comma", "comma and dot"}:
+        common = "comma and dot"
+    else:
+        common = kinds.most_common(1)[0][0]
+    first = next((at for at, (kind, _) in forms.items() if kind == common), next(iter(forms)))
+    if common == "time" and len(forms) < MANY:
+        return None
+    if common != "unit":
+        return first, _ADVICE[common]
+    unit, count = Counter(unit for kind, unit in forms.values() if kind == "unit").most_common(1)[0]
+    if count < MANY or 2 * count <= len(values):
+        return None
+    return first, f"a number with the unit {unit!r}: remove the unit from the file"
+
+
+def looks_like(value: str) -> str | None:
+    """What a single value that is no number looks like, with the remedy; None where it looks like none."""
+    form = _form(value)
+    if form is None:
+        return None
+    return _ADVICE.get(form[0], f"a number with the unit {form[1]!r}: remove the unit from the file")
+
+
+def _form(value: str) -> tuple[str, str] | None:
+    """The form of a value that is no number, and its unit."""
+    for form, pattern in _FORMS.items():
+        if match := pattern.fullmatch(value):
+            return form, (match["before"] or match["after"]) if form == "unit" else ""
+    return None

@@ -1,0 +1,249 @@
+"""How the columns of a table are typed, encoded and standardized."""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mtlcli.data.columns import Source, encode_columns, encode_target, fit_column, fit_target, log1p
+from mtlcli.data.datasets.csv import ABSENT, CSV
+from mtlcli.data.numerals import Notation
+from mtlcli.data.table import Table, read_table
+from mtlcli.errors import ConfigError
+from mtlcli.models.one_hot import standardized
+from mtlcli.models.table_encoder import TableEncoder
+from mtlcli.specs import IGNORE_INDEX, Column, TargetSpec
+
+EPS = float(np.finfo(np.float32).eps)
+
+
+def one_column(tmp_path: Path, values: list[str], delimiter: str = ";") -> Table:
+    path = tmp_path / "t.csv"
+    path.write_text("v;row\n" + "".join(f"{value};{at}\n" for at, value in enumerate(values)), encoding="utf-8")
+    return read_table(path, delimiter, ABSENT)
+
+
+def fitted(table: Table, **options: Any) -> Column:
+    return fit_column([Source(table, np.arange(len(table)))], "v", **options)
+
+
+def target(table: Table, type_: Any = None, **options: Any) -> TargetSpec:
+    return fit_target(table, "v", np.arange(len(table)), type_, **options)
+
+
+TYPES = {
+    "binary": (["0", "1", "1.0", "", "0"], "binary"),
+    "real": (["0", "1", "2", "n/a"], "real"),
+    "classes": (["a", "b", "a", "None"], "classes"),
+}
+
+
+@pytest.mark.parametrize(("values", "type_"), TYPES.values(), ids=TYPES)
+def test_the_type_of_a_target_is_inferred_from_all_cells(tmp_path: Path, values: list[str], type_: str) -> None:
+    assert target(one_column(tmp_path, values)).type == type_
+
+
+REFUSED = {
+    "one word": (["7", "8", "9", "ok", "10"], r"t.csv:5: 'ok' in column 'v' is no finite number, and 4 values are"),
+    "two words": (["7", "x", "9", "y", "10"], r"t.csv:3: 'x' .* 3 values are.* \(and 1 more such lines\)$"),
+    "one number": (["a", "b", "7", "c"], r"t.csv:4: '7' in column 'v' is a number, and 3 values of it are not"),
+    "one unit": (["7", "8 kg", "9", "1"], r"t.csv:3: '8 kg' .*; it looks like a number with the unit 'kg'"),
+    "one comma": (["7.5", "8,5", "9", "1"], r"t.csv:3: '8,5' .*; it looks like a number with a decimal comma"),
+    "all commas": (
+        ["7,5", "8,5", "9,0"],
+        r"t.csv:2: '7,5' in column 'v' looks like a number with a decimal comma: set",
+    ),
+    "dates": (
+        ["2020-01-01", "2020-01-02"],
+        r"t.csv:2: '2020-01-01' .* looks like a date: list the column under `dates`",
+    ),
+    "hexadecimal": (["1", "0x1F", "2"], r"t.csv:3: '0x1F' in column 'v' is no finite number"),
+}
+
+
+@pytest.mark.parametrize(("values", "message"), REFUSED.values(), ids=REFUSED)
+def test_features_and_targets_are_held_to_the_same_rules(tmp_path: Path, values: list[str], message: str) -> None:
+    table = one_column(tmp_path, values)
+    for fit, remedy in ((fitted, "under `categorical`"), (target, r"`targets: \{v: classes\}`")):
+        with pytest.raises(ConfigError, match=message) as caught:
+            fit(table)
+        assert remedy.replace("\\", "") in str(caught.value)
+    declared = fitted(table, categorical=True), target(table, "classes")
+    assert declared[0].levels == declared[1].classes and len(declared[0].levels or ()) == len(set(values))
+
+
+def test_a_declared_number_names_the_first_cell_that_is_none(tmp_path: Path) -> None:
+    table = one_column(tmp_path, ["1", "2", "3 kg", "x"])
+    with pytest.raises(
+        ConfigError, match=r"t.csv:4: '3 kg' in the real target 'v' is not a number; it looks like .*kg"
+    ):
+        target(table, "real")
+
+
+@pytest.mark.parametrize(
+    "word", ["n/a", "N/A", "NA", "null", "NULL", "None", "NaN", "nan", "-", "#N/A", "?", "<NA>", ""]
+)
+def test_the_usual_marks_are_missing_values(tmp_path: Path, word: str) -> None:
+    table = one_column(tmp_path, ["1", "0", word, "1"])
+    assert target(table) == TargetSpec("binary", missing=True)
+    assert target(table, "classes").classes == ("0", "1")
+    assert encode_target(table, "v", TargetSpec("classes", 2, ("0", "1"))).tolist() == [1, 0, IGNORE_INDEX, 1]
+    assert fitted(table).mean == pytest.approx(2 / 3)
+
+
+def test_the_spellings_of_a_number_are_one_category(tmp_path: Path) -> None:
+    table = one_column(tmp_path, ["1", "1.0", "01", " 2", "2.00", "", "10", "1e1"])
+    spec = target(table, "classes")
+    assert spec.classes == ("1", "2", "10")
+    assert encode_target(table, "v", spec).tolist() == [0, 0, 0, 1, 1, IGNORE_INDEX, 2, 2]
+    column = fitted(table, categorical=True)
+    assert column.levels == spec.classes
+    assert encode_columns(table, [column, column])[:, 0].tolist() == [2, 2, 2, 3, 3, 1, 4, 4]
+    new = one_column(tmp_path, ["1.00", "3", "x", "2"])
+    assert encode_columns(new, [column])[:, 0].tolist() == [2, 0, 0, 3]
+
+
+def test_the_levels_of_an_older_checkpoint_keep_their_codes(tmp_path: Path) -> None:
+    """Before, `1` and `1.0` were levels of their own, as they were spelled."""
+    table = one_column(tmp_path, ["1", "1.0", "2.0", "2", "01"])
+    assert encode_columns(table, [Column("v", ("1", "1.0", "2.0"))])[:, 0].tolist() == [2, 3, 4, 4, 2]
+
+
+def test_where_one_category_is_no_number_spellings_count(tmp_path: Path) -> None:
+    assert fitted(one_column(tmp_path, ["1", "1.0", "1a"]), categorical=True).levels == ("1", "1.0", "1a")
+
+
+def test_categories_that_look_alike_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "mtl"):
+        fitted(one_column(tmp_path, ["Rome", "rome", "Bern", "caf\u00e9", "cafe\u0301"]))
+    assert "'Rome', 'rome'" in caplog.text and "café" in caplog.text and "Bern" not in caplog.text
+
+
+# name → a column far from 0 or nearly constant; what it measures from
+OFFSETS: dict[str, tuple[list[float], float]] = {
+    "unix seconds": ([1_700_000_000.0 + x for x in range(0, 200, 7)], 1_700_000_000.0),
+    "unix milliseconds": ([1_700_000_000_000.0 + 1000 * x for x in range(0, 300, 7)], 1_700_000_000_000.0),
+    "UTM northing": ([5_400_000.0 + 0.13 * x for x in range(40)], 5_400_000.0),
+    "longitude": ([-122.4194 + 1e-5 * x for x in range(40)], -122.4194),
+    "negative": ([-9e9 + x for x in range(40)], -9e9),
+    "identifiers": ([2.0**52 + x for x in range(40)], 2.0**52),
+}
+
+
+@pytest.mark.parametrize(("numbers", "origin"), OFFSETS.values(), ids=OFFSETS)
+def test_numbers_far_from_0_keep_their_digits(tmp_path: Path, numbers: list[float], origin: float) -> None:
+    table = one_column(tmp_path, [repr(x) for x in numbers])
+    column = fitted(table)
+    small = np.array(numbers) - origin
+    expected = (small - small.mean()) / small.std()
+    x = encode_columns(table, [column])
+    assert x.dtype == torch.float32
+    # The shifted numbers are within a few standard deviations, so a few roundings of float32 are all that is lost.
+    np.testing.assert_allclose(standardized([column])(x)[:, 0].numpy(), expected, atol=16 * EPS)
+    logs = log1p(small, origin)
+    np.testing.assert_allclose(logs, small / (np.sign(origin) * origin + 1), rtol=1e-3)  # log(1 + x) ≈ x
+    encoded = TableEncoder([column], "auto", "log1p")(x)[:, 0].numpy()
+    np.testing.assert_allclose(encoded, (logs - logs.mean()) / logs.std(), atol=32 * EPS)
+    spec = target(table)
+    labels = encode_target(table, "v", spec)
+    assert labels.tolist() == numbers and (spec.mean, spec.std) == pytest.approx((np.mean(numbers), small.std()))
+
+
+@pytest.mark.parametrize("origin", [0.0, 3.0, -3.0, 1e6, -1e12])
+def test_logarithms_of_shifted_numbers(origin: float) -> None:
+    shifted = np.array([-5e12, -4.0, -2.5, 0.0, 1e-3, 7.0, 5e12])
+    x = shifted + origin
+    expected = np.sign(x) * np.log1p(np.abs(x)) - np.sign(origin) * np.log1p(abs(origin))
+    np.testing.assert_allclose(
+        log1p(shifted, origin), expected, atol=1e-13 * max(1, abs(origin)) / (1 + abs(origin)) + 1e-14
+    )
+    columns = [Column("v", log_std=1.0, offset=origin)]
+    found = TableEncoder(columns, "auto", "log1p")(torch.from_numpy(shifted).float()[:, None])[:, 0]
+    np.testing.assert_allclose(found.numpy(), log1p(np.float64(np.float32(shifted)), origin), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [["0.1"] * 7, ["0.3", "0.1", "0.30000000000000004"][::2] * 5, ["1700000000.1"] * 9, ["-1e30"] * 5, ["0"] * 3],
+)
+def test_a_constant_column_has_the_standard_deviation_1(tmp_path: Path, values: list[str]) -> None:
+    table = one_column(tmp_path, values)
+    column = fitted(table)
+    assert (column.std, column.log_std, column.offset) == (1.0, 1.0, 0.0)
+    x = encode_columns(table, [column])
+    size = abs(float(values[0]))
+    assert standardized([column])(x).abs().max().item() <= size * EPS
+    assert TableEncoder([column], "auto", "log1p")(x).abs().max().item() <= 4 * EPS * (1 + math.log1p(size))
+
+
+def test_a_sentinel_in_one_row_is_no_constant(tmp_path: Path) -> None:
+    column = fitted(one_column(tmp_path, ["1"] * 50 + ["2"]))
+    assert column.std == pytest.approx(np.std([1] * 50 + [2])) and column.offset == 0
+
+
+def test_ordinary_numbers_have_no_offset(tmp_path: Path) -> None:
+    for values in (["1", "2", "3.5"], ["-40", "100"], ["1000", "1010", "990"], ["1e30", "1", "2"]):
+        assert fitted(one_column(tmp_path, values)).offset == 0
+
+
+def test_a_column_of_two_tables_is_fitted_on_both(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
+    first, second = one_column(tmp_path / "a", ["1", "2", "3"]), one_column(tmp_path / "b", ["10", "", "20"])
+    sources = [Source(first, np.array([0, 1])), Source(second, np.array([0, 1, 2]))]
+    assert fit_column(sources, "v").mean == pytest.approx(np.mean([1, 2, 10, 20]))
+    assert fit_column(sources, "v", categorical=True).levels == ("1", "2", "10", "20")
+    third = one_column(tmp_path / "b", ["x", "y"])
+    with pytest.raises(ConfigError, match=r"b/t.csv: column 'v' holds no numbers, and in .*a/t.csv it does"):
+        fit_column([sources[0], Source(third, np.array([0, 1]))], "v")
+
+
+@pytest.mark.parametrize(
+    ("options", "values"),
+    [
+        ({"decimal": ","}, ["4,5", "9,25", "-1,0"]),
+        ({"decimal": ",", "thousands": "."}, ["4,5", "9,25", "-1.000,0"]),
+        ({"thousands": ","}, ["4.5", "9.25", "-1,000"]),
+    ],
+)
+def test_options_read_other_notations(tmp_path: Path, options: dict[str, Any], values: list[str]) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("x;y\n" + "".join(f"{v};{v}\n" for v in values))
+    dataset = CSV(path=str(path), targets=["y"], delimiter=";", test=0.0, val=0.0, **options)
+    spec, examples = dataset.describe(), dataset.examples("train", 0)
+    assert spec.targets["y"].type == "real" and isinstance(examples.inputs, torch.Tensor)
+    assert examples.targets["y"].tolist() == examples.inputs[:, 0].tolist()
+    assert examples.targets["y"][:2].tolist() == [4.5, 9.25]
+
+
+def test_dates_are_numbers_of_days(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("day,at,y\n2023-07-14,14.07.2023,0\n2023-07-16,16.07.2023,1\n,,1\n")
+    with pytest.raises(ConfigError, match=r"t.csv:2: '2023-07-14' in column 'day' looks like a date"):
+        CSV(path=str(path), targets=["y"], test=0.0).describe()
+    dates = {"day": "%Y-%m-%d", "at": "%d.%m.%Y"}
+    dataset = CSV(path=str(path), targets=["y"], test=0.0, val=0.0, dates=dates)
+    columns, inputs = dataset.describe().columns, dataset.examples("train", 0).inputs
+    assert isinstance(inputs, torch.Tensor) and torch.equal(inputs[:, 0], inputs[:, 1])
+    assert [c.mean + c.offset for c in columns] == [19553.0, 19553.0]  # 2023-07-15
+    assert (inputs[:, 0] + columns[0].offset).tolist() == [19552.0, 19554.0, 19553.0]
+    path.write_text("day,y\n2023-07-14,0\nsoon,1\n2023-07-15,1\n")
+    with pytest.raises(ConfigError, match=r"t.csv:3: 'soon' in column 'day' is no finite"):
+        CSV(path=str(path), targets=["y"], test=0.0, dates=["day"]).describe()
+
+
+def test_marks_that_can_t_be_told_apart() -> None:
+    with pytest.raises(ValueError, match="`decimal` and `thousands` are both ','"):
+        CSV(path="t.csv", targets=["y"], decimal=",", thousands=",")
+
+
+def test_the_notation_is_the_table_s(tmp_path: Path) -> None:
+    table = one_column(tmp_path, ["1,5", "2", "1,50"])
+    column = fitted(table, categorical=True, notation=Notation(decimal=","))
+    assert column.levels == ("1.5", "2")
+    assert encode_columns(table, [column], Notation(decimal=","))[:, 0].tolist() == [2, 3, 2]
