@@ -150,12 +150,12 @@ def _check_mix(root: Path, split_folders: dict[str, str], others: list[str]) -> 
             problems.append(
                 f"{root}: {_quoted(same)} are all the split `{split}`. Keep one of them, or put all images in one"
             )
-    for name in others:
-        problems.append(
-            f"{root / name}: a folder of images beside the split folders {_quoted(sorted(split_folders))}, so it is "
-            f"neither a split nor a class.{nearest(name, SPELLINGS)} Rename it to train, val or test if it is a "
-            f"split, move it into one if it is a class, or out of {root}"
-        )
+    problems += [
+        f"{root / name}: a folder of images beside the split folders {_quoted(sorted(split_folders))}, so it is "
+        f"neither a split nor a class.{nearest(name, SPELLINGS)} Rename it to train, val or test if it is a split, "
+        f"move it into one if it is a class, or out of {root}"
+        for name in others
+    ]
     _raise(problems)
 
 

@@ -79,6 +79,13 @@ class Dataset(ABC):
         """
         return []
 
+    def check_files(self, most: int | None = None) -> list[str]:
+        """What is wrong with the files that are read one at a time (image files), a line for each; of none by default.
+
+        most: look at no more of them than that, and only at their beginnings and ends.
+        """
+        return []
+
     def restore(self, spec: DatasetSpec) -> DatasetSpec:
         """Take over what was fitted when a checkpoint was trained (vocabularies), instead of fitting it anew.
 

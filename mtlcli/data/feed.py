@@ -13,6 +13,7 @@ from torch import Tensor
 from mtlcli.data.augmentation import Augmentation
 from mtlcli.data.dataset import Examples
 from mtlcli.data.placement import Placement, Route
+from mtlcli.data.reading import reading
 from mtlcli.data.shuffling import Passes, Rows
 from mtlcli.data.streaming import Request, Stream
 from mtlcli.errors import ConfigError
@@ -66,10 +67,13 @@ class Feed:
         self.resident = self.stream = None
         if augment:
             augmentation = Augmentation(augment, seed, alias)
-            augmentation.check(examples.inputs[0])
+            with reading(alias):
+                first = examples.inputs[0]
+            augmentation.check(first)
             self.stream = Stream(examples.inputs, self.device, placement.workers, augmentation)
         else:
-            self.resident = placement.resident(examples.inputs)
+            with reading(alias):
+                self.resident = placement.resident(examples.inputs)
             if self.resident is None:
                 self.stream = Stream(examples.inputs, self.device, placement.workers)
 
@@ -97,7 +101,13 @@ class Feed:
         assert self.stream is not None
         requests = _requests(self.passes if self.augmented else None, start, rows, chunks)
         following = self.stream.batches(requests)
-        return lambda first, last: following()
+        alias = self.alias
+
+        def cut(first: int, last: int) -> Tensor:
+            with reading(alias):
+                return following()
+
+        return cut
 
 
 def _placed(target: Tensor, device: torch.device) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -85,6 +86,33 @@ class ImageFiles:
             )
         return pixels.unsqueeze(0) if self.channels == 1 else pixels.permute(2, 0, 1).contiguous()
 
+    def fault(self, row: int, whole: bool) -> str | None:
+        """What is wrong with image `row`; None where nothing is.
+
+        whole: whether it is decoded; otherwise its header and the end of the file are read, and it is decoded only
+        where they leave a doubt.
+        """
+        try:
+            if whole or not self._plausible(row):
+                self[row]
+        except MtlError as error:
+            return str(error)
+        return None
+
+    def _plausible(self, row: int) -> bool:
+        from PIL import Image
+
+        try:
+            with Image.open(self.paths[row], formats=formats()) as file:
+                _check_header(file)
+                size = file.height, file.width
+                # a PNG's is behind its pixels
+                if file.format != "PNG" and file.getexif().get(0x0112, 1) > 4:  # turned by 90°
+                    size = size[1], size[0]
+                return self.shape in (None, size) and _ends(file, self.paths[row])
+        except Exception:  # whatever it is, reading the file will say it
+            return False
+
     def _error(self, row: int, message: str) -> MtlError:
         return MtlError(printable(f"{self.paths[row]}: {message}"))
 
@@ -95,6 +123,28 @@ def _check_header(file: PILImage) -> None:
         raise ValueError(f"{file.width}×{file.height} pixels, and {MOST_PIXELS:,} are the most")
     if file.mode.startswith(DEEP):
         raise ValueError(f"its pixels are of 16 or 32 bits (mode {file.mode}), and 8 are expected")
+
+
+def _ends(file: PILImage, path: Path) -> bool:
+    """Whether the file goes on to its end, as far as its format tells without decoding."""
+    with path.open("rb") as raw:
+        head = raw.read(8)
+        size = raw.seek(0, os.SEEK_END)
+        raw.seek(max(0, size - 512))
+        end = raw.read()
+    if file.format in ("JPEG", "MPO"):
+        return b"\xff\xd9" in end  # cameras append to it
+    if file.format == "PNG":
+        return end.endswith(b"IEND\xaeB`\x82")
+    if file.format == "GIF":
+        return end.rstrip(b"\0").endswith(b";")
+    if file.format == "WEBP":
+        return int.from_bytes(head[4:8], "little") + 8 <= size
+    if file.format == "TIFF":
+        tags = file.tag_v2  # type: ignore[attr-defined]
+        starts, lengths = (tags.get(strips) or tags[tiles] for strips, tiles in ((273, 324), (279, 325)))
+        return all(start + length <= size for start, length in zip(starts, lengths, strict=True))
+    return False
 
 
 @cache

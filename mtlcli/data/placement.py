@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from mtlcli.data.dataset import LazyInputs
+from mtlcli.errors import MtlError
 
 log = logging.getLogger("mtl")
 
 Loading = Literal["auto", "resident", "stream"]
 Route = Literal["resident", "stream"]
+LISTED = 10  # examples that can't be read, of which the messages are given
 READ_WHOLE = 512 * 2**20  # bytes of image files that `auto` reads into memory once, rather than in every epoch
 
 
@@ -51,8 +54,15 @@ class Placement:
             log.info("reading %d files into memory (%d MiB)", len(inputs), size // 2**20)
             with ThreadPoolExecutor(usable_cores()) as pool:  # decoding releases the interpreter lock
                 whole = torch.empty((len(inputs), *example.shape), dtype=example.dtype)
-                for row, example in enumerate(pool.map(inputs.__getitem__, range(len(inputs)))):
-                    whole[row] = example
+                faults = []
+                for row, read in enumerate(pool.map(partial(_read, inputs), range(len(inputs)))):
+                    if isinstance(read, MtlError):
+                        faults.append(str(read))
+                    else:
+                        whole[row] = read
+            if faults:
+                more = [f"… and {len(faults) - LISTED} more"] if len(faults) > LISTED else []
+                raise MtlError("\n".join([*faults[:LISTED], *more]))
             inputs = whole
         return inputs.to(self.device)
 
@@ -62,6 +72,13 @@ class Placement:
             return lazy
         free = torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else 8 * 2**30
         return min(lazy, free / 4)
+
+
+def _read(inputs: LazyInputs, row: int) -> Tensor | MtlError:
+    try:
+        return inputs[row]
+    except MtlError as error:
+        return error
 
 
 def usable_cores() -> int:

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mtlcli.data.augmentation import Augmentation
 from mtlcli.data.dataset import LazyInputs
+from mtlcli.data.reading import unreadable
 from mtlcli.errors import MtlError
 
 # One batch as the workers get it: rows of the inputs, and for augmentation the number of the pass of each.
@@ -20,7 +21,7 @@ Request = tuple[list[int], list[int]]
 class _Batches(Dataset[Tensor | MtlError]):
     """What runs in the workers: a request → the batch [B, *input_shape].
 
-    An MtlError is handed over instead of raised, for the DataLoader would wrap its message in a traceback.
+    An error is handed over instead of raised, as an MtlError, for the DataLoader would wrap its message in a traceback.
     """
 
     def __init__(self, inputs: Tensor | LazyInputs, augmentation: Augmentation | None) -> None:
@@ -31,6 +32,8 @@ class _Batches(Dataset[Tensor | MtlError]):
             return self._batch(*request)
         except MtlError as error:
             return error
+        except Exception as error:  # of the dataset's own code
+            return MtlError(unreadable(error))
 
     def _batch(self, rows: list[int], passes: list[int]) -> Tensor:
         if self.augmentation is None and isinstance(self.inputs, Tensor):

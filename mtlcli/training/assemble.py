@@ -13,6 +13,7 @@ from mtlcli import registry
 from mtlcli.config import ComponentEntry, Experiment
 from mtlcli.data.dataset import Dataset
 from mtlcli.data.placement import Placement
+from mtlcli.data.reading import naming
 from mtlcli.errors import nearest
 from mtlcli.models.model import MultiTaskModel
 from mtlcli.models.preparation import preparation
@@ -43,7 +44,7 @@ def open_datasets(
     problems = Problems(experiment)
     opened: Datasets = {}
     for alias, entry in experiment.datasets.items():
-        with problems.at(f"datasets.{alias}"):
+        with problems.at(f"datasets.{alias}"), naming(alias):
             dataset: Dataset = _create(registry.datasets, entry)
             if stored is None:
                 opened[alias] = (dataset, dataset.describe())

@@ -1,4 +1,4 @@
-"""Whether an experiment can work at all, found out without reading data, training, or using memory."""
+"""Whether an experiment can work at all, found out without training or using memory."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import warnings
 import torch
 
 from mtlcli.config import Experiment
+from mtlcli.data.reading import reading
 from mtlcli.training.assemble import (
     Datasets,
     add_regularizers,
@@ -18,6 +19,7 @@ from mtlcli.training.device import choose_device
 from mtlcli.training.evaluate import monitored_metrics
 from mtlcli.training.memory import within_memory
 from mtlcli.training.optimization import make_optimizer, make_schedule
+from mtlcli.training.preflight import SAMPLED, check_files
 from mtlcli.training.problems import Problems
 from mtlcli.training.run import Run
 
@@ -25,10 +27,18 @@ from mtlcli.training.run import Run
 def check_experiment(experiment: Experiment) -> list[str]:
     """Check that an experiment can work, and return what the user should know of it, see `Run.notes`.
 
-    ConfigError, with every problem found, for one that can't.
+    Of examples that are read one at a time, up to 1,000 files of each dataset are looked at. ConfigError, with every
+    problem found, for an experiment that can't work.
     """
     choose_device(experiment)
-    return check(experiment, open_datasets(experiment)).notes()
+    opened = open_datasets(experiment)
+    run = check(experiment, opened)
+    problems = Problems(experiment)
+    for alias, (dataset, _) in opened.items():
+        with problems.at(f"datasets.{alias}"), reading(alias):
+            check_files(dataset, SAMPLED)
+    problems.check()
+    return run.notes()
 
 
 def check(experiment: Experiment, opened: Datasets) -> Run:

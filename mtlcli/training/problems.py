@@ -23,7 +23,9 @@ class Problems:
             yield
         except ConfigError as error:
             self.found += [
-                problem if problem.path or problem.mark else self.experiment.problem(path, problem.message)
+                problem
+                if problem.mark or problem.path not in ("", path)
+                else self.experiment.problem(path, problem.message)
                 for problem in error.problems
             ]
         except (ValueError, TypeError, RuntimeError, ArithmeticError, AssertionError) as error:  # theirs, or torch's

@@ -9,10 +9,12 @@ import torch
 from mtlcli.config import Experiment
 from mtlcli.data.dataset import Dataset, Examples
 from mtlcli.data.placement import Placement
+from mtlcli.data.reading import reading
 from mtlcli.errors import ConfigError
 from mtlcli.models.model import MultiTaskModel
 from mtlcli.specs import DatasetSpec, Shape
 from mtlcli.tasks.kind import TaskKind
+from mtlcli.training.problems import Problems
 from mtlcli.training.regularization import Regularization
 from mtlcli.weighting.weighting import Weighting
 
@@ -65,13 +67,18 @@ class Run:
 
     def examples(self, split: str) -> dict[str, Examples]:
         """The examples of `split` of each dataset, read once. ConfigError where a dataset has no such split."""
-        for alias, spec in self.specs.items():
-            if split not in spec.splits:
-                message = f"the dataset has no split {split!r}; it has {', '.join(spec.splits)}"
-                raise ConfigError(self.experiment.problem(f"datasets.{alias}", message))
-            if (alias, split) not in self._examples:
+        return {alias: self.examples_of(alias, split) for alias in self.specs}
+
+    def examples_of(self, alias: str, split: str) -> Examples:
+        """The examples of `split` of one dataset; see `examples`. Errors name the dataset."""
+        spec = self.specs[alias]
+        if split not in spec.splits:
+            message = f"the dataset has no split {split!r}; it has {', '.join(spec.splits)}"
+            raise ConfigError(self.experiment.problem(f"datasets.{alias}", message))
+        if (alias, split) not in self._examples:
+            with Problems(self.experiment).now(f"datasets.{alias}"), reading(alias):
                 self._examples[alias, split] = self.datasets[alias].examples(split, self.experiment.seed)
-        return {alias: self._examples[alias, split] for alias in self.specs}
+        return self._examples[alias, split]
 
     @property
     def positive(self) -> dict[str, str]:

@@ -26,6 +26,7 @@ from mtlcli.training.failure import explained
 from mtlcli.training.history import SHARING, History
 from mtlcli.training.observer import EpochReport, Observer
 from mtlcli.training.optimization import make_optimizer, make_schedule
+from mtlcli.training.preflight import check_data
 from mtlcli.training.problems import Problems
 from mtlcli.training.rhythm import Rhythm
 from mtlcli.training.run import Run
@@ -272,6 +273,7 @@ class Trainer:
 
     def _make_loader(self) -> Loader:
         training, run = self.experiment.training, self.run
+        check_data(run)
         examples = run.examples("train")
         with Problems(self.experiment).now("training"):
             make_sampler = registry.samplers[training.sampling.name].create

@@ -129,7 +129,7 @@ def test_a_step_without_examples_of_a_dataset_leaves_it_out() -> None:
         assert set(batch.targets) == ({"digit", "ink"} if step % 2 == 0 else {"garment"})
 
 
-def test_an_error_in_a_worker_is_raised_as_it_is() -> None:
+def test_an_error_in_a_worker_is_raised_with_the_dataset_s_name() -> None:
     class Broken(Lazy):
         def __getitem__(self, row: int) -> torch.Tensor:
             if row > 0:
@@ -139,7 +139,7 @@ def test_an_error_in_a_worker_is_raised_as_it_is() -> None:
     parts = examples()
     assert isinstance(parts["a"].inputs, torch.Tensor)
     parts["a"] = Examples(Broken(parts["a"].inputs), parts["a"].targets)
-    with pytest.raises(MtlError, match=r"^a.png: can't be read as an image$"):
+    with pytest.raises(MtlError, match=r"^datasets.a: a.png: can't be read as an image$"):
         list(loader(parts, loading="stream", workers=1).epoch(0))
 
 

@@ -13,13 +13,15 @@ from pydantic import Field
 from mtlcli.data.class_folders import SPLITS, ClassFolders, find_class_folders, nfc
 from mtlcli.data.compressed import reason
 from mtlcli.data.dataset import Dataset, Examples, adopted, carved_splits
+from mtlcli.data.image_check import image_faults
 from mtlcli.data.image_files import ImageFiles, suffixes
 from mtlcli.data.names import listed
 from mtlcli.data.shuffling import stable_seed
-from mtlcli.errors import ConfigError, Problem, nearest
+from mtlcli.errors import ConfigError, MtlError, Problem, nearest
 from mtlcli.registry import datasets
 from mtlcli.specs import DatasetSpec, TargetSpec
 
+TRIED = 10  # images, of which one has to be readable
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
@@ -36,6 +38,11 @@ class ImageFolder(Dataset):
 
     Read are BMP, GIF (the first frame), JPEG, PNG, PPM, TIFF and WebP files, and AVIF and JPEG 2000 where Pillow can;
     other files are counted in a warning. Names that begin with a dot, `__MACOSX`, `Thumbs.db` and the like are ignored.
+
+    Before the first step all files of all splits are checked, and all that are damaged are reported. Where they take up
+    to 512 MiB, on the disk and decoded, they are decoded for it; of larger sets, the header and the end of each file
+    are read. What has passed is remembered in `$XDG_CACHE_HOME/mtlcli` (`~/.cache/mtlcli`) and not read again until it
+    changes. `mtl validate` looks at the headers and ends of up to 1,000 files.
 
     Target `class`: the names of the folders, by alphabet. Inputs are uint8 [channels, height, width], read when they
     are needed, or once where they are small. ConfigError for a folder that isn't so; MtlError, when it is read, for a
@@ -107,15 +114,22 @@ class ImageFolder(Dataset):
     def notes(self) -> list[str]:
         return self._folders().notes
 
+    def check_files(self, most: int | None = None) -> list[str]:
+        paths = [path for paths, _ in self._files().values() for path in paths]
+        height, width = self._image_shape()
+        return image_faults(self._images(paths), self.channels * height * width, most)
+
     def own_splits(self) -> tuple[str, ...]:
         return tuple(self._files())
 
     def read(self, split: str) -> Examples:
         paths, names = self._files()[split]
         index = {nfc(name): position for position, name in enumerate(self._class_names())}
-        shape = None if self.size is not None else self._image_shape()
         labels = torch.tensor([index[name] for name in names], dtype=torch.int64)
-        return Examples(ImageFiles(paths, self.channels, self.size, shape), {"class": labels})
+        return Examples(self._images(paths), {"class": labels})
+
+    def _images(self, paths: list[Path]) -> ImageFiles:
+        return ImageFiles(paths, self.channels, self.size, None if self.size is not None else self._image_shape())
 
     def _class_names(self) -> tuple[str, ...]:
         if self._classes is None:
@@ -145,13 +159,23 @@ class ImageFolder(Dataset):
             raise ConfigError(map(Problem, problems))
 
     def _image_shape(self) -> tuple[int, int]:
-        """(height, width) of every image."""
+        """(height, width) of every image: `size`, or that of the first that can be read, for `check_files` tells of all
+        others. ConfigError where none of the first can.
+        """
         if self.size is not None:
             return self.size, self.size
         if self._shape is None:
-            first = next(iter(self._files().values()))[0][0]
-            _, height, width = ImageFiles([first], self.channels, None)[0].shape
-            self._shape = height, width
+            files = ImageFiles(next(iter(self._files().values()))[0][:TRIED], self.channels, None)
+            faults = []
+            for row in range(len(files)):
+                try:
+                    _, height, width = files[row].shape
+                except MtlError as error:
+                    faults.append(Problem(str(error)))
+                else:
+                    self._shape = height, width
+                    return self._shape
+            raise ConfigError(faults)
         return self._shape
 
     def _files(self) -> dict[str, tuple[list[Path], list[str]]]:

@@ -1,0 +1,70 @@
+"""Opening all of a run's data before its first step."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from mtlcli.data.dataset import Dataset, Examples
+from mtlcli.data.reading import reading
+from mtlcli.errors import ConfigError, Problem
+from mtlcli.specs import IGNORE_INDEX, DatasetSpec, TargetSpec
+from mtlcli.training.problems import Problems
+from mtlcli.training.run import Run
+
+SAMPLED = 1000  # files of a dataset that `mtl validate` looks at
+
+
+def check_data(run: Run) -> None:
+    """Open every split that the run will read: `train`, the evaluated one, and `test`.
+
+    The files of examples that are read one at a time are checked, as `Dataset.check_files` says; the first example of
+    each split is read, and the labels compared with what the dataset has described. ConfigError with all that is wrong
+    in all datasets; MtlError where a dataset's data can't be had.
+    """
+    problems = Problems(run.experiment)
+    used = {"train", run.experiment.evaluation.split, "test"}
+    for alias, dataset in run.datasets.items():
+        with problems.at(f"datasets.{alias}"), reading(alias):
+            check_files(dataset)
+            for split in run.splits():
+                if split in used:
+                    targets = {target for source, target in run.sources.values() if source == alias}
+                    _check(split, run.examples_of(alias, split), run.specs[alias], targets)
+    problems.check()
+
+
+def check_files(dataset: Dataset, most: int | None = None) -> None:
+    """ConfigError with all that `Dataset.check_files` finds."""
+    if faults := dataset.check_files(most):
+        raise ConfigError(map(Problem, faults))
+
+
+def _check(split: str, examples: Examples, spec: DatasetSpec, targets: set[str]) -> None:
+    """ConfigError where examples aren't as their spec says: the shape of the first input, the labels of `targets`."""
+    where = f"the split {split!r}: "
+    rows = examples.rows
+    first = examples.inputs[0 if rows is None else int(rows[0])]
+    if tuple(first.shape) != spec.input_shape:
+        found, expected = ("×".join(map(str, shape)) for shape in (first.shape, spec.input_shape))
+        raise ConfigError(f"{where}the first example is {found}, and the dataset's inputs are {expected}")
+    for name in sorted(targets):
+        if name not in examples.targets:
+            raise ConfigError(f"{where}there is no target {name!r}; there are: {', '.join(examples.targets)}")
+        labels = examples.targets[name]
+        if len(labels) != len(examples.inputs):
+            raise ConfigError(f"{where}{len(labels)} labels {name!r} for {len(examples.inputs)} examples")
+        if wrong := _wrong_label(labels if rows is None else labels[rows], spec.targets[name]):
+            raise ConfigError(f"{where}the label of an example for target {name!r} is {wrong}")
+
+
+def _wrong_label(labels: Tensor, target: TargetSpec) -> str | None:
+    """A label that is none of the target's, and what is expected; None where all are."""
+    if target.type == "classes":
+        bad = ((labels < 0) | (labels >= target.size)) & (labels != IGNORE_INDEX)
+        expected = f"a class from 0 to {target.size - 1}, or {IGNORE_INDEX} where it is missing"
+    elif target.type == "real":
+        bad, expected = labels.isinf(), "a finite number, or NaN where it is missing"
+    else:
+        bad = (labels != 0) & (labels != 1) & ~labels.isnan()
+        expected = "0 or 1, or NaN where it is missing"
+    return f"{labels[bad][0].item():g}, and {expected} is expected" if bool(bad.any()) else None
