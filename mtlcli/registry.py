@@ -26,10 +26,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, TypeVar
 
 from mtlcli.errors import ConfigError, nearest
+from mtlcli.paths import user_path
 
 PLUGIN_GROUP = "mtlcli.plugins"
 Target = TypeVar("Target", bound=Callable[..., Any])
@@ -256,7 +256,7 @@ def load_plugin(plugin: str) -> None:
     """
     try:
         if plugin.endswith(".py"):
-            path = Path(plugin).resolve(strict=True)
+            path = user_path(plugin).resolve(strict=True)
             spec = importlib.util.spec_from_file_location(path.stem, path)
             assert spec is not None and spec.loader is not None
             module = importlib.util.module_from_spec(spec)

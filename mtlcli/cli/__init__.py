@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from collections.abc import Sequence
 
 from mtlcli.cli.app import app
+from mtlcli.cli.streams import unfailing_streams
 from mtlcli.errors import ConfigError, MtlError
 from mtlcli.printable import printable
 
@@ -17,18 +17,11 @@ with another process, that one's work then waits for threads that only wait, and
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The console script `mtl`. Returns the exit code (DESIGN.md §5)."""
+    """The console script `mtl`. Returns the exit code (docs/reliability.md lists them)."""
     if "OMP_WAIT_POLICY" not in os.environ:  # before torch is imported: OpenMP reads it as it is loaded
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks "×" is no reason to fail
-    code = _run(arguments)
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:  # `mtl list | head`: nobody reads on; the interpreter's own flush at exit must find silence
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return code
+    with unfailing_streams() as streams:
+        return streams.exit_code(_run(arguments))
 
 
 def _run(arguments: Sequence[str] | None) -> int:

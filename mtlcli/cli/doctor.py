@@ -14,10 +14,8 @@ def doctor(
     json: Json = False,
 ) -> None:
     """Check versions, device, threads, data and the run folder. Exits with 1 where something would stop a run."""
-    import os
     import platform
     import tempfile
-    from pathlib import Path
 
     import torch
 
@@ -25,11 +23,13 @@ def doctor(
     from mtlcli.cli.output import print_json
     from mtlcli.data.inventory import inventory
     from mtlcli.errors import MtlError
+    from mtlcli.paths import given_path
     from mtlcli.training.device import devices
     from mtlcli.training.environment import device_name, versions
+    from mtlcli.training.run_folder import run_root as default_root
 
     problems = []
-    root = Path(run_root or os.environ.get("MTL_RUNS", "runs"))
+    root = default_root() if run_root is None else given_path(run_root, "--run-root")
     existing = next(path for path in [root.absolute(), *root.absolute().parents] if path.exists())
     try:
         with tempfile.TemporaryFile(dir=existing):

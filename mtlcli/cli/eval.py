@@ -11,6 +11,7 @@ import typer
 
 from mtlcli.cli.options import Json, Overrides, Plugins, Requirements
 from mtlcli.errors import ConfigError, MtlError
+from mtlcli.paths import given_path
 
 
 def evaluate(
@@ -33,6 +34,7 @@ def evaluate(
     from mtlcli.training.from_checkpoint import experiment_from_checkpoint
 
     watch()
+    checkpoint = given_path(checkpoint, "checkpoint")
     payload = load_checkpoint(checkpoint)
     experiment = experiment_from_checkpoint(payload, overrides or [], checkpoint)
     requirements = parse_requirements(require or [], experiment)

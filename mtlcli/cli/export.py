@@ -28,12 +28,18 @@ def export(
     """Write a trained model to a file that other software reads. Needs no data."""
     from mtlcli.cli.output import print_json
     from mtlcli.errors import ConfigError
+    from mtlcli.paths import given_path, shown_path
     from mtlcli.training.build import rebuild
     from mtlcli.training.checkpoint import load_checkpoint
     from mtlcli.training.from_checkpoint import experiment_from_checkpoint
 
-    if out is not None and not out.parent.is_dir():
-        raise ConfigError(f"--out {out}: there is no folder {out.parent}")
+    checkpoint = given_path(checkpoint, "checkpoint")
+    if out is not None:
+        out = given_path(out, "--out")
+        if out.is_dir():
+            raise ConfigError(f"--out {shown_path(out)}: a folder; name the file to write")
+        if not out.parent.is_dir():
+            raise ConfigError(f"--out {shown_path(out)}: the folder {shown_path(out.parent)} does not exist")
     payload = load_checkpoint(checkpoint)
     experiment = experiment_from_checkpoint(payload, ["training.device=cpu"], checkpoint, data=False)
     run = rebuild(experiment, payload, data=False)

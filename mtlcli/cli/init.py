@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mtlcli.errors import ConfigError
+from mtlcli.paths import given_path
 
 STARTER = """\
 # An experiment of `mtl`: three tasks on the same images of handwritten digits share one network.
@@ -48,9 +48,9 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
 ) -> None:
     """Write a commented experiment to start from. It trains as it is, with no data to fetch."""
-    file = Path(name if name.endswith((".yaml", ".yml")) else f"{name}.yaml")
+    file = given_path(name if name.endswith((".yaml", ".yml")) else f"{name}.yaml", "experiment")
     try:
-        with file.open("w" if force else "x", encoding="utf-8") as stream:
+        with file.open("w" if force else "x", encoding="utf-8", errors="backslashreplace") as stream:
             stream.write(STARTER.format(file=file))
     except FileExistsError as error:
         raise ConfigError(f"{file} is there already; --force overwrites it") from error

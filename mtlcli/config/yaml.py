@@ -22,7 +22,7 @@ from mtlcli.config.environment import MAX_EXPANDED, expand
 from mtlcli.config.scalars import Scalar, resolve
 from mtlcli.config.source import MOST_PROBLEMS, Path, Place, dotted, in_order
 from mtlcli.errors import ConfigError, Mark, Problem
-from mtlcli.printable import printable
+from mtlcli.paths import shown_path, user_path
 
 MAX_BYTES = 512 * 1024
 MAX_DEPTH = 32
@@ -67,9 +67,9 @@ class Document:
 
 def read(file: FilePath) -> Document:
     """The document in `file`. ConfigError where it can't be read, is no file, isn't UTF-8, or isn't strict YAML."""
-    name = printable(str(file))
+    name = shown_path(file)
     try:
-        with open(file, "rb", opener=_without_waiting) as stream:
+        with open(user_path(file), "rb", opener=_without_waiting) as stream:
             if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
                 raise ConfigError(f"{name}: not a file: an experiment is read from nothing else")
             content = stream.read(MAX_BYTES + 1) or b""  # None where there is nothing yet, as in some of /proc

@@ -17,6 +17,7 @@ from typing import IO, Literal, Protocol
 
 from mtlcli.data.compressed import opened, reason
 from mtlcli.errors import ConfigError, MtlError
+from mtlcli.paths import given_path
 
 log = logging.getLogger("mtl")
 
@@ -79,13 +80,7 @@ class Collection:
 
 def data_root(root: str | None) -> Path:
     """Where data lives: `root`, else $MTL_DATA, else `data` in the current folder. ConfigError for no possible path."""
-    text = root or os.environ.get("MTL_DATA") or "data"
-    try:
-        if "\0" in text:
-            raise ValueError("it holds the character NUL")
-        return Path(text).expanduser()
-    except (RuntimeError, ValueError) as error:  # there is no such user as in `~user`
-        raise ConfigError(f"the data root {text!r} is no folder: {error}") from error
+    return given_path(root or os.environ.get("MTL_DATA") or "data", "data root")
 
 
 def fetched(name: str, collection: Collection, root: str | None, download: bool) -> dict[str, Path]:

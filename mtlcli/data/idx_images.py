@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 
 from mtlcli.data.dataset import Dataset, Examples, carved_splits
-from mtlcli.data.fetching import Collection, fetched, remedy
+from mtlcli.data.fetching import Collection, data_root, fetched, remedy
 from mtlcli.data.idx import read_idx
 from mtlcli.errors import MtlError
 from mtlcli.specs import DatasetSpec, TargetSpec
@@ -33,6 +33,7 @@ class IdxImages(Dataset):
         self, *, root: str | None, download: bool, val: float, augment: list[str | dict[str, Any]] | None
     ) -> None:
         super().__init__(val=val, augment=augment)
+        data_root(root)  # a folder that can't be is a problem of the configuration, before any file is looked for
         self.root, self.download = root, download
 
     def describe(self) -> DatasetSpec:

@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mtlcli.data.dataset import Dataset, Examples, carved_splits
+from mtlcli.data.fetching import data_root
 from mtlcli.data.idx_images import IdxImages
 from mtlcli.data.shuffling import stable_seed
 from mtlcli.specs import DatasetSpec, TargetSpec
@@ -45,6 +46,7 @@ class Overlaid(Dataset):
         augment: list[str | dict[str, Any]] | None = None,
     ) -> None:
         super().__init__(val=val, augment=augment)
+        data_root(root)  # a folder that can't be is a problem of the configuration, before any file is looked for
         self.root, self.download = root, download
 
     def describe(self) -> DatasetSpec:

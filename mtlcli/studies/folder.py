@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from mtlcli.errors import ConfigError
+from mtlcli.paths import given_path
 from mtlcli.training.files import atomic, sweep, write_text
 from mtlcli.training.lock import locked
-from mtlcli.training.run_folder import to_json
+from mtlcli.training.run_folder import run_root, to_json
 
 
 class StudyFolder:
@@ -25,10 +25,10 @@ class StudyFolder:
     def named(cls, path: str | Path | None, name: str, verb: str) -> StudyFolder:
         """The folder the user names, or the default one of an experiment and a verb; not made yet."""
         if path is None:
-            return cls(Path(os.environ.get("MTL_RUNS") or "runs") / name / verb)
+            return cls(run_root() / name / verb)
         if str(path) in ("", "."):
             raise ConfigError(f"study folder {str(path)!r}: name a folder of its own")
-        return cls(Path(path))
+        return cls(given_path(path, "study folder"))
 
     @contextmanager
     def taken(self) -> Iterator[None]:

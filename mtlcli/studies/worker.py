@@ -60,8 +60,8 @@ def work(job: Job, answer: Connection) -> None:
     except MtlError as error:
         answer.send(str(error))
     except Exception as error:
-        traceback.print_exc()
         answer.send(str(explained(error, job.experiment["training"]["batch_size"])) or type(error).__name__)
+        traceback.print_exc()  # last: on a full disk it fails itself
 
 
 def train(job: Job) -> None:

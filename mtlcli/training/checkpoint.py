@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mtlcli.errors import ConfigError, MtlError
+from mtlcli.paths import given_path
 from mtlcli.training.files import atomic
 from mtlcli.training.opening.plain_data import check_plain
 from mtlcli.training.opening.sealed import opened, seal
@@ -46,7 +47,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 
     Raises ConfigError for a file that is missing, damaged, none of ours, or of another format.
     """
-    path = Path(path)
+    path = given_path(path, "checkpoint")
     with opened(path) as file, warnings.catch_warnings(action="ignore"):  # torch's remarks on files that aren't ours
         try:
             # the one place where a file is unpickled, with all that `opened` has found out before

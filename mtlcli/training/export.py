@@ -74,7 +74,8 @@ def _program(run: Run) -> torch.export.ExportedProgram:
 
 
 def _torch_export(run: Run, path: Path) -> None:
-    torch.export.save(_program(run), path)
+    with path.open("wb") as file:  # torch's own writer aborts the process on a name that isn't UTF-8
+        torch.export.save(_program(run), file)
 
 
 def _onnx(run: Run, path: Path) -> None:

@@ -29,7 +29,7 @@ def atomic(path: Path, before: Callable[[], None] | None = None) -> Iterator[Pat
     """
     temporary = None
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{UNFINISHED}{path.name}.", suffix=path.suffix)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{UNFINISHED}{path.name[:40]}.", suffix=path.suffix)
         os.close(handle)
         temporary = Path(name)
         yield temporary
@@ -57,9 +57,13 @@ def sync(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically, as UTF-8."""
+    r"""Write a text file atomically, as UTF-8.
+
+    A file name that isn't UTF-8 is in `text` with surrogates, which become escapes (`\udce9`): JSON and YAML read these
+    back as the same name.
+    """
     with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _umask() -> int:

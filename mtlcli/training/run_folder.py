@@ -13,11 +13,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mtlcli.errors import ConfigError, MtlError
+from mtlcli.paths import given_path
 from mtlcli.training.checkpoints import Checkpoints
 from mtlcli.training.files import sweep, write_text
 from mtlcli.training.lock import locked
 
 Resume = Literal["never", "auto", "must"]
+
+
+def run_root() -> Path:
+    """The folder of runs and studies whose folder is not given: `$MTL_RUNS`, or `runs` in the current folder."""
+    return given_path(os.environ.get("MTL_RUNS") or "runs", "MTL_RUNS")
 
 
 class RunFolder:
@@ -35,14 +41,14 @@ class RunFolder:
         """The folder the user names, not made yet. ConfigError where it doesn't hold what `resume` wants."""
         if str(path) in ("", "."):
             raise ConfigError(f"run folder {str(path)!r}: name a folder of its own")
-        folder = cls(Path(path))
+        folder = cls(given_path(path, "run folder"))
         folder.check(resume)
         return folder
 
     @classmethod
     def new(cls, name: str, seed: int) -> RunFolder:
         """Make a folder that wasn't there, under `$MTL_RUNS` or `runs/`. ConfigError where it can't be made."""
-        root = Path(os.environ.get("MTL_RUNS") or "runs") / name
+        root = run_root() / name
         stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{seed}"
         for number in itertools.count(1):
             path = root / (stamp if number == 1 else f"{stamp}.{number}")

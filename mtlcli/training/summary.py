@@ -161,7 +161,7 @@ class _LogFile(logging.FileHandler):
 @contextmanager
 def logged(folder: RunFolder) -> Iterator[None]:
     """Write what is logged meanwhile to the folder's `log.txt` too."""
-    handler = _LogFile(folder.log, encoding="utf-8")
+    handler = _LogFile(folder.log, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     level = LOG.level
     LOG.addHandler(handler)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mtlcli.errors import nearest
+from mtlcli.paths import user_path
 
 Matrix = NDArray[np.float64]
 Relations = dict[str, dict[str, float]]
@@ -25,7 +25,7 @@ def read_relations(path: str) -> Relations:
 
     ValueError, with the line, for what isn't such a table.
     """
-    file = Path(path)
+    file = user_path(path)
     try:
         if file.exists() and not (file.is_file() or file.is_dir()):  # a pipe would be waited for
             raise ValueError(f"{path}: can't be read: not a file")

@@ -235,7 +235,7 @@ def test_a_root_that_is_no_folder(tmp_path: Path, root: str) -> None:
 
 @pytest.mark.parametrize("root", ["~nobody-of-that-name/data", "a\0b"])
 def test_a_root_that_can_be_none(root: str) -> None:
-    with pytest.raises(ConfigError, match=r"the data root '.*' is no folder: "):
+    with pytest.raises(ConfigError, match=r"^data root "):
         data_root(root)
 
 

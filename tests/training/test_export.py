@@ -86,4 +86,4 @@ def test_from_the_command_line(run: Run, tmp_path: Path, capsys: pytest.CaptureF
     told = json.loads(capsys.readouterr().out)
     assert told["file"] == str(tmp_path / "best.safetensors") and Path(told["file"]).stat().st_size == told["bytes"]
     assert main(["export", str(tmp_path / "best.pt"), "--format", "onnx", "--out", str(tmp_path / "no" / "x")]) == 2
-    assert "there is no folder" in capsys.readouterr().err
+    assert "does not exist" in capsys.readouterr().err

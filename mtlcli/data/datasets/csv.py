@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
@@ -27,6 +26,7 @@ from mtlcli.data.numerals import ISO, Notation
 from mtlcli.data.shuffling import stable_seed
 from mtlcli.data.table import Rows, Table, read_table
 from mtlcli.errors import ConfigError, Problem
+from mtlcli.paths import user_path
 from mtlcli.registry import datasets
 from mtlcli.specs import MOST_CLASSES, DatasetSpec, TargetSpec
 
@@ -110,7 +110,7 @@ class CSV(Dataset):
         super().__init__(val=val)
         if not targets:
             raise ValueError("`targets` names no column")
-        self.path = Path(path).expanduser()
+        self.path = user_path(path)
         self.targets = dict(targets) if isinstance(targets, dict) else dict.fromkeys(targets)
         if decimal == thousands:
             raise ValueError(f"`decimal` and `thousands` are both {decimal!r}")

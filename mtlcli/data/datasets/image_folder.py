@@ -18,6 +18,7 @@ from mtlcli.data.image_files import ImageFiles, suffixes
 from mtlcli.data.names import listed
 from mtlcli.data.shuffling import stable_seed
 from mtlcli.errors import ConfigError, MtlError, Problem, nearest
+from mtlcli.paths import user_path
 from mtlcli.registry import datasets
 from mtlcli.specs import DatasetSpec, TargetSpec
 
@@ -78,7 +79,7 @@ class ImageFolder(Dataset):
         super().__init__(val=val, augment=augment)
         if normalize == "imagenet" and channels != 3:
             raise ValueError("`normalize: imagenet` needs `channels: 3`")
-        self.root, self.size, self.channels, self.normalize = Path(root).expanduser(), size, channels, normalize
+        self.root, self.size, self.channels, self.normalize = user_path(root), size, channels, normalize
         self.test, self.seed = test, seed
         self._classes: tuple[str, ...] | None = None
         self._found: ClassFolders | None = None
