@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup data train test lint format bench clean
+.PHONY: setup data train test test-lower lint format bench clean
 
 setup: .venv/installed
 
@@ -24,6 +24,10 @@ train: data
 test: setup
 	$(BIN)/mtl data fetch mnist fashion_mnist census_income || echo "no data: the tests that need it will be skipped" >&2
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+
+# the tests on the oldest supported versions of the dependencies
+test-lower:
+	scripts/lower_bounds.sh
 
 lint: setup
 	$(BIN)/ruff check .
