@@ -32,32 +32,31 @@ MISSING, FIRST = 1, 2  # codes of a missing category and of the first level; 0: 
 
 @dataclass(frozen=True)
 class Source:
-    """A table and its training rows, to fit columns on."""
+    """A table to fit columns on: its training rows, the notation of its numbers, its columns declared categorical."""
 
     table: Table
     train: Rows
+    notation: Notation = PLAIN
+    categorical: Collection[str] = ()
 
 
-def fit_column(
-    sources: Sequence[Source],
-    name: str,
-    categorical: bool = False,
-    notation: Notation = PLAIN,
-    levels: int = MOST_CATEGORIES,
-) -> Column:
+def fit_column(sources: Sequence[Source], name: str, levels: int = MOST_CATEGORIES) -> Column:
     """The encoding of feature column `name`, fitted on the training rows of all tables that share it.
 
-    A column is categorical where it is declared so or none of its values is a number, numeric where all are. levels:
-    the most categories of a column that isn't declared. ConfigError where some values are numbers and others are not,
-    where the values look like numbers or dates in another notation, and where there are no values.
+    A column is categorical where one of the tables declares it so or none of its values is a number, and numeric where
+    all are numbers. levels: the most categories of a column that isn't declared. ConfigError where some values are
+    numbers and others are not, where the values look like numbers or dates in another notation, and where there are no
+    values.
     """
+    declared = any(name in source.categorical for source in sources)
     numeric: list[Floats] = []
-    known: set[str] = set()
+    known: list[str | None] = []  # with numbers in their canonical spelling, None for one that is no number
     text: Table | None = None
+    spelled: set[str] = set()
     for source in sources:
-        cells = source.table.columns[name]
+        cells, notation = source.table.columns[name], source.notation
         parsed, wrong = notation.numbers(cells.values, name)
-        if wrong and not categorical:
+        if wrong and not declared:
             if len(wrong) < _filled(cells):
                 raise _mixed(source.table, name, parsed, wrong, "list the column under `categorical`")
             _refuse_other_notation(source.table, name, cells, "list it under `categorical`")
@@ -65,25 +64,25 @@ def fit_column(
         present = cells.among(source.train)
         if present and not wrong:
             numeric.append(parsed[cells.index[source.train]])
-        known |= present
+        _check_names(source.table, name, present)
+        spelled |= present
+        known += map(notation.canonical, present)
     first = sources[0].table
     if not known:
-        raise first.error(f"column {name!r} has no value in the training rows; add it to `exclude`")
-    if not categorical and text is None:
+        raise first.error(f"column {name!r} has no value in the training rows; leave it out of `features`")
+    if not declared and text is None:
         return Column(name, None, *_statistics(np.concatenate(numeric)))
-    if not categorical and numeric:
+    if not declared and numeric:
         other = next(one.table for one in sources if one.table is not text)
         raise text.error(  # type: ignore[union-attr]
             f"column {name!r} holds no numbers, and in {other.path} it does; list it under `categorical` in both"
         )
-    if not categorical and len(known) > levels:
+    if not declared and len(spelled) > levels:
         raise first.error(
-            f"column {name!r} has {len(known)} categories, more than {levels}: it looks like an identifier. If it is "
-            f"one, add it to `exclude`; if it is a category, list it under `categorical` or raise `levels`"
+            f"column {name!r} has {len(spelled)} categories, more than {levels}: it looks like an identifier. If it is "
+            f"one, leave it out of `features`; if it is a category, list it under `categorical` or raise `levels`"
         )
-    for source in sources:
-        _check_names(source.table, name, known)
-    return Column(name, _levels(name, known, notation))
+    return Column(name, _levels(name, spelled, known))
 
 
 def encode_columns(table: Table, columns: Sequence[Column], notation: Notation = PLAIN) -> Tensor:
@@ -157,7 +156,7 @@ def fit_target(
         column = _statistics(parsed[cells.index[train]])
         return TargetSpec(type_, missing=missing, mean=column[0] + column[4], std=column[1])
     _check_names(table, name, known)
-    classes = _levels(name, known, notation)
+    classes = _levels(name, known, [notation.canonical(value) for value in known])
     if len(classes) < 2:
         raise table.error(f"target {name!r} has only the class {shown(classes[0])} in the training rows")
     return TargetSpec("classes", len(classes), classes, missing)
@@ -203,9 +202,9 @@ def not_a_number(table: Table, name: str, notation: Notation) -> str | None:
     return f"{table.place(rows[0])}: {_value(cells, rows)}"
 
 
-def in_order(values: Collection[str], notation: Notation = PLAIN) -> tuple[str, ...]:
+def in_order(values: Collection[str]) -> tuple[str, ...]:
     """By number where all are numbers, else by alphabet."""
-    parsed, wrong = notation.numbers(ordered := sorted(values))
+    parsed, wrong = PLAIN.numbers(ordered := sorted(values))
     return tuple(ordered if wrong else [ordered[at] for at in np.argsort(parsed, kind="stable")])
 
 
@@ -304,14 +303,13 @@ def _classes_hint(name: str) -> str:
     return f"; for categories say `targets: {{{name}: classes}}`"
 
 
-def _levels(name: str, known: Collection[str], notation: Notation) -> tuple[str, ...]:
-    """The categories of the values `known`, in order; those that are the same number once, in its plain spelling.
+def _levels(name: str, known: Collection[str], numbers: Collection[str | None]) -> tuple[str, ...]:
+    """The categories of the values `known`, in order: where all are numbers, these, each in its canonical spelling.
 
     Warns of categories that differ only in case, spaces or Unicode form.
     """
-    numbers = {value: notation.canonical(value) for value in known}
-    if None not in numbers.values():
-        return in_order({number for number in numbers.values() if number is not None})
+    if None not in numbers:
+        return in_order({number for number in numbers if number is not None})
     spellings: dict[str, list[str]] = {}
     for value in sorted(known):
         spellings.setdefault(unicodedata.normalize("NFKC", " ".join(value.split())).casefold(), []).append(value)
@@ -320,7 +318,7 @@ def _levels(name: str, known: Collection[str], notation: Notation) -> tuple[str,
             "column %r: these count as different categories, although only case, spaces or Unicode form differ: %s",
             name, "; ".join(alike[:3]) + ("; …" if len(alike) > 3 else ""),
         )  # fmt: skip
-    return in_order(known, notation)
+    return in_order(known)
 
 
 def _check_names(table: Table, name: str, known: Collection[str]) -> None:

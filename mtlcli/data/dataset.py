@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from mtlcli.data.augmentation import Augmentation
+from mtlcli.data.columns import Source
 from mtlcli.data.fetching import Collection
 from mtlcli.data.shuffling import stable_seed
 from mtlcli.errors import ConfigError, Problem
-from mtlcli.specs import DatasetSpec, Shape, TargetSpec
+from mtlcli.specs import Column, DatasetSpec, Shape, TargetSpec
 
 
 class LazyInputs(Protocol):
@@ -92,6 +93,17 @@ class Dataset(ABC):
         spec: as it was then. Returns it as it is for the data at hand, see `adopted`. ConfigError where they don't fit.
         """
         return adopted(spec, self.describe())
+
+    def column_source(self) -> Source | None:
+        """The table that columns can be fitted on together with other datasets'; None where there is none."""
+        return None
+
+    def use_columns(self, columns: tuple[Column, ...]) -> DatasetSpec:
+        """Encode the inputs by `columns`, fitted on this dataset's `column_source` and others, from now on.
+
+        Returns the dataset's description with them. To be overridden together with `column_source`.
+        """
+        raise NotImplementedError
 
     def type_hint(self, target: str, spec: TargetSpec) -> str:
         """What explains the type of a target, or changes it, to follow a message that a kind can't take it."""

@@ -14,6 +14,7 @@ from mtlcli.config import ComponentEntry, Experiment
 from mtlcli.data.dataset import Dataset
 from mtlcli.data.placement import Placement
 from mtlcli.data.reading import naming
+from mtlcli.data.shared_columns import share_columns
 from mtlcli.errors import nearest
 from mtlcli.models.model import MultiTaskModel
 from mtlcli.models.preparation import preparation
@@ -38,7 +39,8 @@ def open_datasets(
 ) -> Datasets:
     """Alias → the dataset and what it is like. ConfigError with all that can't be opened.
 
-    stored: what the datasets were like when a checkpoint was trained; it takes the place of fitting them anew.
+    stored: what the datasets were like when a checkpoint was trained; it takes the place of fitting them anew. Else
+        tables share their columns, see `share_columns`: all datasets go through one trunk.
     data: whether the data itself is looked at; without, all is as `stored`.
     """
     problems = Problems(experiment)
@@ -53,6 +55,10 @@ def open_datasets(
             else:
                 raise ValueError(f"the checkpoint was trained on no dataset {alias!r}; on: {', '.join(stored)}")
     problems.check()
+    if stored is None:
+        with problems.now("datasets"):
+            specs = share_columns(opened)
+        opened = {alias: (dataset, specs[alias]) for alias, (dataset, _) in opened.items()}
     return opened
 
 

@@ -150,7 +150,9 @@ def test_the_real_files() -> None:
     table = read_table(path, ",", ["?"], NAMES)
     rows = np.arange(len(table))
     for described in input_columns():
-        found = fit_column([Source(table, rows)], described.name, described.levels is not None)
+        found = fit_column(
+            [Source(table, rows, categorical=[described.name] if described.levels else ())], described.name
+        )
         assert found.levels == described.levels
         numbers = [(c.mean, c.std, c.log_mean, c.log_std) for c in (described, found)]
         assert numbers[0] == pytest.approx(numbers[1], rel=1e-7)

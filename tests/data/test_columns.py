@@ -30,7 +30,10 @@ def one_column(tmp_path: Path, values: list[str], delimiter: str = ";") -> Table
 
 
 def fitted(table: Table, **options: Any) -> Column:
-    return fit_column([Source(table, np.arange(len(table)))], "v", **options)
+    categorical = ["v"] if options.pop("categorical", False) else []
+    return fit_column(
+        [Source(table, np.arange(len(table)), options.pop("notation", Notation()), categorical)], "v", **options
+    )
 
 
 def target(table: Table, type_: Any = None, **options: Any) -> TargetSpec:
@@ -197,7 +200,8 @@ def test_a_column_of_two_tables_is_fitted_on_both(tmp_path: Path) -> None:
     first, second = one_column(tmp_path / "a", ["1", "2", "3"]), one_column(tmp_path / "b", ["10", "", "20"])
     sources = [Source(first, np.array([0, 1])), Source(second, np.array([0, 1, 2]))]
     assert fit_column(sources, "v").mean == pytest.approx(np.mean([1, 2, 10, 20]))
-    assert fit_column(sources, "v", categorical=True).levels == ("1", "2", "10", "20")
+    declared = [sources[0], Source(second, np.array([0, 1, 2]), categorical=["v"])]
+    assert fit_column(declared, "v").levels == ("1", "2", "10", "20")
     third = one_column(tmp_path / "b", ["x", "y"])
     with pytest.raises(ConfigError, match=r"b/t.csv: column 'v' holds no numbers, and in .*a/t.csv it does"):
         fit_column([sources[0], Source(third, np.array([0, 1]))], "v")

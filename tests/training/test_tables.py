@@ -14,8 +14,10 @@ from mtlcli.cli import main
 from mtlcli.config import Experiment, experiment_from_dict
 from mtlcli.errors import ConfigError
 from mtlcli.models.table_encoder import Embeddings
-from mtlcli.training.build import build
+from mtlcli.training.build import build, rebuild
 from mtlcli.training.check import check_experiment
+from mtlcli.training.checkpoint import load_checkpoint
+from mtlcli.training.evaluate import evaluate
 from mtlcli.training.trainer import Trainer
 from tests.training.experiments import training
 
@@ -66,17 +68,59 @@ def test_no_table(people: dict[str, Any]) -> None:
         check_experiment(experiment(people, datasets=both, tasks={**TASKS, "parity": task}, trunk={"name": "mlp"}))
 
 
-def test_columns_that_differ(people: dict[str, Any], tmp_path: Path) -> None:
-    other = {**people, "path": write(tmp_path / "other.csv", ("Bonn", "Rom"))}
+def two_tables(first: dict[str, Any], second: dict[str, Any], **changes: Any) -> Experiment:
     tasks = {"rich": TASKS["rich"], "income": {**TASKS["income"], "dataset": "others"}}
-    with pytest.raises(ConfigError, match=r"same columns in all datasets.* 'people' and 'others' differ: town( |$)"):
-        check_experiment(experiment(people, datasets={"people": people, "others": other}, tasks=tasks))
-    swapped = [{**people, "features": names} for names in (["age", "town"], ["town", "age"])]
-    with pytest.raises(ConfigError, match="differ: their order"):
-        check_experiment(
-            experiment(people, datasets=dict(zip(("people", "others"), swapped, strict=True)), tasks=tasks)
+    return experiment({}, datasets={"people": first, "others": second}, tasks=tasks, **changes)
+
+
+def test_tables_share_their_columns_by_name(people: dict[str, Any], tmp_path: Path) -> None:
+    """One order, one vocabulary, one set of statistics: those of the training rows of both."""
+    other = {**people, "path": write(tmp_path / "other.csv", ("Bonn", "Rom"), 60), "features": ["town", "age"]}
+    run = build(two_tables(people, other))
+    age, town = run.specs["people"].columns
+    assert run.specs["others"].columns == (age, town) and town.levels == ("Bonn", "Köln", "Rom", "Ulm")
+    ages, towns = [], []
+    for alias, names in (("people", TOWNS), ("others", ("Bonn", "Rom"))):
+        train = run.datasets[alias]._load()[3]["train"]  # type: ignore[attr-defined]
+        ages += [20 + row % 50 for row in train if row % 7]
+        inputs = run.datasets[alias].examples("test", 0).inputs
+        assert isinstance(inputs, torch.Tensor)
+        towns.append([(town.levels or ())[int(code) - 2] for code in inputs[:, 1]])
+        assert towns[-1] == [names[row % len(names)] for row in range(len(inputs))]
+    assert (age.mean, age.std) == pytest.approx((np.mean(ages), np.std(ages)))
+    check_experiment(two_tables(people, other, trunk={"name": "mlp"}))
+
+
+def test_tables_of_other_columns_are_refused(people: dict[str, Any], tmp_path: Path) -> None:
+    other = tmp_path / "other.csv"
+    other.write_text("age,city,height,rich,income\n" + "40,Ulm,1.8,1,2.5\n30,Rom,1.7,0,1.5\n" * 9, encoding="utf-8")
+    for trunk in ("mlp", "tabular"):
+        with pytest.raises(ConfigError, match=r"datasets: .* only people has town; only others has city, height"):
+            check_experiment(two_tables(people, {**people, "path": str(other)}, trunk={"name": trunk}))
+    other.write_text("age,town,rich,income\n" + "40,1,1,2.5\n30,2,0,1.5\n" * 9, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"people.csv: column 'town' holds no numbers, and in .*other.csv it does"):
+        check_experiment(two_tables(people, {**people, "path": str(other)}))
+    census = {"census": {"name": "census_income"}, "people": {**people, "features": ["age"]}}
+    tasks = {"income": {"dataset": "census", "target": "income", "kind": "binary"}, "rich": TASKS["rich"]}
+    with pytest.raises(ConfigError, match="only census has class of worker"):
+        check_experiment(experiment({}, datasets=census, tasks=tasks))
+
+
+@pytest.mark.parametrize("trunk", [{"name": "mlp", "hidden": [8]}, TABULAR])
+def test_the_order_of_columns_in_a_file_does_not_matter(people: dict[str, Any], tmp_path: Path, trunk: Any) -> None:
+    """Training and evaluating two tables gives the same bits whatever order the second one's columns are in."""
+    path, text = tmp_path / "other.csv", Path(write(tmp_path / "other.csv", ("Bonn", "Rom"))).read_text("utf-8")
+    runs = []
+    for order in ([0, 1, 2, 3], [3, 1, 2, 0]):
+        path.write_text("\n".join(",".join(line.split(",")[at] for at in order) for line in text.splitlines()), "utf-8")
+        trainer = Trainer(
+            build(two_tables(people, {**people, "path": str(path)}, trunk=trunk)), tmp_path / str(order), plots=False
         )
-    check_experiment(experiment(people, datasets={"people": people, "others": dict(people)}, tasks=tasks))
+        metrics = trainer.fit()["metrics"]
+        payload = load_checkpoint(trainer.folder.best)
+        runs.append((metrics, evaluate(rebuild(trainer.experiment, payload), "test")))
+        assert runs[-1][0]["test"] == runs[-1][1]
+    assert runs[0] == runs[1]
 
 
 def test_nothing_to_reconstruct(people: dict[str, Any]) -> None:

@@ -28,7 +28,7 @@ from mtlcli.data.table import Rows, Table, read_table
 from mtlcli.errors import ConfigError, Problem
 from mtlcli.paths import user_path
 from mtlcli.registry import datasets
-from mtlcli.specs import MOST_CLASSES, DatasetSpec, TargetSpec
+from mtlcli.specs import MOST_CLASSES, Column, DatasetSpec, TargetSpec
 
 SPLITS = ("train", "val", "test")
 # What pandas reads as missing, and the other usual marks.
@@ -120,6 +120,7 @@ class CSV(Dataset):
         self.split_column, self.test, self.seed, self.delimiter = split_column, test, seed, delimiter
         self._no_number: dict[str, str | None] = {}  # target of classes → where it first holds no number
         self._stored: DatasetSpec | None = None
+        self._source: Source | None = None  # until the first examples are read
         self._loaded: tuple[DatasetSpec, Tensor, dict[str, Tensor], dict[str, Rows]] | None = None
 
     def describe(self) -> DatasetSpec:
@@ -136,21 +137,31 @@ class CSV(Dataset):
         return self._load()[0]
 
     def type_hint(self, target: str, spec: TargetSpec) -> str:
-        if spec.type in ("real", "multilabel"):
-            return (
-                f"To use its numbers as classes, declare `targets: {{{target}: classes}}`"
-                if spec.type == "real"
-                else ""
-            )
+        if spec.type == "real":
+            return f"To use its numbers as classes, declare `targets: {{{target}: classes}}`"
+        if spec.type != "classes":
+            return ""
         if place := self._no_number.get(target):
             return f"It holds values that are no numbers, first at {place}"
         return f"It is declared as classes; to use its numbers, declare `targets: {{{target}: real}}`"
+
+    def column_source(self) -> Source | None:
+        self._load()
+        return self._source
+
+    def use_columns(self, columns: tuple[Column, ...]) -> DatasetSpec:
+        spec, _, targets, rows = self._load()
+        assert self._source is not None
+        spec = replace(spec, input_shape=(len(columns),), columns=columns)
+        self._loaded = spec, encode_columns(self._source.table, columns, self.notation), targets, rows
+        return spec
 
     def own_splits(self) -> tuple[str, ...]:
         return tuple(self._load()[3])
 
     def read(self, split: str) -> Examples:
         _, inputs, targets, rows = self._load()
+        self._source = None
         return Examples(inputs, targets, torch.from_numpy(rows[split]))
 
     def _load(self) -> tuple[DatasetSpec, Tensor, dict[str, Tensor], dict[str, Rows]]:
@@ -203,12 +214,12 @@ class CSV(Dataset):
             raise table.error("there are no training rows; `test` leaves none, or the split column names none")
         names = self._features(table)
         train = rows["train"]
-        source = [Source(table, train)]
+        self._source = Source(table, train, self.notation, self.categorical)
         problems: list[Problem] = []
         columns, targets = [], {}
         for name in names:
             try:
-                columns.append(fit_column(source, name, name in self.categorical, self.notation, self.levels))
+                columns.append(fit_column([self._source], name, self.levels))
             except ConfigError as error:
                 problems += error.problems
         for name, type_ in self.targets.items():
