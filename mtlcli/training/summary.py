@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mtlcli.data.loader import evaluation_batches
-from mtlcli.errors import MtlError
+from mtlcli.errors import InterruptedRunError, MtlError
 from mtlcli.specs import TrunkPass
 from mtlcli.training.checkpoint import load_checkpoint, plain, save_checkpoint
 from mtlcli.training.compression import compress, fit_ranks
 from mtlcli.training.device import peak_memory
 from mtlcli.training.evaluate import TaskMetrics, measure
+from mtlcli.training.failure import explained
 from mtlcli.training.history import is_task, table_csv, table_md
 from mtlcli.training.plots import plot_figures, plot_history
 from mtlcli.training.regularization import PREFIX
@@ -33,35 +34,64 @@ LOG = logging.getLogger("mtl")
 def finish(trainer: Trainer, stop: StopRequest) -> Summary:
     """Take the best epoch's model, evaluate it on the evaluated split and on `test`, write everything.
 
-    InterruptedRunError after a signal: the run's last checkpoint, from which this is done anew, stays as it is.
+    A split that can't be evaluated is left out of the tables (the evaluated one has the best epoch's figures then); the
+    summary has the status `failed` and says why. InterruptedRunError after a signal: the run's last checkpoint, from
+    which this is done anew, stays as it is.
     """
     run, folder = trainer.run, trainer.folder
     best = load_checkpoint(folder.best)
     fit_ranks(run.model, best["model"])
     run.model.load_state_dict(best["model"])
     run.regularization.load_state_dict(best.get("regularizers", {}))
-    splits = list(dict.fromkeys([run.experiment.evaluation.split, *(["test"] if "test" in run.splits() else [])]))
-    metrics = _measure(trainer, splits, stop)
+    split = run.experiment.evaluation.split
+    splits = list(dict.fromkeys([split, *(["test"] if "test" in run.splits() else [])]))
+    metrics, failures = _measure(trainer, splits, stop)
     if "compression" not in best and (report := compress(run)):
-        before, metrics = metrics, _measure(trainer, splits, stop)
+        before = metrics
+        metrics, _ = _measure(trainer, list(before), stop)
         best["model"] = plain(dict(run.model.state_dict()))
         best["compression"] = {**report, "metrics": {"before": before, "after": metrics}}
         save_checkpoint(folder.best, best)
+    elif split in failures and split in trainer.examples:
+        metrics = {split: _best_so_far(trainer)[split], **metrics}
     folder.write("table.csv", table_csv(metrics, trainer.examples))
     folder.write("table.md", table_md(metrics, trainer.examples, run.positive))
     if trainer.plots:
-        plot_history(trainer.history, run.experiment.evaluation.split, folder.plots)
-        with torch.inference_mode(), run.autocast():
-            plot_figures(run.regularization.draw(_passes(run)), folder.plots)
-    summary = summarize(trainer, "completed", metrics, compression=best.get("compression"))
+        plot_history(trainer.history, split, folder.plots)
+        if split not in failures:
+            with torch.inference_mode(), run.autocast():
+                plot_figures(run.regularization.draw(_passes(run)), folder.plots)
+    error = _unevaluated(trainer, failures) if failures else None
+    status = "completed" if error is None else "failed"
+    summary = summarize(trainer, status, metrics, error, compression=best.get("compression"))
     folder.write_json("summary.json", summary)
     return summary
 
 
-def _measure(trainer: Trainer, splits: list[str], stop: StopRequest) -> dict[str, TaskMetrics]:
-    found = {split: measure(trainer.run, split, poll=stop.poll) for split in splits}
-    trainer.examples.update({split: one.examples for split, one in found.items()})
-    return {split: one.metrics for split, one in found.items()}
+def _measure(trainer: Trainer, splits: list[str], stop: StopRequest) -> tuple[dict[str, TaskMetrics], dict[str, str]]:
+    """The metrics of each split, and the reason of each that can't be evaluated."""
+    metrics: dict[str, TaskMetrics] = {}
+    failures: dict[str, str] = {}
+    for split in splits:
+        try:
+            evaluation = measure(trainer.run, split, poll=stop.poll)
+        except InterruptedRunError:
+            raise
+        except Exception as error:
+            LOG.debug("the split %r can't be evaluated: %s", split, error, exc_info=True)
+            failures[split] = str(explained(error, trainer.experiment.training.batch_size))
+        else:
+            metrics[split], trainer.examples[split] = evaluation.metrics, evaluation.examples
+    return metrics, failures
+
+
+def _unevaluated(trainer: Trainer, failures: dict[str, str]) -> MtlError:
+    lines = [f"{split}: {line}" for split, reason in failures.items() for line in reason.splitlines()]
+    remedy = (
+        f"The model is trained; {trainer.folder.path} has it and the tables of what could be evaluated. Once the data "
+        f"can be read, the same command with --run-dir {trainer.folder.path} --resume must does the rest"
+    )
+    return MtlError("\n".join(["the run ended, but not every split can be evaluated:", *lines, remedy]))
 
 
 def _passes(run: Run) -> list[TrunkPass]:
@@ -140,15 +170,20 @@ def write_unfinished(trainer: Trainer, status: str, error: BaseException) -> Sum
     The traceback goes to the folder's log only.
     """
     LOG.debug("%s: %s", status, error, exc_info=status == "failed")
-    metrics: dict[str, TaskMetrics] = {}
-    for epoch, _, split, task, metric, value in trainer.history.rows:
-        if epoch == trainer.progress.best_epoch and is_task(task):
-            metrics.setdefault(split, {}).setdefault(task, {})[metric] = value
-    summary = summarize(trainer, status, metrics, error)
+    summary = summarize(trainer, status, _best_so_far(trainer), error)
     with suppress(MtlError):  # a full disk is likely to be what ended the run
         trainer.folder.write("metrics.csv", trainer.history.to_csv())
         trainer.folder.write_json("summary.json", summary)
     return summary
+
+
+def _best_so_far(trainer: Trainer) -> dict[str, TaskMetrics]:
+    """split → task → metric → value of the best epoch, by the history."""
+    metrics: dict[str, TaskMetrics] = {}
+    for epoch, _, split, task, metric, value in trainer.history.rows:
+        if epoch == trainer.progress.best_epoch and is_task(task):
+            metrics.setdefault(split, {}).setdefault(task, {})[metric] = value
+    return metrics
 
 
 class _LogFile(logging.FileHandler):

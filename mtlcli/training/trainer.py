@@ -15,7 +15,7 @@ import torch
 from mtlcli import registry
 from mtlcli.config import MEAN, dump_yaml
 from mtlcli.data.loader import Loader
-from mtlcli.errors import InterruptedRunError
+from mtlcli.errors import InterruptedRunError, MtlError
 from mtlcli.models.watch import Watch
 from mtlcli.training.checkpoints import Checkpoints
 from mtlcli.training.device import seed_everything
@@ -96,7 +96,8 @@ class Trainer:
 
         Raises ConfigError where the folder is taken or holds another run, InterruptedRunError after a signal (with a
         checkpoint saved), DivergedError where a number isn't finite, MtlError where torch or a file fails. What was
-        saved stays, and `summary` tells of the run in every case.
+        saved stays, and `summary` tells of the run in every case. MtlError too where the run has ended, with its tables
+        written, and a split can't be evaluated.
         """
         self.folder.make()
         with self.folder.lock(), logged(self.folder), StopRequest(str(self.folder.last)) as stop:
@@ -113,7 +114,6 @@ class Trainer:
                     self._save()
                     raise
                 self.summary = finish(self, stop)
-                return self.summary
             except BaseException as error:
                 told = explained(error, self.experiment.training.batch_size)
                 self.summary = write_unfinished(self, "interrupted" if stop.requested else "failed", told)
@@ -122,6 +122,9 @@ class Trainer:
                 raise told from error
             finally:
                 self.observer.stopped()
+        if self.summary["status"] == "failed":
+            raise MtlError(self.summary["error"])
+        return self.summary
 
     def rehearse(self) -> dict[str, Any]:
         """Make one step and write nothing: what a run would be like, as a JSON document."""
@@ -182,7 +185,13 @@ class Trainer:
         """Evaluate the epoch, note its figures, save it. Nothing of the run changes before the evaluation is done."""
         progress, split = self.progress, self.experiment.evaluation.split
         watch = Watch()
-        evaluation = measure(self.run, split, watch, stop.poll)
+        try:
+            evaluation = measure(self.run, split, watch, stop.poll)
+        except InterruptedRunError:
+            raise
+        except Exception:  # the examples can't be read: what was trained is kept
+            self._save()
+            raise
         metrics, self.examples[split] = evaluation.metrics, evaluation.examples
         losses = dict(zip(self.run.columns, self.log.mean_losses(), strict=True))
         weights = dict(zip(self.run.columns, self.log.mean_weights(), strict=True))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,15 +12,19 @@ import torch
 from PIL import Image
 
 from mtlcli.cli import main
+from mtlcli.config import load_experiment
 from mtlcli.data.dataset import Dataset, Examples
 from mtlcli.data.feed import Feed
 from mtlcli.data.placement import Placement
 from mtlcli.errors import ConfigError, MtlError
 from mtlcli.registry import datasets
 from mtlcli.specs import DatasetSpec, TargetSpec
+from mtlcli.training import summary as summary_module
 from mtlcli.training.build import build
 from mtlcli.training.trainer import Trainer
 from tests.training.experiments import digits, training
+
+STREAMED = ["training.loading=stream", "training.workers=0"]
 
 
 @pytest.fixture
@@ -157,3 +163,59 @@ def test_all_that_is_damaged_at_once() -> None:
         Feed("pets", Examples(Damaged(), {}), {}, 0, Placement(torch.device("cpu"), "resident"))
     lines = str(caught.value).splitlines()
     assert len(lines) == 11 and lines[-1] == "datasets.pets: … and 4 more"
+
+
+def damage(path: Path) -> bytes:
+    content = path.read_bytes()
+    path.write_bytes(content[:60])
+    return content
+
+
+def test_what_is_damaged_while_training_leaves_the_rest(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the test split: the table of `val` is written, and a resumed run adds `test`."""
+    run_dir, file = tmp_path / "run", tmp_path / "pets/test/dog/1.png"
+    trainer = Trainer(build(load_experiment(str(config), [])), run_dir)
+    content = damage(file)
+    with pytest.raises(MtlError, match=r"test: datasets.pets: .*dog/1.png: .*truncated[^!]*--resume must") as caught:
+        trainer.fit()
+    assert caught.value.exit_code == 1
+    summary = json.loads((run_dir / "summary.json").read_text())
+    assert summary["status"] == "failed" and summary["error"] == str(caught.value)
+    assert list(summary["metrics"]) == ["val"] and "| val | what | 4 |" in (run_dir / "table.md").read_text()
+    assert (run_dir / "checkpoints/best.pt").exists()
+    file.write_bytes(content)
+    assert main(["train", str(config), "--run-dir", str(run_dir), "--resume", "must", "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["status"] == "completed" and summary["error"] is None and list(summary["metrics"]) == ["val", "test"]
+
+
+def test_the_evaluated_split_damaged_in_the_end(config: Path, tmp_path: Path) -> None:
+    """Its figures are then those of the best epoch."""
+    run_dir = tmp_path / "run"
+    trainer = Trainer(build(load_experiment(str(config), STREAMED)), run_dir)
+    with pytest.MonkeyPatch.context() as patched:
+        finish = summary_module.finish
+
+        def damaging(*args: Any) -> Any:
+            damage(tmp_path / "pets/val/dog/1.png")
+            return finish(*args)
+
+        patched.setattr("mtlcli.training.trainer.finish", damaging)
+        with pytest.raises(MtlError, match=r"val: datasets.pets: .*val/dog/1.png"):
+            trainer.fit()
+    assert trainer.summary is not None and list(trainer.summary["metrics"]) == ["val", "test"]
+    rows = {(row[2], row[4]): row[5] for row in trainer.history.rows if row[3] == "what"}
+    assert trainer.summary["metrics"]["val"]["what"]["accuracy"] == rows["val", "accuracy"]
+
+
+def test_the_steps_of_an_epoch_that_cannot_be_evaluated_are_kept(config: Path, tmp_path: Path) -> None:
+    trainer = Trainer(build(load_experiment(str(config), STREAMED)), tmp_path / "run")
+    content = damage(tmp_path / "pets/val/dog/1.png")
+    with pytest.raises(MtlError, match=r"datasets.pets: .*val/dog/1.png"):
+        trainer.fit()
+    assert trainer.checkpoints.load()["progress"]["steps"] == trainer.steps_per_epoch
+    (tmp_path / "pets/val/dog/1.png").write_bytes(content)
+    again = Trainer(build(load_experiment(str(config), STREAMED)), tmp_path / "run", resume="must")
+    assert again.fit()["status"] == "completed"
