@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,6 +43,14 @@ def compare(
     published: Annotated[
         Path | None, typer.Option(help="A file of published figures (YAML), to be shown beside ours.")
     ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METHOD",
+            help="Method that the others are tested against, beside the single-task baselines; "
+            "by default the first with uniform weighting, or else the first.",
+        ),
+    ] = None,
     json: Json = False,
     plugin: Plugins = None,
 ) -> None:
@@ -65,7 +74,8 @@ def compare(
 
     document = study(
         load, vary or [], seeds=seeds, tune=tune or [], tune_seeds=tune_seeds, jobs=jobs, out=out, published=published,
-        plugins=plugin or [], observer=watch_comparison(),
+        reference=reference, command=shlex.join(["mtl", *sys.argv[1:]]), plugins=plugin or [],
+        observer=watch_comparison(),
     )  # fmt: skip
     print_json(document) if json else _print(document)
     if failed := document["failed"]:
@@ -75,8 +85,11 @@ def compare(
 def _print(document: dict[str, Any]) -> None:
     """All tables: drawn on a terminal, as Markdown elsewhere."""
     from mtlcli.studies.compare.markdown import rows_of
-    from mtlcli.studies.compare.tables import tables
+    from mtlcli.studies.compare.tables import header, tables
 
+    print("\n".join(map(printable, [f"{document['name']}: comparison", *header(document), ""])))
+    for sentence in document["findings"]:
+        print(f"{printable(sentence)}\n")
     for table in tables(document):
         title, rows = printable(table.title), [list(map(printable, row)) for row in table.rows]
         if sys.stdout.isatty():

@@ -52,14 +52,19 @@ def test_a_study_that_is_killed_goes_on_and_gives_the_same(
     monkeypatch.setattr("mtlcli.studies.compare.study.draw", lambda *_: None)  # pictures are drawn in other tests
     assert main([*command, "--out", str(tmp_path / "whole")]) == 1  # as one run has failed
     whole = capsys.readouterr()
-    assert whole.err.count("\n") == 5 + 1
+    lines = whole.err.splitlines()
+    assert len([line for line in lines if not line.startswith("warning: ")]) == 5 + 1
+    assert any("no seed has a value on both sides for lr=1e30 in digit, lr=1e30 in ink" in line for line in lines)
     assert "lr=1e30, seed 0: failed: the loss of task 'digit' is nan" in whole.err
     assert whole.err.endswith("error: 1 of the runs failed: lr=1e30, seed 0\n")
-    assert whole.out.startswith("## Results\n| method | n | digit accuracy ↑ | ink r2 ↑ | Δm % ↓ |")
+    assert whole.out.startswith("quick: comparison\nCommand: mtl ")
+    assert "Examples in `test`: digit 360, ink 360\n" in whole.out
+    assert "| digit, accuracy ↑ | lr=1e-2 | 1 |" in whole.out
     assert "\n| lr=1e30 | 0 of 1 | – | – |" in whole.out
     assert "## Published: Somebody et al. 2020, table 1\n" in whole.out
     assert whole.out.endswith(f"study folder: {tmp_path / 'whole'}\n")
-    assert f"{whole.out.split('Figures of')[0]}" in (tmp_path / "whole/comparison.md").read_text()
+    first = whole.out.partition("## ")[2].partition("\nDifference: ")[0]
+    assert first in (tmp_path / "whole/comparison.md").read_text()
 
     out = tmp_path / "killed"
     with forked(*command, "--out", str(out)) as study:

@@ -63,6 +63,26 @@ def delta_m(means: Array, baseline: Array, rises: Array) -> float:
     return float(100 * np.mean((-1.0) ** rises * (means - baseline) / baseline))
 
 
+def changes(values: Array, baseline: Array, bounded: Array, floor: Array) -> Array:
+    """[seeds, metrics] → the same: hundredths, or percent of the baseline's mean, guarded by `floor` [metrics].
+
+    A row that lacks a value in one of the two has none in either.
+    """
+    lacking = np.isnan(values) | np.isnan(baseline)
+    mean = np.nanmean(np.where(lacking, np.nan, baseline), axis=0)
+    return np.where(lacking, np.nan, 100 * (values - baseline)) / np.where(bounded, 1, np.maximum(np.abs(mean), floor))
+
+
+def bootstrap_error(own: Array, reference: Array) -> float:
+    """Standard error, in hundredths, of a difference of accuracies over the same examples.
+
+    own, reference: right or wrong, [seeds, examples]. What infinitely many resamples of the examples would give: the
+    scatter of an example's mean difference over √n.
+    """
+    differences = (own - reference).mean(0)
+    return float(100 * differences.std() / sqrt(differences.size))
+
+
 def mean_ranks(means: Array, rises: Array) -> Array:
     """means: [methods, metrics] → [methods]. Equals share the mean of their ranks."""
     oriented = np.where(rises, -means, means)

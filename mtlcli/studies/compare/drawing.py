@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mtlcli.studies.compare.document import Document
+from mtlcli.studies.compare.shown import missing
+from mtlcli.studies.compare.statistics import FEWEST
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,14 +28,13 @@ def new_figure(width: float, height: float) -> Figure:
 def over_seeds(document: Document) -> str:
     """What the intervals in a picture are, in parentheses."""
     seeds = len(document["seeds"])
-    return f" ({document['confidence']:.0%} intervals, {seeds} seeds)" if seeds > 1 else " (one seed)"
+    return (
+        f" ({document['confidence']:.0%} intervals, {seeds} seeds)"
+        if seeds >= FEWEST
+        else f" ({seeds} seed{'s' if seeds > 1 else ''})"
+    )
 
 
 def half(found: Mapping[str, Any]) -> float | None:
     """Half of an interval's width, where there is one."""
     return None if missing(found["low"]) else (found["high"] - found["low"]) / 2
-
-
-def missing(value: float | None) -> bool:
-    """Whether there is no number."""
-    return value is None or not math.isfinite(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from mtlcli.studies.compare.document import Document
-from mtlcli.studies.compare.tables import tables
+from mtlcli.studies.compare.tables import header, tables
 
 PICTURES = ("delta_m", "tasks", "cost")
 
@@ -13,6 +13,11 @@ PICTURES = ("delta_m", "tasks", "cost")
 def to_markdown(document: Document) -> str:
     """`comparison.md`: all tables, with what is to be known to read them, and the pictures beside it."""
     lines = [f"# {document['name']}: comparison", ""]
+    lines += [*(f"* {line}" for line in header(document)), ""]
+    for sentence in document["findings"]:
+        lines += [sentence, ""]
+    for warning in document["warnings"]:
+        lines += [f"> **Warning**: {warning}", ""]
     for table in tables(document):
         lines += [f"## {table.title}", *rows_of(table.rows), ""]
         for note in table.notes:

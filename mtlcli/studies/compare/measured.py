@@ -1,10 +1,12 @@
-"""What a study wants to know of a run beside its summary; measured in the run's process, once it is trained."""
+"""Measurements of a trained run that a comparison needs and a run's summary lacks, made in the run's process."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from mtlcli.training.evaluate import evaluate
+from mtlcli.studies.compare.resampling import Outputs, replicates
+from mtlcli.studies.compare.step_memory import step_memory
+from mtlcli.training import evaluate
 from mtlcli.training.size import size
 from mtlcli.training.trainer import Trainer
 
@@ -16,12 +18,18 @@ def measure(trainer: Trainer) -> None:
 
     `train`: task → metric → value on the training split, without augmentation. `flops`: floating-point operations to
     predict all tasks for one example of every dataset, a multiplication and an addition being two.
-    `checkpoint_bytes`: of best.pt, which holds the optimizer's state too.
+    `checkpoint_bytes`: of best.pt, which holds the optimizer's state too. `memory_bytes`: see `step_memory`.
+    `resampled`: the split, and task → metric → values on bootstrap samples of its examples, see `resampling`.
     """
     run, folder = trainer.run, trainer.folder
+    split = "test" if "test" in run.splits() else run.experiment.evaluation.split
+    outputs = Outputs()
+    evaluate.measure(run, split, receive=outputs.receive)
     document = {
-        "train": evaluate(run, "train"),
+        "train": evaluate.evaluate(run, "train"),
         "flops": size(run.model, run.specs)["flops"],
         "checkpoint_bytes": Path(folder.best).stat().st_size,
+        "resampled": {"split": split, "values": replicates(run.kinds, outputs)},
+        "memory_bytes": step_memory(trainer),  # last: it changes the model
     }
     folder.write_json(MEASURED, document)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,8 @@ class Outcome:
 
     error: why it failed. test, train: task → metric → value of the best epoch's model; split: what `test` is of, where
     the data has no such split. val: the same of the evaluated split. value: the monitored one. cost: as in COSTS.
+    examples: task → labelled examples that `test` is computed over. resampled: task → metric → its values on bootstrap
+    samples of these. environment: as the run folder has it.
     """
 
     run: StudyRun
@@ -50,6 +52,9 @@ class Outcome:
     best_epoch: int = 0
     epochs: int = 0
     cost: Mapping[str, float] = field(default_factory=dict)
+    examples: Mapping[str, int] = field(default_factory=dict)
+    resampled: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def done(self) -> bool:
@@ -63,25 +68,34 @@ def outcome_of(run: StudyRun) -> Outcome | None:
         return None
     measured = read_json(run.folder / MEASURED)
     metrics = {split: _numbers(tasks) for split, tasks in summary["metrics"].items()}
+    first, last = next(iter(metrics)), list(metrics)[-1]
     cost = {
         "parameters": summary["parameters"]["total"],
         "checkpoint_bytes": measured["checkpoint_bytes"],
         "flops": measured["flops"],
         "seconds_per_epoch": statistics.median(summary["seconds_per_epoch"]),
-        "peak_memory_bytes": summary["peak_memory_bytes"],
+        "peak_memory_bytes": _number(measured.get("memory_bytes")),  # earlier versions have none
     }
-    splits = list(metrics)
+    resampled = measured.get("resampled", {"split": None})
+    environment = run.folder / "environment.json"
     return Outcome(
         run,
-        split=splits[-1],
-        test=metrics[splits[-1]],
-        val=metrics[splits[0]],
+        split=last,
+        test=metrics[last],
+        val=metrics[first],
         train=_numbers(measured["train"]),
         value=_number(summary["best"]["value"]),
         best_epoch=summary["best"]["epoch"],
         epochs=summary["epochs"],
         cost={name: float(cost[name]) for name in COSTS},
+        examples=summary.get("examples", {}).get(last, {}),
+        resampled=_samples(resampled["values"]) if resampled["split"] == last else {},
+        environment=read_json(environment) if environment.is_file() else {},
     )
+
+
+def _samples(tasks: Mapping[str, Mapping[str, Sequence[Any]]]) -> dict[str, dict[str, list[float]]]:
+    return {task: {name: [_number(v) for v in values] for name, values in m.items()} for task, m in tasks.items()}
 
 
 def _numbers(tasks: Mapping[str, Mapping[str, Any]]) -> Metrics:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from mtlcli import registry
 from mtlcli.config import Experiment
-from mtlcli.errors import ConfigError, Problem
+from mtlcli.errors import ConfigError, Problem, nearest
 from mtlcli.studies.compare.axes import Point, parse_axes, points
 from mtlcli.studies.compare.checks import Checks, Load
 from mtlcli.studies.compare.identity import identity
 from mtlcli.studies.compare.single_task import relevant, single_task
-from mtlcli.tasks.kind import Direction
+from mtlcli.tasks.kind import Direction, TaskKind
 from mtlcli.training.evaluate import primary_metric
 
 BASELINE = "single-task"
@@ -44,7 +44,10 @@ class Method:
 
 @dataclass(frozen=True)
 class Plan:
-    """experiment: as it is, without what differs. seeds: all of them. tune_seeds: how many are tuned with."""
+    """experiment: as it is, without what differs. seeds: all of them. tune_seeds: how many are tuned with.
+
+    reference: the method that the others are compared with, beside the single-task baselines.
+    """
 
     experiment: Experiment
     methods: list[Method]
@@ -52,33 +55,36 @@ class Plan:
     tuned: list[str]
     seeds: list[int]
     tune_seeds: int
+    reference: Method
 
     @property
     def tasks(self) -> list[str]:
         return list(self.experiment.tasks)
 
-    @property
-    def reference(self) -> Method:
-        """What the others are tested against: the first with uniform weighting, or else the first."""
-        uniform = [one for one in self.methods if one.candidates[0].experiment.weighting.name == "uniform"]
-        return [*uniform, *self.methods][0]
+    def kind(self, task: str) -> type[TaskKind]:
+        """Class of a task's kind, which declares its metrics."""
+        found: type[TaskKind] = registry.kinds[self.experiment.tasks[task].kind.name].target  # type: ignore[assignment]
+        return found
 
     @property
     def directions(self) -> dict[str, dict[str, Direction]]:
         """task → metric → whether more or less of it is better; without `loss`, and the primary one first."""
         found: dict[str, dict[str, Direction]] = {}
-        for task, entry in self.experiment.tasks.items():
+        for task in self.tasks:
             primary = primary_metric(self.experiment, task)
-            directions = registry.kinds[entry.kind.name].target.directions  # type: ignore[attr-defined]
+            directions = self.kind(task).directions
             rest = {metric: way for metric, way in directions.items() if metric not in ("loss", primary)}
             found[task] = {primary: directions[primary], **rest}
         return found
 
 
-def make_plan(load: Load, vary: Sequence[str], tune: Sequence[str], seeds: int, tune_seeds: int) -> Plan:
-    """The plan of a study. ConfigError with every problem of every experiment in it, and which of them has it.
+def make_plan(
+    load: Load, vary: Sequence[str], tune: Sequence[str], seeds: int, tune_seeds: int, reference: str | None = None
+) -> Plan:
+    """Plan a study. ConfigError with every problem of every experiment in it, and which of them has it.
 
-    load: overrides (`KEY=VALUE`) → the experiment with them. vary, tune: `KEY=VALUE,VALUE,…`.
+    load: overrides (`KEY=VALUE`) → the experiment with them. vary, tune: `KEY=VALUE,VALUE,…`. reference: label of the
+    reference method; None: the first with uniform weighting, or else the first.
     """
     varied, tuned = parse_axes(vary, tune)
     experiment = load([])  # its own problems are told alone: all the others would have them too
@@ -100,7 +106,19 @@ def make_plan(load: Load, vary: Sequence[str], tune: Sequence[str], seeds: int, 
     _all_differ(methods)
     _same_tasks(experiment, methods)
     numbers = [(experiment.seed + number) % 2**32 for number in range(seeds)]
-    return Plan(experiment, methods, baselines, [axis.key for axis in tuned], numbers, min(tune_seeds, seeds))
+    chosen = _reference(methods, reference)
+    return Plan(experiment, methods, baselines, [axis.key for axis in tuned], numbers, min(tune_seeds, seeds), chosen)
+
+
+def _reference(methods: Sequence[Method], label: str | None) -> Method:
+    if label is None:
+        uniform = [method for method in methods if method.candidates[0].experiment.weighting.name == "uniform"]
+        return [*uniform, *methods][0]
+    labels = {method.label: method for method in methods}
+    if label not in labels:
+        known = ", ".join(labels)
+        raise ConfigError(f"--reference: no method is called {label!r}.{nearest(label, labels)} There are: {known}")
+    return labels[label]
 
 
 def _baselines(load: Load, experiment: Experiment, tuned: list[Point], checks: Checks) -> list[Method]:

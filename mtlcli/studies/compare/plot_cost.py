@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mtlcli.studies.compare.document import Document
-from mtlcli.studies.compare.drawing import ALONE, half, missing, new_figure, over_seeds
+from mtlcli.studies.compare.drawing import ALONE, half, new_figure, over_seeds
+from mtlcli.studies.compare.shown import missing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,7 +23,7 @@ def plot_cost(document: Document) -> Figure:
         axes.plot(1, 0, marker="s", color=ALONE, linestyle="")
         axes.annotate("single-task", (1, 0), (-6, 6), textcoords="offset points", fontsize="small", ha="right")
         for number, (label, one) in enumerate(document["methods"].items()):
-            found, ratio = one["delta_m"]["flat"], one["cost"][cost]["ratio"]
+            found, ratio = one["delta_m"]["primary"], one["cost"][cost]["ratio"]
             if not (missing(found["mean"]) or missing(ratio)):
                 colour = f"C{number % 10}"
                 axes.errorbar(ratio, found["mean"], yerr=half(found), fmt="o", color=colour, capsize=3, label=label)
@@ -30,7 +31,7 @@ def plot_cost(document: Document) -> Figure:
         axes.set_xlim(0, max(1.15, 1.05 * axes.get_xlim()[1]))
         axes.set_xlabel(title)
         axes.grid(alpha=0.3)
-    figure.axes[0].set_ylabel("Δm %, flat (less is better)")
+    figure.axes[0].set_ylabel("Δm over the primary metrics (less is better)")
     figure.supxlabel(f"ratio to all single-task models together{over_seeds(document)}", fontsize="small")
     handles, labels = figure.axes[0].get_legend_handles_labels()
     if handles:

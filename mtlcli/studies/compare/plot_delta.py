@@ -6,22 +6,23 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from mtlcli.studies.compare.document import Document
-from mtlcli.studies.compare.drawing import ALONE, BETTER, WORSE, half, missing, new_figure, over_seeds
+from mtlcli.studies.compare.drawing import ALONE, BETTER, WORSE, half, new_figure, over_seeds
+from mtlcli.studies.compare.shown import missing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TITLES = {"flat": "Δm over all metrics, flat", "primary": "Δm over the primary metrics"}
+TITLES = {"primary": "Δm over the primary metrics (points and percent)", "flat": "Δm over all metrics (percent)"}
 
 
 def plot_delta(document: Document) -> Figure:
-    """Over all metrics, and over the primary ones alone: a dot for each method, among its tasks' own changes."""
+    """Over the primary metrics, and over all: a dot for each method, among its tasks' own changes."""
     methods = document["methods"]
     figure = new_figure(11, 1.9 + 0.45 * len(methods))
     changes = {
-        "flat": {label: _by_task(one) for label, one in methods.items()},
         "primary": {label: _primary(document, one) for label, one in methods.items()},
+        "flat": {label: _by_task(one) for label, one in methods.items()},
     }
     for axes, (kind, title) in zip(figure.subplots(1, 2, sharey=True), TITLES.items(), strict=True):
         _dots(axes, document, kind, changes[kind])
@@ -31,7 +32,7 @@ def plot_delta(document: Document) -> Figure:
     for number, task in enumerate(document["tasks"]):
         figure.axes[0].plot([], [], marker="|", markersize=12, color=f"C{number % 10}", linestyle="", label=task)
     figure.legend(loc="outside right center", fontsize="small", frameon=False, title="its tasks")
-    told = f"percent worse than the single-task baselines, so less is better{over_seeds(document)}"
+    told = f"how much worse than the single-task baselines, so less is better{over_seeds(document)}"
     figure.supxlabel(told, fontsize="small")
     return figure
 
@@ -57,11 +58,10 @@ def _by_task(one: Document) -> dict[str, float]:
 
 
 def _primary(document: Document, one: Document) -> dict[str, float]:
-    """task → how much worse its primary metric is than the baseline's, in percent."""
+    """task → how much worse its primary metric is than the baseline's, in points or percent."""
+    compared = one["against"][document["baseline"]["label"]]["tasks"]
     found = {}
     for task, facts in document["tasks"].items():
-        metric = facts["primary"]
-        base, own = document["baseline"]["metrics"][task][metric]["mean"], one["metrics"][task][metric]["mean"]
-        if not (missing(base) or missing(own) or base == 0):
-            found[task] = (-100 if facts["metrics"][metric] == "max" else 100) * (own - base) / abs(base)
+        mean = compared[task][facts["primary"]]["mean"]
+        found[task] = -mean if facts["metrics"][facts["primary"]] == "max" else mean
     return found

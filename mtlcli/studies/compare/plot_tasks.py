@@ -6,7 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 from mtlcli.studies.compare.document import Document
-from mtlcli.studies.compare.drawing import ALONE, BETTER, WORSE, half, missing, new_figure, over_seeds
+from mtlcli.studies.compare.drawing import ALONE, BETTER, WORSE, half, new_figure, over_seeds
+from mtlcli.studies.compare.shown import missing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from mtlcli.studies.compare.differences import Against, Scale, Side, against
 from mtlcli.studies.compare.outcome import COSTS, Metrics, Outcome
-from mtlcli.studies.compare.plan import Method, Plan
+from mtlcli.studies.compare.plan import BASELINE, Method, Plan
 from mtlcli.studies.compare.statistics import (
     Estimate,
     Figures,
@@ -52,6 +53,11 @@ class Results:
         """What the final figures are of: `test`, where the data has one."""
         return next((one.split for group in self.outcomes.values() for one in group if one.done), "test")
 
+    def examples(self, task: str) -> int | None:
+        """Labelled examples of a task that the final metrics are computed over; None where no run knows."""
+        known = [one.examples[task] for group in self.outcomes.values() for one in group if task in one.examples]
+        return max(known, default=None)
+
     @cached_property
     def baseline(self) -> dict[Metric, dict[int, float]]:
         """The baselines' figures, each task's from its own runs."""
@@ -59,29 +65,48 @@ class Results:
 
     @cached_property
     def left_out(self) -> list[Metric]:
-        """Metrics that have no place in Δm, as the baseline has no mean of them, or 0."""
-        return [metric for metric in self.rises if metric not in relative({}, self.baseline, self.rises)]
+        """Metrics that have no part in the flat Δm, as the baseline has no mean of them, or 0."""
+        return [metric for metric in self.rises if metric not in relative(self.baseline, self.baseline, self.rises)]
 
     def figures(self, method: Method) -> dict[Metric, dict[int, float]]:
         """A method's figures on the final split: metric → seed → value."""
         return self._figures(self.outcomes[method], lambda one: one.test)
 
+    @cached_property
+    def scales(self) -> dict[Metric, Scale]:
+        """How changes of each metric are expressed, as its task's kind declares."""
+        found = {}
+        for task in self.plan.tasks:
+            kind = self.plan.kind(task)
+            means = {name: estimate(list(self.baseline[t, name].values())).mean for t, name in self.rises if t == task}
+            floors = kind.floors(means) if all(map(math.isfinite, means.values())) else {}
+            for name in means:
+                metric = task, name
+                found[metric] = Scale(self.rises[metric], name in kind.bounded, floors.get(name, 0.0))
+        return found
+
+    @cached_property
+    def references(self) -> dict[str, dict[str, Against]]:
+        """Reference → method → the differences: from the single-task baselines, and from the reference method."""
+        sides = {method.label: self._side(method) for method in self.plan.methods}
+        found = {BASELINE: against(sides, self._baseline_side, self.scales, self.primary)}
+        if len(sides) > 1:
+            reference = self.plan.reference.label
+            others = {label: side for label, side in sides.items() if label != reference}
+            found[reference] = against(others, sides[reference], self.scales, self.primary)
+        return found
+
     def changes(self, method: Method) -> dict[Metric, dict[int, float]]:
-        """In percent of the baseline: see `statistics.relative`."""
+        """Relative to the baseline, in percent: see `statistics.relative`."""
         return relative(self.figures(method), self.baseline, self.rises)
 
     @cached_property
     def delta(self) -> dict[Method, dict[int, float]]:
-        """Δm over all metrics, of each method and seed."""
+        """Flat Δm over all metrics, of each method and seed."""
         return {method: delta_m(self.changes(method)) for method in self.plan.methods}
 
     def delta_by_task(self, method: Method) -> dict[int, float]:
         return delta_m_by_task(self.changes(method))
-
-    def delta_of_primary(self, method: Method) -> dict[int, float]:
-        """Δm over the tasks' primary metrics alone."""
-        changes = self.changes(method)
-        return delta_m({metric: changes[metric] for metric in self.primary.values() if metric in changes})
 
     def delta_of_tasks(self, method: Method) -> dict[str, Estimate]:
         """task → Δm over its metrics."""
@@ -91,19 +116,15 @@ class Results:
 
     @cached_property
     def ranks(self) -> dict[str, float]:
-        """Mean rank of each method, by its mean figures; the baseline takes no part."""
-        means = {
-            method.label: {metric: estimate(list(values.values())).mean for metric, values in found.items()}
-            for method, found in ((method, self.figures(method)) for method in self.plan.methods)
-        }
-        return mean_ranks(means, self.rises)
+        """Mean rank of each method over all metrics; the baselines take no part."""
+        return mean_ranks({method.label: self.figures(method) for method in self.plan.methods}, self.rises)
 
     @cached_property
     def tests(self) -> dict[Method, PairedTest]:
-        """Each method but the reference against it, by Δm over all metrics, with Holm's correction."""
+        """Each method but the reference against it, by flat Δm, with Holm's correction."""
         reference = self.plan.reference
         found = {
-            method: paired_test(self.delta[method], self.delta[reference])
+            method: paired_test(_finite(self.delta[method]), _finite(self.delta[reference]))
             for method in self.plan.methods
             if method is not reference
         }
@@ -130,6 +151,12 @@ class Results:
         costs = [self.cost(method) for method in self.plan.baselines]
         return {name: math.fsum(cost[name] for cost in costs) for name in COSTS}
 
+    @cached_property
+    def largest_memory(self) -> float:
+        """Peak memory of training the single-task models one after another: that of the largest."""
+        sizes = [self.cost(method)["peak_memory_bytes"] for method in self.plan.baselines]
+        return max(sizes) if all(map(math.isfinite, sizes)) else math.nan
+
     def failed(self) -> list[Outcome]:
         return [one for group in self.outcomes.values() for one in group if not one.done]
 
@@ -137,6 +164,21 @@ class Results:
         done = [one for one in outcomes if one.done]
         return {
             (task, name): {one.run.seed: of(one)[task][name] for one in done if task in of(one)}
+            for task, name in self.rises
+        }
+
+    def _side(self, method: Method) -> Side:
+        return Side(self.figures(method), self._replicates(method))
+
+    @cached_property
+    def _baseline_side(self) -> Side:
+        own = {method.task: self._replicates(method) for method in self.plan.baselines}
+        return Side(self.baseline, {metric: own[metric[0]][metric] for metric in self.rises})
+
+    def _replicates(self, method: Method) -> dict[Metric, dict[int, Sequence[float]]]:
+        done = [one for one in self.outcomes[method] if one.done]
+        return {
+            (task, name): {one.run.seed: one.resampled.get(task, {}).get(name, ()) for one in done}
             for task, name in self.rises
         }
 
@@ -153,3 +195,7 @@ class Results:
             sign = 1 if self.rises[metric] else -1
             found[task] = {seed: sign * (train[metric][seed] - value) for seed, value in test[metric].items()}
         return found
+
+
+def _finite(values: Mapping[int, float]) -> dict[int, float]:
+    return {seed: value for seed, value in values.items() if math.isfinite(value)}

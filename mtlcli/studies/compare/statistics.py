@@ -6,18 +6,22 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from statistics import fmean, stdev
 
 CONFIDENCE = 0.95
+FEWEST = 3  # values an interval or a test needs: of two, Student's quantile is 12.7 and the interval says nothing
+ROUNDING = 1e-12  # of the values' size: a standard deviation below it is rounding
 Metric = tuple[str, str]  # task, name
 Figures = Mapping[Metric, Mapping[int, float]]  # of a method: metric → seed → value
+Replicates = Mapping[int, Sequence[float]]  # of a metric: seed → its values on bootstrap samples of the examples
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The mean of n values, and the Student-t interval of it: no width where n is 1; all NaN where n is 0.
+    """Mean of n values with its Student-t interval; all NaN where n is 0.
 
-    low, high: mean ∓ t · sd / √n, with t the quantile of n − 1 degrees of freedom; NaN for n < 2.
+    sd: NaN for n < 2. low, high: mean ∓ t · sd / √n, with t the quantile of n − 1 degrees of freedom; NaN for n < 3.
     """
 
     n: int
@@ -26,17 +30,13 @@ class Estimate:
     low: float
     high: float
 
-    @property
-    def half(self) -> float:
-        """Half of the interval's width; NaN where there is none."""
-        return (self.high - self.low) / 2
-
 
 @dataclass(frozen=True)
 class PairedTest:
     """A paired t test of two methods over the seeds both have.
 
-    difference: method − reference. p: two-sided; NaN for fewer than two seeds. holm: corrected for all tests made.
+    difference: method − reference. p: two-sided; NaN for fewer than three seeds, and where the difference is the same
+    in all of them and not 0. holm: corrected for all tests of the family.
     """
 
     difference: Estimate
@@ -44,36 +44,84 @@ class PairedTest:
     holm: float = math.nan
 
 
+@dataclass(frozen=True)
+class Change:
+    """How a metric changes from a reference to a method, over the seeds in which both have a value.
+
+    unit: `points` (hundredths) or `percent` of the reference. seeds: seed → change, method − reference.
+    own, reference: means of the metric over these seeds. denominator: what percentages are of; 1 for points.
+    """
+
+    unit: str
+    seeds: Mapping[int, float]
+    own: float
+    reference: float
+    denominator: float
+
+
 def estimate(values: Sequence[float]) -> Estimate:
-    """Mean and interval of the values that are there (NaN is none)."""
+    """Mean and interval of the values that are finite."""
     known = [value for value in values if math.isfinite(value)]
     n = len(known)
     if n < 2:
         return Estimate(n, known[0] if known else math.nan, math.nan, math.nan, math.nan)
     mean, sd = fmean(known), stdev(known)
-    half = _quantile(n - 1) * sd / math.sqrt(n)
+    half = _quantile(n - 1) * sd / math.sqrt(n) if n >= FEWEST else math.nan
     return Estimate(n, mean, sd, mean - half, mean + half)
 
 
+def change(own: Mapping[int, float], reference: Mapping[int, float], bounded: bool, floor: float = 0.0) -> Change:
+    """Change of one metric, paired by seed: seeds that one of the two lacks are dropped from both.
+
+    In points, 100 (M_s − B_s), for a bounded metric; else in percent, 100 (M_s − B_s) / max(|B̄|, floor) with B̄ the
+    mean of the reference over the same seeds. Percentages of 0 don't exist: then there are no seeds.
+    """
+    seeds = [s for s in own if math.isfinite(own[s]) and math.isfinite(reference.get(s, math.nan))]
+    unit = "points" if bounded else "percent"
+    if not seeds:
+        return Change(unit, {}, math.nan, math.nan, math.nan)
+    ours, theirs = fmean(own[s] for s in seeds), fmean(reference[s] for s in seeds)
+    denominator = 1.0 if bounded else max(abs(theirs), floor)
+    found = {s: 100 * (own[s] - reference[s]) / denominator for s in seeds} if denominator else {}
+    return Change(unit, found, ours, theirs, denominator)
+
+
+def delta_of_changes(changes: Mapping[Metric, Change], rises: Mapping[Metric, bool]) -> dict[int, float]:
+    """Δm over the changes of the tasks' primary metrics: seed → mean of ∓ change, less being better.
+
+    Metrics without any change are left out; a seed that lacks one of the others has no Δm.
+    """
+    parts = [{s: (-v if rises[metric] else v) for s, v in c.seeds.items()} for metric, c in changes.items() if c.seeds]
+    return {seed: value for seed, value in _means(parts).items() if math.isfinite(value)}
+
+
+def example_error(own: Replicates, reference: Replicates, seeds: Sequence[int], denominator: float) -> float:
+    """Standard error, in points or percent, of a change's mean that comes from the choice of the evaluated examples.
+
+    The standard deviation over bootstrap samples of the examples, of the mean over the seeds of M_sb − B_sb.
+    own, reference: seed → values of the metric on the same samples. NaN where a seed has none.
+    """
+    if not seeds or any(not own.get(s) or not reference.get(s) for s in seeds):
+        return math.nan
+    pairs = [zip(own[s], reference[s], strict=True) for s in seeds]
+    by_seed = [[100 * (ours - theirs) / denominator for ours, theirs in pair] for pair in pairs]
+    means = [value for values in zip(*by_seed, strict=True) if math.isfinite(value := fmean(values))]
+    return stdev(means) if len(means) >= len(by_seed[0]) / 2 else math.nan
+
+
 def relative(figures: Figures, baseline: Figures, rises: Mapping[Metric, bool]) -> dict[Metric, dict[int, float]]:
-    """How much worse than the baseline each figure is, in percent: metric → seed → value. Negative: better.
+    """Relative change of each metric in percent, as in the tables of Nash-MTL: metric → seed → value; less is better.
 
         100 (−1)^[more is better] (M_ks − B_ks) / |B̄_k|
 
-    The mean over the seeds is the change from mean to mean, as a table's readers would compute it; as the seeds are
-    paired, its scatter is that of both. |·|: papers have no negative figures; for those that aren't it is the same.
-    Metrics whose baseline has no mean, or 0, are left out. Seeds that one of the two lacks are NaN.
+    over the seeds in which both have a value. |·|: papers have no negative metrics; for others it is the same. A metric
+    is left out where the baseline's mean is 0, or no seed has both.
     """
     found: dict[Metric, dict[int, float]] = {}
     for metric, base in baseline.items():
-        mean = estimate(list(base.values())).mean
-        if not math.isfinite(mean) or mean == 0:
-            continue
-        sign = -100 if rises[metric] else 100
-        found[metric] = {
-            seed: sign * (value - base.get(seed, math.nan)) / abs(mean)
-            for seed, value in figures.get(metric, {}).items()
-        }
+        seeds = change(figures.get(metric, {}), base, bounded=False).seeds
+        if seeds:
+            found[metric] = {seed: -value if rises[metric] else value for seed, value in seeds.items()}
     return found
 
 
@@ -88,32 +136,36 @@ def delta_m_by_task(changes: Mapping[Metric, Mapping[int, float]]) -> dict[int, 
     return _means([_means([change for (own, _), change in changes.items() if own == task]) for task in tasks])
 
 
-def mean_ranks(means: Mapping[str, Mapping[Metric, float]], rises: Mapping[Metric, bool]) -> dict[str, float]:
-    """Method → mean over the metrics of its rank among the methods, 1 the best; equals share the mean of theirs.
+def mean_ranks(methods: Mapping[str, Figures], rises: Mapping[Metric, bool]) -> dict[str, float]:
+    """Method → mean over the metrics of its rank among the methods, 1 the best; ties share the mean of their ranks.
 
-    Of a metric that isn't known of all methods there is no rank; methods without any figure have NaN.
+    Ranks are of means over the seeds in which all ranked methods have the metric; a metric without such a seed has no
+    ranks. Methods without any value are not ranked: NaN.
     """
-    ranked = {method: figures for method, figures in means.items() if any(map(math.isfinite, figures.values()))}
+    ranked = {m: f for m, f in methods.items() if any(map(math.isfinite, chain(*(v.values() for v in f.values()))))}
     ranks: dict[str, list[float]] = {method: [] for method in ranked}
     for metric, up in rises.items():
-        values = {method: figures.get(metric, math.nan) for method, figures in ranked.items()}
-        if not all(map(math.isfinite, values.values())):
+        values = [figures.get(metric, {}) for figures in ranked.values()]
+        seeds = [s for s in (values[0] if values else ()) if all(math.isfinite(v.get(s, math.nan)) for v in values)]
+        if not seeds:
             continue
-        for method, own in values.items():
-            better = sum(value > own if up else value < own for value in values.values())
-            equal = sum(value == own for value in values.values())
+        means = {method: fmean(v[s] for s in seeds) for method, v in zip(ranked, values, strict=True)}
+        for method, own in means.items():
+            better = sum(value > own if up else value < own for value in means.values())
+            equal = sum(value == own for value in means.values())
             ranks[method].append(better + (equal + 1) / 2)
-    return {method: fmean(ranks[method]) if ranks.get(method) else math.nan for method in means}
+    return {method: fmean(ranks[method]) if ranks.get(method) else math.nan for method in methods}
 
 
 def paired_test(values: Mapping[int, float], reference: Mapping[int, float]) -> PairedTest:
-    """The paired t test of two methods' values by seed, over the seeds that both have."""
+    """Paired t test of two methods' values by seed, over the seeds that both have."""
     differences = [values[seed] - reference[seed] for seed in values if seed in reference]
     difference = estimate(differences)
-    if difference.n < 2:
+    if difference.n < FEWEST:
         return PairedTest(difference, math.nan)
-    if difference.sd == 0:  # the same in all seeds: t is 0/0, or a number over 0
-        return PairedTest(difference, 1.0 if difference.mean == 0 else 0.0)
+    size = max(abs(values[seed]) + abs(reference[seed]) for seed in values if seed in reference)
+    if difference.sd <= ROUNDING * size:  # t is 0/0, or a number over 0
+        return PairedTest(difference, 1.0 if abs(difference.mean) <= ROUNDING * size else math.nan)
     t = difference.mean / (difference.sd / math.sqrt(difference.n))
     return PairedTest(difference, 2 * _tail(abs(t), difference.n - 1))
 

@@ -45,6 +45,8 @@ def compare(
     jobs: int | None = None,
     out: str | Path | None = None,
     published: str | Path | None = None,
+    reference: str | None = None,
+    command: str | None = None,
     plugins: Sequence[str] = (),
     observer: StudyObserver | None = None,
     train: Train | None = None,
@@ -55,14 +57,16 @@ def compare(
     combinations. tune: the same, for what is chosen by `val` for each method and each baseline, with the first
     `tune_seeds` seeds. seeds: the experiment's own, and those after it. jobs: runs at the same time; None: one a core,
     or one alone on an accelerator. out: the folder; None: `compare/` of the experiment's, under `$MTL_RUNS` or `runs/`.
-    published: a file of published figures. train: how runs are trained; None: each in a process of its own.
+    published: a file of published figures. reference: label of the method that the others are tested against, beside
+    the single-task baselines; None: the first with uniform weighting, or else the first. command: the command line, for
+    the document. train: how runs are trained; None: each in a process of its own.
 
     Runs that the folder holds are used again. A run that fails is told of in the document, and no error.
     Returns what `comparison.json` holds. ConfigError, before anything is trained, where an experiment can't work;
     InterruptedRunError after a signal, with all kept that was done.
     """
     observer = observer or StudyObserver()
-    plan = make_plan(load, vary, tune, seeds, tune_seeds)
+    plan = make_plan(load, vary, tune, seeds, tune_seeds, reference)
     figures = read_published(published, plan) if published is not None else []
     folder = StudyFolder.named(out, plan.experiment.name, "compare")
     with folder.taken():
@@ -73,7 +77,9 @@ def compare(
                 results = _results(plan, Runs(folder.path / "runs", trainer, observer))
         finally:
             observer.stopped()
-        found = {**document(results, str(folder.path)), "published": beside(results, figures)}
+        found = {**document(results, str(folder.path), command), "published": beside(results, figures)}
+        for warning in found["warnings"]:
+            LOG.warning("%s", warning)
         folder.write("comparison.csv", to_csv(found))
         folder.write("comparison.md", to_markdown(found))
         folder.write_json("comparison.json", found)
@@ -114,7 +120,8 @@ def _settled(plan: Plan, folder: StudyFolder, observer: StudyObserver) -> Plan:
         measured = folder.path / "relate" / identity(canonical(experiment, experiment.training.epochs))
         return self_contained(with_relation(experiment, measured, observer=observer))
 
-    return replace(plan, methods=[settle(one) for one in plan.methods])
+    methods = [settle(one) for one in plan.methods]
+    return replace(plan, methods=methods, reference=methods[plan.methods.index(plan.reference)])
 
 
 def _amount(plan: Plan) -> int:

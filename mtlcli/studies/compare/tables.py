@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mtlcli.studies.compare.document import Document
+from mtlcli.studies.compare.metric_tables import all_metrics, delta, differences, flat, means, references
 from mtlcli.studies.compare.shown import (
     NOTHING,
+    Table,
     big,
     byte_count,
     four_decimals,
     interval,
-    p_value,
+    missing,
     ratio,
-    signed,
-    two_decimals,
+    signed_interval,
 )
 from mtlcli.training.history import figure
 
-ARROWS = {"max": "↑", "min": "↓"}
 COST = {
     "parameters": "parameters",
     "checkpoint_bytes": "checkpoint",
@@ -30,63 +29,31 @@ COST = {
 }
 
 
-@dataclass(frozen=True)
-class Table:
-    """rows: the head first. notes: what is to be known to read it."""
-
-    title: str
-    rows: list[list[str]]
-    notes: list[str] = field(default_factory=list)
-
-
 def tables(document: Document) -> list[Table]:
-    """All there is to show: results, claims, cost; where they are, tuned values, published figures, failures."""
-    found = [_results(document), _claims(document), _cost(document)]
+    """All tables: differences first, then means, claims, cost; tuned values, published figures, failures; appendix."""
+    found = [differences(document, reference) for reference in references(document)]
+    found += [delta(document), means(document), _claims(document), _cost(document)]
     if document["tuning"] is not None:
         found.append(_tuned(document))
     found += [_published(document, table) for table in document["published"]]
     if document["failed"]:
         found.append(Table("Failed", [["run", "why"], *([one["run"], one["error"]] for one in document["failed"])]))
-    return found
+    return [*found, flat(document), all_metrics(document)]
 
 
-def _results(document: Document) -> Table:
-    methods, tasks = document["methods"], document["tasks"]
-    primary = {task: facts["primary"] for task, facts in tasks.items()}
-    heads = [f"{task} {name} {ARROWS[tasks[task]['metrics'][name]]}" for task, name in primary.items()]
-    rows = [["method", "n", *heads, "Δm % ↓", "Δm by task % ↓", "Δm primary % ↓", "MR ↓", "p (Holm)"]]
-    base, alone = document["baseline"], document["baseline"]["tasks"].values()
-    figures = [interval(base["metrics"][task][name], figure) for task, name in primary.items()]
-    counts = sorted({one["n"] for one in alone})
-    seeds = len(document["seeds"])
-    rows.append([base["label"], _count("–".join(map(str, counts)), seeds), *figures, "0", "0", "0", NOTHING, NOTHING])
-    for label, one in methods.items():
-        figures = [interval(one["metrics"][task][name], figure) for task, name in primary.items()]
-        deltas = [interval(one["delta_m"][kind], signed) for kind in ("flat", "by_task", "primary")]
-        test = "reference" if one["test"] is None else p_value(one["test"]["p_holm"])
-        rows.append([label, _count(str(one["n"]), seeds), *figures, *deltas, two_decimals(one["mean_rank"]), test])
-    return Table("Results", rows, list(_notes(document)))
-
-
-def _notes(document: Document) -> Iterator[str]:
-    seeds, split = len(document["seeds"]), document["split"]
-    yield (
-        f"Figures of the split `{split}`, of the epoch that was best by `{document['evaluated']}`; "
-        + (f"mean ± half of the {document['confidence']:.0%} interval (Student's t) over n seeds." if seeds > 1
-           else "one seed (n = 1): there is no interval, and nothing to test by.")
-    )  # fmt: skip
-    yield (
-        "Δm: how much worse than the single-task baselines, in percent, so less is better: the mean over all metrics, "
-        "flat; by task, the mean over the tasks of the mean over their metrics; and over the primary metrics alone. "
-        "MR: mean rank over all metrics, among the methods."
-    )
-    if seeds > 1 and len(document["methods"]) > 1:
-        tests = len(document["methods"]) - 1
-        corrected = f", with Holm's correction for {tests} tests" if tests > 1 else ""
-        yield f"p: paired t test of Δm (flat) against {document['reference']}, over the seeds{corrected}."
-    if left := document["left_out_of_delta_m"]:
-        names = ", ".join(f"{one['task']} {one['metric']}" for one in left)
-        yield f"Not in Δm, as the baseline has no value or 0: {names}."
+def header(document: Document) -> list[str]:
+    """What was compared, with what: a line each."""
+    facts, seeds = document["tasks"], document["seeds"]
+    counts = ", ".join(f"{task} {one['examples']:,}" for task, one in facts.items() if one["examples"] is not None)
+    names = {"mtl": "mtl", "python": "Python", "torch": "torch", "numpy": "numpy", "scikit-learn": "scikit-learn"}
+    versions = ", ".join(f"{names[name]} {document['versions'][name]}" for name in names)
+    return [
+        *([f"Command: {document['command']}"] if document["command"] else []),
+        f"Examples in `{document['split']}`: {counts or 'unknown (runs of an earlier version)'}",
+        f"Seeds: {', '.join(map(str, seeds))} ({len(seeds)}); epochs: {document['epochs']}; "
+        f"the epoch is chosen on `{document['evaluated']}`",
+        f"Versions: {versions}",
+    ]
 
 
 def _claims(document: Document) -> Table:
@@ -100,8 +67,7 @@ def _claims(document: Document) -> Table:
     rows = [
         ["claim", *methods],
         row("fewer parameters: ratio ↓", lambda one: ratio(one["cost"]["parameters"]["ratio"])),
-        row("transfer: Δm % ↓", lambda one: interval(one["delta_m"]["flat"], signed)),
-        row("transfer: Δm primary % ↓", lambda one: interval(one["delta_m"]["primary"], signed)),
+        row("transfer: Δm over the primary metrics ↓", lambda one: signed_interval(one["delta_m"]["primary"])),
         row(f"generalization: gap ↓ (single-task {alone})", lambda one: interval(one["gap"]["mean"], four_decimals)),
         row("less compute: ratio of FLOPs ↓", lambda one: ratio(one["cost"]["flops"]["ratio"])),
         row("less compute: ratio of s per epoch ↓", lambda one: ratio(one["cost"]["seconds_per_epoch"]["ratio"])),
@@ -125,15 +91,24 @@ def _cost(document: Document) -> Table:
 
     def cells(cost: Mapping[str, Any]) -> list[str]:
         return [
-            NOTHING if cost[name]["value"] is None or cost[name]["value"] != cost[name]["value"]
-            else f"{show(cost[name]['value'])} ({ratio(cost[name]['ratio'])})"
+            NOTHING if missing(cost[name]["value"])
+            else f"{show(cost[name]['value'])} ({_ratios(cost[name])})"
             for name, show in shown.items()
         ]  # fmt: skip
 
     rows = [["method", *COST.values()]]
-    rows.append([f"{document['baseline']['label']}, sum", *cells(document["baseline"]["cost"])])
+    rows.append([f"{document['baseline']['label']}, all", *cells(document["baseline"]["cost"])])
     rows += [[label, *cells(one["cost"])] for label, one in document["methods"].items()]
-    return Table("Cost", rows, ["In parentheses the ratio to the sum of the single-task models."])
+    notes = [
+        "In parentheses the ratio to the sum of the single-task models. Peak memory: of the tensors in training, "
+        "without the libraries and the data; the ratios are to the largest single-task model (trained one after "
+        "another) and to their sum (side by side)."
+    ]
+    return Table("Cost", rows, notes)
+
+
+def _ratios(cost: Mapping[str, Any]) -> str:
+    return ", ".join(ratio(cost[name]) for name in ("ratio", "ratio_to_sum") if name in cost)
 
 
 def _tuned(document: Document) -> Table:
@@ -171,7 +146,3 @@ def _published(document: Document, table: Document) -> Table:
             cells.append(NOTHING if ours is None else f"{interval(ours, figure)} (n {ours['n']})")
         rows.append([name, *cells])
     return Table(f"Published: {table['source']}", rows, [table["note"]] if table["note"] else [])
-
-
-def _count(known: str, seeds: int) -> str:
-    return known if known == str(seeds) else f"{known} of {seeds}"

@@ -10,16 +10,20 @@ from typing import Any
 
 from mtlcli.studies.compare.document import Document
 
-HEADER = ["method", "split", "task", "metric", "n", "mean", "sd", "low", "high", "ratio"]
+HEADER = ["method", "split", "task", "metric", "n", "mean", "sd", "low", "high", "ratio",
+          "against", "unit", "p", "p_holm", "examples_se"]  # fmt: skip
 ALL = "all"  # in the column `task`, of what is of all tasks
 
 
 def to_csv(document: Document) -> str:
     """`comparison.csv`: every digit, a missing value empty.
 
-    Beside the tasks' metrics, `gap`: by how much the primary metric is worse than on `train`. With the task `all`:
+    Beside the tasks' metrics, `difference.<metric>`: the paired difference from what `against` names, in `unit`, with
+    its p-values and the standard error that comes from the examples; `gap`: by how much the primary metric is worse
+    than on `train`. With the task `all`: `difference.delta_m`, Δm over the primary metrics against what is named;
     `delta_m` (flat), `delta_m_by_task`, `delta_m_primary`, `mean_rank`; `difference` of Δm (flat) from the reference's
-    with `p` and `p_holm`; and the costs, whose `ratio` is to the sum of the single-task models.
+    with `p` and `p_holm`; and the costs, whose `ratio` is to the sum of the single-task models (of peak memory: to the
+    largest).
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -37,6 +41,13 @@ def _rows(one: Document, split: str) -> Iterator[Mapping[str, Any]]:
             yield {"split": split, "task": task, "metric": metric, **found}
     for task, found in {**one["gap"]["tasks"], ALL: one["gap"]["mean"]}.items():
         yield {"split": split, "task": task, "metric": "gap", **found}
+    for reference, compared in one.get("against", {}).items():
+        for task, metrics in compared["tasks"].items():
+            for metric, found in metrics.items():
+                error = {"against": reference, "examples_se": found["examples"]["se"]}
+                yield {**found, "split": split, "task": task, "metric": f"difference.{metric}", **error}
+        found = compared["delta_m"]
+        yield {**found, "split": split, "task": ALL, "metric": "difference.delta_m", "against": reference}
     if "delta_m" in one:
         for task, found in one["delta_m"]["tasks"].items():
             yield {"split": split, "task": task, "metric": "delta_m", **found}

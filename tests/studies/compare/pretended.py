@@ -67,7 +67,9 @@ def _write(run: StudyRun, val: Values, test: Values) -> None:
     tasks = list(run.experiment.tasks)
     alone = len(tasks) == 1
     monitored = sum(val[task] for task in tasks) / len(tasks)
+    split = dict.fromkeys(tasks, 50)
     summary = {
+        "examples": {"val": split, "test": split},
         "status": "completed",
         "metrics": {"val": _metrics(val, tasks), "test": _metrics(test, tasks)},
         "best": {"epoch": 2, "monitor": "val.mean.primary", "value": monitored},
@@ -78,7 +80,20 @@ def _write(run: StudyRun, val: Values, test: Values) -> None:
     }
     folder.write_json("summary.json", summary)
     train = {task: value + 0.25 for task, value in test.items()}
-    folder.write_json(MEASURED, {"train": _metrics(train, tasks), "flops": 50, "checkpoint_bytes": 2000})
+    measured = {
+        "train": _metrics(train, tasks),
+        "flops": 50,
+        "checkpoint_bytes": 2000,
+        "memory_bytes": 300 if alone else 450,
+        "resampled": {"split": "test", "values": _resampled(test, tasks)},
+    }
+    folder.write_json(MEASURED, measured)
+    folder.write_json("environment.json", {"mtl": "1.2.3", "packages": {"torch": "4.5.6"}})
+
+
+def _resampled(values: Values, tasks: Sequence[str]) -> dict[str, dict[str, list[float]]]:
+    """Two samples, 0.01 below and above."""
+    return {task: {name: [values[task] - 0.01, values[task] + 0.01] for name in METRICS[task]} for task in tasks}
 
 
 def _metrics(values: Values, tasks: Sequence[str]) -> dict[str, dict[str, float]]:

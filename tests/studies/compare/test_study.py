@@ -48,7 +48,7 @@ def figures(table: dict[str, list[float]]) -> np.ndarray:
     return np.array([[table[task][seed] for task, names in METRICS.items() for _ in names] for seed in SEEDS])
 
 
-RISES = np.array([True] * 3 + [True, False, False, False])
+RISES = BOUNDED = np.array([True] * 3 + [True, False, False, False])
 
 
 def test_every_figure_of_the_document(tmp_path: Path, pictures: None) -> None:
@@ -57,7 +57,7 @@ def test_every_figure_of_the_document(tmp_path: Path, pictures: None) -> None:
     assert json.loads((tmp_path / "study/comparison.json").read_text()) == json.loads(to_json(found))
     assert (found["split"], found["evaluated"], found["reference"]) == ("test", "val", "uniform")
     base = figures(BASE)
-    deltas = {}
+    deltas, tested = {}, []
     for label, one in found["methods"].items():
         ours = figures(OURS[label])
         accuracy = one["metrics"]["sign"]["accuracy"]
@@ -71,11 +71,36 @@ def test_every_figure_of_the_document(tmp_path: Path, pictures: None) -> None:
         tasks = [oracle.delta_m(ours.mean(0)[k], base.mean(0)[k], RISES[k]) for k in (slice(0, 3), slice(3, 7))]
         assert one["delta_m"]["by_task"]["mean"] == pytest.approx(np.mean(tasks))
         assert [part["mean"] for part in one["delta_m"]["tasks"].values()] == pytest.approx(tasks)
-        first = [0, 3]
-        expected = oracle.delta_m(ours.mean(0)[first], base.mean(0)[first], RISES[first])
-        assert one["delta_m"]["primary"]["mean"] == pytest.approx(expected)
+        changes = oracle.changes(ours, base, BOUNDED, np.zeros(7))
+        compared = one["against"]["single-task"]
+        found_changes = [
+            list(compared["tasks"][task][name]["seeds"].values()) for task, names in METRICS.items() for name in names
+        ]
+        assert np.allclose(np.array(found_changes).T, changes, rtol=1e-9)
+        accuracy = compared["tasks"]["sign"]["accuracy"]
+        assert (accuracy["unit"], compared["tasks"]["sum"]["mae"]["unit"]) == ("points", "percent")
+        assert (accuracy["low"], accuracy["high"]) == pytest.approx(oracle.interval(changes[:, 0]))
+        assert accuracy["p"] == pytest.approx(oracle.paired_p(ours[:, 0], base[:, 0]), rel=1e-6)
+        assert (accuracy["method"], accuracy["reference"]) == pytest.approx((ours[:, 0].mean(), base[:, 0].mean()))
+        assert accuracy["examples"]["se"] == pytest.approx(0, abs=1e-9)  # the samples move both alike
+        primary = -changes[:, [0, 3]].mean(1)
+        assert list(one["delta_m"]["primary"]["seeds"].values()) == pytest.approx(primary.tolist())
+        assert compared["delta_m"]["parts"] == pytest.approx(
+            {"sign": -changes[:, 0].mean() / 2, "sum": -changes[:, 3].mean() / 2}
+        )
+        assert compared["delta_m"]["largest"] == "sum"
+        assert compared["delta_m"]["p"] == pytest.approx(oracle.paired_p(primary, np.zeros(3)), rel=1e-6)
+        first_p = [compared["tasks"][task][METRICS[task][0]]["p"] for task in METRICS]
+        tested.append(first_p)
         assert one["gap"]["mean"]["mean"] == pytest.approx(0.25)
         deltas[label] = paired
+    corrected = oracle.holm(np.array(tested).flatten()).reshape(2, 2)
+    for row, one in zip(corrected, found["methods"].values(), strict=True):
+        parts = one["against"]["single-task"]["tasks"]
+        assert [parts[task][METRICS[task][0]]["p_holm"] for task in METRICS] == pytest.approx(row.tolist())
+    against = found["methods"]["mgda"]["against"]["uniform"]["tasks"]["sign"]["accuracy"]
+    assert against["mean"] == pytest.approx(100 * np.mean(np.subtract(OURS["mgda"]["sign"], OURS["uniform"]["sign"])))
+    assert list(found["methods"]["uniform"]["against"]) == ["single-task"]
     ranks = oracle.mean_ranks(np.array([figures(OURS[label]).mean(0) for label in OURS]), RISES)
     assert [one["mean_rank"] for one in found["methods"].values()] == pytest.approx(ranks.tolist())
     test = found["methods"]["mgda"]["test"]
@@ -86,6 +111,8 @@ def test_every_figure_of_the_document(tmp_path: Path, pictures: None) -> None:
     assert cost["checkpoint_bytes"] == {"value": 2000, "ratio": 0.5}
     assert cost["seconds_per_epoch"] == {"value": 4, "ratio": 4 / 6}  # of the medians
     assert found["baseline"]["cost"]["flops"] == {"value": 100, "ratio": 1}
+    assert cost["peak_memory_bytes"] == {"value": 450, "ratio": 1.5, "ratio_to_sum": 0.75}  # to the largest: 300 of 600
+    assert found["baseline"]["cost"]["peak_memory_bytes"] == {"value": 300, "ratio": 1, "ratio_to_sum": 0.5}
     assert told.amount == 3 * (2 + 2)
     assert told.rows["single-task"]["sum"] == (pytest.approx(np.mean(BASE["sum"]) - 0.1), 3)  # of `val`, as it runs
     for name in ("delta_m", "tasks", "cost"):
@@ -93,15 +120,42 @@ def test_every_figure_of_the_document(tmp_path: Path, pictures: None) -> None:
 
 
 def test_the_tables(tmp_path: Path) -> None:
-    found = compare(loads(), VARY, seeds=3, out=tmp_path / "study", train=Pretending(known))
+    found = compare(
+        loads(), VARY, seeds=3, out=tmp_path / "study", train=Pretending(known), command="mtl compare made.yaml"
+    )
     markdown = (tmp_path / "study/comparison.md").read_text()
     mean, (low, high) = np.mean(OURS["mgda"]["sign"]), oracle.interval(np.array(OURS["mgda"]["sign"]))
     assert f"| mgda | 3 | {mean:.4f} ± {(high - low) / 2:.4f} |" in markdown
+    titles = [line for line in markdown.splitlines() if line.startswith("## ")]
+    assert titles[:4] == [
+        "## Difference from the single-task baselines", "## Difference from uniform",
+        "## Δm over the primary metrics", "## Means of the primary metrics",
+    ]  # fmt: skip
+    assert titles[-2:] == ["## Appendix: Δm over all metrics", "## Appendix: all metrics"]
+    top = markdown.partition("## ")[0]
+    assert "Command: mtl compare made.yaml" in top
+    assert "Examples in `test`: sign 50, sum 50" in top
+    assert "Seeds: 0, 1, 2 (3); epochs: 2;" in top
+    assert "Versions: mtl " in top
+    assert "The best epoch is the last one in most runs of uniform (3 of 3), mgda (3 of 3), single-task sign" in top
+    assert "Against uniform (p < 0.05 after Holm's correction): significantly better: mgda in sum (+18.00 points" in top
+    assert "no significant difference in the other 1 of 2 tests" in top
+    assert "| sum, r2 ↑ | mgda | 3 | 0.4500 | 0.6300 | +18.00 ± 4.97 points |" in markdown
     for claim in ("fewer parameters", "transfer", "generalization", "less compute", "less storage"):
         assert f"\n| {claim}: " in markdown
-    assert "paired t test of Δm (flat) against uniform, over the seeds." in markdown
+    assert "p: paired t test of Δm (flat) against uniform." in markdown
     with (tmp_path / "study/comparison.csv").open() as file:
-        rows = {(row["method"], row["split"], row["task"], row["metric"]): row for row in csv.DictReader(file)}
+        table = list(csv.DictReader(file))
+    rows = {(row["method"], row["split"], row["task"], row["metric"]): row for row in table if not row["against"]}
+    paired = {(row["method"], row["task"], row["metric"], row["against"]): row for row in table if row["against"]}
+    assert len(rows) + len(paired) == len(table)
+    one = found["methods"]["mgda"]["against"]["uniform"]["tasks"]["sum"]["r2"]
+    row = paired["mgda", "sum", "difference.r2", "uniform"]
+    assert {key: float(row[key]) for key in ("mean", "low", "high", "p", "p_holm")} == {
+        key: one[key] for key in ("mean", "low", "high", "p", "p_holm")
+    }
+    assert (row["unit"], float(row["examples_se"])) == ("points", one["examples"]["se"])
+    assert float(paired["mgda", "all", "difference.delta_m", "single-task"]["n"]) == 3
     flat = found["methods"]["mgda"]["delta_m"]["flat"]
     assert {key: float(rows["mgda", "test", "all", "delta_m"][key]) for key in ("n", "mean", "sd", "low", "high")} == {
         key: flat[key] for key in ("n", "mean", "sd", "low", "high")
@@ -109,7 +163,6 @@ def test_the_tables(tmp_path: Path) -> None:
     assert float(rows["uniform", "", "all", "parameters"]["ratio"]) == 0.6
     assert float(rows["single-task", "test", "sum", "r2"]["mean"]) == pytest.approx(np.mean(BASE["sum"]))
     assert rows["mgda", "test", "all", "p_holm"]["n"] == "3"
-    assert len(rows) == len(set(rows))
 
 
 def test_one_seed_has_no_interval_and_no_test(tmp_path: Path) -> None:
@@ -118,8 +171,9 @@ def test_one_seed_has_no_interval_and_no_test(tmp_path: Path) -> None:
     assert math.isnan(one["test"]["p"])
     assert math.isnan(one["delta_m"]["flat"]["low"])
     text = (tmp_path / "study/comparison.md").read_text()
-    assert "there is no interval, and nothing to test by" in text
-    assert "±" not in text.partition("Figures of")[0]
+    assert "fewer than 3 seeds, so nothing is tested and nothing is shown" in text
+    assert "With fewer than 3 seeds there is neither an interval over the seeds nor a p-value." in text
+    assert "±" not in text.partition("## Means")[2].partition("## ")[0]
 
 
 def test_what_is_there_is_used_again(tmp_path: Path) -> None:
@@ -160,8 +214,9 @@ def test_a_run_that_fails_is_told_of_and_the_others_count(tmp_path: Path) -> Non
     assert math.isnan(found["methods"]["uniform"]["mean_rank"])
     assert found["methods"]["mgda"]["mean_rank"] == 1
     text = (tmp_path / "study/comparison.md").read_text()
-    assert "| mgda | 2 of 3 |" in text
-    assert "| uniform | 0 of 3 | – | – | – |" in text
+    assert "| mgda | 2 of 3: 0, 2 |" in text
+    assert "| sign, accuracy ↑ | mgda | 2 | 0.8250 | 0.9100 | +8.50 points |" in text  # means of seeds 0 and 2
+    assert "| uniform | 0 of 3 | – | – |" in text
     assert "| single-task | 2–3 of 3 |" in text
     assert "| mgda, seed 1 | out of memory |" in text
     assert "null" in (tmp_path / "study/comparison.json").read_text()
