@@ -47,6 +47,9 @@ def _apply(document: Document, override: str, source: Source) -> None:
     path: Path = ()
     for step in parents:
         parent, path = _enter(parent, path, step)
+        reading = document.readings.get(path)
+        if reading is not None and not isinstance(reading.value, dict | list):  # a bare name, which is an entry now
+            document.readings[*path, "name"] = document.readings.pop(path)
     place = f"set by the override {quoted(override)}"
     changed = _index(parent, path, last) if isinstance(parent, list) else last
     if _renames(parent, path, last, value.data):

@@ -39,6 +39,12 @@ def test_a_whole_entry_is_replaced(tmp_path: Path) -> None:
     assert loaded(tmp_path, GOOD, "scheduler=null").scheduler is None
 
 
+def test_a_bare_name_gets_options_from_later_overrides(tmp_path: Path) -> None:
+    experiment = loaded(tmp_path, GOOD, "weighting=cagrad", "weighting.c=0.25", "trunk=mlp", "trunk.features=4")
+    assert (experiment.weighting.name, experiment.weighting.options["c"]) == ("cagrad", 0.25)
+    assert (experiment.trunk.name, experiment.trunk.options["features"]) == ("mlp", 4)
+
+
 def test_another_name_drops_the_options_of_the_component_before(tmp_path: Path) -> None:
     assert loaded(tmp_path, GOOD, "weighting.name=gls").weighting.options == {}
     # The same name keeps them; those set on the command line stay in any case.
