@@ -6,7 +6,7 @@ Floor: the lowest; imports nothing of `mtlcli`.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 
@@ -62,6 +62,21 @@ class ConfigError(MtlError):
             problems = Problem(problems)
         self.problems = [problems] if isinstance(problems, Problem) else list(problems)
         super().__init__("\n".join(map(str, self.problems)))
+
+
+class OptionError(ValueError):
+    """A component refuses some of its options.
+
+    refused: key path of each below the component's entry, such as `lr` or `augment.0.p` → the reason.
+    """
+
+    def __init__(self, refused: Mapping[str, str]) -> None:
+        self.refused = dict(refused)
+        super().__init__("; ".join(f"{option}: {reason}" for option, reason in self.refused.items()))
+
+    def below(self, path: str) -> OptionError:
+        """The same, of an option at `path`."""
+        return OptionError({f"{path}.{option}": reason for option, reason in self.refused.items()})
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -26,8 +26,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, TypeVar
 
+from mtlcli.blame import blaming, plugin_folders, plugin_spot, reason
 from mtlcli.errors import ConfigError, nearest
 from mtlcli.paths import user_path
 
@@ -94,8 +96,16 @@ class Component:
         }
 
     def create(self, *supplied: Any, **options: Any) -> Any:
-        """Make one, of what the builder supplies and the options by the names that the YAML has for them."""
-        return self.target(*supplied, **{_parameter_name(name): value for name, value in options.items()})
+        """Make one, of what the builder supplies and the options by the names that the YAML has for them.
+
+        Raises OptionError for options that it refuses, and whatever else it raises itself.
+        """
+
+        def make(**chosen: Any) -> Any:
+            return self.target(*supplied, **{_parameter_name(name): value for name, value in chosen.items()})
+
+        required = [name for name, option in self.options.items() if option.required] if options else []
+        return blaming(make, options, required)
 
 
 def _option_name(parameter: str) -> str:
@@ -143,6 +153,8 @@ class Registry:
             if taken is not None and not same:
                 raise ValueError(f"{self.kind} {name!r} is already registered, by {taken.target.__module__}")
             plugin = None if shipped else _importing or target.__module__
+            if plugin is not None:
+                plugin_folders.update(_own_folder(target.__module__))
             self._components[name] = Component(self.kind, name, target, plugin=plugin)
             return target
 
@@ -245,8 +257,16 @@ def load_entry_points() -> None:
             try:
                 with _import_of(entry.module):
                     entry.load()
-            except Exception as error:
-                raise ConfigError(f"plugin {entry.name!r} ({entry.value}) can't be loaded: {error}") from error
+            except (Exception, SystemExit) as error:
+                reason = _import_error(error)
+                raise ConfigError(f"plugin {entry.name!r} ({entry.value}) can't be loaded: {reason}") from error
+
+
+def _own_folder(module: str) -> set[str]:
+    """The folder of the package that a plugin's module is in, or its file where it is in none."""
+    package = sys.modules.get(module.partition(".")[0])
+    file = getattr(package, "__file__", None)
+    return set() if file is None else {str(Path(file).parent) if hasattr(package, "__path__") else file}
 
 
 def load_plugin(plugin: str) -> None:
@@ -266,5 +286,12 @@ def load_plugin(plugin: str) -> None:
         else:
             with _import_of(plugin):
                 importlib.import_module(plugin)
-    except Exception as error:
-        raise ConfigError(f"--plugin {plugin}: can't be imported: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"--plugin {plugin}: can't be imported: {_import_error(error)}") from error
+
+
+def _import_error(error: BaseException) -> str:
+    spot = plugin_spot(error)
+    text = reason(error)
+    named = text if text.startswith((type(error).__name__, "calls ")) else f"{type(error).__name__}: {text}"
+    return f"{spot.file}:{spot.line}: {named}" if spot else named

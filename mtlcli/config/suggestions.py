@@ -90,6 +90,8 @@ def key_hint(key: str, parent: Path, fields: Mapping[str, Any], data: Any) -> st
     renamed = [_expanded(ours, parent, data) for ours, names in KEYS.items() if plain in names.split()]
     renamed = [path for path in renamed if path in known]
     here = [path for path in renamed if path[:-1] == parent]
+    if parent:  # a word of its own there, unless it is one that all of a run's settings know
+        renamed = [path for path in renamed if path[0] in ("training", "evaluation", "checkpoint")]
     if here or renamed:
         best = (here or renamed)[0]
         return f" Did you mean {(best[-1] if here else dotted(_placeholder(best, parent, data)))!r}?"

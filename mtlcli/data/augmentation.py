@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mtlcli.blame import blaming
 from mtlcli.data.shuffling import stable_seed
-from mtlcli.errors import MtlError, nearest
+from mtlcli.errors import MtlError, OptionError, nearest
 
 # Not for one raw image: they need boxes, masks, batches or functions, give several images, or change the type.
 UNFIT = {
@@ -35,7 +36,7 @@ class Augmentation:
     """
 
     def __init__(self, transforms: Sequence[str | dict[str, Any]], seed: int = 0, alias: str = "") -> None:
-        self.transforms = [_build(transform) for transform in transforms]
+        self.transforms = [_built(index, transform) for index, transform in enumerate(transforms)]
         self.seed, self.alias = seed, alias
 
     def check(self, example: Tensor) -> None:
@@ -82,13 +83,23 @@ def _kind(example: Tensor) -> str:
     return f"[{', '.join(map(str, example.shape))}] of {example.dtype}"
 
 
+def _built(index: int, entry: str | dict[str, Any]) -> Any:
+    """The transform. OptionError at its place in the list, or at its own argument, where it can't be made."""
+    try:
+        return _build(entry)
+    except OptionError as error:
+        raise error.below(str(index)) from error
+    except ValueError as error:
+        raise OptionError({str(index): str(error)}) from error
+
+
 def _build(entry: str | dict[str, Any]) -> Any:
     from torchvision.transforms import v2
 
     arguments = {"name": entry} if isinstance(entry, str) else dict(entry)
     name = arguments.pop("name", None)
     if not isinstance(name, str):
-        raise ValueError(f"augment: {entry!r} needs a `name:`, such as {{name: RandomCrop, size: 28, padding: 4}}")
+        raise ValueError(f"{entry!r} needs a `name:`, such as {{name: RandomCrop, size: 28, padding: 4}}")
     base = v2.Transform  # type: ignore[attr-defined]
     known = {
         key
@@ -96,16 +107,24 @@ def _build(entry: str | dict[str, Any]) -> Any:
         if inspect.isclass(value) and issubclass(value, base) and key not in UNFIT | RESHAPING
     }
     if name in RESHAPING:
-        raise ValueError(f"augment: {name!r} changes the shape of an image at random, and the shape has to stay")
+        raise ValueError(f"{name!r} changes the shape of an image at random, and the shape has to stay")
     if name not in known:
         why = "can't augment a single raw image" if name in UNFIT else "is no transform of torchvision.transforms.v2"
-        raise ValueError(f"augment: {name!r} {why}.{nearest(name, known)}")
+        raise ValueError(f"{name!r} {why}.{nearest(name, known)}")
     transform = getattr(v2, name)
     taken = [key for key in inspect.signature(transform).parameters if key not in ("args", "kwargs")]
     if unknown := [key for key in arguments if key not in taken]:
-        hint = nearest(str(unknown[0]), taken)
-        raise ValueError(f"augment: {name} takes no {unknown[0]!r}.{hint} It takes: {', '.join(taken) or 'nothing'}")
+        raise OptionError(
+            {
+                str(
+                    key
+                ): f"{name} takes no {key!r}.{nearest(str(key), taken)} It takes: {', '.join(taken) or 'nothing'}"
+                for key in unknown
+            }
+        )
     try:
-        return transform(**arguments)
+        return blaming(transform, arguments, sole=True)
+    except OptionError:
+        raise
     except Exception as error:
-        raise ValueError(f"augment: {name}: {error}") from error
+        raise ValueError(f"{name}: {error}") from error

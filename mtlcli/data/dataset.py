@@ -14,7 +14,7 @@ from mtlcli.data.augmentation import Augmentation
 from mtlcli.data.columns import Source
 from mtlcli.data.fetching import Collection
 from mtlcli.data.shuffling import stable_seed
-from mtlcli.errors import ConfigError, Problem
+from mtlcli.errors import ConfigError, OptionError, Problem
 from mtlcli.specs import Column, DatasetSpec, Shape, TargetSpec
 
 
@@ -62,7 +62,10 @@ class Dataset(ABC):
         self.val = val
         self.augment = augment or []
         if self.augment:
-            Augmentation(self.augment)
+            try:
+                Augmentation(self.augment)
+            except OptionError as error:
+                raise error.below("augment") from error
         self._read: dict[str, Examples] = {}
 
     @abstractmethod

@@ -15,10 +15,10 @@ from mtlcli.training.assemble import (
     open_datasets,
     start_trunk,
 )
+from mtlcli.training.check_optimizer import check_optimizer
 from mtlcli.training.device import choose_device
 from mtlcli.training.evaluate import monitored_metrics
 from mtlcli.training.memory import within_memory
-from mtlcli.training.optimization import make_optimizer, make_schedule
 from mtlcli.training.preflight import SAMPLED, check_files
 from mtlcli.training.problems import Problems
 from mtlcli.training.run import Run
@@ -57,12 +57,7 @@ def _check(experiment: Experiment, opened: Datasets) -> Run:
         start_trunk(run)
     with problems.at("regularizers"):
         add_regularizers(run)
-    with problems.at("optimizer"):
-        optimizer = make_optimizer(run, light=True)
-        with problems.at("scheduler"):
-            schedule = make_schedule(run, optimizer, steps=1, direction="max")
-            with warnings.catch_warnings(action="ignore"):  # the optimizer has made no step, and never will
-                schedule.after_epoch(0.0)
+    check_optimizer(run, problems)
     with problems.at("evaluation.monitor"):
         monitored_metrics(experiment, run.kinds)
     for split in dict.fromkeys(["train", experiment.evaluation.split]):

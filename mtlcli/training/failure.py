@@ -1,21 +1,31 @@
-"""What torch raises in a run, as an error for people."""
+"""What torch or a plugin raises in a run, as an error for people."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
+from mtlcli.blame import plugin_spot, reason
 from mtlcli.errors import MtlError
 
 
-def explained(error: BaseException, batch_size: int) -> BaseException:
-    """The error itself, or an MtlError of one line for what torch raises where a setting doesn't work out.
+def explained(error: BaseException, batch_size: int, log: Path | None = None) -> BaseException:
+    """The error itself, or an MtlError of one line for what torch or a plugin raises.
 
-    batch_size: the run's.
+    batch_size: the run's. log: the run's log file, which has the traceback.
     """
     first = str(error).partition("\n")[0] or type(error).__name__
+    where = "log.txt" if log is None else log
     if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in first:
         advice = "lower it (and raise training.accumulate), or set training.precision: bf16"
         return MtlError(f"out of memory with training.batch_size {batch_size}: {advice}")
+    if isinstance(error, MtlError | KeyboardInterrupt | GeneratorExit):
+        return error
+    if (spot := plugin_spot(error)) is not None:
+        text, kind = reason(error), type(error).__name__
+        text = text if text.startswith((kind, "calls ")) else f"{kind}: {text}"
+        return MtlError(f"the run failed at {spot.file}:{spot.line}, in {spot.function}: {text} (traceback: {where})")
     if isinstance(error, RuntimeError | ValueError | ArithmeticError | AssertionError):
         return MtlError(f"the run failed: {first} ({type(error).__name__}; log.txt has all of it)")
     return error

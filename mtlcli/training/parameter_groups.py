@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
+from mtlcli.blame import blaming
 from mtlcli.config import Experiment
 from mtlcli.errors import nearest
 from mtlcli.models.model import MultiTaskModel
@@ -52,7 +53,7 @@ def check_options(experiment: Experiment, make: Callable[..., Optimizer], option
     problems = Problems(experiment)
     for name, group in experiment.optimizer.groups.items():
         with problems.at(f"optimizer.groups.{name}"):
-            make([{"params": []}], **{**options, **group})
+            blaming(lambda **own: make([{"params": []}], **{**options, **own}), group, sole=True)
     problems.check()
 
 

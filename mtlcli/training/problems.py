@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from mtlcli.blame import described, plugin_spot
 from mtlcli.config import Experiment
-from mtlcli.errors import ConfigError, Problem
+from mtlcli.errors import ConfigError, MtlError, OptionError, Problem
+
+EXPECTED = (ValueError, TypeError, RuntimeError, ArithmeticError, AssertionError)  # of our components, or torch's
 
 
 class Problems:
@@ -28,8 +31,14 @@ class Problems:
                 else self.experiment.problem(path, problem.message)
                 for problem in error.problems
             ]
-        except (ValueError, TypeError, RuntimeError, ArithmeticError, AssertionError) as error:  # theirs, or torch's
-            self.found.append(self.experiment.problem(path, str(error) or type(error).__name__))
+        except OptionError as error:
+            self.found += [self.experiment.problem(f"{path}.{key}", reason) for key, reason in error.refused.items()]
+        except MtlError:
+            raise
+        except (Exception, SystemExit) as error:
+            if not isinstance(error, EXPECTED) and plugin_spot(error) is None:
+                raise
+            self.found.append(self.experiment.problem(path, described(error)))
 
     @contextmanager
     def now(self, path: str) -> Iterator[None]:

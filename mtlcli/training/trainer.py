@@ -115,7 +115,7 @@ class Trainer:
                     raise
                 self.summary = finish(self, stop)
             except BaseException as error:
-                told = explained(error, self.experiment.training.batch_size)
+                told = explained(error, self.experiment.training.batch_size, self.folder.log)
                 self.summary = write_unfinished(self, "interrupted" if stop.requested else "failed", told)
                 if told is error:
                     raise

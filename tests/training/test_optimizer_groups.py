@@ -120,8 +120,8 @@ def test_a_schedule_keeps_the_proportions_of_the_groups(scheduler: dict[str, Any
             adamw(trnk={"lr": 1e-4}),
             "optimizer.groups.trnk: no part of the model is called 'trnk'. Did you mean 'trunk'",
         ),
-        (adamw(trunk={"lr": -1.0}), r"optimizer\.groups\.trunk: Invalid learning rate: -1"),
-        (adamw(ink={"betas": [0.9, 1.5]}), r"optimizer\.groups\.ink: Invalid beta parameter at index 1: 1\.5"),
+        (adamw(trunk={"lr": -1.0}), r"optimizer\.groups\.trunk\.lr: Invalid learning rate: -1"),
+        (adamw(ink={"betas": [0.9, 1.5]}), r"optimizer\.groups\.ink\.betas: Invalid beta parameter at index 1: 1\.5"),
     ],
 )
 def test_what_cannot_work_is_refused(optimizer: dict[str, Any], message: str) -> None:
