@@ -25,7 +25,19 @@ def export(
     json: Json = False,
     plugin: Plugins = None,
 ) -> None:
-    """Write a trained model to a file that other software reads. Needs no data."""
+    """Write a trained model to a file that other software reads. Needs no data.
+
+    What goes into the model and what comes out is described in FILE.json beside the file, and in the metadata of the
+    file itself (onnx: metadata_props; torch-export: the extra file model.json; safetensors: metadata).
+
+    Inputs are raw float32, one tensor for each dataset. Images: the values as they are stored, such as 0 to 255. A
+    table: one value for each column, in the described order. A number is given less the column's offset, or as NaN
+    where it is missing, which counts as the mean of the training rows, as in `mtl eval`. A category is given as its
+    code: 2 + its position among the column's levels, 1 where it is missing, 0 for any other.
+
+    Outputs, one for each task: logits of the classes in the described order (softmax or sigmoid makes them
+    probabilities), or the predicted value in the target's own units.
+    """
     from mtlcli.cli.output import print_json
     from mtlcli.errors import ConfigError
     from mtlcli.paths import given_path, shown_path
@@ -44,7 +56,10 @@ def export(
     experiment = experiment_from_checkpoint(payload, ["training.device=cpu"], checkpoint, data=False)
     run = rebuild(experiment, payload, data=False)
 
-    from mtlcli.training.export import SUFFIXES  # torch's exporters take seconds to import
+    from mtlcli.training.export import (
+        SUFFIXES,  # torch's exporters take seconds to import
+        described,
+    )
     from mtlcli.training.export import export as write
 
     path = out or checkpoint.with_suffix(SUFFIXES[file_format])
@@ -53,6 +68,7 @@ def export(
         "checkpoint": str(checkpoint),
         "format": file_format,
         "file": str(path),
+        "description": str(described(path)),
         "bytes": path.stat().st_size,
         "parameters": run.model.count_parameters()["total"],
     }
@@ -60,3 +76,4 @@ def export(
         print_json(document)
     else:
         print(f"{path}: {document['bytes']:,} bytes, {document['parameters']:,} parameters")
+        print(f"inputs and outputs: {document['description']}")

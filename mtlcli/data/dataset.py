@@ -51,12 +51,14 @@ class Dataset(ABC):
         one that doesn't exist, or doesn't take the arguments given.
     origin: where the data comes from, in a few words, for `mtl data list`.
     collection: the files, where they can be fetched.
+    value_range: the smallest and the largest value that an input can have, where there are such.
     made_of: names of the datasets whose files are its own, where it is made of others.
     """
 
     origin: ClassVar[str] = "files of your own"
     collection: ClassVar[Collection | None] = None
     made_of: ClassVar[tuple[str, ...]] = ()
+    value_range: ClassVar[tuple[int, int] | None] = None
 
     def __init__(self, *, val: float = 0.0, augment: list[str | dict[str, Any]] | None = None) -> None:
         self.val = val
@@ -82,6 +84,10 @@ class Dataset(ABC):
         Asked for after `describe` or `restore`.
         """
         return []
+
+    def preparation(self) -> str | None:
+        """How an input is made of what is stored, for users of an exported model; None where it is as it is stored."""
+        return None
 
     def check_files(self, most: int | None = None) -> list[str]:
         """What is wrong with the files that are read one at a time (image files), a line for each; of none by default.

@@ -29,6 +29,8 @@ class IdxImages(Dataset):
     std: ClassVar[float]
     collection: ClassVar[Collection]
 
+    value_range = (0, 255)
+
     def __init__(
         self, *, root: str | None, download: bool, val: float, augment: list[str | dict[str, Any]] | None
     ) -> None:

@@ -37,6 +37,8 @@ class Overlaid(Dataset):
     mean: ClassVar[float]
     std: ClassVar[float]
 
+    value_range = (0, 255)
+
     def __init__(
         self,
         *,

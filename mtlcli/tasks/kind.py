@@ -39,6 +39,8 @@ class TaskKind(ABC):
         (hundredths); those of every other metric, an error or a quantity with a unit, in percent.
     primary: the metric a task is judged by when the user names none; an option `primary` may choose another.
     likelihood: what uncertainty weighting takes the loss for: `gaussian` (regression) or `categorical`.
+    probabilities: the function that makes probabilities of the prediction, which is then logits; None where the
+        prediction is the predicted value itself.
     positive: name of the class that counts as "yes", of a kind that distinguishes one; None of any other.
     """
 
@@ -47,6 +49,7 @@ class TaskKind(ABC):
     bounded: ClassVar[frozenset[str]] = frozenset()
     primary: str
     likelihood: ClassVar[Literal["gaussian", "categorical"]] = "categorical"
+    probabilities: ClassVar[Literal["softmax", "sigmoid"] | None] = None
     outputs: int
     positive: str | None = None
 

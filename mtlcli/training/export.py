@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -14,12 +15,16 @@ from torch._dynamo.exc import TorchDynamoException
 from torch.onnx import OnnxExporterError
 
 from mtlcli.errors import ConfigError
-from mtlcli.training.files import atomic
-from mtlcli.training.from_checkpoint import publishable
+from mtlcli.models.by_name import ByName
+from mtlcli.specs import Column
+from mtlcli.training.files import atomic, write_text
+from mtlcli.training.interface import FIRST, interface
 from mtlcli.training.run import Run
 
 Format = Literal["onnx", "safetensors", "torch-export"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "safetensors": ".safetensors", "torch-export": ".pt2"}
+INTERFACE = "model.json"  # the extra file in a torch-export file
+LONGEST = 255  # bytes of a file's name
 assert list(SUFFIXES) == list(get_args(Format))
 
 
@@ -28,12 +33,18 @@ def export(run: Run, file_format: Format, path: Path) -> None:
 
     `torch-export` and `onnx` hold the whole computation: a dict of raw inputs, alias of the dataset → [B, *input_shape]
     float32 with any B, to a dict of outputs, task → [B, outputs] (logits of a class, a label; a real target in its own
-    units). `safetensors` holds the weights by their names in the state dict, and in its metadata the experiment, as
-    `publishable` tells it, and the datasets' specs, as JSON.
+    units). In a table's inputs, NaN is a missing number, and what is no code of a category is one not seen in training.
+    `safetensors` holds the weights by their names in the state dict, and in its metadata the datasets' specs as JSON.
+
+    All hold what `interface` tells in their metadata, as JSON: `onnx` in `metadata_props` and `safetensors` in its
+    metadata, with a key for each part; `torch-export` as the extra file INTERFACE. The same is in the file `described`
+    beside `path`.
     ConfigError where a format's package is missing, or it can't hold the model.
     """
     run.model.eval().requires_grad_(False)
-    writers: dict[Format, Callable[[Run, Path], None]] = {
+    with torch.no_grad():
+        told = interface(run, run.model(_example(run)))
+    writers: dict[Format, Callable[[Run, dict[str, Any], Path], None]] = {
         "onnx": _onnx,
         "safetensors": _safetensors,
         "torch-export": _torch_export,
@@ -41,7 +52,7 @@ def export(run: Run, file_format: Format, path: Path) -> None:
     try:
         # torch's exporters warn of what they are made of, not of anything the user can change
         with atomic(path) as temporary, warnings.catch_warnings(action="ignore"):
-            writers[file_format](run, temporary)
+            writers[file_format](run, told, temporary)
     except ImportError as error:
         raise ConfigError(
             f"--format {file_format} needs the package {error.name!r}: pip install 'mtlcli[export]'"
@@ -49,17 +60,46 @@ def export(run: Run, file_format: Format, path: Path) -> None:
     except (RuntimeError, TorchDynamoException, OnnxExporterError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ConfigError(f"--format {file_format}: torch can't take this model: {reason}") from error
+    write_text(described(path), json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def described(path: Path) -> Path:
+    """The file beside an exported one that describes it: `best.onnx` → `best.onnx.json`."""
+    name = os.fsencode(path.name)[: LONGEST - len(".json")]
+    return path.with_name(os.fsdecode(name) + ".json")
 
 
 class _Predictor(nn.Module):
-    """The model with the one argument an exported program has."""
+    """The model with the one argument an exported program has, made safe for a table's inputs from anywhere."""
 
     def __init__(self, run: Run) -> None:
         super().__init__()
         self.model = run.model
+        self.tables = ByName({alias: Cleaned(spec.columns) for alias, spec in run.specs.items() if spec.columns})
 
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        return self.model(inputs)  # type: ignore[no-any-return]
+        cleaned = {alias: self.tables[alias](x) if alias in self.tables else x for alias, x in inputs.items()}
+        return self.model(cleaned)  # type: ignore[no-any-return]
+
+
+class Cleaned(nn.Module):
+    """Raw columns [B, columns] → the same, with the mean for a NaN in a number and 0 for what is no code of a category.
+
+    Data files are checked as they are read, so in training and `mtl eval` nothing of this kind reaches the model.
+    """
+
+    codes: Tensor
+    mean: Tensor
+
+    def __init__(self, columns: Sequence[Column]) -> None:
+        super().__init__()
+        codes = [0 if column.levels is None else FIRST + len(column.levels) for column in columns]
+        self.register_buffer("codes", torch.tensor(codes, dtype=torch.float32))  # how many there are; 0: a number
+        self.register_buffer("mean", torch.tensor([column.mean for column in columns], dtype=torch.float32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        is_code = (x >= 0) & (x < self.codes) & (x == x.floor())
+        return torch.where(self.codes > 0, torch.where(is_code, x, 0.0), torch.where(x.isnan(), self.mean, x))
 
 
 def _example(run: Run) -> dict[str, Tensor]:
@@ -73,24 +113,25 @@ def _program(run: Run) -> torch.export.ExportedProgram:
     return torch.export.export(_Predictor(run), (inputs,), dynamic_shapes=(sizes,))
 
 
-def _torch_export(run: Run, path: Path) -> None:
+def _torch_export(run: Run, told: dict[str, Any], path: Path) -> None:
     with path.open("wb") as file:  # torch's own writer aborts the process on a name that isn't UTF-8
-        torch.export.save(_program(run), file)
+        torch.export.save(_program(run), file, extra_files={INTERFACE: json.dumps(told)})
 
 
-def _onnx(run: Run, path: Path) -> None:
+def _onnx(run: Run, told: dict[str, Any], path: Path) -> None:
     import onnx  # noqa: F401  what torch's exporter needs, before it starts
     import onnxscript  # noqa: F401
 
     names: dict[str, Any] = {"input_names": list(run.specs), "output_names": list(run.kinds)}
     made = torch.onnx.export(_program(run), (), dynamo=True, verbose=False, **names)
     assert made is not None
+    made.model.metadata_props.update({key: json.dumps(value) for key, value in told.items()})
     made.save(path, external_data=False)
 
 
-def _safetensors(run: Run, path: Path) -> None:
+def _safetensors(run: Run, told: dict[str, Any], path: Path) -> None:
     from safetensors.torch import save_file
 
-    told = {"experiment": publishable(run.experiment), "specs": {a: spec.to_dict() for a, spec in run.specs.items()}}
+    told = {**told, "specs": {alias: spec.to_dict() for alias, spec in run.specs.items()}}
     weights = {name: value.contiguous() for name, value in run.model.state_dict().items()}
     save_file(weights, path, metadata={"format": "pt", **{key: json.dumps(value) for key, value in told.items()}})

@@ -75,6 +75,12 @@ def test_a_share_becomes_test_where_there_are_no_splits(root: Path) -> None:
     assert folder(root / "train", test=0.0).describe().splits == ("train", "val")
 
 
+def test_how_an_image_becomes_an_input(root: Path) -> None:
+    told = folder(root, size=8).preparation()
+    assert told == "upright by its EXIF tag, converted to RGB, resized to 8 x 8 (bilinear, by Pillow); channels first"
+    assert "grey" in folder(root, channels=1).preparation() and "resized" not in folder(root).preparation()
+
+
 def test_size_channels_and_normalization(root: Path) -> None:
     draw(root / "train/dog/large.png", 7, (40, 50))
     draw(root / "train/dog/transparent.png", 8, mode="RGBA")

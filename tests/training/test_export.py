@@ -14,7 +14,7 @@ from mtlcli.cli import main
 from mtlcli.errors import ConfigError
 from mtlcli.training.build import build
 from mtlcli.training.checkpoint import plain, save_checkpoint
-from mtlcli.training.export import export
+from mtlcli.training.export import described, export
 from mtlcli.training.run import Run
 from tests.training.experiments import digits
 
@@ -69,6 +69,16 @@ def test_safetensors(run: Run, tmp_path: Path) -> None:
         assert json.loads(file.metadata()["experiment"]) == json.loads(json.dumps(run.experiment.resolved()))
         for name, value in run.model.state_dict().items():
             assert torch.equal(file.get_tensor(name), value)
+
+
+def test_the_description_of_images(run: Run, tmp_path: Path) -> None:
+    export(run, "safetensors", tmp_path / "model.safetensors")
+    document = json.loads(described(tmp_path / "model.safetensors").read_text())
+    first = document["inputs"]["b-2"]
+    assert (first["shape"], first["range"]) == (["batch", 1, 8, 8], [0, 16]) and "Do not normalize" in first["encoding"]
+    assert first["mean"] == list(run.specs["b-2"].mean)
+    assert document["outputs"]["digit"]["classes"] == [str(digit) for digit in range(10)]
+    assert document["outputs"]["ink"]["values"] == "predictions"
 
 
 def test_a_missing_package_and_nothing_written(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,8 @@ class Digits(Dataset):
 
     origin = "inside scikit-learn"
 
+    value_range = (0, 16)
+
     def __init__(
         self,
         *,

@@ -64,6 +64,8 @@ class ImageFolder(Dataset):
             `{name: RandomResizedCrop, size: 64}`.
     """
 
+    value_range = (0, 255)
+
     def __init__(
         self,
         *,
@@ -114,6 +116,11 @@ class ImageFolder(Dataset):
 
     def notes(self) -> list[str]:
         return self._folders().notes
+
+    def preparation(self) -> str:
+        colour = "RGB" if self.channels == 3 else "grey (Pillow's mode L)"
+        size = "" if self.size is None else f", resized to {self.size} x {self.size} (bilinear, by Pillow)"
+        return f"upright by its EXIF tag, converted to {colour}{size}; channels first"
 
     def check_files(self, most: int | None = None) -> list[str]:
         paths = [path for paths, _ in self._files().values() for path in paths]

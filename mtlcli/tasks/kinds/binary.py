@@ -38,6 +38,7 @@ class Binary(TaskKind):
     accepts = ("binary", "classes")
     directions: ClassVar[dict[str, Direction]] = {"loss": "min", "accuracy": "max", "auroc": "max", "f1": "max"}
     bounded: ClassVar[frozenset[str]] = frozenset({"accuracy", "auroc", "f1"})
+    probabilities = "sigmoid"
     outputs = 1
 
     def __init__(

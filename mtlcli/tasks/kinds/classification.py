@@ -32,6 +32,7 @@ class Classification(TaskKind):
     accepts = ("classes", "binary")
     directions: ClassVar[dict[str, Direction]] = {"loss": "min", "accuracy": "max", "f1": "max"}
     bounded: ClassVar[frozenset[str]] = frozenset({"accuracy", "f1"})
+    probabilities = "softmax"
     primary = "accuracy"
 
     def __init__(

@@ -29,6 +29,7 @@ class Multilabel(TaskKind):
     accepts = ("multilabel",)
     directions: ClassVar[dict[str, Direction]] = {"loss": "min", "f1": "max", "accuracy": "max"}
     bounded: ClassVar[frozenset[str]] = frozenset({"f1", "accuracy"})
+    probabilities = "sigmoid"
     primary = "f1"
 
     def __init__(self, target: TargetSpec) -> None:
