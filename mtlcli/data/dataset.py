@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any, ClassVar, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from mtlcli.data.augmentation import Augmentation
 from mtlcli.data.columns import Source
 from mtlcli.data.fetching import Collection
-from mtlcli.data.shuffling import stable_seed
+from mtlcli.data.fingerprint import DataRecord, Fingerprint, Rule, hex_keys
+from mtlcli.data.hashing import Hashes, hash_named, hash_rows
+from mtlcli.data.splitting import Mask, class_codes, draw, draw_by_position, with_copies
 from mtlcli.errors import ConfigError, OptionError, Problem
 from mtlcli.specs import Column, DatasetSpec, Shape, TargetSpec
 
@@ -46,19 +50,24 @@ class Dataset(ABC):
     """Base of all datasets.
 
     val: share of the training examples that becomes the split `val`, drawn by seed, where the dataset has no such
-        split of its own (0: no `val`).
+        split of its own (0: no `val`). What is drawn is a function of the examples' content, see `splitting`; of their
+        positions where the data is `fixed` or isn't in memory.
     augment: torchvision `transforms.v2` by name, drawn anew for every example of the split `train`. ValueError for
         one that doesn't exist, or doesn't take the arguments given.
     origin: where the data comes from, in a few words, for `mtl data list`.
     collection: the files, where they can be fetched.
     value_range: the smallest and the largest value that an input can have, where there are such.
     made_of: names of the datasets whose files are its own, where it is made of others.
+    fixed: whether it is published data whose examples never change, nor their order.
+    record: the data that a checkpoint was trained on; None in a training.
     """
 
     origin: ClassVar[str] = "files of your own"
     collection: ClassVar[Collection | None] = None
     made_of: ClassVar[tuple[str, ...]] = ()
     value_range: ClassVar[tuple[int, int] | None] = None
+    fixed: ClassVar[bool] = False
+    record: DataRecord | None = None
 
     def __init__(self, *, val: float = 0.0, augment: list[str | dict[str, Any]] | None = None) -> None:
         self.val = val
@@ -69,6 +78,8 @@ class Dataset(ABC):
             except OptionError as error:
                 raise error.below("augment") from error
         self._read: dict[str, Examples] = {}
+        self._val: dict[int, Mask] = {}  # seed → which training examples are set aside
+        self._kept: dict[str, frozenset[int]] = {}  # drawn split → keys left out of it for the sake of their classes
 
     @abstractmethod
     def describe(self) -> DatasetSpec:
@@ -130,8 +141,11 @@ class Dataset(ABC):
     def examples(self, split: str, seed: int) -> Examples:
         """The examples of `split`; `train` and `val` are carved from the data's own `train` by `seed` if need be.
 
-        ConfigError for a split that the dataset doesn't have, or that would be empty.
+        split: `all` gives the examples of all splits. ConfigError for a split that the dataset doesn't have, or that
+        would be empty.
         """
+        if split == "all":
+            return self.whole()
         own = self.own_splits()
         offered = carved_splits(own, self.val)
         if split not in offered:
@@ -140,12 +154,66 @@ class Dataset(ABC):
         if offered == own or split == "test":
             return self._remembered(split)
         whole = self._remembered("train")
-        order = torch.from_numpy(np.random.default_rng(stable_seed("val", seed)).permutation(len(whole)))
-        cut = max(1, round(self.val * len(whole)))
-        if cut >= len(whole):
-            raise ConfigError(f"`val: {self.val}` of {len(whole)} training examples leaves none to train on")
-        chosen = (order[:cut] if split == "val" else order[cut:]).sort().values
+        if seed not in self._val:
+            self._val[seed] = self._set_aside(whole, seed)
+        chosen = torch.from_numpy(self._val[seed] if split == "val" else ~self._val[seed]).nonzero().flatten()
         return Examples(whole.inputs, whole.targets, chosen if whole.rows is None else whole.rows[chosen])
+
+    def whole(self) -> Examples:
+        """The examples of all splits."""
+        return joined([self._remembered(split) for split in self.own_splits()])
+
+    def hashes(self, split: str) -> Hashes | None:
+        """A hash of the content of each example of `read(split)`: [N]; None where they aren't in memory.
+
+        To be overridden by a dataset that knows them otherwise.
+        """
+        part = self._remembered(split)
+        if not isinstance(part.inputs, Tensor):
+            return None
+        tensors = {"inputs": part.inputs, **{f"target {name}": target for name, target in part.targets.items()}}
+        return hash_named({
+            name: hash_rows(tensor if part.rows is None else tensor[part.rows]) for name, tensor in tensors.items()
+        })  # fmt: skip
+
+    def keys(self, split: str) -> Hashes | None:
+        """What decides the membership of each example of `read(split)` in drawn splits: [N]; None: its position."""
+        hashes = self.hashes(split)
+        return None if hashes is None else with_copies(hashes)
+
+    def recorded(self) -> DataRecord:
+        """The data as it is now, for a checkpoint. Reads all splits."""
+        prints = {}
+        for split in self.own_splits():
+            hashes = self.hashes(split)
+            prints[split] = Fingerprint(len(self._remembered(split))) if hashes is None else Fingerprint.of(hashes)
+        return DataRecord(self._rule(), self.hashed_columns(), hex_keys(self._kept), prints)
+
+    def hashed_columns(self) -> tuple[str, ...] | None:
+        """Of a table, the columns whose cells are hashed."""
+        return None
+
+    def _rule(self) -> Rule:
+        if self.record is not None:
+            return self.record.rule
+        return "position" if self.fixed or self.keys("train") is None else "content"
+
+    def _set_aside(self, train: Examples, seed: int) -> Mask:
+        """Which training examples become `val`. ConfigError where none would be left to train on."""
+        salt, amount = ("val", seed), len(train)
+        keys = None if self._rule() == "position" else self.keys("train")
+        if keys is None:
+            chosen = draw_by_position(amount, max(1, round(self.val * amount)), salt)
+        else:
+            labels = [target if train.rows is None else target[train.rows] for target in train.targets.values()]
+            classes = [codes for label in labels if (codes := class_codes(label)) is not None]
+            kept = frozenset() if self.record is None else self.record.kept_keys("val")
+            drawn = draw(keys, self.val, salt, classes, kept, needed=True)
+            chosen, self._kept["val"] = drawn.chosen, drawn.kept
+        if chosen.all() or not chosen.any():
+            alike = ", for they are one group or identical" if amount > 1 and keys is not None else ""
+            raise ConfigError(f"`val: {self.val}` of {amount} training examples leaves none to train on{alike}")
+        return chosen
 
     def own_splits(self) -> tuple[str, ...]:
         """The splits the data itself has."""
@@ -159,6 +227,43 @@ class Dataset(ABC):
                 raise ConfigError(f"the split {split!r} has no examples")
             self._read[split] = examples
         return self._read[split]
+
+
+class Joined:
+    """Examples of several parts, one part after the other, read one at a time."""
+
+    def __init__(self, parts: Sequence[Examples]) -> None:
+        self.parts = parts
+        self.starts = [0, *accumulate(map(len, parts))]
+
+    def __len__(self) -> int:
+        return self.starts[-1]
+
+    def __getitem__(self, row: int) -> Tensor:
+        at = bisect_right(self.starts, row) - 1
+        part, row = self.parts[at], row - self.starts[at]
+        return part.inputs[row if part.rows is None else int(part.rows[row])]
+
+
+def joined(parts: Sequence[Examples]) -> Examples:
+    """The examples of several splits as one. Those that share their inputs still do."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    if all(part.inputs is first.inputs and part.rows is not None for part in parts):
+        rows = torch.cat([part.rows for part in parts if part.rows is not None])
+        return Examples(first.inputs, first.targets, rows.sort().values)
+    chosen = [part.rows if part.rows is not None else torch.arange(len(part.inputs)) for part in parts]
+    targets = {
+        name: torch.cat([part.targets[name][rows] for part, rows in zip(parts, chosen, strict=True)])
+        for name in first.targets
+    }
+    inputs: list[Tensor] = []
+    for part, rows in zip(parts, chosen, strict=True):
+        if not isinstance(part.inputs, Tensor):
+            return Examples(Joined(parts), targets)
+        inputs.append(part.inputs[rows])
+    return Examples(torch.cat(inputs), targets)
 
 
 def carved_splits(own: tuple[str, ...], val: float) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ class IdxImages(Dataset):
     mean: ClassVar[float]
     std: ClassVar[float]
     collection: ClassVar[Collection]
+    fixed = True
 
     value_range = (0, 255)
 

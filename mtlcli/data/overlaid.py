@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mtlcli.data.dataset import Dataset, Examples, carved_splits
 from mtlcli.data.fetching import data_root
+from mtlcli.data.hashing import Hashes
 from mtlcli.data.idx_images import IdxImages
 from mtlcli.data.shuffling import stable_seed
 from mtlcli.specs import DatasetSpec, TargetSpec
@@ -36,6 +37,7 @@ class Overlaid(Dataset):
     right: ClassVar[type[IdxImages]]
     mean: ClassVar[float]
     std: ClassVar[float]
+    fixed = True
 
     value_range = (0, 255)
 
@@ -68,6 +70,8 @@ class Overlaid(Dataset):
 
     def examples(self, split: str, seed: int) -> Examples:
         """`train` and `val` are carved from the single images, by `seed` as ever, before they are paired."""
+        if split == "all":
+            return self.whole()
         key = f"{split} {seed}"
         if key not in self._read:
             left, right = self._single(self.left, split, seed), self._single(self.right, split, seed)
@@ -81,6 +85,12 @@ class Overlaid(Dataset):
         """`train` with nothing carved from it, or `test`."""
         whole = type(self)(root=self.root, download=self.download, val=0.0, augment=None)
         return whole.examples(split, 0)
+
+    def hashes(self, split: str) -> Hashes:
+        """Those of the single images, which aren't as many as the pairs where there are two datasets of them."""
+        sides = dict.fromkeys((self.left, self.right))
+        sources = [side(root=self.root, download=self.download, val=0.0, augment=None) for side in sides]
+        return np.concatenate([hashes for source in sources if (hashes := source.hashes(split)) is not None])
 
     def _single(self, dataset: type[IdxImages], split: str, seed: int) -> tuple[Tensor, Tensor]:
         """The images [N, 1, 28, 28] and labels [N] of a split. Its messages name the dataset they are of."""

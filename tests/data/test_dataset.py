@@ -35,19 +35,23 @@ class Numbers(Dataset):
         return Examples(whole.unsqueeze(1), {"n": whole}, torch.arange(0, 2 * self.size, 2))
 
 
+class Published(Numbers):
+    fixed = True
+
+
 def rows(examples: Examples) -> list[int]:
     assert examples.rows is not None
     return examples.rows.tolist()
 
 
-@given(size=st.integers(2, 60), seed=st.integers(0, 100), val=st.floats(0.01, 0.6))
-def test_train_and_val_are_carved_from_the_data_s_train(size: int, seed: int, val: float) -> None:
+@given(size=st.integers(2, 60), seed=st.integers(0, 100), val=st.floats(0.01, 0.6), fixed=st.booleans())
+def test_train_and_val_are_carved_from_the_data_s_train(size: int, seed: int, val: float, fixed: bool) -> None:
     if round(val * size) >= size:
         return
-    dataset = Numbers(size, val=val)
+    dataset = (Published if fixed else Numbers)(size, val=val)
     train, valid = dataset.examples("train", seed), dataset.examples("val", seed)
     assert sorted(rows(train) + rows(valid)) == list(range(0, 2 * size, 2))
-    assert len(valid) == max(1, round(val * size))
+    assert len(valid) == max(1, round(val * size)) if fixed else 0 < len(valid) < size
     assert train.inputs is valid.inputs and dataset.reads == 1
 
 
@@ -60,6 +64,31 @@ def test_a_val_of_its_own_is_not_carved() -> None:
     dataset = Numbers(10, own=("train", "val", "test"))
     assert len(dataset.examples("val", 0)) == len(dataset.examples("train", 0)) == 10
     assert dataset.describe().splits == ("train", "val", "test")
+
+
+def test_what_is_drawn_stays_drawn() -> None:
+    """Of the 50 examples that are there already when 70 more come, and when they stand elsewhere."""
+    few, many = rows(Numbers(50).examples("val", 3)), rows(Numbers(120).examples("val", 3))
+    assert few == [row for row in many if row < 100] and len(many) > len(few)
+    few, many = rows(Published(50).examples("val", 3)), rows(Published(120).examples("val", 3))
+    assert few != [row for row in many if row < 100]
+
+
+def test_all_examples() -> None:
+    class Parts(Numbers):
+        def read(self, split: str) -> Examples:
+            whole = super().read(split)
+            start = 0 if split == "train" else self.size
+            inputs = whole.inputs[start : start + 5]
+            return Examples([*inputs] if self.val == 0.5 else inputs, {"n": whole.targets["n"][start : start + 5]})
+
+    assert rows(Numbers(4, own=("train",)).examples("all", 0)) == [0, 2, 4, 6]
+    shared = Digits().examples("all", 0)
+    assert rows(shared) == list(range(1797)) and len(shared.targets["digit"]) == 1797
+    for val in (0.25, 0.5):  # in memory, and one at a time
+        both = Parts(9, val=val).examples("all", 0)
+        assert [float(both.inputs[row]) for row in range(len(both))] == both.targets["n"].tolist()
+        assert both.targets["n"].tolist() == [*range(5), *range(9, 14)] and both.rows is None
 
 
 def test_splits_that_are_not_there() -> None:

@@ -86,6 +86,7 @@ class CensusIncome(Dataset):
         ),
     )
     rows = ROWS
+    fixed = True
 
     def __init__(
         self, *, root: str | None = None, download: bool = True, seed: Annotated[int, Field(ge=0)] = 0

@@ -35,6 +35,7 @@ class Digits(Dataset):
     """
 
     origin = "inside scikit-learn"
+    fixed = True
 
     value_range = (0, 16)
 
