@@ -81,7 +81,7 @@ def test_tables_share_their_columns_by_name(people: dict[str, Any], tmp_path: Pa
     assert run.specs["others"].columns == (age, town) and town.levels == ("Bonn", "Köln", "Rom", "Ulm")
     ages, towns = [], []
     for alias, names in (("people", TOWNS), ("others", ("Bonn", "Rom"))):
-        train = run.datasets[alias]._load()[3]["train"]  # type: ignore[attr-defined]
+        train = run.datasets[alias]._load()[3].rows["train"]  # type: ignore[attr-defined]
         ages += [20 + row % 50 for row in train if row % 7]
         inputs = run.datasets[alias].examples("test", 0).inputs
         assert isinstance(inputs, torch.Tensor)

@@ -21,16 +21,17 @@ from mtlcli.data.columns import (
     not_a_number,
 )
 from mtlcli.data.dataset import Dataset, Examples, adopted, carved_splits
-from mtlcli.data.names import listed, shown
+from mtlcli.data.hashing import Hashes
+from mtlcli.data.names import listed
 from mtlcli.data.numerals import ISO, Notation
-from mtlcli.data.shuffling import stable_seed
+from mtlcli.data.splitting import Codes
 from mtlcli.data.table import Rows, Table, read_table
+from mtlcli.data.table_splits import TableSplits, split_table
 from mtlcli.errors import ConfigError, Problem
 from mtlcli.paths import user_path
 from mtlcli.registry import datasets
 from mtlcli.specs import MOST_CLASSES, Column, DatasetSpec, TargetSpec
 
-SPLITS = ("train", "val", "test")
 # What pandas reads as missing, and the other usual marks.
 ABSENT = [
     "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
@@ -81,8 +82,11 @@ class CSV(Dataset):
         dates: columns of dates to read as numbers (days since 1970-01-01, UTC): a list of columns in ISO 8601, or
             `{column: format}` with a format of Python's `strptime`, such as "%d.%m.%Y".
         split_column: the column that says `train`, `val` or `test` for each row.
-        test: without a split column, the share of the rows that becomes the split `test` (1: all of them, to evaluate
-            a checkpoint on another file).
+        test: without a split column, the share of the rows that becomes the split `test`. Whether a row is among them
+            is a function of its cells and `seed`, never of its position: no row moves when others are added, removed
+            or reordered. Identical rows (up to 10) share a split, and every class keeps a row to train on.
+        group_column: a column whose equal values stay in one split (a patient, a site); a unique id makes the split of
+            a row independent of its other cells. No feature, unless `features` names it.
         seed: draws the rows of `test`; the same for every run, whatever the run's own seed.
         val: share of the training rows set aside as the split `val`, drawn by the run's seed, unless the split column
             has a `val`.
@@ -102,6 +106,7 @@ class CSV(Dataset):
         thousands: Literal["", ",", ".", " ", "'"] = "",
         dates: list[str] | dict[str, str] = [],  # noqa: B006
         split_column: str | None = None,
+        group_column: str | None = None,
         test: Annotated[float, Field(ge=0, le=1)] = 0.2,
         seed: Annotated[int, Field(ge=0)] = 0,
         val: Annotated[float, Field(ge=0, lt=1)] = 0.1,
@@ -117,11 +122,12 @@ class CSV(Dataset):
         self.features, self.categorical, self.levels, self.missing = features, categorical, levels, missing
         self.dates = dates if isinstance(dates, dict) else dict.fromkeys(dates, ISO)
         self.notation = Notation(decimal, thousands, tuple(self.dates.items()))
-        self.split_column, self.test, self.seed, self.delimiter = split_column, test, seed, delimiter
+        self.split_column, self.group_column, self.test, self.seed = split_column, group_column, test, seed
+        self.delimiter = delimiter
         self._no_number: dict[str, str | None] = {}  # target of classes → where it first holds no number
         self._stored: DatasetSpec | None = None
         self._source: Source | None = None  # until the first examples are read
-        self._loaded: tuple[DatasetSpec, Tensor, dict[str, Tensor], dict[str, Rows]] | None = None
+        self._loaded: tuple[DatasetSpec, Tensor, dict[str, Tensor], TableSplits] | None = None
 
     def describe(self) -> DatasetSpec:
         """Reads the file, and fits what is to be fitted."""
@@ -134,6 +140,7 @@ class CSV(Dataset):
             raise ConfigError(f"the checkpoint was trained on inputs {shape} of another dataset, and this is a table")
         self._stored, self._loaded = spec, None
         self._read.clear()
+        self._val.clear()
         return self._load()[0]
 
     def type_hint(self, target: str, spec: TargetSpec) -> str:
@@ -150,31 +157,48 @@ class CSV(Dataset):
         return self._source
 
     def use_columns(self, columns: tuple[Column, ...]) -> DatasetSpec:
-        spec, _, targets, rows = self._load()
+        spec, _, targets, splits = self._load()
         assert self._source is not None
         spec = replace(spec, input_shape=(len(columns),), columns=columns)
-        self._loaded = spec, encode_columns(self._source.table, columns, self.notation), targets, rows
+        self._loaded = spec, encode_columns(self._source.table, columns, self.notation), targets, splits
         return spec
 
     def own_splits(self) -> tuple[str, ...]:
-        return tuple(self._load()[3])
+        return tuple(self._load()[3].rows)
 
     def read(self, split: str) -> Examples:
-        _, inputs, targets, rows = self._load()
+        _, inputs, targets, splits = self._load()
         self._source = None
-        return Examples(inputs, targets, torch.from_numpy(rows[split]))
+        return Examples(inputs, targets, torch.from_numpy(splits.rows[split]))
 
-    def _load(self) -> tuple[DatasetSpec, Tensor, dict[str, Tensor], dict[str, Rows]]:
+    def whole(self) -> Examples:
+        return Examples(*self._load()[1:3])
+
+    def hashes(self, split: str) -> Hashes:
+        splits = self._load()[3]
+        return splits.hashes if split == "all" else splits.hashes[splits.rows[split]]
+
+    def keys(self, split: str) -> Hashes:
+        splits = self._load()[3]
+        return splits.keys[splits.rows[split]]
+
+    def hashed_columns(self) -> tuple[str, ...]:
+        return self._load()[3].columns
+
+    def _load(self) -> tuple[DatasetSpec, Tensor, dict[str, Tensor], TableSplits]:
         """The description, all inputs and targets, and the rows of each split the table has."""
         if self._loaded is None:
             table = read_table(self.path, self.delimiter, self.missing)
-            rows = self._split(table)
-            spec = self._fit(table, rows) if self._stored is None else self._adopt(table, self._stored)
+            splits = split_table(
+                table, self.split_column, self.group_column, self.test, self.seed, self._classes(table), self.record
+            )
+            self._kept["test"] = splits.kept
+            spec = self._fit(table, splits.rows) if self._stored is None else self._adopt(table, self._stored)
             table.require((column.name for column in spec.columns), "features")
-            spec = replace(spec, splits=carved_splits(tuple(rows), self.val))
+            spec = replace(spec, splits=carved_splits(tuple(splits.rows), self.val))
             inputs = encode_columns(table, spec.columns, self.notation)
             targets = {name: encode_target(table, name, one, self.notation) for name, one in spec.targets.items()}
-            self._loaded = spec, inputs, targets, rows
+            self._loaded = spec, inputs, targets, splits
         return self._loaded
 
     def _adopt(self, table: Table, stored: DatasetSpec) -> DatasetSpec:
@@ -192,22 +216,18 @@ class CSV(Dataset):
         }
         return adopted(stored, replace(stored, targets=targets))
 
-    def _split(self, table: Table) -> dict[str, Rows]:
-        """Split → its rows; only those that have some."""
-        if self.split_column is not None:
-            table.require([self.split_column], "split_column")
-            column = table.columns[self.split_column]
-            if wrong := column.rows([at for at, value in enumerate(column.values) if value not in SPLITS]):
-                value = column.values[column.index[wrong[0]]]
-                raise table.error(
-                    f"{shown(value)} in the split column {self.split_column!r} is none of {', '.join(SPLITS)}", wrong
-                )
-            rows = {split: np.flatnonzero(column.index == at) for at, split in enumerate(column.values)}
-        else:
-            order = np.random.default_rng(stable_seed("test", self.seed)).permutation(len(table))
-            cut = round(self.test * len(table))
-            rows = {"train": np.sort(order[cut:]), "test": np.sort(order[:cut])}
-        return {split: rows[split] for split in SPLITS if split in rows and len(rows[split])}
+    def _classes(self, table: Table) -> list[Codes]:
+        """Of each target that may have classes, those of the rows; each is to keep a row to train on."""
+        found: list[Codes] = []
+        for name, type_ in self.targets.items() if self._stored is None else ():
+            cells = table.columns.get(name)
+            if cells is None or type_ == "real":
+                continue
+            parsed, wrong = self.notation.numbers(cells.values, name)
+            if type_ is not None or wrong or len(set(parsed[~np.isnan(parsed)])) <= 2:
+                codes = np.array([-1 if value is None else at for at, value in enumerate(cells.values)])
+                found.append(codes[cells.index])
+        return found
 
     def _fit(self, table: Table, rows: dict[str, Rows]) -> DatasetSpec:
         if "train" not in rows:
@@ -248,7 +268,8 @@ class CSV(Dataset):
         table.require(self.categorical, "categorical")
         table.require(self.dates, "dates")
         apart = {*self.targets, self.split_column}
-        names = [name for name in table.columns if name not in apart] if self.features is None else self.features
+        others = [name for name in table.columns if name not in {*apart, self.group_column}]
+        names = others if self.features is None else self.features
         if both := [name for name in names if name in apart]:
             raise table.error(f"{', '.join(map(repr, both))} can't be a feature and a target or the split at once")
         if len(set(names)) < len(names):
