@@ -72,7 +72,7 @@ class Run:
     def examples_of(self, alias: str, split: str) -> Examples:
         """The examples of `split` of one dataset; see `examples`. Errors name the dataset."""
         spec = self.specs[alias]
-        if split not in spec.splits:
+        if split not in (*spec.splits, "all"):
             message = f"the dataset has no split {split!r}; it has {', '.join(spec.splits)}"
             raise ConfigError(self.experiment.problem(f"datasets.{alias}", message))
         if (alias, split) not in self._examples:
