@@ -14,6 +14,11 @@ Array = Any
 Module = Any
 
 
+def on_host(tensor: Tensor) -> bool:
+    """Whether a value of the tensor can be read without waiting for a device."""
+    return tensor.device.type == "cpu"
+
+
 @torch.no_grad()
 def solved(solver: Callable[..., Any], *given: Any) -> Any:
     """What `solver(xp, *given)` returns, an array or a tuple of arrays; xp: NumPy or torch.
@@ -21,7 +26,7 @@ def solved(solver: Callable[..., Any], *given: Any) -> Any:
     On the CPU it is computed by NumPy, whose operations on ten numbers take a third of torch's time; elsewhere by
     torch, without waiting for the device, so that how much is computed can't depend on values there.
     """
-    if any(isinstance(x, Tensor) and x.device.type != "cpu" for x in given):
+    if not all(on_host(x) for x in given if isinstance(x, Tensor)):
         return solver(torch, *given)
     with np.errstate(all="ignore"):
         found = solver(np, *(x.numpy() if isinstance(x, Tensor) else x for x in given))

@@ -13,7 +13,7 @@ def conflict(gramian: Tensor) -> Tensor:
 
     gramian: [t, t]. A task with a zero gradient is in no pair; NaN where there is no pair.
     """
-    cosines, lengths, _ = units(gramian)
+    cosines, lengths, _ = units(torch, gramian)
     there = (lengths > 0).to(gramian.dtype)
     pairs = torch.outer(there, there).triu_(diagonal=1)
     cosines = cosines * pairs

@@ -8,6 +8,9 @@ import torch
 from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
+from mtlcli.weighting.arrays import on_host
+from mtlcli.weighting.gramian import positive_ridge
+
 # The types of the options that the methods hand over. A smaller reg_eps would be below what float64 resolves.
 NormEps = NonNegativeFloat
 RegEps = Annotated[float, Field(ge=1e-8, allow_inf_nan=False)]
@@ -22,7 +25,8 @@ def project(rows: Tensor, gramian: Tensor, norm_eps: float, reg_eps: float) -> T
     """The weights v [n, t] of the projections of Jᵀu onto {d: J d ≥ 0}, for each row u of `rows` [n, t].
 
     v is the one solution of min vᵀ(G/tr(G) + reg_eps·I)v with v ≥ u (Quinton and Rey 2024, proposition 1). Where
-    tr(G) < norm_eps, G counts as 0, and v is u (for u ≥ 0).
+    tr(G) < norm_eps, G counts as 0, and v is u (for u ≥ 0). A G that rounding has made indefinite gets more than
+    reg_eps.
 
     With z = v − u and w = G v this is the linear complementarity problem z ≥ 0, w = G z + G u ≥ 0, zᵀw = 0, solved
     exactly by block principal pivoting (Kostreva 1978; Júdice and Pires 1994): guess which z are free, solve for them
@@ -34,9 +38,10 @@ def project(rows: Tensor, gramian: Tensor, norm_eps: float, reg_eps: float) -> T
     """
     identity = torch.eye(len(gramian), dtype=gramian.dtype, device=gramian.device)
     trace, floor = gramian.diagonal().sum(), max(norm_eps, torch.finfo(gramian.dtype).tiny)
-    regular = torch.where(trace >= floor, gramian / trace, 0.0).add_(identity, alpha=reg_eps)
+    regular = torch.where(trace >= floor, gramian / trace, 0.0)
+    regular = regular + positive_ridge(torch, regular, reg_eps) * identity
     right = rows @ regular
-    if gramian.device.type != "cpu":
+    if not on_host(gramian):
         free = _guess(right, regular, identity, reg_eps, ITERATIONS_ELSEWHERE)
         return rows - _pivot_carefully(regular, identity, right, free, PIVOTS_ELSEWHERE).clamp(max=0.0)
     if not bool((right < 0).any()):
@@ -81,12 +86,12 @@ def _pivot(gramian: Tensor, identity: Tensor, right: Tensor, free: Tensor) -> tu
 
 def _pivot_carefully(gramian: Tensor, identity: Tensor, right: Tensor, free: Tensor, pivots: int) -> Tensor:
     """−z of the free and w of the others [n, t], when those are free that should be."""
-    on_cpu, (count, size) = gramian.device.type == "cpu", free.shape
+    reads, (count, size) = on_host(gramian), free.shape
     places = torch.arange(size, device=gramian.device)
     fewest = torch.full((count, 1), size + 1, device=gramian.device)
     for _ in range(pivots):
         signed, wanted = _pivot(gramian, identity, right, free)
-        if on_cpu and torch.equal(wanted, free):
+        if reads and torch.equal(wanted, free):
             break
         wrong = wanted != free
         number = wrong.sum(1, keepdim=True)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from mtlcli.weighting.arrays import Array, Module, on_host
 from mtlcli.weighting.rows import block_width
 
 SHORT = 1024  # columns whose products are summed together where there is no float64
+ROUNDING = 16  # in units of eps: the relative rounding error of a gradient, and of a few operations on a matrix
+RIDGES = 14  # tried at most, each ten times the one before
 
 
 def exact_type(device: torch.device) -> torch.dtype:
@@ -60,23 +64,49 @@ def _in_short_blocks(rows: Tensor) -> Tensor:
     return gramian
 
 
-def scaled(gramian: Tensor) -> tuple[Tensor, Tensor]:
-    """G divided by the mean of its diagonal, and that mean (0-d); G = 0 stays 0, and its mean counts as 1.
+def units(xp: Module, gramian: Array) -> tuple[Array, Array, Array]:
+    """The Gramian C of the unit gradients, the gradients' norms [t] and the inverses of these, by NumPy or torch.
 
-    A solver's tolerances mean the same then whatever the units of the losses.
+    The row, the column and the inverse of a zero gradient are 0. Rounding is kept from making a square negative or a
+    cosine larger than 1.
     """
-    mean = gramian.diagonal().mean()
-    mean = torch.where(mean > 0, mean, 1.0)
-    return gramian / mean, mean
-
-
-def units(gramian: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The Gramian of the gradients divided by their norms, the norms [t] and their inverses (0 for a zero one)."""
-    lengths = norms(gramian)
-    inverses = lengths.reciprocal().nan_to_num_(posinf=0.0)
-    return gramian * inverses[:, None] * inverses, lengths, inverses
+    lengths = xp.sqrt(xp.clip(gramian.diagonal(), 0.0, None))
+    inverses = xp.where(lengths > 0, 1.0 / lengths, 0.0)
+    return xp.clip(gramian * inverses[:, None] * inverses, -1.0, 1.0), lengths, inverses
 
 
 def norms(gramian: Tensor) -> Tensor:
     """The norms of the tasks' gradients, [t]."""
     return gramian.diagonal().clamp(min=0.0).sqrt()
+
+
+def rank_tolerance(gramian: Tensor) -> float:
+    """The eigenvalue, as a part of the largest one, below which rounding can have made it.
+
+    The singular values of J are the roots of the eigenvalues. The entries of J come from float32 arithmetic, with
+    relative errors of a few eps, so a singular value is known to 16 eps of the largest (2e-6) and an eigenvalue to the
+    square of that; and to the errors of the solver, which are those of the Gramian's own type times its size.
+    """
+    rows, own = torch.finfo(torch.float32).eps, torch.finfo(gramian.dtype).eps
+    return max((ROUNDING * rows) ** 2, ROUNDING * len(gramian) * own)
+
+
+def positive_ridge(xp: Module, matrix: Array, least: float) -> Any:
+    """A number r such that all eigenvalues of `matrix` + r I are at least r/2; a float, or 0-d on another device.
+
+    It is `least` where that is enough, as it is for a Gramian that is exact to float64. One that rounding has made
+    indefinite, as float32 does, gets the first of `least` × 10, 100, … for which a Cholesky factorization succeeds.
+    """
+    ridges = [least * 10.0**power for power in range(RIDGES)]
+    if xp is torch and not on_host(matrix):
+        shifts = torch.tensor(ridges, dtype=matrix.dtype).to(matrix.device, non_blocking=True)
+        identity = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
+        failures = torch.linalg.cholesky_ex(matrix + (0.5 * shifts)[:, None, None] * identity).info
+        return shifts.gather(0, (failures == 0).to(torch.uint8).argmax(0, keepdim=True)).squeeze(0)
+    tensor = torch.as_tensor(matrix)
+    for ridge in ridges:
+        shifted = tensor.clone()
+        shifted.diagonal().add_(0.5 * ridge)
+        if not bool(torch.linalg.cholesky_ex(shifted).info):
+            break
+    return ridge

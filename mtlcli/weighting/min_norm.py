@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mtlcli.weighting.gramian import norms
+from mtlcli.weighting.arrays import on_host
+from mtlcli.weighting.gramian import ROUNDING, positive_ridge, units
 
-RIDGE = 1e-10  # as if every gradient had a part of its own, 1e-5 of its length, at right angles to all the others
+RIDGE = 1e-10  # at least: as if each gradient had a part of its own, 1e-5 of its length, orthogonal to all others
 SHORTEST = 1e-15
 BLOCK_STEPS = 6
 TINY = 1e-30
@@ -16,14 +17,15 @@ TINY = 1e-30
 def cosines(gramian: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(G of the gradients at unit length, with the ridge [t, t]; their lengths [t]; which of them are zero [t]).
 
-    A length below 1e-15 of the longest is zero, and counts as that.
+    A length below 1e-15 of the longest is zero, and counts as that. With the ridge all eigenvalues are positive.
     """
-    lengths = norms(gramian)
+    unit, lengths, _ = units(torch, gramian)
     floor = SHORTEST * lengths.amax()
     zero = lengths <= floor
     lengths = torch.maximum(lengths, floor).clamp_(min=TINY)
-    unit = gramian / lengths / lengths.unsqueeze(1)
-    unit.diagonal().add_(max(RIDGE, 16 * len(lengths) * torch.finfo(gramian.dtype).eps))  # float32 knows no 1 + 1e-10
+    unit = unit.masked_fill(zero | zero.unsqueeze(1), 0.0)
+    least = max(RIDGE, ROUNDING * len(lengths) * torch.finfo(gramian.dtype).eps)  # float32 knows no 1 + 1e-10
+    unit.diagonal().add_(positive_ridge(torch, unit, least))
     return unit, lengths, zero
 
 
@@ -46,7 +48,7 @@ def nearest_to_zero(
     minimized with every step, so no S comes back: it ends at the exact minimum.
     """
     count = len(unit)
-    inverse = lengths.amin() / lengths  # up to a factor, which makes no difference
+    inverse = (lengths.amin() / lengths).nan_to_num(0.0)  # up to a factor, which makes no difference
     tolerance = -8 * torch.finfo(unit.dtype).eps
     barrier = torch.finfo(unit.dtype).max ** 0.5
     size = torch.ones_like(lengths[0]) if radius is None else radius
@@ -64,15 +66,15 @@ def nearest_to_zero(
         system.copy_(unit)
         diagonal.masked_fill_(barred, barrier)
         factor = torch.linalg.cholesky_ex(system)[0]
-        solved = torch.linalg.solve_triangular(factor, sides, upper=False)
-        solved = torch.linalg.solve_triangular(factor.mT, solved, upper=True)
+        half = torch.linalg.solve_triangular(factor, sides, upper=False)
+        solved = torch.linalg.solve_triangular(factor.mT, half, upper=True)
         if pull is None:
             solution = solved.squeeze(1)
-            level = size / (inverse @ solution).sqrt()
+            level = size / torch.linalg.vector_norm(half)
             target = level * solution
         else:
             solution, offset = solved.unbind(1)
-            a, b, c = inverse @ solution, pull @ solution, pull @ offset
+            (a, b), (_, c) = (row.unbind() for row in half.T @ half)
             # Without a root, the minimum is infinitely far off, in the direction that this ν gives.
             level = (b + torch.addcmul(b * b, a, square - c).relu().sqrt()) / a
             target = level * solution - offset
@@ -90,6 +92,6 @@ def nearest_to_zero(
             at = torch.where(arrived, target, (at + ratio * target).masked_fill_(leaving, 0.0))
             changing = leaving | (wanted & (slack <= slack.amin()) & arrived)
         barred = barred ^ changing
-        if unit.device.type == "cpu" and not bool(changing.any()):
+        if on_host(unit) and not bool(changing.any()):
             break
-    return at * (size / (at @ (unit @ at)).sqrt().clamp(min=TINY))
+    return at * (size / (at @ (unit @ at)).clamp(min=0.0).sqrt().clamp(min=TINY))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mtlcli.weighting.arrays import Array, Module, solve, solved
+from mtlcli.weighting.gramian import ROUNDING, positive_ridge, units
 
 SHORTEST = 1e-15
 RIDGE = 1e-8
@@ -25,9 +26,10 @@ def bargain(gramian: Tensor, fairness: float) -> Tensor:
     others sum to their number.
 
     Newton's method mostly gets there in a few steps. Where some combination of the gradients is 0 it never does, there
-    being no solution: α grows without bound, towards a direction. With 1e-8 added to the squares of all cosines of a
-    gradient with itself there always is one, and it gives that direction; Newton's method starts again from it without
-    the ridge, as there may be a solution far off. Elsewhere than on the CPU the number of steps is fixed.
+    being no solution: α grows without bound, towards a direction. With a ridge of 1e-8, more where rounding needs it,
+    added to the cosines of the gradients with themselves there always is one, and it gives that direction; Newton's
+    method starts again from it without the ridge, as there may be a solution far off. Elsewhere than on the CPU the
+    number of steps is fixed.
     """
     weights: Tensor = solved(solution, gramian, fairness)
     return weights
@@ -35,11 +37,11 @@ def bargain(gramian: Tensor, fairness: float) -> Tensor:
 
 def solution(xp: Module, gramian: Array, fairness: float) -> Array:
     """`bargain`, with `xp`, NumPy or torch. Only NumPy's stops as soon as it can."""
-    lengths = xp.sqrt(xp.clip(gramian.diagonal(), 0.0, None))
+    cosines, lengths, _ = units(xp, gramian)
     zero = lengths <= SHORTEST * lengths.max()
     lengths = xp.where(zero, 1.0, lengths)
-    cosines = gramian / lengths / lengths[:, None]
-    cosines = cosines + xp.diag(xp.where(zero, 1.0 - cosines.diagonal(), 0.0))
+    cosines = xp.where(zero | zero[:, None], 0.0, cosines)
+    cosines = cosines + xp.diag(xp.where(zero, 1.0, 0.0 * lengths))
     # In terms of β = α ‖g‖ and h = ‖g‖^(1/a − 1): C β = h β^(−1/a), for fairness 1 whatever the lengths.
     exponents = xp.clip((1 / fairness - 1) * xp.log(lengths / lengths.mean()), -60.0, 60.0)
     scale = xp.exp(exponents)
@@ -50,7 +52,8 @@ def solution(xp: Module, gramian: Array, fairness: float) -> Array:
     start = start * (whole / xp.clip(start @ (cosines @ start), FEWEST * whole, None)) ** (fairness / (fairness + 1))
     beta, converged = _newton(xp, cosines, scale, start, fairness, QUICK, NEAREST, float("inf"))
     if xp is torch or not converged:
-        ridge = max(RIDGE, 16 * len(lengths) * float(xp.finfo(gramian.dtype).eps))  # float32 knows no 1 + 1e-8
+        least = max(RIDGE, ROUNDING * len(lengths) * float(xp.finfo(gramian.dtype).eps))  # float32 knows no 1 + 1e-8
+        ridge = positive_ridge(xp, cosines, least)
         # Not finite where a singular C couldn't be factorized; in float32, with a large a, even with the ridge.
         ridged = xp.where(xp.isfinite(beta).all(), beta, start)
         raised = cosines + ridge * xp.diag(xp.ones_like(lengths))

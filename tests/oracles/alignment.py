@@ -41,9 +41,28 @@ def imtl_g(jacobian: Array) -> Array:
     return tasks * np.concatenate([[1 - others.sum()], others])
 
 
+def cancelling(jacobian: Array) -> Array | None:
+    """The part [T] of 1 that is in the left null space of the unit gradients, where it is a convex combination of them.
+
+    These are the singular vectors whose values are below 1e-6 of the largest. None where it is 0 or has negative
+    entries.
+    """
+    units = jacobian / np.linalg.norm(jacobian, axis=1, keepdims=True)
+    left, values, _ = np.linalg.svd(units)
+    rank = int((values > 1e-6 * values[0]).sum())
+    part: Array = left[:, rank:] @ left[:, rank:].sum(0)
+    return part if part.max() > 1e-6 and part.min() > -1e-6 else None
+
+
 def imtl_g_of_dependent_gradients(jacobian: Array) -> Array:
-    """Quinton and Rey 2024 (IMTL-G for dependent rows): v = G⁺d with d the norms, divided by its sum."""
-    solution = np.linalg.pinv(jacobian @ jacobian.T, rcond=1e-12, hermitian=True) @ np.linalg.norm(jacobian, axis=1)
+    """The weights of gradients that cancel, Jᵀw = 0; otherwise those of Quinton and Rey 2024 (IMTL-G for dependent
+    rows): v = G⁺d with d the norms, divided by its sum. A zero gradient has no part in it."""
+    lengths = np.linalg.norm(jacobian, axis=1)
+    part = cancelling(jacobian) if lengths.all() else None
+    if part is None:
+        solution = np.linalg.pinv(jacobian @ jacobian.T, rcond=1e-12, hermitian=True) @ lengths
+    else:
+        solution = part / lengths
     result: Array = len(jacobian) * solution / solution.sum()
     return result
 

@@ -80,6 +80,16 @@ def test_the_rounding_of_float32_gradients_adds_nothing_to_their_rank(rank: int)
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("seed", range(3))
+def test_many_dependent_gradients_in_float32(seed: int, mode: Scale) -> None:
+    """Of rank 17, 40 tasks."""
+    jacobian = of_rank(seed, 40, 17, 5000).float()
+    update, _ = descend(create("aligned_mtl", 40, scale=mode), jacobian)
+    expected = oracle.aligned_mtl(jacobian.double().numpy(), mode) @ jacobian.double().numpy()
+    assert np.linalg.norm(update.numpy() - expected) <= 1e-6 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_orthogonal_gradients_get_the_length_of_the_chosen_one(mode: Scale) -> None:
     lengths = torch.tensor([5.0, 1.0, 2.0, 3.0], dtype=torch.float64)
     weights = solve(create("aligned_mtl", 4, scale=mode), torch.diag(lengths))

@@ -49,23 +49,27 @@ def test_every_kind_of_jacobian(count: int, scale: float) -> None:
         weights = solve(create("imtl_g", count), scale * jacobian).numpy()
         units = torch.nn.functional.normalize(jacobian, dim=1)
         independent = torch.linalg.matrix_rank(units) == count
-        if name == "opposed" and count == 2:
-            np.testing.assert_array_equal(weights, 0)
-        elif independent:
+        if independent:
             np.testing.assert_allclose(weights, oracle.imtl_g(jacobian.numpy()), rtol=1e-5, err_msg=name)
         elif name != "unequal norms":
             expected = oracle.imtl_g_of_dependent_gradients(jacobian.numpy())
-            np.testing.assert_allclose(weights, expected, rtol=1e-5, atol=1e-8 * np.abs(expected).max(), err_msg=name)
+            # entries of 0 in the part that cancels are known to the root of the tolerance, 2e-6
+            np.testing.assert_allclose(weights, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max(), err_msg=name)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 10])
 @pytest.mark.parametrize("scale", SCALES)
 def test_agrees_with_torchjd(count: int, scale: float) -> None:
-    """TorchJD's weights sum to 1. It's given the unscaled J: what it takes for a sum of 0 depends on the scale."""
+    """TorchJD's weights sum to 1. It's given the unscaled J: what it takes for a sum of 0 depends on the scale.
+
+    Where the gradients cancel it gives least squares.
+    """
     theirs, ours = IMTLGWeighting(), create("imtl_g", count)
     for name, jacobian in every_kind(count):
         if name == "unequal norms":
             continue  # it takes the smallest gradients of these for 0
+        if scale > 0 and name != "one zero" and oracle.cancelling(jacobian.numpy()) is not None:
+            continue
         expected = count * theirs(float(scale > 0) * jacobian @ jacobian.T)  # type: ignore[arg-type]
         weights = solve(ours, scale * jacobian)
         torch.testing.assert_close(weights, expected, rtol=1e-4, atol=1e-6, msg=lambda text, name=name: name + text)
@@ -111,10 +115,83 @@ def test_tasks_alike_have_weight_one(count: int) -> None:
     torch.testing.assert_close(solve(create("imtl_g", count), torch.eye(count, dtype=torch.float64)), ones)
 
 
+@pytest.mark.parametrize("ratio", [1e-3, 0.5, 0.99, 1.0, 1.01, 7.0, 1e4])
+@pytest.mark.parametrize("exact", [True, False])
+def test_two_opposed_gradients_cancel(ratio: float, exact: bool) -> None:
+    """g₂ = −c g₁. Least squares has weights of [200, −198] at c = 0.99, which raise the second loss."""
+    gradient = random(0, 1, 1000)
+    jacobian = torch.cat([gradient, -ratio * gradient])
+    jacobian = jacobian if exact else jacobian.float().double()
+    update, weights = descend(create("imtl_g", 2), jacobian)
+    expected = 2 * torch.tensor([ratio, 1.0], dtype=torch.float64) / (1 + ratio)
+    torch.testing.assert_close(weights, expected, rtol=1e-6, atol=0)
+    np.testing.assert_allclose(weights.numpy(), oracle.imtl_g(jacobian.numpy()), rtol=1e-6)
+    # the rounding of float32 rows, of which the update is the difference
+    assert float(update.norm()) <= (1e-14 if exact else 1e-7) * float((weights * jacobian.norm(dim=1)).sum())
+
+
+@pytest.mark.parametrize("angle", [1e-9, 1e-7, 1e-6, 2e-6, 1e-5, 1e-3])
+def test_nearly_opposed_gradients_have_the_same_weights(angle: float) -> None:
+    """For two tasks they are inverse to the norms, whatever the angle: also where the rank isn't certain."""
+    first, other = torch.linalg.qr(random(0, 2, 100).T)[0].T
+    jacobian = torch.stack([first, -0.9 * first + 0.9 * angle * other])
+    weights = solve(create("imtl_g", 2), jacobian)
+    torch.testing.assert_close(weights, 2 * torch.tensor([0.9, 1.0], dtype=torch.float64) / 1.9, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("ratio", [0.5, 0.99, 3.0])
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_a_third_task_beside_two_opposed_ones_has_no_weight(ratio: float, scale: float) -> None:
+    jacobian = random(0, 3, 100)
+    jacobian[1] = -ratio * jacobian[0]
+    jacobian[2] *= scale
+    update, weights = descend(create("imtl_g", 3), jacobian)
+    torch.testing.assert_close(weights, 3 * torch.tensor([ratio, 1.0, 0.0], dtype=torch.float64) / (1 + ratio))
+    np.testing.assert_allclose(
+        weights.numpy(), oracle.imtl_g(jacobian.numpy()), rtol=1e-6, atol=1e-8 * max(1, 1 / scale)
+    )
+    assert float(update.norm()) < 1e-12
+
+
+@pytest.mark.parametrize(
+    "factors", [[1.0, -0.5, -0.49], [1.0, 1.0, -3.0], [2.0, -1.0, 3.0, -5.0], [1.0, 1.0, 1.0, 1.0, -0.2]], ids=str
+)
+def test_parallel_gradients_of_both_signs_cancel_with_positive_weights(factors: list[float]) -> None:
+    jacobian = torch.tensor(factors, dtype=torch.float64)[:, None] * random(0, 1, 100)
+    update, weights = descend(create("imtl_g", len(factors)), jacobian.float().double())
+    assert weights.min() > 0 and float(weights.sum()) == pytest.approx(len(factors))
+    assert float(update.norm()) <= 1e-6 * float((weights * jacobian.norm(dim=1)).sum())
+
+
+def test_two_pairs_of_opposed_gradients_cancel() -> None:
+    jacobian = random(0, 4, 100)
+    jacobian[1], jacobian[3] = -0.9 * jacobian[0], -1.1 * jacobian[2]
+    update, weights = descend(create("imtl_g", 4), jacobian)
+    inverse = jacobian.norm(dim=1).reciprocal()
+    torch.testing.assert_close(weights, 4 * inverse / inverse.sum(), rtol=1e-6, atol=0)
+    assert float(update.norm()) < 1e-12
+
+
+@pytest.mark.parametrize("ratio", [0.25, 1.0, 40.0])
+def test_duplicates_share_what_one_of_them_would_get(ratio: float) -> None:
+    """Of the same direction, not of the same norm; the update is that of the two directions."""
+    jacobian = well_posed(0, 3)
+    jacobian[2] = ratio * jacobian[1]
+    projections = oracle.projections(descend(create("imtl_g", 3), jacobian)[0].numpy(), jacobian.numpy())
+    np.testing.assert_allclose(projections, projections[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_many_dependent_gradients_in_float32(seed: int) -> None:
+    """Of rank 17, 40 tasks: an eigenvalue made of rounding would take the update to 1e-4 of its size."""
+    jacobian = of_rank(seed, 40, 17, 5000).float()
+    update, _ = descend(create("imtl_g", 40), jacobian)
+    expected = oracle.imtl_g_of_dependent_gradients(jacobian.double().numpy()) @ jacobian.double().numpy()
+    assert np.linalg.norm(update.numpy() - expected) <= 1e-6 * np.linalg.norm(expected)
+
+
 def test_where_the_sum_vanishes_all_weights_are_0() -> None:
-    """Two opposed gradients, no gradients, and independent ones: x = (1, 1, −1)/… and norms that make Σ x/‖g‖ = 0."""
-    opposed = torch.cat([random(0, 1, 20), -random(0, 1, 20)])
-    assert torch.equal(solve(create("imtl_g", 2), opposed), torch.zeros(2, dtype=torch.float64))
+    """No gradients, and independent ones: x = (1, 1, −1)/… and norms that make Σ x/‖g‖ = 0."""
     assert torch.equal(solve(create("imtl_g", 2), torch.zeros(2, 20).double()), torch.zeros(2, dtype=torch.float64))
     # the third unit gradient between the first two and near their plane
     units = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.6, 0.6, 0.28**0.5]], dtype=torch.float64)

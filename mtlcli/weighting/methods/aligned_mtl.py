@@ -10,11 +10,8 @@ from torch import Tensor
 
 from mtlcli.registry import weightings
 from mtlcli.weighting.gradients import GramianWeighting
-from mtlcli.weighting.gramian import scaled
+from mtlcli.weighting.gramian import rank_tolerance
 from mtlcli.weighting.weighting import WeightedTask
-
-# Of an eigenvalue of G, to the largest. The singular values of J, their roots, are known to about 1e-6: J is float32.
-RANK_TOLERANCE = 1e-12
 
 
 @weightings.register("aligned_mtl")
@@ -30,7 +27,8 @@ class AlignedMultiTaskLearning(GramianWeighting):
     by default the smallest singular value of J: the weights have a scale of their own. It is 1 each for tasks alike, as
     it is for orthogonal gradients of one length, and the smaller, the nearer the gradients are to dependent ones.
 
-    Eigenvalues below 1e-12 of the largest are taken for 0: J is float32, and its rounding alone makes them that large.
+    Eigenvalues below 4e-12 of the largest are taken for 0, which the rounding of float32 gradients can make them: in
+    units of eps, (16 · 1.2e-7)².
     The weights are invariant to the scale of all the gradients. Non-conflict isn't promised. With all gradients 0, all
     weights are 1.
 
@@ -50,8 +48,8 @@ class AlignedMultiTaskLearning(GramianWeighting):
     def weights(self, gramian: Tensor, losses: Tensor, present: Sequence[int]) -> Tensor:
         """See `GramianWeighting.weights`."""
         count = len(gramian)
-        values, vectors = torch.linalg.eigh(scaled(gramian)[0])  # ascending
-        kept = values > values[-1] * max(RANK_TOLERANCE, count * torch.finfo(gramian.dtype).eps)
+        values, vectors = torch.linalg.eigh(gramian)  # ascending
+        kept = values > values[-1].clamp(min=0.0) * rank_tolerance(gramian)
         rank = kept.sum()
         if self.scale == "rmse":
             square = torch.where(kept, values, 0.0).sum() / rank

@@ -11,6 +11,7 @@ from torch import Tensor
 from mtlcli.registry import weightings
 from mtlcli.weighting.arrays import Array, Module, solve, solved
 from mtlcli.weighting.gradients import JacobianWeighting
+from mtlcli.weighting.gramian import rank_tolerance, units
 from mtlcli.weighting.rows import block_width
 
 
@@ -29,7 +30,7 @@ class ConFIG(JacobianWeighting):
 
     The update is summed in float64, in blocks: near-opposed gradients are beyond float32. The pseudoinverse is by a
     Cholesky factorization with pivots and a QR of its factor, which are a fixed number of steps. A gradient counts as
-    a combination of the others where its direction is within 3e-6 of their span (an angle, in radians), which float32
+    a combination of the others where its direction is within 2e-6 of their span (an angle, in radians), which float32
     can't tell from 0.
 
     Deviations: where all gradients cancel (two that are opposed) the direction isn't defined and the update is 0; zero
@@ -42,17 +43,15 @@ class ConFIG(JacobianWeighting):
         self, jacobian: Tensor, gramian: Tensor, losses: Tensor, present: Sequence[int]
     ) -> tuple[Tensor, Tensor]:
         """See `JacobianWeighting.update`."""
-        weights: Tensor = solved(direction, gramian)
+        weights: Tensor = solved(direction, gramian, rank_tolerance(gramian))
         blocks = torch.split(jacobian, block_width(jacobian), 1)
         update = torch.cat([(weights @ block.to(gramian.dtype)).to(jacobian.dtype) for block in blocks])
         return update, weights
 
 
-def direction(xp: Module, gramian: Array) -> Array:
-    """The weights [t] from G = J Jᵀ, by NumPy or torch."""
-    lengths = xp.sqrt(xp.clip(gramian.diagonal(), 0.0, None))
-    inverses = xp.where(lengths > 0, 1.0 / lengths, 0.0)
-    rest = gramian * inverses[:, None] * inverses  # what of Û Ûᵀ the columns so far don't make up
+def direction(xp: Module, gramian: Array, tolerance: float) -> Array:
+    """The weights [t] from G = J Jᵀ, by NumPy or torch. tolerance: `rank_tolerance`."""
+    rest, lengths, inverses = units(xp, gramian)  # rest: what of Û Ûᵀ the columns so far don't make up
     columns, pivots = [], []
     for _ in range(len(lengths)):
         pivot = rest.diagonal().argmax()[None]
@@ -63,7 +62,7 @@ def direction(xp: Module, gramian: Array) -> Array:
         pivots.append(largest)
     # A pivot is a squared distance from the others' span. They never rise: the columns from the first that is 0 on
     # don't count, whatever is in them.
-    full = xp.concatenate(pivots) > float(xp.finfo(gramian.dtype).eps) ** 0.7
+    full = xp.concatenate(pivots) > tolerance
     triangle = xp.concatenate(columns, 1)  # Û Ûᵀ = L Lᵀ
     if xp is np and full.all():  # nothing to leave out: no basis is needed
         half = solve(xp, triangle, lengths * inverses)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mtlcli.registry import weightings
 from mtlcli.weighting.arrays import Array, Module, solved
+from mtlcli.weighting.gramian import units
 from mtlcli.weighting.methods.pcgrad import OneByOne
 from mtlcli.weighting.weighting import WeightedTask
 
@@ -78,10 +79,8 @@ def vaccinate(
 
     targets: φ̂ [t, t]. orders: [t−1, t], column i holds the others in the order of task i. everyone: 0 … t−1.
     """
-    lengths = xp.sqrt(xp.clip(gramian.diagonal(), 0.0, None))
+    cosines, lengths, inverses = units(xp, gramian)
     there = xp.sign(lengths)  # 1, or 0 for a zero gradient
-    inverses = xp.where(lengths > 0, 1.0 / lengths, 0.0)
-    cosines = gramian * inverses[:, None] * inverses
     # The cotangents of the targets' angles; 0 leaves the product with a zero gradient at 0. [t−1, t], as `orders` is.
     met = targets[everyone, orders]
     slopes = xp.clip(met / xp.sqrt(1.0 - met * met), -STEEPEST, STEEPEST) * there[orders]

@@ -63,4 +63,5 @@ class MultipleGradientDescent(GramianWeighting):
             normalized = lengths / (factors / torch.where(greatest > 0, greatest, 1.0)).clamp(min=SMALLEST)
         # z is for g / ‖g‖: α, for g / n, is z n / ‖g‖, and what g itself gets is α / n.
         weights = nearest_to_zero(unit, normalized, torch.zeros_like(zero)) / lengths
-        return weights * (len(present) / weights.sum())
+        total = weights.sum()
+        return torch.where(total > 0, weights * (len(present) / total), 1.0)

@@ -72,7 +72,7 @@ class PCGrad(OneByOne):
         """See `GramianWeighting.weights`."""
         if len(present) == 1:
             return torch.ones_like(losses, dtype=gramian.dtype)
-        cosines, lengths, inverses = units(gramian)
+        cosines, lengths, inverses = units(torch, gramian)
         orders = self.orders(present).to(gramian.device, non_blocking=True)
         opposed = -cosines  # row i: minus the products of g_i'/‖g_i‖ with each g_j/‖g_j‖
         added = []

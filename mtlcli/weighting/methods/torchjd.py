@@ -65,7 +65,7 @@ class TorchJD(JacobianWeighting):
         with torch.autocast(jacobian.device.type, enabled=False):
             update = self.aggregator(jacobian)
         # G w = J update, with every gradient scaled to the length 1, so that a short one isn't lost among long ones.
-        cosines, _, scales = units(gramian)
+        cosines, _, scales = units(torch, gramian)
         projections = combine(update, jacobian.mT).nan_to_num_().to(gramian.dtype)
         return update, scales * (torch.linalg.pinv(cosines, rtol=NEGLIGIBLE, hermitian=True) @ (scales * projections))
 
