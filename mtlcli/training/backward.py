@@ -20,12 +20,14 @@ class Made:
     the objective: strength × Ω. weights: [t + r]; 1 for a regularizer that is no task. conflict: [2], the mean cosine
     of the tasks' gradients and the share of pairs that oppose each other; None where the gradients weren't looked at.
     largest: 0-d, the largest magnitude in the gradient of the step; None under fp16, whose scaler looks after that.
+    updated: whether the optimizer made its step; False where fp16's loss scaling skipped it.
     """
 
     losses: Tensor
     weights: Tensor
     conflict: Tensor | None = None
     largest: Tensor | None = None
+    updated: bool = True
 
 
 class Backward(ABC):

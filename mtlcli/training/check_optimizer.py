@@ -12,9 +12,10 @@ from torch.optim import Optimizer
 from mtlcli import registry
 from mtlcli.blame import blaming
 from mtlcli.config.options import options_of
-from mtlcli.training.optimization import Schedule, make_optimizer, make_schedule
+from mtlcli.training.optimization import make_optimizer
 from mtlcli.training.problems import Problems
 from mtlcli.training.run import Run
+from mtlcli.training.schedule import Schedule, make_schedule
 
 MOST_STEPS = 100  # of a schedule that are tried
 
@@ -55,7 +56,7 @@ def _try_schedule(run: Run, optimizer: Optimizer) -> None:
     """Make some steps of the schedule. Raises what torch raises, and ValueError for a rate below 0 or not finite."""
     before = [dict(group) for group in optimizer.param_groups]
     try:
-        schedule = make_schedule(run, optimizer, steps=1, direction="max")
+        schedule = make_schedule(run, optimizer, steps=None, direction="max")
         for step in range(1, min(run.experiment.training.epochs, MOST_STEPS) + 1):
             _check_rates(optimizer, before, step)
             with warnings.catch_warnings(action="ignore"):  # the optimizer has made no step, and never will

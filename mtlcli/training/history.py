@@ -13,6 +13,7 @@ from mtlcli.training.evaluate import Amounts, TaskMetrics
 HEADER = ["epoch", "step", "split", "task", "metric", "value"]
 Row = tuple[int, int, str, str, str, float]
 SHARING = "sharing."  # before a task's name, of what the sharing does with its examples
+OPTIMIZER = "optimizer."  # before the name of a group of parameters
 
 
 def is_task(name: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mtlcli.training.evaluate import TaskMetrics
 from mtlcli.training.history import figure
@@ -12,7 +12,10 @@ from mtlcli.training.history import figure
 
 @dataclass(frozen=True)
 class EpochReport:
-    """An epoch, done. `epoch` counts from 1; `value` is the monitored one; `seconds` are of training only."""
+    """An epoch, done. `epoch` counts from 1; `value` is the monitored one; `seconds` are of training only.
+
+    learning_rates: of each of the optimizer's groups of parameters, in the epoch's last step.
+    """
 
     epoch: int
     losses: Mapping[str, float]
@@ -22,6 +25,7 @@ class EpochReport:
     is_best: bool
     seconds: float
     samples_per_second: float
+    learning_rates: Mapping[str, float] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """One line: the epoch, each task's training loss and evaluation metrics, the rate."""
@@ -32,8 +36,17 @@ class EpochReport:
             if math.isnan(self.metrics[task]["loss"]):
                 metrics = [f"no labels in {self.split}"]
             parts.append(" ".join([f"{task}: {trained}", *metrics]))
+        if self.learning_rates:
+            parts.append(f"lr {self._rates()}")
         parts.append(f"{self.seconds:.1f} s, {self.samples_per_second:,.0f} samples/s{' *' if self.is_best else ''}")
         return " | ".join(parts)
+
+    def _rates(self) -> str:
+        """The learning rate, or that of each group where they differ."""
+        rates = {name: f"{rate:.4g}" for name, rate in self.learning_rates.items()}
+        if len(set(rates.values())) == 1:
+            return next(iter(rates.values()))
+        return ", ".join(f"{name} {rate}" for name, rate in rates.items())
 
 
 class Observer:

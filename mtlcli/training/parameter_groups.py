@@ -14,35 +14,50 @@ from mtlcli.errors import nearest
 from mtlcli.models.model import MultiTaskModel
 from mtlcli.training.problems import Problems
 
-TRUNK, HEADS = "trunk", "heads"
+MODEL, TRUNK, HEADS = "model", "trunk", "heads"
 
 # What schedulers set a learning rate to, whatever it is in the optimizer.
 ABSOLUTE = {"OneCycleLR": ("max_lr",), "CyclicLR": ("base_lr", "max_lr")}
 
 
-def model_groups(model: MultiTaskModel, experiment: Experiment) -> list[dict[str, Any]]:
-    """The model's trainable parameters as torch's optimizers take them: a group for all that have the same options.
+def model_groups(model: MultiTaskModel, experiment: Experiment) -> list[tuple[str, dict[str, Any]]]:
+    """The model's trainable parameters as torch's optimizers take them: a named group for all with the same options.
 
     `trunk` stands for all that is shared, `heads` for all that isn't, a task's name for what is its own (to which what
     `heads` has applies too, where the task's group doesn't say otherwise). Shared parameters are in the first group.
+    A group is named by its parts: `model`, `trunk`, `heads`, a task's name, or several of these joined by `+`.
     ConfigError for a part that there isn't, or that has nothing to train.
     """
     wanted = experiment.optimizer.groups
     if not wanted:
-        return [{"params": [p for p in model.parameters() if p.requires_grad]}]
+        return [(MODEL, {"params": [p for p in model.parameters() if p.requires_grad]})]
     shared = _trainable(model.shared_parameters())
     own = {task: _trainable(p for m in model.sharing.own_modules(task) for p in m.parameters()) for task in model.heads}
     _check_names(experiment, shared, own)
     heads = wanted.get(HEADS, {})
-    parts = [(wanted.get(TRUNK, {}), shared), *(({**heads, **wanted.get(task, {})}, own[task]) for task in own)]
-    groups: list[tuple[dict[str, Any], list[nn.Parameter]]] = []
-    for options, parameters in parts:
-        same = [found for known, found in groups if known == options]
-        if same:
-            same[0].extend(parameters)
+    parts = [(TRUNK, wanted.get(TRUNK, {}), shared)]
+    parts += [(_label(task), {**heads, **wanted.get(task, {})}, own[task]) for task in own]
+    groups: list[tuple[list[str], dict[str, Any], list[nn.Parameter]]] = []
+    for part, options, parameters in (part for part in parts if part[2]):
+        same = next((group for group in groups if group[1] == options), None)
+        if same is None:
+            groups.append(([part], options, list(parameters)))
         else:
-            groups.append((options, parameters))
-    return [{"params": parameters, **options} for options, parameters in groups if parameters]
+            same[0].append(part)
+            same[2].extend(parameters)
+    tasks = [_label(task) for task in own if own[task]]
+    return [(_group_name(names, tasks), {"params": parameters, **options}) for names, options, parameters in groups]
+
+
+def _label(task: str) -> str:
+    return f"{task} (task)" if task in (MODEL, TRUNK, HEADS) else task
+
+
+def _group_name(parts: list[str], tasks: list[str]) -> str:
+    """The name of a group of these parts. tasks: those that have parameters of their own."""
+    if tasks and parts[-len(tasks) :] == tasks:
+        parts = [*parts[: -len(tasks)], HEADS]
+    return MODEL if parts == [TRUNK, HEADS] else "+".join(parts)
 
 
 def check_options(experiment: Experiment, make: Callable[..., Optimizer], options: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtlcli.training.files import atomic
-from mtlcli.training.history import SHARING, History, is_task
+from mtlcli.training.history import OPTIMIZER, SHARING, History, is_task
 from mtlcli.training.regularization import PREFIX
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ LEGEND = 12  # names are shown of at most so many lines
 def plot_history(history: History, split: str, folder: Path) -> None:
     """`losses.png`, `weights.png`, `metrics.png`, for gradient weightings `conflict.png`: a line for each task.
 
+    `learning_rates.png`: a line for each of the optimizer's groups of parameters.
+
     For each regularizer one of its own, with a panel for each figure; where the sharing has something to show,
     `sharing.png`: a column of panels for each task, with a row for each stage of the trunk, or one row.
     """
@@ -28,6 +30,8 @@ def plot_history(history: History, split: str, folder: Path) -> None:
     _plot(folder / "losses.png", {"loss": losses})
     weights = history.series("train", "weight")
     _plot(folder / "weights.png", {"task weight": {t: w for t, w in weights.items() if is_task(t)}})
+    if rates := {name.removeprefix(OPTIMIZER): line for name, line in history.series("train", "lr").items()}:
+        _plot(folder / "learning_rates.png", {"learning rate": rates})
     for name in [name for name in weights if name.startswith(PREFIX)]:
         panels: dict[str, dict[str, tuple[list[int], list[float]]]] = {}
         for metric in dict.fromkeys(row[4] for row in history.rows if row[3] == name):

@@ -36,8 +36,10 @@ FREE = ("training.epochs", "optimizer.lr", "optimizer.groups.*.lr", "datasets.*.
 class Progress:
     """How far a run is.
 
-    epoch: epochs done. step: optimizer steps made in the epoch in hand; steps: in all; examples: in all.
-    best_epoch: 0 before there is one. seconds: trained in the epoch in hand.
+    epoch: epochs done. step: steps made in the epoch in hand; steps: in all; examples: in all.
+    updates: steps in all in which the optimizer changed the parameters, neither without labels nor skipped by fp16's
+    loss scaling; epoch_updates: those in the epoch in hand. rates: learning rate of each of the optimizer's groups in
+    the latest step. best_epoch: 0 before there is one. seconds: trained in the epoch in hand.
     """
 
     epoch: int = 0
@@ -48,6 +50,9 @@ class Progress:
     best_value: float = math.nan
     seconds: float = 0.0
     seconds_per_epoch: list[float] = field(default_factory=list)
+    updates: int = 0
+    epoch_updates: int = 0
+    rates: list[float] = field(default_factory=list)
 
 
 def capture(trainer: Trainer) -> dict[str, Any]:
@@ -93,15 +98,20 @@ def restore(trainer: Trainer, payload: Mapping[str, Any]) -> None:
         trainer.run.weighting.load_state_dict(payload["weighting"])
         trainer.run.regularization.load_state_dict(payload["regularizers"])
         trainer.step.load_state_dict(payload["step"])
-        trainer.schedule.load_state_dict(payload["schedule"])
         trainer.change_rates(payload["rates"])
-        trainer.progress = Progress(**payload["progress"])
+        trainer.schedule.load_state_dict(payload["schedule"])
+        trainer.progress = _progress(payload["progress"])
         trainer.log.load_state_dict(payload["log"])
         trainer.history = History([tuple(row) for row in json.loads(payload["history"])])
         set_rng_state(payload["rng"])
     except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         reason = str(error).partition("\n")[0]
         raise ConfigError(f"{source} holds no state that this run can go on from: {reason}") from error
+
+
+def _progress(saved: Mapping[str, Any]) -> Progress:
+    """The progress in a checkpoint; in one from before updates were counted, every step was one."""
+    return Progress(**{"updates": saved["steps"], "epoch_updates": saved["step"], **saved})
 
 
 def _made_with(run: Run) -> dict[str, Any]:

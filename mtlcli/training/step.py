@@ -13,20 +13,28 @@ from torch.optim import Optimizer
 
 from mtlcli.data.batch import Batch
 from mtlcli.training.backward import Backward, Made
-from mtlcli.training.divergence import check_figures, check_gradient, culprits, largest
+from mtlcli.training.divergence import DivergedError, check_figures, check_gradient, culprits, largest
 from mtlcli.training.joint_backward import JointBackward
 from mtlcli.training.run import Run
 from mtlcli.training.task_gradients import TaskGradients
 
+FP16_ADVICE = "Set training.precision to bf16 or fp32, or bring inputs, targets and losses to a size of about 1"
+MOST_SKIPPED = 40  # steps in a row under fp16: each halves the loss scale, which starts at 2^16
+
 
 class Step:
-    """Makes optimizer steps. Nothing in it waits for the device (with fp16, torch's loss scaling does, once a step)."""
+    """Makes optimizer steps. Nothing in it waits for the device, except under fp16.
+
+    There the loss scale is read after each step: torch's scaler waits anyway, unless the optimizer is fused, and
+    whether a step was skipped decides what the regularizers, the weighting and the schedule do next.
+    """
 
     def __init__(self, run: Run, optimizer: Optimizer) -> None:
         self.run = run
         self.optimizer = optimizer
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.scaler = torch.amp.GradScaler(run.device.type, enabled=run.experiment.training.precision == "fp16")
+        self.skipped = 0  # steps in a row, up to the latest
         route = JointBackward if run.weighting.level == "loss" else TaskGradients
         self.backward: Backward = route(run, self.scaler)
 
@@ -37,7 +45,8 @@ class Step:
 
         progress: the part of the training that is done, from 0 to 1. number: of the step, for messages.
         On a CPU, DivergedError before the optimizer's step where a loss, a task's weight or the gradient isn't finite.
-        Elsewhere the log finds that: a step there can't ask without waiting.
+        Elsewhere the log finds that: a step there can't ask without waiting. Under fp16 also after MOST_SKIPPED steps
+        in a row that the scaler skipped: their gradients overflow at any loss scale.
         A batch without any label has no part in it, also for the regularizers.
         Returns what was made and the examples of each column of the run: labelled ones of a task, all of a
         regularizer. None, and no step, where no task had any.
@@ -61,9 +70,12 @@ class Step:
             torch.nn.utils.clip_grad_norm_(self.parameters, clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        if before is None or not self._skipped(*before):
-            self.run.regularization.after_step(self.optimizer.param_groups[0]["lr"])
-            self.backward.after_step(made, batches, totals, shares)
+        if before is not None and self._skipped(*before):
+            self._count_skipped(number)
+            return replace(made, updated=False), counts
+        self.skipped = 0
+        self.run.regularization.after_step(self.optimizer.param_groups[0]["lr"])
+        self.backward.after_step(made, batches, totals, shares)
         return made, counts
 
     def _checked(self, made: Made, batches: Sequence[Batch], counts: list[int], number: int) -> Made:
@@ -91,14 +103,32 @@ class Step:
                 buffer.copy_(old)
         return skipped
 
+    def _count_skipped(self, number: int) -> None:
+        """Count one more skipped step. DivergedError where there are too many in a row."""
+        self.skipped += 1
+        if self.skipped >= MOST_SKIPPED:
+            raise DivergedError(
+                f"fp16: the last {self.skipped} steps, up to step {number}, were skipped: a gradient isn't finite, "
+                f"however small the loss scale ({self.scaler.get_scale():.0e} now). {FP16_ADVICE}"
+            )
+
     def state_dict(self) -> dict[str, Any]:
         return {
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "skipped": self.skipped,
             "backward": self.backward.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
+        self.skipped = state.get("skipped", 0)
         self.backward.load_state_dict(state["backward"])
+
+
+def idle_reason(step: Step) -> str:
+    """Why none of the latest steps changed the parameters."""
+    if step.skipped:
+        return f"fp16's loss scaling skipped every step, since a gradient wasn't finite. {FP16_ADVICE}"
+    return "no batch had a label"

@@ -143,6 +143,7 @@ def summarize(
         "seconds_per_epoch": progress.seconds_per_epoch,
         "samples_per_second": progress.examples / seconds if seconds else None,
         "peak_memory_bytes": peak_memory(run.device),
+        "learning_rates": dict(zip(trainer.groups, progress.rates, strict=False)),
         "parameters": run.model.count_parameters(),
         "device": str(run.device),
         "threads": torch.get_num_threads(),

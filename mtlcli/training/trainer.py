@@ -23,17 +23,18 @@ from mtlcli.training.divergence import check_model
 from mtlcli.training.environment import environment
 from mtlcli.training.evaluate import Amounts, TaskMetrics, measure, monitored_metrics, monitored_value
 from mtlcli.training.failure import explained
-from mtlcli.training.history import SHARING, History
+from mtlcli.training.history import OPTIMIZER, SHARING, History
 from mtlcli.training.observer import EpochReport, Observer
-from mtlcli.training.optimization import make_optimizer, make_schedule
+from mtlcli.training.optimization import group_names, make_optimizer
 from mtlcli.training.preflight import check_data
 from mtlcli.training.problems import Problems
 from mtlcli.training.rhythm import Rhythm
 from mtlcli.training.run import Run
 from mtlcli.training.run_folder import RunFolder
+from mtlcli.training.schedule import has_derived_length, make_schedule, schedule_notes
 from mtlcli.training.signals import StopRequest
 from mtlcli.training.state import Progress, capture, restore
-from mtlcli.training.step import Step
+from mtlcli.training.step import Step, idle_reason
 from mtlcli.training.step_log import StepLog
 from mtlcli.training.summary import Summary, finish, logged, write_unfinished
 
@@ -71,7 +72,8 @@ class Trainer:
         self.steps_per_epoch = -(-self.loader.steps // self.accumulate)
         with Problems(self.experiment).now("optimizer"):
             self.step = Step(run, make_optimizer(run))
-        self.rates = [group["lr"] for group in self.step.optimizer.param_groups]  # before a schedule changes them
+        self.groups = group_names(run)
+        self.rates = self._learning_rates()  # before a schedule changes them
         with Problems(self.experiment).now("scheduler"):
             self.schedule = make_schedule(run, self.step.optimizer, self.steps_per_epoch, self.direction)
         self.log = StepLog(run.columns, run.device, run.weighting.check)
@@ -80,6 +82,7 @@ class Trainer:
         self.history = History()
         self.examples: dict[str, Amounts] = {}  # split → task → labelled examples, of what has been evaluated
         self.summary: Summary | None = None
+        self._plateau_warned = False
 
     @cached_property
     def folder(self) -> RunFolder:
@@ -113,6 +116,8 @@ class Trainer:
                 except InterruptedRunError:
                     self._save()
                     raise
+                if self.progress.steps and not self.progress.updates:
+                    raise MtlError(f"the run trained nothing in {self.progress.steps} steps: {idle_reason(self.step)}")
                 self.summary = finish(self, stop)
             except BaseException as error:
                 told = explained(error, self.experiment.training.batch_size, self.folder.log)
@@ -145,14 +150,14 @@ class Trainer:
         }
 
     def change_rates(self, before: Sequence[float]) -> None:
-        """Go on with this run's learning rates, where it was begun with those `before`: one for each group."""
+        """Scale the optimizer's learning rates from those the run was begun with, one for each group, to this run's.
+
+        A schedule that is a function of its steps sets them anew after that.
+        """
         factors = [now / then if now != then else 1.0 for now, then in zip(self.rates, before, strict=True)]
         if any(factor != 1 for factor in factors):
             for group, factor in zip(self.step.optimizer.param_groups, factors, strict=True):
                 group["lr"] *= factor
-                if "initial_lr" in group:
-                    group["initial_lr"] *= factor
-            self.schedule.scale(factors)
 
     def _train_epoch(self, stop: StopRequest) -> None:
         """The steps of the epoch in hand that are not made yet."""
@@ -165,9 +170,13 @@ class Trainer:
             remaining = self.loader.steps - progress.step * self.accumulate
             group = [next(batches) for _ in range(min(self.accumulate, remaining))]
             done = progress.steps / (self.experiment.training.epochs * self.steps_per_epoch)
+            progress.rates = self._learning_rates()
             if (made := self.step(group, done, progress.steps + 1)) is not None:
                 self.log.record(progress.steps + 1, *made)
-            self.schedule.after_step()
+                if made[0].updated:
+                    progress.updates += 1
+                    progress.epoch_updates += 1
+                    self.schedule.after_step()
             examples = sum(len(x) for batch in group for x in batch.inputs.values())
             progress.step += 1
             progress.steps += 1
@@ -199,15 +208,19 @@ class Trainer:
         self.run.weighting.end_epoch(torch.tensor(weighted, device=self.run.device))
         value = monitored_value(self.monitored, metrics)
         self._warn_of_undefined(metrics)
-        self.schedule.after_epoch(value)
-
         progress.epoch += 1
-        progress.step = 0
+        if progress.epoch_updates:
+            self._advance_schedule(value)
+        else:
+            LOG.warning("epoch %d trained nothing: %s", progress.epoch, idle_reason(self.step))
+        progress.step = progress.epoch_updates = 0
         more = self.run.regularization.metrics()
         train = {name: {"loss": losses[name], "weight": weights[name], **more.get(name, {})} for name in losses}
         self.history.add(progress.epoch, progress.steps, "train", train)
         if conflict := self.log.mean_conflict():
             self.history.add(progress.epoch, progress.steps, "train", {MEAN: conflict})
+        rates = dict(zip(self.groups, progress.rates, strict=True))
+        self.history.add(progress.epoch, progress.steps, "train", {OPTIMIZER + g: {"lr": rates[g]} for g in rates})
         self.history.add(progress.epoch, progress.steps, split, metrics)
         watched = {SHARING + task: figures for task, figures in watch.means().items()}
         self.history.add(progress.epoch, progress.steps, split, watched)
@@ -220,9 +233,9 @@ class Trainer:
         self._save()
         self.folder.write("metrics.csv", self.history.to_csv())
         seconds = progress.seconds_per_epoch[-1]
-        rate = progress.examples / max(sum(progress.seconds_per_epoch), 1e-9)
+        speed = progress.examples / max(sum(progress.seconds_per_epoch), 1e-9)
         losses = {task: losses[task] for task in self.tasks}
-        report = EpochReport(progress.epoch, losses, split, metrics, value, is_best, seconds, rate)
+        report = EpochReport(progress.epoch, losses, split, metrics, value, is_best, seconds, speed, rates)
         LOG.info("%s", report)
         self.observer.epoch_ended(report)
 
@@ -246,24 +259,60 @@ class Trainer:
             rest = (
                 "the latest epoch counts as best" if len(undefined) == len(self.monitored) else "it goes by the others"
             )
-            LOG.warning("%s: no value to monitor (no labels there?); %s", ", ".join(undefined), rest)
+            LOG.warning(
+                "%s: no value to monitor (no labels in %s, or all of them the same?); %s",
+                ", ".join(undefined), self.experiment.evaluation.split, rest,
+            )  # fmt: skip
 
     def _done(self) -> bool:
+        return self.progress.epoch >= self.experiment.training.epochs or self._stopped_early()
+
+    def _stopped_early(self) -> bool:
         patience = self.experiment.training.early_stopping
-        stale = self.progress.epoch - self.progress.best_epoch
-        return self.progress.epoch >= self.experiment.training.epochs or (patience is not None and stale >= patience)
+        return patience is not None and self.progress.epoch - self.progress.best_epoch >= patience
+
+    def _learning_rates(self) -> list[float]:
+        return [group["lr"] for group in self.step.optimizer.param_groups]
+
+    def _advance_schedule(self, value: float) -> None:
+        """Step the schedule after an epoch. value: the monitored one."""
+        if not self.schedule.after_epoch(value) and not self._plateau_warned:
+            self._plateau_warned = True
+            LOG.warning(
+                "ReduceLROnPlateau keeps its learning rate: the monitored value is undefined in epoch %d (said once)",
+                self.progress.epoch,
+            )
+
+    def _say_how_it_goes_on(self, epochs: int) -> None:
+        """Log what a resumed run does that was started with another number of epochs."""
+        progress, training = self.progress, self.experiment.training
+        if training.epochs != epochs and has_derived_length(self.experiment) and self.experiment.scheduler:
+            name = self.experiment.scheduler.name
+            LOG.info("%s now ends with epoch %d, as in a run of that length from the start", name, training.epochs)
+        if progress.epoch < training.epochs and self._stopped_early():
+            LOG.warning(
+                "the run stopped early after epoch %d, since epoch %d was the best and training.early_stopping is %d; "
+                "training.epochs: %d doesn't change that. To continue, raise training.early_stopping above %d or set "
+                "it to null",
+                progress.epoch, progress.best_epoch, training.early_stopping, training.epochs,
+                progress.epoch - progress.best_epoch,
+            )  # fmt: skip
 
     def _start_or_go_on(self) -> None:
         """Begin the folder, or load what it holds, as `resume` says."""
         folder = self.folder
         folder.check(self.resume)
         if self.checkpoints.exist():
-            restore(self, self.checkpoints.load())
+            payload = self.checkpoints.load()
+            restore(self, payload)
             LOG.info("resumed at epoch %d, step %d", self.progress.epoch, self.progress.step)
+            self._say_how_it_goes_on(payload["config"]["training"]["epochs"])
             self._mark_best()
         else:
             seed_everything(self.experiment.seed)  # whatever was drawn while the data was loaded
             self._save()
+        for note in schedule_notes(self.schedule, self.experiment, self.progress.epoch, self.steps_per_epoch):
+            LOG.warning("%s", note)
         folder.write("config.yaml", dump_yaml(self.experiment.resolved()))
         folder.write_json("environment.json", environment(self.run.device))
         folder.write("metrics.csv", self.history.to_csv())

@@ -15,8 +15,9 @@ from mtlcli.errors import ConfigError
 from mtlcli.registry import optimizers
 from mtlcli.training.build import build
 from mtlcli.training.checkpoint import load_checkpoint
-from mtlcli.training.optimization import make_optimizer, make_schedule
+from mtlcli.training.optimization import make_optimizer
 from mtlcli.training.run import Run
+from mtlcli.training.schedule import make_schedule
 from mtlcli.training.step import Step
 from mtlcli.training.trainer import Trainer
 from tests.config.experiments import GOOD, loaded, written

@@ -1,13 +1,22 @@
 """Schedulers: their length, their direction, and what they refuse before a step is made."""
 
+import csv
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from mtlcli.errors import ConfigError
+from mtlcli.registry import schedulers
 from mtlcli.training.build import build
-from mtlcli.training.optimization import make_optimizer, make_schedule
+from mtlcli.training.checkpoint import plain
+from mtlcli.training.optimization import make_optimizer
+from mtlcli.training.schedule import Schedule, make_schedule
 from mtlcli.training.trainer import Trainer
 from tests.training.experiments import digits, training
 
@@ -43,7 +52,130 @@ def test_a_schedule_shorter_than_the_run_is_refused_before_it_starts(tmp_path: P
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("scheduler", ["CosineAnnealingLR", {"name": "OneCycleLR", "max_lr": 0.01}], ids=str)
+OPTIONS: dict[str, dict[str, Any]] = {
+    "ConstantLR": {"total_iters": 3}, "CosineAnnealingLR": {"eta_min": 1e-4}, "ExponentialLR": {"gamma": 0.8},
+    "CosineAnnealingWarmRestarts": {"T_0": 3, "T_mult": 2},
+    "CyclicLR": {"base_lr": 0.01, "max_lr": 0.2, "step_size_up": 3, "cycle_momentum": True},
+    "LinearLR": {"total_iters": 4}, "MultiStepLR": {"milestones": [2, 5, 11]}, "OneCycleLR": {"max_lr": 0.2},
+    "PolynomialLR": {"power": 2.0}, "ReduceLROnPlateau": {"patience": 0, "factor": 0.5},
+    "StepLR": {"step_size": 2, "gamma": 0.5},
+}  # fmt: skip
+STEPS = 4  # an epoch
+
+
+def scheduled(name: str, interval: str, epochs: int, **options: Any) -> tuple[Schedule, torch.optim.Optimizer]:
+    """A schedule, and an optimizer of two groups."""
+    entry = {"name": name, "interval": interval, **OPTIONS[name], **options}
+    experiment = digits(scheduler=entry, training=training(epochs=epochs))
+    groups = [{"params": [nn.Parameter(torch.zeros(2))], "lr": lr} for lr in (0.1, 0.02)]
+    optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9)
+    return make_schedule(SimpleNamespace(experiment=experiment), optimizer, STEPS, "min"), optimizer  # type: ignore[arg-type]
+
+
+def rates(schedule: Schedule, optimizer: torch.optim.Optimizer, count: int) -> list[tuple[float, float]]:
+    """(learning rate, momentum) of every group in each of the next `count` steps of the schedule."""
+    found = []
+    for _ in range(count):
+        found += [(group["lr"], group["momentum"]) for group in optimizer.param_groups]
+        optimizer.step()
+        schedule.after_step()
+        schedule.after_epoch(1.0)
+    return found
+
+
+def intervals(name: str) -> list[str]:
+    return ["epoch"] if name == "ReduceLROnPlateau" else ["epoch", "step"]
+
+
+EVERY = [(name, interval) for name in schedulers.names() for interval in intervals(name)]
+
+
+@pytest.mark.parametrize(("name", "interval"), EVERY)
+@pytest.mark.parametrize(("before", "after"), [(3, 7), (3, 3), (7, 4)])
+def test_a_resumed_schedule_has_the_rates_of_a_run_of_the_new_length(
+    name: str, interval: str, before: int, after: int
+) -> None:
+    length = STEPS if interval == "step" else 1
+    done = 3 * length  # epochs
+    first, optimizer = scheduled(name, interval, before)
+    rates(first, optimizer, done)
+    saved, groups = first.state_dict(), optimizer.state_dict()
+    resumed, optimizer = scheduled(name, interval, after)
+    optimizer.load_state_dict(groups)
+    resumed.load_state_dict(saved)
+    left = after * length - done
+    expected = rates(*scheduled(name, interval, after), after * length)
+    assert rates(resumed, optimizer, left) == expected[len(expected) - 2 * left :]  # to the bit
+
+
+@pytest.mark.parametrize(("name", "interval"), EVERY)
+def test_the_rates_are_torch_s_own(name: str, interval: str) -> None:
+    length = 7 * (STEPS if interval == "step" else 1)
+    ours = rates(*scheduled(name, interval, 7), length)
+    schedule, optimizer = scheduled(name, interval, 7)
+    theirs = []
+    for _ in range(length):
+        theirs += [(group["lr"], group["momentum"]) for group in optimizer.param_groups]
+        optimizer.step()
+        schedule.scheduler.step(*([1.0] if name == "ReduceLROnPlateau" else []))  # type: ignore[union-attr]
+    assert len(theirs) == len(ours)
+    for here, there in zip(ours, theirs, strict=True):
+        assert here == pytest.approx(there, rel=1e-12, abs=1e-16)  # torch's recursion rounds in every step
+
+
+@pytest.mark.parametrize("steps_before", [0, 1, 3])
+def test_a_schedule_is_resumed_to_the_bit(steps_before: int) -> None:
+    for name, interval in EVERY:
+        first, optimizer = scheduled(name, interval, 7)
+        rates(first, optimizer, steps_before)
+        resumed, other = scheduled(name, interval, 7)
+        other.load_state_dict(optimizer.state_dict())
+        with warnings.catch_warnings(action="error"):
+            resumed.load_state_dict(first.state_dict())
+        assert plain(resumed.state_dict()) == plain(first.state_dict())
+        assert rates(resumed, other, 2) == rates(first, optimizer, 2)
+
+
+def test_plateau_does_not_count_what_is_undefined() -> None:
+    """Torch takes NaN for an epoch without improvement."""
+    schedule, optimizer = scheduled("ReduceLROnPlateau", "epoch", 9)
+    assert schedule.after_epoch(1.0)
+    for _ in range(5):
+        assert not schedule.after_epoch(float("nan"))
+    assert [group["lr"] for group in optimizer.param_groups] == [0.1, 0.02]
+    assert schedule.after_epoch(2.0)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.05, 0.01]
+    assert isinstance(schedule.scheduler, ReduceLROnPlateau)
+
+
+@pytest.mark.parametrize(("name", "options", "epochs", "idle"), [
+    ("PolynomialLR", {"total_iters": 3}, 6, [4, 5, 6]), ("CosineAnnealingLR", {"T_max": 2, "eta_min": 0.0}, 6, [3]),
+    ("PolynomialLR", {}, 6, []), ("CosineAnnealingLR", {"eta_min": 0.0}, 6, []), ("StepLR", {"gamma": 0.0}, 4, [3, 4]),
+])  # fmt: skip
+def test_epochs_without_a_learning_rate_are_known(
+    name: str, options: dict[str, Any], epochs: int, idle: list[int]
+) -> None:
+    schedule, optimizer = scheduled(name, "epoch", epochs, **options)
+    before = schedule.state_dict()
+    assert schedule.zero_epochs(0, epochs, STEPS) == idle
+    assert schedule.state_dict() == before
+    rates(schedule, optimizer, 2)
+    assert schedule.zero_epochs(2, epochs, STEPS) == [epoch for epoch in idle if epoch > 2]
+    if "total_iters" in options:  # in optimizer steps
+        assert scheduled(name, "step", epochs, total_iters=9)[0].zero_epochs(0, epochs, STEPS) == [4, 5, 6]
+
+
+def logged_rates(folder: Path) -> dict[int, float]:
+    """Epoch → learning rate in metrics.csv."""
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return {int(row["epoch"]): float(row["value"]) for row in rows if row["metric"] == "lr"}
+
+
+LENGTHS = ["CosineAnnealingLR", "PolynomialLR", {"name": "OneCycleLR", "max_lr": 0.01}]
+
+
+@pytest.mark.parametrize("scheduler", LENGTHS, ids=str)
 def test_a_run_that_is_made_longer_goes_on_to_the_new_end(
     tmp_path: Path, scheduler: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -52,13 +184,11 @@ def test_a_run_that_is_made_longer_goes_on_to_the_new_end(
     longer = Trainer(build(digits(scheduler=scheduler, training=training(epochs=4))), tmp_path / "run", resume="auto")
     assert longer.fit()["epochs"] == 4
     assert "changed since the checkpoint: training.epochs: is 4, and the run in hand was started with 2" in caplog.text
-    fresh = Trainer(build(digits(scheduler=scheduler, training=training(epochs=4))), tmp_path / "fresh")
-    for _ in range(4 * fresh.steps_per_epoch if fresh.schedule.per_step else 4):
-        fresh.step.optimizer.step()
-        fresh.schedule.after_step()
-        fresh.schedule.after_epoch(0.0)
-    there, here = (one.step.optimizer.param_groups[0]["lr"] for one in (fresh, longer))
-    assert here == pytest.approx(there, abs=1e-9)
+    Trainer(build(digits(scheduler=scheduler, training=training(epochs=4))), tmp_path / "fresh", plots=False).fit()
+    here, there = logged_rates(tmp_path / "run"), logged_rates(tmp_path / "fresh")
+    assert list(here) == list(there) == [1, 2, 3, 4]
+    assert (here[3], here[4]) == (there[3], there[4]) and here[3] > here[2] / 10
+    assert "now ends with epoch 4" in caplog.text
 
 
 def test_a_new_learning_rate_takes_effect_at_once(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from tests.training.experiments import digits, training
 
 FILES = {"config.yaml", "environment.json", "metrics.csv", "summary.json", "table.csv", "table.md", "log.txt",
          "checkpoints/last.pt", "checkpoints/last-1.pt", "checkpoints/best.pt", "plots/losses.png", "plots/metrics.png",
-         "plots/weights.png"}  # fmt: skip
+         "plots/weights.png", "plots/learning_rates.png"}  # fmt: skip
 
 
 def test_the_run_folder_holds_the_run(tmp_path: Path, plots: None) -> None:

@@ -1,0 +1,180 @@
+"""Which steps change the parameters, with which learning rates, and what is said of those that don't."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mtlcli.config import Experiment
+from mtlcli.errors import MtlError
+from mtlcli.training.build import build
+from mtlcli.training.checkpoint import load_checkpoint
+from mtlcli.training.divergence import DivergedError
+from mtlcli.training.observer import EpochReport, Observer
+from mtlcli.training.step import MOST_SKIPPED
+from mtlcli.training.trainer import Trainer
+from tests.training.bits import bits
+from tests.training.experiments import digits, training
+from tests.training.killed import KilledError, Killer
+from tests.training.test_divergence import poison
+
+LAST = "checkpoints/last.pt"
+
+
+class Listener(Observer):
+    def __init__(self) -> None:
+        self.reports: list[EpochReport] = []
+
+    def epoch_ended(self, report: EpochReport) -> None:
+        self.reports.append(report)
+
+
+def rates(folder: Path) -> dict[str, list[float]]:
+    """Group of parameters → its learning rate in each epoch, from metrics.csv."""
+    found: dict[str, list[float]] = {}
+    with (folder / "metrics.csv").open() as file:
+        for row in csv.DictReader(file):
+            if row["metric"] == "lr":
+                assert row["split"] == "train"
+                found.setdefault(row["task"], []).append(float(row["value"]))
+    return found
+
+
+def table(folder: Path, rows: list[str], **changes: Any) -> Experiment:
+    """A binary task of a table whose first 40 rows are `train`, and the rest `val`. rows: the labels, in order."""
+    lines = [f"{at % 7},{at % 5},{y},{'train' if at < 40 else 'val'}" for at, y in enumerate(rows)]
+    (folder / "t.csv").write_text("\n".join(["a,b,y,s", *lines]) + "\n")
+    dataset = {"name": "csv", "path": str(folder / "t.csv"), "targets": {"y": "binary"}, "split_column": "s"}
+    task = {"dataset": "t", "target": "y", "kind": {"name": "binary", "primary": "auroc"}}
+    return digits(datasets={"t": dataset}, tasks={"y": task}, **changes)
+
+
+def test_every_group_s_rate_is_recorded(tmp_path: Path) -> None:
+    groups = {"trunk": {"lr": 0.1}, "ink": {"lr": 0.2}}
+    optimizer = {"name": "SGD", "lr": 0.4, "groups": groups}
+    scheduler = {"name": "StepLR", "step_size": 1, "gamma": 0.5}
+    listener = Listener()
+    experiment = digits(optimizer=optimizer, scheduler=scheduler, weighting="uncertainty")
+    summary = Trainer(build(experiment), tmp_path / "run", observer=listener, plots=False).fit()
+    expected = {"trunk": [0.1, 0.05], "digit": [0.4, 0.2], "ink": [0.2, 0.1], "weighting": [0.4, 0.2]}
+    assert rates(tmp_path / "run") == {f"optimizer.{group}": values for group, values in expected.items()}
+    assert summary["learning_rates"] == {group: values[-1] for group, values in expected.items()}
+    assert listener.reports[0].learning_rates == {group: values[0] for group, values in expected.items()}
+    assert "lr trunk 0.1, digit 0.4, ink 0.2, weighting 0.4" in str(listener.reports[0])
+
+
+@pytest.mark.parametrize(("groups", "name"), [
+    ({}, ["model"]), ({"trunk": {"lr": 0.1}}, ["trunk", "heads"]), ({"ink": {"lr": 0.1}}, ["trunk+digit", "ink"]),
+    ({"heads": {"lr": 0.1}, "trunk": {"lr": 0.1}}, ["model"]), ({"digit": {"lr": 0.1}}, ["trunk+ink", "digit"]),
+])  # fmt: skip
+def test_groups_are_named_by_their_parts(tmp_path: Path, groups: dict[str, Any], name: list[str]) -> None:
+    trainer = Trainer(build(digits(optimizer={"name": "SGD", "lr": 1.0, "groups": groups})), tmp_path / "run")
+    assert trainer.groups == name
+
+
+def test_the_rate_of_the_last_step_is_recorded_and_shown(tmp_path: Path) -> None:
+    """Of a schedule by the step, under accumulation, whose length counts the optimizer's steps."""
+    scheduler = {"name": "OneCycleLR", "max_lr": 0.1}
+    experiment = digits(
+        optimizer={"name": "SGD", "lr": 0.01}, scheduler=scheduler, training=training(batch_size=29, accumulate=3)
+    )
+    listener = Listener()
+    trainer = Trainer(build(experiment), tmp_path / "run", observer=listener, plots=False)
+    trainer.fit()
+    (model,) = rates(tmp_path / "run").values()
+    assert model[-1] == pytest.approx(0.1 / 25 / 1e4)  # OneCycleLR's default end
+    assert str(listener.reports[-1]).count("| lr 4e-07 |") == 1
+    assert load_checkpoint(tmp_path / "run" / LAST)["schedule"]["total_steps"] == trainer.progress.updates
+
+
+def test_batches_without_labels_make_no_step_of_the_schedule(tmp_path: Path) -> None:
+    """Torch would warn of it, which is an error in these tests."""
+    labels = ["0", "1", "1", *[""] * 37, "0", "1", ""]
+    scheduler = {"name": "CosineAnnealingLR", "interval": "step"}
+    experiment = table(tmp_path, labels, scheduler=scheduler, training=training(batch_size=2, epochs=3))
+    trainer = Trainer(build(experiment), tmp_path / "run", plots=False)
+    trainer.fit()
+    assert trainer.progress.steps == 60 and 3 <= trainer.progress.updates <= 9
+    assert trainer.schedule.state_dict()["last_epoch"] == trainer.progress.updates
+    with pytest.raises(KilledError):
+        Trainer(build(experiment), tmp_path / "killed", observer=Killer(33), plots=False).fit()
+    Trainer(build(experiment), tmp_path / "killed", resume="must", plots=False).fit()
+    assert bits(tmp_path / "killed" / LAST) == bits(tmp_path / "run" / LAST)
+
+
+def test_plateau_keeps_its_rate_where_nothing_is_monitored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    scheduler = {"name": "ReduceLROnPlateau", "patience": 0, "factor": 0.1}
+    experiment = table(tmp_path, ["0", "1"] * 20 + ["1"] * 9, scheduler=scheduler, training=training(epochs=4))
+    Trainer(build(experiment), tmp_path / "run", plots=False).fit()
+    assert rates(tmp_path / "run") == {"optimizer.model": [1e-3] * 4}
+    assert caplog.text.count("ReduceLROnPlateau keeps its learning rate: the monitored value is undefined") == 1
+    assert "y: no value to monitor (no labels in val, or all of them the same?)" in caplog.text
+
+
+@pytest.mark.parametrize("scheduler", [None, {"name": "StepLR", "step_size": 1}])
+def test_a_run_whose_every_step_fp16_skips_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, scheduler: Any
+) -> None:
+    trainer = Trainer(build(digits(training=training(precision="fp16"), scheduler=scheduler)), tmp_path / "run")
+    poison(trainer.run.kinds["ink"], monkeypatch, after=0)
+    with pytest.raises(MtlError, match=r"trained nothing in 12 steps: fp16's loss scaling skipped every step.*bf16"):
+        trainer.fit()
+    assert "epoch 1 trained nothing: fp16's loss scaling" in caplog.text
+    assert rates(tmp_path / "run") == {"optimizer.model": [1e-3] * 2}
+    assert trainer.summary is not None and trainer.summary["status"] == "failed"
+
+
+def test_fp16_gives_up_where_no_loss_scale_helps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = digits(training=training(precision="fp16", epochs=50, batch_size=100), checkpoint={"every": "1 step"})
+    trainer = Trainer(build(experiment), tmp_path / "run", plots=False)
+    poison(trainer.run.kinds["ink"], monkeypatch, after=9)
+    message = rf"fp16: the last {MOST_SKIPPED} steps, up to step {8 + MOST_SKIPPED}, were skipped.*bf16 or fp32"
+    with pytest.raises(DivergedError, match=message):
+        trainer.fit()
+    saved = load_checkpoint(tmp_path / "run" / LAST)
+    assert saved["step"]["skipped"] == MOST_SKIPPED - 1 and saved["progress"]["updates"] == 8
+    resumed = Trainer(build(experiment), tmp_path / "run", resume="must", plots=False)
+    poison(resumed.run.kinds["ink"], monkeypatch, after=0)
+    with pytest.raises(DivergedError, match=message):  # at the same step
+        resumed.fit()
+
+
+def test_overflows_at_the_start_are_no_reason_to_give_up(tmp_path: Path) -> None:
+    """The loss scale is found by halving it; the schedule makes no step meanwhile."""
+    scheduler = {"name": "StepLR", "step_size": 1, "gamma": 0.9, "interval": "step"}
+    experiment = digits(training=training(precision="fp16"), scheduler=scheduler)
+    trainer = Trainer(build(experiment), tmp_path / "run", plots=False)
+    trainer.step.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**24)
+    trainer.step.backward.scaler = trainer.step.scaler  # type: ignore[attr-defined]
+    trainer.fit()
+    updates = trainer.progress.updates
+    assert 0 < updates < 12
+    assert trainer.step.optimizer.param_groups[0]["lr"] == pytest.approx(1e-3 * 0.9**updates)
+
+
+@pytest.mark.parametrize("patience", [3, 5, None])
+def test_a_run_that_stopped_early_and_gets_more_epochs(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, patience: int | None
+) -> None:
+    """It goes by training.early_stopping as before, and says so where that ends it at once."""
+    optimizer = {"name": "SGD", "lr": 1e-12}  # nothing gets better after the first epoch
+    monitor = {"monitor": {"task": "ink", "metric": "r2"}}
+    stopping = training(epochs=7, early_stopping=3)
+    first = Trainer(build(digits(optimizer=optimizer, training=stopping, evaluation=monitor)), tmp_path / "run")
+    first.fit()
+    assert first.progress.epoch == first.progress.best_epoch + 3 < 7
+    caplog.clear()
+    longer = digits(
+        optimizer=optimizer, training={**stopping, "epochs": 9, "early_stopping": patience}, evaluation=monitor
+    )
+    trainer = Trainer(build(longer), tmp_path / "run", resume="auto")
+    with caplog.at_level(logging.INFO, "mtl"):
+        assert trainer.fit()["epochs"] == (9 if patience is None else first.progress.best_epoch + patience)
+    stays = patience == 3
+    assert ("stopped early after epoch" in caplog.text) == stays
+    assert ("raise training.early_stopping above 3 or set it to null" in caplog.text) == stays
