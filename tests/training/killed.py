@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from mtlcli.training.observer import Observer
 
 
-class KilledError(Exception):
-    pass
+class KilledError(KeyboardInterrupt):
+    """Passes through a run as it is, where another exception of a caller's code would be reported as an MtlError."""
 
 
 class Killer(Observer):
