@@ -20,7 +20,7 @@ def explained(error: BaseException, batch_size: int, log: Path | None = None) ->
     if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in first:
         advice = "lower it (and raise training.accumulate), or set training.precision: bf16"
         return MtlError(f"out of memory with training.batch_size {batch_size}: {advice}")
-    if isinstance(error, MtlError | KeyboardInterrupt | GeneratorExit):
+    if isinstance(error, MtlError) or not isinstance(error, Exception | SystemExit):
         return error
     if (spot := plugin_spot(error)) is not None:
         text, kind = reason(error), type(error).__name__

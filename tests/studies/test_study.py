@@ -130,7 +130,7 @@ def test_what_is_trained_is_used_again(studied: dict[str, Any], copied: Path) ->
         relate(changed, ["gradient"], copied, budget=SMALL)
 
 
-class StoppedError(Exception):
+class StoppedError(BaseException):  # as a signal would, past what handles the faults of components
     pass
 
 
@@ -155,7 +155,7 @@ def test_a_killed_study_goes_on(studied: dict[str, Any], tmp_path: Path, monkeyp
         raise StoppedError
 
     with monkeypatch.context() as patched:  # in the middle of a run
-        patched.setattr("mtlcli.training.trainer.evaluate", killed)
+        patched.setattr("mtlcli.training.trainer.measure", killed)
         with pytest.raises(StoppedError):
             relate(experiment(TASKS), None, tmp_path / "killed", budget=SMALL)
     watched = Counted()
