@@ -29,12 +29,39 @@ def column(name: str) -> str:
     return f"{kind} {name.removeprefix(PREFIX)!r}"
 
 
-def check_figures(step: int, losses: Mapping[str, float], weights: Mapping[str, float]) -> None:
-    """DivergedError where a loss, or the weight that a task was given, isn't finite. By column of the run."""
-    for what, figures in (("loss", losses), ("weight", weights)):
-        for name, value in figures.items():
-            if not math.isfinite(value):
-                raise DivergedError(f"the {what} of {column(name)} is {value} at step {step}. {CAUSES}")
+def check_losses(step: int, losses: Mapping[str, float]) -> None:
+    """DivergedError where a loss isn't finite. losses: by column of the run."""
+    for name, value in losses.items():
+        if not math.isfinite(value):
+            raise DivergedError(f"the loss of {column(name)} is {value} at step {step}. {CAUSES}")
+
+
+def check_weights(step: int, weights: Mapping[str, float], fault: str) -> None:
+    """DivergedError where the weight that a task was given isn't finite, though its loss and gradient are.
+
+    weights: by column of the run. fault: `weighting_fault`.
+    """
+    for name, value in weights.items():
+        if not math.isfinite(value):
+            raise DivergedError(
+                f"the weight of {column(name)} is {value} at step {step}, though the losses are finite: {fault}"
+            )
+
+
+def weighting_fault(run: Run) -> str:
+    """State that the run's weighting produced a number that isn't finite, and what to do."""
+    entry = run.experiment.weighting
+    name = " ".join([entry.name, *([entry.options["aggregator"]] if "aggregator" in entry.options else [])])
+    if any(True for _ in run.weighting.parameters()):
+        return (
+            f"weighting {name} learns it, as a parameter of the network's optimizer. Lower optimizer.lr, or choose a "
+            f"weighting that learns nothing, such as weighting=uniform"
+        )
+    return (
+        f"weighting {name} computed it from finite numbers, which neither a lower learning rate nor clipping changes. "
+        f"Choose other options of it (`mtl show {entry.name}`) or another weighting, such as weighting=uniform, and "
+        f"report this as an error in {name}"
+    )
 
 
 def largest(tensors: Sequence[Tensor]) -> Tensor:
@@ -42,11 +69,17 @@ def largest(tensors: Sequence[Tensor]) -> Tensor:
     return torch.nn.utils.get_total_norm(tensors, norm_type=math.inf)
 
 
-def check_gradient(step: int, size: float, culprits: Sequence[str]) -> None:
-    """DivergedError where the gradient's `largest` isn't finite. culprits: columns whose own gradient isn't."""
-    if not math.isfinite(size):
-        whose = f" of {' and '.join(map(column, culprits))}" if culprits else ""
-        raise DivergedError(f"the gradient{whose} is {size} at step {step}, though the losses are finite. {CAUSES}")
+def check_gradient(step: int, size: float, culprits: Sequence[str], fault: str | None = None) -> None:
+    """DivergedError where the gradient's `largest` isn't finite.
+
+    culprits: columns whose own gradient isn't finite. fault: `weighting_fault`, where it is known that all of them are.
+    """
+    if math.isfinite(size):
+        return
+    if fault is not None:
+        raise DivergedError(f"the gradient is {size} at step {step}, though each task's own is finite: {fault}")
+    whose = f" of {' and '.join(map(column, culprits))}" if culprits else ""
+    raise DivergedError(f"the gradient{whose} is {size} at step {step}, though the losses are finite. {CAUSES}")
 
 
 def culprits(run: Run, batches: Sequence[Batch], parameters: Sequence[Tensor]) -> list[str]:

@@ -13,7 +13,15 @@ from torch.optim import Optimizer
 
 from mtlcli.data.batch import Batch
 from mtlcli.training.backward import Backward, Made
-from mtlcli.training.divergence import DivergedError, check_figures, check_gradient, culprits, largest
+from mtlcli.training.divergence import (
+    DivergedError,
+    check_gradient,
+    check_losses,
+    check_weights,
+    culprits,
+    largest,
+    weighting_fault,
+)
 from mtlcli.training.joint_backward import JointBackward
 from mtlcli.training.run import Run
 from mtlcli.training.task_gradients import TaskGradients
@@ -86,10 +94,19 @@ class Step:
         if self.run.device.type == "cpu":
             present = [name for name, count in zip(self.run.columns, counts, strict=True) if count]
             losses, weights = (dict(zip(present, v.tolist(), strict=True)) for v in (made.losses, made.weights))
-            check_figures(number, losses, weights)
-            if made.largest is not None and not math.isfinite(size := float(made.largest)):
-                check_gradient(number, size, culprits(self.run, batches, self.parameters))
+            check_losses(number, losses)
+            size = 0.0 if made.largest is None else float(made.largest)
+            if not all(map(math.isfinite, [*weights.values(), size])):
+                self._diverged(number, weights, size, batches)
         return made
+
+    def _diverged(self, number: int, weights: dict[str, float], size: float, batches: Sequence[Batch]) -> None:
+        """DivergedError that tells a task's gradient that isn't finite from what the weighting made of finite ones."""
+        own, fault = culprits(self.run, batches, self.parameters), weighting_fault(self.run)
+        if own:
+            check_gradient(number, math.nan if math.isfinite(size) else size, own)
+        check_weights(number, weights, fault)
+        check_gradient(number, size, own, None if self.run.regularization.terms else fault)
 
     def _before(self) -> tuple[float, list[Tensor]]:
         """The loss scale, and all that the weighting remembers."""

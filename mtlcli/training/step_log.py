@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mtlcli.training.backward import Made
-from mtlcli.training.divergence import check_figures, check_gradient
+from mtlcli.training.divergence import check_gradient, check_losses, check_weights
 
 WINDOW = 64
 Check = Callable[[int, Mapping[str, float]], None]
@@ -25,13 +25,14 @@ class StepLog:
     windows late (on a CPU the step itself does it), always before anything is saved. The sums are made on the host,
     step by step in float64: they don't depend on where the windows lie, and a resumed epoch gives the same bits.
 
-    check: is told of each step, when it is read, its number and the weights there were in it.
+    check: called with each step's number and weights, when they are read.
+    fault: `weighting_fault`, for the message about a weight that isn't finite.
     """
 
-    def __init__(self, tasks: list[str], device: torch.device, check: Check | None = None) -> None:
+    def __init__(self, tasks: list[str], device: torch.device, check: Check | None = None, fault: str = "") -> None:
         self.tasks = tasks
         self.device = device
-        self.check = check
+        self.check, self.fault = check, fault
         # of each step: [losses, weights] of the tasks; the gradient's largest; the conflict, NaN where it wasn't seen
         self._window = torch.zeros(WINDOW, 2 * len(tasks) + 3, device=device)
         self._pending: list[tuple[int, list[int]]] = []
@@ -132,7 +133,8 @@ class StepLog:
             present = [task for task, count in enumerate(counts) if count]
             losses = {self.tasks[task]: values[task] for task in present}
             weights = {self.tasks[task]: values[tasks + task] for task in present}
-            check_figures(step, losses, weights)
+            check_losses(step, losses)
+            check_weights(step, weights, self.fault)
             check_gradient(step, values[-3], ())
             if self.check is not None:
                 self.check(step, weights)

@@ -19,7 +19,7 @@ from mtlcli.errors import InterruptedRunError, MtlError
 from mtlcli.models.watch import Watch
 from mtlcli.training.checkpoints import Checkpoints
 from mtlcli.training.device import seed_everything
-from mtlcli.training.divergence import check_model
+from mtlcli.training.divergence import check_model, weighting_fault
 from mtlcli.training.environment import environment
 from mtlcli.training.evaluate import Amounts, TaskMetrics, measure, monitored_metrics, monitored_value
 from mtlcli.training.failure import explained
@@ -76,7 +76,7 @@ class Trainer:
         self.rates = self._learning_rates()  # before a schedule changes them
         with Problems(self.experiment).now("scheduler"):
             self.schedule = make_schedule(run, self.step.optimizer, self.steps_per_epoch, self.direction)
-        self.log = StepLog(run.columns, run.device, run.weighting.check)
+        self.log = StepLog(run.columns, run.device, run.weighting.check, weighting_fault(run))
         self.rhythm = Rhythm(self.experiment.checkpoint.every)
         self.progress = Progress()
         self.history = History()

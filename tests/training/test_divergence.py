@@ -1,5 +1,6 @@
 """Numbers that aren't finite stop a run before they reach its model, and the message says whose they are."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from mtlcli.registry import weightings
 from mtlcli.tasks.kind import TaskKind
+from mtlcli.training.backward import Made
 from mtlcli.training.build import build
 from mtlcli.training.checkpoint import load_checkpoint
-from mtlcli.training.divergence import DivergedError, largest
+from mtlcli.training.divergence import DivergedError, largest, weighting_fault
+from mtlcli.training.step_log import StepLog
 from mtlcli.training.trainer import Trainer
+from mtlcli.weighting.gradients import GramianWeighting, JacobianWeighting
 from tests.training.experiments import digits
 
 
@@ -51,6 +56,65 @@ def test_a_gradient_that_is_not_finite_is_its_task_s(
     assert load_checkpoint(tmp_path / "run/checkpoints/last.pt")["progress"]["steps"] == 6
     assert trainer.summary is not None
     assert "step 9" in trainer.summary["error"]
+
+
+class BadWeights(GramianWeighting):
+    """Gives the second task the weight NaN."""
+
+    def weights(self, gramian: Tensor, losses: Tensor, present: Sequence[int]) -> Tensor:
+        return gramian.new_tensor([1.0, float("nan")])
+
+
+class BadUpdate(JacobianWeighting):
+    """Makes an infinite update, with finite weights."""
+
+    def update(self, jacobian: Tensor, gramian: Tensor, losses: Tensor, present: Sequence[int]) -> Any:
+        return torch.full_like(jacobian[0], float("inf")), torch.ones_like(losses)
+
+
+@pytest.mark.parametrize(
+    ("weighting", "message"),
+    [(BadWeights, r"the weight of task .ink. is nan at step 1, though the losses are finite: weighting bad computed"),
+     (BadUpdate, r"the gradient is inf at step 1, though each task's own is finite: weighting bad computed")],
+)  # fmt: skip
+def test_a_weighting_that_is_at_fault_is_named(
+    tmp_path: Path, plugins_forgotten: None, weighting: type, message: str
+) -> None:
+    """The learning rate is not blamed for it."""
+    weightings.register("bad")(weighting)
+    trainer = Trainer(build(digits(weighting="bad")), tmp_path / "run", plots=False)
+    with pytest.raises(DivergedError, match=message) as caught:
+        trainer.fit()
+    assert "learning rate is too high" not in str(caught.value) and "weighting=uniform" in str(caught.value)
+
+
+@pytest.mark.parametrize("weighting", ["uncertainty", "imtl_l"])
+def test_a_learned_weight_is_the_optimizer_s(tmp_path: Path, weighting: str) -> None:
+    trainer = Trainer(build(digits(weighting=weighting)), tmp_path / "run", plots=False)
+    with torch.no_grad():
+        next(trainer.run.weighting.parameters()).fill_(-1e4 if weighting == "uncertainty" else 1e4)
+    with pytest.raises(DivergedError, match=r"the weight of task 'digit' is inf at step 1, .* Lower optimizer.lr"):
+        trainer.fit()
+
+
+def test_a_gradient_that_is_not_finite_is_not_the_weighting_s(
+    tmp_path: Path, plugins_forgotten: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the weighting makes of it."""
+    weightings.register("bad")(BadWeights)
+    trainer = Trainer(build(digits(weighting="bad")), tmp_path / "run", plots=False)
+    poison(trainer.run.kinds["ink"], monkeypatch, after=1)
+    with pytest.raises(DivergedError, match=r"the gradient of task 'ink' is nan at step 1.* learning rate is too high"):
+        trainer.fit()
+
+
+def test_the_log_names_the_weighting_where_a_step_cannot() -> None:
+    """On a GPU the numbers are read later."""
+    run = build(digits(weighting="mgda"))
+    log = StepLog(run.columns, run.device, fault=weighting_fault(run))
+    log.record(3, Made(torch.ones(2), torch.tensor([float("nan"), 1.0])), [5, 5])
+    with pytest.raises(DivergedError, match=r"the weight of task 'digit' is nan at step 3.*weighting mgda computed it"):
+        log.flush()
 
 
 def test_a_weight_of_the_model_that_is_not_finite_is_never_saved(tmp_path: Path) -> None:
