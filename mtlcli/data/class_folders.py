@@ -8,10 +8,11 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 
 from mtlcli.data.names import fault, listed, shown
-from mtlcli.errors import ConfigError, Problem, nearest
+from mtlcli.errors import ConfigError, Problem
 
 SPLITS = ("train", "val", "test")
 LISTED = 10  # problems of one kind that are listed one by one
@@ -152,11 +153,16 @@ def _check_mix(root: Path, split_folders: dict[str, str], others: list[str]) -> 
             )
     problems += [
         f"{root / name}: a folder of images beside the split folders {_quoted(sorted(split_folders))}, so it is "
-        f"neither a split nor a class.{nearest(name, SPELLINGS)} Rename it to train, val or test if it is a split, "
+        f"neither a split nor a class.{_near(name)} Rename it to train, val or test if it is a split, "
         f"move it into one if it is a class, or out of {root}"
         for name in others
     ]
     _raise(problems)
+
+
+def _near(name: str) -> str:
+    close = get_close_matches(_letters(name), SPELLINGS, n=1, cutoff=0.75)
+    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def _check_classes(root: Path, listing: Listing, split_folders: dict[str, str]) -> None:

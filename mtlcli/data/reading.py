@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
 
+from mtlcli.blame import described
 from mtlcli.errors import ConfigError, InterruptedRunError, MtlError
 
 
@@ -47,8 +47,5 @@ def reading(alias: str) -> Iterator[None]:
 
 
 def unreadable(error: Exception) -> str:
-    """What a dataset's own code raised, in one line: the error and the place it comes from."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-    first = str(error).partition("\n")[0]
-    return f"the examples can't be read: {type(error).__name__}{f': {first}' if first else ''}{where}"
+    """What a dataset's own code raised, in one line."""
+    return f"the examples can't be read: {described(error)}"

@@ -100,7 +100,7 @@ class Odd(Dataset):
 @pytest.mark.parametrize(
     ("fault", "message"),
     {
-        "key": r"datasets.odd: the examples can't be read: KeyError: 'no such file' \(.*test_preflight.py:\d+\)",
+        "key": r"datasets.odd: the examples can't be read: KeyError: 'no such file' \(.*preflight.py:\d+, in read\)",
         "shape": "datasets.odd: the split 'test': the first example is 9, and the dataset's inputs are 8",
         "label": "datasets.odd: the split 'test': .* is 3, and a class from 0 to 2, or -100",
         "length": "datasets.odd: the split 'test': 5 labels 'y' for 6 examples",
