@@ -7,7 +7,6 @@ import warnings
 import torch
 
 from mtlcli.config import Experiment
-from mtlcli.data.reading import reading
 from mtlcli.training.assemble import (
     Datasets,
     add_regularizers,
@@ -33,11 +32,7 @@ def check_experiment(experiment: Experiment) -> list[str]:
     choose_device(experiment)
     opened = open_datasets(experiment)
     run = check(experiment, opened)
-    problems = Problems(experiment)
-    for alias, (dataset, _) in opened.items():
-        with problems.at(f"datasets.{alias}"), reading(alias):
-            check_files(dataset, SAMPLED)
-    problems.check()
+    check_files(experiment, opened, SAMPLED)
     return run.notes()
 
 

@@ -20,6 +20,7 @@ from mtlcli.specs import Column
 from mtlcli.training.files import atomic, write_text
 from mtlcli.training.interface import FIRST, interface
 from mtlcli.training.run import Run
+from mtlcli.training.run_folder import to_json
 
 Format = Literal["onnx", "safetensors", "torch-export"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "safetensors": ".safetensors", "torch-export": ".pt2"}
@@ -43,7 +44,7 @@ def export(run: Run, file_format: Format, path: Path) -> None:
     """
     run.model.eval().requires_grad_(False)
     with torch.no_grad():
-        told = interface(run, run.model(_example(run)))
+        told = json.loads(to_json(interface(run, run.model(_example(run)))))
     writers: dict[Format, Callable[[Run, dict[str, Any], Path], None]] = {
         "onnx": _onnx,
         "safetensors": _safetensors,
@@ -60,7 +61,7 @@ def export(run: Run, file_format: Format, path: Path) -> None:
     except (RuntimeError, TorchDynamoException, OnnxExporterError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ConfigError(f"--format {file_format}: torch can't take this model: {reason}") from error
-    write_text(described(path), json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(described(path), to_json(told))
 
 
 def described(path: Path) -> Path:

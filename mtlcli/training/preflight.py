@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from mtlcli.config import Experiment
 from mtlcli.data.dataset import Dataset, Examples
 from mtlcli.data.reading import reading
 from mtlcli.errors import ConfigError, Problem
 from mtlcli.specs import IGNORE_INDEX, DatasetSpec, TargetSpec
+from mtlcli.training.assemble import Datasets
 from mtlcli.training.problems import Problems
 from mtlcli.training.run import Run
 
@@ -25,7 +27,7 @@ def check_data(run: Run) -> None:
     used = {"train", run.experiment.evaluation.split, "test"}
     for alias, dataset in run.datasets.items():
         with problems.at(f"datasets.{alias}"), reading(alias):
-            check_files(dataset)
+            _check_files(dataset)
             for split in run.splits():
                 if split in used:
                     targets = {target for source, target in run.sources.values() if source == alias}
@@ -33,8 +35,16 @@ def check_data(run: Run) -> None:
     problems.check()
 
 
-def check_files(dataset: Dataset, most: int | None = None) -> None:
-    """ConfigError with all that `Dataset.check_files` finds."""
+def check_files(experiment: Experiment, opened: Datasets, most: int | None = None) -> None:
+    """ConfigError with all that is wrong with the files of all datasets, see `Dataset.check_files`."""
+    problems = Problems(experiment)
+    for alias, (dataset, _) in opened.items():
+        with problems.at(f"datasets.{alias}"), reading(alias):
+            _check_files(dataset, most)
+    problems.check()
+
+
+def _check_files(dataset: Dataset, most: int | None = None) -> None:
     if faults := dataset.check_files(most):
         raise ConfigError(map(Problem, faults))
 

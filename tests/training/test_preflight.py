@@ -60,6 +60,15 @@ def test_damaged_files_of_all_splits_are_found_before_a_run(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_study_finds_them_before_its_first_run(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pets/test/dog/1.png").write_bytes(b"none")
+    arguments = ["compare", str(config), "--vary", "optimizer.lr=0.1,0.2", "--seeds", "1"]
+    assert main([*arguments, "--out", str(tmp_path / "study")]) == 2
+    assert f"{config}:2:9: datasets.pets: " in capsys.readouterr().err and not (tmp_path / "study").exists()
+
+
 def test_a_first_image_that_is_damaged(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "pets/train/cat/0.png").write_bytes(b"none")
     assert main(["validate", str(config)]) == 2

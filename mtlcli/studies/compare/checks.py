@@ -12,6 +12,7 @@ from mtlcli.studies.with_relation import unmeasured
 from mtlcli.training.assemble import Datasets, open_datasets
 from mtlcli.training.check import check
 from mtlcli.training.device import choose_device
+from mtlcli.training.preflight import check_files
 
 Load = Callable[[Sequence[str]], Experiment]
 """Overrides (`KEY=VALUE`) → the experiment with them."""
@@ -44,10 +45,12 @@ class Checks:
         return True
 
     def opened(self, experiment: Experiment) -> Datasets:
-        """The experiment's datasets, opened once for all experiments that have the same."""
+        """The experiment's datasets, opened once for all experiments that have the same, and their files checked."""
         plain = json.dumps(experiment.resolved()["datasets"], default=str)
         if plain not in self._opened:
-            self._opened[plain] = open_datasets(experiment)
+            opened = open_datasets(experiment)
+            check_files(experiment, opened)
+            self._opened[plain] = opened
         return self._opened[plain]
 
     def raise_problems(self) -> None:
