@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -65,6 +67,8 @@ def _print(document: dict[str, Any]) -> None:
             print(f"  {line}")
         clustering, partition = found["groups"]["clustering"], found["groups"]["partition"]
         print(f"  groups (average linkage, cut at {clustering['cut']}): {_groups(clustering['groups'])}")
+        if crossing := _crossing(found, clustering["cut"]):
+            print(f"  pairs whose interval includes the cut, so that the groups are uncertain: {', '.join(crossing)}")
         if partition["best"] is not None:
             best = partition["best"]
             print(f"  best in {partition['networks']} networks or fewer: {_groups(best['groups'])}"
@@ -74,11 +78,20 @@ def _print(document: dict[str, Any]) -> None:
 
 
 def _sample(numbers: dict[str, Any]) -> str:
-    """What the interval is, where there is one."""
+    """What the intervals are of, or why there are none."""
     if "interval" not in numbers:
         return ""
-    seeds = len(numbers["seeds"])
-    return f" [{numbers['confidence']:.0%} interval from {seeds} seeds]" if seeds > 1 else ""
+    bounds = [bound for row in numbers["interval"].values() for pair in row.values() for bound in pair]
+    if all(math.isnan(bound) for bound in bounds):
+        return " [no interval: fewer than 3 values to resample]"
+    return f" [{numbers['confidence']:.0%} interval: {numbers['interval_of']}]"
+
+
+def _crossing(found: dict[str, Any], cut: float) -> list[str]:
+    """Pairs of tasks, as `a–b`, whose interval includes the cut."""
+    interval = found["numbers"].get("interval", {})
+    pairs = itertools.combinations(interval, 2)
+    return [f"{a}–{b}" for a, b in pairs if interval[a][b][0] < cut < interval[a][b][1]]
 
 
 def _cell(found: dict[str, Any], task: str, other: str) -> str:
@@ -87,7 +100,8 @@ def _cell(found: dict[str, Any], task: str, other: str) -> str:
     if interval is None or task == other:
         return value
     low, high = interval[task][other]
-    n = found["numbers"]["n"]
+    numbers = found["numbers"]
+    n = f"{numbers['points'][task][other]:.0f}" if "points" in numbers else numbers["n"]
     return f"{value} n={n}" if low != low else f"{value} [{low:.3f}, {high:.3f}] n={n}"
 
 

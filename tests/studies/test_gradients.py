@@ -46,6 +46,30 @@ def test_affinities_by_hand() -> None:
     assert found.numbers["symmetrized"]["a"]["b"] == pytest.approx(0.075)
 
 
+def test_intervals_are_the_bootstraps_over_the_steps() -> None:
+    """The mean of many independent cosines is all but normal: its percentiles are ∓ 1.96 standard errors."""
+    cosines = np.clip(np.random.default_rng(0).normal(0.3, 0.2, 80), -1, 1)
+    gramians = np.stack([np.array([[1.0, c], [c, 1.0]]) for c in cosines])
+    found = gradient_relation(["a", "b"], Points(gramians[:, 0], gramians, gramians))
+    low, high = found.numbers["interval"]["a"]["b"]
+    half = 1.96 * cosines.std() / np.sqrt(80)
+    assert (low, high) == pytest.approx((cosines.mean() - half, cosines.mean() + half), abs=0.2 * half)
+    assert found.numbers["interval_of"] == "bootstrap over 80 steps of one run"
+    few = gradient_relation(["a", "b"], Points(gramians[:2, 0], gramians[:2], gramians[:2]))
+    assert np.isnan(few.numbers["interval"]["a"]["b"]).all()
+
+
+def test_the_interval_of_an_affinity_is_of_what_is_in_the_matrix() -> None:
+    random = np.random.default_rng(1)
+    losses = np.ones((40, 2))
+    after = 1 - np.array([[0.5, 0.2], [0.1, 0.4]]) - random.normal(0, 0.05, (40, 2, 2))
+    found = affinity_relation(["a", "b"], Points(losses, after, after))
+    low, high = found.numbers["interval"]["a"]["b"]
+    assert low < found.matrix[0, 1] < high
+    assert found.numbers["interval"]["b"]["a"] == [low, high]
+    assert high - low == pytest.approx(2 * 1.96 * 0.05 / np.sqrt(2 * 40) / np.sqrt(0.2), rel=0.4)  # of (Z + Zᵀ) / 2
+
+
 def test_an_affinity_without_a_scale_is_undefined() -> None:
     losses, after = np.array([[2.0, 0.0]]), np.array([[[2.5, 3.0], [2.2, 0.0]]])  # a's own step makes it worse
     found = affinity_relation(["a", "b"], Points(losses, after, after))

@@ -36,8 +36,10 @@ def test_the_interval_is_of_all_draws_of_the_seeds() -> None:
     assert found["a"]["copy_of_a"] == [1, 1]
 
 
-def test_one_seed_has_no_interval_and_many_are_drawn() -> None:
-    assert math.isnan(performance_relation(TASKS, [0], SKILLS[:, :, :1]).numbers["interval"]["a"]["b"][0])
+def test_fewer_than_three_seeds_have_no_interval_and_many_are_drawn() -> None:
+    for few in (1, 2):
+        numbers = performance_relation(TASKS, list(range(few)), SKILLS[:, :, :few]).numbers
+        assert all(math.isnan(bound) for bound in numbers["interval"]["a"]["b"])
     many = np.random.default_rng(1).uniform(size=(2, 2, 8))
     found = performance_relation(["a", "b"], list(range(8)), many)
     low, high = found.numbers["interval"]["a"]["b"]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from mtlcli.studies.compare.identity import run_folder
+from mtlcli.studies.compare.identity import RunFolders
 from mtlcli.studies.compare.outcome import Outcome, StudyRun, outcome_of
 from mtlcli.studies.compare.plan import BASELINE, Candidate, Method
 from mtlcli.studies.observer import StudyObserver
@@ -20,7 +20,7 @@ class Runs:
     """root: the folder of run folders. train: how runs are trained."""
 
     def __init__(self, root: Path, train: Train, observer: StudyObserver) -> None:
-        self.root, self.train, self.observer = root, train, observer
+        self.folders, self.train, self.observer = RunFolders(root), train, observer
         self.outcomes: dict[Path, Outcome] = {}
         self.stage: dict[Path, StudyRun] = {}  # what is in hand
 
@@ -28,7 +28,7 @@ class Runs:
         """One run of a method, at one point of the `--tune` grid."""
         experiment = candidate.experiment.model_copy(update={"seed": seed})
         label = " ".join([str(method), *([candidate.point.label] if candidate.point.label else [])])
-        folder = run_folder(self.root, label, experiment)
+        folder = self.folders.of(label, experiment)
         return StudyRun(method, candidate.point.label, seed, experiment, folder)
 
     def get(self, runs: Sequence[StudyRun]) -> list[Outcome]:

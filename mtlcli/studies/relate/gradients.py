@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from mtlcli.studies.relate.intervals import percentiles, resampled_means, with_interval
 from mtlcli.studies.relate.joint_run import Points
 from mtlcli.studies.relate.relation import Matrix, Relation, named, symmetric
 
@@ -14,12 +15,15 @@ from mtlcli.studies.relate.relation import Matrix, Relation, named, symmetric
 def gradient_relation(tasks: Sequence[str], points: Points) -> Relation:
     """The mean cosine of the tasks' gradients by the shared parameters: 1 agreement, −1 conflict.
 
-    A pair's mean is over the points where both tasks had labels and a gradient.
+    A pair's mean is over the points where both tasks had labels and a gradient. Its interval is the bootstrap's over
+    these points: it says how much the steps of this run differ, not what other seeds would give.
     """
     cosines = _cosines(points.gramians)
     mean, spread, counts = _mean(cosines)
+    resampled = resampled_means(cosines).clip(-1, 1).round(12)
     numbers = {
         "cosine": named(tasks, symmetric(mean)),
+        **with_interval(tasks, percentiles(resampled), _sample(points)),
         "standard_deviation": named(tasks, spread),
         "points": named(tasks, counts),
     }
@@ -37,7 +41,8 @@ def affinity_relation(tasks: Sequence[str], points: Points) -> Relation:
 
         R_ij = (Z_{i→j} + Z_{j→i}) / (2 √(Z_{i→i} Z_{j→j})),    influence of i on j = Z_{i→j} / Z_{j→j}.
 
-    Undefined where a step along a task's own gradient doesn't lower its loss.
+    Undefined where a step along a task's own gradient doesn't lower its loss. The interval of R is the bootstrap's over
+    the points.
 
     Source: Fifty et al., "Efficiently identifying task groupings for multi-task learning", 2021, equation 2. But the
     paper compares Z as it is, so that the tasks whose losses move most decide.
@@ -46,10 +51,10 @@ def affinity_relation(tasks: Sequence[str], points: Points) -> Relation:
         affinities = 1 - points.after / points.losses[:, None, :]
     affinities[~np.isfinite(affinities)] = np.nan
     mean, spread, counts = _mean(affinities)
-    own = mean.diagonal()
-    scale = np.sqrt(np.where(own > 0, own, np.nan))
-    matrix = symmetric((mean + mean.T) / 2 / scale[:, None] / scale)
+    matrix, scale = _scaled(mean)
+    resampled = np.stack([_scaled(part)[0] for part in resampled_means(affinities)])
     numbers = {
+        **with_interval(tasks, percentiles(resampled), _sample(points)),
         "affinity": named(tasks, mean),
         "symmetrized": named(tasks, (mean + mean.T) / 2),
         "relation": named(tasks, matrix),
@@ -57,6 +62,17 @@ def affinity_relation(tasks: Sequence[str], points: Points) -> Relation:
         "points": named(tasks, counts),
     }
     return Relation(list(tasks), matrix, numbers, influence=mean / scale**2, raw=mean)
+
+
+def _scaled(mean: Matrix) -> tuple[Matrix, Matrix]:
+    """R [T, T] of a mean affinity, and √Z_{i→i} [T]."""
+    own = mean.diagonal()
+    scale = np.sqrt(np.where(own > 0, own, np.nan))
+    return symmetric((mean + mean.T) / 2 / scale[:, None] / scale), scale
+
+
+def _sample(points: Points) -> str:
+    return f"bootstrap over {len(points.losses)} steps of one run"
 
 
 def _cosines(gramians: Matrix) -> Matrix:

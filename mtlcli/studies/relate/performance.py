@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from mtlcli.studies.compare.statistics import FEWEST
+from mtlcli.studies.relate.intervals import percentiles, with_interval
 from mtlcli.studies.relate.relation import Matrix, Relation, named, symmetric
 
-CONFIDENCE = 0.95
 ENUMERATED = 3125  # resamples of the seeds that are all gone through (5 seeds have so many); of more, as many are drawn
 ROUNDING = 1e-12  # of a vector's size: what is left of a constant one
 
@@ -23,24 +24,21 @@ def performance_relation(tasks: Sequence[str], seeds: Sequence[int], skills: NDA
 
     skills: [T, T, S], of baseline i at task j with seed s; NaN where task j has no skill. n = entries per vector.
     The interval of a coefficient is between the 2.5 and 97.5 percentiles of what it is when the seeds are drawn anew,
-    with replacement (the bootstrap over seeds; all S^S draws where they are few). One seed has no interval.
+    with replacement (the bootstrap over seeds; all S^S draws where they are few). Fewer than three have no interval.
     """
     known: NDArray[np.bool_] = np.logical_not(np.isnan(skills).any(axis=0))
-    resampled = np.stack([pearson(_vectors(skills, known, chosen)) for chosen in _resamples(len(seeds))])
-    low, high = _percentiles(resampled, len(seeds))
+    draws = _resamples(len(seeds)) if len(seeds) >= FEWEST else []
+    resampled = np.empty((len(draws), len(tasks), len(tasks)))
+    for number, chosen in enumerate(draws):
+        resampled[number] = pearson(_vectors(skills, known, chosen))
     matrix = pearson(_vectors(skills, known, range(len(seeds))))
-    interval = {
-        task: {other: [float(low[i, j]), float(high[i, j])] for j, other in enumerate(tasks)}
-        for i, task in enumerate(tasks)
-    }
     by_seed = {
         task: {str(seed): dict(zip(tasks, skills[i, :, s].tolist(), strict=True)) for s, seed in enumerate(seeds)}
         for i, task in enumerate(tasks)
     }
     numbers = {
         "correlation": named(tasks, matrix),
-        "interval": interval,
-        "confidence": CONFIDENCE,
+        **with_interval(tasks, percentiles(resampled), f"bootstrap over {len(seeds)} seeds"),
         "n": int(known.sum()),
         "seeds": list(seeds),
         "skills": by_seed,
@@ -68,11 +66,3 @@ def _resamples(seeds: int) -> list[tuple[int, ...]]:
         return list(itertools.product(range(seeds), repeat=seeds))
     draws = np.random.default_rng(0).integers(seeds, size=(ENUMERATED, seeds))
     return [tuple(draw) for draw in draws.tolist()]
-
-
-def _percentiles(resampled: NDArray[np.float64], seeds: int) -> tuple[Matrix, Matrix]:
-    """Of [resamples, T, T]; NaN where there is but one seed, or a resample has no coefficient."""
-    if seeds < 2:
-        return np.full(resampled.shape[1:], np.nan), np.full(resampled.shape[1:], np.nan)
-    low, high = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
-    return low, high

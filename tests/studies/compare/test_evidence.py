@@ -174,6 +174,27 @@ def test_a_folder_of_an_earlier_version_is_used_again(tmp_path: Path) -> None:
     assert "| mgda | 3 | 0.8500 | 0.9500 | +10.00 ± 2.48 points | – |" in text
 
 
+def test_a_folder_whose_identity_has_changed_is_found_by_its_configuration(tmp_path: Path) -> None:
+    """As after an update that adds an option: the resolved experiment, and so its hash, is another one."""
+    study(tmp_path, 3)
+    for number, folder in enumerate(sorted((tmp_path / "study/runs").iterdir())):
+        config = folder / "config.yaml"
+        config.write_text(config.read_text().replace("  clip_norm: null\n", ""))
+        folder.rename(folder.with_name(f"renamed-{number}"))
+    (tmp_path / "study/runs/other").mkdir()
+    (tmp_path / "study/runs/other/config.yaml").write_text("option: that is no more\n")
+    training = Pretending(known)
+    compare(loads(), VARY, seeds=3, out=tmp_path / "study", train=training)
+    assert training.trained == []
+    compare(loads(), VARY, seeds=4, out=tmp_path / "study", train=training)
+    assert training.trained == [
+        "uniform, seed 3",
+        "mgda, seed 3",
+        "single-task sign, seed 3",
+        "single-task sum, seed 3",
+    ]
+
+
 def test_an_error_near_zero_does_not_drown_the_rest(tmp_path: Path) -> None:
     """The baseline of `sum` is all but perfect; four times its mse is four times next to nothing."""
 
