@@ -28,8 +28,10 @@ def evaluate(
     from mtlcli.cli.output import print_json, print_table
     from mtlcli.cli.progress import watch
     from mtlcli.cli.requirements import check_requirements, parse_requirements
+    from mtlcli.printable import printable
     from mtlcli.training.build import rebuild
     from mtlcli.training.checkpoint import load_checkpoint
+    from mtlcli.training.data_report import unseen, unseen_lines
     from mtlcli.training.evaluate import measure
     from mtlcli.training.from_checkpoint import experiment_from_checkpoint
 
@@ -50,11 +52,13 @@ def evaluate(
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise MtlError(f"{checkpoint}: its model can't be evaluated: {reason}") from error
     _check_labels(found.examples, chosen)
+    gaps = unseen(run, chosen)
     if json:
-        document = {"checkpoint": str(checkpoint), "split": chosen}
+        document = {"checkpoint": str(checkpoint), "split": chosen, **gaps}
         print_json({**document, "examples": found.examples, "positive": run.positive, "metrics": found.metrics})
     else:
         print_table({chosen: found.metrics}, {chosen: found.examples}, run.positive)
+        print("".join(f"{printable(line)}\n" for line in unseen_lines(gaps)), end="")
     check_requirements(requirements, experiment, found.metrics)
 
 

@@ -6,7 +6,9 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from mtlcli.cli import table
 from mtlcli.printable import printable
+from mtlcli.training.data_report import lines as report_lines
 from mtlcli.training.evaluate import Amounts, TaskMetrics
 from mtlcli.training.history import figure, metric_names, table_md, yes_classes
 from mtlcli.training.run_folder import to_json
@@ -31,16 +33,24 @@ def print_table(
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("split", "task")
+    drawn = Table("split", "task")
     columns = metric_names(metrics)
     for column in ["n", *columns]:
-        table.add_column(column, justify="right")
+        drawn.add_column(column, justify="right")
     for split, tasks in metrics.items():
         for task, values in tasks.items():
-            table.add_row(split, task, str(examples[split][task]), *(figure(values.get(column)) for column in columns))
-    Console().print(table, markup=False)
+            drawn.add_row(split, task, str(examples[split][task]), *(figure(values.get(column)) for column in columns))
+    Console().print(drawn, markup=False)
     if positive:
         print(printable(yes_classes(positive)))
+
+
+def print_plan(plan: Mapping[str, Any]) -> None:
+    """Print what `Trainer.rehearse` found: a line for each key, and a table of the data."""
+    for key, value in plan.items():
+        if key != "data":
+            print(printable(f"{key}: {value}"))
+    print("\n".join(["", *table.lines(list(report_lines(plan["data"])))]))
 
 
 def print_compression(report: Mapping[str, Any]) -> None:

@@ -9,7 +9,11 @@ from mtlcli.cli.options import ConfigFile, Json, Overrides, Plugins
 
 
 def summary(config: ConfigFile, overrides: Overrides = None, json: Json = False, plugin: Plugins = None) -> None:
-    """Show datasets, tasks, layers, parameters and FLOPs of an experiment. Reads no data and trains nothing."""
+    """Show the data, tasks, layers, parameters and FLOPs of an experiment; downloads and trains nothing.
+
+    Of the data: every column of a table with its type, missing values and levels or range, and every target with its
+    labels by split and by class, of datasets that need no download.
+    """
     from mtlcli.config import load_experiment
 
     experiment = load_experiment(config, overrides or [])  # what is no YAML is told before torch is imported
@@ -21,6 +25,8 @@ def summary(config: ConfigFile, overrides: Overrides = None, json: Json = False,
     from mtlcli.errors import ConfigError
     from mtlcli.printable import printable
     from mtlcli.training.assemble import add_regularizers, assemble, open_datasets
+    from mtlcli.training.data_report import data_report
+    from mtlcli.training.data_report import lines as report_lines
     from mtlcli.training.layers import layers
     from mtlcli.training.memory import within_memory
     from mtlcli.training.size import flops_per_sample
@@ -44,6 +50,7 @@ def summary(config: ConfigFile, overrides: Overrides = None, json: Json = False,
             }
             for alias, spec in run.specs.items()
         },
+        "data": data_report(run),
         "notes": run.notes(),
         "tasks": {
             task: {
@@ -72,6 +79,7 @@ def summary(config: ConfigFile, overrides: Overrides = None, json: Json = False,
         absent = "shared" if title == "layers" else "-"
         rows += [[name, *(_cell(value, absent) for value in facts.values())] for name, facts in document[title].items()]
         print("\n".join([*table.lines(rows), ""]))
+    print("\n".join([*table.lines(list(report_lines(document["data"]))), ""]))
     if document["notes"]:
         print("\n".join([*map(printable, document["notes"]), ""]))
     print(f"trunk {experiment.trunk.name}, sharing {experiment.sharing.name}, weighting {experiment.weighting.name}")

@@ -33,7 +33,7 @@ def train(
         raise ConfigError(f"--resume {resume} needs --run-dir: the folder of the run to go on with")
     experiment = load_experiment(config, overrides or [])  # what is no YAML is told before torch is imported
 
-    from mtlcli.cli.output import print_compression, print_json, print_table
+    from mtlcli.cli.output import print_compression, print_json, print_plan, print_table
     from mtlcli.cli.progress import watch
     from mtlcli.cli.requirements import check_requirements, parse_requirements
     from mtlcli.training.build import build
@@ -48,7 +48,7 @@ def train(
     trainer = Trainer(build(experiment), run_dir, resume=resume, observer=watch())
     if dry_run:
         plan = trainer.rehearse()
-        print_json(plan) if json else print(*(f"{key}: {value}" for key, value in plan.items()), sep="\n")
+        print_json(plan) if json else print_plan(plan)
         return
     try:
         summary = trainer.fit()

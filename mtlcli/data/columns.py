@@ -1,32 +1,25 @@
-"""The columns of a table as model inputs (numbers, codes of categories) and as targets: fitted once, then applied."""
+"""The feature columns of a table as model inputs, numbers and codes of categories: fitted once, then applied."""
 
 from __future__ import annotations
 
-import logging
 import math
-import unicodedata
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mtlcli.data.names import fault, listed, shown
-from mtlcli.data.numerals import Floats, Notation, looks_like, resemblance
+from mtlcli.data.column_errors import check_names, filled, mixed, not_numbers, refuse_other_notation
+from mtlcli.data.numerals import Floats, Notation
 from mtlcli.data.table import Cells, Rows, Table
-from mtlcli.errors import ConfigError, nearest
-from mtlcli.specs import IGNORE_INDEX, Column, TargetSpec
+from mtlcli.specs import Column
 
-LOG = logging.getLogger("mtl")
-TargetType = Literal["classes", "binary", "real"]
 PLAIN = Notation()
 MOST_CATEGORIES = 1000  # of a feature that isn't declared categorical: with more it is likely an identifier
 SMALLEST = float(np.finfo(np.float32).tiny)
 ROUNDING = 4 * float(np.finfo(np.float64).eps)  # relative to the values: a spread that is nothing but rounding
 FAR = 256.0  # |mean| / std from which float32, which rounds by up to |mean| · 2^-24, is not enough for the values
-TRUTH = {"true": 1.0, "false": 0.0}
 MISSING, FIRST = 1, 2  # codes of a missing category and of the first level; 0: a category not seen in training
 
 
@@ -57,21 +50,21 @@ def fit_column(sources: Sequence[Source], name: str, levels: int = MOST_CATEGORI
         cells, notation = source.table.columns[name], source.notation
         parsed, wrong = notation.numbers(cells.values, name)
         if wrong and not declared:
-            if len(wrong) < _filled(cells):
-                raise _mixed(source.table, name, parsed, wrong, "list the column under `categorical`")
-            _refuse_other_notation(source.table, name, cells, "list it under `categorical`")
+            if len(wrong) < filled(cells):
+                raise mixed(source.table, name, parsed, wrong, "list the column under `categorical`")
+            refuse_other_notation(source.table, name, cells, "list it under `categorical`")
             text = text or source.table
         present = cells.among(source.train)
         if present and not wrong:
             numeric.append(parsed[cells.index[source.train]])
-        _check_names(source.table, name, present)
+        check_names(source.table, name, present)
         spelled |= present
         known += map(notation.canonical, present)
     first = sources[0].table
     if not known:
-        raise first.error(f"column {name!r} has no value in the training rows; leave it out of `features`")
+        raise first.error(f"column {name!r} has no value in the training rows; add it to `exclude`")
     if not declared and text is None:
-        return Column(name, None, *_statistics(np.concatenate(numeric)))
+        return Column(name, None, *statistics(np.concatenate(numeric)))
     if not declared and numeric:
         other = next(one.table for one in sources if one.table is not text)
         raise text.error(  # type: ignore[union-attr]
@@ -80,9 +73,9 @@ def fit_column(sources: Sequence[Source], name: str, levels: int = MOST_CATEGORI
     if not declared and len(spelled) > levels:
         raise first.error(
             f"column {name!r} has {len(spelled)} categories, more than {levels}: it looks like an identifier. If it is "
-            f"one, leave it out of `features`; if it is a category, list it under `categorical` or raise `levels`"
+            f"one, add it to `exclude`; if it is a category, list it under `categorical` or raise `levels`"
         )
-    return Column(name, _levels(name, spelled, known))
+    return Column(name, levels_of(spelled, known))
 
 
 def encode_columns(table: Table, columns: Sequence[Column], notation: Notation = PLAIN) -> Tensor:
@@ -97,14 +90,14 @@ def encode_columns(table: Table, columns: Sequence[Column], notation: Notation =
 def _encoded(table: Table, column: Column, cells: Cells, notation: Notation) -> Floats:
     """The code or the shifted number of each distinct value."""
     if column.levels is not None:
-        return _codes(cells.values, column.levels, notation, FIRST, MISSING, 0).astype(np.float64)
+        return codes_of(cells.values, column.levels, notation, FIRST, MISSING, 0).astype(np.float64)
     parsed, wrong = notation.numbers(cells.values, column.name)
     if wrong:
-        raise _not_numbers(table, "numeric column", column.name, wrong, notation)
+        raise not_numbers(table, "numeric column", column.name, wrong, notation)
     return np.where(np.isnan(parsed), column.mean, parsed - column.offset)
 
 
-def _codes(
+def codes_of(
     values: Sequence[str | None], levels: Sequence[str], notation: Notation, first: int, missing: int, unknown: int
 ) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """The code of each value: `first` + i for levels[i], in any spelling where the levels are numbers."""
@@ -131,77 +124,6 @@ def _by_number(levels: Sequence[str], notation: Notation) -> dict[str | None, st
     return found
 
 
-def fit_target(
-    table: Table, name: str, train: Rows, type_: TargetType | None, notation: Notation = PLAIN
-) -> TargetSpec:
-    """The type of target `name` and what belongs to it, fitted on the training rows.
-
-    type_: as declared; None to infer it from all cells: `binary` where all are 0 or 1, `real` where all are numbers,
-    `classes` where none is. ConfigError where some are numbers and others are not, for values that don't fit the type,
-    for fewer than two classes, and where there are no labels.
-    """
-    cells = table.columns[name]
-    missing = None in cells.values
-    type_ = type_ or _inferred(table, name, notation)
-    known = cells.among(train)
-    if not known:
-        raise table.error(f"target {name!r} has no label in the training rows")
-    if type_ == "binary":
-        encode_target(table, name, TargetSpec(type_), notation)
-        return TargetSpec(type_, missing=missing)
-    if type_ == "real":
-        parsed, wrong = notation.numbers(cells.values, name)
-        if wrong:
-            raise _not_numbers(table, "real target", name, wrong, notation)
-        column = _statistics(parsed[cells.index[train]])
-        return TargetSpec(type_, missing=missing, mean=column[0] + column[4], std=column[1])
-    _check_names(table, name, known)
-    classes = _levels(name, known, [notation.canonical(value) for value in known])
-    if len(classes) < 2:
-        raise table.error(f"target {name!r} has only the class {shown(classes[0])} in the training rows")
-    return TargetSpec("classes", len(classes), classes, missing)
-
-
-def encode_target(table: Table, name: str, target: TargetSpec, notation: Notation = PLAIN) -> Tensor:
-    """The labels as `TargetSpec` defines them. ConfigError for a value that is none of them."""
-    cells = table.columns[name]
-    if target.type == "classes":
-        classes = target.classes or ()
-        codes = _codes(cells.values, classes, notation, 0, IGNORE_INDEX, -1)
-        if unknown := np.flatnonzero(codes == -1).tolist():
-            rows = cells.rows(unknown)
-            hint = nearest(_raw(cells, rows), classes)
-            raise table.error(
-                f"target {name!r} has the class {_value(cells, rows)}, which is not among those of the training "
-                f"rows: {listed(classes)}.{hint}", rows
-            )  # fmt: skip
-        return torch.from_numpy(codes[cells.index])
-    values = cells.values
-    if target.type == "binary":
-        values = tuple(value if value is None else str(TRUTH.get(value.lower(), value)) for value in values)
-    parsed, wrong = notation.numbers(values, name)
-    if target.type == "binary" and (wrong := wrong or _neither(parsed)):
-        rows = cells.rows(wrong)
-        raise table.error(
-            f"{_value(cells, rows)} in the binary target {name!r} is not 0 or 1 (true or false){_classes_hint(name)}",
-            rows,
-        )
-    if wrong:
-        raise _not_numbers(table, f"{target.type} target", name, wrong, notation)
-    exact = target.type == "real" and abs(target.mean) > FAR * target.std
-    return torch.from_numpy(parsed.astype(np.float64 if exact else np.float32)[cells.index])
-
-
-def not_a_number(table: Table, name: str, notation: Notation) -> str | None:
-    """Where column `name` first holds a value that is no number: "FILE:LINE: VALUE"; None where all are numbers."""
-    cells = table.columns[name]
-    _, wrong = notation.numbers(cells.values, name)
-    if not wrong:
-        return None
-    rows = cells.rows(wrong)
-    return f"{table.place(rows[0])}: {_value(cells, rows)}"
-
-
 def in_order(values: Collection[str]) -> tuple[str, ...]:
     """By number where all are numbers, else by alphabet."""
     parsed, wrong = PLAIN.numbers(ordered := sorted(values))
@@ -218,7 +140,7 @@ def log1p(shifted: Floats, offset: float = 0.0) -> Floats:
     return logs
 
 
-def _statistics(values: Floats) -> tuple[float, float, float, float, float]:
+def statistics(values: Floats) -> tuple[float, float, float, float, float]:
     """mean, std, log_mean, log_std and offset of a column, as `Column` has them, over the values that aren't missing.
 
     A spread that rounding alone can make counts as none. The standard deviation of values that are all the same is
@@ -246,103 +168,6 @@ def _usable(std: float) -> float:
     return std if std > SMALLEST else 1.0
 
 
-def _inferred(table: Table, name: str, notation: Notation) -> TargetType:
-    """The type of a target that is not declared, by all of its cells."""
-    cells = table.columns[name]
-    parsed, wrong = notation.numbers(cells.values, name)
-    if not wrong:
-        return "binary" if set(parsed[~np.isnan(parsed)]) <= {0.0, 1.0} else "real"
-    if len(wrong) < _filled(cells):
-        raise _mixed(table, name, parsed, wrong, f"declare `targets: {{{name}: classes}}`")
-    _refuse_other_notation(table, name, cells, f"declare `targets: {{{name}: classes}}`")
-    return "classes"
-
-
-def _refuse_other_notation(table: Table, name: str, cells: Cells, remedy: str) -> None:
-    """ConfigError where the values, none of which is a number, look like numbers or dates in another notation."""
-    present = [at for at, value in enumerate(cells.values) if value is not None]
-    if likeness := resemblance([cells.values[at] or "" for at in present]):
-        rows = cells.rows([present[likeness[0]]])[:1]
-        raise table.error(
-            f"{_value(cells, rows)} in column {name!r} looks like {likeness[1]}. If its values are categories, "
-            f"{remedy}", rows
-        )  # fmt: skip
-
-
-def _mixed(table: Table, name: str, parsed: Floats, wrong: Sequence[int], remedy: str) -> ConfigError:
-    """The error for a column in which some values are numbers and others are not: it names the rarer ones."""
-    cells = table.columns[name]
-    rows, numbers = cells.rows(wrong), cells.rows(np.flatnonzero(~np.isnan(parsed)).tolist())
-    if len(rows) > len(numbers):
-        return table.error(
-            f"{_value(cells, numbers)} in column {name!r} is a number, and {len(rows)} values of it are not. "
-            f"Correct it, or {remedy}", numbers
-        )  # fmt: skip
-    return table.error(
-        f"{_value(cells, rows)} in column {name!r} is no finite number, and {len(numbers)} values are"
-        f"{_likeness(cells, rows)}. Correct it, add it to `missing`, or {remedy}", rows
-    )  # fmt: skip
-
-
-def _not_numbers(table: Table, where: str, name: str, wrong: Sequence[int], notation: Notation) -> ConfigError:
-    cells = table.columns[name]
-    rows = cells.rows(wrong)
-    date = f"date of the format {dict(notation.dates)[name]!r}" if name in dict(notation.dates) else "number"
-    expected = f"not a {date}" if "target" in where else f"no finite {date}"
-    likeness = _likeness(cells, rows)
-    hint = _classes_hint(name) if "target" in where else ""
-    return table.error(f"{_value(cells, rows)} in the {where} {name!r} is {expected}{likeness}{hint}", rows)
-
-
-def _likeness(cells: Cells, rows: Sequence[int]) -> str:
-    likeness = looks_like(_raw(cells, rows))
-    return f"; it looks like {likeness}" if likeness else ""
-
-
-def _classes_hint(name: str) -> str:
-    return f"; for categories say `targets: {{{name}: classes}}`"
-
-
-def _levels(name: str, known: Collection[str], numbers: Collection[str | None]) -> tuple[str, ...]:
-    """The categories of the values `known`, in order: where all are numbers, these, each in its canonical spelling.
-
-    Warns of categories that differ only in case, spaces or Unicode form.
-    """
-    if None not in numbers:
-        return in_order({number for number in numbers if number is not None})
-    spellings: dict[str, list[str]] = {}
-    for value in sorted(known):
-        spellings.setdefault(unicodedata.normalize("NFKC", " ".join(value.split())).casefold(), []).append(value)
-    if alike := [", ".join(map(shown, group)) for group in spellings.values() if len(group) > 1]:
-        LOG.warning(
-            "column %r: these count as different categories, although only case, spaces or Unicode form differ: %s",
-            name, "; ".join(alike[:3]) + ("; …" if len(alike) > 3 else ""),
-        )  # fmt: skip
-    return in_order(known)
-
-
-def _check_names(table: Table, name: str, known: Collection[str]) -> None:
-    """ConfigError where a value of column `name` that becomes a category can't be a name."""
-    cells = table.columns[name]
-    for at, value in enumerate(cells.values):
-        if value in known and (why := fault(value or "")):
-            raise table.error(f"{shown(value)} in column {name!r} {why}", cells.rows([at]))
-
-
-def _filled(cells: Cells) -> int:
-    """How many of the distinct values aren't missing."""
-    return len(cells.values) - (None in cells.values)
-
-
-def _raw(cells: Cells, rows: Sequence[int]) -> str:
-    """The value of the first of the rows."""
-    return cells.values[int(cells.index[rows[0]])] or ""
-
-
-def _value(cells: Cells, rows: Sequence[int]) -> str:
-    """The value of the first of the rows, quoted."""
-    return shown(_raw(cells, rows))
-
-
-def _neither(parsed: Floats) -> list[int]:
-    return [int(at) for at in np.flatnonzero(~np.isin(parsed, [0.0, 1.0]) & ~np.isnan(parsed))]
+def levels_of(known: Collection[str], numbers: Collection[str | None]) -> tuple[str, ...]:
+    """The categories of the values `known`, in order: where all are numbers, these, each in its canonical spelling."""
+    return in_order(known if None in numbers else {number for number in numbers if number is not None})

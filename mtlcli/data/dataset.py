@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any, ClassVar, Protocol
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mtlcli.data.augmentation import Augmentation
+from mtlcli.data.column_report import TableReport, Unseen
 from mtlcli.data.columns import Source
 from mtlcli.data.fetching import Collection
 from mtlcli.data.fingerprint import DataRecord, Fingerprint, Rule, hex_keys
@@ -113,6 +114,14 @@ class Dataset(ABC):
         spec: as it was then. Returns it as it is for the data at hand, see `adopted`. ConfigError where they don't fit.
         """
         return adopted(spec, self.describe())
+
+    def report(self) -> TableReport | None:
+        """What the columns of a table hold; asked for after `describe` or `restore`. None for other datasets."""
+        return None
+
+    def unseen(self, examples: Examples) -> Mapping[str, Unseen]:
+        """Column → the missing and unknown values of these examples, which the dataset gave; of a table."""
+        return {}
 
     def column_source(self) -> Source | None:
         """The table that columns can be fitted on together with other datasets'; None where there is none."""

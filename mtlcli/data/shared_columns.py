@@ -30,7 +30,7 @@ def share_columns(opened: Mapping[str, tuple[Dataset, DatasetSpec]]) -> dict[str
             told = "; ".join(f"only {one} has {listed(columns)}" for one, columns in alone.items() if columns)
             raise ConfigError(
                 f"the tables {first} and {alias} go through the same trunk and need the same columns: {told}. Name the "
-                f"columns that both have in `features`"
+                f"columns that both have in `features`, or the others in `exclude`"
             )
     sources = {alias: opened[alias][0].column_source() for alias in tables}
     if fixed := [alias for alias, source in sources.items() if source is None]:

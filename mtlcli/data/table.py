@@ -90,7 +90,7 @@ def read_table(path: Path, delimiter: str, missing: Sequence[str], header: Seque
     with Lines(path) as lines:
         rows = _rows(lines, delimiter)
         if not names:
-            names = [name.strip() for name in next(rows, [])]
+            names = _named([name.strip() for name in next(rows, [])])
             _check_header(path, names)
             expected = f"where the header names {len(names)}"
         absent = frozenset(missing)
@@ -157,6 +157,14 @@ def _move(rows: list[list[str]], columns: list[_Column]) -> None:
     for column, cells in zip(columns, zip(*rows, strict=True), strict=False):  # none where there are no rows
         column.parts.append(np.fromiter(map(column.__getitem__, cells), np.int32, len(rows)))
     rows.clear()
+
+
+def _named(header: list[str]) -> list[str]:
+    """The header, in which every blank name but the first is `Unnamed: POSITION`, as pandas calls them."""
+    return [
+        name or ("" if at == header.index("") or not any(header) else f"Unnamed: {at}")
+        for at, name in enumerate(header)
+    ]
 
 
 def _check_header(path: Path, header: list[str]) -> None:

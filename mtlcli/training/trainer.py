@@ -18,6 +18,7 @@ from mtlcli.data.loader import Loader
 from mtlcli.errors import InterruptedRunError, MtlError
 from mtlcli.models.watch import Watch
 from mtlcli.training.checkpoints import Checkpoints
+from mtlcli.training.data_report import data_report
 from mtlcli.training.device import seed_everything
 from mtlcli.training.divergence import check_model, weighting_fault
 from mtlcli.training.environment import environment
@@ -142,6 +143,7 @@ class Trainer:
             "device": str(run.device),
             "threads": torch.get_num_threads(),
             "examples": {split: {a: len(e) for a, e in run.examples(split).items()} for split in run.splits()},
+            "data": data_report(run, fetch=True),
             "loading": self.loader.route,
             "epochs": training.epochs,
             "steps_per_epoch": self.steps_per_epoch,

@@ -396,7 +396,8 @@ def test_more_rows_than_are_read_at_once_and_a_compressed_file(tmp_path: Path) -
     text = "x,t,y\n" + "\n".join(lines)
     (tmp_path / "t.csv").write_text(text)
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress(text.encode()))
-    found = [CSV(path=str(tmp_path / name), targets=["y"], test=0.0, val=0.0) for name in ("t.csv", "t.csv.gz")]
+    options: dict[str, Any] = {"targets": ["y"], "features": ["x", "t"], "test": 0.0, "val": 0.0}
+    found = [CSV(path=str(tmp_path / name), **options) for name in ("t.csv", "t.csv.gz")]
     plain, compressed = (values(dataset.examples("train", 0)) for dataset in found)
     assert plain == compressed == [[row, 2 + row % 3] for row in range(2 * CHUNK + 5)]
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress(text.encode())[:-20])

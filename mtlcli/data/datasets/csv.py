@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
 
@@ -11,22 +12,17 @@ from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from mtlcli.config.describe import Words
-from mtlcli.data.columns import (
-    MOST_CATEGORIES,
-    Source,
-    encode_columns,
-    encode_target,
-    fit_column,
-    fit_target,
-    not_a_number,
-)
+from mtlcli.data.column_report import TableReport, Unseen
+from mtlcli.data.columns import MOST_CATEGORIES, Source, encode_columns, fit_column
 from mtlcli.data.dataset import Dataset, Examples, adopted, carved_splits
+from mtlcli.data.feature_choice import Features, choose_features
 from mtlcli.data.hashing import Hashes
 from mtlcli.data.names import listed
 from mtlcli.data.numerals import ISO, Notation
 from mtlcli.data.splitting import Codes
 from mtlcli.data.table import Rows, Table, read_table
 from mtlcli.data.table_splits import TableSplits, split_table
+from mtlcli.data.target_columns import TargetType, encode_target, fit_target, not_a_number
 from mtlcli.errors import ConfigError, Problem
 from mtlcli.paths import user_path
 from mtlcli.registry import datasets
@@ -69,10 +65,17 @@ class CSV(Dataset):
 
     Options:
         path: the file, text in UTF-8; .gz will do.
-        targets: the columns to predict, or `{column: type}` with the types `classes`, `binary` and `real`. A column
+        targets: the columns to predict, or `{column: type}` with the types `classes`, `binary` and `real`; a list of
+            columns of 0 and 1 in place of a type is one multilabel target: `{tags: [news, sport, money]}`. A column
             without a type is binary where all cells are 0 or 1, real where all are numbers, classes where none is; a
             mixture is an error. A column of class numbers needs the type `classes`.
-        features: the columns to predict from; default: all that are neither target nor split.
+        features: the columns to predict from; default: all that are neither target nor split, except those that only
+            number or identify the rows. These are left out with a note: columns without a name (an index that pandas
+            wrote) and, in a table of 20 rows or more, columns that number the rows (whole numbers, each one more than
+            the one before), text that is different in every row, and whole numbers that are different in every row in
+            a column called an identifier (`id`, `customer_id`, `index`). Columns that are listed here, in
+            `categorical` or in `dates` are kept; where nothing else is left, numbers of rows and identifiers are too.
+        exclude: columns that are no features, where `features` names none.
         categorical: feature columns of numbers that are categories; columns without numbers are categories anyway. A
             mixture of numbers and other values is an error in a column that is not listed here.
         levels: the most categories of a column that is not listed in `categorical`.
@@ -97,8 +100,10 @@ class CSV(Dataset):
         self,
         *,
         path: str,
-        targets: Annotated[list[str], Field(min_length=1)] | dict[str, Literal["classes", "binary", "real"]],
+        targets: Annotated[list[str], Field(min_length=1)]
+        | dict[str, Literal["classes", "binary", "real"] | Annotated[list[str], Field(min_length=1)]],
         features: list[str] | None = None,
+        exclude: list[str] = [],  # noqa: B006
         categorical: list[str] = [],  # noqa: B006  (never changed)
         levels: Annotated[int, Field(ge=2, le=MOST_CLASSES)] = MOST_CATEGORIES,
         missing: list[str] = ABSENT,
@@ -116,14 +121,18 @@ class CSV(Dataset):
         if not targets:
             raise ValueError("`targets` names no column")
         self.path = user_path(path)
-        self.targets = dict(targets) if isinstance(targets, dict) else dict.fromkeys(targets)
+        self.targets: dict[str, TargetType | None] = dict(
+            targets if isinstance(targets, dict) else dict.fromkeys(targets)
+        )
         if decimal == thousands:
             raise ValueError(f"`decimal` and `thousands` are both {decimal!r}")
         self.features, self.categorical, self.levels, self.missing = features, categorical, levels, missing
         self.dates = dates if isinstance(dates, dict) else dict.fromkeys(dates, ISO)
         self.notation = Notation(decimal, thousands, tuple(self.dates.items()))
         self.split_column, self.group_column, self.test, self.seed = split_column, group_column, test, seed
-        self.delimiter = delimiter
+        self.delimiter, self.exclude = delimiter, exclude
+        self._features: Features | None = None
+        self._report: TableReport | None = None
         self._no_number: dict[str, str | None] = {}  # target of classes → where it first holds no number
         self._stored: DatasetSpec | None = None
         self._source: Source | None = None  # until the first examples are read
@@ -152,6 +161,21 @@ class CSV(Dataset):
             return f"It holds values that are no numbers, first at {place}"
         return f"It is declared as classes; to use its numbers, declare `targets: {{{target}: real}}`"
 
+    def notes(self) -> list[str]:
+        spec, inputs, _, splits = self._load()
+        assert self._report is not None
+        return self._report.notes(inputs, spec.columns, splits.rows)
+
+    def report(self) -> TableReport | None:
+        self._load()
+        return self._report
+
+    def unseen(self, examples: Examples) -> dict[str, Unseen]:
+        spec, inputs, _, _ = self._load()
+        assert self._report is not None and examples.inputs is inputs
+        rows = np.arange(len(inputs)) if examples.rows is None else examples.rows.numpy()
+        return self._report.unseen(inputs, spec.columns, rows)
+
     def column_source(self) -> Source | None:
         self._load()
         return self._source
@@ -160,7 +184,7 @@ class CSV(Dataset):
         spec, _, targets, splits = self._load()
         assert self._source is not None
         spec = replace(spec, input_shape=(len(columns),), columns=columns)
-        self._loaded = spec, encode_columns(self._source.table, columns, self.notation), targets, splits
+        self._loaded = spec, self._encoded(self._source.table, columns, splits.rows), targets, splits
         return spec
 
     def own_splits(self) -> tuple[str, ...]:
@@ -196,30 +220,42 @@ class CSV(Dataset):
             spec = self._fit(table, splits.rows) if self._stored is None else self._adopt(table, self._stored)
             table.require((column.name for column in spec.columns), "features")
             spec = replace(spec, splits=carved_splits(tuple(splits.rows), self.val))
-            inputs = encode_columns(table, spec.columns, self.notation)
+            inputs = self._encoded(table, spec.columns, splits.rows)
             targets = {name: encode_target(table, name, one, self.notation) for name, one in spec.targets.items()}
             self._loaded = spec, inputs, targets, splits
         return self._loaded
 
+    def _encoded(self, table: Table, columns: Sequence[Column], rows: dict[str, Rows]) -> Tensor:
+        train = rows.get("train", np.arange(len(table)))
+        self._report = TableReport(table, columns, train, self.notation, self._features)
+        return encode_columns(table, columns, self.notation)
+
     def _adopt(self, table: Table, stored: DatasetSpec) -> DatasetSpec:
-        table.require(self.targets, "targets")
+        table.require(self._target_columns(), "targets")
         features = [column.name for column in stored.columns]
         if self.features is not None and set(self.features) != set(features):
             raise ConfigError(
                 f"the checkpoint was trained on the features {listed(features)}, and `features` here are "
                 f"{listed(self.features)}"
             )
-        targets = {
-            name: replace(target, type=self.targets[name] or target.type, missing=None in table.columns[name].values)
-            for name, target in stored.targets.items()
-            if name in self.targets
-        }
+        targets = {}
+        for name, target in stored.targets.items():
+            if name in self.targets:
+                here = self.targets[name]
+                if isinstance(here, list):
+                    missing = any(None in table.columns[label].values for label in here)
+                    targets[name] = TargetSpec("multilabel", len(here), tuple(here), missing)
+                else:
+                    missing = None in table.columns[name].values
+                    targets[name] = replace(target, type=here or target.type, missing=missing)
         return adopted(stored, replace(stored, targets=targets))
 
     def _classes(self, table: Table) -> list[Codes]:
         """Of each target that may have classes, those of the rows; each is to keep a row to train on."""
         found: list[Codes] = []
-        for name, type_ in self.targets.items() if self._stored is None else ():
+        types = {name: None if isinstance(type_, list) else type_ for name, type_ in self.targets.items()}
+        columns = {column: types.get(column) for column in self._target_columns()}
+        for name, type_ in columns.items() if self._stored is None else ():
             cells = table.columns.get(name)
             if cells is None or type_ == "real":
                 continue
@@ -232,12 +268,12 @@ class CSV(Dataset):
     def _fit(self, table: Table, rows: dict[str, Rows]) -> DatasetSpec:
         if "train" not in rows:
             raise table.error("there are no training rows; `test` leaves none, or the split column names none")
-        names = self._features(table)
+        self._features = self._choose(table)
         train = rows["train"]
         self._source = Source(table, train, self.notation, self.categorical)
         problems: list[Problem] = []
         columns, targets = [], {}
-        for name in names:
+        for name in self._features.names:
             try:
                 columns.append(fit_column([self._source], name, self.levels))
             except ConfigError as error:
@@ -262,18 +298,16 @@ class CSV(Dataset):
             columns=tuple(columns),
         )
 
-    def _features(self, table: Table) -> list[str]:
-        table.require(self.targets, "targets")
-        table.require(self.features or [], "features")
-        table.require(self.categorical, "categorical")
-        table.require(self.dates, "dates")
-        apart = {*self.targets, self.split_column}
-        others = [name for name in table.columns if name not in {*apart, self.group_column}]
-        names = others if self.features is None else self.features
-        if both := [name for name in names if name in apart]:
-            raise table.error(f"{', '.join(map(repr, both))} can't be a feature and a target or the split at once")
-        if len(set(names)) < len(names):
-            raise table.error("`features` names a column more than once")
-        if not names:
-            raise table.error("there is no feature column left")
-        return names
+    def _choose(self, table: Table) -> Features:
+        table.require(self._target_columns(), "targets")
+        for option in ("features", "exclude", "categorical", "dates"):
+            table.require(getattr(self, option) or [], option)
+        apart = {*self._target_columns(), *([self.split_column] if self.split_column else [])}
+        exclude = [*self.exclude, *([self.group_column] if self.group_column and self.features is None else [])]
+        declared = {*self.categorical, *self.dates}
+        return choose_features(table, self.features, exclude, apart, declared, self.notation)
+
+    def _target_columns(self) -> list[str]:
+        return [
+            column for name, type_ in self.targets.items() for column in (type_ if isinstance(type_, list) else [name])
+        ]

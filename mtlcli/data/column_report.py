@@ -1,0 +1,145 @@
+"""What a table's columns hold, for people: types, missing values, ranges, and values that a model doesn't know."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from mtlcli.data.columns import MISSING
+from mtlcli.data.feature_choice import Features
+from mtlcli.data.names import shown
+from mtlcli.data.numerals import Notation
+from mtlcli.data.table import Cells, Rows, Table
+from mtlcli.specs import Column
+
+UNKNOWN_SHARE = 0.05  # of a split's rows: with more in a column, a note says so
+MISSING_SHARE = 0.5
+SHOWN = 3
+
+Mask = np.ndarray[tuple[int], np.dtype[np.bool_]]
+
+
+@dataclass(frozen=True)
+class ColumnFacts:
+    """A feature column of the training rows.
+
+    type: `numeric`, `date` or `categorical`. missing: share of the rows. levels: number of categories. low, high: the
+    range of a numeric one, of a date in days since 1970-01-01.
+    """
+
+    name: str
+    type: str
+    missing: float
+    levels: int | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """Of a column in some rows: how many hold a category not seen in training, how many no value, and of how many."""
+
+    unknown: int
+    missing: int
+    rows: int
+
+
+class TableReport:
+    """What the columns of a table hold: facts of the training rows, and the cells that tell a model nothing.
+
+    facts: of each feature column. features: which columns are features, and which are not; None where a checkpoint
+    says so.
+    """
+
+    def __init__(
+        self, table: Table, columns: Sequence[Column], train: Rows, notation: Notation, features: Features | None
+    ) -> None:
+        self.facts = [_facts(table.columns[column.name], column, train, notation) for column in columns]
+        self.features = features
+        self._missing: dict[str, Mask] = {  # of numeric columns; a missing category has a code
+            column.name: cells.index == cells.values.index(None)
+            for column in columns
+            if column.levels is None and None in (cells := table.columns[column.name]).values
+        }
+
+    @property
+    def excluded(self) -> dict[str, str]:
+        return {} if self.features is None else self.features.excluded
+
+    def unseen(self, inputs: Tensor, columns: Sequence[Column], rows: Rows) -> dict[str, Unseen]:
+        """Column → its unknown and missing values among `rows`; columns without such are left out."""
+        codes = inputs.numpy()
+        found = {}
+        for position, column in enumerate(columns):
+            unknown = missing = 0
+            if column.levels is not None:
+                values = codes[rows, position]
+                unknown, missing = int((values == 0).sum()), int((values == MISSING).sum())
+            elif column.name in self._missing:
+                missing = int(self._missing[column.name][rows].sum())
+            if unknown or missing:
+                found[column.name] = Unseen(unknown, missing, len(rows))
+        return found
+
+    def notes(self, inputs: Tensor, columns: Sequence[Column], splits: Mapping[str, Rows]) -> list[str]:
+        """What the user should know: columns left out, look-alike categories, gaps above their share of a split."""
+        notes = [
+            f"column {name!r} is not used as a feature: {why}. To use it, list it under `features` or `categorical`; "
+            f"to silence this note, list it under `exclude`"
+            for name, why in self.excluded.items()
+        ]
+        notes += [
+            f"column {name!r} is read as a number, although it is called an identifier; if it is one, list it under "
+            f"`categorical` or `exclude`"
+            for name in (() if self.features is None else self.features.identifiers)
+        ]
+        notes += _alike(columns)
+        for split, rows in splits.items():
+            notes += _gaps(split, self.unseen(inputs, columns, rows))
+        return notes
+
+
+def _facts(cells: Cells, column: Column, train: Rows, notation: Notation) -> ColumnFacts:
+    index = cells.index[train]
+    missing = float((index == cells.values.index(None)).mean()) if None in cells.values else 0.0
+    if column.levels is not None:
+        return ColumnFacts(column.name, "categorical", missing, len(column.levels))
+    parsed = notation.numbers(cells.values, column.name)[0][np.unique(index)]
+    low, high = (float(np.nanmin(parsed)), float(np.nanmax(parsed))) if missing < 1 else (None, None)
+    kind = "date" if column.name in dict(notation.dates) else "numeric"
+    return ColumnFacts(column.name, kind, missing, None, low, high)
+
+
+def _gaps(split: str, columns: Mapping[str, Unseen]) -> list[str]:
+    """A sentence for each kind of gap that is above its share of the rows of a split."""
+    notes = []
+    for kind, share in (("unknown", UNKNOWN_SHARE), ("missing", MISSING_SHARE)):
+        counts = {name: getattr(one, kind) for name, one in columns.items()}
+        many = {name: count for name, count in counts.items() if count > share * columns[name].rows}
+        if many:
+            what = "categories that training has not seen" if kind == "unknown" else "no value"
+            listed = [f"{name!r} ({n} of {columns[name].rows} rows)" for name, n in list(many.items())[:SHOWN]]
+            more = f" and {len(many) - SHOWN} more" if len(many) > SHOWN else ""
+            notes.append(f"the split {split!r} has {what} in the columns {', '.join(listed)}{more}")
+    return notes
+
+
+def _alike(columns: Sequence[Column]) -> list[str]:
+    """A sentence for each column with categories that differ only in case, spaces or Unicode form."""
+    notes = []
+    for column in columns:
+        spellings: dict[str, list[str]] = {}
+        for level in column.levels or ():
+            folded = unicodedata.normalize("NFKC", " ".join(level.split())).casefold()
+            spellings.setdefault(folded, []).append(level)
+        if alike := [" and ".join(map(shown, group)) for group in spellings.values() if len(group) > 1]:
+            more = f", and {len(alike) - SHOWN} more" if len(alike) > SHOWN else ""
+            notes.append(
+                f"column {column.name!r}: {', '.join(alike[:SHOWN])}{more} count as different categories, although "
+                f"they differ only in case, spaces or Unicode form"
+            )
+    return notes

@@ -1,0 +1,164 @@
+"""What the data of an experiment holds, as a document and as lines: every column, every target with its labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import date, timedelta
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtlcli.data.dataset import Dataset, Examples
+from mtlcli.specs import DatasetSpec, TargetSpec
+from mtlcli.tasks.labels import labelled
+from mtlcli.training.run import Run
+
+Report = dict[str, dict[str, Any]]
+Gaps = dict[str, dict[str, dict[str, dict[str, float]]]]
+SHOWN_CLASSES = 10
+SHOWN_COLUMNS = 200
+EPOCH = date(1970, 1, 1)  # which dates are counted from
+
+
+def data_report(run: Run, fetch: bool = False) -> Report:
+    """Alias → `columns`, `excluded` and `targets` of the dataset, plain data.
+
+    columns: of a table, name → type, the share of missing values and the levels or the range over the training rows.
+    excluded: column → why it isn't a feature. targets: name → type, the number of labels of each split, and over the
+    training rows the number of each class or label, or the range, mean and standard deviation.
+    fetch: whether to read data that may have to be downloaded; without, such datasets have no targets here.
+    """
+    return {
+        alias: {
+            "columns": _columns(dataset),
+            "excluded": dict(report.excluded) if (report := dataset.report()) else {},
+            "targets": _targets(run, alias, run.specs[alias]) if fetch or _at_hand(dataset) else {},
+        }
+        for alias, dataset in run.datasets.items()
+    }
+
+
+def unseen(run: Run, split: str) -> Gaps:
+    """`unknown` and `missing` → alias → column → {count, share} of the rows of the split.
+
+    Counts the categories that training has not seen and the missing values; datasets and columns without any are left
+    out.
+    """
+    found: Gaps = {"unknown": {}, "missing": {}}
+    for alias, dataset in run.datasets.items():
+        for name, gaps in dataset.unseen(run.examples_of(alias, split)).items():
+            for kind, count in (("unknown", gaps.unknown), ("missing", gaps.missing)):
+                if count:
+                    found[kind].setdefault(alias, {})[name] = {"count": count, "share": count / gaps.rows}
+    return found
+
+
+def lines(report: Report) -> Iterator[list[str]]:
+    """The report as rows of cells: dataset, name, role, type, gaps, content; the first row is the head."""
+    yield ["dataset", "column", "as", "type", "missing", "levels, range, or labels"]
+    for alias, part in report.items():
+        for name, facts in list(part["columns"].items())[:SHOWN_COLUMNS]:
+            yield [alias, name, "feature", facts["type"], f"{facts['missing']:.1%}", _content(facts)]
+        if (more := len(part["columns"]) - SHOWN_COLUMNS) > 0:
+            yield [alias, f"… {more} more", "feature", "", "", ""]
+        for name, why in part["excluded"].items():
+            yield [alias, name, "not used", "", "", why]
+        for name, facts in part["targets"].items():
+            labels = ", ".join(f"{split} {count:,}" for split, count in facts["labels"].items())
+            yield [alias, name, "target", facts["type"], f"{facts['missing']:.1%}", f"{_content(facts)} ({labels})"]
+
+
+def unseen_lines(gaps: Gaps) -> Iterator[str]:
+    """A line for each column with unknown categories or missing values."""
+    for kind, words in (("unknown", "categories that training has not seen"), ("missing", "missing values")):
+        for alias, columns in gaps[kind].items():
+            for name, one in columns.items():
+                yield f"{alias}.{name}: {one['count']:,} {words} ({one['share']:.1%} of the rows)"
+
+
+def _columns(dataset: Dataset) -> dict[str, dict[str, Any]]:
+    report = dataset.report()
+    if report is None:
+        return {}
+    return {
+        facts.name: {
+            "type": facts.type,
+            "missing": facts.missing,
+            **({"levels": facts.levels} if facts.levels is not None else {"range": [facts.low, facts.high]}),
+        }
+        for facts in report.facts
+    }
+
+
+def _at_hand(dataset: Dataset) -> bool:
+    """Whether reading the examples downloads nothing."""
+    return dataset.collection is None and not dataset.made_of
+
+
+def _targets(run: Run, alias: str, spec: DatasetSpec) -> dict[str, dict[str, Any]]:
+    examples = {split: run.examples_of(alias, split) for split in spec.splits}
+    found: dict[str, dict[str, Any]] = {}
+    for name, target in spec.targets.items():
+        labels = {split: _labels(part, name) for split, part in examples.items()}
+        counts = {split: int(_known(values).sum()) for split, values in labels.items()}
+        total = sum(len(values) for values in labels.values())
+        basis = labels.get("train", next(iter(labels.values())))
+        found[name] = {
+            "type": target.type,
+            "labels": counts,
+            "missing": 1 - sum(counts.values()) / max(total, 1),
+            **_distribution(basis, target),
+        }
+    return found
+
+
+def _labels(examples: Examples, target: str) -> Tensor:
+    labels = examples.targets[target]
+    return labels if examples.rows is None else labels[examples.rows]
+
+
+def _known(labels: Tensor) -> Tensor:
+    """[N], whether an example has a label; of several labels one is enough."""
+    mask = labelled(labels)
+    return mask if mask.ndim == 1 else mask.flatten(1).any(1)
+
+
+def _distribution(labels: Tensor, target: TargetSpec) -> dict[str, Any]:
+    if target.type == "multilabel":
+        names = target.classes or tuple(map(str, range(target.size)))
+        return {"classes": dict(zip(names, (labels == 1).sum(0).tolist(), strict=True))}
+    values = labels[labelled(labels)]
+    if target.type != "real":
+        names = target.classes or (("0", "1") if target.type == "binary" else tuple(map(str, range(target.size))))
+        counts = torch.bincount(values.long(), minlength=len(names)).tolist()
+        return {"classes": dict(zip(names, counts, strict=True))}
+    if not len(values):
+        return {"range": [None, None], "mean": None, "std": None}
+    digits = 7 if values.dtype == torch.float32 else 15
+    values = values.double()
+    figures = (values.min(), values.max(), values.mean(), values.std(correction=0))
+    low, high, mean, std = (float(f"{figure.item():.{digits}g}") for figure in figures)
+    return {"range": [low, high], "mean": mean, "std": std}
+
+
+def _content(facts: Mapping[str, Any]) -> str:
+    if "levels" in facts:
+        return f"{facts['levels']:,} levels"
+    if "range" in facts:
+        low, high = facts["range"]
+        if low is None:
+            return "no values"
+        if facts["type"] == "date":
+            return " … ".join(str(EPOCH + timedelta(days=days)) for days in (low, high))
+        return f"{low:.15g} … {high:.15g}"
+    classes, total = facts["classes"], sum(facts["classes"].values())
+    shown = (
+        sorted(classes.items(), key=lambda one: -one[1])[:SHOWN_CLASSES] if len(classes) > SHOWN_CLASSES else classes
+    )
+    told = ", ".join(f"{name}: {count:,}" for name, count in dict(shown).items())
+    if facts["type"] == "multilabel":
+        return f"yes in {told}"
+    more = f", … ({len(classes)} classes)" if len(classes) > SHOWN_CLASSES else ""
+    largest = f"; largest {max(classes.values()) / total:.1%}" if total else ""
+    return told + more + largest

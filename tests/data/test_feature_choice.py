@@ -1,0 +1,131 @@
+"""Which columns of a table are features, and what the notes say of the others."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtlcli.data.datasets.csv import CSV
+from mtlcli.errors import ConfigError
+
+ROWS = 40
+
+
+def table(tmp_path: Path, columns: dict[str, list[Any]], **options: Any) -> CSV:
+    columns = {**columns, "y": [row % 2 for row in range(len(next(iter(columns.values()))))]}
+    lines = [",".join(columns), *(",".join(map(str, row)) for row in zip(*columns.values(), strict=True))]
+    (tmp_path / "t.csv").write_text("\n".join(lines), encoding="utf-8")
+    return CSV(**{"path": str(tmp_path / "t.csv"), "targets": ["y"], "test": 0.0, "val": 0.0, **options})
+
+
+def features(dataset: CSV) -> list[str]:
+    return [column.name for column in dataset.describe().columns]
+
+
+NOISE = [row * 7 % 11 / 10 for row in range(ROWS)]
+SHUFFLED = random.Random(0).sample(range(1000, 9999), ROWS)
+LEFT_OUT: dict[str, tuple[str, list[Any], str]] = {
+    "pandas' index": ("", list(range(ROWS)), "it has no name"),
+    "pandas' index, read again": ("Unnamed: 0", list(range(ROWS)), "it has no name"),
+    "an unnamed column of anything": ("", SHUFFLED, "it has no name"),
+    "row numbers from 0": ("n", list(range(ROWS)), "it numbers the rows"),
+    "row numbers from 1": ("n", list(range(1, ROWS + 1)), "it numbers the rows"),
+    "row numbers as decimals": ("n", [f"{row}.0" for row in range(ROWS)], "it numbers the rows"),
+    "names": ("name", [f"person {row}" for row in range(ROWS)], "it is text that is different in every row"),
+    "uuids": ("key", [f"{row * 7919:08x}-ab" for row in range(ROWS)], "it is text that is different"),
+    "id": ("id", SHUFFLED, "by its name and values it identifies the rows"),
+    "customer_id": ("customer_id", SHUFFLED, "it identifies the rows"),
+    "PassengerId": ("PassengerId", SHUFFLED, "it identifies the rows"),
+    "ID": ("ID", SHUFFLED, "it identifies the rows"),
+}
+
+
+@pytest.mark.parametrize(("name", "values", "why"), LEFT_OUT.values(), ids=LEFT_OUT)
+def test_columns_that_number_or_identify_the_rows(tmp_path: Path, name: str, values: list[Any], why: str) -> None:
+    columns = {name: values, "noise": NOISE}
+    dataset = table(tmp_path, columns)
+    assert features(dataset) == ["noise"]
+    (note,) = dataset.notes()
+    assert repr(name) in note and why in note and "`exclude`" in note
+    report = dataset.report()
+    assert report is not None and list(report.excluded) == [name]
+    excluded = table(tmp_path, columns, exclude=[name])
+    assert features(excluded) == ["noise"] and not excluded.notes()
+    assert features(table(tmp_path, columns, features=[name, "noise"])) == [name, "noise"]
+    assert features(table(tmp_path, columns, categorical=[name])) == [name, "noise"]
+
+
+KEPT: dict[str, tuple[str, list[Any]]] = {
+    "whole numbers": ("age", SHUFFLED),
+    "gaps": ("n", [*range(ROWS - 1), ""]),
+    "years": ("year", [1900 + 2 * row for row in range(ROWS)]),
+    "fractions": ("x", [row / 10 for row in range(ROWS)]),
+    "text with a repetition": ("name", ["a", *(f"n{row}" for row in range(ROWS - 2)), "a"]),
+    "a word that ends like id": ("humid", SHUFFLED),
+}
+
+
+@pytest.mark.parametrize(("name", "values"), KEPT.values(), ids=KEPT)
+def test_ordinary_columns_are_features(tmp_path: Path, name: str, values: list[Any]) -> None:
+    dataset = table(tmp_path, {name: values, "noise": NOISE})
+    assert features(dataset) == [name, "noise"] and not dataset.notes()
+
+
+def test_small_tables_and_only_columns_are_not_judged(tmp_path: Path) -> None:
+    assert features(table(tmp_path, {"n": list(range(19)), "x": [0.5, *[1] * 18]})) == ["n", "x"]
+    assert features(table(tmp_path, {"n": list(range(ROWS))})) == ["n"]
+    assert features(table(tmp_path, {"": list(range(ROWS)), "n": list(range(ROWS))})) == ["n"]
+    with pytest.raises(ConfigError, match="no feature column left"):
+        table(tmp_path, {"": list(range(ROWS))}).describe()
+
+
+def test_a_repeated_number_called_id_is_noted(tmp_path: Path) -> None:
+    columns = {"store_id": [row % 7 for row in range(ROWS)], "noise": NOISE}
+    dataset = table(tmp_path, columns)
+    assert features(dataset) == ["store_id", "noise"]
+    assert "'store_id' is read as a number, although it is called an identifier" in dataset.notes()[0]
+    declared = table(tmp_path, columns, categorical=["store_id"])
+    assert features(declared) == ["store_id", "noise"] and not declared.notes()
+
+
+def test_several_columns_without_a_name(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(",x,,y,\n" + "".join(f"{row},{row % 3},a,{row % 2},\n" for row in range(ROWS)))
+    dataset = CSV(path=str(tmp_path / "t.csv"), targets=["y"], test=0.0)
+    assert features(dataset) == ["x"] and len(dataset.notes()) == 3
+
+
+def test_dates_are_refused_unless_they_are_declared(tmp_path: Path) -> None:
+    days = [f"2023-{1 + row // 28:02}-{1 + row % 28:02}" for row in range(ROWS)]
+    columns = {"day": days, "noise": NOISE}
+    with pytest.raises(
+        ConfigError, match=r"t.csv:2: '2023-01-01' in column 'day' looks like a date.*`dates`.*`exclude`"
+    ):
+        table(tmp_path, {"day": [days[0], *days[:-1]], "noise": NOISE}).describe()
+    for option in ("dates", "categorical", "exclude"):
+        assert ("day" in features(table(tmp_path, columns, **{option: ["day"]}))) == (option != "exclude")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"exclude": ["nose"]}, "no column 'nose', named in `exclude`. Did you mean 'noise'"),
+        ({"dates": ["nose"]}, "no column 'nose', named in `dates`"),
+        ({"exclude": ["noise"], "features": ["noise"]}, "'noise' can't be in `features` and `exclude` at once"),
+        ({"exclude": ["noise", "x"]}, "no feature column left"),
+    ],
+)
+def test_options_that_contradict(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        table(tmp_path, {"noise": NOISE, "x": NOISE}, **options).describe()
+
+
+def test_many_levels(tmp_path: Path) -> None:
+    users = [f"u{row % 30}" for row in range(ROWS)]
+    with pytest.raises(ConfigError, match=r"has 30 categories, more than 20: .* `categorical` or raise `levels`"):
+        table(tmp_path, {"user": users}, levels=20).describe()
+    for options in ({"levels": 30}, {"levels": 20, "categorical": ["user"]}):
+        (column,) = table(tmp_path, {"user": users}, **options).describe().columns
+        assert len(column.levels or ()) == 30
