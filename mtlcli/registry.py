@@ -22,7 +22,7 @@ import pkgutil
 import re
 import sys
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -142,7 +142,7 @@ class Registry:
         """Decorator that registers a class or function under `name`. ValueError where the name is taken."""
 
         def decorate(target: Target) -> Target:
-            shipped = target.__module__.startswith(f"{self.package}.")
+            shipped = self._ships(target.__module__)
             if not shipped:
                 self._load()  # what ships with mtl comes first
             taken = self._components.get(name)
@@ -184,18 +184,31 @@ class Registry:
         if self._loaded:
             return
         self._loaded = True
-        package = importlib.import_module(self.package)
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{self.package}.{module.name}")
+        _import_modules(self.package)
         load_entry_points()
+
+    def _ships(self, module: str) -> bool:
+        """Whether a module is one of those that ship with `mtl`."""
+        return module.startswith(f"{self.package}.")
 
 
 class TorchRegistry(Registry):
-    """Classes that torch itself provides (optimizers, schedulers), by their class names."""
+    """Classes that torch itself provides (optimizers, schedulers), by their class names, and some of our own.
 
-    def __init__(self, kind: str, package: str, base: str, without: tuple[str, ...] = ()) -> None:
+    own: dotted name of the package whose modules define our own. without: torch's classes that can't be named in a
+    YAML file → what to write instead, or why not.
+    """
+
+    def __init__(
+        self, kind: str, package: str, base: str, without: Mapping[str, str] | None = None, own: str | None = None
+    ) -> None:
         super().__init__(kind, package)
-        self.base, self.without = base, {base, *without}
+        self.base, self.without, self.own = base, without or {}, own
+
+    def unknown(self, name: str, hint: str | None = None) -> str:
+        """See `Registry.unknown`; of one of torch's that isn't there, also why."""
+        reason = f" {self.without[name]}" if name in self.without else None
+        return super().unknown(name, hint if reason is None else reason)
 
     def _load(self) -> None:
         if self._loaded:
@@ -204,9 +217,20 @@ class TorchRegistry(Registry):
         module = importlib.import_module(self.package)
         base = getattr(module, self.base)
         for name, value in vars(module).items():
-            if inspect.isclass(value) and issubclass(value, base) and name[0] != "_" and name not in self.without:
+            known = {self.base, *self.without}
+            if inspect.isclass(value) and issubclass(value, base) and name[0] != "_" and name not in known:
                 self._components.setdefault(name, Component(self.kind, name, value, keyword_only=False))
+        if self.own is not None:
+            _import_modules(self.own)
         load_entry_points()
+
+    def _ships(self, module: str) -> bool:
+        return self.own is not None and module.startswith(f"{self.own}.")
+
+
+def _import_modules(package: str) -> None:
+    for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+        importlib.import_module(f"{package}.{module.name}")
 
 
 datasets = Registry("dataset", "mtlcli.data.datasets")
@@ -218,13 +242,28 @@ kinds = Registry("kind", "mtlcli.tasks.kinds")
 weightings = Registry("weighting", "mtlcli.weighting.methods")
 regularizers = Registry("regularizer", "mtlcli.regularizers.terms")
 optimizers = TorchRegistry(
-    "optimizer", "torch.optim", "Optimizer", without=("LBFGS", "SparseAdam", "Muon")
-)  # they need closures, sparse gradients, nothing but matrices
+    "optimizer",
+    "torch.optim",
+    "Optimizer",
+    without={
+        "LBFGS": "LBFGS evaluates the loss several times in a step, which training steps can't do.",
+        "SparseAdam": "SparseAdam takes sparse gradients only, and those here are dense: use Adam.",
+        "Muon": "Muon takes matrices only, and a model has vectors too: use AdamW.",
+    },
+)
+_WARMUPS = "for a warm-up before a decay use warmup_cosine or warmup_linear."
+_FUNCTION = "takes a Python function, which a YAML file can't hold; register a scheduler of your own in a plugin."
 schedulers = TorchRegistry(
     "scheduler",
     "torch.optim.lr_scheduler",
     "LRScheduler",
-    without=("LambdaLR", "MultiplicativeLR", "ChainedScheduler", "SequentialLR"),
+    without={
+        "LambdaLR": f"LambdaLR {_FUNCTION}",
+        "MultiplicativeLR": f"MultiplicativeLR {_FUNCTION}",
+        "ChainedScheduler": f"Schedules can't be combined: {_WARMUPS}",
+        "SequentialLR": f"Schedules can't be combined: {_WARMUPS}",
+    },
+    own="mtlcli.training.schedulers",
 )
 
 REGISTRIES: dict[str, Registry] = {

@@ -32,10 +32,12 @@ def list_components(
         return
     rows = [["kind", "name", "what it is"]]
     for registry in registries:
+        names = registry.names()
         if markdown and isinstance(registry, TorchRegistry):
-            rows.append([registry.kind, ", ".join(f"`{name}`" for name in registry.names()), f"`{registry.package}`"])
-            continue
+            of_torch = [name for name in names if not registry[name].keyword_only]
+            rows.append([registry.kind, ", ".join(f"`{name}`" for name in of_torch), f"`{registry.package}`"])
+            names = [name for name in names if name not in of_torch]
         code = "`" if markdown else ""
-        rows += [[registry.kind, f"{code}{name}{code}", registry[name].summary] for name in registry.names()]
+        rows += [[registry.kind, f"{code}{name}{code}", registry[name].summary] for name in names]
     for line in table.markdown(rows) if markdown else table.lines(rows):
         print(line)

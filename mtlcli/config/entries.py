@@ -70,7 +70,8 @@ class SchedulerEntry(ComponentEntry):
 
     @classmethod
     def reserved(cls, component: Component) -> dict[str, Option]:
-        default = "step" if component.name in PER_STEP else "epoch"
+        per_step = component.name in PER_STEP or getattr(component.target, "takes_length", False)
+        default = "step" if per_step else "epoch"
         text = "whether it steps after each epoch or after each step of the optimizer."
         return {"interval": Option("interval", Literal["epoch", "step"], default, text)}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -145,14 +146,19 @@ def make_schedule(run: Run, optimizer: Optimizer, steps: int | None, direction: 
     per_step = entry.interval == "step"
     options = dict(entry.options)
     length = run.experiment.training.epochs * ((steps or 1) if per_step else 1)
-    if has_derived_length(run.experiment):
+    if entry.name in LENGTH_OPTIONS and has_derived_length(run.experiment):
         options[LENGTH_OPTIONS[entry.name]] = length
     if entry.name == "ReduceLROnPlateau":
         if per_step:
             raise ValueError("ReduceLROnPlateau goes by the monitored value, so it steps after epochs: interval: epoch")
         options["mode"] = direction
     options |= scaled_rates(run.experiment, optimizer)
-    scheduler = registry.schedulers[entry.name].target(optimizer, **options)
+    supplied: list[Any] = [optimizer]
+    if _takes_length(entry.name):
+        if not per_step:
+            raise ValueError(f"{entry.name} counts steps of the optimizer: interval: step")
+        supplied.append(length if steps is not None else sys.maxsize)
+    scheduler = registry.schedulers[entry.name].target(*supplied, **options)
     if getattr(scheduler, "total_steps", length) < length:  # OneCycleLR refuses to go on after its end
         raise ValueError(f"its total_steps are {scheduler.total_steps}, and the run has {length}")
     return Schedule(scheduler, per_step)
@@ -176,5 +182,10 @@ def has_derived_length(experiment: Experiment) -> bool:
     """Whether the scheduler's length is the run's, since the YAML gives it none."""
     entry = experiment.scheduler
     if entry is None or entry.name not in LENGTH_OPTIONS:
-        return False
+        return entry is not None and _takes_length(entry.name)
     return entry.options.get(LENGTH_OPTIONS[entry.name]) is None and entry.options.get("epochs") is None
+
+
+def _takes_length(name: str) -> bool:
+    """Whether a scheduler is made for the run's number of steps, in addition to the optimizer."""
+    return getattr(registry.schedulers[name].target, "takes_length", False)

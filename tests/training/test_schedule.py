@@ -1,6 +1,7 @@
 """Schedulers: their length, their direction, and what they refuse before a step is made."""
 
 import csv
+import math
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -58,7 +59,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "CyclicLR": {"base_lr": 0.01, "max_lr": 0.2, "step_size_up": 3, "cycle_momentum": True},
     "LinearLR": {"total_iters": 4}, "MultiStepLR": {"milestones": [2, 5, 11]}, "OneCycleLR": {"max_lr": 0.2},
     "PolynomialLR": {"power": 2.0}, "ReduceLROnPlateau": {"patience": 0, "factor": 0.5},
-    "StepLR": {"step_size": 2, "gamma": 0.5},
+    "StepLR": {"step_size": 2, "gamma": 0.5}, "warmup_cosine": {"warmup": 0.25}, "warmup_linear": {"warmup": 5},
 }  # fmt: skip
 STEPS = 4  # an epoch
 
@@ -84,7 +85,9 @@ def rates(schedule: Schedule, optimizer: torch.optim.Optimizer, count: int) -> l
 
 
 def intervals(name: str) -> list[str]:
-    return ["epoch"] if name == "ReduceLROnPlateau" else ["epoch", "step"]
+    if name == "ReduceLROnPlateau":
+        return ["epoch"]
+    return ["step"] if name.startswith("warmup") else ["epoch", "step"]
 
 
 EVERY = [(name, interval) for name in schedulers.names() for interval in intervals(name)]
@@ -136,6 +139,29 @@ def test_a_schedule_is_resumed_to_the_bit(steps_before: int) -> None:
         assert rates(resumed, other, 2) == rates(first, optimizer, 2)
 
 
+@pytest.mark.parametrize(("warmup", "steps"), [(0.25, 7), (0.06, 2), (0.0, 0), (5, 5), (0, 0), (28, 28), (0.5, 14)])
+def test_warm_up_then_decay(warmup: float, steps: int) -> None:
+    """The formulas of transformers' schedules, for 28 steps."""
+    decays = {"warmup_linear": lambda p: 1 - p, "warmup_cosine": lambda p: (1 + math.cos(math.pi * p)) / 2}
+    for name, decay in decays.items():
+        found = [rate for rate, _ in rates(*scheduled(name, "step", 7, warmup=warmup), 28)]
+        factors = [n / steps if n < steps else decay((n - steps) / (28 - steps)) for n in range(28)]
+        assert found == pytest.approx([rate * factor for factor in factors for rate in (0.1, 0.02)], abs=1e-15)
+
+
+@pytest.mark.parametrize(("scheduler", "message"), [
+    ({"name": "warmup_linear", "warmup": 13}, "a warm-up of 13 steps is longer than the run, which has 12"),
+    ({"name": "warmup_cosine", "interval": "epoch"}, "counts steps of the optimizer: interval: step"),
+    ({"name": "warmup_cosine", "warmup": 1.5}, r"scheduler\.warmup: expected an integer ≥ 0 or a number ≥ 0 and < 1"),
+    ({"name": "warmup_cosine", "warmup": -1}, r"scheduler\.warmup: expected"),
+    ({"name": "SequentialLR"}, "Schedules can't be combined: for a warm-up before a decay use warmup_cosine"),
+    ({"name": "LambdaLR"}, "takes a Python function"),
+])  # fmt: skip
+def test_a_warm_up_that_cannot_be(tmp_path: Path, scheduler: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Trainer(build(digits(scheduler=scheduler)), tmp_path / "run")
+
+
 def test_plateau_does_not_count_what_is_undefined() -> None:
     """Torch takes NaN for an epoch without improvement."""
     schedule, optimizer = scheduled("ReduceLROnPlateau", "epoch", 9)
@@ -172,7 +198,7 @@ def logged_rates(folder: Path) -> dict[int, float]:
     return {int(row["epoch"]): float(row["value"]) for row in rows if row["metric"] == "lr"}
 
 
-LENGTHS = ["CosineAnnealingLR", "PolynomialLR", {"name": "OneCycleLR", "max_lr": 0.01}]
+LENGTHS = ["CosineAnnealingLR", "PolynomialLR", {"name": "OneCycleLR", "max_lr": 0.01}, "warmup_linear"]
 
 
 @pytest.mark.parametrize("scheduler", LENGTHS, ids=str)
