@@ -26,6 +26,7 @@ SPELLINGS = {
     **dict.fromkeys(["val", "valid", "validation", "dev"], "val"),
     **dict.fromkeys(["test", "testing"], "test"),
 }
+CLASSES_TOO = {"train", "valid"}  # beside `car` and `bus`, beside `invalid`
 LIKE_SPLITS = {*SPELLINGS, "trn", "tst", "eval", "evaluation", "holdout"}
 GROUPS = {"fold", "split"}  # like splits where they hold folders; else somebody's classes
 
@@ -63,10 +64,10 @@ def find_class_folders(root: Path, suffixes: Iterable[str]) -> ClassFolders:
     """Find the images in `root/<split>/<class>/…` or `root/<class>/…`.
 
     A split folder is one that spells a split (see `split_of`) and holds folders of images. Where there is one, every
-    other folder of images beside it is an error, for it would be ignored; otherwise the folders are the classes (one of
-    the name `train` that holds images directly may be a class). The class of an image is the first folder below the
-    split; images in folders nested deeper belong to it. Names that are equal in Unicode's form NFC are one class. Links
-    are followed, except to a folder that contains them.
+    other folder of images beside it is an error, for it would be ignored; otherwise the folders are the classes (also
+    one named `train` or `valid`, where it holds images directly and is the only one that spells a split). The class of
+    an image is the first folder below the split; images in folders nested deeper belong to it. Names that are equal in
+    Unicode's form NFC are one class. Links are followed, except to a folder that contains them.
 
     Raises ConfigError, with all that is wrong, for a layout that is ambiguous or has empty classes or broken links, and
     OSError for a folder that can't be read.
@@ -78,7 +79,7 @@ def find_class_folders(root: Path, suffixes: Iterable[str]) -> ClassFolders:
     split_folders = {name: split for name, split in spelled.items() if name in nested}
     if split_folders:
         _check_mix(root, split_folders, sorted((flat | nested) - set(spelled)))
-    elif set(spelled) - {"train"} or set(spelled) == flat | nested != set():
+    elif spelled and (len(spelled) > 1 or spelled.keys() == flat | nested or min(spelled).lower() not in CLASSES_TOO):
         raise ConfigError(
             f"{root}: images lie directly in {_quoted(spelled)}, which name splits. A folder for each class is "
             f"expected in them, as in {root / min(spelled) / '<class>' / 'image.png'}. If they are classes, give them "
@@ -240,7 +241,9 @@ def _notes(listing: Listing, split_folders: dict[str, str], spelled: set[str]) -
     others = [parts for parts in listing.others if len(parts) > 1 and (not split_folders or parts[0] in spelled)]
     notes = []
     if spelled and not split_folders:
-        notes.append("the folder `train` holds images directly, beside other folders, so it is taken for a class")
+        notes.append(
+            f"the folder `{min(spelled)}` holds images directly, beside other folders, so it counts as a class"
+        )
     if others:
         notes.append(f"files left out, as they are not images of a known format: {_by_suffix(others)}")
     if loose:

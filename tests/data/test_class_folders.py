@@ -86,11 +86,12 @@ def test_names_equal_in_nfc_are_one_class(tmp_path: Path) -> None:
     assert folders.notes == [f"folders whose names are equal in Unicode's form NFC are one class: {NFC}"]
 
 
-def test_a_class_of_the_name_train(tmp_path: Path) -> None:
-    folders = found(tmp_path, "bus/1.png", "car/1.png", "train/1.png")
-    assert classes(folders) == {"train": ["bus", "car", "train"]}
+@pytest.mark.parametrize("names", [["bus", "car", "train"], ["Bus", "Car", "Train"], ["invalid", "valid"]])
+def test_a_class_whose_name_spells_a_split(tmp_path: Path, names: list[str]) -> None:
+    folders = found(tmp_path, *(f"{name}/1.png" for name in names))
+    assert classes(folders) == {"train": names}
     assert folders.notes == [
-        "the folder `train` holds images directly, beside other folders, so it is taken for a class"
+        f"the folder `{names[-1]}` holds images directly, beside other folders, so it counts as a class"
     ]
 
 
