@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sysconfig
 import traceback
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -13,12 +12,14 @@ from typing import Any, NamedTuple, TypeVar
 from mtlcli.errors import MtlError, OptionError
 
 Made = TypeVar("Made")
-OWN = str(Path(__file__).parent)
-INSTALLED = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 SHOWN = 30  # characters of a value that a message repeats
 PLAIN = (ValueError, RuntimeError, TypeError, AssertionError, MtlError)  # whose messages speak for themselves
-plugin_folders: set[str] = set()
-"""Files of installed plugins, or the folders of their packages. Code outside of any installation counts anyway."""
+_plugins: set[str] = set()  # files of plugins, and folders of those that are packages
+
+
+def add_plugin(place: str) -> None:
+    """Count the code of a file, or of all files in a folder, as a plugin's."""
+    _plugins.add(place)
 
 
 class Spot(NamedTuple):
@@ -34,7 +35,7 @@ class Spot(NamedTuple):
 
 def plugin_spot(error: BaseException) -> Spot | None:
     """The innermost line of a plugin that the error passed through; None where it passed through none."""
-    if isinstance(error, SyntaxError) and error.filename and not _installed(error.filename):
+    if isinstance(error, SyntaxError) and error.filename and _of_plugin(error.filename):
         return Spot(_short(error.filename), error.lineno or 1, "<module>")
     return _innermost(error.__traceback__)
 
@@ -117,19 +118,15 @@ def _culprit(
 
 
 def _innermost(trace: TracebackType | None) -> Spot | None:
-    found, inside = None, False
+    found = None
     for frame in traceback.extract_tb(trace):
-        inside = inside or frame.filename.startswith(OWN)  # what called mtlcli is no plugin
-        if inside and not _installed(frame.filename):
+        if _of_plugin(frame.filename):
             found = Spot(_short(frame.filename), frame.lineno or 1, frame.name)
     return found
 
 
-def _installed(file: str) -> bool:
-    """Whether a file is of mtl, of Python or of an installed package that is no plugin."""
-    if any(file.startswith(plugin) for plugin in plugin_folders):
-        return False
-    return file.startswith((OWN, *INSTALLED, "<"))
+def _of_plugin(file: str) -> bool:
+    return any(file == place or file.startswith(f"{place}/") for place in _plugins)
 
 
 def _short(file: str) -> str:

@@ -6,7 +6,8 @@ validation, the JSON Schema, `mtl list` and `mtl show`.
 
 The components that ship with `mtl` are the modules of the registry's package, imported together the first time any
 name is asked for, so a name never depends on what happened to be imported. Others come from a plugin: `--plugin`
-on the command line, or an installed package with an entry point in the group `mtlcli.plugins`.
+on the command line, `plugins:` in an experiment file where the command line allows it (see `config.load`), or an
+installed package with an entry point in the group `mtlcli.plugins`.
 
 Floor: the lowest, beside `errors`.
 """
@@ -22,14 +23,14 @@ import pkgutil
 import re
 import sys
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mtlcli.blame import blaming, plugin_folders, plugin_spot, reason
+from mtlcli.blame import add_plugin, blaming, plugin_spot, reason
 from mtlcli.errors import ConfigError, nearest
 from mtlcli.paths import user_path
 
@@ -154,7 +155,7 @@ class Registry:
                 raise ValueError(f"{self.kind} {name!r} is already registered, by {taken.target.__module__}")
             plugin = None if shipped else _importing or target.__module__
             if plugin is not None:
-                plugin_folders.update(_own_folder(target.__module__))
+                _note_code(target.__module__)
             self._components[name] = Component(self.kind, name, target, plugin=plugin)
             return target
 
@@ -274,6 +275,7 @@ REGISTRIES: dict[str, Registry] = {
 }  # fmt: skip
 
 _entry_points_loaded = False
+_loaded_plugins: dict[str, str] = {}  # as the user named them → as their components record them
 _importing: str | None = None  # the plugin that is being imported, as it is recorded
 
 
@@ -301,32 +303,55 @@ def load_entry_points() -> None:
                 raise ConfigError(f"plugin {entry.name!r} ({entry.value}) can't be loaded: {reason}") from error
 
 
-def _own_folder(module: str) -> set[str]:
-    """The folder of the package that a plugin's module is in, or its file where it is in none."""
+def _note_code(module: str) -> None:
+    """Count the code of a plugin's module, and of the package it is in, as the plugin's."""
     package = sys.modules.get(module.partition(".")[0])
     file = getattr(package, "__file__", None)
-    return set() if file is None else {str(Path(file).parent) if hasattr(package, "__path__") else file}
+    if file is not None:
+        add_plugin(str(Path(file).parent) if hasattr(package, "__path__") else file)
 
 
-def load_plugin(plugin: str) -> None:
-    """Import a plugin the user named on the command line: a file ending in .py, or a module.
+def load_plugin(plugin: str, source: str = "--plugin") -> None:
+    """Import a plugin that the user has named or allowed: a file ending in .py, or a module.
 
-    Raises ConfigError where it doesn't exist or fails to import.
+    source: where it was named, for messages. Raises ConfigError where it doesn't exist or fails to import.
     """
     try:
         if plugin.endswith(".py"):
             path = user_path(plugin).resolve(strict=True)
+            add_plugin(str(path))
             spec = importlib.util.spec_from_file_location(path.stem, path)
             assert spec is not None and spec.loader is not None
             module = importlib.util.module_from_spec(spec)
             sys.modules.setdefault(path.stem, module)
-            with _import_of(path.name):
+            with _import_of(_recorded(plugin)):
                 spec.loader.exec_module(module)
         else:
             with _import_of(plugin):
                 importlib.import_module(plugin)
     except (Exception, SystemExit) as error:
-        raise ConfigError(f"--plugin {plugin}: can't be imported: {_import_error(error)}") from error
+        raise ConfigError(f"{source} {plugin}: can't be imported: {_import_error(error)}") from error
+    _loaded_plugins.setdefault(plugin, _recorded(plugin))
+
+
+def loaded_plugins(recorded: Iterable[str] | None = None) -> list[str]:
+    """The plugins that `load_plugin` has imported, as they were named; only those with these recorded names."""
+    wanted = None if recorded is None else set(recorded)
+    return [plugin for plugin, name in _loaded_plugins.items() if wanted is None or name in wanted]
+
+
+def is_loaded(plugin: str) -> bool:
+    """Whether `load_plugin` has imported this module, or this file by whatever path."""
+    return any(_located(plugin) == _located(other) for other in _loaded_plugins)
+
+
+def _located(plugin: str) -> str:
+    return str(user_path(plugin).resolve()) if plugin.endswith(".py") else plugin
+
+
+def _recorded(plugin: str) -> str:
+    """The name by which components remember a plugin: of a file its last part."""
+    return Path(plugin).name if plugin.endswith(".py") else plugin
 
 
 def _import_error(error: BaseException) -> str:

@@ -1,4 +1,3 @@
-import re
 from pathlib import Path
 
 import pytest
@@ -34,10 +33,7 @@ def make(*, lr: float = 0.1, betas: tuple[float, float] = (0.9, 0.99), size: int
 def test_the_options_to_blame(options: dict[str, object], refused: dict[str, str]) -> None:
     with pytest.raises(OptionError) as caught:
         blaming(make, options, required=["size"], sole=True)
-    own = rf" \({re.escape(str(Path(__file__).name))}:\d+, in make\)$"
-    assert {
-        name: re.sub(own, "", reason.replace("tests/", "")) for name, reason in caught.value.refused.items()
-    } == refused
+    assert caught.value.refused == refused
 
 
 def test_what_is_right_is_made() -> None:

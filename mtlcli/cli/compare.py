@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mtlcli.cli.options import ConfigFile, Json, Overrides, Plugins
+from mtlcli.cli.options import AllowPlugins, ConfigFile, Json, Overrides, Plugins
 from mtlcli.printable import printable
 
 
@@ -53,6 +53,7 @@ def compare(
     ] = None,
     json: Json = False,
     plugin: Plugins = None,
+    allow_plugins: AllowPlugins = False,
 ) -> None:
     """Compare methods with each other and with single-task baselines: was sharing worth it?
 
@@ -70,7 +71,7 @@ def compare(
     from mtlcli.studies.compare.study import compare as study
 
     def load(more: Sequence[str]) -> Experiment:
-        return load_experiment(config, [*(overrides or []), *more])
+        return load_experiment(config, [*(overrides or []), *more], allow_plugins)
 
     document = study(
         load, vary or [], seeds=seeds, tune=tune or [], tune_seeds=tune_seeds, jobs=jobs, out=out, published=published,

@@ -26,6 +26,10 @@ Plugins = Annotated[
 ]
 """The components to import before the verb runs; already imported when it does."""
 
+AllowPlugins = Annotated[
+    bool, typer.Option("--allow-plugins", help="Import the plugins that the experiment file names: they are code.")
+]
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
 
 ConfigFile = Annotated[str, typer.Argument(metavar="CONFIG", help="The experiment file (YAML).")]

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mtlcli.cli.options import ConfigFile, Json, Overrides, Plugins
+from mtlcli.cli.options import AllowPlugins, ConfigFile, Json, Overrides, Plugins
 
 
 def relate(
@@ -34,6 +34,7 @@ def relate(
     ] = None,
     json: Json = False,
     plugin: Plugins = None,
+    allow_plugins: AllowPlugins = False,
 ) -> None:
     """Measure how related the tasks are, and suggest groups of them.
 
@@ -47,7 +48,7 @@ def relate(
     from mtlcli.studies.relate.study import relate as study
 
     budget = Budget(seeds, epochs, networks, jobs, tuple(plugin or ()), encoder)
-    experiment = load_experiment(config, overrides or [])
+    experiment = load_experiment(config, overrides or [], allow_plugins)
     document = study(experiment, measure, out, budget=budget, observer=watch_study())
     if json:
         print_json(document)

@@ -5,10 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from mtlcli.cli.options import ConfigFile, Json, Overrides, Plugins
+from mtlcli.cli.options import AllowPlugins, ConfigFile, Json, Overrides, Plugins
 
 
-def summary(config: ConfigFile, overrides: Overrides = None, json: Json = False, plugin: Plugins = None) -> None:
+def summary(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    json: Json = False,
+    plugin: Plugins = None,
+    allow_plugins: AllowPlugins = False,
+) -> None:
     """Show the data, tasks, layers, parameters and FLOPs of an experiment; downloads and trains nothing.
 
     Of the data: every column of a table with its type, missing values and levels or range, and every target with its
@@ -16,7 +22,8 @@ def summary(config: ConfigFile, overrides: Overrides = None, json: Json = False,
     """
     from mtlcli.config import load_experiment
 
-    experiment = load_experiment(config, overrides or [])  # what is no YAML is told before torch is imported
+    # before torch is imported, which takes seconds
+    experiment = load_experiment(config, overrides or [], allow_plugins)
 
     import torch
 

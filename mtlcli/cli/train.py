@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from mtlcli.cli.options import ConfigFile, Json, Overrides, Plugins, Requirements
+from mtlcli.cli.options import AllowPlugins, ConfigFile, Json, Overrides, Plugins, Requirements
 
 
 def train(
@@ -24,6 +24,7 @@ def train(
     require: Requirements = None,
     json: Json = False,
     plugin: Plugins = None,
+    allow_plugins: AllowPlugins = False,
 ) -> None:
     """Train a model and print the final metric table."""
     from mtlcli.config import load_experiment
@@ -31,7 +32,8 @@ def train(
 
     if resume != "never" and run_dir is None:
         raise ConfigError(f"--resume {resume} needs --run-dir: the folder of the run to go on with")
-    experiment = load_experiment(config, overrides or [])  # what is no YAML is told before torch is imported
+    # before torch is imported, which takes seconds
+    experiment = load_experiment(config, overrides or [], allow_plugins)
 
     from mtlcli.cli.output import print_compression, print_json, print_plan, print_table
     from mtlcli.cli.progress import watch

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mtlcli.cli.options import Json, Plugins
+from mtlcli.cli.options import AllowPlugins, Json, Plugins
 from mtlcli.errors import ConfigError, Problem
 from mtlcli.printable import printable
 
@@ -21,6 +21,7 @@ def validate(
     ],
     as_json: Json = False,
     plugin: Plugins = None,
+    allow_plugins: AllowPlugins = False,
 ) -> None:
     """Check experiments without training.
 
@@ -28,7 +29,7 @@ def validate(
     of up to 1,000 of each dataset. Prints all problems of all files, each with its place, and exits 2 if there are any.
     """
     files, overrides = split(configs)
-    found = {file: _checked(file, overrides) for file in files}
+    found = {file: _checked(file, overrides, allow_plugins) for file in files}
     wrong = [problem for problems, _ in found.values() for problem in problems]
     if as_json:
         print(json.dumps([_plain(file, *both) for file, both in found.items()], indent=2))
@@ -69,12 +70,13 @@ def _exists(argument: str) -> bool:
         return False
 
 
-def _checked(file: str, overrides: list[str]) -> tuple[list[Problem], list[str]]:
+def _checked(file: str, overrides: list[str], allow_plugins: bool) -> tuple[list[Problem], list[str]]:
     """The problems of a file, and what the user should know of one without problems."""
     from mtlcli.config import load_experiment
 
     try:
-        experiment = load_experiment(file, overrides)  # what is no YAML is told before torch is imported
+        # before torch is imported, which takes seconds
+        experiment = load_experiment(file, overrides, allow_plugins)
         from mtlcli.training.check import check_experiment
 
         return [], check_experiment(experiment)

@@ -117,6 +117,7 @@ class Evaluation(Section):
 class Experiment(Section):
     """One experiment: an `mtl` configuration file.
 
+    plugins: modules, or files ending in .py, with components of your own; imported only with --allow-plugins.
     seed: of everything random in the run. sharing: how heads and trunk are wired.
     weighting: how the task losses become one update. regularizers: terms added to the objective.
     """
@@ -134,6 +135,9 @@ class Experiment(Section):
     training: Training = Field({}, validate_default=True)
     checkpoint: Checkpoint = Checkpoint()
     evaluation: Evaluation = Evaluation()
+    plugins: Annotated[list[str], Field(max_length=20)] = Field(
+        [], exclude=True
+    )  # how to read a file, not what it says
 
     _source: Source = PrivateAttr(default_factory=Source)
 

@@ -16,6 +16,7 @@ from typing import Generic, Protocol, TypeVar
 
 from mtlcli.config import Experiment
 from mtlcli.data.placement import usable_cores
+from mtlcli.registry import loaded_plugins
 from mtlcli.studies.runs import interrupted
 from mtlcli.studies.server import context, start_server
 from mtlcli.studies.worker import OUTPUT, Job, process, work
@@ -107,7 +108,8 @@ class Processes(Generic[R]):
         if experiment.training.threads == "auto":
             training = experiment.training.model_copy(update={"threads": self.threads})
             experiment = experiment.model_copy(update={"training": training})
-        job = Job(experiment.resolved(), run.folder, self.plugins, self.after)
+        plugins = tuple(dict.fromkeys([*self.plugins, *loaded_plugins()]))  # those of the experiment file, too
+        job = Job(experiment.resolved(), run.folder, plugins, self.after)
         job = replace(job, directory=str(Path.cwd()), environment=dict(os.environ))
         answer, theirs = context().Pipe(duplex=False)
         started = context().Process(target=process, args=(self.work, job, theirs), name=str(run))

@@ -75,6 +75,8 @@ def assemble(experiment: Experiment, device: torch.device, opened: Datasets) -> 
     def make_trunk() -> Trunk:
         with problems.now("trunk"):
             trunk: Trunk = _create(registry.trunks, experiment.trunk, given.supplied)
+            if not isinstance(trunk, Trunk) or not isinstance(getattr(trunk, "features", None), int):
+                raise ValueError("has to be a subclass of mtlcli.models.trunk.Trunk that sets `features`, its width")
             trunk.input_shape = given.shape
             return freeze(trunk) if experiment.trunk.frozen else trunk
 

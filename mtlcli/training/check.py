@@ -21,6 +21,7 @@ from mtlcli.training.memory import within_memory
 from mtlcli.training.preflight import SAMPLED, check_files
 from mtlcli.training.problems import Problems
 from mtlcli.training.run import Run
+from mtlcli.training.trial import small, try_model_parts, try_plugins
 
 
 def check_experiment(experiment: Experiment) -> list[str]:
@@ -50,8 +51,7 @@ def _check(experiment: Experiment, opened: Datasets) -> Run:
             dataset.check_augment(spec)
     with problems.at("trunk.init_from"), warnings.catch_warnings(action="ignore"):  # there is nothing to copy to
         start_trunk(run)
-    with problems.at("regularizers"):
-        add_regularizers(run)
+    _try_out(run, opened, problems)
     check_optimizer(run, problems)
     with problems.at("evaluation.monitor"):
         monitored_metrics(experiment, run.kinds)
@@ -64,3 +64,30 @@ def _check(experiment: Experiment, opened: Datasets) -> Run:
                 )
     problems.check()
     return run
+
+
+def _try_out(run: Run, opened: Datasets, problems: Problems) -> None:
+    """Add the regularizers, and make a step over blank examples.
+
+    What fails on `meta`, where tensors have no values, counts if it fails on the CPU too; a model that is too large for
+    that is judged by what isn't a limit of `meta`.
+    """
+    found = _tried(run)
+    if found.found and small(run):
+        with torch.random.fork_rng(devices=[]):
+            found = _tried(assemble(run.experiment, torch.device("cpu"), opened))
+    elif found.found:
+        found.found = [problem for problem in found.found if "meta" not in problem.message]
+    try_plugins(run, found)
+    problems.found += found.found
+
+
+def _tried(run: Run) -> Problems:
+    """What goes wrong in a step over blank examples, without the regularizers and then with them."""
+    problems = Problems(run.experiment)
+    try_model_parts(run, problems)
+    if not problems.found and run.experiment.regularizers:
+        with problems.at("regularizers"):
+            add_regularizers(run)
+            try_model_parts(run, problems)
+    return problems

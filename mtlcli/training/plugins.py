@@ -16,6 +16,12 @@ def plugins_of(experiment: Experiment) -> dict[str, str]:
     return {f"{one.kind} {one.name}": one.plugin for one in _components(experiment) if one.plugin is not None}
 
 
+def as_file(experiment: Experiment) -> dict[str, Any]:
+    """The resolved experiment as `config.yaml` has it: with the plugins that its components come from."""
+    plugins = registry.loaded_plugins(plugins_of(experiment).values())
+    return {**experiment.resolved(), **({"plugins": plugins} if plugins else {})}
+
+
 def lacking(problems: Iterable[Problem], recorded: Any) -> list[Problem]:
     """Of the problems of an experiment: the components that aren't known here, and the plugins they came from.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +70,7 @@ class Regularization(nn.Module):
         for _, part in self.regularizers():
             part.start_step(progress)
 
-    def losses(self, passes: list[TrunkPass], autocast: torch.autocast) -> list[Tensor]:
+    def losses(self, passes: list[TrunkPass], autocast: AbstractContextManager[object]) -> list[Tensor]:
         """Each term as it stands in the objective, strength × Ω, 0-d, with its graph.
 
         Those of weights alone are computed in full precision.

@@ -27,6 +27,7 @@ from mtlcli.training.failure import explained
 from mtlcli.training.history import OPTIMIZER, SHARING, History
 from mtlcli.training.observer import EpochReport, Observer
 from mtlcli.training.optimization import group_names, make_optimizer
+from mtlcli.training.plugins import as_file
 from mtlcli.training.preflight import check_data
 from mtlcli.training.problems import Problems
 from mtlcli.training.rhythm import Rhythm
@@ -315,7 +316,7 @@ class Trainer:
             self._save()
         for note in schedule_notes(self.schedule, self.experiment, self.progress.epoch, self.steps_per_epoch):
             LOG.warning("%s", note)
-        folder.write("config.yaml", dump_yaml(self.experiment.resolved()))
+        folder.write("config.yaml", dump_yaml(as_file(self.experiment)))
         folder.write_json("environment.json", environment(self.run.device))
         folder.write("metrics.csv", self.history.to_csv())
 

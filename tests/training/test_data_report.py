@@ -74,7 +74,13 @@ def test_every_column_and_target_is_listed(tmp_path: Path) -> None:
         "news": sum(row % 2 for row in rows), "sport": sum(row % 6 == 1 for row in rows if row % 4)
     }  # fmt: skip
     text = "\n".join(" ".join(row) for row in lines({"t": report}))
-    for part in ("day feature date 0.0% 2023-07-01 …", "n not used", "rich target classes", f"test {ROWS - len(rows)})", "2 levels"):
+    for part in (
+        "day feature date 0.0% 2023-07-01 …",
+        "n not used",
+        "rich target classes",
+        f"test {ROWS - len(rows)})",
+        "2 levels",
+    ):
         assert part in text
 
 
