@@ -46,12 +46,14 @@ class Cells:
 class Table:
     """A table as it stands in the file.
 
-    columns: by name, in order. lines: of each row, from 1.
+    columns: by name, in order. lines: of each row, from 1. parts: of a table of several files, each further file with
+    the first of its rows.
     """
 
     path: Path
     columns: dict[str, Cells]
     lines: Sequence[int]
+    parts: tuple[tuple[int, Path], ...] = ()
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -70,7 +72,10 @@ class Table:
 
     def place(self, row: int) -> str:
         """FILE:LINE of a row."""
-        return f"{self.path}:{self.lines[row]}"
+        path = self.path
+        for start, further in self.parts:
+            path = further if row >= start else path
+        return f"{path}:{self.lines[row]}"
 
     def error(self, message: str, rows: Sequence[int] = ()) -> ConfigError:
         """A ConfigError about the first of `rows`, with its line, or about the whole file where there are none."""
@@ -114,6 +119,19 @@ def read_table(path: Path, delimiter: str, missing: Sequence[str], header: Seque
     if not places:
         raise ConfigError(f"{path}: has {'no' if header else 'a header and no'} rows")
     return Table(path, {name: column.cells() for name, column in zip(names, columns, strict=True)}, places)
+
+
+def append(table: Table, other: Table) -> Table:
+    """The rows of both files, of the first one's columns; where the other lacks one, its rows have no value."""
+    columns = {}
+    for name, first in table.columns.items():
+        second = other.columns.get(name, Cells((None,), np.zeros(len(other), np.int32)))
+        positions = {value: at for at, value in enumerate(first.values)}
+        places = [positions.setdefault(value, len(positions)) for value in second.values]
+        index = np.concatenate([first.index, np.array(places, np.int32)[second.index]])
+        columns[name] = Cells(tuple(positions), index)
+    parts = (*table.parts, (len(table), other.path))
+    return Table(table.path, columns, array("q", [*table.lines, *other.lines]), parts)
 
 
 def _rows(lines: Lines, delimiter: str) -> Iterator[list[str]]:

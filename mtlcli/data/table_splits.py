@@ -40,11 +40,13 @@ def split_table(
     seed: int,
     classes: Sequence[Codes],
     record: DataRecord | None,
+    files: dict[str, Rows] | None = None,
 ) -> TableSplits:
-    """Split the rows as `split_column` says, or draw a share `test` of them by `seed`.
+    """Split the rows as `split_column` says, or as they come in `files`, or draw a share `test` of them by `seed`.
 
     A row is known by all its cells, of whatever columns are used, whose column has a name and isn't `split_column`; the
-    rows of one value of `group_column` are drawn together. classes: see `draw`. record: of a checkpoint, whose columns
+    rows of one value of `group_column` are drawn together. classes: see `draw`. files: split → rows, where a file is a
+    split. record: of a checkpoint, whose columns
     and rule of drawing count; then a split column may be missing, and there are no splits. ConfigError for a bad
     column.
     """
@@ -59,7 +61,9 @@ def split_table(
         keys = np.where(named, mixed(hash_texts(cells.values) ^ GROUP)[cells.index], keys)
     rows: dict[str, Rows] = {}
     kept: frozenset[int] = frozenset()
-    if split_column is not None:
+    if files is not None:
+        rows = files
+    elif split_column is not None:
         if record is None or split_column in table.columns:
             rows = _marked(table, split_column)
     elif record is not None and record.rule == "position":

@@ -15,7 +15,8 @@ from mtlcli.errors import ConfigError, Problem
 from mtlcli.registry import Option
 from mtlcli.training.plugins import lacking
 
-PATHS = ("root", "path")  # options of datasets that say where the data is
+FURTHER = ("test_path", "val_path")  # files of other splits, beside `path`
+PATHS = ("root", "path", *FURTHER)  # options of datasets that say where the data is
 
 
 def experiment_from_checkpoint(
@@ -40,6 +41,9 @@ def experiment_from_checkpoint(
         options = dict(entry.options)
         for option, default in _paths(entry).items():
             if _overridden(f"datasets.{alias}.{option}", given):
+                continue
+            if option in FURTHER and _overridden(f"datasets.{alias}.path", given):
+                options[option] = None  # another file takes the place of all
                 continue
             if default is not None:
                 options[option] = default.default
@@ -85,7 +89,8 @@ def _paths(entry: ComponentEntry) -> dict[str, Option | None]:
     """The options of a dataset that are paths; None for one without a default."""
     options = {name: registry.datasets[entry.name].options.get(name) for name in entry.options}
     paths = {name: one for name, one in options.items() if name in PATHS or (one and one.annotation is Path)}
-    return {name: None if one is None or one.required else one for name, one in paths.items()}
+    paths = {name: one for name, one in paths.items() if name not in FURTHER or entry.options[name] is not None}
+    return {name: None if one is None or one.required or name in FURTHER else one for name, one in paths.items()}
 
 
 def _overridden(path: str, given: Sequence[str]) -> bool:

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from mtlcli.data.columns import Source, encode_columns, fit_column, log1p
-from mtlcli.data.datasets.csv import ABSENT, CSV
+from mtlcli.data.datasets.csv import CSV
 from mtlcli.data.numerals import Notation
 from mtlcli.data.table import Table, read_table
+from mtlcli.data.table_options import ABSENT
 from mtlcli.data.target_columns import encode_target, fit_target
 from mtlcli.errors import ConfigError
 from mtlcli.models.one_hot import standardized

@@ -8,48 +8,25 @@ from typing import Annotated, Literal
 
 import numpy as np
 import torch
-from pydantic import AfterValidator, Field
+from pydantic import Field
 from torch import Tensor
 
-from mtlcli.config.describe import Words
 from mtlcli.data.column_report import TableReport, Unseen
 from mtlcli.data.columns import MOST_CATEGORIES, Source, encode_columns, fit_column
 from mtlcli.data.dataset import Dataset, Examples, adopted, carved_splits
-from mtlcli.data.feature_choice import Features, choose_features
+from mtlcli.data.feature_choice import UNNAMED, Features, choose_features
 from mtlcli.data.hashing import Hashes
 from mtlcli.data.names import listed
 from mtlcli.data.numerals import ISO, Notation
 from mtlcli.data.splitting import Codes
-from mtlcli.data.table import Rows, Table, read_table
+from mtlcli.data.table import Rows, Table, append, read_table
+from mtlcli.data.table_options import ABSENT, Delimiter, Targets
 from mtlcli.data.table_splits import TableSplits, split_table
 from mtlcli.data.target_columns import TargetType, encode_target, fit_target, not_a_number
 from mtlcli.errors import ConfigError, Problem
 from mtlcli.paths import user_path
 from mtlcli.registry import datasets
 from mtlcli.specs import MOST_CLASSES, Column, DatasetSpec, TargetSpec
-
-# What pandas reads as missing, and the other usual marks.
-ABSENT = [
-    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
-    "NULL", "NaN", "None", "n/a", "nan", "null", "none", "-", "--", "?",
-]  # fmt: skip
-
-
-def _delimiter(text: str) -> str:
-    """The character; a backslash and a t, as a shell hands them over, are a tab."""
-    if text == "\\t":
-        return "\t"
-    if len(text) != 1 or text in '"\r\n\0':
-        raise ValueError("no delimiter")
-    return text
-
-
-Delimiter = Annotated[
-    str,
-    Field(min_length=1, max_length=2),
-    AfterValidator(_delimiter),
-    Words("one character, not a quote or a line break (`\\t` is a tab)", "characters"),
-]
 
 
 @datasets.register("csv")
@@ -65,6 +42,9 @@ class CSV(Dataset):
 
     Options:
         path: the file, text in UTF-8; .gz will do.
+        test_path: a file of its own for the split `test`, with the same columns. The rows of `path` are then all for
+            training, and for `val` where `val_path` is not given.
+        val_path: likewise for the split `val`.
         targets: the columns to predict, or `{column: type}` with the types `classes`, `binary` and `real`; a list of
             columns of 0 and 1 in place of a type is one multilabel target: `{tags: [news, sport, money]}`. A column
             without a type is binary where all cells are 0 or 1, real where all are numbers, classes where none is; a
@@ -85,9 +65,10 @@ class CSV(Dataset):
         dates: columns of dates to read as numbers (days since 1970-01-01, UTC): a list of columns in ISO 8601, or
             `{column: format}` with a format of Python's `strptime`, such as "%d.%m.%Y".
         split_column: the column that says `train`, `val` or `test` for each row.
-        test: without a split column, the share of the rows that becomes the split `test`. Whether a row is among them
-            is a function of its cells and `seed`, never of its position: no row moves when others are added, removed
-            or reordered. Identical rows (up to 10) share a split, and every class keeps a row to train on.
+        test: without a split column or file, the share of the rows that becomes the split `test`. Whether a row is
+            among them is a function of its cells and `seed`, never of its position: no row moves when others are
+            added, removed or reordered. Identical rows (up to 10) share a split, and every class keeps a row to train
+            on.
         group_column: a column whose equal values stay in one split (a patient, a site); a unique id makes the split of
             a row independent of its other cells. No feature, unless `features` names it.
         seed: draws the rows of `test`; the same for every run, whatever the run's own seed.
@@ -100,8 +81,9 @@ class CSV(Dataset):
         self,
         *,
         path: str,
-        targets: Annotated[list[str], Field(min_length=1)]
-        | dict[str, Literal["classes", "binary", "real"] | Annotated[list[str], Field(min_length=1)]],
+        test_path: str | None = None,
+        val_path: str | None = None,
+        targets: Targets,
         features: list[str] | None = None,
         exclude: list[str] = [],  # noqa: B006
         categorical: list[str] = [],  # noqa: B006  (never changed)
@@ -121,6 +103,12 @@ class CSV(Dataset):
         if not targets:
             raise ValueError("`targets` names no column")
         self.path = user_path(path)
+        given = {"val": val_path, "test": test_path}
+        self.files = {split: user_path(one) for split, one in given.items() if one is not None}
+        if self.files and split_column is not None:
+            raise ValueError(
+                f"the splits come from `split_column` or from `{next(iter(self.files))}_path`, not from both"
+            )
         self.targets: dict[str, TargetType | None] = dict(
             targets if isinstance(targets, dict) else dict.fromkeys(targets)
         )
@@ -212,9 +200,10 @@ class CSV(Dataset):
     def _load(self) -> tuple[DatasetSpec, Tensor, dict[str, Tensor], TableSplits]:
         """The description, all inputs and targets, and the rows of each split the table has."""
         if self._loaded is None:
-            table = read_table(self.path, self.delimiter, self.missing)
+            table, files = self._read_files()
+            classes = self._classes(table)
             splits = split_table(
-                table, self.split_column, self.group_column, self.test, self.seed, self._classes(table), self.record
+                table, self.split_column, self.group_column, self.test, self.seed, classes, self.record, files
             )
             self._kept["test"] = splits.kept
             spec = self._fit(table, splits.rows) if self._stored is None else self._adopt(table, self._stored)
@@ -224,6 +213,20 @@ class CSV(Dataset):
             targets = {name: encode_target(table, name, one, self.notation) for name, one in spec.targets.items()}
             self._loaded = spec, inputs, targets, splits
         return self._loaded
+
+    def _read_files(self) -> tuple[Table, dict[str, Rows] | None]:
+        """The rows of all files, and those of each split where a file is one."""
+        table = read_table(self.path, self.delimiter, self.missing)
+        rows = {"train": np.arange(len(table))}
+        for split, path in self.files.items():
+            other = read_table(path, self.delimiter, self.missing)
+            other.require(self._target_columns(), "targets")
+            unused = {*self.exclude, *([] if self.features is None else set(table.columns).difference(self.features))}
+            needed = [name for name in table.columns if name not in unused and not UNNAMED.fullmatch(name)]
+            other.require(needed, f"the header of {self.path}")
+            rows[split] = np.arange(len(table), len(table) + len(other))
+            table = append(table, other)
+        return table, rows if self.files else None
 
     def _encoded(self, table: Table, columns: Sequence[Column], rows: dict[str, Rows]) -> Tensor:
         train = rows.get("train", np.arange(len(table)))

@@ -1,0 +1,95 @@
+"""Tables whose splits are files of their own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from mtlcli.cli import main
+from mtlcli.data.datasets.csv import CSV
+from mtlcli.errors import ConfigError
+
+TRAIN = "x,town,y\n1,Bonn,0\n2,Ulm,1\n3,Bonn,1\n4,Ulm,0\n"
+TEST = "town,extra,y,x\nUlm,a,1,30\nRom,b,0,20\n"
+
+
+def write(tmp_path: Path, train: str = TRAIN, test: str = TEST) -> dict[str, Any]:
+    (tmp_path / "train.csv").write_text(train)
+    (tmp_path / "test.csv").write_text(test)
+    return {"path": str(tmp_path / "train.csv"), "test_path": str(tmp_path / "test.csv"), "targets": ["y"]}
+
+
+def rows(dataset: CSV, split: str) -> list[list[float]]:
+    examples = dataset.examples(split, 0)
+    assert isinstance(examples.inputs, torch.Tensor) and examples.rows is not None
+    inputs, labels = examples.inputs[examples.rows], examples.targets["y"][examples.rows]
+    return torch.cat([inputs, labels[:, None]], 1).tolist()  # type: ignore[no-any-return]
+
+
+def test_a_file_for_each_split(tmp_path: Path) -> None:
+    """Columns by name, in the order of the first file; what is fitted comes from the training file alone."""
+    dataset = CSV(**write(tmp_path), val_path=str(tmp_path / "test.csv"))
+    spec = dataset.describe()
+    assert spec.splits == ("train", "val", "test")
+    assert [(c.name, c.levels, c.mean) for c in spec.columns] == [("x", None, 2.5), ("town", ("Bonn", "Ulm"), 0.0)]
+    assert rows(dataset, "train") == [[1, 2, 0], [2, 3, 1], [3, 2, 1], [4, 3, 0]]
+    assert rows(dataset, "val") == rows(dataset, "test") == [[30, 3, 1], [20, 0, 0]]
+
+
+def test_val_is_carved_from_the_training_file(tmp_path: Path) -> None:
+    dataset = CSV(**write(tmp_path), val=0.3)
+    assert dataset.describe().splits == ("train", "val", "test")
+    assert sorted(rows(dataset, "train") + rows(dataset, "val")) == [[1, 2, 0], [2, 3, 1], [3, 2, 1], [4, 3, 0]]
+    assert len(rows(dataset, "test")) == 2
+    dataset = CSV(**{**write(tmp_path), "test_path": None, "val_path": str(tmp_path / "test.csv")})
+    assert dataset.describe().splits == ("train", "val") and len(rows(dataset, "train")) == 4
+
+
+WRONG = {
+    "no target": ("x,town\n1,Ulm\n", {}, "test.csv: there is no column 'y', named in `targets`"),
+    "no feature": ("x,y\n1,0\n", {}, "test.csv: there is no column 'town', named in `the header of .*train.csv`"),
+    "a bad cell": ("x,town,y\n1,Ulm,0\nz,Ulm,1\n", {}, r"test.csv:3: 'z' in column 'x' is no finite number"),
+    "a class": ("x,town,y\n1,Ulm,2\n", {"targets": {"y": "classes"}}, r"test.csv:2: target 'y' has the class '2'"),
+    "ragged": ("x,town,y\n1,Ulm\n", {}, r"test.csv:2: 2 values"),
+}
+
+
+@pytest.mark.parametrize(("test", "options", "message"), WRONG.values(), ids=WRONG)
+def test_errors_name_the_file(tmp_path: Path, test: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        CSV(**{**write(tmp_path, test=test), **options}).describe()
+
+
+def test_columns_that_are_not_used_may_lack(tmp_path: Path) -> None:
+    options = write(tmp_path, test="x,y\n1,0\n")
+    assert CSV(**options, exclude=["town"]).describe().input_shape == (1,)
+    assert CSV(**options, features=["x"]).describe().input_shape == (1,)
+    with pytest.raises(ValueError, match="come from `split_column` or from `test_path`, not from both"):
+        CSV(**options, split_column="town")
+
+
+def test_training_and_evaluating_with_two_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = "x,town,y\n" + "".join(f"{at * 7 % 40},{'Bonn' if at % 3 else 'Ulm'},{at % 2}\n" for at in range(40))
+    write(tmp_path, train)
+    config = {
+        "datasets": {"t": {"name": "csv", "path": "train.csv", "test_path": "test.csv", "targets": ["y"]}},
+        "tasks": {"y": {"dataset": "t", "kind": "binary"}},
+        "trunk": {"name": "mlp", "hidden": [4], "features": 4},
+        "training": {"epochs": 1},
+    }
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "c.yaml", "--run-dir", "run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["examples"]["test"] == {"y": 2}
+    command = ["eval", "run/checkpoints/best.pt", "--json"]
+    assert main(command) == 0
+    assert json.loads(capsys.readouterr().out)["examples"] == {"y": 2}
+    assert main([*command, "datasets.t.test_path=train.csv", "--split", "test"]) == 0
+    assert json.loads(capsys.readouterr().out)["examples"] == {"y": 40}
