@@ -84,31 +84,20 @@ def compare(
 
 
 def _print(document: dict[str, Any]) -> None:
-    """All tables: drawn on a terminal, as Markdown elsewhere."""
+    """All tables: fitted to a terminal, as Markdown elsewhere."""
+    from mtlcli.cli import table
     from mtlcli.studies.compare.markdown import rows_of
     from mtlcli.studies.compare.tables import header, tables
 
     print("\n".join(map(printable, [f"{document['name']}: comparison", *header(document), ""])))
     for sentence in document["findings"]:
         print(f"{printable(sentence)}\n")
-    for table in tables(document):
-        title, rows = printable(table.title), [list(map(printable, row)) for row in table.rows]
+    for part in tables(document):
         if sys.stdout.isatty():
-            _draw(title, rows)
+            print(printable(part.title))
+            print("\n".join(table.figures(part.rows)))
         else:
-            print(f"## {title}")
-            print("\n".join(rows_of(rows)))
-        print("\n".join([*map(printable, table.notes), ""]))
-    print(f"study folder: {document['out']}")
-
-
-def _draw(title: str, rows: list[list[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Column, Table
-    from rich.text import Text
-
-    head, *body = rows
-    table = Table(head[0], *(Column(name, justify="right") for name in head[1:]), title=Text(title))
-    for row in body:
-        table.add_row(*row)
-    Console().print(table, markup=False)
+            print(f"## {printable(part.title)}")
+            print("\n".join(rows_of([list(map(printable, row)) for row in part.rows])))
+        print("\n".join([*map(printable, part.notes), ""]))
+    print(f"study folder: {printable(document['out'])}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -53,6 +54,7 @@ def evaluate(
         raise MtlError(f"{checkpoint}: its model can't be evaluated: {reason}") from error
     _check_labels(found.examples, chosen)
     gaps = unseen(run, chosen)
+    _warn_of_not_finite(found.metrics, found.examples, chosen)
     if json:
         document = {"checkpoint": str(checkpoint), "split": chosen, **gaps}
         print_json({**document, "examples": found.examples, "positive": run.positive, "metrics": found.metrics})
@@ -74,3 +76,13 @@ def _check_labels(examples: Mapping[str, int], split: str) -> None:
         logging.getLogger("mtl").warning(
             "%s: no labelled example in the split %r (n = 0), so there are no metrics", ", ".join(unlabelled), split
         )
+
+
+def _warn_of_not_finite(metrics: Mapping[str, Mapping[str, float]], examples: Mapping[str, int], split: str) -> None:
+    for task, values in metrics.items():
+        names = [name for name, value in values.items() if not math.isfinite(value)]
+        if names and examples[task]:
+            logging.getLogger("mtl").warning(
+                "%s: %s in the split %r: not a finite number, because of values far from those of the training data, "
+                "or labels that are all the same", task, ", ".join(names), split,
+            )  # fmt: skip

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from mtlcli.cli import table
+from mtlcli.numbers import format_number
 from mtlcli.printable import printable
 from mtlcli.training.data_report import lines as report_lines
 from mtlcli.training.evaluate import Amounts, TaskMetrics
-from mtlcli.training.history import figure, metric_names, table_md, yes_classes
+from mtlcli.training.history import metric_names, table_md, yes_classes
 from mtlcli.training.run_folder import to_json
 
 
@@ -22,7 +23,7 @@ def print_json(document: Any) -> None:
 def print_table(
     metrics: Mapping[str, TaskMetrics], examples: Mapping[str, Amounts], positive: Mapping[str, str] | None = None
 ) -> None:
-    """Print the metric table (split → task → metric → value): drawn on a terminal, as Markdown elsewhere.
+    """Print the metric table (split → task → metric → value): fitted to a terminal, as Markdown elsewhere.
 
     examples: split → task → number of labelled examples, the column `n`. positive: task → the class that counts as
     yes, told below the table.
@@ -30,17 +31,14 @@ def print_table(
     if not sys.stdout.isatty():
         print(table_md(metrics, examples, positive), end="")
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    drawn = Table("split", "task")
     columns = metric_names(metrics)
-    for column in ["n", *columns]:
-        drawn.add_column(column, justify="right")
+    rows = [["split", "task", "n", *columns]]
     for split, tasks in metrics.items():
         for task, values in tasks.items():
-            drawn.add_row(split, task, str(examples[split][task]), *(figure(values.get(column)) for column in columns))
-    Console().print(drawn, markup=False)
+            figures = [format_number(values.get(column)) for column in columns]
+            rows.append([split, task, format_number(examples[split][task]), *figures])
+    for line in table.figures(rows, keys=3, texts=2):
+        print(line)
     if positive:
         print(printable(yes_classes(positive)))
 
@@ -62,7 +60,7 @@ def print_compression(report: Mapping[str, Any]) -> None:
         for task, values in tasks.items():
             name = next(name for name in values if name != "loss")
             after = report["metrics"]["after"][split][task][name]
-            print(f"{split} {task} {name}: {figure(values[name])} → {figure(after)}")
+            print(f"{split} {task} {name}: {format_number(values[name])} → {format_number(after)}")
     for one in report["regularizers"].values():
         for layer, facts in one.get("layers", {}).items():
             print(f"{layer}: rank {facts['rank']} of {facts['of']}, {facts['parameters']:,} parameters")

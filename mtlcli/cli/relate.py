@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from mtlcli.cli.options import AllowPlugins, ConfigFile, Json, Overrides, Plugins
+from mtlcli.numbers import format_number
 
 
 def relate(
@@ -64,8 +65,9 @@ def _print(document: dict[str, Any]) -> None:
         print(f"{name}: {MEASURES[name].title}{_sample(found['numbers'])}")
         rows = [["", *document["tasks"]]]
         rows += [[task, *(_cell(found, task, other) for other in document["tasks"])] for task in document["tasks"]]
-        for line in table.lines(rows):
-            print(f"  {line}")
+        width = table.terminal_width()
+        for line in table.figures(rows, width=None if width is None else width - 2):
+            print(f"  {line}".rstrip())
         clustering, partition = found["groups"]["clustering"], found["groups"]["partition"]
         print(f"  groups (average linkage, cut at {clustering['cut']}): {_groups(clustering['groups'])}")
         if crossing := _crossing(found, clustering["cut"]):
@@ -73,7 +75,7 @@ def _print(document: dict[str, Any]) -> None:
         if partition["best"] is not None:
             best = partition["best"]
             print(f"  best in {partition['networks']} networks or fewer: {_groups(best['groups'])}"
-                  f" (score {best['score']:.3g})")  # fmt: skip
+                  f" (score {format_number(best['score'])})")  # fmt: skip
         print()
     print(f"study folder: {document['out']}")
 
@@ -96,14 +98,14 @@ def _crossing(found: dict[str, Any], cut: float) -> list[str]:
 
 
 def _cell(found: dict[str, Any], task: str, other: str) -> str:
-    value = f"{round(found['relation'][task][other], 3) + 0.0:.3f}"  # no −0.000
+    value = format_number(found["relation"][task][other])
     interval = found["numbers"].get("interval")
     if interval is None or task == other:
         return value
     low, high = interval[task][other]
     numbers = found["numbers"]
     n = f"{numbers['points'][task][other]:.0f}" if "points" in numbers else numbers["n"]
-    return f"{value} n={n}" if low != low else f"{value} [{low:.3f}, {high:.3f}] n={n}"
+    return f"{value} n={n}" if low != low else f"{value} [{format_number(low)}, {format_number(high)}] n={n}"
 
 
 def _groups(groups: list[list[str]]) -> str:

@@ -8,16 +8,16 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Column, Table
 from rich.text import Text
 
+from mtlcli.cli import table
 from mtlcli.cli.progress import LogLines, watch
+from mtlcli.numbers import format_duration, format_number
 from mtlcli.printable import printable
 from mtlcli.studies.observer import StudyObserver
-from mtlcli.training.history import figure
 
 
 class StudyLines(StudyObserver):
@@ -82,12 +82,17 @@ class StudyTable(StudyObserver):
     def stopped(self) -> None:
         self.live.stop()
 
-    def drawn(self) -> Group:
+    def drawn(self) -> Text:
         tasks = list(dict.fromkeys(task for row in self.rows.values() for task in row))
-        table = Table("method", *(Column(task, justify="right") for task in tasks), title="mean on val so far (runs)")
-        for label, row in self.rows.items():
-            table.add_row(Text(printable(label)), *(_mean(row[task]) if task in row else "" for task in tasks))
-        return Group(*([table] if self.rows else []), self._progress())
+        rows = [["method", *tasks]]
+        rows += [
+            [label, *(_mean(row[task]) if task in row else "" for task in tasks)] for label, row in self.rows.items()
+        ]
+        width, height = self.live.console.size
+        lines = ["mean on val so far (runs)", *table.figures(rows, width=width)] if self.rows else []
+        if len(lines) >= height - 1:  # a live display can't scroll
+            lines = []
+        return Text("\n".join([*lines, self._progress()]))
 
     def _progress(self) -> str:
         """Such as `runs 7/21, 1 failed, about 2 min to go`."""
@@ -95,7 +100,7 @@ class StudyTable(StudyObserver):
         left = self.runs - self.done
         if self.trained and left:
             seconds = (time.monotonic() - self.start) / self.trained * left
-            told.append(f"about {seconds:.0f} s to go" if seconds < 90 else f"about {seconds / 60:.0f} min to go")
+            told.append(f"about {format_duration(seconds)} to go")
         return ", ".join(told)
 
 
@@ -121,13 +126,13 @@ def _warnings_only() -> Console:
 
 def _mean(standing: tuple[float, int]) -> str:
     mean, runs = standing
-    return f"{figure(mean)} ({runs})"
+    return f"{format_number(mean)} ({runs})"
 
 
 def _line(name: str, summary: dict[str, Any], reused: bool) -> str:
     """Such as `baseline digit, seed 0: digit accuracy 0.9712 (val), 3 epochs, 4.1 s`."""
     split, tasks = next(iter(summary["metrics"].items()))
-    told = [f"{task} {metric} {figure(tasks[task][metric])}" for task, metric in summary["primary"].items()]
+    told = [f"{task} {metric} {format_number(tasks[task][metric])}" for task, metric in summary["primary"].items()]
     seconds = sum(summary["seconds_per_epoch"])
-    rest = "trained before" if reused else f"{summary['epochs']} epochs, {seconds:.1f} s"
+    rest = "trained before" if reused else f"{summary['epochs']} epochs, {format_duration(seconds)}"
     return f"{name}: {', '.join(told)} ({split}), {rest}"

@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from mtlcli.numbers import format_number
 from mtlcli.training.evaluate import Amounts, TaskMetrics
 
 HEADER = ["epoch", "step", "split", "task", "metric", "value"]
@@ -63,7 +64,7 @@ def table_csv(metrics: Mapping[str, TaskMetrics], examples: Mapping[str, Amounts
 def table_md(
     metrics: Mapping[str, TaskMetrics], examples: Mapping[str, Amounts], positive: Mapping[str, str] | None = None
 ) -> str:
-    """The final table as Markdown, its figures rounded, and a line below it that says which classes count as yes.
+    """Return the final table as Markdown, and a line below it that says which classes count as yes.
 
     examples: as of `table_csv`. positive: task → class, see `Run.positive`.
     """
@@ -71,7 +72,7 @@ def table_md(
     lines = [f"| split | task | n | {' | '.join(columns)} |", f"| --- | --- | ---: |{' ---: |' * len(columns)}"]
     for split, tasks in metrics.items():
         for task, values in tasks.items():
-            cells = [figure(values.get(c)) for c in columns]
+            cells = [format_number(values.get(c)) for c in columns]
             lines.append(f"| {split} | {task} | {examples[split][task]} | {' | '.join(cells)} |")
     if positive:
         lines += ["", yes_classes(positive)]
@@ -81,13 +82,6 @@ def table_md(
 def yes_classes(positive: Mapping[str, str]) -> str:
     """The line below a metric table that says which class counts as yes in each binary task."""
     return "Counts as yes: " + ", ".join(f"{task} = {name!r}" for task, name in positive.items())
-
-
-def figure(value: float | None) -> str:
-    """A figure for people: four decimals, or two digits of one too small for them; nothing for none."""
-    if value is None or not math.isfinite(value):
-        return ""
-    return f"{value:.4f}" if value == 0 or abs(value) >= 0.001 else f"{value:.1e}"
 
 
 def metric_names(metrics: Mapping[str, TaskMetrics]) -> list[str]:

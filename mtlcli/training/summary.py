@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -194,11 +195,18 @@ class _LogFile(logging.FileHandler):
         return
 
 
+class _ZonedFormatter(logging.Formatter):
+    """Times as ISO 8601 with the offset from UTC (2026-11-30T17:41:05.123+05:45): the run folder is named in UTC."""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 (logging's name)
+        return datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds")
+
+
 @contextmanager
 def logged(folder: RunFolder) -> Iterator[None]:
     """Write what is logged meanwhile to the folder's `log.txt` too."""
     handler = _LogFile(folder.log, encoding="utf-8", errors="backslashreplace")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(_ZonedFormatter("%(asctime)s %(levelname)s %(message)s"))
     level = LOG.level
     LOG.addHandler(handler)
     LOG.setLevel(logging.DEBUG)

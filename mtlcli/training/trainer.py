@@ -21,11 +21,11 @@ from mtlcli.training.checkpoints import Checkpoints
 from mtlcli.training.data_report import data_report
 from mtlcli.training.device import seed_everything
 from mtlcli.training.divergence import check_model, weighting_fault
-from mtlcli.training.environment import environment
+from mtlcli.training.environment import device_name, environment
 from mtlcli.training.evaluate import Amounts, TaskMetrics, measure, monitored_metrics, monitored_value
 from mtlcli.training.failure import explained
 from mtlcli.training.history import OPTIMIZER, SHARING, History
-from mtlcli.training.observer import EpochReport, Observer
+from mtlcli.training.observer import EpochReport, Observer, RunEnd, RunHeader, monitor_name
 from mtlcli.training.optimization import group_names, make_optimizer
 from mtlcli.training.plugins import as_file
 from mtlcli.training.preflight import check_data
@@ -109,6 +109,8 @@ class Trainer:
             self.folder.sweep()
             self._warn_of_data()
             self._start_or_go_on()
+            for line in self._header().lines():
+                LOG.info("%s", line)
             self.observer.started(self.experiment.training.epochs)
             try:
                 try:
@@ -120,6 +122,7 @@ class Trainer:
                     raise
                 if self.progress.steps and not self.progress.updates:
                     raise MtlError(f"the run trained nothing in {self.progress.steps} steps: {idle_reason(self.step)}")
+                LOG.info("%s", self._end())
                 self.summary = finish(self, stop)
             except BaseException as error:
                 told = explained(error, self.experiment.training.batch_size, self.folder.log)
@@ -132,6 +135,21 @@ class Trainer:
         if self.summary["status"] == "failed":
             raise MtlError(self.summary["error"])
         return self.summary
+
+    def _header(self) -> RunHeader:
+        run = self.run
+        examples = {split: {a: len(part) for a, part in run.examples(split).items()} for split in run.splits()}
+        return RunHeader(
+            self.folder.path, device_name(run.device), torch.get_num_threads(), examples,
+            run.model.count_parameters(), self.experiment.training.epochs, self.steps_per_epoch,
+        )  # fmt: skip
+
+    def _end(self) -> RunEnd:
+        progress, training = self.progress, self.experiment.training
+        return RunEnd(
+            progress.epoch, training.epochs, training.early_stopping, progress.best_epoch,
+            monitor_name(self.experiment), progress.best_value,
+        )  # fmt: skip
 
     def rehearse(self) -> dict[str, Any]:
         """Make one step and write nothing: what a run would be like, as a JSON document."""
@@ -238,7 +256,10 @@ class Trainer:
         seconds = progress.seconds_per_epoch[-1]
         speed = progress.examples / max(sum(progress.seconds_per_epoch), 1e-9)
         losses = {task: losses[task] for task in self.tasks}
-        report = EpochReport(progress.epoch, losses, split, metrics, value, is_best, seconds, speed, rates)
+        report = EpochReport(
+            progress.epoch, self.experiment.training.epochs, losses, split, metrics, monitor_name(self.experiment),
+            value, is_best, seconds, speed, rates,
+        )  # fmt: skip
         LOG.info("%s", report)
         self.observer.epoch_ended(report)
 

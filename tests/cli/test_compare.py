@@ -109,5 +109,5 @@ def test_the_live_table() -> None:
     live.stopped()
     text = shown.getvalue()
     assert "mgda, seed 0: failed: out of memory" in text
-    assert re.search(r"uniform +│ +0.5000 \(1\)", text)
-    assert "runs 2/4, 1 failed, about 0 s to go" in text
+    assert re.search(r"uniform +0.5000 \(1\)", text)
+    assert re.search(r"runs 2/4, 1 failed, about 0\.[0-9]+ s to go", text)

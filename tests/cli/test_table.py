@@ -1,3 +1,5 @@
+import pytest
+
 from mtlcli.cli import table
 
 
@@ -15,4 +17,71 @@ def test_markdown() -> None:
         r"| a\|b | c |",
         "| --- | --- |",
         r"| \x1b[31m | x\ny |",
+    ]
+
+
+METRICS = [
+    ["split", "task", "n", "accuracy", "r2", "mse"],
+    ["val", "digit", "144", "0.8889", "", ""],
+    ["val", "ink", "144", "", "0.9671", "3.650e-05"],
+]
+
+
+def test_figures_that_fit_are_one_table() -> None:
+    assert list(table.figures(METRICS, keys=3, texts=2, width=46)) == [
+        "split  task     n  accuracy      r2        mse",
+        "val    digit  144    0.8889",
+        "val    ink    144            0.9671  3.650e-05",
+    ]
+
+
+def test_columns_that_do_not_fit_go_into_another_table_without_the_rows_they_have_nothing_for() -> None:
+    assert list(table.figures(METRICS, keys=3, texts=2, width=45)) == [
+        "split  task     n  accuracy      r2",
+        "val    digit  144    0.8889",
+        "val    ink    144            0.9671",
+        "",
+        "split  task     n        mse",
+        "val    ink    144  3.650e-05",
+    ]
+
+
+def test_where_no_column_fits_each_row_is_a_block() -> None:
+    assert list(table.figures(METRICS, keys=3, texts=2, width=24)) == [
+        "val digit 144",
+        "  accuracy  0.8889",
+        "val ink 144",
+        "  r2        0.9671",
+        "  mse       3.650e-05",
+    ]
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 120, 300])
+def test_every_figure_and_name_of_twenty_tasks_is_whole_at_any_width(width: int) -> None:
+    names = [f"a_task_with_a_long_name_{number}" for number in range(20)]
+    rows = [["task", *names]]
+    for number, name in enumerate(names):
+        rows.append([name, *(f"{number}.234e-0{column % 10}" for column in range(20))])
+    lines = list(table.figures(rows, width=width))
+    assert "…" not in "".join(lines)
+    words = " ".join(lines).split()
+    assert all(words.count(name) >= 2 for name in names)
+    assert {f"{number}.234e-0{column}" for number in range(20) for column in range(10)} <= set(words)
+    if width >= 60:  # room for a name and a column
+        assert max(map(len, lines)) <= width
+
+
+def test_text_in_the_last_column_is_wrapped_and_a_narrow_table_becomes_blocks() -> None:
+    rows = [["name", "default", "what it does"], ["hidden", "[256]", "widths of the hidden layers, from the input on"]]
+    assert list(table.lines(rows, width=46)) == [
+        "name    default  what it does",
+        "hidden  [256]    widths of the hidden layers,",
+        "                 from the input on",
+    ]
+    assert list(table.lines(rows, width=36)) == [
+        "hidden",
+        "  default       [256]",
+        "  what it does  widths of the hidden",
+        "                layers, from the",
+        "                input on",
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mtlcli.numbers import format_number
 from mtlcli.studies.compare.document import Document
 from mtlcli.studies.compare.shown import (
     NOTHING,
@@ -10,13 +11,11 @@ from mtlcli.studies.compare.shown import (
     interval,
     missing,
     p_value,
+    shown,
     signed,
     signed_interval,
-    size,
-    two_decimals,
 )
 from mtlcli.studies.compare.statistics import FEWEST
-from mtlcli.training.history import figure
 
 ARROWS = {"max": "↑", "min": "↓"}
 
@@ -52,11 +51,11 @@ def differences(document: Document, reference: str) -> Table:
 
 
 def _difference(found: Document) -> list[str]:
-    shown = difference(found)
+    text = difference(found)
     examples = found["examples"]
-    half = NOTHING if missing(examples["se"]) else f"± {size((examples['high'] - examples['low']) / 2)}"
-    both = [figure(found[side]) or NOTHING for side in ("reference", "method")]
-    return [str(found["n"]), *both, shown, half, p_value(found["p_holm"])]
+    half = NOTHING if missing(examples["se"]) else f"± {format_number((examples['high'] - examples['low']) / 2)}"
+    both = [shown(found[side]) for side in ("reference", "method")]
+    return [str(found["n"]), *both, text, half, p_value(found["p_holm"])]
 
 
 def delta(document: Document) -> Table:
@@ -99,7 +98,7 @@ def means(document: Document) -> Table:
     for label, one in {base["label"]: base, **methods}.items():
         found = [one["metrics"][task][name] for task, name in primary.items()]
         amount += [cell["n"] for cell in found]
-        cells = [f"{interval(cell, figure)}{_lacking(cell['n'], asked)}" for cell in found]
+        cells = [f"{interval(cell)}{_lacking(cell['n'], asked)}" for cell in found]
         rows.append([label, _count(seeds[label], asked), *cells])
     return Table("Means of the primary metrics", rows, [_of_means(document, set(amount) == {asked})])
 
@@ -132,7 +131,7 @@ def flat(document: Document) -> Table:
     for label, one in document["methods"].items():
         deltas = [signed_interval(one["delta_m"][kind]) for kind in ("flat", "by_task")]
         test = "reference" if one["test"] is None else p_value(one["test"]["p_holm"])
-        rows.append([label, *deltas, two_decimals(one["mean_rank"]), test])
+        rows.append([label, *deltas, shown(one["mean_rank"]), test])
     notes = [
         "As in the tables of Nash-MTL and FAMO: percent worse than the single-task baselines, relative to their means, "
         "so that a metric near 0 outweighs all others: flat, the mean over all metrics; by task, the mean over the "
@@ -153,7 +152,7 @@ def all_metrics(document: Document) -> Table:
     for task, facts in document["tasks"].items():
         for metric, way in facts["metrics"].items():
             cells = [difference(one["against"][label]["tasks"][task][metric]) for one in methods.values()]
-            base = figure(document["baseline"]["metrics"][task][metric]["mean"]) or NOTHING
+            base = shown(document["baseline"]["metrics"][task][metric]["mean"])
             rows.append([f"{task}, {metric} {ARROWS[way]}", base, *cells])
     note = "Differences from the single-task baselines, as above; nothing here is tested."
     return Table("Appendix: all metrics", rows, [note])

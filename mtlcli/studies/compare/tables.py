@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mtlcli.numbers import format_interval, format_number
 from mtlcli.studies.compare.document import Document
 from mtlcli.studies.compare.metric_tables import all_metrics, delta, differences, flat, means, references
 from mtlcli.studies.compare.shown import (
@@ -12,13 +13,11 @@ from mtlcli.studies.compare.shown import (
     Table,
     big,
     byte_count,
-    four_decimals,
     interval,
     missing,
     ratio,
     signed_interval,
 )
-from mtlcli.training.history import figure
 
 COST = {
     "parameters": "parameters",
@@ -63,12 +62,12 @@ def _claims(document: Document) -> Table:
     def row(claim: str, of: Callable[[Document], str]) -> list[str]:
         return [claim, *(of(one) for one in methods.values())]
 
-    alone = interval(base["gap"]["mean"], four_decimals)
+    alone = interval(base["gap"]["mean"])
     rows = [
         ["claim", *methods],
         row("fewer parameters: ratio ↓", lambda one: ratio(one["cost"]["parameters"]["ratio"])),
         row("transfer: Δm over the primary metrics ↓", lambda one: signed_interval(one["delta_m"]["primary"])),
-        row(f"generalization: gap ↓ (single-task {alone})", lambda one: interval(one["gap"]["mean"], four_decimals)),
+        row(f"generalization: gap ↓ (single-task {alone})", lambda one: interval(one["gap"]["mean"])),
         row("less compute: ratio of FLOPs ↓", lambda one: ratio(one["cost"]["flops"]["ratio"])),
         row("less compute: ratio of s per epoch ↓", lambda one: ratio(one["cost"]["seconds_per_epoch"]["ratio"])),
         row("less storage: ratio of checkpoints ↓", lambda one: ratio(one["cost"]["checkpoint_bytes"]["ratio"])),
@@ -82,10 +81,10 @@ def _claims(document: Document) -> Table:
 
 def _cost(document: Document) -> Table:
     shown: dict[str, Callable[[float], str]] = {
-        "parameters": lambda value: f"{value:,.0f}",
+        "parameters": lambda value: format_number(int(value)),
         "checkpoint_bytes": byte_count,
         "flops": big,
-        "seconds_per_epoch": lambda value: f"{value:.3g}",
+        "seconds_per_epoch": format_number,
         "peak_memory_bytes": byte_count,
     }
 
@@ -125,7 +124,10 @@ def _tuned(document: Document) -> Table:
             f"{settings[key]}{' (edge)' if key in tuned['at_edge'] else ''}" if key in settings else NOTHING
             for key in keys
         ]
-        tried = [f"{point}: {figure(value) or 'failed'}" for point, value in tuned["tried"].items()]
+        tried = [
+            f"{point}: {'failed' if missing(value) else format_number(value)}"
+            for point, value in tuned["tried"].items()
+        ]
         rows.append([label, *cells, ", ".join(tried)])
     seeds = ", ".join(map(str, document["tuning"]["seeds"]))
     note = f"By the monitored metric on `{document['evaluated']}`, with seed {seeds}; `test` has no part in it."
@@ -140,9 +142,8 @@ def _published(document: Document, table: Document) -> Table:
         cells = []
         for task in columns:
             one = row.get(task)
-            spread = "" if one is None or one["spread"] is None else f" ± {figure(one['spread'])}"
-            cells.append(NOTHING if one is None else f"{figure(one['published'])}{spread}")
+            cells.append(NOTHING if one is None else format_interval(one["published"], one["spread"]))
             ours = None if one is None else one["ours"]
-            cells.append(NOTHING if ours is None else f"{interval(ours, figure)} (n {ours['n']})")
+            cells.append(NOTHING if ours is None else f"{interval(ours)} (n {ours['n']})")
         rows.append([name, *cells])
     return Table(f"Published: {table['source']}", rows, [table["note"]] if table["note"] else [])

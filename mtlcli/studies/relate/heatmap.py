@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from mtlcli.numbers import format_number
 from mtlcli.studies.relate.relation import Relation
 from mtlcli.training.files import atomic
 
@@ -33,7 +34,7 @@ def draw_heatmap(relation: Relation, title: str, lowest: float, path: Path) -> N
         for i, row in enumerate(relation.matrix.tolist()):
             for j, value in enumerate(row):
                 dark = value > 0.6 or value < -0.6
-                text = "–" if math.isnan(value) else f"{round(value, 2) + 0.0:.2f}"  # no −0.00
+                text = "–" if math.isnan(value) else format_number(value, 2)
                 axes.text(j, i, text, ha="center", va="center", color="white" if dark else "black")
     axes.set_title(title, fontsize="medium")
     figure.colorbar(image, ax=axes, shrink=0.8)

@@ -215,7 +215,7 @@ def test_a_run_that_fails_is_told_of_and_the_others_count(tmp_path: Path) -> Non
     assert found["methods"]["mgda"]["mean_rank"] == 1
     text = (tmp_path / "study/comparison.md").read_text()
     assert "| mgda | 2 of 3: 0, 2 |" in text
-    assert "| sign, accuracy ↑ | mgda | 2 | 0.8250 | 0.9100 | +8.50 points |" in text  # means of seeds 0 and 2
+    assert "| sign, accuracy ↑ | mgda | 2 | 0.8250 | 0.9100 | +8.500 points |" in text  # means of seeds 0 and 2
     assert "| uniform | 0 of 3 | – | – |" in text
     assert "| single-task | 2–3 of 3 |" in text
     assert "| mgda, seed 1 | out of memory |" in text
