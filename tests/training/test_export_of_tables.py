@@ -154,7 +154,7 @@ def test_safetensors_and_the_command_line(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_the_example_of_the_documentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [f"{20 + row},{('Oslo', 'Rome')[row % 2]},{row % 3 % 2}" for row in range(30)]
+    rows = [f"{20 + 7 * row % 23},{('Oslo', 'Rome')[row % 2]},{row % 3 % 2}" for row in range(30)]
     (tmp_path / "t.csv").write_text("\n".join(["age,city,y", *rows]))
     run = build(experiment_from_dict({
         "datasets": {"people": {"name": "csv", "path": str(tmp_path / "t.csv"), "targets": ["y"]}},
