@@ -99,8 +99,9 @@ class Against:
 
     @property
     def largest(self) -> str | None:
-        """The task with the largest part of Δm."""
-        return max(self.parts, key=lambda task: abs(self.parts[task]), default=None)
+        """The task with the largest part of Δm; None where all parts are 0."""
+        largest = max(self.parts, key=lambda task: abs(self.parts[task]), default=None)
+        return largest if largest is not None and self.parts[largest] else None
 
 
 def against(

@@ -24,7 +24,9 @@ def findings(results: Results) -> list[str]:
         tests = [(label, task, one) for label, part in methods.items() for task, one in part.tasks.items()]
         tested = [one for one in tests if one[2].estimate.n >= FEWEST]
         if not tested:
-            found.append(f"Against {named}: fewer than {FEWEST} seeds, so nothing is tested and nothing is shown.")
+            found.append(
+                f"Against {named}: fewer than {FEWEST} common seeds, so nothing is tested and nothing is shown."
+            )
             continue
         sure = [one for one in tested if one[2].significant]
         better = [one for one in sure if one[2].gain > 0 and one[2].beyond_examples]

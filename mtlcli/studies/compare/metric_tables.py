@@ -35,19 +35,23 @@ def differences(document: Document, reference: str) -> Table:
             if reference in one["against"]:
                 found = one["against"][reference]["tasks"][task][metric]
                 rows.append([f"{task}, {metric} {ARROWS[facts['metrics'][metric]]}", label, *_difference(found)])
-    notes = [
+    title = "single-task baselines" if alone else f"{reference}"
+    notes = _of_differences(document) if alone else ["As above, with Holm's correction for the tests of this table."]
+    return Table(f"Difference from {'the ' if alone else ''}{title}", rows, notes)
+
+
+def _of_differences(document: Document) -> list[str]:
+    return [
         "Difference: method − reference in each task's primary metric, paired by seed over the n seeds in which both "
         "have a value; both means are over these seeds. In points (hundredths) for metrics whose best value is 1, in "
         "percent of the reference for errors.",
         f"±: half of the {document['confidence']:.0%} interval (Student's t) over the seeds. p: paired t test over the "
-        f"seeds, with Holm's correction for all {len(rows) - 1} rows."
+        "seeds, with Holm's correction for all tests of the table. Fewer than three seeds have neither."
         if len(document["seeds"]) >= FEWEST
         else f"With fewer than {FEWEST} seeds there is neither an interval over the seeds nor a p-value.",
         f"Test examples: half of the {document['confidence']:.0%} interval that comes from the choice of the examples "
         f"in `{document['split']}` (bootstrap).",
     ]
-    title = "single-task baselines" if alone else f"{reference}"
-    return Table(f"Difference from {'the ' if alone else ''}{title}", rows, notes)
 
 
 def _difference(found: Document) -> list[str]:

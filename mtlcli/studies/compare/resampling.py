@@ -11,7 +11,8 @@ from torch import Tensor
 from mtlcli.tasks.kind import TaskKind
 from mtlcli.tasks.labels import labelled
 
-RESAMPLES = 200
+FEWEST, MOST = 50, 200  # resamples
+BUDGET = 4_000_000  # labels in all resamples together; large sets get fewer resamples
 LARGEST = 2**26  # numbers that are kept of one task: 256 MiB of predictions
 
 Replicates = dict[str, dict[str, list[float]]]  # task → metric → its value on each resample
@@ -46,11 +47,12 @@ class Outputs:
         return torch.cat(predictions), torch.cat(targets)
 
 
-def replicates(kinds: Mapping[str, TaskKind], outputs: Outputs, resamples: int = RESAMPLES) -> Replicates:
-    """Values of every metric on `resamples` bootstrap samples of the examples (n out of n, with replacement).
+def replicates(kinds: Mapping[str, TaskKind], outputs: Outputs, resamples: int | None = None) -> Replicates:
+    """Values of every metric on bootstrap samples of the examples (n out of n, with replacement).
 
-    The draws depend on n alone. Runs that are evaluated on the same examples in the same order therefore have the same
-    resamples, and so do tasks on the same examples: differences of replicates are paired.
+    resamples: how many; None: 200, or fewer of large sets. The draws depend on n alone. Runs that are evaluated on the
+    same examples in the same order therefore have the same resamples, and so do tasks on the same examples: differences
+    of replicates are paired.
     """
     found: Replicates = {}
     for task, kind in kinds.items():
@@ -59,7 +61,7 @@ def replicates(kinds: Mapping[str, TaskKind], outputs: Outputs, resamples: int =
         prediction, target = kept
         draws = np.random.default_rng(len(target))
         values: dict[str, list[float]] = {}
-        for _ in range(resamples):
+        for _ in range(resamples or min(MOST, max(FEWEST, BUDGET // target.numel()))):
             rows = torch.from_numpy(draws.integers(len(target), size=len(target)))
             metrics = kind.metrics(torch.device("cpu"))
             metrics.update(prediction[rows], target[rows])

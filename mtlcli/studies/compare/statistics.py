@@ -99,9 +99,11 @@ def example_error(own: Replicates, reference: Replicates, seeds: Sequence[int], 
     """Standard error, in points or percent, of a change's mean that comes from the choice of the evaluated examples.
 
     The standard deviation over bootstrap samples of the examples, of the mean over the seeds of M_sb − B_sb.
-    own, reference: seed → values of the metric on the same samples. NaN where a seed has none.
+    own, reference: seed → values of the metric on the same samples. NaN where a seed has none, or not as many.
     """
-    if not seeds or any(not own.get(s) or not reference.get(s) for s in seeds):
+    if not seeds or any(not own.get(s) for s in seeds):
+        return math.nan
+    if len({len(values.get(s, ())) for values in (own, reference) for s in seeds}) > 1:
         return math.nan
     pairs = [zip(own[s], reference[s], strict=True) for s in seeds]
     by_seed = [[100 * (ours - theirs) / denominator for ours, theirs in pair] for pair in pairs]

@@ -105,7 +105,7 @@ def test_fewer_than_three_seeds_have_no_interval_and_no_p(tmp_path: Path, seeds:
     assert math.isnan(found["methods"]["mgda"]["delta_m"]["primary"]["low"])
     assert math.isnan(found["methods"]["mgda"]["test"]["p"])
     assert "significantly" not in text
-    assert text.count("fewer than 3 seeds, so nothing is tested and nothing is shown") == 2
+    assert text.count("fewer than 3 common seeds, so nothing is tested and nothing is shown") == 2
 
 
 def test_the_reference_can_be_named(tmp_path: Path) -> None:

@@ -148,6 +148,7 @@ def test_the_error_that_the_examples_make() -> None:
     assert example_error(*samples, [0, 1], 0.5) == pytest.approx(2 * found)
     assert math.isnan(example_error(samples[0], {0: [], 1: []}, [0, 1], 1.0))  # a run of an earlier version
     assert math.isnan(example_error(*samples, [], 1.0))
+    assert math.isnan(example_error(samples[0], {0: samples[1][0], 1: samples[1][1][:50]}, [0, 1], 1.0))
 
 
 def test_mean_ranks() -> None:

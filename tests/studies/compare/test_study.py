@@ -171,7 +171,7 @@ def test_one_seed_has_no_interval_and_no_test(tmp_path: Path) -> None:
     assert math.isnan(one["test"]["p"])
     assert math.isnan(one["delta_m"]["flat"]["low"])
     text = (tmp_path / "study/comparison.md").read_text()
-    assert "fewer than 3 seeds, so nothing is tested and nothing is shown" in text
+    assert "fewer than 3 common seeds, so nothing is tested and nothing is shown" in text
     assert "With fewer than 3 seeds there is neither an interval over the seeds nor a p-value." in text
     assert "±" not in text.partition("## Means")[2].partition("## ")[0]
 
