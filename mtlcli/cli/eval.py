@@ -16,7 +16,9 @@ from mtlcli.paths import given_path
 
 
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A .pt file of a run.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="A .pt file of a run, or the run's folder for its best one.")
+    ],
     overrides: Overrides = None,
     split: Annotated[
         str | None, typer.Option(help="train, val or test; by default test, where the data has one.")
@@ -35,9 +37,10 @@ def evaluate(
     from mtlcli.training.data_report import unseen, unseen_lines
     from mtlcli.training.evaluate import measure
     from mtlcli.training.from_checkpoint import experiment_from_checkpoint
+    from mtlcli.training.run_folder import checkpoint_of
 
     watch()
-    checkpoint = given_path(checkpoint, "checkpoint")
+    checkpoint = checkpoint_of(given_path(checkpoint, "checkpoint"))
     payload = load_checkpoint(checkpoint)
     experiment = experiment_from_checkpoint(payload, overrides or [], checkpoint)
     requirements = parse_requirements(require or [], experiment)

@@ -11,7 +11,9 @@ from mtlcli.cli.options import Json, Plugins
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A .pt file of a run.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="A .pt file of a run, or the run's folder for its best one.")
+    ],
     file_format: Annotated[
         Literal["onnx", "safetensors", "torch-export"],
         typer.Option(
@@ -44,8 +46,9 @@ def export(
     from mtlcli.training.build import rebuild
     from mtlcli.training.checkpoint import load_checkpoint
     from mtlcli.training.from_checkpoint import experiment_from_checkpoint
+    from mtlcli.training.run_folder import checkpoint_of
 
-    checkpoint = given_path(checkpoint, "checkpoint")
+    checkpoint = checkpoint_of(given_path(checkpoint, "checkpoint"))
     if out is not None:
         out = given_path(out, "--out")
         if out.is_dir():

@@ -13,7 +13,7 @@ import typer
 from mtlcli.cli import table
 from mtlcli.cli.options import Plugins
 from mtlcli.errors import ConfigError, MtlError, nearest
-from mtlcli.registry import REGISTRIES, Component, Option
+from mtlcli.registry import REGISTRIES, Component, Option, trunks
 
 
 def show(
@@ -37,8 +37,11 @@ def _find(name: str) -> list[Component]:
     known = [(registry, one) for registry in REGISTRIES.values() for one in registry.names()]
     found = [registry[one] for registry, one in known if one == bare and kind in ("", registry.kind)]
     if not found:
+        from mtlcli.config.component_hints import component_hint
+
         names = [one for _, one in known] + [f"{registry.kind}.{one}" for registry, one in known]
-        raise ConfigError(f"no component {name!r}.{nearest(name, names)} `mtl list` lists them all")
+        hint = nearest(name, names) or component_hint(trunks, name)
+        raise ConfigError(f"no component {name!r}.{hint} `mtl list` lists them all")
     return found
 
 

@@ -21,12 +21,13 @@ from yaml import events
 from mtlcli.config.environment import MAX_EXPANDED, expand
 from mtlcli.config.scalars import Scalar, resolve
 from mtlcli.config.source import MOST_PROBLEMS, Path, Place, dotted, in_order
-from mtlcli.errors import ConfigError, Mark, Problem
+from mtlcli.errors import ConfigError, Mark, Problem, nearest
 from mtlcli.paths import shown_path, user_path
 
 MAX_BYTES = 512 * 1024
 MAX_DEPTH = 32
 MAX_VALUES = 15_000  # PyYAML takes two seconds for them; the relations of a hundred tasks are ten thousand
+ARCHIVE = b"PK\x03\x04"  # how a zip file begins, as torch's files do
 MAX_KEY = 256  # characters
 HALF_A_PAIR = re.compile("[\ud800-\udfff]")
 
@@ -74,7 +75,13 @@ def read(file: FilePath) -> Document:
                 raise ConfigError(f"{name}: not a file: an experiment is read from nothing else")
             content = stream.read(MAX_BYTES + 1) or b""  # None where there is nothing yet, as in some of /proc
     except (OSError, ValueError) as error:  # ValueError: of a name with a NUL
-        raise ConfigError(f"{name}: can't be read: {getattr(error, 'strerror', None) or error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{name}: can't be read: {reason}{_meant(file, error)}") from error
+    if content.startswith(ARCHIVE):
+        raise ConfigError(
+            f"{name}: a checkpoint or another archive, not an experiment file; `mtl eval {name}` evaluates a "
+            f"checkpoint, and trunk.init_from={name} starts from the weights of its trunk"
+        )
     if len(content) > MAX_BYTES:
         raise ConfigError(f"{name}: larger than {MAX_BYTES // 1024} KiB, the most an experiment file may have")
     try:
@@ -84,6 +91,19 @@ def read(file: FilePath) -> Document:
         mark = Mark(name, before.count(b"\n") + 1, error.start - (before.rfind(b"\n") + 1) + 1)
         raise ConfigError(Problem("not a text file in UTF-8", mark=mark)) from error
     return parse(text, name)
+
+
+def _meant(file: FilePath, error: Exception) -> str:
+    """What may have been meant by a path that can't be read as an experiment."""
+    if isinstance(error, IsADirectoryError) and (file / "config.yaml").is_file():
+        return f": a run folder; its experiment is {shown_path(file / 'config.yaml')}, and --run-dir resumes it"
+    if isinstance(error, FileNotFoundError) and file.parent.is_dir():
+        there = {one.stem: one.name for pattern in ("*.yml", "*.yaml") for one in file.parent.glob(pattern)}
+        if file.name in there:
+            return f". Did you mean {there[file.name]!r}?"
+        hint = nearest(file.stem, there)
+        return next((f". Did you mean {name!r}?" for stem, name in there.items() if repr(stem) in hint), "")
+    return ""
 
 
 def _without_waiting(path: str, flags: int) -> int:

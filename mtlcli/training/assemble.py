@@ -20,6 +20,7 @@ from mtlcli.models.model import MultiTaskModel
 from mtlcli.models.preparation import preparation
 from mtlcli.models.trunk import Trunk
 from mtlcli.models.warm_start import check_trunk, freeze, warm_start
+from mtlcli.paths import given_path
 from mtlcli.regularizers.factorized import dense
 from mtlcli.specs import DatasetSpec, TargetSpec
 from mtlcli.tasks.kind import TargetTypeError, TaskKind
@@ -27,6 +28,7 @@ from mtlcli.training.checkpoint import load_checkpoint
 from mtlcli.training.problems import Problems
 from mtlcli.training.regularization import regularize, terms_of
 from mtlcli.training.run import Run
+from mtlcli.training.run_folder import checkpoint_of
 from mtlcli.training.size import blank_inputs, size
 from mtlcli.training.trunk_input import trunk_input
 from mtlcli.weighting.weighting import WeightedTask
@@ -114,6 +116,7 @@ def start_trunk(run: Run) -> None:
     source = run.experiment.trunk.init_from
     if source is not None:
         with Problems(run.experiment).now("trunk.init_from"):
+            source = str(checkpoint_of(given_path(source, "checkpoint")))
             state = load_checkpoint(source)["model"]
             # a product of factors may be larger than both: its shape has to be right before it is made
             check_trunk(run.model.sharing, dense({key: value.to("meta") for key, value in state.items()}), source)

@@ -108,3 +108,18 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def checkpoint_of(path: Path) -> Path:
+    """The checkpoint that a path names: the file itself, or of a run folder the best one.
+
+    ConfigError for a folder that has none.
+    """
+    if not path.is_dir():
+        return path
+    for folder in (path / "checkpoints", path):
+        if (best := folder / "best.pt").is_file():
+            return best
+        if (last := folder / "last.pt").is_file():
+            raise ConfigError(f"{path}: this run has no best checkpoint yet; name its last one: {last}")
+    raise ConfigError(f"{path}: a folder without a run's checkpoints; expected a checkpoint (.pt) or a run folder")

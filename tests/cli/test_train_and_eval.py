@@ -189,6 +189,40 @@ def test_a_damaged_checkpoint_is_refused(trained: Path, tmp_path: Path, capsys: 
     assert "no such checkpoint" in error
 
 
+def test_a_run_folder_stands_for_its_best_checkpoint(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["eval", str(trained), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["checkpoint"] == str(trained / "checkpoints/best.pt")
+    assert main(["validate", DIGITS, f"trunk.init_from={trained}"]) == 0
+    out = tmp_path / "model.safetensors"
+    assert main(["export", str(trained), "--format", "safetensors", "--out", str(out)]) == 0
+    assert out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "{run}/checkpoints/best.pt"], "not an experiment file; `mtl eval {run}/checkpoints/best"),
+        (["validate", "{run}/checkpoints/best.pt"], "a checkpoint or another archive, not an experiment file"),
+        (["train", "{run}"], "a run folder; its experiment is {run}/config.yaml"),
+        (["eval", "{run}/config.yaml"], "an experiment file, for `mtl train {run}/config.yaml`"),
+        (["eval", "{folder}"], "{folder}: a folder without a run's checkpoints"),
+        (["eval", "{folder}/interrupted"], "name its last one: {folder}/interrupted/checkpoints"),
+        (["train", "{run}/config"], "No such file or directory. Did you mean 'config.yaml'?"),
+        (["show", "resnet18"], "'resnet18' is a torchvision model: trunk: {{name: torchvision, model: resnet18}}."),
+    ],
+)  # fmt: skip
+def test_a_file_of_the_other_kind(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    (tmp_path / "interrupted/checkpoints").mkdir(parents=True)
+    (tmp_path / "interrupted/checkpoints/last.pt").touch()
+    verb, *rest = [text.format(run=trained, folder=tmp_path) for text in arguments]
+    assert main([verb, *rest]) == 2
+    assert message.format(run=trained, folder=tmp_path) in capsys.readouterr().err
+
+
 def test_summary_tells_what_training_will_report(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["summary", DIGITS, "--json"]) == 0
     document = json.loads(capsys.readouterr().out)

@@ -70,7 +70,10 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 def _check_seal(path: Path, file: BinaryIO, size: int) -> None:
     start = file.read(len(MAGIC))
     if start != MAGIC:
-        raise ConfigError(f"{path}: {'empty' if size == 0 else 'damaged'}, or not a checkpoint of mtl")
+        hint = ""
+        if path.suffix in (".yaml", ".yml"):
+            hint = f": an experiment file, for `mtl train {path}`; what it trains is evaluated by `mtl eval RUN_FOLDER`"
+        raise ConfigError(f"{path}: {'empty' if size == 0 else 'damaged'}, or not a checkpoint of mtl{hint}")
     file.seek(max(0, size - ENDING))
     ending = file.read(ENDING)
     body, written = ending[:-64], ending[-64:]
