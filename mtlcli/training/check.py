@@ -14,6 +14,7 @@ from mtlcli.training.assemble import (
     open_datasets,
     start_trunk,
 )
+from mtlcli.training.batch_norm import check_batch_norm, nominal_sampler
 from mtlcli.training.check_optimizer import check_optimizer
 from mtlcli.training.device import choose_device
 from mtlcli.training.evaluate import monitored_metrics
@@ -63,6 +64,7 @@ def _check(experiment: Experiment, opened: Datasets) -> Run:
                     f"another in evaluation.split, or let a dataset set some training examples aside with `val: 0.1`"
                 )
     problems.check()
+    check_batch_norm(run, nominal_sampler(run))
     return run
 
 

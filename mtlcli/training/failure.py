@@ -8,6 +8,7 @@ import torch
 
 from mtlcli.blame import plugin_spot, reason
 from mtlcli.errors import MtlError
+from mtlcli.training.batch_norm import BATCH_NORM_REFUSAL
 
 
 def explained(error: BaseException, batch_size: int, log: Path | None = None) -> BaseException:
@@ -20,6 +21,11 @@ def explained(error: BaseException, batch_size: int, log: Path | None = None) ->
     if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in first:
         advice = "lower it (and raise training.accumulate), or set training.precision: bf16"
         return MtlError(f"out of memory with training.batch_size {batch_size}: {advice}")
+    if BATCH_NORM_REFUSAL in first:
+        return MtlError(
+            f"the run failed: batch norm was given one value per channel, with training.batch_size {batch_size}: raise "
+            f"it, or use a trunk without batch norm ({where} has all of it)"
+        )
     if isinstance(error, MtlError) or not isinstance(error, Exception | SystemExit):
         return error
     if (spot := plugin_spot(error)) is not None:

@@ -17,6 +17,7 @@ from mtlcli.config import MEAN, dump_yaml
 from mtlcli.data.loader import Loader
 from mtlcli.errors import InterruptedRunError, MtlError
 from mtlcli.models.watch import Watch
+from mtlcli.training.batch_norm import SMALLEST, check_batch_norm, has_batch_norm
 from mtlcli.training.checkpoints import Checkpoints
 from mtlcli.training.data_report import data_report
 from mtlcli.training.device import seed_everything
@@ -361,5 +362,7 @@ class Trainer:
             make_sampler = registry.samplers[training.sampling.name].create
             sizes = [len(found) for found in examples.values()]
             sampler = make_sampler(sizes, training.batch_size, **training.sampling.options)
+            sampler.smallest = SMALLEST if has_batch_norm(run.model) else 1
+            check_batch_norm(run, sampler)
             augment = {alias: dataset.augment for alias, dataset in run.datasets.items()}
             return Loader(examples, run.sources, sampler, self.experiment.seed, run.placement, augment)

@@ -94,6 +94,32 @@ def test_a_dataset_smaller_than_the_number_of_steps_sits_some_out() -> None:
     assert sum(stop > start for start, stop in (sampler.take(step)[1] for step in range(sampler.steps))) == 3
 
 
+@pytest.mark.parametrize("name", EVERY)
+@given(sizes=SIZES, batch_size=st.integers(2, 100))
+def test_no_step_takes_a_single_example_where_the_model_has_batch_norm(
+    name: str, sizes: list[int], batch_size: int
+) -> None:
+    plain, sampler = make(name, sizes, batch_size), make(name, sizes, batch_size)
+    sampler.smallest = 2
+    assert sampler.amounts == plain.amounts
+    assert taken(sampler) == [list(range(amount)) for amount in sampler.amounts]
+    steps = [[stop - start for start, stop in sampler.take(step)] for step in range(sampler.steps)]
+    for lengths, amount in zip(zip(*steps, strict=True), sampler.amounts, strict=True):
+        several = {length for length in lengths if length}
+        assert min(several) >= min(2, amount) and max(several) - min(several) <= 1
+    assert all(any(lengths) for lengths in steps)
+    before = [plain.take(step) for step in range(plain.steps)]
+    if not any(stop - start == 1 for takes in before for start, stop in takes):
+        assert [sampler.take(step) for step in range(sampler.steps)] == before
+
+
+def test_the_chunks_of_a_small_dataset_are_spread_over_the_steps() -> None:
+    sampler = make("proportional", [1000, 9], 10)
+    sampler.smallest = 2
+    taking = [step for step in range(sampler.steps) if len(range(*sampler.take(step)[1]))]
+    assert sampler.steps == 51 and taking == [12, 25, 38, 50]
+
+
 @pytest.mark.parametrize("sizes", [[], [0], [5, 0]])
 def test_an_empty_dataset_is_refused(sizes: list[int]) -> None:
     with pytest.raises(ValueError, match="needs examples in every dataset"):

@@ -12,12 +12,12 @@ class RoundRobin(Sampler):
 
     An epoch: as many examples from each dataset as the largest has, so the largest exactly once, the smaller ones
     repeated. It has D · ⌈largest / batch_size⌉ steps for D datasets; a step has at most `batch_size` examples, and
-    the steps of an epoch differ by at most one.
+    the steps of an epoch differ by at most one. (With a batch size of 2, an odd number and batch norm, one step has 3.)
     """
 
     @property
     def rounds(self) -> int:
-        return -(-max(self.sizes) // self.batch_size)
+        return min(-(-max(self.sizes) // self.batch_size), self.most_chunks(max(self.sizes)))
 
     @property
     def steps(self) -> int:
