@@ -109,7 +109,7 @@ class Odd(Dataset):
 @pytest.mark.parametrize(
     ("fault", "message"),
     {
-        "key": r"datasets.odd: the examples can't be read: KeyError: 'no such file' \(.*preflight.py:\d+, in read\)",
+        "key": r"datasets.odd: the examples can't be read: KeyError: 'no such file'",
         "shape": "datasets.odd: the split 'test': the first example is 9, and the dataset's inputs are 8",
         "label": "datasets.odd: the split 'test': .* is 3, and a class from 0 to 2, or -100",
         "length": "datasets.odd: the split 'test': 5 labels 'y' for 6 examples",
@@ -158,7 +158,7 @@ def test_errors_while_reading_name_the_dataset(loading: str, workers: int, first
     lines = str(caught.value).splitlines()
     assert all(line.startswith("datasets.pets: ") for line in lines)
     if first == 15 or loading == "resident":
-        assert "the examples can't be read: OSError: the disk is gone (" in lines[0]
+        assert "the examples can't be read: OSError: the disk is gone" in lines[0]
     else:
         assert lines == ["datasets.pets: row 16 is damaged"]
 
