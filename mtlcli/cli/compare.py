@@ -95,7 +95,7 @@ def _print(document: dict[str, Any]) -> None:
     for part in tables(document):
         if sys.stdout.isatty():
             print(printable(part.title))
-            print("\n".join(table.figures(part.rows)))
+            print("\n".join(table.figures(part.rows, part.keys)))
         else:
             print(f"## {printable(part.title)}")
             print("\n".join(rows_of([list(map(printable, row)) for row in part.rows])))

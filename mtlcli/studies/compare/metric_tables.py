@@ -28,7 +28,7 @@ def references(document: Document) -> list[str]:
 def differences(document: Document, reference: str) -> Table:
     """Each method's differences from a reference, task by task."""
     alone = reference == document["baseline"]["label"]
-    rows = [["task, metric", "method", "n", reference, "method's", "difference", "test examples", "p (Holm)"]]
+    rows = [["task, metric", "method", "difference", "test examples", "p (Holm)", "n", reference, "method's"]]
     for task, facts in document["tasks"].items():
         metric = facts["primary"]
         for label, one in document["methods"].items():
@@ -37,7 +37,7 @@ def differences(document: Document, reference: str) -> Table:
                 rows.append([f"{task}, {metric} {ARROWS[facts['metrics'][metric]]}", label, *_difference(found)])
     title = "single-task baselines" if alone else f"{reference}"
     notes = _of_differences(document) if alone else ["As above, with Holm's correction for the tests of this table."]
-    return Table(f"Difference from {'the ' if alone else ''}{title}", rows, notes)
+    return Table(f"Difference from {'the ' if alone else ''}{title}", rows, notes, keys=2)
 
 
 def _of_differences(document: Document) -> list[str]:
@@ -59,7 +59,7 @@ def _difference(found: Document) -> list[str]:
     examples = found["examples"]
     half = NOTHING if missing(examples["se"]) else f"± {format_number((examples['high'] - examples['low']) / 2)}"
     both = [shown(found[side]) for side in ("reference", "method")]
-    return [str(found["n"]), *both, text, half, p_value(found["p_holm"])]
+    return [text, half, p_value(found["p_holm"]), str(found["n"]), *both]
 
 
 def delta(document: Document) -> Table:

@@ -14,11 +14,12 @@ NOTHING = "–"
 
 @dataclass(frozen=True)
 class Table:
-    """rows: the head first. notes: what is to be known to read it."""
+    """rows: the head first. notes: what is to be known to read it. keys: columns that say what a row is."""
 
     title: str
     rows: list[list[str]]
     notes: list[str] = field(default_factory=list)
+    keys: int = 1
 
 
 def missing(value: float | None) -> bool:
