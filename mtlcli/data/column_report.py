@@ -14,7 +14,7 @@ from mtlcli.data.feature_choice import Features
 from mtlcli.data.names import shown
 from mtlcli.data.numerals import Notation
 from mtlcli.data.table import Cells, Rows, Table
-from mtlcli.specs import Column
+from mtlcli.specs import Column, DatasetSpec
 
 UNKNOWN_SHARE = 0.05  # of a split's rows: with more in a column, a note says so
 MISSING_SHARE = 0.5
@@ -85,7 +85,7 @@ class TableReport:
                 found[column.name] = Unseen(unknown, missing, len(rows))
         return found
 
-    def notes(self, inputs: Tensor, columns: Sequence[Column], splits: Mapping[str, Rows]) -> list[str]:
+    def notes(self, inputs: Tensor, spec: DatasetSpec, splits: Mapping[str, Rows]) -> list[str]:
         """What the user should know: columns left out, look-alike categories, gaps above their share of a split."""
         notes = [
             f"column {name!r} is not used as a feature: {why}. To use it, list it under `features` or `categorical`; "
@@ -97,18 +97,19 @@ class TableReport:
             f"`categorical` or `exclude`"
             for name in (() if self.features is None else self.features.identifiers)
         ]
-        notes += _alike(columns)
+        names = {f"column {column.name!r}": column.levels for column in spec.columns}
+        names |= {f"target {name!r}": target.classes for name, target in spec.targets.items()}
+        notes += [note for what, levels in names.items() if (note := _alike(what, levels or ()))]
         for split, rows in splits.items():
-            notes += _gaps(split, self.unseen(inputs, columns, rows))
+            notes += _gaps(split, self.unseen(inputs, spec.columns, rows))
         return notes
 
 
 def _facts(cells: Cells, column: Column, train: Rows, notation: Notation) -> ColumnFacts:
-    index = cells.index[train]
-    missing = float((index == cells.values.index(None)).mean()) if None in cells.values else 0.0
+    missing = float((cells.index[train] == cells.values.index(None)).mean()) if None in cells.values else 0.0
     if column.levels is not None:
         return ColumnFacts(column.name, "categorical", missing, len(column.levels))
-    parsed = notation.numbers(cells.values, column.name)[0][np.unique(index)]
+    parsed = notation.numbers(cells.values, column.name)[0][cells.positions(train)]
     low, high = (float(np.nanmin(parsed)), float(np.nanmax(parsed))) if missing < 1 else (None, None)
     kind = "date" if column.name in dict(notation.dates) else "numeric"
     return ColumnFacts(column.name, kind, missing, None, low, high)
@@ -128,18 +129,17 @@ def _gaps(split: str, columns: Mapping[str, Unseen]) -> list[str]:
     return notes
 
 
-def _alike(columns: Sequence[Column]) -> list[str]:
-    """A sentence for each column with categories that differ only in case, spaces or Unicode form."""
-    notes = []
-    for column in columns:
-        spellings: dict[str, list[str]] = {}
-        for level in column.levels or ():
-            folded = unicodedata.normalize("NFKC", " ".join(level.split())).casefold()
-            spellings.setdefault(folded, []).append(level)
-        if alike := [" and ".join(map(shown, group)) for group in spellings.values() if len(group) > 1]:
-            more = f", and {len(alike) - SHOWN} more" if len(alike) > SHOWN else ""
-            notes.append(
-                f"column {column.name!r}: {', '.join(alike[:SHOWN])}{more} count as different categories, although "
-                f"they differ only in case, spaces or Unicode form"
-            )
-    return notes
+def _alike(what: str, levels: Sequence[str]) -> str | None:
+    """A sentence on the categories that differ only in case, spaces or Unicode form, where there are any."""
+    spellings: dict[str, list[str]] = {}
+    for level in levels:
+        folded = unicodedata.normalize("NFKC", " ".join(level.split())).casefold()
+        spellings.setdefault(folded, []).append(level)
+    alike = [" and ".join(map(shown, group)) for group in spellings.values() if len(group) > 1]
+    if not alike:
+        return None
+    more = f", and {len(alike) - SHOWN} more" if len(alike) > SHOWN else ""
+    return (
+        f"{what}: {', '.join(alike[:SHOWN])}{more} count as different categories, although they differ only in case, "
+        f"spaces or Unicode form"
+    )

@@ -57,11 +57,12 @@ def fit_column(sources: Sequence[Source], name: str, levels: int = MOST_CATEGORI
         present = cells.among(source.train)
         if present and not wrong:
             numeric.append(parsed[cells.index[source.train]])
-        check_names(source.table, name, present)
         spelled |= present
-        known += map(notation.canonical, present)
+        if wrong or declared:
+            check_names(source.table, name, present)
+            known += map(notation.canonical, present)
     first = sources[0].table
-    if not known:
+    if not spelled:
         raise first.error(f"column {name!r} has no value in the training rows; add it to `exclude`")
     if not declared and text is None:
         return Column(name, None, *statistics(np.concatenate(numeric)))

@@ -33,7 +33,7 @@ class Notation:
     dates: tuple[tuple[str, str], ...] = ()
 
     def numbers(self, values: Sequence[str | None], column: str = "") -> tuple[Floats, list[int]]:
-        """The values as float64, NaN for None, and the positions of those that are not a number.
+        """The values as float64, and the positions of those that are not a number; these and None are NaN.
 
         A number must be finite in float32. `1_000` is none, although Python reads it as one.
         """
@@ -48,6 +48,7 @@ class Notation:
                     wrong.append(position)
                 else:
                     if not abs(parsed[position]) <= LARGEST or "_" in value:
+                        parsed[position] = np.nan
                         wrong.append(position)
         return parsed, wrong
 

@@ -34,8 +34,12 @@ class Cells:
 
     def among(self, rows: Rows) -> set[str]:
         """The values, but the missing one, that the rows have."""
-        found = (self.values[position] for position in np.unique(self.index[rows]))
+        found = (self.values[position] for position in self.positions(rows))
         return {value for value in found if value is not None}
+
+    def positions(self, rows: Rows) -> Rows:
+        """The positions of the values that the rows have, in order."""
+        return np.flatnonzero(np.bincount(self.index[rows], minlength=len(self.values)))
 
     def rows(self, positions: Collection[int]) -> list[int]:
         """The rows whose value is at one of `positions`."""
@@ -61,9 +65,10 @@ class Table:
     def require(self, names: Iterable[str], what: str) -> None:
         """ConfigError for those of `names` that are no column. what: where they were named, such as `targets`."""
         known = list(self.columns)
+        hint = _other_delimiter(known)
         problems = [
             Problem(f"{self.path}: there is no column {shown(name)}, named in `{what}`.{nearest(name, known)} "
-                    f"There are, by the file's first line: {listed(known)}")
+                    f"There are, by the file's first line: {listed(known)}{hint}")
             for name in names
             if name not in self.columns
         ]  # fmt: skip
@@ -97,7 +102,7 @@ def read_table(path: Path, delimiter: str, missing: Sequence[str], header: Seque
         if not names:
             names = _named([name.strip() for name in next(rows, [])])
             _check_header(path, names)
-            expected = f"where the header names {len(names)}"
+            expected = f"where the header names {len(names)}{_other_delimiter(names)}"
         absent = frozenset(missing)
         columns = [_Column(absent) for _ in names]
         for row in rows:
@@ -185,13 +190,25 @@ def _named(header: list[str]) -> list[str]:
     ]
 
 
+def _other_delimiter(header: Sequence[str]) -> str:
+    """The remedy for a header that seems to be separated by another character than was looked for."""
+    if len(header) != 1:
+        return ""
+    counts = {mark: header[0].count(mark) for mark in ";\t|,"}
+    mark = max(counts, key=lambda one: counts[one])
+    if not counts[mark]:
+        return ""
+    spelled = "\\t" if mark == "\t" else mark
+    return f'. If the values are separated by {"a tab" if mark == chr(9) else repr(mark)}, set `delimiter: "{spelled}"`'
+
+
 def _check_header(path: Path, header: list[str]) -> None:
     if not any(header):
         raise ConfigError(f"{path}: is empty, or has no header in its first line")
     if len(header) > MOST_COLUMNS:
         raise ConfigError(f"{path}:1: {len(header)} columns, and {MOST_COLUMNS} are the most a table may have")
     if faulty := [
-        f"{path}:1: the name of column {at}, {shown(name)}, {why}"
+        f"{path}:1: the name of column {at}, {shown(name)}, {why}{_other_delimiter(header)}"
         for at, name in enumerate(header, 1)
         if (why := fault(name))
     ]:

@@ -112,6 +112,9 @@ def _inferred(table: Table, name: str, notation: Notation) -> TargetType:
     parsed, wrong = notation.numbers(cells.values, name)
     if not wrong:
         return "binary" if set(parsed[~np.isnan(parsed)]) <= {0.0, 1.0} else "real"
+    spellings = [value.lower() for value in cells.values if value is not None]
+    if TRUTH.keys() == set(spellings) and len(spellings) > len(TRUTH):  # `True` and `TRUE`
+        return "binary"
     if len(wrong) < filled(cells):
         raise mixed(table, name, parsed, wrong, f"declare `targets: {{{name}: classes}}`")
     refuse_other_notation(table, name, cells, f"declare `targets: {{{name}: classes}}`")

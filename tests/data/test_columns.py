@@ -53,7 +53,15 @@ def test_the_type_of_a_target_is_inferred_from_all_cells(tmp_path: Path, values:
     assert target(one_column(tmp_path, values)).type == type_
 
 
+def test_truth_values_in_several_spellings_are_binary(tmp_path: Path) -> None:
+    table = one_column(tmp_path, ["TRUE", "False", "true", "FALSE"])
+    assert target(table) == TargetSpec("binary")
+    assert encode_target(table, "v", target(table)).tolist() == [1, 0, 1, 0]
+    assert target(one_column(tmp_path, ["True", "False", "True"])).classes == ("False", "True")
+
+
 REFUSED = {
+    "infinity": (["1", "inf", "2"], r"t.csv:3: 'inf' in column 'v' is no finite number, and 2 values are"),
     "one word": (["7", "8", "9", "ok", "10"], r"t.csv:5: 'ok' in column 'v' is no finite number, and 4 values are"),
     "two words": (["7", "x", "9", "y", "10"], r"t.csv:3: 'x' .* 3 values are.* \(and 1 more such lines\)$"),
     "one number": (["a", "b", "7", "c"], r"t.csv:4: '7' in column 'v' is a number, and 3 values of it are not"),
@@ -121,6 +129,13 @@ def test_the_levels_of_an_older_checkpoint_keep_their_codes(tmp_path: Path) -> N
 
 def test_where_one_category_is_no_number_spellings_count(tmp_path: Path) -> None:
     assert fitted(one_column(tmp_path, ["1", "1.0", "1a"]), categorical=True).levels == ("1", "1.0", "1a")
+
+
+def test_classes_that_look_alike_are_noted(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("x,y\n" + "1,Yes\n2,yes\n3,no\n" * 5)
+    dataset = CSV(path=str(tmp_path / "t.csv"), targets=["y"], test=0.0)
+    dataset.describe()
+    assert dataset.notes()[0].startswith("target 'y': 'Yes' and 'yes' count as different")
 
 
 def test_categories_that_look_alike_are_noted(tmp_path: Path) -> None:

@@ -93,3 +93,15 @@ def test_training_and_evaluating_with_two_files(
     assert json.loads(capsys.readouterr().out)["examples"] == {"y": 2}
     assert main([*command, "datasets.t.test_path=train.csv", "--split", "test"]) == 0
     assert json.loads(capsys.readouterr().out)["examples"] == {"y": 40}
+
+
+def test_a_delimiter_that_is_another_one(tmp_path: Path) -> None:
+    for mark, spelled in ((";", ";"), ("\t", "\\t"), ("|", "|")):
+        (tmp_path / "t.csv").write_text(mark.join("xy") + "\n" + (mark.join("12") + "\n" + mark.join("34") + "\n") * 5)
+        with pytest.raises(ConfigError) as caught:
+            CSV(path=str(tmp_path / "t.csv"), targets=["y"]).describe()
+        assert str(caught.value).endswith(f'set `delimiter: "{spelled}"`')
+        assert CSV(path=str(tmp_path / "t.csv"), targets=["y"], delimiter=mark, test=0.0).describe().splits == ("train", "val")
+    (tmp_path / "t.csv").write_text("x;y\n1,5;2\n")
+    with pytest.raises(ConfigError, match=r":2: 2 values, where the header names 1. If .* `delimiter: \";\"`"):
+        CSV(path=str(tmp_path / "t.csv"), targets=["y"]).describe()

@@ -152,7 +152,7 @@ class CSV(Dataset):
     def notes(self) -> list[str]:
         spec, inputs, _, splits = self._load()
         assert self._report is not None
-        return self._report.notes(inputs, spec.columns, splits.rows)
+        return self._report.notes(inputs, spec, splits.rows)
 
     def report(self) -> TableReport | None:
         self._load()

@@ -16,6 +16,8 @@ from mtlcli.tasks.counts import MISSING, Counts, f1
 from mtlcli.tasks.kind import Direction, TaskKind
 from mtlcli.tasks.labels import at_least_float32, labelled, masked_mean
 
+SHOWN = 5  # classes that a message names
+
 
 @kinds.register("binary")
 class Binary(TaskKind):
@@ -52,8 +54,10 @@ class Binary(TaskKind):
         super().__init__(target)
         self.primary = primary
         if target.type == "classes" and target.size != 2:
+            some = [repr(name) for name in (target.classes or ())[:SHOWN]] + ["…"] * (target.size > SHOWN)
+            shown = f" ({', '.join(some)})" if target.classes else ""
             raise ValueError(
-                f"class count mismatch: binary takes a target of 2 classes, and this one has {target.size}; "
+                f"class count mismatch: binary takes a target of 2 classes, and this one has {target.size}{shown}; "
                 "for more than 2 there is the kind 'classification'"
             )
         self.pos_weight = pos_weight
