@@ -69,7 +69,7 @@ def test_reads_what_torchvision_reads(root: Path) -> None:
 def test_a_share_becomes_test_where_there_are_no_splits(root: Path) -> None:
     dataset = folder(root / "train", test=0.25, val=0.2)
     sizes = {split: len(dataset.examples(split, 0)) for split in dataset.describe().splits}
-    assert sizes == {"train": 5, "val": 1, "test": 2}
+    assert sum(sizes.values()) == 8 and list(sizes) == ["train", "val", "test"] and all(sizes.values())
     again = folder(root / "train", test=0.25, val=0.0)
     assert again.examples("test", 5).targets["class"].equal(dataset.examples("test", 0).targets["class"])
     assert folder(root / "train", test=0.0).describe().splits == ("train", "val")
@@ -341,3 +341,36 @@ def test_folders_that_are_not_so(root: Path, tmp_path: Path) -> None:
     (root / "train/bird").mkdir()
     with pytest.raises(ConfigError, match=r"train/bird: there are no images in this folder"):
         folder(root).describe()
+
+
+def names(dataset: ImageFolder, seed: int = 0) -> dict[str, set[str]]:
+    """Split → its files, below the root."""
+    found = {}
+    for split in dataset.describe().splits:
+        examples = dataset.examples(split, seed)
+        assert isinstance(examples.inputs, ImageFiles)
+        rows = range(len(examples)) if examples.rows is None else examples.rows.tolist()
+        found[split] = {str(examples.inputs.paths[row].relative_to(dataset.root)) for row in rows}
+    return found
+
+
+def test_no_image_moves_when_others_are_added_or_removed(tmp_path: Path) -> None:
+    for i in range(60):
+        draw(tmp_path / f"a/{'cat' if i % 2 else 'dog'}/{i:02d}.png", i)
+    before = names(folder(tmp_path / "a", val=0.2))
+    (tmp_path / "a/dog/00.png").unlink()
+    for i in range(40):
+        draw(tmp_path / f"a/{'cat' if i % 2 else 'dog'}/-{i}.png", i)  # before the others, in order
+    draw(tmp_path / "a/cat/01.png", 99, (9, 9))  # the same file, compressed anew
+    (tmp_path / "a").rename(tmp_path / "b")
+    after = names(folder(tmp_path / "b", val=0.2, size=8))
+    for split, files in before.items():
+        assert files - {"dog/00.png"} == after[split] & set.union(*before.values())
+
+
+def test_a_class_of_one_image_is_trained_on(root: Path) -> None:
+    draw(root / "train/emu/only.png", 5)
+    for seed in range(10):
+        dataset = folder(root / "train", seed=seed, test=0.4, val=0.4)
+        assert dataset.describe().targets["class"].classes == ("cat", "dog", "emu")
+        assert "emu/only.png" in names(dataset, seed)["train"]

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from mtlcli.data.class_folders import SPLITS, ClassFolders, find_class_folders, nfc
+from mtlcli.data.class_folders import ClassFolders, find_class_folders, nfc
 from mtlcli.data.compressed import reason
 from mtlcli.data.dataset import Dataset, Examples, adopted, carved_splits
+from mtlcli.data.hashing import Hashes, hash_named, hash_texts
 from mtlcli.data.image_check import image_faults
 from mtlcli.data.image_files import ImageFiles, suffixes
 from mtlcli.data.names import listed
-from mtlcli.data.shuffling import stable_seed
+from mtlcli.data.splitting import draw, draw_by_position
 from mtlcli.errors import ConfigError, MtlError, Problem, nearest
 from mtlcli.paths import user_path
 from mtlcli.registry import datasets
@@ -56,7 +57,9 @@ class ImageFolder(Dataset):
         channels: 3 for colour, 1 for grey; the images are converted.
         normalize: by which mean and standard deviation; `half`: half of the range each; `imagenet`: as torchvision's
             pretrained models expect it.
-        test: share of the images that becomes the split `test` where there are no folders for splits.
+        test: share of the images that becomes the split `test` where there are no folders for splits. Whether a file is
+            among them is a function of its name below `root` and `seed`: none moves when others are added or removed,
+            and every class keeps an image to train on.
         seed: draws the images of `test`; the same for every run, whatever the run's own seed.
         val: share of the training images set aside as the split `val`, drawn by the run's seed, unless there is a
             folder `val`.
@@ -111,7 +114,9 @@ class ImageFolder(Dataset):
         """The classes are the checkpoint's: these images need not be of all of them, but of no other."""
         if "class" in spec.targets:
             self._classes = spec.targets["class"].classes
+        self._found = None
         self._read.clear()
+        self._val.clear()
         return adopted(spec, self.describe())
 
     def notes(self) -> list[str]:
@@ -129,6 +134,16 @@ class ImageFolder(Dataset):
 
     def own_splits(self) -> tuple[str, ...]:
         return tuple(self._files())
+
+    def hashes(self, split: str) -> Hashes:
+        """Of the files' names and sizes: of thousands of images the content takes too long to read."""
+        paths = self._files()[split][0]
+        sizes = hash_texts([str(path.stat().st_size) for path in paths])
+        return hash_named({"name": self._path_hashes(paths), "size": sizes})
+
+    def keys(self, split: str) -> Hashes:
+        """Of the files' names: a file that is compressed anew stays where it is."""
+        return self._path_hashes(self._files()[split][0])
 
     def read(self, split: str) -> Examples:
         paths, names = self._files()[split]
@@ -205,10 +220,20 @@ class ImageFolder(Dataset):
         return self._found
 
     def _drawn(self, paths: list[Path], names: list[str]) -> dict[str, tuple[list[Path], list[str]]]:
-        order = np.random.default_rng(stable_seed("test", self.seed)).permutation(len(paths))
-        cut = round(self.test * len(paths))
-        drawn = {
-            split: ([paths[row] for row in sorted(rows)], [names[row] for row in sorted(rows)])
-            for split, rows in (("train", order[cut:]), ("test", order[:cut]))
-        }
-        return {split: drawn[split] for split in SPLITS if split in drawn and drawn[split][0]}
+        salt = ("test", self.seed)
+        if self.record is not None and self.record.rule == "position":
+            chosen = draw_by_position(len(paths), round(self.test * len(paths)), salt)
+        else:
+            kept = frozenset() if self.record is None else self.record.kept_keys("test")
+            classes = [np.unique(names, return_inverse=True)[1]] if self._classes is None else []
+            drawn = draw(self._path_hashes(paths), self.test, salt, classes, kept)
+            chosen, self._kept["test"] = drawn.chosen, drawn.kept
+        found = {}
+        for split, rows in (("train", np.flatnonzero(~chosen)), ("test", np.flatnonzero(chosen))):
+            if len(rows):
+                found[split] = ([paths[row] for row in rows], [names[row] for row in rows])
+        return found
+
+    def _path_hashes(self, paths: list[Path]) -> Hashes:
+        """Hashes of the files' names below `root`."""
+        return hash_texts([nfc(path.relative_to(self.root).as_posix()) for path in paths])
