@@ -6,13 +6,16 @@ import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mtlcli.cli.options import Json, Overrides, Plugins, Requirements
 from mtlcli.errors import ConfigError, MtlError
 from mtlcli.paths import given_path
+
+if TYPE_CHECKING:
+    from mtlcli.training.run import Run
 
 
 def evaluate(
@@ -21,7 +24,11 @@ def evaluate(
     ],
     overrides: Overrides = None,
     split: Annotated[
-        str | None, typer.Option(help="train, val or test; by default test, where the data has one.")
+        str | None,
+        typer.Option(
+            help="train, val, test, or all for every example. Default: test, where the data has one; all, where a "
+            "path on the command line leads to other data than the model was trained on."
+        ),
     ] = None,
     require: Requirements = None,
     json: Json = False,
@@ -34,9 +41,10 @@ def evaluate(
     from mtlcli.printable import printable
     from mtlcli.training.build import rebuild
     from mtlcli.training.checkpoint import load_checkpoint
+    from mtlcli.training.data_changes import new_datasets, warn_of_changes
     from mtlcli.training.data_report import unseen, unseen_lines
     from mtlcli.training.evaluate import measure
-    from mtlcli.training.from_checkpoint import experiment_from_checkpoint
+    from mtlcli.training.from_checkpoint import experiment_from_checkpoint, moved_datasets
     from mtlcli.training.run_folder import checkpoint_of
 
     watch()
@@ -45,26 +53,52 @@ def evaluate(
     experiment = experiment_from_checkpoint(payload, overrides or [], checkpoint)
     requirements = parse_requirements(require or [], experiment)
     run = rebuild(experiment, payload)
-    splits = run.splits()
-    chosen = split or ("test" if "test" in splits else experiment.evaluation.split)
-    if chosen not in splits:
-        raise ConfigError(f"--split {chosen}: not a split that every dataset has; all have: {', '.join(splits)}")
+    new = new_datasets(run, moved_datasets(experiment, payload, overrides or []))
+    splits = _splits(run, split, new)
+    warn_of_changes(run, splits, new)
     try:
-        found = measure(run, chosen)
+        found = measure(run, splits)
     except (LookupError, RuntimeError, ValueError, TypeError, ArithmeticError, AssertionError) as error:
         # weights of the right shapes may still be no model: positions beyond the last column, for one
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise MtlError(f"{checkpoint}: its model can't be evaluated: {reason}") from error
-    _check_labels(found.examples, chosen)
-    gaps = unseen(run, chosen)
-    _warn_of_not_finite(found.metrics, found.examples, chosen)
+    told = " and ".join(dict.fromkeys(splits.values()))
+    _check_labels(found.examples, told)
+    gaps = unseen(run, splits)
+    _warn_of_not_finite(found.metrics, found.examples, told)
     if json:
-        document = {"checkpoint": str(checkpoint), "split": chosen, **gaps}
+        one = next(iter(splits.values())) if len(set(splits.values())) == 1 else splits
+        document = {"checkpoint": str(checkpoint), "split": one, **gaps}
         print_json({**document, "examples": found.examples, "positive": run.positive, "metrics": found.metrics})
     else:
-        print_table({chosen: found.metrics}, {chosen: found.examples}, run.positive)
+        by_split: dict[str, list[str]] = {}
+        for task, (alias, _) in run.sources.items():
+            by_split.setdefault(splits[alias], []).append(task)
+        print_table(
+            {name: {task: found.metrics[task] for task in tasks} for name, tasks in by_split.items()},
+            {name: {task: found.examples[task] for task in tasks} for name, tasks in by_split.items()},
+            run.positive,
+        )
         print("".join(f"{printable(line)}\n" for line in unseen_lines(gaps)), end="")
     check_requirements(requirements, experiment, found.metrics)
+
+
+def _splits(run: Run, asked: str | None, new: set[str]) -> dict[str, str]:
+    """Alias → the split of it to evaluate. ConfigError for one that it doesn't have.
+
+    Of `new` data, which the model wasn't trained on, all examples, unless the data itself has a split `test`.
+    """
+    common = run.splits()
+    default = asked or ("test" if "test" in common else run.experiment.evaluation.split)
+    splits = {}
+    for alias, dataset in run.datasets.items():
+        here = run.specs[alias].splits
+        whole = asked is None and alias in new and (dataset.draws_test() or "test" not in here)
+        splits[alias] = "all" if whole else "test" if asked is None and "test" in here else default
+        if splits[alias] not in (*here, "all"):
+            offered = ", ".join([*here, "all"])
+            raise ConfigError(f"--split {splits[alias]}: not a split of dataset {alias!r}, which has: {offered}")
+    return splits
 
 
 def _check_labels(examples: Mapping[str, int], split: str) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any, ClassVar, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -185,6 +186,12 @@ class Dataset(ABC):
             name: hash_rows(tensor if part.rows is None else tensor[part.rows]) for name, tensor in tensors.items()
         })  # fmt: skip
 
+    def all_hashes(self) -> Hashes | None:
+        """The hashes of the examples of all splits, those of `whole`; None where they aren't in memory."""
+        parts = [self.hashes(split) for split in self.own_splits()]
+        known = [part for part in parts if part is not None]
+        return np.concatenate(known) if known and len(known) == len(parts) else None
+
     def keys(self, split: str) -> Hashes | None:
         """What decides the membership of each example of `read(split)` in drawn splits: [N]; None: its position."""
         hashes = self.hashes(split)
@@ -197,6 +204,10 @@ class Dataset(ABC):
             hashes = self.hashes(split)
             prints[split] = Fingerprint(len(self._remembered(split))) if hashes is None else Fingerprint.of(hashes)
         return DataRecord(self._rule(), self.hashed_columns(), hex_keys(self._kept), prints)
+
+    def draws_test(self) -> bool:
+        """Whether `test` is drawn here, and not a split that the data itself has."""
+        return False
 
     def hashed_columns(self) -> tuple[str, ...] | None:
         """Of a table, the columns whose cells are hashed."""

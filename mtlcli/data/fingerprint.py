@@ -44,6 +44,10 @@ class Fingerprint:
         smallest = np.sort(np.partition(hashes, SAMPLE)[:SAMPLE] if len(hashes) > SAMPLE else hashes)
         return cls(len(hashes), _hex(hashes.sum()), _order(hashes), "".join(map(_hex, smallest)))
 
+    def whole(self) -> tuple[int, str]:
+        """Number and content of the examples, to be compared with `DataRecord.whole`."""
+        return self.n, self.content
+
     def changes(self, now: Hashes) -> str | None:
         """What has changed in the examples that are hashed `now`, in words; None where nothing has."""
         there = Fingerprint.of(now)
@@ -104,6 +108,10 @@ class DataRecord:
     def kept_keys(self, split: str) -> frozenset[int]:
         """The keys left out of a drawn split for the sake of their classes."""
         return frozenset(int(key, 16) for key in self.kept.get(split, ()))
+
+    def short(self) -> dict[str, dict[str, Any]]:
+        """Split → `n`, `content` and `order`, for a summary."""
+        return {split: {"n": p.n, "content": p.content, "order": p.order} for split, p in self.splits.items()}
 
     def whole(self) -> tuple[int, str]:
         """Number and content of the examples of all splits together."""

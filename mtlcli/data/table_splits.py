@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mtlcli.data.feature_choice import UNNAMED
 from mtlcli.data.fingerprint import DataRecord
 from mtlcli.data.hashing import Hashes, hash_table, hash_texts, mixed
 from mtlcli.data.names import shown
@@ -46,11 +47,10 @@ def split_table(
 
     A row is known by all its cells, of whatever columns are used, whose column has a name and isn't `split_column`; the
     rows of one value of `group_column` are drawn together. classes: see `draw`. files: split → rows, where a file is a
-    split. record: of a checkpoint, whose columns
-    and rule of drawing count; then a split column may be missing, and there are no splits. ConfigError for a bad
-    column.
+    split. record: of a checkpoint, whose columns and rule of drawing count; then a split column may be missing, and
+    there are no splits. ConfigError for a bad column.
     """
-    every = [name for name in table.columns if name.strip() and name != split_column]
+    every = [name for name in table.columns if not UNNAMED.fullmatch(name) and name != split_column]
     columns = every if record is None or record.columns is None else [c for c in record.columns if c in table.columns]
     hashes = hash_table(table, columns)
     keys = with_copies(hashes)

@@ -12,6 +12,7 @@ from torch import nn
 from mtlcli import registry
 from mtlcli.config import ComponentEntry, Experiment
 from mtlcli.data.dataset import Dataset
+from mtlcli.data.fingerprint import DataRecord
 from mtlcli.data.placement import Placement
 from mtlcli.data.reading import naming
 from mtlcli.data.shared_columns import share_columns
@@ -37,13 +38,17 @@ Datasets = dict[str, tuple[Dataset, DatasetSpec]]
 
 
 def open_datasets(
-    experiment: Experiment, stored: Mapping[str, DatasetSpec] | None = None, data: bool = True
+    experiment: Experiment,
+    stored: Mapping[str, DatasetSpec] | None = None,
+    data: bool = True,
+    records: Mapping[str, DataRecord] | None = None,
 ) -> Datasets:
     """Alias → the dataset and what it is like. ConfigError with all that can't be opened.
 
     stored: what the datasets were like when a checkpoint was trained; it takes the place of fitting them anew. Else
         tables share their columns, see `share_columns`: all datasets go through one trunk.
-    data: whether the data itself is looked at; without, all is as `stored`.
+    data: whether the data itself is looked at; without, all is as `stored`. records: what the checkpoint records of its
+        data, by which splits are drawn.
     """
     problems = Problems(experiment)
     opened: Datasets = {}
@@ -53,6 +58,7 @@ def open_datasets(
             if stored is None:
                 opened[alias] = (dataset, dataset.describe())
             elif alias in stored:
+                dataset.record = (records or {}).get(alias)
                 opened[alias] = (dataset, dataset.restore(stored[alias]) if data else stored[alias])
             else:
                 raise ValueError(f"the checkpoint was trained on no dataset {alias!r}; on: {', '.join(stored)}")

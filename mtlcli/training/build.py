@@ -17,6 +17,7 @@ from mtlcli.specs import DatasetSpec
 from mtlcli.training.assemble import add_regularizers, assemble, open_datasets, start_trunk, try_model
 from mtlcli.training.check import check
 from mtlcli.training.compression import fit_ranks
+from mtlcli.training.data_changes import data_records
 from mtlcli.training.device import choose_device, prepare_device
 from mtlcli.training.memory import within_memory
 from mtlcli.training.run import Run
@@ -61,7 +62,8 @@ def rebuild(experiment: Experiment, payload: Mapping[str, Any], data: bool = Tru
     weights = payload["model"]
     with within_memory():
         # on meta nothing is drawn or fetched (pretrained weights) only to be overwritten
-        run = assemble(experiment, torch.device("meta"), open_datasets(experiment, stored, data=data))
+        opened = open_datasets(experiment, stored, data=data, records=data_records(payload) if data else None)
+        run = assemble(experiment, torch.device("meta"), opened)
         add_regularizers(run)
         fit_ranks(run.model, weights)
     if differing := mismatches(run.model.state_dict(), weights):

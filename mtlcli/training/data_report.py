@@ -39,15 +39,15 @@ def data_report(run: Run, fetch: bool = False) -> Report:
     }
 
 
-def unseen(run: Run, split: str) -> Gaps:
-    """`unknown` and `missing` → alias → column → {count, share} of the rows of the split.
+def unseen(run: Run, split: str | Mapping[str, str]) -> Gaps:
+    """`unknown` and `missing` → alias → column → {count, share} of the rows of the split (one, or one by alias).
 
     Counts the categories that training has not seen and the missing values; datasets and columns without any are left
     out.
     """
     found: Gaps = {"unknown": {}, "missing": {}}
-    for alias, dataset in run.datasets.items():
-        for name, gaps in dataset.unseen(run.examples_of(alias, split)).items():
+    for alias, examples in run.examples(split).items():
+        for name, gaps in run.datasets[alias].unseen(examples).items():
             for kind, count in (("unknown", gaps.unknown), ("missing", gaps.missing)):
                 if count:
                     found[kind].setdefault(alias, {})[name] = {"count": count, "share": count / gaps.rows}

@@ -46,13 +46,14 @@ def evaluate(
 
 def measure(
     run: Run,
-    split: str = "test",
+    split: str | Mapping[str, str] = "test",
     watch: Watch | None = None,
     poll: Callable[[], None] | None = None,
     receive: Receive | None = None,
 ) -> Evaluation:
     """Evaluate every task on `split`, `loss` among its metrics, over all labelled examples; NaN where there are none.
 
+    split: of all datasets, or of each by alias; `all` are the examples of all splits.
     watch: takes in what the sharing does on the way. poll: called before each batch; may end it all by raising.
     receive: called with the predictions and targets of each task of each batch.
     The model computes in the experiment's precision. Every random generator is left as it was, so that evaluating (and

@@ -12,6 +12,7 @@ from typing import Any
 from mtlcli import registry
 from mtlcli.config import ComponentEntry, Experiment, experiment_from_dict
 from mtlcli.errors import ConfigError, Problem
+from mtlcli.paths import user_path
 from mtlcli.registry import Option
 from mtlcli.training.plugins import lacking
 
@@ -42,7 +43,7 @@ def experiment_from_checkpoint(
         for option, default in _paths(entry).items():
             if _overridden(f"datasets.{alias}.{option}", given):
                 continue
-            if option in FURTHER and _overridden(f"datasets.{alias}.path", given):
+            if option in FURTHER and _moved(alias, "path", options["path"], payload, given):
                 options[option] = None  # another file takes the place of all
                 continue
             if default is not None:
@@ -70,6 +71,27 @@ def experiment_from_checkpoint(
         "training": training.model_copy(update=machine),
     }
     return experiment.model_copy(update=changes)
+
+
+def moved_datasets(experiment: Experiment, payload: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
+    """The datasets whose file or folder was given by an override, and is another one than the checkpoint says."""
+    given = [override.partition("=")[0] for override in overrides]
+    return [
+        alias
+        for alias, entry in experiment.datasets.items()
+        if any(_moved(alias, option, entry.options[option], payload, given) for option in _paths(entry))
+    ]
+
+
+def _moved(alias: str, option: str, here: Any, payload: Mapping[str, Any], given: Sequence[str]) -> bool:
+    """Whether the option of a dataset is overridden, by a path that leads elsewhere than that of the checkpoint."""
+    if not _overridden(f"datasets.{alias}.{option}", given):
+        return False
+    stored = payload["config"]["datasets"].get(alias, {}).get(option)
+    try:
+        return user_path(str(here)).resolve() != user_path(str(stored)).resolve()
+    except (OSError, ValueError, RuntimeError):  # a loop of links; a NUL
+        return True
 
 
 def publishable(experiment: Experiment) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
 
 from mtlcli.config import Experiment
 from mtlcli.data.dataset import Dataset, Examples
+from mtlcli.data.fingerprint import DataRecord
 from mtlcli.data.placement import Placement
 from mtlcli.data.reading import reading
 from mtlcli.errors import ConfigError
@@ -65,9 +67,14 @@ class Run:
                 )
         return told
 
-    def examples(self, split: str) -> dict[str, Examples]:
-        """The examples of `split` of each dataset, read once. ConfigError where a dataset has no such split."""
-        return {alias: self.examples_of(alias, split) for alias in self.specs}
+    def examples(self, split: str | Mapping[str, str]) -> dict[str, Examples]:
+        """The examples of `split` of each dataset, read once. ConfigError where a dataset has no such split.
+
+        split: `all` are those of all splits; a mapping names the split of each dataset, by alias.
+        """
+        return {
+            alias: self.examples_of(alias, split if isinstance(split, str) else split[alias]) for alias in self.specs
+        }
 
     def examples_of(self, alias: str, split: str) -> Examples:
         """The examples of `split` of one dataset; see `examples`. Errors name the dataset."""
@@ -79,6 +86,14 @@ class Run:
             with Problems(self.experiment).now(f"datasets.{alias}"), reading(alias):
                 self._examples[alias, split] = self.datasets[alias].examples(split, self.experiment.seed)
         return self._examples[alias, split]
+
+    def data_records(self) -> dict[str, DataRecord]:
+        """The data as it is now, by alias, for a checkpoint."""
+        found: dict[str, DataRecord] = {}
+        for alias, dataset in self.datasets.items():
+            with Problems(self.experiment).now(f"datasets.{alias}"), reading(alias):
+                found[alias] = dataset.recorded()
+        return found
 
     @property
     def positive(self) -> dict[str, str]:

@@ -15,6 +15,7 @@ import torch
 from mtlcli.errors import ConfigError, Problem
 from mtlcli.specs import DatasetSpec
 from mtlcli.training.checkpoint import plain, rng_state, set_rng_state
+from mtlcli.training.data_changes import check_unchanged
 from mtlcli.training.environment import device_name
 from mtlcli.training.history import History
 from mtlcli.training.plugins import plugins_of
@@ -28,6 +29,7 @@ LOG = logging.getLogger("mtl")
 # what may change when a run goes on (patterns of key paths): how long and how fast it learns, where and how it trains,
 # where its data is
 FREE = ("training.epochs", "optimizer.lr", "optimizer.groups.*.lr", "datasets.*.root", "datasets.*.path",
+        "datasets.*.test_path", "datasets.*.val_path",
         "training.device", "training.threads", "training.loading", "training.workers", "training.early_stopping",
         "checkpoint.every", "checkpoint.keep")  # fmt: skip
 
@@ -61,6 +63,7 @@ def capture(trainer: Trainer) -> dict[str, Any]:
     return {
         "config": run.experiment.resolved(),
         "specs": {alias: spec.to_dict() for alias, spec in run.specs.items()},
+        "data": {alias: record.to_dict() for alias, record in trainer.data.items()},
         "plugins": plugins_of(run.experiment),
         "made_with": _made_with(run),
         "model": plain(dict(run.model.state_dict())),
@@ -84,6 +87,7 @@ def restore(trainer: Trainer, payload: Mapping[str, Any]) -> None:
     source = str(trainer.folder.last)
     for changed in check_same(payload["config"], trainer.experiment.resolved(), FREE, source):
         LOG.warning("changed since the checkpoint: %s", changed)
+    check_unchanged(trainer.run, trainer.data, payload, source)
     # parsed first, since an older checkpoint lacks the fields that have been added since
     stored = {a: DatasetSpec.from_dict(s, f"{source}: specs.{a}").to_dict() for a, s in payload["specs"].items()}
     if differing := [alias for alias, spec in trainer.run.specs.items() if stored.get(alias) != spec.to_dict()]:

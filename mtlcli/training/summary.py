@@ -140,6 +140,7 @@ def summarize(
         "examples": {split: trainer.examples[split] for split in metrics if split in trainer.examples},
         "primary": {task: kind.primary for task, kind in run.kinds.items()},
         "positive": run.positive,
+        "data": {alias: record.short() for alias, record in trainer.data.items()},
         "best": best if progress.best_epoch else None,
         "seconds_per_epoch": progress.seconds_per_epoch,
         "samples_per_second": progress.examples / seconds if seconds else None,

@@ -14,6 +14,7 @@ import torch
 
 from mtlcli import registry
 from mtlcli.config import MEAN, dump_yaml
+from mtlcli.data.fingerprint import DataRecord
 from mtlcli.data.loader import Loader
 from mtlcli.errors import InterruptedRunError, MtlError
 from mtlcli.models.watch import Watch
@@ -83,6 +84,7 @@ class Trainer:
         self.rhythm = Rhythm(self.experiment.checkpoint.every)
         self.progress = Progress()
         self.history = History()
+        self.data: dict[str, DataRecord] = {}  # by alias, as it was when the training began
         self.examples: dict[str, Amounts] = {}  # split → task → labelled examples, of what has been evaluated
         self.summary: Summary | None = None
         self._plateau_warned = False
@@ -327,6 +329,7 @@ class Trainer:
         """Begin the folder, or load what it holds, as `resume` says."""
         folder = self.folder
         folder.check(self.resume)
+        self.data = self.run.data_records()
         if self.checkpoints.exist():
             payload = self.checkpoints.load()
             restore(self, payload)

@@ -188,7 +188,13 @@ class CSV(Dataset):
 
     def hashes(self, split: str) -> Hashes:
         splits = self._load()[3]
-        return splits.hashes if split == "all" else splits.hashes[splits.rows[split]]
+        return splits.hashes[splits.rows[split]]
+
+    def all_hashes(self) -> Hashes:
+        return self._load()[3].hashes
+
+    def draws_test(self) -> bool:
+        return self.split_column is None and not self.files
 
     def keys(self, split: str) -> Hashes:
         splits = self._load()[3]

@@ -141,6 +141,9 @@ class ImageFolder(Dataset):
         sizes = hash_texts([str(path.stat().st_size) for path in paths])
         return hash_named({"name": self._path_hashes(paths), "size": sizes})
 
+    def draws_test(self) -> bool:
+        return not self._folders().has_splits
+
     def keys(self, split: str) -> Hashes:
         """Of the files' names: a file that is compressed anew stays where it is."""
         return self._path_hashes(self._files()[split][0])
