@@ -27,6 +27,7 @@ def doctor(
     from mtlcli.training.device import devices
     from mtlcli.training.environment import device_name, versions
     from mtlcli.training.run_folder import run_root as default_root
+    from mtlcli.training.threads import thread_limit
 
     problems = []
     root = default_root() if run_root is None else given_path(run_root, "--run-root")
@@ -43,7 +44,7 @@ def doctor(
         "python": platform.python_version(),
         "packages": found,
         "devices": [device_name(torch.device(name)) for name in devices()],
-        "threads": torch.get_num_threads(),
+        "threads": thread_limit(),
         "data": inventory(),
         "runs": str(root),
         "problems": problems,

@@ -70,6 +70,7 @@ class Training(Section):
 
     batch_size: examples per dataset and step. accumulate: batches per optimizer step.
     clip_norm: largest total norm of the gradient. early_stopping: epochs without a better monitored value.
+    threads: of a CPU; `auto` is what affinity, CPU quota and the load of the machine leave.
     loading: `resident` keeps the data on the training device, `stream` reads it through a DataLoader.
     """
 

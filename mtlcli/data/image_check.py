@@ -12,8 +12,9 @@ from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 
+from mtlcli.cores import usable_cores
 from mtlcli.data.image_files import ImageFiles
-from mtlcli.data.placement import READ_WHOLE, usable_cores
+from mtlcli.data.placement import READ_WHOLE
 
 log = logging.getLogger("mtl")
 LISTED = 10  # files that are listed one by one

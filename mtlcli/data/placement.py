@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Literal
@@ -11,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from mtlcli.cores import usable_cores
 from mtlcli.data.dataset import LazyInputs
 from mtlcli.errors import MtlError
 
@@ -79,8 +79,3 @@ def _read(inputs: LazyInputs, row: int) -> Tensor | MtlError:
         return inputs[row]
     except MtlError as error:
         return error
-
-
-def usable_cores() -> int:
-    """Processor cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

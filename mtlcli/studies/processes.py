@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Generic, Protocol, TypeVar
 
 from mtlcli.config import Experiment
-from mtlcli.data.placement import usable_cores
+from mtlcli.cores import usable_cores
 from mtlcli.registry import loaded_plugins
 from mtlcli.studies.runs import interrupted
 from mtlcli.studies.server import context, start_server

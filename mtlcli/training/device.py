@@ -13,6 +13,7 @@ import torch
 
 from mtlcli.config import Experiment
 from mtlcli.errors import ConfigError
+from mtlcli.training.threads import first_threads
 
 
 def choose_device(experiment: Experiment) -> torch.device:
@@ -26,6 +27,10 @@ def choose_device(experiment: Experiment) -> torch.device:
         device = torch.device(asked)
         if device.type not in ("cpu", "cuda", "mps"):
             raise RuntimeError("mtl doesn't know how to train on it")
+        kind, _, index = asked.partition(":")
+        amount = sum(name.partition(":")[0] == kind for name in devices())
+        if index.isdecimal() and int(index) >= amount:  # torch takes any of the CPU's, and cuts large ones to 8 bits
+            raise RuntimeError(f"the largest index is {amount - 1}" if amount else "there is none")
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0]
@@ -43,8 +48,7 @@ def devices() -> list[str]:
 def prepare_device(experiment: Experiment, device: torch.device) -> None:
     """Set thread count, determinism and memory allocation of this process, and seed every generator."""
     training = experiment.training
-    if training.threads != "auto":
-        torch.set_num_threads(training.threads)
+    torch.set_num_threads(first_threads(training.threads, by_load=device.type == "cpu" and not training.deterministic))
     if training.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it starts
     if torch.are_deterministic_algorithms_enabled() != training.deterministic:  # setting it imports torch's compiler

@@ -92,6 +92,7 @@ def restore(trainer: Trainer, payload: Mapping[str, Any]) -> None:
     stored = {a: DatasetSpec.from_dict(s, f"{source}: specs.{a}").to_dict() for a, s in payload["specs"].items()}
     if differing := [alias for alias, spec in trainer.run.specs.items() if stored.get(alias) != spec.to_dict()]:
         raise ConfigError(f"{source} was trained on other data than there is now as {', '.join(differing)}")
+    trainer.threads.keep(payload.get("made_with", {}).get("threads"))
     for name, value in _made_with(trainer.run).items():
         if (before := payload.get("made_with", {}).get(name)) != value:
             LOG.warning(

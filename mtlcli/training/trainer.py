@@ -41,6 +41,7 @@ from mtlcli.training.state import Progress, capture, restore
 from mtlcli.training.step import Step, idle_reason
 from mtlcli.training.step_log import StepLog
 from mtlcli.training.summary import Summary, finish, logged, write_unfinished
+from mtlcli.training.threads import Threads
 
 LOG = logging.getLogger("mtl")
 
@@ -81,6 +82,10 @@ class Trainer:
         with Problems(self.experiment).now("scheduler"):
             self.schedule = make_schedule(run, self.step.optimizer, self.steps_per_epoch, self.direction)
         self.log = StepLog(run.columns, run.device, run.weighting.check, weighting_fault(run))
+        self.threads = Threads(
+            self.experiment.training.threads,
+            judged=run.device.type == "cpu" and not self.experiment.training.deterministic,
+        )
         self.rhythm = Rhythm(self.experiment.checkpoint.every)
         self.progress = Progress()
         self.history = History()
@@ -254,6 +259,7 @@ class Trainer:
         progress.seconds_per_epoch.append(progress.seconds)
         progress.seconds = 0.0
         self.log.clear()
+        self.threads.judge(progress.epoch + 1)  # before the state is saved, which holds their number
         self._save()
         self.folder.write("metrics.csv", self.history.to_csv())
         seconds = progress.seconds_per_epoch[-1]

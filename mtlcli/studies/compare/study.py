@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mtlcli.config import Experiment
-from mtlcli.data.placement import usable_cores
+from mtlcli.cores import usable_cores
 from mtlcli.studies.compare.beside import beside
 from mtlcli.studies.compare.checks import Load
 from mtlcli.studies.compare.document import Document, document

@@ -1,0 +1,24 @@
+import pytest
+import torch
+
+from mtlcli.errors import ConfigError
+from mtlcli.training.device import choose_device
+from tests.training.experiments import digits, training
+
+
+@pytest.mark.parametrize("device", ["cpu:1", "cpu:128", "cpu:99999999", "cuda:99", "cuda:99999999", "mps:7", "cpu:-1"])
+def test_an_index_that_does_not_exist(device: str) -> None:
+    """torch takes every index of the CPU, and cuts one as large as these to its last 8 bits."""
+    with pytest.raises(ConfigError, match=rf"^training\.device: device '{device}' can't be used here: .*auto, cpu"):
+        choose_device(digits(training=training(device=device)))
+
+
+def test_devices_that_exist() -> None:
+    assert choose_device(digits(training=training(device="cpu"))) == torch.device("cpu")
+    assert choose_device(digits(training=training(device="cpu:0"))).type == "cpu"
+
+
+def test_an_index_of_several_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    with pytest.raises(ConfigError, match="the largest index is 1"):
+        choose_device(digits(training=training(device="cuda:2")))
