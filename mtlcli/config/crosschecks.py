@@ -23,6 +23,7 @@ def crosschecks(data: dict[str, Any], source: Source) -> list[Problem]:
     datasets, tasks = (_named(data.get(key)) for key in ("datasets", "tasks"))
     findings = chain(
         _empty(data),
+        _unnamed(tasks, datasets),
         _task_names(tasks),
         _task_datasets(tasks, datasets),
         _monitor(data.get("evaluation"), tasks),
@@ -43,6 +44,19 @@ def _empty(data: dict[str, Any]) -> Iterator[Finding]:
     for key, one in (("datasets", "dataset"), ("tasks", "task")):
         if data.get(key) == {}:
             yield (key,), f"there must be at least one {one}", True
+
+
+def _unnamed(tasks: dict[str, Any], datasets: dict[str, Any]) -> Iterator[Finding]:
+    """A task or dataset that is written where there should be a mapping of names to them."""
+    if isinstance(name := datasets.get("name"), str):
+        yield (
+            ("datasets", "name"),
+            f"a dataset is written under an alias: `datasets: {{ALIAS: {{name: {name}}}}}`",
+            True,
+        )
+    keys = [key for key in ("dataset", "kind", "target") if isinstance(tasks.get(key), str)]
+    for key in keys[:1]:
+        yield ("tasks", key), f"a task is written under its name: `tasks: {{NAME: {{{key}: {tasks[key]}, …}}}}`", True
 
 
 def _task_names(tasks: dict[str, Any]) -> Iterator[Finding]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import typing
 from typing import Any
 
@@ -15,6 +14,7 @@ from mtlcli.config.lookup import bare_type, fields_of, follow, is_model
 from mtlcli.config.options import options_of
 from mtlcli.config.source import MOST_PROBLEMS, Path, Source
 from mtlcli.config.suggestions import key_hint
+from mtlcli.config.value_hints import value_hint
 from mtlcli.errors import Problem
 from mtlcli.registry import REGISTRIES, Component
 
@@ -41,14 +41,10 @@ def _problem(error: ErrorDetails, model: type[BaseModel], data: Any, source: Sou
         key_type = typing.get_args(bare_type(parent.annotation))[0]
         return source.problem(loc[:-1], f"expected {described(key_type)}, found {found(loc[-2])}", at_key=True)
     spot = follow(loc, model, data)
-    message = f"expected {described(spot.annotation)}, found {found(spot.value)}{_value_hint(spot.value)}"
+    message = (
+        f"expected {described(spot.annotation)}, found {found(spot.value)}{value_hint(spot.value, spot.annotation)}"
+    )
     return source.problem(spot.path, message)
-
-
-def _value_hint(value: Any) -> str:
-    if isinstance(value, str) and (variable := re.match(r"\$([A-Za-z_][A-Za-z0-9_]*)", value)):
-        return f"; an environment variable is written ${{{variable[1]}}}"
-    return ""
 
 
 def _unknown(loc: Path, fields: dict[str, Any], component: Component | None, data: Any) -> str:

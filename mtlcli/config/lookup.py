@@ -6,7 +6,7 @@ import types
 import typing
 from typing import Annotated, Any, NamedTuple, Union
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from mtlcli.config.entries import Chosen
 from mtlcli.config.source import Path
@@ -98,3 +98,13 @@ def bare_type(annotation: Any) -> Any:
     """Without `| None` and without the constraints of `Annotated`."""
     annotation = _optional(annotation)
     return typing.get_args(annotation)[0] if typing.get_origin(annotation) is Annotated else annotation
+
+
+def fits(value: Any, annotation: Any) -> bool:
+    """Whether a value is of a type, by the strict rules of an experiment."""
+    model = create_model("Value", __config__=ConfigDict(strict=True, allow_inf_nan=False), value=(annotation, ...))
+    try:
+        model(value=value)
+    except ValidationError:
+        return False
+    return True

@@ -7,9 +7,9 @@ import typing
 from pathlib import Path as FilePath
 from typing import Annotated, Any, Union
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel
 
-from mtlcli.config.lookup import follow
+from mtlcli.config.lookup import fits, follow
 from mtlcli.config.source import Path
 from mtlcli.config.yaml import Document, Reading
 from mtlcli.errors import Problem
@@ -44,9 +44,9 @@ def _chosen(reading: Reading, annotation: Any) -> Any:
     if annotation is None:
         return reading.text if reading.quoted else reading.value
     if reading.quoted:
-        fits = not _fits(reading.text, annotation) and _fits(reading.value, annotation)
-        return reading.value if fits else reading.text
-    if isinstance(reading.value, str) or not _fits(reading.value, annotation):
+        better = not fits(reading.text, annotation) and fits(reading.value, annotation)
+        return reading.value if better else reading.text
+    if isinstance(reading.value, str) or not fits(reading.value, annotation):
         return reading.text if _takes_text(annotation) else reading.value
     return reading.value
 
@@ -59,15 +59,6 @@ def _takes_text(annotation: Any) -> bool:
     if origin in (Union, types.UnionType):
         return any(map(_takes_text, arguments))
     return annotation in (str, FilePath)
-
-
-def _fits(value: Any, annotation: Any) -> bool:
-    model = create_model("Value", __config__=ConfigDict(strict=True, allow_inf_nan=False), value=(annotation, ...))
-    try:
-        model(value=value)
-    except ValidationError:
-        return False
-    return True
 
 
 def _put(data: Any, path: Path, value: Any) -> None:

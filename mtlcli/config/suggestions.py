@@ -75,6 +75,8 @@ def key_hint(key: str, parent: Path, fields: Mapping[str, Any], data: Any) -> st
 
     fields: the keys it may have. data: the experiment's, as far as it has the right form.
     """
+    if key.partition(":")[0] in fields and ":" in key:
+        return f" Is a space missing after '{key.partition(':')[0]}:'?"
     plain = key.lower().replace("-", "_")
     if flag := next((text for text, names in FLAGS.items() if plain in names.split()), None):
         return f" {flag[0].upper()}{flag[1:]}."

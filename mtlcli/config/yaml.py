@@ -263,4 +263,19 @@ class _Builder:
             return Problem("a tab; YAML is indented with spaces", mark=mark)
         reason = ", ".join(filter(None, (error.context, error.problem)))
         hint = '; write "${…}" in quotes here: a number stays a number' if "${" in line else ""
-        return Problem(f"not YAML: {reason}{hint}", mark=mark)
+        return Problem(f"not YAML: {reason}{hint or _advice(str(error.problem), line, self.text)}", mark=mark)
+
+
+def _advice(problem: str, line: str, text: str) -> str:
+    """What is likely to be wrong with a line that PyYAML can't read."""
+    if re.search(r"^\[[\w.]+\]\s*$", text, re.MULTILINE):
+        return "; this looks like TOML or INI"
+    if "mapping values are not allowed" in problem:
+        if re.search(r"\w:[\w\[{]", line):
+            return "; is a space missing after a colon?"
+        return "; a value that has ': ' in it is written in quotes"
+    if "expected <block end>" in problem:
+        return "; the indentation, or the dash, does not go with the lines above"
+    if "cannot start any token" in problem:
+        return "; a value that begins with this character is written in quotes"
+    return ""

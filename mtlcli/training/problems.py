@@ -25,12 +25,7 @@ class Problems:
         try:
             yield
         except ConfigError as error:
-            self.found += [
-                problem
-                if problem.mark or problem.path not in ("", path)
-                else self.experiment.problem(path, problem.message)
-                for problem in error.problems
-            ]
+            self.found += [self._placed(problem, path) for problem in error.problems]
         except OptionError as error:
             self.found += [self.experiment.problem(f"{path}.{key}", reason) for key, reason in error.refused.items()]
         except MtlError:
@@ -39,6 +34,14 @@ class Problems:
             if not isinstance(error, EXPECTED) and plugin_spot(error) is None:
                 raise
             self.found.append(self.experiment.problem(path, described(error)))
+
+    def _placed(self, problem: Problem, path: str) -> Problem:
+        """The problem with its place, where it has none: that of `path`."""
+        place = self.experiment.problem(path, "").message.strip()  # " (set by the override …)", or nothing
+        told = bool(place) and problem.message.endswith(place)
+        if problem.mark or told or problem.path not in ("", path):
+            return problem
+        return self.experiment.problem(path, problem.message)
 
     @contextmanager
     def now(self, path: str) -> Iterator[None]:
