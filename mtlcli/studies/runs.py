@@ -8,6 +8,7 @@ from typing import Any
 
 from mtlcli.config import Experiment, load_experiment
 from mtlcli.errors import ConfigError, InterruptedRunError, Problem
+from mtlcli.studies.current_data import CurrentData
 from mtlcli.training.state import check_same
 
 # what may differ between the run that is there and the one asked for: where and how fast it trains
@@ -15,10 +16,10 @@ FREE = ("training.device", "training.threads", "training.loading", "training.wor
         "checkpoint.every", "checkpoint.keep")  # fmt: skip
 
 
-def finished(folder: Path, experiment: Experiment) -> dict[str, Any] | None:
+def finished(folder: Path, experiment: Experiment, data: CurrentData) -> dict[str, Any] | None:
     """The summary of the run in a folder, if it is there and completed.
 
-    ConfigError where the folder holds a run, done or not, of another experiment.
+    ConfigError where the folder holds a run, done or not, of another experiment, or a completed one of other data.
     """
     config, summary = folder / "config.yaml", folder / "summary.json"
     if not config.is_file():
@@ -31,7 +32,12 @@ def finished(folder: Path, experiment: Experiment) -> dict[str, Any] | None:
     if not summary.is_file():
         return None
     found = summary_of(folder)
-    return found if found["status"] == "completed" else None
+    if found["status"] != "completed":
+        return None
+    if changes := data.changes(experiment, found.get("data", {})):
+        message = f"{folder} was trained on data that has changed since; use another --out, or restore the data:"
+        raise ConfigError(map(Problem, [message, *changes]))
+    return found
 
 
 def summary_of(folder: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 from mtlcli.config import Experiment
 from mtlcli.studies.compare.measured import MEASURED
 from mtlcli.studies.compare.plan import Method
+from mtlcli.studies.current_data import CurrentData
 from mtlcli.studies.runs import finished, read_json
 
 Metrics = Mapping[str, Mapping[str, float]]
@@ -61,9 +62,9 @@ class Outcome:
         return self.error is None
 
 
-def outcome_of(run: StudyRun) -> Outcome | None:
+def outcome_of(run: StudyRun, data: CurrentData) -> Outcome | None:
     """The outcome of a run that is in its folder, completed and measured; None where there is none."""
-    summary = finished(run.folder, run.experiment)
+    summary = finished(run.folder, run.experiment, data)
     if summary is None or not (run.folder / MEASURED).is_file():
         return None
     measured = read_json(run.folder / MEASURED)

@@ -9,6 +9,7 @@ from pathlib import Path
 from mtlcli.studies.compare.identity import RunFolders
 from mtlcli.studies.compare.outcome import Outcome, StudyRun, outcome_of
 from mtlcli.studies.compare.plan import BASELINE, Candidate, Method
+from mtlcli.studies.current_data import CurrentData
 from mtlcli.studies.observer import StudyObserver
 from mtlcli.studies.runs import summary_of
 
@@ -21,6 +22,7 @@ class Runs:
 
     def __init__(self, root: Path, train: Train, observer: StudyObserver) -> None:
         self.folders, self.train, self.observer = RunFolders(root), train, observer
+        self.data = CurrentData()
         self.outcomes: dict[Path, Outcome] = {}
         self.stage: dict[Path, StudyRun] = {}  # what is in hand
 
@@ -37,14 +39,14 @@ class Runs:
         new = [run for folder, run in self.stage.items() if folder not in self.outcomes]
         left = [run for run in new if not self._known(run)]
         for run, problem in self.train(left) if left else ():
-            outcome = outcome_of(run) if problem is None else Outcome(run, error=problem)
+            outcome = outcome_of(run, self.data) if problem is None else Outcome(run, error=problem)
             assert outcome is not None
             self._note(outcome, reused=False)
         return [self.outcomes[run.folder] for run in runs]
 
     def _known(self, run: StudyRun) -> bool:
         """Whether the folder holds the run, completed; it is noted then."""
-        outcome = outcome_of(run)
+        outcome = outcome_of(run, self.data)
         if outcome is not None:
             self._note(outcome, reused=True)
         return outcome is not None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mtlcli.config import Experiment
 from mtlcli.errors import ConfigError, InterruptedRunError, MtlError
+from mtlcli.studies.current_data import CurrentData
 from mtlcli.studies.folder import StudyFolder
 from mtlcli.studies.observer import StudyObserver
 from mtlcli.studies.processes import Processes
@@ -31,7 +32,7 @@ class Baseline:
 
 
 def trained_baselines(
-    joint: Experiment, folder: StudyFolder, budget: Budget, observer: StudyObserver
+    joint: Experiment, folder: StudyFolder, budget: Budget, observer: StudyObserver, data: CurrentData
 ) -> list[Baseline]:
     """Every task's baselines, task by task, those that aren't there yet trained.
 
@@ -45,7 +46,7 @@ def trained_baselines(
     ]
     left: list[Baseline] = []
     for one in baselines:
-        if (summary := finished(one.folder, one.experiment)) is None:
+        if (summary := finished(one.folder, one.experiment, data)) is None:
             left.append(one)
         else:
             observer.run_done(str(one), summary, reused=True)

@@ -9,6 +9,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from mtlcli.config import Experiment
 from mtlcli.errors import ConfigError, InterruptedRunError, MtlError
+from mtlcli.studies.current_data import CurrentData
 from mtlcli.studies.folder import StudyFolder
 from mtlcli.studies.observer import StudyObserver
 from mtlcli.studies.relate.experiments import single_task
@@ -35,7 +36,7 @@ class Points:
     after: Matrix
 
 
-def joint_points(joint: Experiment, folder: StudyFolder, observer: StudyObserver) -> Points:
+def joint_points(joint: Experiment, folder: StudyFolder, observer: StudyObserver, data: CurrentData) -> Points:
     """What was seen along the joint run, which is trained if it isn't there yet, or was left unfinished.
 
     joint: the experiment in canonical form. ConfigError where the folder holds another one, or the trunk is frozen.
@@ -43,7 +44,7 @@ def joint_points(joint: Experiment, folder: StudyFolder, observer: StudyObserver
     if joint.trunk.frozen:
         message = "a frozen trunk has no gradients to compare: leave `gradient` and `affinity` out, or unfreeze it"
         raise ConfigError(joint.problem("trunk.frozen", message))
-    summary = finished(folder.path / "joint", joint)
+    summary = finished(folder.path / "joint", joint, data)
     reused = summary is not None
     try:
         summary = summary or _trainer(joint, folder).fit()

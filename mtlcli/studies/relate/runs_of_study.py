@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 
 from mtlcli.config import Experiment
+from mtlcli.studies.current_data import CurrentData
 from mtlcli.studies.folder import StudyFolder
 from mtlcli.studies.observer import StudyObserver
 from mtlcli.studies.relate.baselines import Baseline, trained_baselines
@@ -41,9 +42,13 @@ class StudyRuns:
         return assemble(self.joint, torch.device("meta"), self.opened)
 
     @cached_property
+    def data(self) -> CurrentData:
+        return CurrentData()
+
+    @cached_property
     def baselines(self) -> list[Baseline]:
-        return trained_baselines(self.joint, self.folder, self.budget, self.observer)
+        return trained_baselines(self.joint, self.folder, self.budget, self.observer, self.data)
 
     @cached_property
     def points(self) -> Points:
-        return joint_points(self.joint, self.folder, self.observer)
+        return joint_points(self.joint, self.folder, self.observer, self.data)

@@ -14,6 +14,8 @@ from mtlcli.errors import ConfigError
 from mtlcli.studies.compare.measured import MEASURED
 from mtlcli.studies.compare.outcome import StudyRun
 from mtlcli.studies.compare.study import compare
+from mtlcli.studies.current_data import CurrentData
+from mtlcli.training.assemble import open_datasets
 from tests.oracles import comparison as oracle
 from tests.studies.compare.pretended import Pretending, Values, loads
 from tests.studies.made import made
@@ -212,3 +214,29 @@ def test_an_error_near_zero_does_not_drown_the_rest(tmp_path: Path) -> None:
     assert one["mse"]["mean"] == pytest.approx(100 * 3e-4 / 0.01)  # of 1 % squared of the variance of 100
     assert found["methods"]["mgda"]["delta_m"]["primary"]["mean"] == pytest.approx(-5, abs=1e-3)
     assert found["methods"]["mgda"]["delta_m"]["flat"]["mean"] > 50
+
+
+def test_runs_on_data_that_has_changed_are_not_used_again(tmp_path: Path) -> None:
+    """The runs record what the data is like; a study compares that with what it is now."""
+    now = CurrentData()
+    study(tmp_path, 1)
+    assert now.changes(loads()([]), {}) == []  # runs of earlier versions record nothing
+    recorded = open_datasets(loads()([]))["made"][0].recorded().short()
+    edited(tmp_path, "*/summary.json", lambda one: {**one, "data": {"made": recorded}})
+    training = Pretending(known)
+    compare(loads(), VARY, seeds=1, out=tmp_path / "study", train=training)
+    assert training.trained == []
+    fewer = {**recorded, "train": {**recorded["train"], "n": 190}}
+    edited(tmp_path, "mgda-*/summary.json", lambda one: {**one, "data": {"made": fewer}})
+    with pytest.raises(ConfigError) as caught:
+        compare(loads(), VARY, seeds=1, out=tmp_path / "study", train=training)
+    assert "was trained on data that has changed since; use another --out, or restore the data" in str(caught.value)
+    assert "datasets.made: train: 190 examples then, 200 now" in str(caught.value)
+    other = {**recorded, "test": {**recorded["test"], "content": "0" * 16}}
+    assert now.changes(loads()([]), {"made": other}) == ["datasets.made: test: other examples, though as many"]
+    turned = {"train": {**recorded["train"], "order": "0" * 16}, "val": recorded["train"]}
+    assert now.changes(loads()([]), {"made": turned}) == [
+        "datasets.made: train: the same examples are in another order",
+        "datasets.made: val: there is no such split any more",
+        "datasets.made: test: there was no such split",
+    ]
