@@ -43,28 +43,24 @@ class Placement:
             self._kept[id(inputs)] = (inputs, self._placed(inputs))
         return self._kept[id(inputs)][1]
 
+    def check(self, inputs: Tensor | LazyInputs) -> None:
+        """Read inputs that are read one at a time, where they will be resident, without keeping them.
+
+        MtlError with all that can't be read.
+        """
+        if not isinstance(inputs, Tensor) and id(inputs) not in self._kept and self._fits(inputs):
+            _whole(inputs)
+
     def _placed(self, inputs: Tensor | LazyInputs) -> Tensor | None:
-        if self.loading == "stream":
+        if not self._fits(inputs):
             return None
-        example = inputs[0]
-        size = len(inputs) * example.nbytes
-        if self.loading == "auto" and size > self._room(inputs):
-            return None
-        if not isinstance(inputs, Tensor):
-            log.info("reading %d files into memory (%d MiB)", len(inputs), size // 2**20)
-            with ThreadPoolExecutor(usable_cores()) as pool:  # decoding releases the interpreter lock
-                whole = torch.empty((len(inputs), *example.shape), dtype=example.dtype)
-                faults = []
-                for row, read in enumerate(pool.map(partial(_read, inputs), range(len(inputs)))):
-                    if isinstance(read, MtlError):
-                        faults.append(str(read))
-                    else:
-                        whole[row] = read
-            if faults:
-                more = [f"… and {len(faults) - LISTED} more"] if len(faults) > LISTED else []
-                raise MtlError("\n".join([*faults[:LISTED], *more]))
-            inputs = whole
-        return inputs.to(self.device)
+        return (inputs if isinstance(inputs, Tensor) else _whole(inputs)).to(self.device)
+
+    def _fits(self, inputs: Tensor | LazyInputs) -> bool:
+        """Whether the inputs are to be resident."""
+        if self.loading == "auto":
+            return len(inputs) * inputs[0].nbytes <= self._room(inputs)
+        return self.loading == "resident"
 
     def _room(self, inputs: Tensor | LazyInputs) -> float:
         lazy = float("inf") if isinstance(inputs, Tensor) else float(READ_WHOLE)
@@ -72,6 +68,24 @@ class Placement:
             return lazy
         free = torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else 8 * 2**30
         return min(lazy, free / 4)
+
+
+def _whole(inputs: LazyInputs) -> Tensor:
+    """All inputs [N, *input_shape]. MtlError with all that can't be read."""
+    example = inputs[0]
+    log.info("reading %d files into memory (%d MiB)", len(inputs), len(inputs) * example.nbytes // 2**20)
+    whole = torch.empty((len(inputs), *example.shape), dtype=example.dtype)
+    faults = []
+    with ThreadPoolExecutor(usable_cores()) as pool:  # decoding releases the interpreter lock
+        for row, read in enumerate(pool.map(partial(_read, inputs), range(len(inputs)))):
+            if isinstance(read, MtlError):
+                faults.append(str(read))
+            else:
+                whole[row] = read
+    if faults:
+        more = [f"… and {len(faults) - LISTED} more"] if len(faults) > LISTED else []
+        raise MtlError("\n".join([*faults[:LISTED], *more]))
+    return whole
 
 
 def _read(inputs: LazyInputs, row: int) -> Tensor | MtlError:

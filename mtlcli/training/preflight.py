@@ -19,19 +19,24 @@ SAMPLED = 1000  # files of a dataset that `mtl validate` looks at
 def check_data(run: Run) -> None:
     """Open every split that the run will read: `train`, the evaluated one, and `test`.
 
-    The files of examples that are read one at a time are checked, as `Dataset.check_files` says; the first example of
-    each split is read, and the labels compared with what the dataset has described. ConfigError with all that is wrong
-    in all datasets; MtlError where a dataset's data can't be had.
+    The files of examples that are read one at a time are checked, as `Dataset.check_files` says; where a dataset has no
+    such check, examples that are to be resident are read once. The first example of each split is read in any case, and
+    the labels are compared with what the dataset has described. ConfigError with all that is wrong in all datasets;
+    MtlError where a dataset's data can't be had.
     """
     problems = Problems(run.experiment)
-    used = {"train", run.experiment.evaluation.split, "test"}
+    evaluated = run.experiment.evaluation.split
     for alias, dataset in run.datasets.items():
         with problems.at(f"datasets.{alias}"), reading(alias):
             _check_files(dataset)
             for split in run.splits():
-                if split in used:
+                if split in ("train", evaluated, "test"):
                     targets = {target for source, target in run.sources.values() if source == alias}
-                    _check(split, run.examples_of(alias, split), run.specs[alias], targets)
+                    examples = run.examples_of(alias, split)
+                    _check(split, examples, run.specs[alias], targets)
+                    if type(dataset).check_files is Dataset.check_files and not isinstance(examples.inputs, Tensor):
+                        kept = split == evaluated or (split == "train" and not dataset.augment)
+                        (run.placement.resident if kept else run.placement.check)(examples.inputs)
     problems.check()
 
 

@@ -129,6 +129,37 @@ def test_a_test_split_that_is_not_as_described(fault: str, message: str, tmp_pat
     assert isinstance(caught.value, ConfigError) == (fault != "key") and not (tmp_path / "run").exists()
 
 
+class Late:
+    """Inputs read one at a time, the last of which fails."""
+
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, row: int) -> torch.Tensor:
+        if row == 5:
+            raise KeyError("the last")
+        return torch.zeros(8)
+
+
+@pytest.mark.usefixtures("plugins_forgotten")
+def test_examples_read_one_at_a_time_without_a_check_of_their_own(tmp_path: Path) -> None:
+    class Lazy(Odd):
+        def read(self, split: str) -> Examples:
+            examples = super().read(split)
+            return Examples(Late(), examples.targets) if split == self.fault else examples
+
+    datasets.register("lazy")(Lazy)
+    for split in ("val", "test"):
+        experiment = digits(
+            datasets={"odd": {"name": "lazy", "fault": split}},
+            tasks={"t": {"dataset": "odd", "kind": "classification"}},
+            trunk={"name": "mlp", "hidden": [4], "features": 4},
+            training=training(batch_size=3),
+        )
+        with pytest.raises(MtlError, match=r"datasets.odd: the examples can't be read: KeyError: 'the last'"):
+            Trainer(build(experiment), tmp_path / "run")
+
+
 class Failing:
     """Inputs read one at a time, of which some fail in one way or another."""
 
