@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mtlcli.config import experiment_from_dict
 from mtlcli.errors import ConfigError, Problem
 from mtlcli.specs import DatasetSpec
 from mtlcli.training.checkpoint import plain, rng_state, set_rng_state
@@ -85,7 +86,7 @@ def restore(trainer: Trainer, payload: Mapping[str, Any]) -> None:
     ConfigError where it is of another experiment or other data, or holds no such state.
     """
     source = str(trainer.folder.last)
-    for changed in check_same(payload["config"], trainer.experiment.resolved(), FREE, source):
+    for changed in check_same(_resolved(payload["config"], source), trainer.experiment.resolved(), FREE, source):
         LOG.warning("changed since the checkpoint: %s", changed)
     check_unchanged(trainer.run, trainer.data, payload, source)
     # parsed first, since an older checkpoint lacks the fields that have been added since
@@ -117,6 +118,14 @@ def restore(trainer: Trainer, payload: Mapping[str, Any]) -> None:
 def _progress(saved: Mapping[str, Any]) -> Progress:
     """The progress in a checkpoint; in one from before updates were counted, every step was one."""
     return Progress(**{"updates": saved["steps"], "epoch_updates": saved["step"], **saved})
+
+
+def _resolved(config: Mapping[str, Any], source: str) -> Mapping[str, Any]:
+    """The experiment of a checkpoint with the defaults of options that its version did not have."""
+    try:
+        return experiment_from_dict(dict(config), source=source).resolved()
+    except ConfigError:  # of a version with options that no longer exist: the differences are named as they are
+        return config
 
 
 def _made_with(run: Run) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from mtlcli.errors import InterruptedRunError, MtlError
 from mtlcli.specs import TrunkPass
 from mtlcli.training.checkpoint import load_checkpoint, plain, save_checkpoint
 from mtlcli.training.compression import compress, fit_ranks
+from mtlcli.training.data_report import unseen
 from mtlcli.training.device import peak_memory
 from mtlcli.training.evaluate import TaskMetrics, measure
 from mtlcli.training.failure import explained
@@ -65,6 +66,8 @@ def finish(trainer: Trainer, stop: StopRequest) -> Summary:
     error = _unevaluated(trainer, failures) if failures else None
     status = "completed" if error is None else "failed"
     summary = summarize(trainer, status, metrics, error, compression=best.get("compression"))
+    gaps = {one: unseen(run, one) for one in metrics if one not in failures}
+    summary |= {kind: {one: found[kind] for one, found in gaps.items()} for kind in ("unknown", "missing")}
     folder.write_json("summary.json", summary)
     return summary
 
@@ -114,7 +117,7 @@ def summarize(
     error: BaseException | None = None,
     compression: dict[str, Any] | None = None,
 ) -> Summary:
-    """The document of `summary.json`.
+    """The document of `summary.json`; of a run that ended, `unknown` and `missing` follow, see `data_report.unseen`.
 
     metrics: split → task → metric → value; where the run didn't end, of its best epoch so far.
     compression: what was taken out of the model, with its metrics before and after.

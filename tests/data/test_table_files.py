@@ -101,7 +101,10 @@ def test_a_delimiter_that_is_another_one(tmp_path: Path) -> None:
         with pytest.raises(ConfigError) as caught:
             CSV(path=str(tmp_path / "t.csv"), targets=["y"]).describe()
         assert str(caught.value).endswith(f'set `delimiter: "{spelled}"`')
-        assert CSV(path=str(tmp_path / "t.csv"), targets=["y"], delimiter=mark, test=0.0).describe().splits == ("train", "val")
+        assert CSV(path=str(tmp_path / "t.csv"), targets=["y"], delimiter=mark, test=0.0).describe().splits == (
+            "train",
+            "val",
+        )
     (tmp_path / "t.csv").write_text("x;y\n1,5;2\n")
     with pytest.raises(ConfigError, match=r":2: 2 values, where the header names 1. If .* `delimiter: \";\"`"):
         CSV(path=str(tmp_path / "t.csv"), targets=["y"]).describe()
