@@ -7,6 +7,7 @@ import pytest
 from mtlcli.cli import SPINS
 from mtlcli.cores import usable_cores
 
+os.environ.setdefault("MTL_TRACEBACK", "1")  # what nothing has explained fails a test with its traceback
 os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # as the command line has it; before torch is imported
 os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))  # no test's numbers depend on the machine's load
 

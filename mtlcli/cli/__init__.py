@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
+from mtlcli.blame import described, plugin_spot
 from mtlcli.cli.app import app
 from mtlcli.cli.streams import unfailing_streams
 from mtlcli.errors import ConfigError, MtlError
 from mtlcli.printable import printable
 
+TRACEBACK = "MTL_TRACEBACK"  # the environment variable that shows tracebacks
 SPINS = "10000"
 """How often a waiting thread of OpenMP looks before it sleeps. By default 30 times as often: where the cores are shared
 with another process, that one's work then waits for threads that only wait, and a step takes 80 times as long."""
@@ -34,7 +38,21 @@ def _run(arguments: Sequence[str] | None) -> int:
         return 130
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        _print_error(MtlError(_unforeseen(error)))
+        return MtlError.exit_code
     return 0
+
+
+def _unforeseen(error: Exception) -> str:
+    """The message for an error that nothing else has explained."""
+    if plugin_spot(error) is not None:
+        return f"{described(error)}; {TRACEBACK}=1 in the environment shows the traceback"
+    *_, last = traceback.extract_tb(error.__traceback__)
+    where = f"{Path(last.filename).name}:{last.lineno}"
+    return f"a fault in mtl: {type(error).__name__}: {error} ({where}); {TRACEBACK}=1 shows the traceback to report"
 
 
 def _print_error(error: MtlError) -> None:

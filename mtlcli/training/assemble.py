@@ -19,6 +19,7 @@ from mtlcli.data.shared_columns import share_columns
 from mtlcli.errors import nearest
 from mtlcli.models.model import MultiTaskModel
 from mtlcli.models.preparation import preparation
+from mtlcli.models.sharing_base import Sharing
 from mtlcli.models.trunk import Trunk
 from mtlcli.models.warm_start import check_trunk, freeze, warm_start
 from mtlcli.paths import given_path
@@ -32,7 +33,7 @@ from mtlcli.training.run import Run
 from mtlcli.training.run_folder import checkpoint_of
 from mtlcli.training.size import blank_inputs, size
 from mtlcli.training.trunk_input import trunk_input
-from mtlcli.weighting.weighting import WeightedTask
+from mtlcli.weighting.weighting import WeightedTask, Weighting
 
 Datasets = dict[str, tuple[Dataset, DatasetSpec]]
 
@@ -54,9 +55,9 @@ def open_datasets(
     opened: Datasets = {}
     for alias, entry in experiment.datasets.items():
         with problems.at(f"datasets.{alias}"), naming(alias):
-            dataset: Dataset = _create(registry.datasets, entry)
+            dataset: Dataset = _create(Dataset, registry.datasets, entry)
             if stored is None:
-                opened[alias] = (dataset, dataset.describe())
+                opened[alias] = (dataset, _instance(DatasetSpec, dataset.describe(), "what describe() returns is"))
             elif alias in stored:
                 dataset.record = (records or {}).get(alias)
                 opened[alias] = (dataset, dataset.restore(stored[alias]) if data else stored[alias])
@@ -82,15 +83,17 @@ def assemble(experiment: Experiment, device: torch.device, opened: Datasets) -> 
 
     def make_trunk() -> Trunk:
         with problems.now("trunk"):
-            trunk: Trunk = _create(registry.trunks, experiment.trunk, given.supplied)
-            if not isinstance(trunk, Trunk) or not isinstance(getattr(trunk, "features", None), int):
-                raise ValueError("has to be a subclass of mtlcli.models.trunk.Trunk that sets `features`, its width")
+            trunk: Trunk = _create(Trunk, registry.trunks, experiment.trunk, given.supplied)
+            if not isinstance(getattr(trunk, "features", None), int):
+                raise ValueError("sets no `features`, the number of features it returns")
             trunk.input_shape = given.shape
             return freeze(trunk) if experiment.trunk.frozen else trunk
 
     def make_head(task: str, features: int) -> nn.Module:
         with problems.now(f"tasks.{task}.head"):
-            head: nn.Module = _create(registry.heads, experiment.tasks[task].head, features, kinds[task].outputs)
+            head: nn.Module = _create(
+                nn.Module, registry.heads, experiment.tasks[task].head, features, kinds[task].outputs
+            )
             after = kinds[task].output_layer()
             return head if after is None else nn.Sequential(head, after)
 
@@ -102,9 +105,9 @@ def assemble(experiment: Experiment, device: torch.device, opened: Datasets) -> 
     inputs = {task: alias for task, (alias, _) in sources.items()}
     with device if device.type == "meta" else nullcontext():
         with problems.now("sharing"):
-            sharing = _create(registry.sharings, experiment.sharing, make_trunk, make_head, inputs)
+            sharing = _create(Sharing, registry.sharings, experiment.sharing, make_trunk, make_head, inputs)
         with problems.now("weighting"):
-            weighting = _create(registry.weightings, experiment.weighting, weighted)
+            weighting = _create(Weighting, registry.weightings, experiment.weighting, weighted)
             weighting.seed(experiment.seed)
         normalize = {alias: preparation(spec, given.raw_columns) for alias, spec in specs.items()}
         model = MultiTaskModel(sharing, normalize)
@@ -151,8 +154,15 @@ def try_model(run: Run) -> None:
             raise ValueError(f"can't take the datasets' inputs: {error}") from error
 
 
-def _create(components: registry.Registry, entry: ComponentEntry, *supplied: Any) -> Any:
-    return components[entry.name].create(*supplied, **entry.options)
+def _create(base: Any, components: registry.Registry, entry: ComponentEntry, *supplied: Any) -> Any:
+    """The component of an entry. ValueError where it is not of its kind's base class, as a plugin's may not be."""
+    return _instance(base, components[entry.name].create(*supplied, **entry.options), "is")
+
+
+def _instance(base: Any, value: Any, what: str) -> Any:
+    if not isinstance(value, base):
+        raise ValueError(f"{what} of type {type(value).__name__}, and has to be of {base.__module__}.{base.__name__}")
+    return value
 
 
 def _tasks(
@@ -167,7 +177,7 @@ def _tasks(
             sources[name] = (task.dataset, target_name)
             with problems.at(f"tasks.{name}.kind"):
                 try:
-                    kinds[name] = _create(registry.kinds, task.kind, target)
+                    kinds[name] = _create(TaskKind, registry.kinds, task.kind, target)
                 except TargetTypeError as error:
                     hint = dataset.type_hint(target_name, target)
                     raise ValueError(f"{error}. {hint} (dataset {task.dataset!r})" if hint else str(error)) from error

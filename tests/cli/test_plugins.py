@@ -130,3 +130,13 @@ def test_a_plugin_that_fails_in_the_run(
     assert line.endswith("(traceback: run/log.txt)")
     assert "Traceback" in Path("run/log.txt").read_text()
     assert '"status": "failed"' in Path("run/summary.json").read_text()
+
+
+def test_an_error_that_nothing_explains_is_no_traceback(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("MTL_TRACEBACK", raising=False)
+    monkeypatch.setattr("mtlcli.cli.validate._checked", lambda *_: {}["a"])
+    assert main(["validate", "own.yaml"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: a fault in mtl: KeyError: 'a' (test_plugins.py:")

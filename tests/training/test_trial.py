@@ -103,7 +103,7 @@ def problems(folder: Path, monkeypatch: pytest.MonkeyPatch, source: str, **secti
     [
         ("self.features = width", FLAT, None),
         ("self.features = 9", FLAT, "trunk: returns [2, 8] for 2 examples of 'digits', and its `features` is 9"),
-        ("pass", FLAT, "trunk: has to be a subclass of mtlcli.models.trunk.Trunk that sets `features`"),
+        ("pass", FLAT, "trunk: sets no `features`, the number of features it returns"),
         ("self.features = width", "return self.layer(x)", "trunk: mat1 and mat2 shapes cannot be multiplied"),
         ("self.features = width", "return self.layr(x)", "trunk: AttributeError: 'Own' object has no attribute 'layr'"),
         ("self.features = width", "return {}['a']", "trunk: KeyError: 'a' (own.py:20, in run)"),
@@ -153,6 +153,7 @@ def test_heads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outputs: str, ru
         ("Classification", "directions = {'loss': 'min', 'accuracy': 'max'}",
          "its metrics are ['accuracy', 'f1'], and its"),
         ("Classification", "primary = 'nothing'", "its `primary` is 'nothing', which `directions` doesn't have"),
+        ("object", "def __init__(self, target): pass", "is of type Own, and has to be of mtlcli.tasks.kind.TaskKind"),
         ("TaskKind", "accepts = ('classes',)",
          "Can't instantiate abstract class Own with abstract methods loss, metrics"),
     ],
