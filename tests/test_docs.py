@@ -4,8 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from mtlcli.cli import main
+from mtlcli.data.datasets.csv import CSV
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -32,6 +34,24 @@ def test_the_regularizer_of_your_own_trains(
     arguments = ["train", config, "training.epochs=1", "regularizers=[{name: small_features, margin: 2.0}]"]
     assert main([*arguments, "--plugin", str(plugin), "--run-dir", str(tmp_path / "run")]) == 0, capsys.readouterr().err
     assert ",train,regularizers.small_features,loss," in (tmp_path / "run/metrics.csv").read_text()
+
+
+def test_the_table_of_the_documentation_is_read(tmp_path: Path) -> None:
+    (text,) = re.findall(r"^```yaml\n(.*?)^```$", (DOCS / "tables.md").read_text(), re.MULTILINE | re.DOTALL)
+    options = yaml.safe_load(text)["datasets"]["homes"]
+    header = "price,sold,condition,garden,garage,pool,postcode,listed,agent,rooms\n"
+    rows = [f"{9 * at}00,{at % 2},{'good' if at % 3 else 'bad'},1,0,{at % 2},1234{at % 5},2024-01-{1 + at:02},x,{at % 4}"
+            for at in range(25)]  # fmt: skip
+    (tmp_path / "homes.csv").write_text(header + "\n".join(rows))
+    del options["name"]
+    dataset = CSV(**{**options, "path": str(tmp_path / "homes.csv")})
+    spec = dataset.describe()
+    assert {name: target.type for name, target in spec.targets.items()} == {
+        "price": "real", "sold": "binary", "condition": "classes", "features": "multilabel"
+    }  # fmt: skip
+    assert [(column.name, column.levels is None) for column in spec.columns] == [
+        ("postcode", False), ("listed", True), ("rooms", True)
+    ]  # fmt: skip
 
 
 def test_every_file_it_names_exists() -> None:
