@@ -33,6 +33,11 @@ class Counts:
         return torch.stack([torch.as_tensor(state[name]) for name in ("tp", "fp", "tn", "fn")]).cpu().to(torch.float64)
 
 
+def is_yes(logits: Tensor, labels: Tensor) -> Tensor:
+    """Where a logit is above 0, bool. A NaN counts as the wrong answer, whatever the label: 0 or 1."""
+    return torch.where(logits.isnan(), labels == 0, logits > 0)
+
+
 def f1(counts: Tensor) -> Tensor:
     """F1 of each label, 2 tp / (2 tp + fp + fn); NaN for one that was neither there nor predicted. counts: [4, L]."""
     tp, fp, fn = counts[0], counts[1], counts[3]

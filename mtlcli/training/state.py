@@ -29,7 +29,8 @@ LOG = logging.getLogger("mtl")
 
 # what may change when a run goes on (patterns of key paths): how long and how fast it learns, where and how it trains,
 # where its data is
-FREE = ("training.epochs", "optimizer.lr", "optimizer.groups.*.lr", "datasets.*.root", "datasets.*.path",
+FREE = ("training.epochs", "optimizer.lr", "optimizer.groups.*.lr", "scheduler.T_max",
+        "scheduler.total_iters", "scheduler.total_steps", "datasets.*.root", "datasets.*.path",
         "datasets.*.test_path", "datasets.*.val_path",
         "training.device", "training.threads", "training.loading", "training.workers", "training.early_stopping",
         "checkpoint.every", "checkpoint.keep")  # fmt: skip

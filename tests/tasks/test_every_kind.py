@@ -124,3 +124,21 @@ def test_refuses_other_targets(name: str) -> None:
 def test_only_regression_is_gaussian() -> None:
     gaussian = [name for name in kinds.names() if kinds[name].target.likelihood == "gaussian"]  # type: ignore[attr-defined]
     assert gaussian == ["regression"]
+
+
+@every_pair
+def test_metrics_wait_for_the_device_only_when_they_are_computed(name: str, accepted: str) -> None:
+    task = make(name, accepted)
+    metrics = task.metrics(torch.device("meta"))
+    for _ in range(2):
+        metrics.update(torch.empty(6, task.outputs, device="meta"), labels(accepted, 6).to("meta"))
+
+
+@pytest.mark.parametrize(("name", "accepted"), [pair for pair in PAIRS if pair[0] != "regression"])
+def test_an_undefined_prediction_is_a_wrong_one(name: str, accepted: str) -> None:
+    task, target = make(name, accepted), labels(accepted, 20)
+    logits = torch.full((20, task.outputs), math.nan)
+    assert measured(task, logits, target)["accuracy"] == 0.0
+    if accepted != "multilabel":
+        logits[:5] = 1.0 if task.outputs == 1 else torch.tensor([0.0, 1.0])
+        assert measured(task, logits, target)["accuracy"] == float(target[:5].sum()) / 20

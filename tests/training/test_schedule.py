@@ -217,6 +217,19 @@ def test_a_run_that_is_made_longer_goes_on_to_the_new_end(
     assert "now ends with epoch 4" in caplog.text
 
 
+def test_a_length_in_the_yaml_may_be_changed_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Where it isn't, what is left of the run has no learning rate, and the log says so."""
+    scheduler = {"name": "PolynomialLR", "total_iters": 2}
+    Trainer(build(digits(scheduler=scheduler)), tmp_path / "run", plots=False).fit()
+    assert "the learning rate is 0" not in caplog.text
+    longer = training(epochs=3)
+    Trainer(build(digits(scheduler=scheduler, training=longer)), tmp_path / "run", resume="must", plots=False).fit()
+    assert "the learning rate is 0 in epoch 3 of 3" in caplog.text
+    changed = digits(scheduler={**scheduler, "total_iters": 4}, training=training(epochs=4))
+    Trainer(build(changed), tmp_path / "run", resume="must", plots=False).fit()
+    assert logged_rates(tmp_path / "run") == {1: 1e-3, 2: 5e-4, 3: 0.0, 4: 2.5e-4}
+
+
 def test_a_new_learning_rate_takes_effect_at_once(tmp_path: Path) -> None:
     """Scaled by what the schedule has made of the old one so far."""
     for scheduler in (None, {"name": "StepLR", "step_size": 1, "gamma": 0.1}):

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from mtlcli.errors import nearest
 from mtlcli.registry import kinds
 from mtlcli.specs import TargetSpec
-from mtlcli.tasks.counts import MISSING, Counts, f1
+from mtlcli.tasks.counts import MISSING, Counts, f1, is_yes
 from mtlcli.tasks.kind import Direction, TaskKind
 from mtlcli.tasks.labels import at_least_float32, labelled, masked_mean
 
@@ -116,7 +116,7 @@ class BinaryMetrics:
         logits, mask = at_least_float32(prediction).squeeze(1), labelled(target)
         target = inverted(target) if self._invert else target
         labels = target.masked_fill(~mask, 0).to(torch.int8).masked_fill(~mask, MISSING)
-        self._counts.update(logits.unsqueeze(1) > 0, labels.unsqueeze(1))
+        self._counts.update(is_yes(logits, labels).unsqueeze(1), labels.unsqueeze(1))
         self._logits.append(logits)
         self._labels.append(labels)
 

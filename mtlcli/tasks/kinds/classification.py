@@ -84,7 +84,9 @@ class ClassificationMetrics:
         """prediction: logits [B, classes]."""
         target = self._class_indices(target).unsqueeze(1)
         one_hot = (target == self._classes).to(torch.int8).masked_fill(~labelled(target), MISSING)
-        self._counts.update(prediction.argmax(1, keepdim=True) == self._classes, one_hot)
+        predicted = prediction.argmax(1, keepdim=True) == self._classes
+        # Where a logit is NaN, argmax takes it for the largest; no class is predicted then.
+        self._counts.update(predicted & ~prediction.isnan().any(1, keepdim=True), one_hot)
 
     def compute(self) -> dict[str, float]:
         """float64 values; NaN where no example was labelled."""

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from mtlcli.registry import kinds
 from mtlcli.specs import TargetSpec
-from mtlcli.tasks.counts import MISSING, Counts, f1
+from mtlcli.tasks.counts import MISSING, Counts, f1, is_yes
 from mtlcli.tasks.kind import Direction, TaskKind
 from mtlcli.tasks.labels import labelled, masked_mean
 
@@ -61,7 +61,8 @@ class MultilabelMetrics:
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """prediction: logits [B, labels]."""
-        self._counts.update(prediction > 0, target.nan_to_num(nan=MISSING).to(torch.int8))
+        labels = target.nan_to_num(nan=MISSING).to(torch.int8)
+        self._counts.update(is_yes(prediction, labels), labels)
 
     def compute(self) -> dict[str, float]:
         """float64 values; NaN where no entry was labelled."""
