@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup data train test test-lower lint format bench clean
+.PHONY: setup data train test test-lower test-matrix lint format bench clean
 
 setup: .venv/installed
 
@@ -28,6 +28,10 @@ test: setup
 # the tests on the oldest supported versions of the dependencies
 test-lower:
 	scripts/lower_bounds.sh
+
+# every weighting on Jacobians of every kind, and 2,000 steps to a Pareto-stationary point: about 15 minutes
+test-matrix: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m matrix
 
 lint: setup
 	$(BIN)/ruff check .
