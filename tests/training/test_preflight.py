@@ -21,6 +21,7 @@ from mtlcli.registry import datasets
 from mtlcli.specs import DatasetSpec, TargetSpec
 from mtlcli.training import summary as summary_module
 from mtlcli.training.build import build
+from mtlcli.training.observer import Observer
 from mtlcli.training.trainer import Trainer
 from tests.training.experiments import digits, training
 
@@ -205,19 +206,25 @@ def test_all_that_is_damaged_at_once() -> None:
     assert len(lines) == 11 and lines[-1] == "datasets.pets: … and 4 more"
 
 
-def damage(path: Path) -> bytes:
-    content = path.read_bytes()
-    path.write_bytes(content[:60])
-    return content
+class Damaging(Observer):
+    """Damages a file when the first epoch begins."""
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.content = file, file.read_bytes()
+
+    def epoch_started(self, epoch: int, steps: int, done: int) -> None:
+        self.file.write_bytes(self.content[:60])
+
+    def repair(self) -> None:
+        self.file.write_bytes(self.content)
 
 
 def test_what_is_damaged_while_training_leaves_the_rest(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Of the test split: the table of `val` is written, and a resumed run adds `test`."""
-    run_dir, file = tmp_path / "run", tmp_path / "pets/test/dog/1.png"
-    trainer = Trainer(build(load_experiment(str(config), [])), run_dir)
-    content = damage(file)
+    run_dir, damaging = tmp_path / "run", Damaging(tmp_path / "pets/test/dog/1.png")
+    trainer = Trainer(build(load_experiment(str(config), [])), run_dir, observer=damaging)
     with pytest.raises(MtlError, match=r"test: datasets.pets: .*dog/1.png: .*truncated[^!]*--resume must") as caught:
         trainer.fit()
     assert caught.value.exit_code == 1
@@ -225,7 +232,7 @@ def test_what_is_damaged_while_training_leaves_the_rest(
     assert summary["status"] == "failed" and summary["error"] == str(caught.value)
     assert list(summary["metrics"]) == ["val"] and "| val | what | 4 |" in (run_dir / "table.md").read_text()
     assert (run_dir / "checkpoints/best.pt").exists()
-    file.write_bytes(content)
+    damaging.repair()
     assert main(["train", str(config), "--run-dir", str(run_dir), "--resume", "must", "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary["status"] == "completed" and summary["error"] is None and list(summary["metrics"]) == ["val", "test"]
@@ -239,7 +246,7 @@ def test_the_evaluated_split_damaged_in_the_end(config: Path, tmp_path: Path) ->
         finish = summary_module.finish
 
         def damaging(*args: Any) -> Any:
-            damage(tmp_path / "pets/val/dog/1.png")
+            Damaging(tmp_path / "pets/val/dog/1.png").epoch_started(1, 1, 0)
             return finish(*args)
 
         patched.setattr("mtlcli.training.trainer.finish", damaging)
@@ -251,11 +258,11 @@ def test_the_evaluated_split_damaged_in_the_end(config: Path, tmp_path: Path) ->
 
 
 def test_the_steps_of_an_epoch_that_cannot_be_evaluated_are_kept(config: Path, tmp_path: Path) -> None:
-    trainer = Trainer(build(load_experiment(str(config), STREAMED)), tmp_path / "run")
-    content = damage(tmp_path / "pets/val/dog/1.png")
+    damaging = Damaging(tmp_path / "pets/val/dog/1.png")
+    trainer = Trainer(build(load_experiment(str(config), STREAMED)), tmp_path / "run", observer=damaging)
     with pytest.raises(MtlError, match=r"datasets.pets: .*val/dog/1.png"):
         trainer.fit()
     assert trainer.checkpoints.load()["progress"]["steps"] == trainer.steps_per_epoch
-    (tmp_path / "pets/val/dog/1.png").write_bytes(content)
+    damaging.repair()
     again = Trainer(build(load_experiment(str(config), STREAMED)), tmp_path / "run", resume="must")
     assert again.fit()["status"] == "completed"
