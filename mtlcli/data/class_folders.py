@@ -94,9 +94,9 @@ def find_class_folders(root: Path, suffixes: Iterable[str]) -> ClassFolders:
             splits.setdefault(split, []).append((nfc(parts[depth]), parts))
     return ClassFolders(
         splits={
-            split: ([root.joinpath(*parts) for _, parts in found], [name for name, _ in found])
+            split: ([root.joinpath(*parts) for _, parts in images], [name for name, _ in images])
             for split in SPLITS
-            if (found := sorted(splits.get(split, [])))
+            if (images := sorted(splits.get(split, [])))
         },
         has_splits=bool(split_folders),
         notes=_notes(listing, split_folders, set(spelled)),
@@ -147,7 +147,7 @@ def _check_mix(root: Path, split_folders: dict[str, str], others: list[str]) -> 
     """ConfigError for two folders of one split, and for folders of images beside the split folders."""
     problems = []
     for split in SPLITS:
-        same = sorted(name for name, found in split_folders.items() if found == split)
+        same = sorted(name for name, of in split_folders.items() if of == split)
         if len(same) > 1:
             problems.append(
                 f"{root}: {_quoted(same)} are all the split `{split}`. Keep one of them, or put all images in one"
@@ -196,7 +196,7 @@ def _check_classes(root: Path, listing: Listing, split_folders: dict[str, str]) 
 
 
 def _layers(folder: Path, depth: int, names: list[str], images: Sequence[Parts], above: Parts) -> list[str]:
-    """What tells that `names`, folders in `folder`, are not the classes, or that splits lie below them."""
+    """Problems of `names`, folders in `folder`, that are no classes, or that hold splits."""
     below: dict[str, set[str]] = {name: set() for name in names}
     direct = set()
     for parts in images:
@@ -235,7 +235,7 @@ def _word(name: str) -> str:
 
 
 def _notes(listing: Listing, split_folders: dict[str, str], spelled: set[str]) -> list[str]:
-    """What was left out of the folders that are used, and what else was decided by their names."""
+    """Notes on the files left out of the folders that are used, and on what was decided by their names."""
     depth = 1 if split_folders else 0
     loose = [parts for parts in listing.images if len(parts) == depth + 1]
     others = [parts for parts in listing.others if len(parts) > 1 and (not split_folders or parts[0] in spelled)]
@@ -260,8 +260,8 @@ def _notes(listing: Listing, split_folders: dict[str, str], spelled: set[str]) -
 def _by_suffix(files: Sequence[Parts]) -> str:
     counts = Counter(Path(parts[-1]).suffix.lower() or "without a suffix" for parts in files)
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    told = [f"{count} {shown(suffix)[1:-1] if fault(suffix) else suffix}" for suffix, count in ordered]
-    return listed(told) if len(told) > 1 else told[0]
+    counted = [f"{count} {shown(suffix)[1:-1] if fault(suffix) else suffix}" for suffix, count in ordered]
+    return listed(counted) if len(counted) > 1 else counted[0]
 
 
 def _quoted(names: Iterable[str]) -> str:

@@ -92,18 +92,18 @@ class Dataset(ABC):
         """The examples of a split the data itself has. Fetches what isn't there, where the dataset can be fetched."""
 
     def notes(self) -> list[str]:
-        """What a user should know of the data before training, in sentences: files that were left out, and the like.
+        """Facts about the data to know before training, in sentences: files that were left out, and the like.
 
         Asked for after `describe` or `restore`.
         """
         return []
 
     def preparation(self) -> str | None:
-        """How an input is made of what is stored, for users of an exported model; None where it is as it is stored."""
+        """Steps from stored data to an input, for users of an exported model; None where there are none."""
         return None
 
     def check_files(self, most: int | None = None) -> list[str]:
-        """What is wrong with the files that are read one at a time (image files), a line for each; of none by default.
+        """Check the files that are read one at a time (image files), and return a line for each fault; none by default.
 
         most: look at no more of them than that, and only at their beginnings and ends.
         """

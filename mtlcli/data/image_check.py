@@ -24,7 +24,7 @@ DIGEST = 16  # bytes
 
 
 def image_faults(files: ImageFiles, bytes_each: int, most: int | None = None) -> list[str]:
-    """What is wrong with the image files, a line for each of the first, then their number.
+    """Check image files, and return the faults: a line for each of the first, then the number of the others.
 
     Every file is decoded where all of them take up to 512 MiB, on the disk and decoded: those are read into memory as a
     run starts. Of larger sets, the header and the end of every file are read, which finds what is no image, is too
@@ -64,7 +64,7 @@ def image_faults(files: ImageFiles, bytes_each: int, most: int | None = None) ->
 
 
 def _digests(files: ImageFiles, rows: Sequence[int]) -> tuple[dict[int, bytes | None], int]:
-    """Row → what stands for the file as it is now, None where it can't be found; and the bytes of all files."""
+    """Return row → digest of the file as it is now (None where it can't be found), and the bytes of all files."""
     digests: dict[int, bytes | None] = {}
     total = 0
     for row in rows:
@@ -108,7 +108,7 @@ def _remembered(files: ImageFiles, whole: bool, replaced: bool) -> Iterator[set[
 
 
 def _cache_file(files: ImageFiles, whole: bool) -> Path | None:
-    """Where the digests of such a check are; None where there is no place for them."""
+    """Path of the digests of such a check; None without a home folder."""
     import PIL
 
     try:
@@ -119,5 +119,5 @@ def _cache_file(files: ImageFiles, whole: bool) -> Path | None:
         return None
     first = os.path.commonpath([os.path.abspath(files.paths[0]), os.path.abspath(files.paths[-1])])  # noqa: PTH100
     # another decoder, another rule or another folder: another check
-    told = f"1\0{PIL.__version__}\0{first}\0{files.shape}\0{whole}"
-    return folder / blake2b(os.fsencode(told), digest_size=DIGEST).hexdigest()
+    rule = f"1\0{PIL.__version__}\0{first}\0{files.shape}\0{whole}"
+    return folder / blake2b(os.fsencode(rule), digest_size=DIGEST).hexdigest()

@@ -87,7 +87,7 @@ class ImageFiles:
         return pixels.unsqueeze(0) if self.channels == 1 else pixels.permute(2, 0, 1).contiguous()
 
     def fault(self, row: int, whole: bool) -> str | None:
-        """What is wrong with image `row`; None where nothing is.
+        """Check image `row`, and return its fault, or None.
 
         whole: whether it is decoded; otherwise its header and the end of the file are read, and it is decoded only
         where they leave a doubt.
@@ -109,7 +109,7 @@ class ImageFiles:
                 # a PNG's is behind its pixels
                 if file.format != "PNG" and file.getexif().get(0x0112, 1) > 4:  # turned by 90°
                     size = size[1], size[0]
-                return self.shape in (None, size) and _ends(file, self.paths[row])
+                return self.shape in (None, size) and _is_complete(file, self.paths[row])
         except Exception:  # whatever it is, reading the file will say it
             return False
 
@@ -125,8 +125,8 @@ def _check_header(file: PILImage) -> None:
         raise ValueError(f"its pixels are of 16 or 32 bits (mode {file.mode}), and 8 are expected")
 
 
-def _ends(file: PILImage, path: Path) -> bool:
-    """Whether the file goes on to its end, as far as its format tells without decoding."""
+def _is_complete(file: PILImage, path: Path) -> bool:
+    """Check that the file is not cut off, as far as its format allows without decoding."""
     with path.open("rb") as raw:
         head = raw.read(8)
         size = raw.seek(0, os.SEEK_END)

@@ -57,7 +57,7 @@ class Placement:
         return (inputs if isinstance(inputs, Tensor) else _whole(inputs)).to(self.device)
 
     def _fits(self, inputs: Tensor | LazyInputs) -> bool:
-        """Whether the inputs are to be resident."""
+        """Return whether the inputs are to be resident."""
         if self.loading == "auto":
             return len(inputs) * inputs[0].nbytes <= self._room(inputs)
         return self.loading == "resident"

@@ -47,5 +47,5 @@ def reading(alias: str) -> Iterator[None]:
 
 
 def unreadable(error: Exception) -> str:
-    """What a dataset's own code raised, in one line."""
+    """One line for an exception of a dataset's own code."""
     return f"the examples can't be read: {described(error)}"

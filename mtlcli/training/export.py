@@ -37,14 +37,14 @@ def export(run: Run, file_format: Format, path: Path) -> None:
     units). In a table's inputs, NaN is a missing number, and what is no code of a category is one not seen in training.
     `safetensors` holds the weights by their names in the state dict, and in its metadata the datasets' specs as JSON.
 
-    All hold what `interface` tells in their metadata, as JSON: `onnx` in `metadata_props` and `safetensors` in its
-    metadata, with a key for each part; `torch-export` as the extra file INTERFACE. The same is in the file `described`
-    beside `path`.
+    All hold the description that `interface` returns in their metadata, as JSON: `onnx` in `metadata_props` and
+    `safetensors` in its metadata, with a key for each part; `torch-export` as the extra file INTERFACE. The file
+    `described` beside `path` holds the same.
     ConfigError where a format's package is missing, or it can't hold the model.
     """
     run.model.eval().requires_grad_(False)
     with torch.no_grad():
-        told = json.loads(to_json(interface(run, run.model(_example(run)))))
+        description = json.loads(to_json(interface(run, run.model(_example(run)))))
     writers: dict[Format, Callable[[Run, dict[str, Any], Path], None]] = {
         "onnx": _onnx,
         "safetensors": _safetensors,
@@ -53,7 +53,7 @@ def export(run: Run, file_format: Format, path: Path) -> None:
     try:
         # torch's exporters warn of what they are made of, not of anything the user can change
         with atomic(path) as temporary, warnings.catch_warnings(action="ignore"):
-            writers[file_format](run, told, temporary)
+            writers[file_format](run, description, temporary)
     except ImportError as error:
         raise ConfigError(
             f"--format {file_format} needs the package {error.name!r}: pip install 'mtlcli[export]'"
@@ -61,7 +61,7 @@ def export(run: Run, file_format: Format, path: Path) -> None:
     except (RuntimeError, TorchDynamoException, OnnxExporterError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ConfigError(f"--format {file_format}: torch can't take this model: {reason}") from error
-    write_text(described(path), to_json(told))
+    write_text(described(path), to_json(description))
 
 
 def described(path: Path) -> Path:
@@ -114,25 +114,27 @@ def _program(run: Run) -> torch.export.ExportedProgram:
     return torch.export.export(_Predictor(run), (inputs,), dynamic_shapes=(sizes,))
 
 
-def _torch_export(run: Run, told: dict[str, Any], path: Path) -> None:
+def _torch_export(run: Run, description: dict[str, Any], path: Path) -> None:
     with path.open("wb") as file:  # torch's own writer aborts the process on a name that isn't UTF-8
-        torch.export.save(_program(run), file, extra_files={INTERFACE: json.dumps(told)})
+        torch.export.save(_program(run), file, extra_files={INTERFACE: json.dumps(description)})
 
 
-def _onnx(run: Run, told: dict[str, Any], path: Path) -> None:
+def _onnx(run: Run, description: dict[str, Any], path: Path) -> None:
     import onnx  # noqa: F401  what torch's exporter needs, before it starts
     import onnxscript  # noqa: F401
 
     names: dict[str, Any] = {"input_names": list(run.specs), "output_names": list(run.kinds)}
     made = torch.onnx.export(_program(run), (), dynamo=True, verbose=False, **names)
     assert made is not None
-    made.model.metadata_props.update({key: json.dumps(value) for key, value in told.items()})
+    made.model.metadata_props.update({key: json.dumps(value) for key, value in description.items()})
     made.save(path, external_data=False)
 
 
-def _safetensors(run: Run, told: dict[str, Any], path: Path) -> None:
+def _safetensors(run: Run, description: dict[str, Any], path: Path) -> None:
     from safetensors.torch import save_file
 
-    told = {**told, "specs": {alias: spec.to_dict() for alias, spec in run.specs.items()}}
+    description = {**description, "specs": {alias: spec.to_dict() for alias, spec in run.specs.items()}}
     weights = {name: value.contiguous() for name, value in run.model.state_dict().items()}
-    save_file(weights, path, metadata={"format": "pt", **{key: json.dumps(value) for key, value in told.items()}})
+    save_file(
+        weights, path, metadata={"format": "pt", **{key: json.dumps(value) for key, value in description.items()}}
+    )

@@ -29,7 +29,7 @@ RAW = (
 
 
 def interface(run: Run, outputs: Mapping[str, Tensor]) -> dict[str, Any]:
-    """What goes into the model and what comes out, as plain data: the content of the `.json` of an exported file.
+    """Describe the model's inputs and outputs as plain data: the content of the `.json` beside an exported file.
 
     outputs: task → what the model gives for an example, for its type.
     """
@@ -55,17 +55,17 @@ def interface(run: Run, outputs: Mapping[str, Tensor]) -> dict[str, Any]:
 
 def _input(run: Run, alias: str, spec: DatasetSpec) -> dict[str, Any]:
     entry = run.experiment.datasets[alias]
-    told = {"dataset": entry.name, "shape": ["batch", *spec.input_shape], "dtype": "float32"}
+    description = {"dataset": entry.name, "shape": ["batch", *spec.input_shape], "dtype": "float32"}
     if spec.columns:
         columns = [{"position": at, **_column(column)} for at, column in enumerate(spec.columns)]
-        return {**told, "encoding": {"number": NUMERIC, "category": CATEGORICAL}, "columns": columns}
-    told = {**told, "encoding": RAW, "mean": list(spec.mean), "std": list(spec.std)}
+        return {**description, "encoding": {"number": NUMERIC, "category": CATEGORICAL}, "columns": columns}
+    description = {**description, "encoding": RAW, "mean": list(spec.mean), "std": list(spec.std)}
     dataset = run.datasets[alias]
     if dataset.value_range is not None:
-        told["range"] = list(dataset.value_range)
+        description["range"] = list(dataset.value_range)
     if preparation := dataset.preparation():
-        told["preparation"] = preparation
-    return told
+        description["preparation"] = preparation
+    return description
 
 
 def _column(column: Column) -> dict[str, Any]:
@@ -82,9 +82,9 @@ def _column(column: Column) -> dict[str, Any]:
 
 
 def _meaning(kind: TaskKind, target: TargetSpec) -> dict[str, Any]:
-    """What a task's numbers are, and which class each belongs to."""
+    """Meaning of a task's outputs, and the class that each belongs to."""
     if kind.probabilities is None:
         return {"values": "predictions", "probabilities": None, "classes": None}
     names = target.classes or (("0", "1") if target.type == "binary" else tuple(map(str, range(target.size))))
-    told = {"values": "logits", "probabilities": kind.probabilities, "classes": list(names)}
-    return told if kind.positive is None else {**told, "positive": kind.positive}
+    description = {"values": "logits", "probabilities": kind.probabilities, "classes": list(names)}
+    return description if kind.positive is None else {**description, "positive": kind.positive}

@@ -60,8 +60,8 @@ def _check(split: str, examples: Examples, spec: DatasetSpec, targets: set[str])
     rows = examples.rows
     first = examples.inputs[0 if rows is None else int(rows[0])]
     if tuple(first.shape) != spec.input_shape:
-        found, expected = ("×".join(map(str, shape)) for shape in (first.shape, spec.input_shape))
-        raise ConfigError(f"{where}the first example is {found}, and the dataset's inputs are {expected}")
+        actual, expected = ("×".join(map(str, shape)) for shape in (first.shape, spec.input_shape))
+        raise ConfigError(f"{where}the first example is {actual}, and the dataset's inputs are {expected}")
     for name in sorted(targets):
         if name not in examples.targets:
             raise ConfigError(f"{where}there is no target {name!r}; there are: {', '.join(examples.targets)}")

@@ -87,7 +87,7 @@ class ImageFolder(Dataset):
         self.root, self.size, self.channels, self.normalize = user_path(root), size, channels, normalize
         self.test, self.seed = test, seed
         self._classes: tuple[str, ...] | None = None
-        self._found: ClassFolders | None = None
+        self._layout: ClassFolders | None = None
         self._shape: tuple[int, int] | None = None
 
     def describe(self) -> DatasetSpec:
@@ -114,7 +114,7 @@ class ImageFolder(Dataset):
         """The classes are the checkpoint's: these images need not be of all of them, but of no other."""
         if "class" in spec.targets:
             self._classes = spec.targets["class"].classes
-        self._found = None
+        self._layout = None
         self._read.clear()
         self._val.clear()
         return adopted(spec, self.describe())
@@ -174,12 +174,12 @@ class ImageFolder(Dataset):
     def _check_classes(self) -> None:
         """ConfigError for the classes that the model wouldn't know."""
         classes = self._class_names()
-        known = {nfc(name) for name in classes}
+        canonical = {nfc(name) for name in classes}
         problems = [
             f"{paths[names.index(name)].parent}: class {name!r} is not among those of the training images: "
             f"{listed(classes)}.{nearest(name, classes)}"
             for paths, names in self._files().values()
-            for name in sorted(set(names) - known)
+            for name in sorted(set(names) - canonical)
         ]
         if problems:
             raise ConfigError(map(Problem, problems))
@@ -209,18 +209,18 @@ class ImageFolder(Dataset):
         return self._folders().splits
 
     def _folders(self) -> ClassFolders:
-        if self._found is None:
+        if self._layout is None:
             try:
                 if not self.root.is_dir():
                     raise ConfigError(f"{self.root}: there is no such folder")
-                found = find_class_folders(self.root, suffixes())
+                layout = find_class_folders(self.root, suffixes())
             except OSError as error:
                 raise ConfigError(f"{error.filename or self.root}: {reason(error)}") from error
-            if not found.splits:
-                left_out = f" ({'; '.join(found.notes)})" if found.notes else ""
+            if not layout.splits:
+                left_out = f" ({'; '.join(layout.notes)})" if layout.notes else ""
                 raise ConfigError(f"{self.root}: there are no images in its folders{left_out}")
-            self._found = found if found.has_splits else replace(found, splits=self._drawn(*found.splits["train"]))
-        return self._found
+            self._layout = layout if layout.has_splits else replace(layout, splits=self._drawn(*layout.splits["train"]))
+        return self._layout
 
     def _drawn(self, paths: list[Path], names: list[str]) -> dict[str, tuple[list[Path], list[str]]]:
         salt = ("test", self.seed)
