@@ -100,9 +100,10 @@ def _remembered(files: ImageFiles, whole: bool, replaced: bool) -> Iterator[set[
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(b"".join(sorted(passed)))
-        Path(file.name).replace(path)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            temporary = Path(folder, path.name)
+            temporary.write_bytes(b"".join(sorted(passed)))
+            temporary.replace(path)
     except OSError as error:
         log.debug("the check of the images can't be remembered: %s", error)
 
