@@ -44,7 +44,7 @@ class Source:
         if path not in self.places:
             below = next((found.value for at, found in self.places.items() if at[: len(path)] == path), None)
             if isinstance(below, str):
-                return Problem(f"{message} ({below})", dotted(path))  # an override made this part
+                return Problem(_with_origin(message, below), dotted(path))  # an override made this part
         for length in range(len(path), -1, -1):
             found = self.places.get(path[:length])
             if found is not None:
@@ -53,13 +53,18 @@ class Source:
                 break
         if isinstance(place, Mark):
             return Problem(message, dotted(path), place)
-        return Problem(f"{message} ({place})" if place else message, dotted(path))
+        return Problem(_with_origin(message, place) if place else message, dotted(path))
 
     def replace(self, path: Path, places: Mapping[Path, Place]) -> None:
         """Forget the places at and under `path`, and take over these, whose paths start at `path`."""
         for old in [p for p in self.places if p[: len(path)] == path]:
             del self.places[old]
         self.places |= {path + below: place for below, place in places.items()}
+
+
+def _with_origin(message: str, origin: str) -> str:
+    """The message with what set the value, once: a problem may pass through several stages that place it."""
+    return message if message.endswith(f"({origin})") else f"{message} ({origin})"
 
 
 def in_order(problems: list[Problem]) -> list[Problem]:

@@ -29,7 +29,8 @@ MAX_DEPTH = 32
 MAX_VALUES = 15_000  # PyYAML takes two seconds for them; the relations of a hundred tasks are ten thousand
 ARCHIVE = b"PK\x03\x04"  # how a zip file begins, as torch's files do
 MAX_KEY = 256  # characters
-HALF_A_PAIR = re.compile("[\ud800-\udfff]")
+# Python holds a byte of a file name that isn't UTF-8 as one of U+DC80 … U+DCFF, which `dump_yaml` writes as an escape
+HALF_A_PAIR = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from mtlcli.config import dump_yaml
 from mtlcli.config.source import MOST_PROBLEMS
 from mtlcli.config.yaml import MAX_BYTES, MAX_DEPTH, parse, read
 from mtlcli.errors import ConfigError, Mark
@@ -131,9 +132,15 @@ def test_all_variables_together_have_room_for_so_many_characters(monkeypatch: py
     assert "the variables hold too much: 24323" in document.unexpanded[("a", 5)]
 
 
-def test_a_variable_that_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BYTES", "\udcff")
-    assert problems("a: ${BYTES}") == ["x.yaml:1:4: a: not text: it has half of a surrogate pair"]
+def test_half_of_a_surrogate_pair() -> None:
+    assert problems(r'a: "\ud83d"') == ["x.yaml:1:4: a: not text: it has half of a surrogate pair"]
+
+
+def test_a_file_name_that_is_not_utf8_is_written_and_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BYTES", os.fsdecode(b"caf\xe9.csv"))
+    data = parse("a: ${BYTES}", "x").data
+    assert parse(dump_yaml(data), "x").data == data == {"a": "caf\udce9.csv"}
+    dump_yaml(data).encode("utf-8")
 
 
 def test_a_byte_order_mark_and_windows_line_ends_are_fine(tmp_path: Path) -> None:
