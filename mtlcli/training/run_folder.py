@@ -122,4 +122,4 @@ def checkpoint_of(path: Path) -> Path:
             return best
         if (last := folder / "last.pt").is_file():
             raise ConfigError(f"{path}: this run has no best checkpoint yet; name its last one: {last}")
-    raise ConfigError(f"{path}: a folder without a run's checkpoints; expected a checkpoint (.pt) or a run folder")
+    raise ConfigError(f"{path}: not a file, so no checkpoint, and no run folder either: it has no checkpoints/best.pt")
