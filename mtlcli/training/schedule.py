@@ -178,6 +178,20 @@ def schedule_notes(schedule: Schedule, experiment: Experiment, done: int, steps:
         )
 
 
+def shortfall_note(experiment: Experiment, updates: int, steps: int) -> str | None:
+    """A warning that a schedule by the step won't reach its end; None where it will, or nearly.
+
+    updates: optimizer steps made in an epoch. steps: those in the schedule's length.
+    """
+    entry = experiment.scheduler
+    if entry is None or entry.interval != "step" or not has_derived_length(experiment) or updates >= 0.9 * steps:
+        return None
+    return (
+        f"{entry.name}: {updates} of the epoch's {steps} steps changed the parameters, the others had no label or were "
+        f"skipped; the schedule counts only those, so that it won't reach its end. interval: epoch would"
+    )
+
+
 def has_derived_length(experiment: Experiment) -> bool:
     """Whether the scheduler's length is the run's, since the YAML gives it none."""
     entry = experiment.scheduler

@@ -35,7 +35,7 @@ from mtlcli.training.problems import Problems
 from mtlcli.training.rhythm import Rhythm
 from mtlcli.training.run import Run
 from mtlcli.training.run_folder import RunFolder
-from mtlcli.training.schedule import has_derived_length, make_schedule, schedule_notes
+from mtlcli.training.schedule import has_derived_length, make_schedule, schedule_notes, shortfall_note
 from mtlcli.training.signals import StopRequest
 from mtlcli.training.state import Progress, capture, restore
 from mtlcli.training.step import Step, idle_reason
@@ -240,6 +240,9 @@ class Trainer:
         progress.epoch += 1
         if progress.epoch_updates:
             self._advance_schedule(value)
+            note = shortfall_note(self.experiment, progress.epoch_updates, self.steps_per_epoch)
+            if note is not None and progress.epoch == 1:
+                LOG.warning("%s", note)
         else:
             LOG.warning("epoch %d trained nothing: %s", progress.epoch, idle_reason(self.step))
         progress.step = progress.epoch_updates = 0

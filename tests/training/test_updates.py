@@ -65,7 +65,7 @@ def test_every_group_s_rate_is_recorded(tmp_path: Path) -> None:
     assert rates(tmp_path / "run") == {f"optimizer.{group}": values for group, values in expected.items()}
     assert summary["learning_rates"] == {group: values[-1] for group, values in expected.items()}
     assert listener.reports[0].learning_rates == {group: values[0] for group, values in expected.items()}
-    assert "lr trunk 0.1, digit 0.4, ink 0.2, weighting 0.4" in str(listener.reports[0])
+    assert "lr of trunk 0.1, lr of digit 0.4, lr of ink 0.2, lr of weighting 0.4" in str(listener.reports[0])
 
 
 @pytest.mark.parametrize(("groups", "name"), [
@@ -92,7 +92,7 @@ def test_the_rate_of_the_last_step_is_recorded_and_shown(tmp_path: Path) -> None
     assert load_checkpoint(tmp_path / "run" / LAST)["schedule"]["total_steps"] == trainer.progress.updates
 
 
-def test_batches_without_labels_make_no_step_of_the_schedule(tmp_path: Path) -> None:
+def test_batches_without_labels_make_no_step_of_the_schedule(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Torch would warn of it, which is an error in these tests."""
     labels = ["0", "1", "1", *[""] * 37, "0", "1", ""]
     scheduler = {"name": "CosineAnnealingLR", "interval": "step"}
@@ -101,6 +101,7 @@ def test_batches_without_labels_make_no_step_of_the_schedule(tmp_path: Path) -> 
     trainer.fit()
     assert trainer.progress.steps == 60 and 3 <= trainer.progress.updates <= 9
     assert trainer.schedule.state_dict()["last_epoch"] == trainer.progress.updates
+    assert caplog.text.count("of the epoch's 20 steps changed the parameters") == 1
     with pytest.raises(KilledError):
         Trainer(build(experiment), tmp_path / "killed", observer=Killer(33), plots=False).fit()
     Trainer(build(experiment), tmp_path / "killed", resume="must", plots=False).fit()
