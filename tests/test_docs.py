@@ -40,8 +40,10 @@ def test_the_table_of_the_documentation_is_read(tmp_path: Path) -> None:
     (text,) = re.findall(r"^```yaml\n(.*?)^```$", (DOCS / "tables.md").read_text(), re.MULTILINE | re.DOTALL)
     options = yaml.safe_load(text)["datasets"]["homes"]
     header = "price,sold,condition,garden,garage,pool,postcode,listed,agent,rooms\n"
-    rows = [f"{9 * at}00,{at % 2},{'good' if at % 3 else 'bad'},1,0,{at % 2},1234{at % 5},2024-01-{1 + at:02},x,{at % 4}"
-            for at in range(25)]  # fmt: skip
+    rows = [
+        f"{9 * at}00,{at % 2},{'good' if at % 3 else 'bad'},1,0,{at % 2},1234{at % 5},2024-01-{1 + at:02},x,{at % 4}"
+        for at in range(25)
+    ]
     (tmp_path / "homes.csv").write_text(header + "\n".join(rows))
     del options["name"]
     dataset = CSV(**{**options, "path": str(tmp_path / "homes.csv")})

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from mtlcli.data.names import fault, shown
-from mtlcli.data.numerals import Floats, Notation, looks_like, resemblance
+from mtlcli.data.numerals import ISO, Floats, Notation, looks_like, resemblance
 from mtlcli.data.table import Cells, Table
 from mtlcli.errors import ConfigError
 
@@ -39,13 +39,17 @@ def mixed(table: Table, name: str, parsed: Floats, wrong: Sequence[int], remedy:
 
 
 def not_numbers(table: Table, where: str, name: str, wrong: Sequence[int], notation: Notation) -> ConfigError:
+    """The error for cells that have to be numbers, or dates where the column is under `dates`, and are not."""
     cells = table.columns[name]
     rows = cells.rows(wrong)
-    date = f"date of the format {dict(notation.dates)[name]!r}" if name in dict(notation.dates) else "number"
-    expected = f"not a {date}" if "target" in where else f"no finite {date}"
-    likeness = _likeness(cells, rows)
-    hint = classes_hint(name) if "target" in where else ""
-    return table.error(f"{quoted(cells, rows)} in the {where} {name!r} is {expected}{likeness}{hint}", rows)
+    target = "target" in where
+    if (form := dict(notation.dates).get(name)) is not None:
+        known = "in ISO 8601, such as 2023-07-14" if form == ISO else f"of the format {form!r}"
+        told = f"is no date {known}: correct it, or set the format under `dates`"
+    else:
+        hint = classes_hint(name) if target else ""
+        told = f"is {'not a' if target else 'no finite'} number{_likeness(cells, rows)}{hint}"
+    return table.error(f"{quoted(cells, rows)} in the {where} {name!r} {told}", rows)
 
 
 def _likeness(cells: Cells, rows: Sequence[int]) -> str:

@@ -50,6 +50,8 @@ def fit_column(sources: Sequence[Source], name: str, levels: int = MOST_CATEGORI
         cells, notation = source.table.columns[name], source.notation
         parsed, wrong = notation.numbers(cells.values, name)
         if wrong and not declared:
+            if name in dict(notation.dates):
+                raise not_numbers(source.table, "column", name, wrong, notation)
             if len(wrong) < filled(cells):
                 raise mixed(source.table, name, parsed, wrong, "list the column under `categorical`")
             refuse_other_notation(source.table, name, cells, "list it under `categorical`")

@@ -21,7 +21,7 @@ class Features:
     """The feature columns of a table, in order.
 
     excluded: column → why it was left out without being named. identifiers: the numeric features that are called
-    identifiers.
+    identifiers and are not named either.
     """
 
     names: Sequence[str]
@@ -58,7 +58,8 @@ def choose_features(
         raise table.error("`features` names a column more than once")
     if not names:
         raise table.error("there is no feature column left")
-    return Features(names, excluded, _called_identifiers(table, names, notation, declared))
+    identifiers = _called_identifiers(table, names, notation, declared) if features is None else ()
+    return Features(names, excluded, identifiers)
 
 
 def _left_out(table: Table, names: Sequence[str], notation: Notation, declared: Collection[str]) -> dict[str, str]:

@@ -115,6 +115,8 @@ def _inferred(table: Table, name: str, notation: Notation) -> TargetType:
     spellings = [value.lower() for value in cells.values if value is not None]
     if TRUTH.keys() == set(spellings) and len(spellings) > len(TRUTH):  # `True` and `TRUE`
         return "binary"
+    if name in dict(notation.dates):
+        raise not_numbers(table, "target", name, wrong, notation)
     if len(wrong) < filled(cells):
         raise mixed(table, name, parsed, wrong, f"declare `targets: {{{name}: classes}}`")
     refuse_other_notation(table, name, cells, f"declare `targets: {{{name}: classes}}`")

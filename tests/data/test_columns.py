@@ -256,8 +256,14 @@ def test_dates_are_numbers_of_days(tmp_path: Path) -> None:
     assert [c.mean + c.offset for c in columns] == [19553.0, 19553.0]  # 2023-07-15
     assert (inputs[:, 0] + columns[0].offset).tolist() == [19552.0, 19554.0, 19553.0]
     path.write_text("day,y\n2023-07-14,0\nsoon,1\n2023-07-15,1\n")
-    with pytest.raises(ConfigError, match=r"t.csv:3: 'soon' in column 'day' is no finite"):
+    with pytest.raises(ConfigError, match=r"t.csv:3: 'soon' in the column 'day' is no date in ISO 8601"):
         CSV(path=str(path), targets=["y"], test=0.0, dates=["day"]).describe()
+    with pytest.raises(
+        ConfigError, match=r"t.csv:2: '2023-07-14' in the column 'day' is no date of the format '%d.%m.%Y'"
+    ):
+        CSV(path=str(path), targets=["y"], test=0.0, dates={"day": "%d.%m.%Y"}).describe()
+    with pytest.raises(ConfigError, match=r"t.csv:3: 'soon' in the target 'day' is no date in ISO 8601"):
+        CSV(path=str(path), targets=["day"], test=0.0, dates=["day"]).describe()
 
 
 def test_marks_that_can_t_be_told_apart() -> None:

@@ -87,8 +87,9 @@ def test_a_repeated_number_called_id_is_noted(tmp_path: Path) -> None:
     dataset = table(tmp_path, columns)
     assert features(dataset) == ["store_id", "noise"]
     assert "'store_id' is read as a number, although it is called an identifier" in dataset.notes()[0]
-    declared = table(tmp_path, columns, categorical=["store_id"])
-    assert features(declared) == ["store_id", "noise"] and not declared.notes()
+    for options in ({"categorical": ["store_id"]}, {"features": ["store_id", "noise"]}):
+        declared = table(tmp_path, columns, **options)
+        assert features(declared) == ["store_id", "noise"] and not declared.notes()
 
 
 def test_several_columns_without_a_name(tmp_path: Path) -> None:
