@@ -89,9 +89,9 @@ def _print(document: dict[str, Any]) -> None:
     from mtlcli.studies.compare.markdown import rows_of
     from mtlcli.studies.compare.tables import header, tables
 
-    print("\n".join(map(printable, [f"{document['name']}: comparison", *header(document), ""])))
+    print("\n".join(map(table.sentence, [f"{document['name']}: comparison", *header(document), ""])))
     for sentence in document["findings"]:
-        print(f"{printable(sentence)}\n")
+        print(f"{table.sentence(sentence)}\n")
     for part in tables(document):
         if sys.stdout.isatty():
             print(printable(part.title))
@@ -99,5 +99,5 @@ def _print(document: dict[str, Any]) -> None:
         else:
             print(f"## {printable(part.title)}")
             print("\n".join(rows_of([list(map(printable, row)) for row in part.rows])))
-        print("\n".join([*map(printable, part.notes), ""]))
+        print("\n".join([*map(table.sentence, part.notes), ""]))
     print(f"study folder: {printable(document['out'])}")

@@ -100,6 +100,15 @@ def _blocks(rows: Rows, keys: int, width: int) -> Iterator[str]:
                 yield from (" " * len(start) + part for part in more)
 
 
+def sentence(text: str, width: int | None = None) -> str:
+    """The text, escaped, wrapped at spaces to `width`: by default the terminal's, as of `lines`."""
+    width = terminal_width() if width is None else width
+    shown = printable(text)
+    if width is None:
+        return shown
+    return "\n".join(textwrap.wrap(shown, width, break_long_words=False, break_on_hyphens=False))
+
+
 def markdown(rows: Rows) -> Iterator[str]:
     """The lines of a Markdown table; the first row is its head."""
     head, *body = [[printable(cell).replace("|", "\\|") for cell in row] for row in rows]

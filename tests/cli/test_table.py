@@ -85,3 +85,8 @@ def test_text_in_the_last_column_is_wrapped_and_a_narrow_table_becomes_blocks() 
         "                layers, from the",
         "                input on",
     ]
+
+
+def test_sentences_are_wrapped_at_spaces() -> None:
+    assert table.sentence("Δm: mean over\x1b the tasks", width=14) == "Δm: mean\nover\\x1b the\ntasks"
+    assert table.sentence("one line, however long" * 10) == "one line, however long" * 10  # no terminal
