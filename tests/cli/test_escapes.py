@@ -1,12 +1,13 @@
 """What comes from files and command lines doesn't act on the terminal that it is shown on."""
 
 import logging
+from collections.abc import Callable, Iterator
 from io import StringIO
 
 import pytest
 from rich.console import Console
 
-from mtlcli.cli.compare import _draw
+from mtlcli.cli import table
 from mtlcli.cli.progress import LogLines
 from mtlcli.cli.study_progress import StudyLines, StudyTable
 
@@ -41,7 +42,12 @@ def test_the_live_table_of_a_comparison(console: Console) -> None:
     assert SHOWN in printed(console)
 
 
-def test_the_tables_of_a_comparison(monkeypatch: pytest.MonkeyPatch, console: Console) -> None:
-    monkeypatch.setattr("rich.console.Console", lambda: console)
-    _draw("[red]title[/red]", [["[red]method[/red]", "a"], ["[red]x[/red]", "1"]])
-    assert all(f"[red]{word}[/red]" in printed(console) for word in ("title", "method", "x"))
+@pytest.mark.parametrize("write", [table.lines, table.figures, table.markdown])
+def test_tables(write: Callable[[list[list[str]]], Iterator[str]]) -> None:
+    head, *_, row = write([[HOSTILE, "a"], ["x", HOSTILE]])
+    assert SHOWN in head
+    assert SHOWN in row
+
+
+def test_sentences() -> None:
+    assert table.sentence(HOSTILE) == SHOWN
