@@ -10,10 +10,10 @@ from mtlcli.registry import weightings
 from tests.training.toys import Toy, register
 
 NAMES = weightings.names()
-# Where the end is known less exactly, as a part of the longest gradient: random steps, and those of samples of the batch,
-# keep moving about the Pareto set; learned weights and those of each epoch are still moving along it; a regularized
-# projection has its own error. The objectives of gls and stch, sums of logarithms, are least where one loss is 0, and the
-# weight of that task grows without bound on the way there.
+# Where the end is known less exactly, as a part of the longest gradient: random steps, and those of samples of the
+# batch, keep moving about the Pareto set; learned weights and those of each epoch are still moving along it; a
+# regularized projection has its own error. The objectives of gls and stch, sums of logarithms, are least where one loss
+# is 0, and the weight of that task grows without bound on the way there.
 REACHED = {"graddrop": 0.2, "rlw": 0.2, "sdmgrad": 0.1, "dwa": 0.1, "imtl_l": 0.1, "uncertainty": 0.1, "famo": 0.1,
            "gradnorm": 0.1, "dualproj": 1e-3, "upgrad": 1e-3, "gls": math.inf, "stch": math.inf}  # fmt: skip
 
