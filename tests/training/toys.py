@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -45,13 +45,15 @@ def register() -> None:
 class Toy:
     """Two regressions of different functions of the same inputs, through a trunk with a single feature."""
 
-    def __init__(self, name: str, seed: int = 0, lr: float = 0.05) -> None:
+    def __init__(
+        self, name: str, seed: int = 0, options: Mapping[str, Any] | None = None, precision: str = "fp32"
+    ) -> None:
         experiment = experiment_from_dict({
             "name": "toy", "seed": seed, "datasets": {"d": {"name": "made_up", "tasks": 2}},
             "tasks": {task: {"dataset": "d", "target": task, "kind": "regression"} for task in ("t0", "t1")},
             "trunk": "single",
-            "weighting": {"name": name, **OPTIONS.get(name, {})}, "optimizer": {"name": "SGD", "lr": lr},
-            "training": {"device": "cpu", "threads": 1},
+            "weighting": {"name": name, **(options or OPTIONS.get(name, {}))}, "optimizer": {"name": "SGD", "lr": 0.05},
+            "training": {"device": "cpu", "threads": 1, "precision": precision},
         })  # fmt: skip
         self.run = build(experiment)
         self.run.model.train()
