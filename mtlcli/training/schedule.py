@@ -179,7 +179,7 @@ def schedule_notes(schedule: Schedule, experiment: Experiment, done: int, steps:
 
 
 def shortfall_note(experiment: Experiment, updates: int, steps: int) -> str | None:
-    """A warning that a schedule by the step won't reach its end; None where it will, or nearly.
+    """A remark that a schedule by the step won't reach its end; None where it will, or nearly.
 
     updates: optimizer steps made in an epoch. steps: those in the schedule's length.
     """

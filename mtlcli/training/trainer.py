@@ -242,7 +242,7 @@ class Trainer:
             self._advance_schedule(value)
             note = shortfall_note(self.experiment, progress.epoch_updates, self.steps_per_epoch)
             if note is not None and progress.epoch == 1:
-                LOG.warning("%s", note)
+                LOG.info("%s", note)
         else:
             LOG.warning("epoch %d trained nothing: %s", progress.epoch, idle_reason(self.step))
         progress.step = progress.epoch_updates = 0
