@@ -45,11 +45,11 @@ def not_numbers(table: Table, where: str, name: str, wrong: Sequence[int], notat
     target = "target" in where
     if (form := dict(notation.dates).get(name)) is not None:
         known = "in ISO 8601, such as 2023-07-14" if form == ISO else f"of the format {form!r}"
-        told = f"is no date {known}: correct it, or set the format under `dates`"
+        reason = f"is no date {known}: correct it, or set the format under `dates`"
     else:
         hint = classes_hint(name) if target else ""
-        told = f"is {'not a' if target else 'no finite'} number{_likeness(cells, rows)}{hint}"
-    return table.error(f"{quoted(cells, rows)} in the {where} {name!r} {told}", rows)
+        reason = f"is {'not a' if target else 'no finite'} number{_likeness(cells, rows)}{hint}"
+    return table.error(f"{quoted(cells, rows)} in the {where} {name!r} {reason}", rows)
 
 
 def _likeness(cells: Cells, rows: Sequence[int]) -> str:
@@ -70,7 +70,7 @@ def check_names(table: Table, name: str, known: Collection[str]) -> None:
 
 
 def filled(cells: Cells) -> int:
-    """How many of the distinct values aren't missing."""
+    """The number of distinct values that aren't missing."""
     return len(cells.values) - (None in cells.values)
 
 

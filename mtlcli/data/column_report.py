@@ -1,4 +1,4 @@
-"""What a table's columns hold, for people: types, missing values, ranges, and values that a model doesn't know."""
+"""A report on a table's columns: types, ranges, missing values, and categories that a model doesn't know."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Unseen:
 
 
 class TableReport:
-    """What the columns of a table hold: facts of the training rows, and the cells that tell a model nothing.
+    """Facts on the columns of a table over the training rows, and counts of the cells that tell a model nothing.
 
     facts: of each feature column. features: which columns are features, and which are not; None where a checkpoint
     says so.
@@ -73,7 +73,7 @@ class TableReport:
     def unseen(self, inputs: Tensor, columns: Sequence[Column], rows: Rows) -> dict[str, Unseen]:
         """Column → its unknown and missing values among `rows`; columns without such are left out."""
         codes = inputs.numpy()
-        found = {}
+        columns_with_gaps = {}
         for position, column in enumerate(columns):
             unknown = missing = 0
             if column.levels is not None:
@@ -82,11 +82,11 @@ class TableReport:
             elif column.name in self._missing:
                 missing = int(self._missing[column.name][rows].sum())
             if unknown or missing:
-                found[column.name] = Unseen(unknown, missing, len(rows))
-        return found
+                columns_with_gaps[column.name] = Unseen(unknown, missing, len(rows))
+        return columns_with_gaps
 
     def notes(self, inputs: Tensor, spec: DatasetSpec, splits: Mapping[str, Rows]) -> list[str]:
-        """What the user should know: columns left out, look-alike categories, gaps above their share of a split."""
+        """Sentences for the user: columns left out, look-alike categories, gaps above their share of a split."""
         notes = [
             f"column {name!r} is not used as a feature: {why}. To use it, list it under `features` or `categorical`; "
             f"to silence this note, list it under `exclude`"
@@ -119,7 +119,7 @@ def _gaps(split: str, columns: Mapping[str, Unseen]) -> list[str]:
     """A sentence for each kind of gap that is above its share of the rows of a split."""
     notes = []
     for kind, share in (("unknown", UNKNOWN_SHARE), ("missing", MISSING_SHARE)):
-        counts = {name: getattr(one, kind) for name, one in columns.items()}
+        counts = {name: getattr(gaps, kind) for name, gaps in columns.items()}
         many = {name: count for name, count in counts.items() if count > share * columns[name].rows}
         if many:
             what = "categories that training has not seen" if kind == "unknown" else "no value"

@@ -69,7 +69,7 @@ def fit_column(sources: Sequence[Source], name: str, levels: int = MOST_CATEGORI
     if not declared and text is None:
         return Column(name, None, *statistics(np.concatenate(numeric)))
     if not declared and numeric:
-        other = next(one.table for one in sources if one.table is not text)
+        other = next(source.table for source in sources if source.table is not text)
         raise text.error(  # type: ignore[union-attr]
             f"column {name!r} holds no numbers, and in {other.path} it does; list it under `categorical` in both"
         )
@@ -106,25 +106,25 @@ def codes_of(
     """The code of each value: `first` + i for levels[i], in any spelling where the levels are numbers."""
     codes: dict[str | None, int] = {level: first + at for at, level in enumerate(levels)}
     by_number = _by_number(levels, notation)
-    found = np.empty(len(values), np.int64)
+    codes_of_values = np.empty(len(values), np.int64)
     for at, value in enumerate(values):
         if value is None:
-            found[at] = missing
+            codes_of_values[at] = missing
         elif value in codes or by_number is None:
-            found[at] = codes.get(value, unknown)
+            codes_of_values[at] = codes.get(value, unknown)
         else:
-            found[at] = codes.get(by_number.get(notation.canonical(value)), unknown)
-    return found
+            codes_of_values[at] = codes.get(by_number.get(notation.canonical(value)), unknown)
+    return codes_of_values
 
 
 def _by_number(levels: Sequence[str], notation: Notation) -> dict[str | None, str] | None:
     """Canonical number → level, where all levels are numbers; else None."""
-    found: dict[str | None, str] = {}
+    by_number: dict[str | None, str] = {}
     for level in levels:
         if (number := PLAIN.canonical(level) or notation.canonical(level)) is None:
             return None
-        found.setdefault(number, level)
-    return found
+        by_number.setdefault(number, level)
+    return by_number
 
 
 def in_order(values: Collection[str]) -> tuple[str, ...]:

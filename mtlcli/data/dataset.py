@@ -117,7 +117,7 @@ class Dataset(ABC):
         return adopted(spec, self.describe())
 
     def report(self) -> TableReport | None:
-        """What the columns of a table hold; asked for after `describe` or `restore`. None for other datasets."""
+        """The report on a table's columns, after `describe` or `restore`; None for other datasets."""
         return None
 
     def unseen(self, examples: Examples) -> Mapping[str, Unseen]:
@@ -136,7 +136,7 @@ class Dataset(ABC):
         raise NotImplementedError
 
     def type_hint(self, target: str, spec: TargetSpec) -> str:
-        """What explains the type of a target, or changes it, to follow a message that a kind can't take it."""
+        """A hint that explains the type of a target or how to change it, for a kind that can't take it; "": none."""
         return ""
 
     def check_augment(self, spec: DatasetSpec) -> None:

@@ -1,4 +1,4 @@
-"""Which columns of a table are features: those that are named, or all that do more than number or identify the rows."""
+"""The choice of a table's features: the named columns, or all that do more than number or identify the rows."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _called_identifiers(
 
 
 def _identifies(name: str, cells: Cells, rows: int, notation: Notation) -> str | None:
-    """Why the column only identifies the rows; None where it doesn't."""
+    """The reason why a column only identifies the rows; None where it doesn't."""
     if rows < FEWEST or len(cells.values) != rows or None in cells.values:
         return None
     parsed, wrong = notation.numbers(cells.values, name)  # in the order of the rows, as each has its own

@@ -22,7 +22,7 @@ ISO = "ISO 8601"
 
 @dataclass(frozen=True)
 class Notation:
-    """How the numbers of a table are written.
+    """The notation of a table's numbers and dates.
 
     decimal: the decimal mark. thousands: the mark between groups of three digits; "": none.
     dates: column → the `strptime` format of its dates, or `ISO`. Dates are read as days since 1970-01-01, UTC.
@@ -88,7 +88,7 @@ class Notation:
 
 
 class _Date:
-    """Reads a date as days since 1970-01-01; one without a zone is taken as UTC. ValueError for anything else."""
+    """Read a date as days since 1970-01-01; one without a zone is taken as UTC. ValueError for anything else."""
 
     def __init__(self, form: str) -> None:
         self.form = form
@@ -112,7 +112,7 @@ _UNIT = rf"(?P<before>[$€£¥]) ?{_NUMBER}|{_NUMBER} ?(?P<after>[%‰$€£¥]
 # form → what matches it. The first that matches a value is the value's form.
 _FORMS = {
     "ISO date": re.compile(_ISO_DATE),
-    "date": re.compile("|".join(f"(?:{one})" for one in _DATES)),
+    "date": re.compile("|".join(f"(?:{pattern})" for pattern in _DATES)),
     "time": re.compile(r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[AaPp]\.?[Mm]\.?)?"),
     "dot and comma": re.compile(r"[+-]?\d{1,3}(\.\d{3})+,\d+|[+-]?\d{1,3}(\.\d{3}){2,}"),
     "comma and dot": re.compile(r"[+-]?\d{1,3}(,\d{3})+\.\d+|[+-]?\d{1,3}(,\d{3}){2,}"),
@@ -139,9 +139,9 @@ _ADVICE = {
 
 
 def resemblance(values: Sequence[str]) -> tuple[int, str] | None:
-    """What more than half of the distinct values, none of them a number, look like: a number or date written otherwise.
+    """Recognize numbers or dates in another notation in more than half of the distinct values, none of them a number.
 
-    Returns the position of the first such value, and what it looks like with the remedy; None for ordinary names.
+    Returns the position of the first such value and a description with the remedy; None for ordinary names.
     """
     forms = {at: form for at, value in enumerate(values) if (form := _form(value))}
     if not forms or 2 * len(forms) <= len(values):
@@ -166,7 +166,7 @@ def resemblance(values: Sequence[str]) -> tuple[int, str] | None:
 
 
 def looks_like(value: str) -> str | None:
-    """What a single value that is no number looks like, with the remedy; None where it looks like none."""
+    """Describe a value that is no number but resembles one, with the remedy; None where it does not."""
     form = _form(value)
     if form is None:
         return None

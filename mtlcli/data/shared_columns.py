@@ -27,9 +27,10 @@ def share_columns(opened: Mapping[str, tuple[Dataset, DatasetSpec]]) -> dict[str
         there = [column.name for column in specs[alias].columns]
         alone = {first: [n for n in names if n not in there], alias: [n for n in there if n not in names]}
         if any(alone.values()):
-            told = "; ".join(f"only {one} has {listed(columns)}" for one, columns in alone.items() if columns)
+            differences = "; ".join(f"only {table} has {listed(own)}" for table, own in alone.items() if own)
             raise ConfigError(
-                f"the tables {first} and {alias} go through the same trunk and need the same columns: {told}. Name the "
+                f"the tables {first} and {alias} go through the same trunk and need the same columns: "
+                f"{differences}. Name the "
                 f"columns that both have in `features`, or the others in `exclude`"
             )
     sources = {alias: opened[alias][0].column_source() for alias in tables}
@@ -43,7 +44,9 @@ def share_columns(opened: Mapping[str, tuple[Dataset, DatasetSpec]]) -> dict[str
     for name in names:
         # each table alone has been held to the limit already
         try:
-            columns.append(fit_column([one for one in sources.values() if one is not None], name, MOST_CLASSES))
+            columns.append(
+                fit_column([source for source in sources.values() if source is not None], name, MOST_CLASSES)
+            )
         except ConfigError as error:
             problems += error.problems
     if problems:

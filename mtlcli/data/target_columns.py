@@ -97,7 +97,7 @@ def encode_target(table: Table, name: str, target: TargetSpec, notation: Notatio
 
 
 def not_a_number(table: Table, name: str, notation: Notation) -> str | None:
-    """Where column `name` first holds a value that is no number: "FILE:LINE: VALUE"; None where all are numbers."""
+    """The first value of column `name` that is no number, as "FILE:LINE: VALUE"; None where all are numbers."""
     cells = table.columns[name]
     _, wrong = notation.numbers(cells.values, name)
     if not wrong:

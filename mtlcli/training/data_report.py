@@ -1,4 +1,4 @@
-"""What the data of an experiment holds, as a document and as lines: every column, every target with its labels."""
+"""A report on the data of an experiment: every column, and every target with its labels."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def unseen(run: Run, split: str | Mapping[str, str]) -> Gaps:
     Counts the categories that training has not seen and the missing values; datasets and columns without any are left
     out.
     """
-    found: Gaps = {"unknown": {}, "missing": {}}
+    counts: Gaps = {"unknown": {}, "missing": {}}
     for alias, examples in run.examples(split).items():
         for name, gaps in run.datasets[alias].unseen(examples).items():
             for kind, count in (("unknown", gaps.unknown), ("missing", gaps.missing)):
                 if count:
-                    found[kind].setdefault(alias, {})[name] = {"count": count, "share": count / gaps.rows}
-    return found
+                    counts[kind].setdefault(alias, {})[name] = {"count": count, "share": count / gaps.rows}
+    return counts
 
 
 def lines(report: Report) -> Iterator[list[str]]:
@@ -73,8 +73,8 @@ def unseen_lines(gaps: Gaps) -> Iterator[str]:
     """A line for each column with unknown categories or missing values."""
     for kind, words in (("unknown", "categories that training has not seen"), ("missing", "missing values")):
         for alias, columns in gaps[kind].items():
-            for name, one in columns.items():
-                yield f"{alias}.{name}: {one['count']:,} {words} ({one['share']:.1%} of the rows)"
+            for name, cells in columns.items():
+                yield f"{alias}.{name}: {cells['count']:,} {words} ({cells['share']:.1%} of the rows)"
 
 
 def _columns(dataset: Dataset) -> dict[str, dict[str, Any]]:
@@ -92,25 +92,25 @@ def _columns(dataset: Dataset) -> dict[str, dict[str, Any]]:
 
 
 def _at_hand(dataset: Dataset) -> bool:
-    """Whether reading the examples downloads nothing."""
+    """True where reading the examples downloads nothing."""
     return dataset.collection is None and not dataset.made_of
 
 
 def _targets(run: Run, alias: str, spec: DatasetSpec) -> dict[str, dict[str, Any]]:
     examples = {split: run.examples_of(alias, split) for split in spec.splits}
-    found: dict[str, dict[str, Any]] = {}
+    targets: dict[str, dict[str, Any]] = {}
     for name, target in spec.targets.items():
         labels = {split: _labels(part, name) for split, part in examples.items()}
         counts = {split: int(_known(values).sum()) for split, values in labels.items()}
         total = sum(len(values) for values in labels.values())
         basis = labels.get("train", next(iter(labels.values())))
-        found[name] = {
+        targets[name] = {
             "type": target.type,
             "labels": counts,
             "missing": 1 - sum(counts.values()) / max(total, 1),
             **_distribution(basis, target),
         }
-    return found
+    return targets
 
 
 def _labels(examples: Examples, target: str) -> Tensor:
@@ -119,7 +119,7 @@ def _labels(examples: Examples, target: str) -> Tensor:
 
 
 def _known(labels: Tensor) -> Tensor:
-    """[N], whether an example has a label; of several labels one is enough."""
+    """Mask [N] of the examples with a label; of several labels one is enough."""
     mask = labelled(labels)
     return mask if mask.ndim == 1 else mask.flatten(1).any(1)
 
@@ -154,11 +154,11 @@ def _content(facts: Mapping[str, Any]) -> str:
         return f"{low:.15g} … {high:.15g}"
     classes, total = facts["classes"], sum(facts["classes"].values())
     shown = (
-        sorted(classes.items(), key=lambda one: -one[1])[:SHOWN_CLASSES] if len(classes) > SHOWN_CLASSES else classes
+        sorted(classes.items(), key=lambda item: -item[1])[:SHOWN_CLASSES] if len(classes) > SHOWN_CLASSES else classes
     )
-    told = ", ".join(f"{name}: {count:,}" for name, count in dict(shown).items())
+    amounts = ", ".join(f"{name}: {count:,}" for name, count in dict(shown).items())
     if facts["type"] == "multilabel":
-        return f"yes in {told}"
+        return f"yes in {amounts}"
     more = f", … ({len(classes)} classes)" if len(classes) > SHOWN_CLASSES else ""
     largest = f"; largest {max(classes.values()) / total:.1%}" if total else ""
-    return told + more + largest
+    return amounts + more + largest

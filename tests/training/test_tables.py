@@ -176,13 +176,13 @@ def test_rows_without_labels_are_not_evaluated(
     new.write_text("age,town,rich,income\n20,Ulm,,\n30,Bonn,,\n")
     assert main(command) == 2
     out, err = capsys.readouterr()
-    assert out == "" and "no example of the split 'test' has a label of any task (rich, income)" in err
+    assert out == "" and "no example of the split 'all' has a label of any task (rich, income)" in err
     new.write_text("age,town,rich,income\n20,Ulm,1,\n30,Bonn,,\n")
     assert main(command) == 0
     out, err = capsys.readouterr()
     document = json.loads(out)
     assert document["examples"] == {"rich": 1, "income": 0} and document["metrics"]["income"]["loss"] is None
-    assert "income: no labelled example in the split 'test' (n = 0)" in err
+    assert "income: no labelled example in the split 'all' (n = 0)" in err
 
 
 # labels, `targets`, kind of the task, what the error says
