@@ -48,7 +48,8 @@ def print_plan(plan: Mapping[str, Any]) -> None:
     for key, value in plan.items():
         if key != "data":
             print(printable(f"{key}: {value}"))
-    print("\n".join(["", *table.lines(list(report_lines(plan["data"])))]))
+    if rows := list(report_lines(plan["data"])):
+        print("\n".join(["", *table.lines(rows)]))
 
 
 def print_compression(report: Mapping[str, Any]) -> None:

@@ -86,7 +86,8 @@ def summary(
         absent = "shared" if title == "layers" else "-"
         rows += [[name, *(_cell(value, absent) for value in facts.values())] for name, facts in document[title].items()]
         print("\n".join([*table.lines(rows), ""]))
-    print("\n".join([*table.lines(list(report_lines(document["data"]))), ""]))
+    if rows := list(report_lines(document["data"])):
+        print("\n".join([*table.lines(rows), ""]))
     if document["notes"]:
         print("\n".join([*map(printable, document["notes"]), ""]))
     print(f"trunk {experiment.trunk.name}, sharing {experiment.sharing.name}, weighting {experiment.weighting.name}")

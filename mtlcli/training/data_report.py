@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import date, timedelta
 from typing import Any
 
@@ -10,7 +11,8 @@ import torch
 from torch import Tensor
 
 from mtlcli.data.dataset import Dataset, Examples
-from mtlcli.specs import DatasetSpec, TargetSpec
+from mtlcli.errors import MtlError
+from mtlcli.specs import TargetSpec
 from mtlcli.tasks.labels import labelled
 from mtlcli.training.run import Run
 
@@ -33,7 +35,7 @@ def data_report(run: Run, fetch: bool = False) -> Report:
         alias: {
             "columns": _columns(dataset),
             "excluded": dict(report.excluded) if (report := dataset.report()) else {},
-            "targets": _targets(run, alias, run.specs[alias]) if fetch or _at_hand(dataset) else {},
+            "targets": _targets(run, alias) if fetch else _targets_at_hand(run, alias),
         }
         for alias, dataset in run.datasets.items()
     }
@@ -55,7 +57,9 @@ def unseen(run: Run, split: str | Mapping[str, str]) -> Gaps:
 
 
 def lines(report: Report) -> Iterator[list[str]]:
-    """The report as rows of cells: dataset, name, role, type, gaps, content; the first row is the head."""
+    """The report as rows of cells, the first of which is the head; nothing where there is no column and no target."""
+    if not any(any(part.values()) for part in report.values()):
+        return
     yield ["dataset", "column", "as", "type", "missing", "levels, range, or labels"]
     for alias, part in report.items():
         for name, facts in list(part["columns"].items())[:SHOWN_COLUMNS]:
@@ -91,12 +95,18 @@ def _columns(dataset: Dataset) -> dict[str, dict[str, Any]]:
     }
 
 
-def _at_hand(dataset: Dataset) -> bool:
-    """True where reading the examples downloads nothing."""
-    return dataset.collection is None and not dataset.made_of
+def _targets_at_hand(run: Run, alias: str) -> dict[str, dict[str, Any]]:
+    """The targets where the examples can be read without a download; else nothing."""
+    dataset = run.datasets[alias]
+    if dataset.collection is not None or dataset.made_of:
+        return {}
+    with suppress(MtlError):  # a training names what is wrong with the examples
+        return _targets(run, alias)
+    return {}
 
 
-def _targets(run: Run, alias: str, spec: DatasetSpec) -> dict[str, dict[str, Any]]:
+def _targets(run: Run, alias: str) -> dict[str, dict[str, Any]]:
+    spec = run.specs[alias]
     examples = {split: run.examples_of(alias, split) for split in spec.splits}
     targets: dict[str, dict[str, Any]] = {}
     for name, target in spec.targets.items():
@@ -131,8 +141,8 @@ def _distribution(labels: Tensor, target: TargetSpec) -> dict[str, Any]:
     values = labels[labelled(labels)]
     if target.type != "real":
         names = target.classes or (("0", "1") if target.type == "binary" else tuple(map(str, range(target.size))))
-        counts = torch.bincount(values.long(), minlength=len(names)).tolist()
-        return {"classes": dict(zip(names, counts, strict=True))}
+        counts = torch.bincount(values.long().clamp(min=0), minlength=len(names)).tolist()
+        return {"classes": dict(zip(names, counts, strict=False))}
     if not len(values):
         return {"range": [None, None], "mean": None, "std": None}
     digits = 7 if values.dtype == torch.float32 else 15
