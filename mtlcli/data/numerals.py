@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, InvalidOperation
 from functools import cached_property
 from typing import Literal
 
@@ -18,6 +18,7 @@ LARGEST = float(np.finfo(np.float32).max) / 2  # so that the difference of two i
 MANY = 5  # distinct values with one unit from which a column counts as numbers with a unit
 SPACES = " \u00a0\u2009\u202f"  # the spaces that group digits: plain, no-break, thin, narrow no-break
 ISO = "ISO 8601"
+_EXACT = Context(prec=2**18, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[])  # more digits than a cell has characters
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,10 @@ class Notation:
             return None
         if "_" in value or not number.is_finite():
             return None
-        if abs(number.adjusted()) > 40:
-            return str(number.normalize())
-        return "0" if number == 0 else format(number.normalize(), "f")
+        if number == 0:
+            return "0"
+        shortest = number.normalize(_EXACT)
+        return str(shortest) if abs(number.adjusted()) > 40 else format(shortest, "f")
 
     def _number(self, value: str) -> float:
         return float(value if self._grouped is None else self._plain(value))

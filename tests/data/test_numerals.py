@@ -66,6 +66,9 @@ def test_one_spelling_of_a_number() -> None:
     assert {plain.canonical(value) for value in ("a", "1_0", "nan", "inf", "1,5", "")} == {None}
     assert Notation(decimal=",").canonical("1,50") == plain.canonical("1.5") == "1.5"
     assert len(plain.canonical("1e300") or "") < 10
+    assert plain.canonical("9" * 60 + "1") != plain.canonical("9" * 60 + "2")
+    assert plain.canonical("0.10e-50") == plain.canonical("1e-51") and plain.canonical("1e999999999") == "1E+999999999"
+    assert len(plain.canonical("7" * 100_000) or "") == 100_000
 
 
 LIKENESS = {
