@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from bisect import bisect_right
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import accumulate
-from typing import Any, ClassVar, Protocol
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -16,36 +14,13 @@ from torch import Tensor
 from mtlcli.data.augmentation import Augmentation
 from mtlcli.data.column_report import TableReport, Unseen
 from mtlcli.data.columns import Source
+from mtlcli.data.examples import Examples, LazyInputs, joined
 from mtlcli.data.fetching import Collection
 from mtlcli.data.fingerprint import DataRecord, Fingerprint, Rule, hex_keys
 from mtlcli.data.hashing import Hashes, hash_named, hash_rows
 from mtlcli.data.splitting import Mask, class_codes, draw, draw_by_position, with_copies
 from mtlcli.errors import ConfigError, OptionError, Problem
 from mtlcli.specs import Column, DatasetSpec, Shape, TargetSpec
-
-
-class LazyInputs(Protocol):
-    """Inputs that are read one at a time (image files): `inputs[i]` is a raw tensor of the dataset's input shape."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, row: int) -> Tensor: ...
-
-
-@dataclass(frozen=True)
-class Examples:
-    """The examples of one split.
-
-    inputs: [N, *input_shape] in memory (uint8 for images), or read lazily. Splits carved from one another share it.
-    targets: by name, [N] or [N, size], as `TargetSpec` says.
-    rows: [n] int64, the rows of `inputs` and `targets` that belong to this split, in order; None: all.
-    """
-
-    inputs: Tensor | LazyInputs
-    targets: dict[str, Tensor]
-    rows: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(self.inputs) if self.rows is None else len(self.rows)
 
 
 class Dataset(ABC):
@@ -80,6 +55,7 @@ class Dataset(ABC):
             except OptionError as error:
                 raise error.below("augment") from error
         self._read: dict[str, Examples] = {}
+        self._hashed: dict[str, Hashes] = {}
         self._val: dict[int, Mask] = {}  # seed → which training examples are set aside
         self._kept: dict[str, frozenset[int]] = {}  # drawn split → keys left out of it for the sake of their classes
 
@@ -181,10 +157,13 @@ class Dataset(ABC):
         part = self._remembered(split)
         if not isinstance(part.inputs, Tensor):
             return None
+        if split in self._hashed:
+            return self._hashed[split]
         tensors = {"inputs": part.inputs, **{f"target {name}": target for name, target in part.targets.items()}}
-        return hash_named({
+        self._hashed[split] = hash_named({
             name: hash_rows(tensor if part.rows is None else tensor[part.rows]) for name, tensor in tensors.items()
         })  # fmt: skip
+        return self._hashed[split]
 
     def all_hashes(self) -> Hashes | None:
         """The hashes of the examples of all splits, those of `whole`; None where they aren't in memory."""
@@ -247,43 +226,6 @@ class Dataset(ABC):
                 raise ConfigError(f"the split {split!r} has no examples")
             self._read[split] = examples
         return self._read[split]
-
-
-class Joined:
-    """Examples of several parts, one part after the other, read one at a time."""
-
-    def __init__(self, parts: Sequence[Examples]) -> None:
-        self.parts = parts
-        self.starts = [0, *accumulate(map(len, parts))]
-
-    def __len__(self) -> int:
-        return self.starts[-1]
-
-    def __getitem__(self, row: int) -> Tensor:
-        at = bisect_right(self.starts, row) - 1
-        part, row = self.parts[at], row - self.starts[at]
-        return part.inputs[row if part.rows is None else int(part.rows[row])]
-
-
-def joined(parts: Sequence[Examples]) -> Examples:
-    """The examples of several splits as one. Those that share their inputs still do."""
-    first = parts[0]
-    if len(parts) == 1:
-        return first
-    if all(part.inputs is first.inputs and part.rows is not None for part in parts):
-        rows = torch.cat([part.rows for part in parts if part.rows is not None])
-        return Examples(first.inputs, first.targets, rows.sort().values)
-    chosen = [part.rows if part.rows is not None else torch.arange(len(part.inputs)) for part in parts]
-    targets = {
-        name: torch.cat([part.targets[name][rows] for part, rows in zip(parts, chosen, strict=True)])
-        for name in first.targets
-    }
-    inputs: list[Tensor] = []
-    for part, rows in zip(parts, chosen, strict=True):
-        if not isinstance(part.inputs, Tensor):
-            return Examples(Joined(parts), targets)
-        inputs.append(part.inputs[rows])
-    return Examples(torch.cat(inputs), targets)
 
 
 def carved_splits(own: tuple[str, ...], val: float) -> tuple[str, ...]:
