@@ -26,7 +26,7 @@ from mtlcli.errors import nearest
 from mtlcli.specs import IGNORE_INDEX, TargetSpec
 
 TargetType = Literal["classes", "binary", "real"] | list[str]  # of `multilabel`: the columns of its labels
-TRUTH = {"true": 1.0, "false": 0.0}
+TRUTH = {"true": "1", "false": "0"}
 
 
 def fit_target(
@@ -39,8 +39,12 @@ def fit_target(
     others are not, for values that don't fit the type, for fewer than two classes, and where there are no labels.
     """
     if isinstance(type_, list):
-        each = [fit_target(table, label, train, "binary", notation) for label in type_]
-        return TargetSpec("multilabel", len(type_), tuple(type_), any(label.missing for label in each))
+        known = set[str]().union(*(table.columns[label].among(train) for label in type_))
+        if not known:
+            raise table.error(f"target {name!r} has no label in the training rows")
+        spec = TargetSpec("multilabel", len(type_), tuple(type_), any(None in table.columns[a].values for a in type_))
+        encode_target(table, name, spec, notation)
+        return spec
     cells = table.columns[name]
     missing = None in cells.values
     type_ = type_ or _inferred(table, name, notation)
@@ -66,8 +70,11 @@ def fit_target(
 def encode_target(table: Table, name: str, target: TargetSpec, notation: Notation = PLAIN) -> Tensor:
     """The labels as `TargetSpec` defines them. ConfigError for a value that is none of them."""
     if target.type == "multilabel":
-        binary = TargetSpec("binary")
-        return torch.stack([encode_target(table, label, binary, notation) for label in target.classes or ()], 1)
+        where = f"the column {{!r}} of the multilabel target {name!r}"
+        labels = [_yes_or_no(table, label, notation, where.format(label)) for label in target.classes or ()]
+        return torch.stack(labels, 1)
+    if target.type == "binary":
+        return _yes_or_no(table, name, notation, f"the binary target {name!r}", classes_hint(name))
     cells = table.columns[name]
     if target.type == "classes":
         classes = target.classes or ()
@@ -80,20 +87,22 @@ def encode_target(table: Table, name: str, target: TargetSpec, notation: Notatio
                 f"rows: {listed(classes)}.{hint}", rows
             )  # fmt: skip
         return torch.from_numpy(codes[cells.index])
-    values = cells.values
-    if target.type == "binary":
-        values = tuple(value if value is None else str(TRUTH.get(value.lower(), value)) for value in values)
-    parsed, wrong = notation.numbers(values, name)
-    if target.type == "binary" and (wrong := wrong or _neither(parsed)):
-        rows = cells.rows(wrong)
-        raise table.error(
-            f"{quoted(cells, rows)} in the binary target {name!r} is not 0 or 1 (true or false){classes_hint(name)}",
-            rows,
-        )
+    parsed, wrong = notation.numbers(cells.values, name)
     if wrong:
-        raise not_numbers(table, f"{target.type} target", name, wrong, notation)
-    exact = target.type == "real" and abs(target.mean) > FAR * target.std
+        raise not_numbers(table, "real target", name, wrong, notation)
+    exact = abs(target.mean) > FAR * target.std
     return torch.from_numpy(parsed.astype(np.float64 if exact else np.float32)[cells.index])
+
+
+def _yes_or_no(table: Table, column: str, notation: Notation, where: str, hint: str = "") -> Tensor:
+    """float32 [N] of 0 and 1, or `true` and `false` in any case; NaN where missing. ConfigError for anything else."""
+    cells = table.columns[column]
+    values = tuple(value if value is None else TRUTH.get(value.lower(), value) for value in cells.values)
+    parsed, wrong = notation.numbers(values)
+    if wrong := wrong or _neither(parsed):
+        rows = cells.rows(wrong)
+        raise table.error(f"{quoted(cells, rows)} in {where} is not 0 or 1 (true or false){hint}", rows)
+    return torch.from_numpy(parsed.astype(np.float32)[cells.index])
 
 
 def not_a_number(table: Table, name: str, notation: Notation) -> str | None:

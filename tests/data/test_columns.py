@@ -266,6 +266,25 @@ def test_dates_are_numbers_of_days(tmp_path: Path) -> None:
         CSV(path=str(path), targets=["day"], test=0.0, dates=["day"]).describe()
 
 
+def test_a_multilabel_target_of_columns(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("x;u;v\n1;true;\n2;0;1\n3;1;0\n")
+    options: dict[str, Any] = {"delimiter": ";", "decimal": ",", "test": 0.0, "val": 0.0}
+    dataset = CSV(path=str(path), targets={"tags": ["u", "v"]}, **options)
+    assert dataset.describe().targets["tags"] == TargetSpec("multilabel", 2, ("u", "v"), True)
+    labels = dataset.examples("train", 0).targets["tags"]
+    assert labels.nan_to_num(-1).tolist() == [[1, -1], [0, 1], [1, 0]]
+    path.write_text("x;u;v\n1;1;0\n2;0;2\n")
+    with pytest.raises(
+        ConfigError, match=r"t.csv:3: '2' in the column 'v' of the multilabel target 'tags' is not 0 or 1"
+    ):
+        CSV(path=str(path), targets={"tags": ["u", "v"]}, **options).describe()
+    with pytest.raises(ConfigError, match="no column 'w', named in `targets`"):
+        CSV(path=str(path), targets={"tags": ["u", "w"]}, **options).describe()
+    with pytest.raises(ValueError, match="'tags' names the column 'u' more than once"):
+        CSV(path=str(path), targets={"tags": ["u", "u"]}, **options)
+
+
 def test_marks_that_can_t_be_told_apart() -> None:
     with pytest.raises(ValueError, match="`decimal` and `thousands` are both ','"):
         CSV(path="t.csv", targets=["y"], decimal=",", thousands=",")

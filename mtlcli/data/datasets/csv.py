@@ -112,6 +112,9 @@ class CSV(Dataset):
         self.targets: dict[str, TargetType | None] = dict(
             targets if isinstance(targets, dict) else dict.fromkeys(targets)
         )
+        for name, labels in self.targets.items():
+            if isinstance(labels, list) and (twice := [label for label in labels if labels.count(label) > 1]):
+                raise ValueError(f"the target {name!r} names the column {twice[0]!r} more than once")
         if decimal == thousands:
             raise ValueError(f"`decimal` and `thousands` are both {decimal!r}")
         self.features, self.categorical, self.levels, self.missing = features, categorical, levels, missing
