@@ -85,8 +85,11 @@ class TableReport:
                 columns_with_gaps[column.name] = Unseen(unknown, missing, len(rows))
         return columns_with_gaps
 
-    def notes(self, inputs: Tensor, spec: DatasetSpec, splits: Mapping[str, Rows]) -> list[str]:
-        """Sentences for the user: columns left out, look-alike categories, gaps above their share of a split."""
+    def notes(self, inputs: Tensor, spec: DatasetSpec, parts: Mapping[str, Rows]) -> list[str]:
+        """Sentences for the user: columns left out, look-alike categories, gaps above their share.
+
+        parts: name of a part of the table, such as "the split 'test'" → its rows.
+        """
         notes = [
             f"column {name!r} is not used as a feature: {why}. To use it, list it under `features` or `categorical`; "
             f"to silence this note, list it under `exclude`"
@@ -100,8 +103,8 @@ class TableReport:
         names = {f"column {column.name!r}": column.levels for column in spec.columns}
         names |= {f"target {name!r}": target.classes for name, target in spec.targets.items()}
         notes += [note for what, levels in names.items() if (note := _alike(what, levels or ()))]
-        for split, rows in splits.items():
-            notes += _gaps(split, self.unseen(inputs, spec.columns, rows))
+        for part, rows in parts.items():
+            notes += _gaps(part, self.unseen(inputs, spec.columns, rows))
         return notes
 
 
@@ -115,8 +118,8 @@ def _facts(cells: Cells, column: Column, train: Rows, notation: Notation) -> Col
     return ColumnFacts(column.name, kind, missing, None, low, high)
 
 
-def _gaps(split: str, columns: Mapping[str, Unseen]) -> list[str]:
-    """A sentence for each kind of gap that is above its share of the rows of a split."""
+def _gaps(part: str, columns: Mapping[str, Unseen]) -> list[str]:
+    """A sentence for each kind of gap that is above its share of the rows of a part."""
     notes = []
     for kind, share in (("unknown", UNKNOWN_SHARE), ("missing", MISSING_SHARE)):
         counts = {name: getattr(gaps, kind) for name, gaps in columns.items()}
@@ -125,7 +128,7 @@ def _gaps(split: str, columns: Mapping[str, Unseen]) -> list[str]:
             what = "categories that training has not seen" if kind == "unknown" else "no value"
             listed = [f"{name!r} ({n} of {columns[name].rows} rows)" for name, n in list(many.items())[:SHOWN]]
             more = f" and {len(many) - SHOWN} more" if len(many) > SHOWN else ""
-            notes.append(f"the split {split!r} has {what} in the columns {', '.join(listed)}{more}")
+            notes.append(f"{part} has {what} in the columns {', '.join(listed)}{more}")
     return notes
 
 

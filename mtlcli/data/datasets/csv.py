@@ -155,7 +155,10 @@ class CSV(Dataset):
     def notes(self) -> list[str]:
         spec, inputs, _, splits = self._load()
         assert self._report is not None
-        return self._report.notes(inputs, spec, splits.rows)
+        parts = {f"the split {split!r}": rows for split, rows in splits.rows.items()}
+        if self._stored is not None:  # a table to evaluate, whose splits may mean nothing
+            parts = {str(self.path): np.arange(len(inputs))}
+        return self._report.notes(inputs, spec, parts)
 
     def report(self) -> TableReport | None:
         self._load()
