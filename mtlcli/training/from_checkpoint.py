@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +10,13 @@ from typing import Any
 
 from mtlcli import registry
 from mtlcli.config import ComponentEntry, Experiment, experiment_from_dict
+from mtlcli.cores import usable_cores
 from mtlcli.errors import ConfigError, Problem
 from mtlcli.paths import user_path
 from mtlcli.registry import Option
 from mtlcli.training.plugins import lacking
 
-FURTHER = ("test_path", "val_path")  # files of other splits, beside `path`
+FURTHER = ("test_path", "val_path")  # files of single splits, in addition to `path`
 PATHS = ("root", "path", *FURTHER)  # options of datasets that say where the data is
 
 
@@ -27,8 +27,8 @@ def experiment_from_checkpoint(
 
     Where the data is, the command line says, or the environment: a `root` that has a default is the default one; a file
     or folder that has none is taken from the checkpoint only if it is a relative path to something inside the current
-    folder. Nothing says which weights the trunk started from. Threads and workers are no more than this machine's
-    cores. An override counts in any case.
+    folder. Nothing says which weights the trunk started from. Threads and workers are no more than the cores
+    that this process may use. An override counts in any case.
 
     data: whether its datasets are to be opened. ConfigError for an experiment that can't be, or names a path outside.
     """
@@ -43,7 +43,7 @@ def experiment_from_checkpoint(
         for option, default in _paths(entry).items():
             if _overridden(f"datasets.{alias}.{option}", given):
                 continue
-            if option in FURTHER and _moved(alias, "path", options["path"], payload, given):
+            if option in FURTHER and _moved(alias, "path", options.get("path"), payload, given):
                 options[option] = None  # another file takes the place of all
                 continue
             if default is not None:
@@ -59,7 +59,7 @@ def experiment_from_checkpoint(
         problems.append(Problem("a checkpoint holds the numbers, and this one names a file", "weighting.matrix"))
     if problems:
         raise ConfigError(problems)
-    cores, training = os.cpu_count() or 1, experiment.training
+    cores, training = usable_cores(), experiment.training
     machine = {
         key: min(value, cores)
         for key in ("threads", "workers")
@@ -84,7 +84,7 @@ def moved_datasets(experiment: Experiment, payload: Mapping[str, Any], overrides
 
 
 def _moved(alias: str, option: str, here: Any, payload: Mapping[str, Any], given: Sequence[str]) -> bool:
-    """Whether the option of a dataset is overridden, by a path that leads elsewhere than that of the checkpoint."""
+    """Return whether the option of a dataset is overridden by another path than that of the checkpoint."""
     if not _overridden(f"datasets.{alias}.{option}", given):
         return False
     stored = payload["config"]["datasets"].get(alias, {}).get(option)

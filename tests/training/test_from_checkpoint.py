@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mtlcli.cli import main
+from mtlcli.cores import usable_cores
 from mtlcli.data.datasets.csv import CSV
 from mtlcli.errors import ConfigError
 from mtlcli.registry import datasets, load_plugin, trunks
@@ -102,6 +102,21 @@ def test_a_plugin_s_paths_are_paths(plugins_forgotten: None) -> None:
     assert options == {"table": Path("default"), "path": "x", "shade": "/grey"}
 
 
+def test_a_plugin_s_file_of_a_split_needs_no_path(plugins_forgotten: None, tmp_path: Path,
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    @datasets.register("own")
+    class Own:
+        """A dataset."""
+
+        def __init__(self, *, folder: str, val_path: str | None = None) -> None: ...
+
+    monkeypatch.chdir(tmp_path)
+    payload = good()
+    payload["config"]["datasets"]["digits"] = {"name": "own", "folder": "x", "val_path": "val.bin"}
+    options = experiment_from_checkpoint(payload, [], CHECKPOINT).datasets["digits"].options
+    assert options == {"folder": "x", "val_path": "val.bin"}
+
+
 def test_no_other_file_is_opened(payload: dict[str, Any]) -> None:
     payload["config"]["datasets"]["t"]["path"] = "inner.csv"
     payload["config"]["trunk"]["init_from"] = "/dev/zero"
@@ -113,7 +128,7 @@ def test_no_other_file_is_opened(payload: dict[str, Any]) -> None:
 
 
 def test_threads_and_workers_are_this_machine_s() -> None:
-    payload, cores = good(), os.cpu_count() or 1
+    payload, cores = good(), usable_cores()
     payload["config"]["training"] |= {"threads": 4096, "workers": 1024}
     training = experiment_from_checkpoint(payload, [], CHECKPOINT).training
     assert training.threads == training.workers == cores
