@@ -1,4 +1,4 @@
-"""Whether the data is still what the finished runs of a study were trained on."""
+"""Comparison of the data as it is now with the data that the finished runs of a study were trained on."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mtlcli.config import Experiment
+from mtlcli.data.reading import reading
 from mtlcli.training.assemble import open_datasets
 
 Prints = Mapping[str, Mapping[str, Any]]  # split → `n`, `content` and `order`, as `DataRecord.short` gives them
@@ -19,7 +20,7 @@ class CurrentData:
         self._known: dict[str, Prints | None] = {}
 
     def changes(self, experiment: Experiment, recorded: Mapping[str, Prints]) -> list[str]:
-        """What has changed since a run of the experiment recorded its data, such as `t: train: 300 examples then, …`.
+        """Changes since a run of the experiment recorded its data, such as `t: train: 300 examples then, …`.
 
         recorded: alias → its data, as the run's `summary.json` has it; runs of earlier versions have none.
         """
@@ -31,11 +32,14 @@ class CurrentData:
 
     def _of(self, experiment: Experiment, alias: str) -> Prints | None:
         """None for published data, whose examples never change."""
-        key = json.dumps(experiment.resolved()["datasets"][alias], default=str)
-        if key not in self._known:
-            dataset, _ = open_datasets(experiment)[alias]
-            self._known[key] = None if dataset.fixed else dataset.recorded().short()
-        return self._known[key]
+        entries = experiment.resolved()["datasets"]
+        keys = {name: json.dumps(entry, default=str) for name, entry in entries.items()}
+        if keys[alias] not in self._known:
+            for name, (dataset, _) in open_datasets(experiment).items():
+                if keys[name] not in self._known:
+                    with reading(name):
+                        self._known[keys[name]] = None if dataset.fixed else dataset.recorded().short()
+        return self._known[keys[alias]]
 
 
 def _changes(then: Prints, now: Prints) -> Iterator[tuple[str, str]]:

@@ -19,13 +19,15 @@ FREE = ("training.device", "training.threads", "training.loading", "training.wor
 def finished(folder: Path, experiment: Experiment, data: CurrentData) -> dict[str, Any] | None:
     """The summary of the run in a folder, if it is there and completed.
 
-    ConfigError where the folder holds a run, done or not, of another experiment, or a completed one of other data.
+    ConfigError where the folder holds a run, done or not, of another experiment or one whose `config.yaml` can't be
+    loaded, or a completed one of other data.
     """
     config, summary = folder / "config.yaml", folder / "summary.json"
     if not config.is_file():
         return None
+    saved = load_experiment(config).resolved()
     try:
-        check_same(load_experiment(config).resolved(), experiment.resolved(), FREE, str(folder))
+        check_same(saved, experiment.resolved(), FREE, str(folder))
     except ConfigError as error:
         message = f"{folder} is of another experiment or budget; use another --out, or undo:"
         raise ConfigError([Problem(message), *error.problems[1:]]) from error
