@@ -25,7 +25,7 @@ test: setup
 	$(BIN)/mtl data fetch mnist fashion_mnist census_income || echo "no data: the tests that need it will be skipped" >&2
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
-# the tests on the oldest supported versions of the dependencies
+# the tests on the oldest supported versions of the dependencies, in an environment of their own
 test-lower:
 	scripts/lower_bounds.sh
 

@@ -1,4 +1,4 @@
-"""What the packages tell each other: a dataset its shapes, targets and statistics, a trunk what it has computed.
+"""Types that the packages exchange: a dataset its shapes, targets and statistics, a trunk what it has computed.
 
 Floor: the lowest, beside `registry` and `errors`; it is what lets the component packages not import one another.
 """
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 IGNORE_INDEX = -100  # the missing label of a `classes` target; of every other type it is NaN
+UNKNOWN, MISSING, FIRST = 0, 1, 2  # codes of a category: not seen in training, missing, the first level (see `Column`)
 
 # what is read from a checkpoint has to keep to these
 PLAIN = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
@@ -53,6 +54,11 @@ class TargetSpec:
     missing: bool = False
     mean: float = 0.0
     std: Std = 1.0
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names in `classes`; where there are none, the numbers of the classes or labels, of `binary` 0 and 1."""
+        return self.classes or tuple(map(str, range(2 if self.type == "binary" else self.size)))
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from mtlcli.data.columns import MISSING
 from mtlcli.data.feature_choice import Features
 from mtlcli.data.names import shown
 from mtlcli.data.numerals import Notation
 from mtlcli.data.table import Cells, Rows, Table
-from mtlcli.specs import Column, DatasetSpec
+from mtlcli.specs import MISSING, UNKNOWN, Column, DatasetSpec
 
 UNKNOWN_SHARE = 0.05  # of a split's rows: with more in a column, a note says so
 MISSING_SHARE = 0.5
@@ -78,7 +77,7 @@ class TableReport:
             unknown = missing = 0
             if column.levels is not None:
                 values = codes[rows, position]
-                unknown, missing = int((values == 0).sum()), int((values == MISSING).sum())
+                unknown, missing = int((values == UNKNOWN).sum()), int((values == MISSING).sum())
             elif column.name in self._missing:
                 missing = int(self._missing[column.name][rows].sum())
             if unknown or missing:

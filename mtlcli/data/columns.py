@@ -13,14 +13,13 @@ from torch import Tensor
 from mtlcli.data.column_errors import check_names, filled, mixed, not_numbers, refuse_other_notation
 from mtlcli.data.numerals import Floats, Notation
 from mtlcli.data.table import Cells, Rows, Table
-from mtlcli.specs import Column
+from mtlcli.specs import FIRST, MISSING, UNKNOWN, Column
 
 PLAIN = Notation()
 MOST_CATEGORIES = 1000  # of a feature that isn't declared categorical: with more it is likely an identifier
 SMALLEST = float(np.finfo(np.float32).tiny)
 ROUNDING = 4 * float(np.finfo(np.float64).eps)  # relative to the values: a spread that is nothing but rounding
 FAR = 256.0  # |mean| / std from which float32, which rounds by up to |mean| · 2^-24, is not enough for the values
-MISSING, FIRST = 1, 2  # codes of a missing category and of the first level; 0: a category not seen in training
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def encode_columns(table: Table, columns: Sequence[Column], notation: Notation =
 def _encoded(table: Table, column: Column, cells: Cells, notation: Notation) -> Floats:
     """The code or the shifted number of each distinct value."""
     if column.levels is not None:
-        return codes_of(cells.values, column.levels, notation, FIRST, MISSING, 0).astype(np.float64)
+        return codes_of(cells.values, column.levels, notation, FIRST, MISSING, UNKNOWN).astype(np.float64)
     parsed, wrong = notation.numbers(cells.values, column.name)
     if wrong:
         raise not_numbers(table, "numeric column", column.name, wrong, notation)

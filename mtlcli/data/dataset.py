@@ -204,7 +204,7 @@ class Dataset(ABC):
         if keys is None:
             chosen = draw_by_position(amount, max(1, round(self.val * amount)), salt)
         else:
-            labels = [target if train.rows is None else target[train.rows] for target in train.targets.values()]
+            labels = map(train.labels, train.targets)
             classes = [codes for label in labels if (codes := class_codes(label)) is not None]
             kept = frozenset() if self.record is None else self.record.kept_keys("val")
             drawn = draw(keys, self.val, salt, classes, kept, needed=True)

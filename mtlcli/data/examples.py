@@ -35,6 +35,10 @@ class Examples:
     def __len__(self) -> int:
         return len(self.inputs) if self.rows is None else len(self.rows)
 
+    def labels(self, target: str) -> Tensor:
+        """The labels of a target for the examples of this split: [n] or [n, size]."""
+        return self.targets[target] if self.rows is None else self.targets[target][self.rows]
+
 
 class Joined:
     """Examples of several parts, one part after the other, read one at a time."""

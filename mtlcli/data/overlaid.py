@@ -97,8 +97,7 @@ class Overlaid(Dataset):
         source = dataset(root=self.root, download=self.download, val=self.val, augment=None)
         found = source.examples(split, seed)
         assert isinstance(found.inputs, Tensor)
-        labels = found.targets[dataset.target]
-        return (found.inputs, labels) if found.rows is None else (found.inputs[found.rows], labels[found.rows])
+        return found.inputs if found.rows is None else found.inputs[found.rows], found.labels(dataset.target)
 
 
 def overlay(left: Tensor, right: Tensor) -> Tensor:

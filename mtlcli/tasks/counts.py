@@ -34,7 +34,7 @@ class Counts:
 
 
 def is_yes(logits: Tensor, labels: Tensor) -> Tensor:
-    """Where a logit is above 0, bool. A NaN counts as the wrong answer, whatever the label: 0 or 1."""
+    """bool mask of the logits above 0. A NaN counts as the wrong answer, whatever the label: 0 or 1."""
     return torch.where(logits.isnan(), labels == 0, logits > 0)
 
 

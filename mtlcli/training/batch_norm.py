@@ -22,7 +22,7 @@ BATCH_NORM_REFUSAL = "Expected more than 1 value per channel"  # torch's words
 
 
 def has_batch_norm(model: MultiTaskModel) -> bool:
-    """Whether the model, in training, normalizes by the statistics of the batch; a frozen trunk doesn't."""
+    """Return whether the model, in training, normalizes by the statistics of the batch; a frozen trunk doesn't."""
     model.train()
     return any(isinstance(module, _BatchNorm) and module.training for module in model.modules())
 
@@ -64,7 +64,7 @@ def check_batch_norm(run: Run, sampler: Sampler) -> None:
 
 
 def _refuses(run: Run, sizes: Mapping[str, int]) -> bool:
-    """Whether a batch norm refuses so many examples of each dataset."""
+    """Return whether a batch norm refuses so many examples of each dataset."""
     model: nn.Module = run.model
     state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     blank = {name: torch.empty_like(value, device="meta") for name, value in state.items()}

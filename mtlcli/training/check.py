@@ -1,4 +1,4 @@
-"""Whether an experiment can work at all, found out without training or using memory."""
+"""Check of an experiment as a whole, without training or using memory."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from mtlcli.training.assemble import (
 from mtlcli.training.batch_norm import check_batch_norm, nominal_sampler
 from mtlcli.training.check_optimizer import check_optimizer
 from mtlcli.training.device import choose_device
-from mtlcli.training.evaluate import monitored_metrics
 from mtlcli.training.memory import within_memory
+from mtlcli.training.monitor import Monitor
 from mtlcli.training.preflight import SAMPLED, check_files
 from mtlcli.training.problems import Problems
 from mtlcli.training.run import Run
-from mtlcli.training.trial import small, try_model_parts, try_plugins
+from mtlcli.training.trial import is_small, try_model_parts, try_plugins
 
 
 def check_experiment(experiment: Experiment) -> list[str]:
@@ -55,7 +55,7 @@ def _check(experiment: Experiment, opened: Datasets) -> Run:
     _try_out(run, opened, problems)
     check_optimizer(run, problems)
     with problems.at("evaluation.monitor"):
-        monitored_metrics(experiment, run.kinds)
+        Monitor(experiment, run.kinds)
     for split in dict.fromkeys(["train", experiment.evaluation.split]):
         with problems.at("evaluation.split"):
             if split not in run.splits():
@@ -75,7 +75,7 @@ def _try_out(run: Run, opened: Datasets, problems: Problems) -> None:
     that is judged by what isn't a limit of `meta`.
     """
     found = _tried(run)
-    if found.found and small(run):
+    if found.found and is_small(run):
         with torch.random.fork_rng(devices=[]):
             found = _tried(assemble(run.experiment, torch.device("cpu"), opened))
     elif found.found:
@@ -85,7 +85,7 @@ def _try_out(run: Run, opened: Datasets, problems: Problems) -> None:
 
 
 def _tried(run: Run) -> Problems:
-    """What goes wrong in a step over blank examples, without the regularizers and then with them."""
+    """Problems of a step over blank examples, without the regularizers and then with them."""
     problems = Problems(run.experiment)
     try_model_parts(run, problems)
     if not problems.found and run.experiment.regularizers:

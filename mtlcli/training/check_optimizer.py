@@ -1,4 +1,4 @@
-"""Whether the optimizer and the scheduler take the options they are given, each problem at its own key."""
+"""Check of the options of the optimizer and the scheduler, which reports each problem at its own key."""
 
 from __future__ import annotations
 

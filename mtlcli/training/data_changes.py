@@ -1,4 +1,4 @@
-"""Whether the data is still what a checkpoint was trained on, and what follows where it isn't."""
+"""Changes of the data since a checkpoint was trained on it: refused on resume, warned of in an evaluation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OVERLAP = 0.25  # share of the training examples among those evaluated from whic
 
 
 def data_records(payload: Mapping[str, Any]) -> dict[str, DataRecord]:
-    """What a checkpoint records of its datasets, by alias; in older ones splits were drawn by position.
+    """The records of a checkpoint's datasets, by alias; in older checkpoints splits were drawn by position.
 
     ConfigError where it isn't what mtl records.
     """

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtlcli.data.dataset import Dataset, Examples
+from mtlcli.data.dataset import Dataset
+from mtlcli.data.feed import is_labelled
 from mtlcli.errors import MtlError
 from mtlcli.specs import TargetSpec
-from mtlcli.tasks.labels import labelled
 from mtlcli.training.run import Run
 
 Report = dict[str, dict[str, Any]]
@@ -110,8 +110,8 @@ def _targets(run: Run, alias: str) -> dict[str, dict[str, Any]]:
     examples = {split: run.examples_of(alias, split) for split in spec.splits}
     targets: dict[str, dict[str, Any]] = {}
     for name, target in spec.targets.items():
-        labels = {split: _labels(part, name) for split, part in examples.items()}
-        counts = {split: int(_known(values).sum()) for split, values in labels.items()}
+        labels = {split: part.labels(name) for split, part in examples.items()}
+        counts = {split: int(is_labelled(values).sum()) for split, values in labels.items()}
         total = sum(len(values) for values in labels.values())
         basis = labels.get("train", next(iter(labels.values())))
         targets[name] = {
@@ -123,24 +123,12 @@ def _targets(run: Run, alias: str) -> dict[str, dict[str, Any]]:
     return targets
 
 
-def _labels(examples: Examples, target: str) -> Tensor:
-    labels = examples.targets[target]
-    return labels if examples.rows is None else labels[examples.rows]
-
-
-def _known(labels: Tensor) -> Tensor:
-    """Mask [N] of the examples with a label; of several labels one is enough."""
-    mask = labelled(labels)
-    return mask if mask.ndim == 1 else mask.flatten(1).any(1)
-
-
 def _distribution(labels: Tensor, target: TargetSpec) -> dict[str, Any]:
     if target.type == "multilabel":
-        names = target.classes or tuple(map(str, range(target.size)))
-        return {"classes": dict(zip(names, (labels == 1).sum(0).tolist(), strict=True))}
-    values = labels[labelled(labels)]
+        return {"classes": dict(zip(target.class_names, (labels == 1).sum(0).tolist(), strict=True))}
+    values = labels[is_labelled(labels)]
     if target.type != "real":
-        names = target.classes or (("0", "1") if target.type == "binary" else tuple(map(str, range(target.size))))
+        names = target.class_names
         counts = torch.bincount(values.long().clamp(min=0), minlength=len(names)).tolist()
         return {"classes": dict(zip(names, counts, strict=False))}
     if not len(values):

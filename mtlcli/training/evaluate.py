@@ -15,7 +15,6 @@ from mtlcli.config import Experiment
 from mtlcli.data.batch import Batch
 from mtlcli.data.loader import evaluation_batches
 from mtlcli.models.watch import Watch
-from mtlcli.tasks.kind import Direction, TaskKind
 from mtlcli.tasks.labels import at_least_float32
 from mtlcli.training.checkpoint import rng_state, set_rng_state
 from mtlcli.training.run import Run
@@ -113,27 +112,3 @@ def primary_metric(experiment: Experiment, task: str) -> str:
     kind = experiment.tasks[task].kind
     name: str = kind.options.get("primary") or registry.kinds[kind.name].target.primary  # type: ignore[attr-defined]
     return name
-
-
-def monitored_metrics(experiment: Experiment, kinds: Mapping[str, TaskKind]) -> tuple[dict[str, str], Direction]:
-    """The monitored metric of each monitored task, and whether more or less of it is better.
-
-    ValueError where a task has no such metric, or where a mean would mix metrics of opposite directions.
-    """
-    monitor = experiment.evaluation.monitor
-    names = list(kinds) if monitor.task == "mean" else [monitor.task]
-    metrics = {task: kinds[task].primary if monitor.metric == "primary" else monitor.metric for task in names}
-    for task, metric in metrics.items():
-        if metric not in kinds[task].directions:
-            raise ValueError(f"task {task!r} has no metric {metric!r}; it has: {', '.join(kinds[task].directions)}")
-    directions = {task: kinds[task].directions[metric] for task, metric in metrics.items()}
-    if len(set(directions.values())) > 1:
-        told = ", ".join(f"{task} {metrics[task]} ({way})" for task, way in directions.items())
-        raise ValueError(f"the mean of metrics of opposite directions means nothing: {told}; monitor one task, or loss")
-    return metrics, next(iter(directions.values()))
-
-
-def monitored_value(metrics: Mapping[str, str], values: TaskMetrics) -> float:
-    """Mean over the monitored tasks of their monitored metrics, of those that have a value; NaN where none has."""
-    finite = [value for task, metric in metrics.items() if math.isfinite(value := values[task][metric])]
-    return sum(finite) / len(finite) if finite else math.nan

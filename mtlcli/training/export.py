@@ -16,9 +16,9 @@ from torch.onnx import OnnxExporterError
 
 from mtlcli.errors import ConfigError
 from mtlcli.models.by_name import ByName
-from mtlcli.specs import Column
+from mtlcli.specs import FIRST, Column
 from mtlcli.training.files import atomic, write_text
-from mtlcli.training.interface import FIRST, interface
+from mtlcli.training.interface import interface
 from mtlcli.training.run import Run
 from mtlcli.training.run_folder import to_json
 
@@ -39,7 +39,7 @@ def export(run: Run, file_format: Format, path: Path) -> None:
 
     All hold the description that `interface` returns in their metadata, as JSON: `onnx` in `metadata_props` and
     `safetensors` in its metadata, with a key for each part; `torch-export` as the extra file INTERFACE. The file
-    `described` beside `path` holds the same.
+    `described(path)` holds the same.
     ConfigError where a format's package is missing, or it can't hold the model.
     """
     run.model.eval().requires_grad_(False)
@@ -65,7 +65,7 @@ def export(run: Run, file_format: Format, path: Path) -> None:
 
 
 def described(path: Path) -> Path:
-    """The file beside an exported one that describes it: `best.onnx` → `best.onnx.json`."""
+    """The file next to an exported one that describes it: `best.onnx` → `best.onnx.json`."""
     name = os.fsencode(path.name)[: LONGEST - len(".json")]
     return path.with_name(os.fsdecode(name) + ".json")
 

@@ -1,4 +1,4 @@
-"""What torch or a plugin raises in a run, as an error for people."""
+"""Errors that torch or a plugin raises in a run, as one-line messages."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def explained(error: BaseException, batch_size: int, log: Path | None = None) ->
     if BATCH_NORM_REFUSAL in first:
         return MtlError(
             f"the run failed: batch norm was given one value per channel, with training.batch_size {batch_size}: raise "
-            f"it, or use a trunk without batch norm ({where} has all of it)"
+            f"it, or use a trunk without batch norm (traceback: {where})"
         )
     if isinstance(error, MtlError) or not isinstance(error, Exception | SystemExit):
         return error
@@ -33,5 +33,5 @@ def explained(error: BaseException, batch_size: int, log: Path | None = None) ->
         text = text if text.startswith((kind, "calls ")) else f"{kind}: {text}"
         return MtlError(f"the run failed at {spot.file}:{spot.line}, in {spot.function}: {text} (traceback: {where})")
     if isinstance(error, RuntimeError | ValueError | ArithmeticError | AssertionError):
-        return MtlError(f"the run failed: {first} ({type(error).__name__}; log.txt has all of it)")
+        return MtlError(f"the run failed: {first} ({type(error).__name__}; traceback: {where})")
     return error

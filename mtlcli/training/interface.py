@@ -8,12 +8,11 @@ from typing import Any
 from torch import Tensor
 
 from mtlcli import __version__
-from mtlcli.specs import Column, DatasetSpec, TargetSpec
+from mtlcli.specs import FIRST, MISSING, UNKNOWN, Column, DatasetSpec, TargetSpec
 from mtlcli.tasks.kind import TaskKind
 from mtlcli.training.from_checkpoint import publishable
 from mtlcli.training.run import Run
 
-UNKNOWN, MISSING, FIRST = 0, 1, 2  # codes of a category, see `Column`
 NUMERIC = (
     "float32 of x - offset, subtracted in float64; NaN where the number is missing, which counts as the mean of the "
     "training rows"
@@ -29,7 +28,7 @@ RAW = (
 
 
 def interface(run: Run, outputs: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Describe the model's inputs and outputs as plain data: the content of the `.json` beside an exported file.
+    """Describe the model's inputs and outputs as plain data: the content of the `.json` file next to an exported one.
 
     outputs: task → what the model gives for an example, for its type.
     """
@@ -85,6 +84,5 @@ def _meaning(kind: TaskKind, target: TargetSpec) -> dict[str, Any]:
     """Meaning of a task's outputs, and the class that each belongs to."""
     if kind.probabilities is None:
         return {"values": "predictions", "probabilities": None, "classes": None}
-    names = target.classes or (("0", "1") if target.type == "binary" else tuple(map(str, range(target.size))))
-    description = {"values": "logits", "probabilities": kind.probabilities, "classes": list(names)}
+    description = {"values": "logits", "probabilities": kind.probabilities, "classes": list(target.class_names)}
     return description if kind.positive is None else {**description, "positive": kind.positive}

@@ -1,4 +1,4 @@
-"""What a run reports while it trains. The command line prints it; the training itself prints nothing."""
+"""Reports of a run while it trains. The command line prints them; the training itself prints nothing."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mtlcli.config import MEAN, Experiment
+import torch
+
 from mtlcli.numbers import format_duration, format_number
+from mtlcli.training.environment import device_name
 from mtlcli.training.evaluate import TaskMetrics
+from mtlcli.training.run import Run
 
 INDENT = "  "
 
@@ -111,7 +114,7 @@ class EpochReport:
 
 @dataclass(frozen=True)
 class RunEnd:
-    """How the epochs of a run came to an end.
+    """The end of a run's epochs.
 
     epoch: the last one trained, of so many `epochs`. patience: `training.early_stopping`. value: of the best epoch.
     """
@@ -134,13 +137,12 @@ class RunEnd:
         return f"trained {_count(self.epoch, 'epoch')}; {best}{' (the last: more may be better)' if last else ''}"
 
 
-def monitor_name(experiment: Experiment) -> str:
-    """The monitored figure as reports name it, such as `val digit accuracy` or `val mean of primary metrics`."""
-    evaluation = experiment.evaluation
-    task, metric = evaluation.monitor.task, evaluation.monitor.metric
-    if task == MEAN:
-        return f"{evaluation.split} mean {metric}"
-    return f"{evaluation.split} {task} {metric}"
+def run_header(run: Run, folder: Path, steps_per_epoch: int) -> RunHeader:
+    """The header of a run that is about to train."""
+    return RunHeader(
+        folder, device_name(run.device), torch.get_num_threads(), run.sizes(), run.model.count_parameters(),
+        run.experiment.training.epochs, steps_per_epoch,
+    )  # fmt: skip
 
 
 def flow(parts: Sequence[str], width: int, between: str = " ", indent: str = "") -> list[str]:

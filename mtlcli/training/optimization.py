@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 from torch.optim import Optimizer
@@ -38,6 +39,21 @@ def make_optimizer(run: Run, light: bool = False) -> Optimizer:
 def group_names(run: Run) -> list[str]:
     """The names of the optimizer's groups of parameters, in their order."""
     return [name for name, _ in _groups(run)]
+
+
+def learning_rates(optimizer: Optimizer) -> list[float]:
+    """The learning rate of each group."""
+    return [group["lr"] for group in optimizer.param_groups]
+
+
+def scale_rates(optimizer: Optimizer, before: Sequence[float], now: Sequence[float]) -> None:
+    """Scale the learning rates of the groups from those that a run was started with to those it is resumed with.
+
+    A schedule that is a function of its steps sets them anew after that.
+    """
+    for group, old, new in zip(optimizer.param_groups, before, now, strict=True):
+        if new != old:
+            group["lr"] = group["lr"] * (new / old) if old else new
 
 
 def _groups(run: Run) -> list[tuple[str, dict[str, Any]]]:

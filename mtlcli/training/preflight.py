@@ -1,19 +1,38 @@
-"""Opening all of a run's data before its first step."""
+"""All of a run's data, opened and checked before its first step."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
+from mtlcli import registry
 from mtlcli.config import Experiment
 from mtlcli.data.dataset import Dataset, Examples
+from mtlcli.data.loader import Loader
 from mtlcli.data.reading import reading
 from mtlcli.errors import ConfigError, Problem
 from mtlcli.specs import IGNORE_INDEX, DatasetSpec, TargetSpec
 from mtlcli.training.assemble import Datasets
+from mtlcli.training.batch_norm import SMALLEST, check_batch_norm, has_batch_norm
 from mtlcli.training.problems import Problems
 from mtlcli.training.run import Run
 
 SAMPLED = 1000  # files of a dataset that `mtl validate` looks at
+
+
+def open_data(run: Run) -> Loader:
+    """Check all data that the run will read, and return the loader of its training examples.
+
+    ConfigError and MtlError as of `check_data`; ConfigError, too, for batches that a batch norm can't take.
+    """
+    check_data(run)
+    examples, training = run.examples("train"), run.experiment.training
+    with Problems(run.experiment).now("training"):
+        make_sampler = registry.samplers[training.sampling.name].create
+        sampler = make_sampler([*map(len, examples.values())], training.batch_size, **training.sampling.options)
+        sampler.smallest = SMALLEST if has_batch_norm(run.model) else 1
+        check_batch_norm(run, sampler)
+        augment = {alias: dataset.augment for alias, dataset in run.datasets.items()}
+        return Loader(examples, run.sources, sampler, run.experiment.seed, run.placement, augment)
 
 
 def check_data(run: Run) -> None:
@@ -65,10 +84,9 @@ def _check(split: str, examples: Examples, spec: DatasetSpec, targets: set[str])
     for name in sorted(targets):
         if name not in examples.targets:
             raise ConfigError(f"{where}there is no target {name!r}; there are: {', '.join(examples.targets)}")
-        labels = examples.targets[name]
-        if len(labels) != len(examples.inputs):
-            raise ConfigError(f"{where}{len(labels)} labels {name!r} for {len(examples.inputs)} examples")
-        if wrong := _wrong_label(labels if rows is None else labels[rows], spec.targets[name]):
+        if (amount := len(examples.targets[name])) != len(examples.inputs):
+            raise ConfigError(f"{where}{amount} labels {name!r} for {len(examples.inputs)} examples")
+        if wrong := _wrong_label(examples.labels(name), spec.targets[name]):
             raise ConfigError(f"{where}the label of an example for target {name!r} is {wrong}")
 
 

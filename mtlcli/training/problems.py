@@ -38,8 +38,8 @@ class Problems:
     def _placed(self, problem: Problem, path: str) -> Problem:
         """The problem with its place, where it has none: that of `path`."""
         place = self.experiment.problem(path, "").message.strip()  # " (set by the override …)", or nothing
-        told = bool(place) and problem.message.endswith(place)
-        if problem.mark or told or problem.path not in ("", path):
+        has_place = bool(place) and problem.message.endswith(place)
+        if problem.mark or has_place or problem.path not in ("", path):
             return problem
         return self.experiment.problem(path, problem.message)
 

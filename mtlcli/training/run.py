@@ -51,21 +51,21 @@ class Run:
         return [s for s in ("train", "val", "test") if all(s in spec.splits for spec in self.specs.values())]
 
     def notes(self) -> list[str]:
-        """What the user should know of the data before training, each with the key it is about.
+        """Notes on the data for the user, each with the key it is about.
 
-        The datasets' own notes, and the tasks that have the same target.
+        The datasets' own, and one for the tasks that have the same target.
         """
-        told = [f"datasets.{alias}: {note}" for alias, dataset in self.datasets.items() for note in dataset.notes()]
+        notes = [f"datasets.{alias}: {note}" for alias, dataset in self.datasets.items() for note in dataset.notes()]
         tasks: dict[tuple[str, str], list[str]] = {}
         for task, source in self.sources.items():
             tasks.setdefault(source, []).append(task)
         for (alias, target), names in tasks.items():
             if len(names) > 1:
-                told.append(
+                notes.append(
                     f"tasks: {' and '.join(names)} have the same target, {target!r} of dataset {alias!r}; set `target` "
                     "in each of them if that isn't meant"
                 )
-        return told
+        return notes
 
     def examples(self, split: str | Mapping[str, str]) -> dict[str, Examples]:
         """The examples of `split` of each dataset, read once. ConfigError where a dataset has no such split.
@@ -86,6 +86,10 @@ class Run:
             with Problems(self.experiment).now(f"datasets.{alias}"), reading(alias):
                 self._examples[alias, split] = self.datasets[alias].examples(split, self.experiment.seed)
         return self._examples[alias, split]
+
+    def sizes(self) -> dict[str, dict[str, int]]:
+        """Split → alias → number of examples, of the splits that every dataset has."""
+        return {split: {alias: len(part) for alias, part in self.examples(split).items()} for split in self.splits()}
 
     def data_records(self) -> dict[str, DataRecord]:
         """The data as it is now, by alias, for a checkpoint."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch.optim import Optimizer
@@ -164,36 +164,8 @@ def make_schedule(run: Run, optimizer: Optimizer, steps: int | None, direction: 
     return Schedule(scheduler, per_step)
 
 
-def schedule_notes(schedule: Schedule, experiment: Experiment, done: int, steps: int) -> Iterator[str]:
-    """Warnings about what the schedule leaves without a learning rate.
-
-    done: epochs done. steps: optimizer steps in an epoch.
-    """
-    epochs = experiment.training.epochs
-    if (idle := schedule.zero_epochs(done, epochs, steps)) and experiment.scheduler is not None:
-        where = f"epochs {idle[0]} to {idle[-1]}" if len(idle) > 1 else f"epoch {idle[0]}"
-        yield (
-            f"{experiment.scheduler.name}: the learning rate is 0 in {where} of {epochs}, so nothing is trained there; "
-            f"give the schedule the length of the run, or leave its length out"
-        )
-
-
-def shortfall_note(experiment: Experiment, updates: int, steps: int) -> str | None:
-    """A remark that a schedule by the step won't reach its end; None where it will, or nearly.
-
-    updates: optimizer steps made in an epoch. steps: those in the schedule's length.
-    """
-    entry = experiment.scheduler
-    if entry is None or entry.interval != "step" or not has_derived_length(experiment) or updates >= 0.9 * steps:
-        return None
-    return (
-        f"{entry.name}: {updates} of the epoch's {steps} steps changed the parameters, the others had no label or were "
-        f"skipped; the schedule counts only those, so that it won't reach its end. interval: epoch would"
-    )
-
-
 def has_derived_length(experiment: Experiment) -> bool:
-    """Whether the scheduler's length is the run's, since the YAML gives it none."""
+    """Return whether the YAML leaves out the scheduler's length, which is then the run's."""
     entry = experiment.scheduler
     if entry is None or entry.name not in LENGTH_OPTIONS:
         return entry is not None and _takes_length(entry.name)
@@ -201,5 +173,5 @@ def has_derived_length(experiment: Experiment) -> bool:
 
 
 def _takes_length(name: str) -> bool:
-    """Whether a scheduler is made for the run's number of steps, in addition to the optimizer."""
+    """Return whether a scheduler takes the run's number of steps, in addition to the optimizer."""
     return getattr(registry.schedulers[name].target, "takes_length", False)

@@ -19,6 +19,7 @@ from mtlcli.training.checkpoint import plain, rng_state, set_rng_state
 from mtlcli.training.data_changes import check_unchanged
 from mtlcli.training.environment import device_name
 from mtlcli.training.history import History
+from mtlcli.training.optimization import learning_rates, scale_rates
 from mtlcli.training.plugins import plugins_of
 from mtlcli.training.run import Run
 
@@ -40,10 +41,10 @@ FREE = ("training.epochs", "optimizer.lr", "optimizer.groups.*.lr", "scheduler.T
 class Progress:
     """How far a run is.
 
-    epoch: epochs done. step: steps made in the epoch in hand; steps: in all; examples: in all.
+    epoch: epochs done. step: steps made in the current epoch; steps: in all; examples: in all.
     updates: steps in all in which the optimizer changed the parameters, neither without labels nor skipped by fp16's
-    loss scaling; epoch_updates: those in the epoch in hand. rates: learning rate of each of the optimizer's groups in
-    the latest step. best_epoch: 0 before there is one. seconds: trained in the epoch in hand.
+    loss scaling; epoch_updates: those in the current epoch. rates: learning rate of each of the optimizer's groups in
+    the latest step. best_epoch: 0 before there is one. seconds: trained in the current epoch.
     """
 
     epoch: int = 0
@@ -77,6 +78,7 @@ def capture(trainer: Trainer) -> dict[str, Any]:
         "progress": asdict(trainer.progress),
         "log": trainer.log.state_dict(),
         "history": json.dumps(trainer.history.rows),  # a hundred times as quick to read as so many rows of a pickle
+        "examples": trainer.examples,
         "rng": rng_state(),
     }
 
@@ -105,11 +107,13 @@ def restore(trainer: Trainer, payload: Mapping[str, Any]) -> None:
         trainer.run.weighting.load_state_dict(payload["weighting"])
         trainer.run.regularization.load_state_dict(payload["regularizers"])
         trainer.step.load_state_dict(payload["step"])
-        trainer.change_rates(payload["rates"])
+        scale_rates(trainer.step.optimizer, payload["rates"], trainer.rates)
         trainer.schedule.load_state_dict(payload["schedule"])
         trainer.progress = _progress(payload["progress"])
+        trainer.progress.rates = trainer.progress.rates or learning_rates(trainer.step.optimizer)
         trainer.log.load_state_dict(payload["log"])
         trainer.history = History([tuple(row) for row in json.loads(payload["history"])])
+        trainer.examples = {split: dict(amounts) for split, amounts in payload.get("examples", {}).items()}
         set_rng_state(payload["rng"])
     except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         reason = str(error).partition("\n")[0]

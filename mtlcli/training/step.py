@@ -101,7 +101,7 @@ class Step:
         return made
 
     def _diverged(self, number: int, weights: dict[str, float], size: float, batches: Sequence[Batch]) -> None:
-        """DivergedError that tells a task's gradient that isn't finite from what the weighting made of finite ones."""
+        """Raise DivergedError; its message names the tasks whose gradient isn't finite, or else the weighting."""
         own, fault = culprits(self.run, batches, self.parameters), weighting_fault(self.run)
         if own:
             check_gradient(number, math.nan if math.isfinite(size) else size, own)

@@ -87,6 +87,11 @@ class StepLog:
         """Mean weight of each task over the steps it was present in, [T]."""
         return [total / n if n else math.nan for total, n in zip(self.weight_sums, self.steps, strict=True)]
 
+    def means(self) -> dict[str, dict[str, float]]:
+        """Column of the run → its mean `loss` and `weight`, as of `mean_losses` and `mean_weights`."""
+        pairs = zip(self.mean_losses(), self.mean_weights(), strict=True)
+        return {name: {"loss": loss, "weight": weight} for name, (loss, weight) in zip(self.tasks, pairs, strict=True)}
+
     def mean_conflict(self) -> dict[str, float]:
         """Of the tasks' gradients: mean `cosine`, and `conflict`, the share of opposed pairs. Empty if never seen."""
         return {

@@ -1,8 +1,9 @@
-"""How many threads torch computes with on a CPU, where `training.threads` is `auto`.
+"""The number of threads that torch computes with on a CPU, where `training.threads` is `auto`.
 
 The threads of a step wait for each other, so one whose core is shared with another process keeps all of them waiting:
-beside busy processes one thread is faster than several. The number is therefore judged by the load, before a run and
-between its epochs. It changes the last bits of sums, so it is part of a checkpoint, and a resumed run keeps it.
+next to busy processes one thread is faster than several. The number therefore follows the load, which is measured
+before a run and between its epochs. It changes the last bits of sums, so it is part of a checkpoint, and a resumed run
+keeps it.
 """
 
 from __future__ import annotations
@@ -132,10 +133,11 @@ class Threads:
         now = torch.get_num_threads()
         free = free_cores(before, after, len(affinity()), cpu_quota(self.root))
         room = _fitting(self.limit, free)
-        if room > now and (self._room is None or self._room <= now):
-            self._room = room
+        if room > now and self._room is None:
+            self._room = room  # a larger number has to fit twice
             return
-        self._room, fitting = None, room if self._room is None else min(room, self._room) if room > now else room
+        fitting = min(room, self._room or room)
+        self._room = None
         if fitting != now:
             torch.set_num_threads(fitting)
             LOG.info(

@@ -1,4 +1,4 @@
-"""One step over blank examples, before anything is trained: what a wrong width or a missing method would end later."""
+"""One step over blank examples, before anything is trained, which finds wrong widths and missing methods."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def try_plugins(run: Run, problems: Problems) -> None:
             _try_weighting(run, component)
 
 
-def small(run: Run) -> bool:
-    """Whether the model can be tried on the CPU without being noticed."""
+def is_small(run: Run) -> bool:
+    """Return whether a step of the model on the CPU takes little time and memory."""
     inputs = sum(math.prod(spec.input_shape) for spec in run.specs.values())
     return sum(p.numel() for p in run.model.parameters()) <= MOST_PARAMETERS and inputs <= MOST_INPUTS
 
@@ -153,7 +153,7 @@ def _blank_target(target: TargetSpec, device: torch.device) -> Tensor:
 
 
 def _try_metrics(run: Run, task: str, kind: TaskKind) -> None:
-    """ValueError where the metrics aren't those that the kind has told of."""
+    """ValueError where the metrics aren't those that the kind declares in `directions`."""
     alias, target = run.sources[task]
     metrics = kind.metrics(torch.device("cpu"))
     metrics.update(
@@ -161,7 +161,7 @@ def _try_metrics(run: Run, task: str, kind: TaskKind) -> None:
     )
     values, expected = metrics.compute(), [name for name in kind.directions if name != "loss"]
     if sorted(values) != sorted(expected):
-        raise ValueError(f"its metrics are {sorted(values)}, and its `directions` has {sorted(expected)} beside `loss`")
+        raise ValueError(f"its metrics are {sorted(values)}, and its `directions` has {sorted(expected)} and `loss`")
     if kind.primary not in kind.directions:
         raise ValueError(f"its `primary` is {kind.primary!r}, which `directions` doesn't have")
 

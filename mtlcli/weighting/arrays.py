@@ -15,7 +15,7 @@ Module = Any
 
 
 def on_host(tensor: Tensor) -> bool:
-    """Whether a value of the tensor can be read without waiting for a device."""
+    """Return whether a value of the tensor can be read without waiting for a device."""
     return tensor.device.type == "cpu"
 
 

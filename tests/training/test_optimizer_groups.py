@@ -207,3 +207,11 @@ def test_a_resumed_run_goes_on_with_its_groups(tmp_path: Path) -> None:
     other = digits(optimizer=adamw(heads=GROUPS["heads"]))
     with pytest.raises(ConfigError, match=r"optimizer\.groups\.trunk\.lr: is '\(none\)', and .* with 0\.0001"):
         Trainer(build(other), tmp_path / "run", resume="auto").fit()
+
+
+def test_a_run_started_at_a_rate_of_0_is_resumed_at_another(tmp_path: Path) -> None:
+    still = digits(optimizer={"name": "SGD", "lr": 0.0}, training=training(epochs=1))
+    Trainer(build(still), tmp_path / "run").fit()
+    moving = digits(optimizer={"name": "SGD", "lr": 0.1}, training=training(epochs=2))
+    trainer = Trainer(build(moving), tmp_path / "run", resume="must")
+    assert trainer.fit()["learning_rates"] == {"model": 0.1}

@@ -238,15 +238,18 @@ def test_what_is_damaged_while_training_leaves_the_rest(
     assert summary["status"] == "completed" and summary["error"] is None and list(summary["metrics"]) == ["val", "test"]
 
 
-def test_the_evaluated_split_damaged_in_the_end(config: Path, tmp_path: Path) -> None:
-    """Its figures are then those of the best epoch."""
-    run_dir = tmp_path / "run"
-    trainer = Trainer(build(load_experiment(str(config), STREAMED)), run_dir)
+@pytest.mark.parametrize("resumed", [False, True])
+def test_the_evaluated_split_damaged_in_the_end(config: Path, tmp_path: Path, resumed: bool) -> None:
+    """The metrics of the split are those of the best epoch, also where that was trained before the run was resumed."""
+    run_dir, damage = tmp_path / "run", Damaging(tmp_path / "pets/val/dog/1.png")
+    if resumed:
+        Trainer(build(load_experiment(str(config), STREAMED)), run_dir).fit()
+    trainer = Trainer(build(load_experiment(str(config), STREAMED)), run_dir, resume="auto")
     with pytest.MonkeyPatch.context() as patched:
         finish = summary_module.finish
 
         def damaging(*args: Any) -> Any:
-            Damaging(tmp_path / "pets/val/dog/1.png").epoch_started(1, 1, 0)
+            damage.epoch_started(1, 1, 0)
             return finish(*args)
 
         patched.setattr("mtlcli.training.trainer.finish", damaging)

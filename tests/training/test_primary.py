@@ -9,7 +9,8 @@ import pytest
 from mtlcli.cli.requirements import check_requirements, parse_requirements
 from mtlcli.errors import RequirementError
 from mtlcli.training.build import build
-from mtlcli.training.evaluate import monitored_metrics, primary_metric
+from mtlcli.training.evaluate import primary_metric
+from mtlcli.training.monitor import Monitor
 from mtlcli.training.trainer import Trainer
 from tests.training.experiments import digits, training
 
@@ -23,7 +24,7 @@ def test_it_is_monitored_and_required(tmp_path: Path) -> None:
     experiment = digits(tasks=TASKS, optimizer={"name": "AdamW", "lr": 0.01}, training=training(epochs=3))
     assert [primary_metric(experiment, task) for task in TASKS] == ["auroc", "accuracy"]
     run = build(experiment)
-    assert monitored_metrics(experiment, run.kinds)[0] == {"rare": "auroc", "plain": "accuracy"}
+    assert Monitor(experiment, run.kinds).metrics == {"rare": "auroc", "plain": "accuracy"}
     summary = Trainer(run, tmp_path / "run", plots=False).fit()
     assert summary["primary"] == {"rare": "auroc", "plain": "accuracy"}
     metrics = summary["metrics"]["val"]

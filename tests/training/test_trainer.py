@@ -212,7 +212,7 @@ def test_a_metric_without_a_value_does_not_pick_the_best_epoch(
 
 def test_what_torch_raises_in_a_run_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch of one example under batch norm, which torch refuses in the step, had it not been found before."""
-    for module in ("check", "trainer"):
+    for module in ("check", "preflight"):
         monkeypatch.setattr(f"mtlcli.training.{module}.check_batch_norm", lambda run, sampler: None)
     experiment = digits(
         trunk={"name": "torchvision", "model": "resnet18"},

@@ -28,7 +28,7 @@ NORMAL_QUANTILE = 1.959963984540054  # of a 95 % interval
 
 @dataclass(frozen=True)
 class Scale:
-    """How changes of a metric are expressed. floor: smallest denominator of percentages."""
+    """Unit and direction of the changes of a metric. floor: smallest denominator of percentages."""
 
     rises: bool
     bounded: bool
@@ -64,12 +64,12 @@ class Difference:
 
     @property
     def significant(self) -> bool:
-        """Whether the seeds tell the two apart."""
+        """True where the difference is significant over the seeds."""
         return self.test.holm < SIGNIFICANT
 
     @property
     def beyond_examples(self) -> bool:
-        """Whether the change exceeds the uncertainty of the evaluated examples; True where that is unknown."""
+        """True where the change exceeds the uncertainty of the evaluated examples, or where that is unknown."""
         return not abs(self.estimate.mean) <= NORMAL_QUANTILE * self.example_error
 
 

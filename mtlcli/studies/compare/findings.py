@@ -52,7 +52,7 @@ def findings(results: Results) -> list[str]:
 
 
 def warnings(results: Results) -> list[str]:
-    """What a reader has to know before believing the tables."""
+    """Caveats about the tables, a sentence each."""
     return [
         *_unpaired(results),
         *_undertrained(results),
@@ -119,8 +119,8 @@ def _undertrained(results: Results) -> Iterator[str]:
 def _mixed_versions(results: Results) -> Iterator[str]:
     found = Counter(_version(one) for group in results.outcomes.values() for one in group if one.environment)
     if len(found) > 1:
-        told = ", ".join(f"{version} ({n} runs)" for version, n in found.most_common())
-        yield f"The runs were trained with different versions: {told}. Use another folder to train all of them anew."
+        counts = ", ".join(f"{version} ({n} runs)" for version, n in found.most_common())
+        yield f"The runs were trained with different versions: {counts}. Use another folder to train all of them anew."
 
 
 def _version(outcome: Outcome) -> str:

@@ -21,7 +21,7 @@ ARROWS = {"max": "↑", "min": "↓"}
 
 
 def references(document: Document) -> list[str]:
-    """What the methods are compared with: the baselines, and the reference method where there are others."""
+    """Labels of the references: the baselines, and the reference method where there are others."""
     return list(dict.fromkeys(name for one in document["methods"].values() for name in one["against"]))
 
 
@@ -117,13 +117,13 @@ def _seeds_done(one: Document) -> list[int]:
 
 def _of_means(document: Document, complete: bool) -> str:
     seeds = document["seeds"]
-    told = f"On the split `{document['split']}`, of the epoch that was best on `{document['evaluated']}`; "
+    note = f"On the split `{document['split']}`, of the epoch that was best on `{document['evaluated']}`; "
     if len(seeds) < FEWEST:
-        return told + f"fewer than {FEWEST} seeds: no interval."
-    told += f"mean ± half of the {document['confidence']:.0%} interval (Student's t) over "
+        return note + f"fewer than {FEWEST} seeds: no interval."
+    note += f"mean ± half of the {document['confidence']:.0%} interval (Student's t) over "
     if complete:
-        return told + f"all {len(seeds)} seeds."
-    return told + (
+        return note + f"all {len(seeds)} seeds."
+    return note + (
         "the seeds that have a value, which are not the same in every cell (n where some lack one): compare methods by "
         "the paired differences above."
     )
@@ -167,5 +167,5 @@ def _count(seeds: list[list[int]], asked: int) -> str:
     counts = sorted({len(found) for found in seeds})
     if counts == [asked]:
         return str(asked)
-    told = f"{'–'.join(map(str, counts))} of {asked}"
-    return f"{told}: {', '.join(map(str, seeds[0]))}" if len(seeds) == 1 and seeds[0] else told
+    count = f"{'–'.join(map(str, counts))} of {asked}"
+    return f"{count}: {', '.join(map(str, seeds[0]))}" if len(seeds) == 1 and seeds[0] else count

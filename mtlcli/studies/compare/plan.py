@@ -46,7 +46,7 @@ class Method:
 class Plan:
     """experiment: as it is, without what differs. seeds: all of them. tune_seeds: how many are tuned with.
 
-    reference: the method that the others are compared with, beside the single-task baselines.
+    reference: the method that the others are compared with, in addition to the single-task baselines.
     """
 
     experiment: Experiment

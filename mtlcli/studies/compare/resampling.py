@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtlcli.data.feed import is_labelled
 from mtlcli.tasks.kind import TaskKind
-from mtlcli.tasks.labels import labelled
 
 FEWEST, MOST = 50, 200  # resamples
 BUDGET = 4_000_000  # labels in all resamples together; large sets get fewer resamples
@@ -30,7 +30,7 @@ class Outputs:
 
     def receive(self, task: str, prediction: Tensor, target: Tensor) -> None:
         """Add a batch: prediction [B, outputs], target [B] or [B, size]."""
-        rows = labelled(target).flatten(1).any(1) if target.dim() > 1 else labelled(target)
+        rows = is_labelled(target)
         self._sizes[task] = self._sizes.get(task, 0) + prediction.numel()
         batches = self._batches.setdefault(task, [])
         if self._sizes[task] <= LARGEST:

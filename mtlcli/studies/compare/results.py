@@ -74,7 +74,7 @@ class Results:
 
     @cached_property
     def scales(self) -> dict[Metric, Scale]:
-        """How changes of each metric are expressed, as its task's kind declares."""
+        """Unit, direction and floor of the changes of each metric, as its task's kind declares them."""
         found = {}
         for task in self.plan.tasks:
             kind = self.plan.kind(task)

@@ -23,7 +23,7 @@ class Table:
 
 
 def missing(value: float | None) -> bool:
-    """Whether there is no number."""
+    """Return whether a value is None or not finite."""
     return value is None or not math.isfinite(value)
 
 

@@ -46,7 +46,7 @@ class PairedTest:
 
 @dataclass(frozen=True)
 class Change:
-    """How a metric changes from a reference to a method, over the seeds in which both have a value.
+    """Change of a metric from a reference to a method, over the seeds in which both have a value.
 
     unit: `points` (hundredths) or `percent` of the reference. seeds: seed → change, method − reference.
     own, reference: means of the metric over these seeds. denominator: what percentages are of; 1 for points.

@@ -22,8 +22,8 @@ def step_memory(trainer: Trainer) -> float:
     """Peak bytes of tensors in training: parameters, gradients, optimizer state, activations, the batch.
 
     The libraries' own memory and the data are not part of it, so small models can be compared too. On a GPU, the
-    allocator's peak over the whole run. On a CPU, the allocations of two training steps with a new optimizer, counted
-    by torch's profiler, beside the model's tensors. The steps change the model: call this last. NaN on other devices.
+    allocator's peak over the whole run. On a CPU, the model's tensors and the allocations of two training steps with a
+    new optimizer, counted by torch's profiler. The steps change the model: call this last. NaN on other devices.
     """
     run = trainer.run
     if run.device.type == "cuda":

@@ -41,7 +41,7 @@ def tables(document: Document) -> list[Table]:
 
 
 def header(document: Document) -> list[str]:
-    """What was compared, with what: a line each."""
+    """The command, the number of examples, the seeds and the versions, a line each."""
     facts, seeds = document["tasks"], document["seeds"]
     counts = ", ".join(f"{task} {one['examples']:,}" for task, one in facts.items() if one["examples"] is not None)
     names = {"mtl": "mtl", "python": "Python", "torch": "torch", "numpy": "numpy", "scikit-learn": "scikit-learn"}
