@@ -5,36 +5,26 @@ keyword-only parameters are exactly the options the YAML may set. Their types, d
 validation, the JSON Schema, `mtl list` and `mtl show`.
 
 The components that ship with `mtl` are the modules of the registry's package, imported together the first time any
-name is asked for, so a name never depends on what happened to be imported. Others come from a plugin: `--plugin`
-on the command line, `plugins:` in an experiment file where the command line allows it (see `config.load`), or an
-installed package with an entry point in the group `mtlcli.plugins`.
-
-Floor: the lowest, beside `errors`.
+name is asked for, so a name never depends on what happened to be imported. Others come from plugins, see `plugins`.
 """
 
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
-import importlib.util
 import inspect
 import keyword
 import pkgutil
 import re
-import sys
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, TypeVar
 
-from mtlcli.blame import add_plugin, blaming, plugin_spot, reason
+from mtlcli.blame import blaming
 from mtlcli.errors import ConfigError, nearest
-from mtlcli.paths import user_path
+from mtlcli.plugins import PLUGIN_GROUP, load_entry_points, origin_of
 
-PLUGIN_GROUP = "mtlcli.plugins"
 Target = TypeVar("Target", bound=Callable[..., Any])
 
 
@@ -153,9 +143,7 @@ class Registry:
             )
             if taken is not None and not same:
                 raise ValueError(f"{self.kind} {name!r} is already registered, by {taken.target.__module__}")
-            plugin = None if shipped else _importing or target.__module__
-            if plugin is not None:
-                _note_code(target.__module__)
+            plugin = None if shipped else origin_of(target.__module__)
             self._components[name] = Component(self.kind, name, target, plugin=plugin)
             return target
 
@@ -189,7 +177,7 @@ class Registry:
         load_entry_points()
 
     def _ships(self, module: str) -> bool:
-        """Whether a module is one of those that ship with `mtl`."""
+        """Return whether a module is one of those that ship with `mtl`."""
         return module.startswith(f"{self.package}.")
 
 
@@ -273,89 +261,3 @@ REGISTRIES: dict[str, Registry] = {
         datasets, samplers, trunks, heads, sharings, kinds, weightings, regularizers, optimizers, schedulers,
     )
 }  # fmt: skip
-
-_entry_points_loaded = False
-_loaded_plugins: dict[str, str] = {}  # as the user named them → as their components record them
-_importing: str | None = None  # the plugin that is being imported, as it is recorded
-
-
-@contextmanager
-def _import_of(plugin: str) -> Iterator[None]:
-    global _importing
-    before, _importing = _importing, plugin
-    try:
-        yield
-    finally:
-        _importing = before
-
-
-def load_entry_points() -> None:
-    """Import the plugins that installed packages announce in the entry-point group `mtlcli.plugins`, once."""
-    global _entry_points_loaded
-    if not _entry_points_loaded:
-        _entry_points_loaded = True
-        for entry in importlib.metadata.entry_points(group=PLUGIN_GROUP):
-            try:
-                with _import_of(entry.module):
-                    entry.load()
-            except (Exception, SystemExit) as error:
-                reason = _import_error(error)
-                raise ConfigError(f"plugin {entry.name!r} ({entry.value}) can't be loaded: {reason}") from error
-
-
-def _note_code(module: str) -> None:
-    """Count the code of a plugin's module, and of the package it is in, as the plugin's."""
-    package = sys.modules.get(module.partition(".")[0])
-    file = getattr(package, "__file__", None)
-    if file is not None:
-        add_plugin(str(Path(file).parent) if hasattr(package, "__path__") else file)
-
-
-def load_plugin(plugin: str, source: str = "--plugin") -> None:
-    """Import a plugin that the user has named or allowed: a file ending in .py, or a module.
-
-    source: where it was named, for messages. Raises ConfigError where it doesn't exist or fails to import.
-    """
-    try:
-        if plugin.endswith(".py"):
-            path = user_path(plugin).resolve(strict=True)
-            add_plugin(str(path))
-            spec = importlib.util.spec_from_file_location(path.stem, path)
-            assert spec is not None and spec.loader is not None
-            module = importlib.util.module_from_spec(spec)
-            sys.modules.setdefault(path.stem, module)
-            with _import_of(_recorded(plugin)):
-                spec.loader.exec_module(module)
-        else:
-            with _import_of(plugin):
-                importlib.import_module(plugin)
-    except (Exception, SystemExit) as error:
-        raise ConfigError(f"{source} {plugin}: can't be imported: {_import_error(error)}") from error
-    _loaded_plugins.setdefault(plugin, _recorded(plugin))
-
-
-def loaded_plugins(recorded: Iterable[str] | None = None) -> list[str]:
-    """The plugins that `load_plugin` has imported, as they were named; only those with these recorded names."""
-    wanted = None if recorded is None else set(recorded)
-    return [plugin for plugin, name in _loaded_plugins.items() if wanted is None or name in wanted]
-
-
-def is_loaded(plugin: str) -> bool:
-    """Whether `load_plugin` has imported this module, or this file by whatever path."""
-    return any(_located(plugin) == _located(other) for other in _loaded_plugins)
-
-
-def _located(plugin: str) -> str:
-    return str(user_path(plugin).resolve()) if plugin.endswith(".py") else plugin
-
-
-def _recorded(plugin: str) -> str:
-    """The name by which components remember a plugin: of a file its last part."""
-    return Path(plugin).name if plugin.endswith(".py") else plugin
-
-
-def _import_error(error: BaseException) -> str:
-    spot = plugin_spot(error)
-    text = reason(error)
-    named = text if text.startswith((type(error).__name__, "calls ")) else f"{type(error).__name__}: {text}"
-    return f"{spot.file}:{spot.line}: {named}" if spot else named

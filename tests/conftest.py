@@ -53,5 +53,5 @@ def plugins_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     for registry in REGISTRIES.values():
         registry.names()
         monkeypatch.setattr(registry, "_components", dict(registry._components))
-    monkeypatch.setattr("mtlcli.registry._loaded_plugins", {})
+    monkeypatch.setattr("mtlcli.plugins._loaded_plugins", {})
     monkeypatch.setattr("mtlcli.blame._plugins", set())

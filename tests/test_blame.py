@@ -4,7 +4,8 @@ import pytest
 
 from mtlcli.blame import blaming, described
 from mtlcli.errors import ConfigError, MtlError, OptionError
-from mtlcli.registry import load_plugin, trunks
+from mtlcli.plugins import load_plugin
+from mtlcli.registry import trunks
 
 
 def make(*, lr: float = 0.1, betas: tuple[float, float] = (0.9, 0.99), size: int, odd: bool = False) -> str:

@@ -4,7 +4,7 @@ import pytest
 
 from mtlcli.cli import main
 from mtlcli.errors import ConfigError
-from mtlcli.registry import load_plugin
+from mtlcli.plugins import load_plugin
 
 PLUGIN = '''
 from mtlcli.models.trunks.mlp import MLP

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mtlcli.registry import load_plugin
+from mtlcli.plugins import load_plugin
 
 
 def _load(plugins: list[str] | None) -> list[str] | None:

@@ -20,7 +20,7 @@ from mtlcli.config.schema import MAX_NAME, Experiment
 from mtlcli.config.source import Source, dotted, in_order
 from mtlcli.config.yaml import Document, read
 from mtlcli.errors import ConfigError
-from mtlcli.registry import is_loaded, load_plugin
+from mtlcli.plugins import is_loaded, load_plugin
 
 ALLOW_PLUGINS = "MTL_ALLOW_PLUGINS"
 

@@ -16,7 +16,7 @@ from typing import Generic, Protocol, TypeVar
 
 from mtlcli.config import Experiment
 from mtlcli.cores import usable_cores
-from mtlcli.registry import loaded_plugins
+from mtlcli.plugins import loaded_plugins
 from mtlcli.studies.runs import interrupted
 from mtlcli.studies.server import context, start_server
 from mtlcli.studies.worker import OUTPUT, Job, process, work

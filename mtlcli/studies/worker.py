@@ -15,7 +15,7 @@ from typing import Any
 
 from mtlcli.config import experiment_from_dict
 from mtlcli.errors import InterruptedRunError, MtlError
-from mtlcli.registry import load_plugin
+from mtlcli.plugins import load_plugin
 from mtlcli.training.build import build
 from mtlcli.training.failure import explained
 from mtlcli.training.trainer import Trainer

@@ -8,6 +8,7 @@ from typing import Any
 from mtlcli import registry
 from mtlcli.config import Experiment
 from mtlcli.errors import Problem
+from mtlcli.plugins import loaded_plugins
 from mtlcli.registry import REGISTRIES, Component
 
 
@@ -18,7 +19,7 @@ def plugins_of(experiment: Experiment) -> dict[str, str]:
 
 def as_file(experiment: Experiment) -> dict[str, Any]:
     """The resolved experiment as `config.yaml` has it: with the plugins that its components come from."""
-    plugins = registry.loaded_plugins(plugins_of(experiment).values())
+    plugins = loaded_plugins(plugins_of(experiment).values())
     return {**experiment.resolved(), **({"plugins": plugins} if plugins else {})}
 
 

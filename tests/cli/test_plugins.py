@@ -50,7 +50,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def forget(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a process of its own would begin."""
-    monkeypatch.setattr("mtlcli.registry._loaded_plugins", {})
+    monkeypatch.setattr("mtlcli.plugins._loaded_plugins", {})
     registry.trunks._components.pop("own_trunk", None)
     Path("imported").unlink(missing_ok=True)
 

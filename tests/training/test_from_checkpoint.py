@@ -12,7 +12,8 @@ from mtlcli.cli import main
 from mtlcli.cores import usable_cores
 from mtlcli.data.datasets.csv import CSV
 from mtlcli.errors import ConfigError
-from mtlcli.registry import datasets, load_plugin, trunks
+from mtlcli.plugins import load_plugin
+from mtlcli.registry import datasets, trunks
 from mtlcli.training.build import rebuild
 from mtlcli.training.export import export
 from mtlcli.training.from_checkpoint import experiment_from_checkpoint, publishable

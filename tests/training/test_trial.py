@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mtlcli.errors import ConfigError
-from mtlcli.registry import load_plugin
+from mtlcli.plugins import load_plugin
 from mtlcli.training.check import check_experiment
 from tests.training.experiments import digits
 
