@@ -221,12 +221,25 @@ def _layers(folder: Path, depth: int, names: list[str], images: Sequence[Parts],
                 f"If it is a split, name the splits' folders train, val and test, with a folder for each class in each"
             )
     words = {_word(name) for name in names}
-    if not problems and len(names) > 1 and (words <= LIKE_SPLITS or (words <= LIKE_SPLITS | GROUPS and not direct)):
+    alike = len(names) > 1 and (words <= LIKE_SPLITS or (words <= LIKE_SPLITS | GROUPS and not direct))
+    if not problems and (splits := names if alike else _named_by_split(names)):
         problems.append(
-            f"{folder}: {_quoted(names)} look like splits, not like classes. Name split folders train, val and test; "
-            f"if they are classes, give them other names"
+            f"{folder}: {_quoted(splits)} look like splits, not like classes. Name split folders train, val and test, "
+            f"with a folder for each class in each; if they are classes, give them other names"
         )
     return problems
+
+
+def _named_by_split(names: Sequence[str]) -> list[str]:
+    """The names that differ in nothing but the split they begin or end with: `seg_train`, `seg_test`, but not `seg`."""
+    splits: dict[Parts, dict[str, str]] = {}  # the other words of a name → name → its split
+    for name in names:
+        spaced = re.sub("(?<=[a-z])(?=[A-Z])", " ", unicodedata.normalize("NFKC", name))
+        words = tuple(re.findall(r"[^\W\d_]+|\d+", spaced.casefold()))
+        for first, rest in ((words[:1], words[1:]), (words[-1:], words[:-1])):
+            if rest and first[0] in SPELLINGS:
+                splits.setdefault(rest, {})[name] = SPELLINGS[first[0]]
+    return sorted({name for alike in splits.values() if len(set(alike.values())) > 1 for name in alike})
 
 
 def _word(name: str) -> str:
@@ -248,6 +261,7 @@ def _notes(listing: Listing, split_folders: dict[str, str], spelled: set[str]) -
         notes.append(f"files left out, as they are not images of a known format: {_by_suffix(others)}")
     if loose:
         notes.append(f"images left out, as they are in no class folder: {_by_suffix(loose)}")
+    notes += _same_inside(listing.images, depth)
     named: dict[Parts, set[str]] = {}
     for parts in listing.images:
         if len(parts) > depth + 1:
@@ -255,6 +269,25 @@ def _notes(listing: Listing, split_folders: dict[str, str], spelled: set[str]) -
     if twice := sorted({parts[-1] for parts, names in named.items() if len(names) > 1}):
         notes.append(f"folders whose names are equal in Unicode's form NFC are one class: {listed(twice)}")
     return notes
+
+
+def _same_inside(images: Sequence[Parts], depth: int) -> list[str]:
+    """Notes on classes that hold the same folders of images, so that these may be meant to be the classes."""
+    direct = {parts[: depth + 1] for parts in images if len(parts) == depth + 2}
+    nested = {parts[: depth + 2] for parts in images if len(parts) > depth + 2}
+    notes = []
+    for above in sorted({parts[:depth] for parts in nested}):
+        pairs = [parts[depth:] for parts in nested if parts[:depth] == above and parts[:-1] not in direct]
+        amounts = Counter(inner for _, inner in pairs)
+        twice = [(outer, inner) for outer, inner in pairs if amounts[inner] > 1]
+        outer = sorted(name for name, amount in Counter(name for name, _ in twice).items() if amount > 1)
+        if len(outer) > 1:
+            inner = sorted({name for holder, name in twice if holder in outer})
+            notes.append(
+                f"the folders {_quoted(outer)} count as classes, and hold the same folders {_quoted(inner)}. If the "
+                f"inner ones are the classes, rename the outer ones to train, val or test, or set `root` to one of them"
+            )
+    return list(dict.fromkeys(notes))
 
 
 def _by_suffix(files: Sequence[Parts]) -> str:

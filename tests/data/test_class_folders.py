@@ -78,6 +78,19 @@ def test_nested_folders_belong_to_the_class_above(tmp_path: Path) -> None:
     assert paths == ["cat/1.png", "cat/young/black/1.png", "dog/1.png", "dog/young/1.GIF"]
 
 
+@pytest.mark.parametrize("split", ["", "train/"])
+def test_classes_that_hold_the_same_folders_may_be_splits(tmp_path: Path, split: str) -> None:
+    folders = found(tmp_path, *pets(f"{split}gallery/", f"{split}query/"), f"{split}query/bird/1.png")
+    assert set(classes(folders)["train"]) == {"gallery", "query"}
+    (note,) = folders.notes
+    assert note.startswith(
+        "the folders 'gallery', 'query' count as classes, and hold the same folders 'cat', 'dog'. If the inner ones"
+    )
+    found(tmp_path, f"{split}query/1.png")  # it holds images itself, so it is a class
+    assert found(tmp_path).notes == []
+    assert found(tmp_path / "other", "cat/images/1.png", "dog/images/1.png").notes == []
+
+
 def test_names_equal_in_nfc_are_one_class(tmp_path: Path) -> None:
     folders = found(tmp_path, f"train/{NFC}/1.png", "train/tea/1.png", f"test/{NFD}/1.png")
     assert classes(folders) == {"train": [NFC, "tea"], "test": [NFC]} and folders.notes == []
@@ -95,7 +108,8 @@ def test_a_class_whose_name_spells_a_split(tmp_path: Path, names: list[str]) -> 
     ]
 
 
-@pytest.mark.parametrize("names", [["images", "labels"], ["data", "sets"], ["fold", "split"], ["devices", "tests"]])
+@pytest.mark.parametrize("names", [["images", "labels"], ["data", "sets"], ["fold", "split"], ["devices", "tests"],
+    ["bus_station", "test_tube", "train_station"], ["testA", "testB"], ["Val Gardena", "train gardening"]])  # fmt: skip
 def test_names_that_are_no_splits(tmp_path: Path, names: list[str]) -> None:
     assert classes(found(tmp_path, *(f"{name}/1.png" for name in names))) == {"train": names}
 
@@ -108,6 +122,8 @@ REFUSED = {
     "a split of another name": (pets("train/", "holdout/"), "holdout: a folder of images beside the split"),
     "numbered splits": (pets("Train2/", "Test2/"), "'Test2', 'Train2' look like splits, not like classes"),
     "numbered splits without classes": (["train1/1.png", "test1/1.png"], "'test1', 'train1' look like splits"),
+    "splits and a word": (pets("seg_train/", "seg_test/", "seg_pred/"), "'seg_test', 'seg_train' look like splits"),
+    "the splits of classes": (["trainA/1.png", "trainB/1.png", "testA/1.png"], "'testA', 'trainA' look like splits"),
     "folds": (pets("fold1/", "fold2/"), "'fold1', 'fold2' look like splits"),
     "a split beside classes": ([*pets(""), *pets("holdout/")], r"holdout: repeats the classes beside it \(cat, dog\)"),
     "classes before splits": (pets("x/train/", "x/test/", "y/train/"), "x: holds the split folders 'test', 'train'"),

@@ -161,7 +161,7 @@ class ImageFolder(Dataset):
         if self._classes is None:
             files = self._files()
             if "train" not in files:
-                raise ConfigError(f"{self.root}: there are no training images")
+                raise ConfigError(f"{self.root}: there are no training images, only those of {' and '.join(files)}")
             names = tuple(sorted(set(files["train"][1])))
             if len(names) < 2:
                 raise ConfigError(
