@@ -79,7 +79,9 @@ def load_plugin(plugin: str, source: str = "--plugin") -> None:
             with _import_of(plugin):
                 importlib.import_module(plugin)
     except (Exception, SystemExit) as error:
-        raise ConfigError(f"{source} {plugin}: can't be imported: {_import_error(error)}") from error
+        missing = isinstance(error, ModuleNotFoundError) and error.name == plugin
+        hint = f". Did you mean the file {plugin}.py?" if missing and Path(f"{plugin}.py").is_file() else ""
+        raise ConfigError(f"{source} {plugin}: can't be imported: {_import_error(error)}{hint}") from error
     _loaded_plugins.setdefault(plugin, _recorded(plugin))
 
 

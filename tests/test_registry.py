@@ -46,3 +46,10 @@ def test_a_plugin_that_cannot_be_imported(tmp_path: Path, name: str, text: str |
         (tmp_path / name).write_text(text)
     with pytest.raises(ConfigError, match="can't be imported"):
         load_plugin(str(tmp_path / name))
+
+
+def test_a_plugin_named_without_its_suffix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("my_own_plugin.py").touch()
+    with pytest.raises(ConfigError, match=r"No module named .*\. Did you mean the file my_own_plugin\.py\?$"):
+        load_plugin("my_own_plugin")

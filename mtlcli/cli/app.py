@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from difflib import get_close_matches
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from mtlcli import __version__
 from mtlcli.cli.compare import compare
@@ -25,7 +26,32 @@ from mtlcli.cli.validate import validate
 
 SHORT_HELP = {"help_option_names": ["-h", "--help"]}
 
+# Verbs as other tools have them → ours.
+OTHER_NAMES = {
+    "train": "fit run start resume", "eval": "evaluate evaluation test score", "validate": "check lint verify",
+    "compare": "benchmark sweep tune", "list": "ls", "show": "info describe", "init": "new create",
+    "data fetch": "fetch download", "--help": "help",
+}  # fmt: skip
+
+
+class Verbs(TyperGroup):
+    """The verbs, with a hint for one that does not exist only where it is clear what is meant."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """See click."""
+        try:
+            return super().resolve_command(ctx, args)
+        except Exception as error:  # click's UsageError, which typer may have a copy of
+            if args and str(getattr(error, "message", "")).startswith("No such command"):
+                other = [ours for ours, names in OTHER_NAMES.items() if args[0] in names.split()]
+                close = other or get_close_matches(args[0], self.commands, n=1, cutoff=0.75)
+                hint = f" Did you mean {close[0]!r}?" if close else f" There are: {', '.join(self.commands)}"
+                error.message = f"No such command {args[0]!r}.{hint}"  # type: ignore[attr-defined]
+            raise
+
+
 app = typer.Typer(
+    cls=Verbs,
     help="Train multi-task models from a YAML file, and see with evidence which tasks should share a network.",
     context_settings=SHORT_HELP,
     no_args_is_help=True,

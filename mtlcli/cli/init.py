@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -48,12 +49,14 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
 ) -> None:
     """Write a commented experiment to start from. It trains as it is, with no data to fetch."""
+    if not name:
+        raise ConfigError("the experiment has no name; NAME.yaml is to be written")
     file = given_path(name if name.endswith((".yaml", ".yml")) else f"{name}.yaml", "experiment")
     try:
         with file.open("w" if force else "x", encoding="utf-8", errors="backslashreplace") as stream:
-            stream.write(STARTER.format(file=file))
+            stream.write(STARTER.format(file=quote(str(file))))
     except FileExistsError as error:
         raise ConfigError(f"{file} is there already; --force overwrites it") from error
     except OSError as error:
         raise ConfigError(f"{file}: can't be written: {error.strerror or error}") from error
-    print(f"wrote {file}; next: mtl train {file}")
+    print(f"wrote {file}; next: mtl train {quote(str(file))}")

@@ -25,7 +25,8 @@ def list_components(
     """
     registries = [registry for name, registry in REGISTRIES.items() if kind in (None, name, f"{name}s")]
     if not registries:
-        raise ConfigError(f"no kind of component {kind!r}.{nearest(str(kind), REGISTRIES)} {', '.join(REGISTRIES)}")
+        hint = nearest(str(kind), REGISTRIES)
+        raise ConfigError(f"no kind of component {kind!r}.{hint} There are: {', '.join(REGISTRIES)}")
     if as_json:
         components = [registry[name] for registry in registries for name in registry.names()]
         print(json.dumps([{"kind": c.kind, "name": c.name, "summary": c.summary} for c in components], indent=2))

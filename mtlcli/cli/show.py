@@ -37,6 +37,10 @@ def _find(name: str) -> list[Component]:
     known = [(registry, one) for registry in REGISTRIES.values() for one in registry.names()]
     found = [registry[one] for registry, one in known if one == bare and kind in ("", registry.kind)]
     if not found:
+        if (registry := REGISTRIES.get(name) or REGISTRIES.get(name.removesuffix("s"))) is not None:
+            raise ConfigError(
+                f"{name!r} is a kind of component, not one of them; `mtl list {registry.kind}` lists them"
+            )
         from mtlcli.config.component_hints import component_hint
 
         names = [one for _, one in known] + [f"{registry.kind}.{one}" for registry, one in known]

@@ -15,12 +15,17 @@ def refuse(flag: str, arguments: Sequence[str], command: Any) -> None:
 
     command: the click command, whose own options come first.
     """
-    from mtlcli.config.suggestions import override_for
+    from mtlcli.config.suggestions import override_for, takes
 
     own = [name for parameter in command.params for name in getattr(parameter, "opts", ())]
-    key = None if alike(flag, own) else override_for(flag, _experiment(arguments))
+    experiment = _experiment(arguments)
+    key = None if alike(flag, own) else override_for(flag, experiment)
     if key is not None:
         value = _value(flag, arguments)
+        if value and key == "training.device" and value.isdecimal():
+            value = f"cuda:{value}"
+        elif value and not takes(key, value, experiment):
+            value = None
         raise ConfigError(
             f"no option {flag}: the keys of an experiment are set as KEY=VALUE, without dashes: "
             f"{quote(f'{key}={value}') if value else f'{key}=VALUE'}"

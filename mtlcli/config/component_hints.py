@@ -67,6 +67,9 @@ def component_hint(registry: Registry, name: str) -> str:
             if option_for is not None and (option := option_for(name)) is not None:
                 entry = ", ".join(f"{key}: {value}" for key, value in {"name": offering, **option}.items())
                 return f" {name!r} is a {offering} {next(iter(option))}: {_entry(other, f'{{{entry}}}')}."
+    parts = [part.strip() for part in name.split(",")]
+    if len(parts) > 1 and set(parts) <= set(names) and registry.kind in REGISTRIES.keys() - ENTRIES.keys():
+        return f" Several are compared by mtl compare --vary {registry.kind}={','.join(parts)}."
     plain = name.lower().replace("-", "_").replace(" ", "_")
     for ours, theirs in NAMES.get(registry.kind, {}).items():
         if plain in theirs.split() and ours in names:

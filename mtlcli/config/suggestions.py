@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mtlcli.config.lookup import fields_of, follow, is_model
+from mtlcli.config.lookup import fields_of, fits, follow, is_model
 from mtlcli.config.schema import Experiment
 from mtlcli.config.source import Path, dotted
-from mtlcli.errors import alike, nearest
+from mtlcli.config.yaml import parse
+from mtlcli.errors import ConfigError, alike, nearest
 
 # Keys as other tools have them → ours, by the first of these that the experiment has; * is a task or a dataset.
 KEYS: dict[str, str] = {
@@ -112,6 +114,19 @@ def override_for(flag: str, data: Any) -> str | None:
         path for ours, names in KEYS.items() if plain in names.split() if (path := _expanded(ours, (), data)) in known
     ]
     return dotted(_placeholder(min(same, key=len), (), data)) if same else None
+
+
+def takes(key: str, value: str, data: Any) -> bool:
+    """Whether a key may be set to a value from the command line, as far as its type says."""
+    path = tuple(key.split("."))
+    annotation = _fields_at(path[:-1], data).get(path[-1])
+    if annotation is None or path == ("training", "device"):
+        return annotation is not None and re.fullmatch(r"auto|(cpu|cuda|mps)(:\d+)?", value) is not None
+    try:
+        read = parse(value, key).data
+    except ConfigError:
+        read = None
+    return fits(value, annotation) or fits(read, annotation)
 
 
 def _keys(data: Any, parent: Path) -> Iterator[Path]:

@@ -32,3 +32,12 @@ def test_nothing_is_overwritten_unless_forced(tmp_path: Path, capsys: pytest.Cap
 def test_a_folder_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["init", str(tmp_path / "nowhere" / "x")]) == 2
     assert "can't be written: No such file or directory" in capsys.readouterr().err
+
+
+def test_the_commands_it_names_can_be_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", "my own"]) == 0
+    assert capsys.readouterr().out == "wrote my own.yaml; next: mtl train 'my own.yaml'\n"
+    assert "mtl train 'my own.yaml' " in Path("my own.yaml").read_text()

@@ -51,6 +51,7 @@ def test_the_right_key(tmp_path: Path, override: str, key: str) -> None:
         ("weighting=Nash-MTL", "Did you mean 'nash_mtl'?"),
         ("weighting=equal", "Did you mean 'uniform'?"),
         ("tasks.digit.kind=cross_entropy", "Did you mean 'classification'?"),
+        ("weighting='uniform, mgda'", "Several are compared by mtl compare --vary weighting=uniform,mgda."),
         ("scheduler=cosine", "Did you mean 'CosineAnnealingLR'?"),
         ("output_dir=x", "The run folder is given on the command line, --run-dir FOLDER."),
         ("seeds=3", "mtl compare --seeds N."),
@@ -88,6 +89,9 @@ def test_nearest(name: str, hint: str | None) -> None:
         (["--epochs", "3"], "training.epochs=3"), (["--lr", "1e-3"], "optimizer.lr=1e-3"),
         (["--training.epochs=3"], "training.epochs=3"), (["--batch-size=8"], "training.batch_size=8"),
         (["--device"], "training.device=VALUE"), (["--optimizer", "SGD"], "optimizer=SGD"),
+        (["--gpu", "0"], "training.device=cuda:0"), (["--amp", "true"], "training.precision=VALUE"),
+        (["--model", "resnet18"], "trunk=VALUE"), (["--device", "gpu"], "training.device=VALUE"),
+        (["--hidden", "[8, 8]"], "'trunk.hidden=[8, 8]'"), (["--patience=3"], "training.early_stopping=3"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("verb", ["train", "validate", "summary"])
