@@ -1,6 +1,6 @@
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
@@ -10,6 +10,14 @@ from mtlcli.cores import usable_cores
 os.environ.setdefault("MTL_TRACEBACK", "1")  # what nothing has explained fails a test with its traceback
 os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # as the command line has it; before torch is imported
 os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))  # no test's numbers depend on the machine's load
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Escape what captured output holds of names that aren't UTF-8: xdist can't send it to the main process."""
+    report = yield
+    report.sections = [(title, text.encode(errors="backslashreplace").decode()) for title, text in report.sections]
+    return report
 
 
 @pytest.fixture(autouse=True)
