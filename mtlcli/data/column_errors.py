@@ -34,7 +34,8 @@ def mixed(table: Table, name: str, parsed: Floats, wrong: Sequence[int], remedy:
         )  # fmt: skip
     return table.error(
         f"{quoted(cells, rows)} in column {name!r} is no finite number, and {len(numbers)} values are"
-        f"{_likeness(cells, rows)}. Correct it, add it to `missing`, or {remedy}", rows
+        f"{_likeness(cells, rows)}. Correct it, add it to `missing` (a list "
+        f"of your own replaces the default one), or {remedy}", rows
     )  # fmt: skip
 
 

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from mtlcli.data.feature_choice import Features
+from mtlcli.data.feature_choice import FEWEST, Features
 from mtlcli.data.names import shown
-from mtlcli.data.numerals import Notation
+from mtlcli.data.numerals import Notation, dotted_thousands
 from mtlcli.data.table import Cells, Rows, Table
 from mtlcli.specs import MISSING, UNKNOWN, Column, DatasetSpec
 
 UNKNOWN_SHARE = 0.05  # of a split's rows: with more in a column, a note says so
 MISSING_SHARE = 0.5
+MOST_CLASSES = 0.5  # of the rows: with more classes of a target, a note says so
 SHOWN = 3
 
 Mask = np.ndarray[tuple[int], np.dtype[np.bool_]]
@@ -59,6 +60,7 @@ class TableReport:
     ) -> None:
         self.facts = [_facts(table.columns[column.name], column, train, notation) for column in columns]
         self.features = features
+        self._table, self._notation = table, notation
         self._missing: dict[str, Mask] = {  # of numeric columns; a missing category has a code
             column.name: cells.index == cells.values.index(None)
             for column in columns
@@ -90,8 +92,8 @@ class TableReport:
         parts: name of a part of the table, such as "the split 'test'" → its rows.
         """
         notes = [
-            f"column {name!r} is not used as a feature: {why}. To use it, list it under `features` or `categorical`; "
-            f"to silence this note, list it under `exclude`"
+            f"column {name!r} is not used as a feature: {why}. To use it, list it under `features` with all other "
+            f"features, or under `categorical`; to silence this note, list it under `exclude`"
             for name, why in self.excluded.items()
         ]
         notes += [
@@ -102,9 +104,29 @@ class TableReport:
         names = {f"column {column.name!r}": column.levels for column in spec.columns}
         names |= {f"target {name!r}": target.classes for name, target in spec.targets.items()}
         notes += [note for what, levels in names.items() if (note := _alike(what, levels or ()))]
+        notes += [
+            f"target {name!r} has {target.size} classes in {len(inputs)} rows, too few rows of each to learn from; are "
+            f"its values numbers, names or free text?"
+            for name, target in spec.targets.items()
+            if target.type == "classes" and len(inputs) >= FEWEST and target.size > MOST_CLASSES * len(inputs)
+        ]
+        numbers = [column.name for column in spec.columns if column.levels is None]
+        numbers += [name for name, target in spec.targets.items() if target.type == "real"]
+        notes += [note for name in numbers if (note := self._thousands(name))]
         for part, rows in parts.items():
             notes += _gaps(part, self.unseen(inputs, spec.columns, rows))
         return notes
+
+    def _thousands(self, name: str) -> str | None:
+        """A sentence on numbers whose dots may stand between thousands."""
+        plain = (self._notation.decimal, self._notation.thousands) == (".", "")
+        if not plain or not (value := dotted_thousands(self._table.columns[name].values)):
+            return None
+        return (
+            f"column {name!r} is read with a decimal point, as {float(value)} in {value!r}, although each number has "
+            f"three digits behind the dot or no dot; if dots stand between thousands, set `thousands: \".\"` and "
+            f"`decimal: \",\"`"
+        )
 
 
 def _facts(cells: Cells, column: Column, train: Rows, notation: Notation) -> ColumnFacts:

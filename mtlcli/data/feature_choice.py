@@ -8,12 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtlcli.data.numerals import Floats, Notation
+from mtlcli.data.numerals import Floats, Notation, resemblance
 from mtlcli.data.table import Cells, Table
 
 FEWEST = 20  # rows of a table in which a column is judged by its values
-UNNAMED = re.compile(r"|Unnamed: \d+")  # pandas writes its index under an empty name, and reads that as `Unnamed: 0`
+# pandas writes its index under an empty name and reads that as `Unnamed: 0`, or `Unnamed: 0.1`; readr as `...1`
+UNNAMED = re.compile(r"|Unnamed: \d+(\.\d+)*|\.\.\.\d+")
 _IDENTIFIER = re.compile(r"(?i:(.*[\W_])?(id|ids|uuid|guid|index|idx|row[\W_]?(id|nr|no|number)))|.*[a-z](ID|Id)")
+# Names of an index, such as R's `rownames` and its `X`, that are also those of other things.
+_ROW_NUMBER = re.compile(r"(?i:rownames|row[\W_]?(name)?s?|rn|obs|nr|no|number|#|level_\d+)\.?|X(\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -39,10 +42,11 @@ def choose_features(
 ) -> Features:
     """The features that are named, or all columns but `apart` (targets, the split), `exclude`, and these:
 
-    a column without a name; and in a table of 20 rows or more a column that numbers the rows (whole numbers, each one
-    more than the one before), one of text that is different in every row, and one of whole numbers that is different
-    in every row and is called an identifier (`id`, `customer_id`, `uuid`, `index`). A column that is `declared`
-    something is kept, and so are all where nothing else would be left.
+    a column without a name; and in a table of 20 rows or more a column that numbers the rows (consecutive whole
+    numbers in any order, or increasing ones where it is called `rownames`, `nr` or the like), one of text that is
+    different in every row, and one of whole numbers that is different in every row and is called an identifier (`id`,
+    `customer_id`, `uuid`, `index`). A column that is `declared` something is kept, and so are all where nothing else
+    would be left.
     ConfigError where a named column is among `apart` or `exclude`, or named twice, and where there is no feature.
     """
     if features is None:
@@ -90,10 +94,12 @@ def _identifies(name: str, cells: Cells, rows: int, notation: Notation) -> str |
         return None
     parsed, wrong = notation.numbers(cells.values, name)  # in the order of the rows, as each has its own
     if len(wrong) == rows:
-        return "it is text that is different in every row"
+        # numbers and dates in another notation are an error, however many values there are
+        return None if resemblance([value or "" for value in cells.values]) else "it is text that is different in every row"
     if wrong or not _whole(parsed):
         return None
-    if (np.diff(parsed) == 1).all():
+    rising = bool((np.diff(parsed) > 0).all())
+    if (np.diff(np.sort(parsed)) == 1).all() or (rising and _ROW_NUMBER.fullmatch(name)):
         return "it numbers the rows"
     return "by its name and values it identifies the rows" if _IDENTIFIER.fullmatch(name) else None
 

@@ -17,6 +17,7 @@ Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 LARGEST = float(np.finfo(np.float32).max) / 2  # so that the difference of two is finite in float32
 MANY = 5  # distinct values with one unit from which a column counts as numbers with a unit
 SPACES = " \u00a0\u2009\u202f"  # the spaces that group digits: plain, no-break, thin, narrow no-break
+DASHES = "\u2212\u2010\u2011\u2012\u2013\u2014\ufe63\uff0d"  # minus signs and dashes that stand for a hyphen
 ISO = "ISO 8601"
 _EXACT = Context(prec=2**18, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[])  # more digits than a cell has characters
 
@@ -105,12 +106,18 @@ class _Date:
 
 _ISO_DATE = r"\d{4}-(0[1-9]|1[0-2])-\d{2}([T ]\d{2}:?\d{2}(:?\d{2}([.,]\d+)?)?)?(Z|[+-]\d{2}(:?\d{2})?)?"
 _DATES = (
-    r"\d{4}-(0[1-9]|1[0-2])|\d{4}-(0[1-9]|1[0-2])-\d{2}[T ].*",
+    r"\d{4}-(0[1-9]|1[0-2])|\d{4}-(0[1-9]|1[0-2])-\d{2}[T ].*|\d{4}-\d{1,2}-\d{1,2}",
     r"(\d{1,2}[-/]\d{1,2}[-/](\d{4}|\d{2})|\d{1,2}\.\d{1,2}\.\d{4}|\d{4}[/.]\d{1,2}[/.]\d{1,2})([ T,].*\d)?",
     r"\d{1,2}[ .-]{1,2}[A-Za-z]{3,9}[ .,-]{1,2}\d{2,4}|[A-Za-z]{3,9}\.? \d{1,2},? \d{4}",
 )
-_NUMBER = r"[+-]?\d[\d.,]*"
-_UNIT = rf"(?P<before>[$€£¥]) ?{_NUMBER}|{_NUMBER} ?(?P<after>[%‰$€£¥]|(?!(?:st|nd|rd|th)$)[A-Za-zµ°²³/]{{1,12}}\d?)"
+_DIGITS = rf"\d[\d.,']*(?:[{SPACES}]\d{{3}})*(?:[.,]\d+)?"
+_NUMBER = rf"[+-]?{_DIGITS}"
+_CURRENCY = r"(?:US|R|A|C)?[$€£¥₹₽₩₺₫฿]"
+_BEFORE = rf"{_CURRENCY}|USD|EUR|GBP|CHF|JPY|CNY|INR|AUD|CAD|SEK|NOK|DKK|PLN|BRL|Rs\.?|kr\.?"
+_UNIT = (
+    rf"[+-]?(?P<before>{_BEFORE})[{SPACES}]?{_NUMBER}|"
+    rf"{_NUMBER}[{SPACES}]?(?P<after>[%‰]|{_CURRENCY}|(?!(?:st|nd|rd|th)$)[A-Za-zµ°²³/ł]{{1,12}}\d?)"
+)
 # form → what matches it. The first that matches a value is the value's form.
 _FORMS = {
     "ISO date": re.compile(_ISO_DATE),
@@ -122,6 +129,11 @@ _FORMS = {
     "decimal comma": re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?"),
     "space": re.compile(rf"[+-]?\d{{1,3}}([{SPACES}]\d{{3}})+([.,]\d+)?"),
     "apostrophe": re.compile(r"[+-]?\d{1,3}('\d{3})+([.,]\d+)?"),
+    "dash": re.compile(rf"[{DASHES}] ?{_DIGITS}([eE][+-]?\d+)?"),
+    "brackets": re.compile(rf"\((?:{_BEFORE})? ?{_DIGITS}\)|-?(?:{_BEFORE})? ?\({_DIGITS}\)"),
+    "minus behind": re.compile(rf"{_DIGITS}-"),
+    "marked as text": re.compile(rf"'{_NUMBER}|=\"{_NUMBER}\""),
+    "point": re.compile(r"[+-]?(\d+\.\d*|\.\d+)([eE][+-]?\d+)?"),  # only under another notation no number
     "unit": re.compile(_UNIT),
 }
 _ADVICE = {
@@ -137,6 +149,12 @@ _ADVICE = {
     "decimal comma": "a number with a decimal comma: set `decimal: \",\"`",
     "space": "a number with spaces between thousands: set `thousands: \" \"`",
     "apostrophe": "a number with apostrophes between thousands: set `thousands: \"'\"`",
+    "point": "a number with a dot, and `decimal` is another mark: write all numbers of the file with one decimal mark, or "
+             "set `thousands: \".\"` if the dot stands between thousands",
+    "dash": "a negative number with a dash in place of the minus sign '-' (U+002D): replace the dash in the file",
+    "brackets": "a negative number in brackets: write it with a minus sign in the file",
+    "minus behind": "a negative number with the minus sign behind it: write the sign in front in the file",
+    "marked as text": "a number that a spreadsheet has marked as text: remove the mark from the file",
 }  # fmt: skip
 
 
@@ -165,6 +183,29 @@ def resemblance(values: Sequence[str]) -> tuple[int, str] | None:
     if count < MANY or 2 * count <= len(values):
         return None
     return first, f"a number with the unit {unit!r}: remove the unit from the file"
+
+
+_DOTTED = re.compile(r"[+-]?(\d{1,3}|[1-9]\d{0,2}(?P<thousands>\.\d{3}))")
+
+
+def dotted_thousands(values: Sequence[str | None]) -> str | None:
+    """A value with a dot that may stand between thousands; None where the values don't suggest that.
+
+    They do where some are whole numbers below 1,000 and MANY others have three digits behind a dot, of which some end
+    in a 0: shortest decimals end in none, and decimals of a fixed length all have a dot.
+    """
+    dotted, whole = [], 0
+    for value in values:
+        if value is None:
+            continue
+        if (match := _DOTTED.fullmatch(value)) is None:
+            return None
+        if match["thousands"]:
+            dotted.append(value)
+        else:
+            whole += 1
+    likely = whole and len(dotted) >= MANY and any(value.endswith("0") for value in dotted)
+    return dotted[0] if likely else None
 
 
 def looks_like(value: str) -> str | None:

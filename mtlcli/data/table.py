@@ -91,8 +91,8 @@ class Table:
 def read_table(path: Path, delimiter: str, missing: Sequence[str], header: Sequence[str] = ()) -> Table:
     """Read the file, plain or compressed (.gz): a header, then rows of as many values.
 
-    Blank lines are passed over, blanks around values dropped. missing: what stands for a missing value. header: the
-    names of the columns, where the file itself has none. ConfigError, with the line, for a file that isn't there, isn't
+    Blank lines are passed over, blanks around values dropped. missing: what stands for a missing value, beside an empty
+    cell. header: the names of the columns, where the file itself has none. ConfigError, with the line, for a file that isn't there, isn't
     text, has ragged rows or a quote that is never closed.
     """
     names, expected = list(header), f"where there are {len(header)} columns"
@@ -103,7 +103,7 @@ def read_table(path: Path, delimiter: str, missing: Sequence[str], header: Seque
             names = _named([name.strip() for name in next(rows, [])])
             _check_header(path, names)
             expected = f"where the header names {len(names)}{_other_delimiter(names)}"
-        absent = frozenset(missing)
+        absent = frozenset(missing) | {""}
         columns = [_Column(absent) for _ in names]
         for row in rows:
             if not row or (len(row) == 1 and not row[0].strip()):

@@ -122,7 +122,7 @@ def _inferred(table: Table, name: str, notation: Notation) -> TargetType:
     if not wrong:
         return "binary" if set(parsed[~np.isnan(parsed)]) <= {0.0, 1.0} else "real"
     spellings = [value.lower() for value in cells.values if value is not None]
-    if TRUTH.keys() == set(spellings) and len(spellings) > len(TRUTH):  # `True` and `TRUE`
+    if set(spellings) - TRUTH.keys() <= {"0", "1", "0.0", "1.0"} and len(spellings) > len(TRUTH):  # `True`, `TRUE`, `1`
         return "binary"
     if name in dict(notation.dates):
         raise not_numbers(table, "target", name, wrong, notation)

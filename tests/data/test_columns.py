@@ -57,7 +57,34 @@ def test_truth_values_in_several_spellings_are_binary(tmp_path: Path) -> None:
     table = one_column(tmp_path, ["TRUE", "False", "true", "FALSE"])
     assert target(table) == TargetSpec("binary")
     assert encode_target(table, "v", target(table)).tolist() == [1, 0, 1, 0]
+    mixed = one_column(tmp_path, ["True", "False", "1", "0.0"])
+    assert target(mixed) == TargetSpec("binary") and encode_target(mixed, "v", target(mixed)).tolist() == [1, 0, 1, 0]
     assert target(one_column(tmp_path, ["True", "False", "True"])).classes == ("False", "True")
+
+
+def test_columns_in_two_notations_are_refused(tmp_path: Path) -> None:
+    table = one_column(tmp_path, ["1.5", "2.25", "-3.0"])
+    with pytest.raises(ConfigError, match=r"t.csv:2: '1.5' in column 'v' looks like .*`decimal` is another mark"):
+        fitted(table, notation=Notation(decimal=","))
+
+
+def test_an_empty_cell_is_missing_whatever_else_is(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("v,w\n#DIV/0!,a\n,\n1,b\n")
+    table = read_table(path, ",", ["#DIV/0!"])
+    assert [cells.values for cells in table.columns.values()] == [(None, "1"), ("a", None, "b")]
+
+
+def test_classes_of_single_rows_and_dotted_thousands_are_noted(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    amounts = ["950", "1.250", "2.134", "3.999", "12.001", "100.000"]
+    path.write_text("x,price,name\n" + "".join(f"{at % 3},{amounts[at % 6]},p{at}\n" for at in range(30)))
+    options: dict[str, Any] = {"path": str(path), "test": 0.0, "val": 0.0, "exclude": ["name"]}
+    (note,) = CSV(targets=["price"], **options).notes()
+    assert "1.25 in '1.250'" in note and '`thousands: "."` and `decimal: ","`' in note
+    assert not CSV(targets=["price"], thousands=".", decimal=",", **options).notes()
+    (_, note) = sorted(CSV(targets=["name"], **{**options, "exclude": []}).notes())
+    assert "target 'name' has 30 classes in 30 rows" in note
 
 
 REFUSED = {

@@ -34,6 +34,12 @@ LEFT_OUT: dict[str, tuple[str, list[Any], str]] = {
     "row numbers from 0": ("n", list(range(ROWS)), "it numbers the rows"),
     "row numbers from 1": ("n", list(range(1, ROWS + 1)), "it numbers the rows"),
     "row numbers as decimals": ("n", [f"{row}.0" for row in range(ROWS)], "it numbers the rows"),
+    "row numbers in another order": ("n", random.Random(1).sample(range(ROWS), ROWS), "it numbers the rows"),
+    "row numbers downwards": ("n", list(range(ROWS, 0, -1)), "it numbers the rows"),
+    "pandas' index, read three times": ("Unnamed: 0.1", SHUFFLED, "it has no name"),
+    "readr's index": ("...1", SHUFFLED, "it has no name"),
+    "R's index of some rows": ("X", sorted(SHUFFLED), "it numbers the rows"),
+    "rownames of some rows": ("rownames", sorted(SHUFFLED), "it numbers the rows"),
     "names": ("name", [f"person {row}" for row in range(ROWS)], "it is text that is different in every row"),
     "uuids": ("key", [f"{row * 7919:08x}-ab" for row in range(ROWS)], "it is text that is different"),
     "id": ("id", SHUFFLED, "by its name and values it identifies the rows"),
@@ -61,6 +67,8 @@ def test_columns_that_number_or_identify_the_rows(tmp_path: Path, name: str, val
 KEPT: dict[str, tuple[str, list[Any]]] = {
     "whole numbers": ("age", SHUFFLED),
     "gaps": ("n", [*range(ROWS - 1), ""]),
+    "coordinates": ("X", SHUFFLED),
+    "rising numbers": ("time", sorted(SHUFFLED)),
     "years": ("year", [1900 + 2 * row for row in range(ROWS)]),
     "fractions": ("x", [row / 10 for row in range(ROWS)]),
     "text with a repetition": ("name", ["a", *(f"n{row}" for row in range(ROWS - 2)), "a"]),
@@ -90,6 +98,16 @@ def test_a_repeated_number_called_id_is_noted(tmp_path: Path) -> None:
     for options in ({"categorical": ["store_id"]}, {"features": ["store_id", "noise"]}):
         declared = table(tmp_path, columns, **options)
         assert features(declared) == ["store_id", "noise"] and not declared.notes()
+
+
+@pytest.mark.parametrize("form", ["{},5", "{} kg", "\u2212{}", "2023-01-01 00:{:02}"])
+def test_numbers_and_dates_in_another_notation_are_no_names(tmp_path: Path, form: str) -> None:
+    """Different in every row, they are an error like any others, and not text that only identifies the rows."""
+    (tmp_path / "t.csv").write_text(
+        "v;x;y\n" + "".join(f"{form.format(row)};{row % 3};{row % 2}\n" for row in range(ROWS)), encoding="utf-8"
+    )
+    with pytest.raises(ConfigError, match="t.csv:2: .* in column 'v' looks like a "):
+        CSV(path=str(tmp_path / "t.csv"), targets=["y"], delimiter=";").describe()
 
 
 def test_several_columns_without_a_name(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mtlcli.data.numerals import ISO, Notation, looks_like, resemblance
+from mtlcli.data.numerals import ISO, Notation, dotted_thousands, looks_like, resemblance
 
 
 @pytest.mark.parametrize(
@@ -88,6 +88,14 @@ LIKENESS = {
     "dates with slashes": (["11/26/2023", "10/15/23"], "its format under `dates`"),
     "dates with names": (["26 Nov 2023", "15 Oct 2023"], "its format under `dates`"),
     "times": ([f"{at}:30" for at in range(9)], "a time of day"),
+    "dashes": ([f"\u2212{at}.5" for at in range(9)], "a dash in place of the minus sign"),
+    "brackets": ([f"({at},234.50)" for at in range(9)], "negative number in brackets"),
+    "minus behind": ([f"{at}.5-" for at in range(9)], "minus sign behind"),
+    "marked as text": ([f'="{at}.5"' for at in range(9)], "marked as text"),
+    "currency code": ([f"USD {at},200" for at in range(9)], "with the unit 'USD'"),
+    "negative currency": ([f"-$ {at}.50" for at in range(9)], "with the unit '$'"),
+    "no-break space": ([f"{at},5\u00a0%" for at in range(9)], "with the unit '%'"),
+    "dates without zeros": (["2023-1-26", "2023-10-5"], "its format under `dates`"),
     "with other values": (["4,52", "9,24", "-", "n.v."][:3], "decimal comma"),
 }
 
@@ -103,11 +111,32 @@ def test_what_values_look_like(values: list[str], words: str) -> None:
     [
         ["Ulm", "Bonn"], ["<18", "18-30", "30+"], ["1st", "2nd", "3rd", "4th", "5th", "6th"], ["2 doors", "4 doors"],
         ["a,b", "c"], ["1A", "2B", "3C", "4D", "5E", "6F"], ["x1", "x2"], ["0…51"], ["1.2.3", "1.2.4"], ["2010-11-"],
-        ["10.0.0.1", "10.0.0.2"], ["Ulm", "Bonn", "4,5"],
+        ["10.0.0.1", "10.0.0.2"], ["A 1", "B 2"], ["+49 30 123", "(030) 1234"], ["16-17", "18-"], ["kr", "EUR", "USD"], ["Ulm", "Bonn", "4,5"],
     ],
 )  # fmt: skip
 def test_ordinary_categories(values: list[str]) -> None:
     assert resemblance(values) is None
+
+
+def test_a_decimal_point_under_another_notation() -> None:
+    assert "`decimal` is another mark" in (looks_like("1.288") or "")
+    assert Notation(decimal=",").numbers(["1.288"])[1] == [0]
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        (["950", "1.250", "2.134", "3.999", "12.001", "100.000", None], "1.250"),
+        (["1.250", "2.134", "3.999", "12.001", "100.000"], None),  # decimals of a fixed length
+        (["950", "1.251", "2.134", "3.999", "12.001", "101.007"], None),  # none ends in 0
+        (["950", "0.250", "2.130", "3.999", "12.001", "100.000"], None),
+        (["950", "1.25", "2.130", "3.999", "12.001", "100.000"], None),
+        (["950", "1.250"], None),
+        (["1950", "1.250", "2.134", "3.999", "12.001", "100.000"], None),
+    ],
+)
+def test_dots_that_may_stand_between_thousands(values: list[str | None], found: str | None) -> None:
+    assert dotted_thousands(values) == found
 
 
 def test_a_single_value() -> None:

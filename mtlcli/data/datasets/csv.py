@@ -51,15 +51,17 @@ class CSV(Dataset):
             mixture is an error. A column of class numbers needs the type `classes`.
         features: the columns to predict from; default: all that are neither target nor split, except those that only
             number or identify the rows. These are left out with a note: columns without a name (an index that pandas
-            wrote) and, in a table of 20 rows or more, columns that number the rows (whole numbers, each one more than
-            the one before), text that is different in every row, and whole numbers that are different in every row in
-            a column called an identifier (`id`, `customer_id`, `index`). Columns that are listed here, in
-            `categorical` or in `dates` are kept; where nothing else is left, numbers of rows and identifiers are too.
+            wrote) and, in a table of 20 rows or more, columns that number the rows (consecutive whole numbers in any
+            order, or increasing ones in a column called `rownames`, `nr` or the like), text that is different in every
+            row, and whole numbers that are different in every row in a column called an identifier (`id`,
+            `customer_id`, `index`). Columns that are listed here, in `categorical` or in `dates` are kept; where
+            nothing else is left, numbers of rows and identifiers are too.
         exclude: columns that are no features, where `features` names none.
         categorical: feature columns of numbers that are categories; columns without numbers are categories anyway. A
             mixture of numbers and other values is an error in a column that is not listed here.
         levels: the most categories of a column that is not listed in `categorical`.
-        missing: cells that mean a missing value; the default is pandas' list and `-`, `--`, `?`, `none`.
+        missing: cells that mean a missing value, as an empty one always does; the default is pandas' list and `-`, `--`,
+            `?`, `none`, which a list of your own replaces.
         decimal: the decimal mark of numbers.
         thousands: the mark between groups of three digits.
         dates: columns of dates to read as numbers (days since 1970-01-01, UTC): a list of columns in ISO 8601, or
