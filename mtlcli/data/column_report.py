@@ -124,8 +124,8 @@ class TableReport:
             return None
         return (
             f"column {name!r} is read with a decimal point, as {float(value)} in {value!r}, although each number has "
-            f"three digits behind the dot or no dot; if dots stand between thousands, set `thousands: \".\"` and "
-            f"`decimal: \",\"`"
+            f'three digits behind the dot or no dot; if dots stand between thousands, set `thousands: "."` and '
+            f'`decimal: ","`'
         )
 
 

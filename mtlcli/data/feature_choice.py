@@ -94,8 +94,9 @@ def _identifies(name: str, cells: Cells, rows: int, notation: Notation) -> str |
         return None
     parsed, wrong = notation.numbers(cells.values, name)  # in the order of the rows, as each has its own
     if len(wrong) == rows:
-        # numbers and dates in another notation are an error, however many values there are
-        return None if resemblance([value or "" for value in cells.values]) else "it is text that is different in every row"
+        if resemblance([value or "" for value in cells.values]):
+            return None  # numbers or dates in another notation, which are an error
+        return "it is text that is different in every row"
     if wrong or not _whole(parsed):
         return None
     rising = bool((np.diff(parsed) > 0).all())

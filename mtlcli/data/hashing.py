@@ -10,12 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtlcli.data.numerals import Notation
 from mtlcli.data.table import Table
 
 Hashes = np.ndarray[tuple[int], np.dtype[np.uint64]]
 LONG = 64  # characters; a longer text is hashed by itself, for texts are padded to the longest
 CHUNK = 2**15  # words hashed at once, so that they stay in the cache
 MISSING = np.uint64(0x9E3779B97F4A7C15)  # the hash of a missing text
+NUMBER = np.uint64(0xA0761D6478BD642F)  # sets the hashes of numbers apart from those of texts
+EXACT = 2.0**53  # from which float64 doesn't hold every whole number
 
 
 def hash_texts(texts: Sequence[str | None]) -> Hashes:
@@ -45,12 +48,26 @@ def hash_named(parts: Mapping[str, Hashes]) -> Hashes:
     return mixed(total)
 
 
-def hash_table(table: Table, columns: Iterable[str]) -> Hashes:
+def hash_cells(values: Sequence[str | None], notation: Notation) -> Hashes:
+    """Hash each value of a column: a number by what it is, in any spelling (`1`, `1.0`); others as texts. uint64 [N].
+
+    So a row stays the same when another program saves the table.
+    """
+    numbers, _ = notation.numbers(values)
+    exact = np.abs(numbers) < EXACT  # False for NaN, what is no number
+    hashes: Hashes = mixed((numbers + 0.0).view(np.uint64) ^ NUMBER)  # -0.0 + 0.0 is 0.0
+    if len(others := np.flatnonzero(~exact)):
+        texts = [values[int(at)] for at in others]
+        hashes[others] = hash_texts([None if text is None else notation.canonical(text) or text for text in texts])
+    return hashes
+
+
+def hash_table(table: Table, columns: Iterable[str], notation: Notation) -> Hashes:
     """Hash the cells of each row in `columns`, whatever the columns' order: uint64 [N]."""
     total: Hashes = np.zeros(len(table), np.uint64)
     for name in columns:
         cells = table.columns[name]
-        total += mixed(hash_texts(cells.values) ^ hash_texts([name]))[cells.index]
+        total += mixed(hash_cells(cells.values, notation) ^ hash_texts([name]))[cells.index]
     return mixed(total)
 
 

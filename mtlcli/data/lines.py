@@ -12,6 +12,20 @@ from mtlcli.errors import ConfigError
 
 LONGEST = 2**23  # characters of a row: 50,000 columns of 160 each
 ESCAPED = re.compile(r"[\ud800-\udfff]")  # how Python reads, with `surrogateescape`, a byte that is no UTF-8
+# The first bytes of files that aren't text in UTF-8 → what they are, and the remedy.
+FORMATS = {
+    b"PK\x03\x04": "a zip archive or a spreadsheet (.xlsx): unpack it, or save the sheet as CSV",
+    b"\xd0\xcf\x11\xe0": "a spreadsheet (.xls): save the sheet as CSV",
+    b"PAR1": "a Parquet file: write it as CSV, such as with pandas.read_parquet(…).to_csv(…, index=False)",
+    b"\x1f\x8b": "compressed by gzip: give its name the ending .gz",
+    b"BZh": "compressed by bzip2: decompress it, or compress it by gzip (.gz)",
+    b"\xfd7zXZ": "compressed by xz: decompress it, or compress it by gzip (.gz)",
+    b"(\xb5/\xfd": "compressed by zstd: decompress it, or compress it by gzip (.gz)",
+    b"\xff\xfe": "text in UTF-16: save it as UTF-8",
+    b"\xfe\xff": "text in UTF-16: save it as UTF-8",
+    b'{"': "JSON: write it as CSV, such as with pandas.read_json(…, lines=True).to_csv(…, index=False)",
+    b"[{": "JSON: write it as CSV, such as with pandas.read_json(…).to_csv(…, index=False)",
+}
 
 
 class Lines:
@@ -33,9 +47,14 @@ class Lines:
     def __enter__(self) -> Lines:
         try:
             verify(self.path)  # it takes far less time than making a table of it
+            with opened(self.path) as file:
+                start = file.read(8)
             self._file = io.TextIOWrapper(opened(self.path), encoding="utf-8-sig", errors="surrogateescape", newline="")
         except (OSError, ValueError) as error:
             raise ConfigError(f"{self.path}: can't be read as a table: {reason(error)}") from error
+        if known := next((words for mark, words in FORMATS.items() if start.startswith(mark)), None):
+            self._file.close()
+            raise ConfigError(f"{self.path}: can't be read as a table: it is {known}")
         return self
 
     def __exit__(
@@ -70,7 +89,10 @@ class Lines:
     def _check(self, line: str) -> None:
         if found := ESCAPED.search(line):
             byte = ord(found[0]) - 0xDC00
-            raise self._error(f"is no UTF-8 text: it has the byte 0x{byte:02X} at character {found.start() + 1}")
+            raise self._error(
+                f"is no UTF-8 text: it has the byte 0x{byte:02X} at character {found.start() + 1}; save the file as "
+                "UTF-8"
+            )
         if "\0" in line:
             raise self._error(f"is no text: it has the character NUL at character {line.index(chr(0)) + 1}")
 

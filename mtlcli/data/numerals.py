@@ -149,8 +149,8 @@ _ADVICE = {
     "decimal comma": "a number with a decimal comma: set `decimal: \",\"`",
     "space": "a number with spaces between thousands: set `thousands: \" \"`",
     "apostrophe": "a number with apostrophes between thousands: set `thousands: \"'\"`",
-    "point": "a number with a dot, and `decimal` is another mark: write all numbers of the file with one decimal mark, or "
-             "set `thousands: \".\"` if the dot stands between thousands",
+    "point": "a number with a dot, and `decimal` is another mark: write all numbers of the file with one decimal mark, "
+             "or set `thousands: \".\"` if the dot stands between thousands",
     "dash": "a negative number with a dash in place of the minus sign '-' (U+002D): replace the dash in the file",
     "brackets": "a negative number in brackets: write it with a minus sign in the file",
     "minus behind": "a negative number with the minus sign behind it: write the sign in front in the file",

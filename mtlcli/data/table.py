@@ -92,15 +92,17 @@ def read_table(path: Path, delimiter: str, missing: Sequence[str], header: Seque
     """Read the file, plain or compressed (.gz): a header, then rows of as many values.
 
     Blank lines are passed over, blanks around values dropped. missing: what stands for a missing value, beside an empty
-    cell. header: the names of the columns, where the file itself has none. ConfigError, with the line, for a file that isn't there, isn't
-    text, has ragged rows or a quote that is never closed.
+    cell. header: the names of the columns, where the file itself has none. ConfigError, with the line, for a file that
+    isn't there, isn't text, has ragged rows, a quote that is never closed or a second header.
     """
     names, expected = list(header), f"where there are {len(header)} columns"
     places, chunk, ragged = array("q"), list[list[str]](), list[Problem]()
+    first = list[str]()
     with Lines(path) as lines:
         rows = _rows(lines, delimiter)
         if not names:
-            names = _named([name.strip() for name in next(rows, [])])
+            first = next(rows, [])
+            names = _named([name.strip() for name in first])
             _check_header(path, names)
             expected = f"where the header names {len(names)}{_other_delimiter(names)}"
         absent = frozenset(missing) | {""}
@@ -114,6 +116,8 @@ def read_table(path: Path, delimiter: str, missing: Sequence[str], header: Seque
                     break
                 ragged.append(Problem(f"{path}:{lines.line}: {len(row)} values, {expected}"))
                 continue
+            if row == first and len(row) > 1:
+                raise ConfigError(f"{path}:{lines.line}: repeats the header; remove the line")
             places.append(lines.line)
             chunk.append(row)
             if len(chunk) == CHUNK:
@@ -205,6 +209,10 @@ def _other_delimiter(header: Sequence[str]) -> str:
 def _check_header(path: Path, header: list[str]) -> None:
     if not any(header):
         raise ConfigError(f"{path}: is empty, or has no header in its first line")
+    if header[0].startswith("sep=") and not any(header[1:]):
+        mark = header[0].removeprefix("sep=")  # nothing where it is the delimiter that was looked for
+        remedy = f', and set `delimiter: "{mark}"`' if mark else ""
+        raise ConfigError(f"{path}:1: the line tells Excel the delimiter and is no header: remove it{remedy}")
     if len(header) > MOST_COLUMNS:
         raise ConfigError(f"{path}:1: {len(header)} columns, and {MOST_COLUMNS} are the most a table may have")
     if faulty := [

@@ -9,8 +9,9 @@ import numpy as np
 
 from mtlcli.data.feature_choice import UNNAMED
 from mtlcli.data.fingerprint import DataRecord
-from mtlcli.data.hashing import Hashes, hash_table, hash_texts, mixed
+from mtlcli.data.hashing import Hashes, hash_cells, hash_table, mixed
 from mtlcli.data.names import shown
+from mtlcli.data.numerals import Notation
 from mtlcli.data.splitting import Codes, draw, draw_by_position, with_copies
 from mtlcli.data.table import Rows, Table
 
@@ -41,24 +42,25 @@ def split_table(
     seed: int,
     classes: Sequence[Codes],
     record: DataRecord | None,
+    notation: Notation,
     files: dict[str, Rows] | None = None,
 ) -> TableSplits:
     """Split the rows as `split_column` says, or as they come in `files`, or draw a share `test` of them by `seed`.
 
     A row is known by all its cells, of whatever columns are used, whose column has a name and isn't `split_column`; the
-    rows of one value of `group_column` are drawn together. classes: see `draw`. files: split → rows, where a file is a
-    split. record: of a checkpoint, whose columns and rule of drawing count; then a split column may be missing, and
-    there are no splits. ConfigError for a bad column.
+    rows of one value of `group_column` are drawn together. classes: see `draw`. notation: of numbers, which count by
+    their values. files: split → rows, where a file is a split. record: of a checkpoint, whose columns and rule of
+    drawing count; then a split column may be missing, and there are no splits. ConfigError for a bad column.
     """
     every = [name for name in table.columns if not UNNAMED.fullmatch(name) and name != split_column]
     columns = every if record is None or record.columns is None else [c for c in record.columns if c in table.columns]
-    hashes = hash_table(table, columns)
+    hashes = hash_table(table, columns, notation)
     keys = with_copies(hashes)
     if group_column is not None and (record is None or group_column in table.columns):
         table.require([group_column], "group_column")
         cells = table.columns[group_column]
         named = np.array([value is not None for value in cells.values])[cells.index]
-        keys = np.where(named, mixed(hash_texts(cells.values) ^ GROUP)[cells.index], keys)
+        keys = np.where(named, mixed(hash_cells(cells.values, notation) ^ GROUP)[cells.index], keys)
     rows: dict[str, Rows] = {}
     kept: frozenset[int] = frozenset()
     if files is not None:

@@ -77,7 +77,7 @@ def test_twenty_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for name, column in zip(names, columns, strict=True)
     )
     Path("c.yaml").write_text(
-        f"datasets: {{t: {{name: csv, path: t.csv, targets: {{{targets}}}}}}}\ntasks:\n{tasks}"
+        f"datasets: {{t: {{name: csv, path: t.csv, val: 0.3, targets: {{{targets}}}}}}}\ntasks:\n{tasks}"
         "trunk: {name: mlp, hidden: [4], features: 4}\n"
     )
     lines = shown(monkeypatch, 80, "train", "c.yaml", "training.epochs=1", "--run-dir", "run")

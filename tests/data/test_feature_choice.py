@@ -106,7 +106,7 @@ def test_numbers_and_dates_in_another_notation_are_no_names(tmp_path: Path, form
     (tmp_path / "t.csv").write_text(
         "v;x;y\n" + "".join(f"{form.format(row)};{row % 3};{row % 2}\n" for row in range(ROWS)), encoding="utf-8"
     )
-    with pytest.raises(ConfigError, match="t.csv:2: .* in column 'v' looks like a "):
+    with pytest.raises(ConfigError, match=r"t.csv:2: .* in column 'v' looks like a "):
         CSV(path=str(tmp_path / "t.csv"), targets=["y"], delimiter=";").describe()
 
 

@@ -111,7 +111,8 @@ def test_what_values_look_like(values: list[str], words: str) -> None:
     [
         ["Ulm", "Bonn"], ["<18", "18-30", "30+"], ["1st", "2nd", "3rd", "4th", "5th", "6th"], ["2 doors", "4 doors"],
         ["a,b", "c"], ["1A", "2B", "3C", "4D", "5E", "6F"], ["x1", "x2"], ["0…51"], ["1.2.3", "1.2.4"], ["2010-11-"],
-        ["10.0.0.1", "10.0.0.2"], ["A 1", "B 2"], ["+49 30 123", "(030) 1234"], ["16-17", "18-"], ["kr", "EUR", "USD"], ["Ulm", "Bonn", "4,5"],
+        ["10.0.0.1", "10.0.0.2"], ["A 1", "B 2"], ["+49 30 123", "(030) 1234"],
+        ["16-17", "18-"], ["kr", "EUR", "USD"], ["Ulm", "Bonn", "4,5"],
     ],
 )  # fmt: skip
 def test_ordinary_categories(values: list[str]) -> None:

@@ -108,3 +108,24 @@ def test_a_delimiter_that_is_another_one(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("x;y\n1,5;2\n")
     with pytest.raises(ConfigError, match=r":2: 2 values, where the header names 1. If .* `delimiter: \";\"`"):
         CSV(path=str(tmp_path / "t.csv"), targets=["y"]).describe()
+
+
+FORMATS = {
+    "a workbook": (b"PK\x03\x04\x14\x00", "save the sheet as CSV"),
+    "Parquet": (b"PAR1\x15\x04", "a Parquet file"),
+    "gzip under another name": (b"\x1f\x8b\x08\x00", "give its name the ending .gz"),
+    "UTF-16": ("x,y\n1,2\n".encode("utf-16"), "save it as UTF-8"),
+    "Latin-1": ("gr\u00f6\u00dfe,y\n1,2\n".encode("latin-1"), "save the file as UTF-8"),
+    "JSON lines": (b'{"x": 1, "y": 2}\n', "it is JSON: write it as CSV"),
+    "JSON": (b'[{"x": 1, "y": 2}]\n', "it is JSON: write it as CSV"),
+    "Excel's first line": (b"sep=;\nx;y\n1;2\n", "t.csv:1: the line tells Excel the delimiter"),
+    "joined files": (b"x,y\na,b\nx,y\nc,d\n", "t.csv:3: repeats the header"),
+}
+
+
+@pytest.mark.parametrize("delimiter", [",", ";"])
+@pytest.mark.parametrize(("content", "message"), FORMATS.values(), ids=FORMATS)
+def test_files_in_another_format(tmp_path: Path, content: bytes, message: str, delimiter: str) -> None:
+    (tmp_path / "t.csv").write_bytes(content.replace(b",", delimiter.encode()))
+    with pytest.raises(ConfigError, match=message):
+        CSV(path=str(tmp_path / "t.csv"), targets=["y"], delimiter=delimiter).describe()

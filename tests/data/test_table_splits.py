@@ -12,6 +12,8 @@ import torch
 
 from mtlcli.data.datasets.csv import CSV
 from mtlcli.data.fingerprint import DataRecord
+from mtlcli.data.hashing import hash_cells
+from mtlcli.data.numerals import Notation
 from mtlcli.errors import ConfigError
 
 HEADER = "site,x,y"
@@ -56,6 +58,31 @@ def test_no_row_moves_when_the_table_changes(tmp_path: Path) -> None:
     moved = [f"{y};{x};{site}" for site, x, y in (row.split(",") for row in rows[:200])]
     path = write(tmp_path / "moved.csv", moved, "y;x;site")
     assert members(table(path, features=["site", "x"], delimiter=";")) == before
+
+
+def test_no_row_moves_when_numbers_are_spelled_otherwise(tmp_path: Path) -> None:
+    """As by pandas, which writes `1.0` for `1` in a column with gaps, or by a program of another country."""
+    rows = [(row % 40, row / 8, "ab"[row % 2]) for row in range(200)]
+    spelled = {
+        "plain": ([f"{site},{x},{y}" for site, x, y in rows], {}),
+        "decimals": ([f"{site}.0,{x:.4f},{y}" for site, x, y in rows], {}),
+        "exponents": ([f"{site:02},{x:.5e},{y}" for site, x, y in rows], {}),
+        "commas": ([f"{site};{x};{y}".replace(".", ",") for site, x, y in rows], {"delimiter": ";", "decimal": ","}),
+    }
+    for group in (None, "site"):
+        prints = []
+        for name, (there, options) in spelled.items():
+            path = write(tmp_path / f"{name}.csv", there, HEADER.replace(",", options.get("delimiter", ",")))
+            dataset = table(path, features=["site", "x"], group_column=group, **options)
+            prints.append((members(dataset), dataset.recorded().splits))
+        assert all(one == prints[0] for one in prints)
+
+
+def test_numbers_that_float64_cannot_tell_apart_are_different_cells() -> None:
+    values = ["12345678901234567890", "12345678901234567891", "1e40", "1e41", "a", None, "0", "5"]
+    assert len(set(hash_cells(values, Notation()).tolist())) == len(values)
+    same = ["-0.0", "0", "1e20", "100000000000000000000"]
+    assert len(set(hash_cells(same, Notation()).tolist())) == 2
 
 
 def test_another_seed_is_another_draw(tmp_path: Path) -> None:

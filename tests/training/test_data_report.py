@@ -113,7 +113,8 @@ def test_unknown_and_missing_values_are_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """A category in another spelling of the same number is known; one in other letters is not, and a note says so."""
-    summary = Trainer(build(experiment_from_dict(config(tmp_path))), run_dir=tmp_path / "run", plots=False).fit()
+    run = build(experiment_from_dict(config(tmp_path, test=0.4)))
+    summary = Trainer(run, run_dir=tmp_path / "run", plots=False).fit()
     assert summary["unknown"] == {"test": {}} and list(summary["missing"]["test"]["t"]) == ["age"]
     new = write(tmp_path / "new.csv", ("bonn", "Ulm"), ("1", "02"))
     command = ["eval", str(tmp_path / "run/checkpoints/best.pt"), f"datasets.t.path={new}", "datasets.t.test=1.0"]

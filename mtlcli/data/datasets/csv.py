@@ -60,8 +60,8 @@ class CSV(Dataset):
         categorical: feature columns of numbers that are categories; columns without numbers are categories anyway. A
             mixture of numbers and other values is an error in a column that is not listed here.
         levels: the most categories of a column that is not listed in `categorical`.
-        missing: cells that mean a missing value, as an empty one always does; the default is pandas' list and `-`, `--`,
-            `?`, `none`, which a list of your own replaces.
+        missing: cells that mean a missing value, as an empty one always does; the default is pandas' list and `-`,
+            `--`, `?`, `none`, which a list of your own replaces.
         decimal: the decimal mark of numbers.
         thousands: the mark between groups of three digits.
         dates: columns of dates to read as numbers (days since 1970-01-01, UTC): a list of columns in ISO 8601, or
@@ -217,8 +217,9 @@ class CSV(Dataset):
             table, files = self._read_files()
             classes = self._classes(table)
             splits = split_table(
-                table, self.split_column, self.group_column, self.test, self.seed, classes, self.record, files
-            )
+                table, self.split_column, self.group_column, self.test, self.seed, classes, self.record,
+                self.notation, files,
+            )  # fmt: skip
             self._kept["test"] = splits.kept
             spec = self._fit(table, splits.rows) if self._stored is None else self._adopt(table, self._stored)
             table.require((column.name for column in spec.columns), "features")
