@@ -29,6 +29,14 @@ def seeded() -> None:
         torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def plugins_of_one_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget after a test which plugins it loaded: studies pass them on to their processes."""
+    for module, name in (("mtlcli.plugins", "_loaded_plugins"), ("mtlcli.blame", "_plugins")):
+        if module in sys.modules:
+            monkeypatch.setattr(sys.modules[module], name, getattr(sys.modules[module], name).copy())
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_plots() -> Iterator[None]:
     """Runs draw no plots of their history, which take most of the time of one as small as a test's. See `plots`."""

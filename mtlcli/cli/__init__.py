@@ -29,8 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
+    given = sys.argv[1:] if arguments is None else [*arguments]
     try:
-        app(args=arguments, prog_name="mtl")
+        app(args=given, prog_name="mtl", obj=given)
     except MtlError as error:
         _print_error(error)
         return error.exit_code

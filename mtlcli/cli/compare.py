@@ -15,6 +15,7 @@ from mtlcli.printable import printable
 
 
 def compare(
+    context: typer.Context,
     config: ConfigFile,
     overrides: Overrides = None,
     vary: Annotated[
@@ -75,7 +76,7 @@ def compare(
 
     document = study(
         load, vary or [], seeds=seeds, tune=tune or [], tune_seeds=tune_seeds, jobs=jobs, out=out, published=published,
-        reference=reference, command=shlex.join(["mtl", *sys.argv[1:]]), plugins=plugin or [],
+        reference=reference, command=shlex.join(["mtl", *context.obj]), plugins=plugin or [],
         observer=watch_comparison(),
     )  # fmt: skip
     print_json(document) if json else _print(document)
