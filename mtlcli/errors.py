@@ -86,10 +86,15 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """
     by_lower = {one.lower(): one for one in known}
     wanted = name.lower()
-    found = difflib.get_close_matches(wanted, list(by_lower), n=1, cutoff=0.6 if len(name) < 7 else 0.75)
-    begun = sorted((one for one in by_lower if len(wanted) > 2 and one.startswith(wanted)), key=len)
-    best = next(iter([*found, *begun]), None)
-    return "" if best is None else f" Did you mean {by_lower[best]!r}?"
+    ratios = {one: difflib.SequenceMatcher(None, one, wanted).ratio() for one in by_lower}
+    # half of a short name may be a slip of the keyboard, which seldom is in the first letter
+    slips = [
+        one for one, ratio in ratios.items() if ratio >= (0.6 if len(name) < 7 and one[:1] == wanted[:1] else 0.75)
+    ]
+    best = [one for one in slips if ratios[one] == max(map(ratios.get, slips))]  # type: ignore[type-var]
+    if not best and len(wanted) > 2:
+        best = sorted((one for one in by_lower if one.startswith(wanted)), key=len)[:1]
+    return f" Did you mean {' or '.join(repr(by_lower[one]) for one in best[:3])}?" if best else ""
 
 
 def alike(name: str, known: Iterable[str]) -> str | None:

@@ -31,7 +31,7 @@ def user_path(text: str | Path) -> Path:
         except RuntimeError as error:
             raise ValueError(
                 f"{path.parts[0]!r} is the home folder of a user that does not exist here; "
-                f"write './{path.parts[0]}' for a folder of that name"
+                f"write '{Path.cwd() / path.parts[0]}' for a folder of that name"
             ) from error
     for name in path.parts:
         if (size := len(os.fsencode(name))) > MAX_NAME:

@@ -1,7 +1,7 @@
 """Plugins: modules and files of the user's that register components.
 
-A plugin is imported because the user names it (`--plugin`), because an experiment file names it and the user allows that
-(see `config.load`), or because an installed package announces it in the entry-point group `mtlcli.plugins`.
+A plugin is imported because the user names it (`--plugin`), because an experiment file names it and the user allows
+that (see `config.load`), or because an installed package announces it in the entry-point group `mtlcli.plugins`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -80,7 +81,9 @@ def load_plugin(plugin: str, source: str = "--plugin") -> None:
                 importlib.import_module(plugin)
     except (Exception, SystemExit) as error:
         missing = isinstance(error, ModuleNotFoundError) and error.name == plugin
-        hint = f". Did you mean the file {plugin}.py?" if missing and Path(f"{plugin}.py").is_file() else ""
+        # unlike Path.is_file, it takes a name that is too long for no file
+        meant = missing and os.path.isfile(f"{plugin}.py")  # noqa: PTH113
+        hint = f". Did you mean the file {plugin}.py?" if meant else ""
         raise ConfigError(f"{source} {plugin}: can't be imported: {_import_error(error)}{hint}") from error
     _loaded_plugins.setdefault(plugin, _recorded(plugin))
 

@@ -196,7 +196,7 @@ class TorchRegistry(Registry):
 
     def unknown(self, name: str, hint: str | None = None) -> str:
         """See `Registry.unknown`; of one of torch's that isn't there, also why."""
-        reason = f" {self.without[name]}" if name in self.without else None
+        reason = next((f" {text}" for other, text in self.without.items() if other.lower() == name.lower()), None)
         return super().unknown(name, hint if reason is None else reason)
 
     def _load(self) -> None:

@@ -53,3 +53,5 @@ def test_a_plugin_named_without_its_suffix(tmp_path: Path, monkeypatch: pytest.M
     Path("my_own_plugin.py").touch()
     with pytest.raises(ConfigError, match=r"No module named .*\. Did you mean the file my_own_plugin\.py\?$"):
         load_plugin("my_own_plugin")
+    with pytest.raises(ConfigError, match="No module named 'aaa"):
+        load_plugin("a" * 300)  # too long for a file's name

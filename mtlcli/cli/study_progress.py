@@ -134,5 +134,9 @@ def _line(name: str, summary: dict[str, Any], reused: bool) -> str:
     split, tasks = next(iter(summary["metrics"].items()))
     told = [f"{task} {metric} {format_number(tasks[task][metric])}" for task, metric in summary["primary"].items()]
     seconds = sum(summary["seconds_per_epoch"])
-    rest = "trained before" if reused else f"{summary['epochs']} epochs, {format_duration(seconds)}"
+    rest = (
+        "trained before"
+        if reused
+        else f"{summary['epochs']} epoch{'' if summary['epochs'] == 1 else 's'}, {format_duration(seconds)}"
+    )
     return f"{name}: {', '.join(told)} ({split}), {rest}"

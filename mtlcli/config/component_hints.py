@@ -20,6 +20,7 @@ NAMES: dict[str, dict[str, str]] = {
         "conflict_free": "config",
         "rlw": "random random_loss_weighting",
         "dwa": "dynamic_weight_average",
+        "mgda": "mgda_ub",
         "aligned_mtl": "amtl alignedmtl",
         "stch": "tchebycheff chebyshev",
     },
@@ -44,8 +45,15 @@ NAMES: dict[str, dict[str, str]] = {
         "OneCycleLR": "onecycle one_cycle 1cycle",
         "LinearLR": "linear",
         "PolynomialLR": "poly polynomial",
+        "warmup_cosine": "cosine_warmup cosine_with_warmup linear_warmup_cosine get_cosine_schedule_with_warmup",
+        "warmup_linear": "linear_warmup linear_with_warmup get_linear_schedule_with_warmup",
         "ConstantLR": "constant",
     },
+}
+NOTHING = ("none", "no", "off", "false")
+NOTHING_OF = {
+    "scheduler": " Without a schedule it is null.",
+    "weighting": " Losses that are only added up are weighting: uniform, or fixed with the tasks' weights.",
 }
 ENTRIES = {
     "dataset": "datasets.ALIAS", "sampling": "training.sampling", "head": "tasks.TASK.head", "kind": "tasks.TASK.kind",
@@ -57,6 +65,8 @@ def component_hint(registry: Registry, name: str) -> str:
     names = registry.names()
     if close := alike(name, names):
         return f" Did you mean {close!r}?"
+    if name.lower() in NOTHING:
+        return NOTHING_OF.get(registry.kind, "")
     others = [other for other in REGISTRIES.values() if other is not registry]
     for other in [registry, *others]:
         if other is not registry and name in other.names():
@@ -64,7 +74,7 @@ def component_hint(registry: Registry, name: str) -> str:
             return f" {name!r} is {article} {other.kind}: {_entry(other, name)}."
         for offering in other.names():
             option_for = getattr(other[offering].target, "option_for", None)
-            if option_for is not None and (option := option_for(name)) is not None:
+            if option_for is not None and (option := option_for(name.lower())) is not None:
                 entry = ", ".join(f"{key}: {value}" for key, value in {"name": offering, **option}.items())
                 return f" {name!r} is a {offering} {next(iter(option))}: {_entry(other, f'{{{entry}}}')}."
     parts = [part.strip() for part in name.split(",")]

@@ -14,6 +14,7 @@ from mtlcli.config.lookup import bare_type, fields_of, follow, is_model
 from mtlcli.config.options import options_of
 from mtlcli.config.source import MOST_PROBLEMS, Path, Source
 from mtlcli.config.suggestions import key_hint
+from mtlcli.config.torch_options import reason_against
 from mtlcli.config.value_hints import value_hint
 from mtlcli.errors import Problem
 from mtlcli.registry import REGISTRIES, Component
@@ -54,6 +55,8 @@ def _unknown(loc: Path, fields: dict[str, Any], component: Component | None, dat
     options = sorted(fields.keys() - {"name"})
     if key in NAME_KEYS and key not in options:
         hint = " Did you mean 'name'?"
+    elif (reason := reason_against(component, key)) is not None:
+        hint = f" {reason}"
     else:
         hint = key_hint(key, parent, dict.fromkeys(options), data) or _others_with(key, component)
     known = f"Options: {', '.join(options)}" if options else "It has no options"

@@ -38,6 +38,7 @@ KEYS: dict[str, str] = {
     "trunk": "model backbone encoder network net architecture arch body feature_extractor shared_network model_name",
     "trunk.model": "arch architecture model_name backbone variant",
     "trunk.weights": "pretrained",
+    "scheduler.warmup": "warmup_steps num_warmup_steps warmup_ratio warmup_fraction",
     "trunk.init_from": "checkpoint pretrained pretrained_path init load_from",
     "trunk.features": "out_features num_features feature_dim features_dim embedding_dim output_dim output_size out_dim",
     "trunk.hidden": "hidden_sizes hidden_size hidden_dim hidden_dims hidden_units units num_layers layers",
@@ -63,6 +64,18 @@ KEYS: dict[str, str] = {
     "datasets.*.val": "val_split valid_split validation_split val_size val_fraction val_ratio validation valid",
     "datasets.*.test": "test_split test_size test_fraction test_ratio",
 }
+STRENGTHS = [
+    "weight",
+    "lambda",
+    "lambda_",
+    "coefficient",
+    "coef",
+    "coeff",
+    "alpha",
+    "factor",
+    "scale",
+    "loss_weight",
+]  # of a regularizer
 # What is no key but an option of the command line.
 FLAGS = {
     "the run folder is given on the command line, --run-dir FOLDER": "output_dir out_dir save_dir log_dir logdir "
@@ -82,6 +95,8 @@ def key_hint(key: str, parent: Path, fields: Mapping[str, Any], data: Any) -> st
     plain = key.lower().replace("-", "_")
     if flag := next((text for text, names in FLAGS.items() if plain in names.split()), None):
         return f" {flag[0].upper()}{flag[1:]}."
+    if parent[:1] == ("regularizers",) and plain in STRENGTHS and "strength" in fields:
+        return " Did you mean 'strength'?"
     if close := alike(plain, fields):
         return f" Did you mean {close!r}?"
     known = dict.fromkeys(_keys(data, parent))

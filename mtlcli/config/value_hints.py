@@ -11,7 +11,8 @@ from mtlcli.config.scalars import resolve
 
 # Words of other tools for the choices there are.
 CHOICES = {
-    "fp32": "float32 float full 32 single", "fp16": "float16 half 16 amp", "bf16": "bfloat16",
+    "fp32": "float32 float full 32 32-true single", "fp16": "float16 half 16 16-mixed fp16-mixed mixed amp",
+    "bf16": "bfloat16 bf16-mixed", "step": "steps batch iteration", "epoch": "epochs",
     "val": "valid validation", "test": "testing", "train": "training", "auto": "none default",
 }  # fmt: skip
 TRUE, FALSE = ("yes", "on", "y"), ("no", "off", "n")

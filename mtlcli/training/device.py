@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import random
+import re
 import resource
 import sys
 
@@ -24,13 +25,16 @@ def choose_device(experiment: Experiment) -> torch.device:
             return torch.device("cuda", 0)
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
-        device = torch.device(asked)
-        if device.type not in ("cpu", "cuda", "mps"):
-            raise RuntimeError("mtl doesn't know how to train on it")
-        kind, _, index = asked.partition(":")
+        if (form := re.fullmatch(r"(cpu|cuda|mps)(?::([0-9]+))?", asked)) is None:  # torch knows more, for other uses
+            meant = (
+                " (a GPU is `cuda`, or `cuda:0`)" if re.fullmatch(r"(?i)gpu.*|nvidia.*|cuda.*|[0-9]+", asked) else ""
+            )
+            raise RuntimeError(f"expected auto, cpu, cuda, cuda:INDEX or mps{meant}")
+        kind, index = form.groups()
         amount = sum(name.partition(":")[0] == kind for name in devices())
-        if index.isdecimal() and int(index) >= amount:  # torch takes any of the CPU's, and cuts large ones to 8 bits
+        if amount == 0 or int(index or 0) >= amount:  # torch takes any of the CPU's, and cuts large ones to 8 bits
             raise RuntimeError(f"the largest index is {amount - 1}" if amount else "there is none")
+        device = torch.device(asked)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0]

@@ -105,8 +105,9 @@ class EpochReport:
             rates = {"lr": next(iter(rates.values()))}
         elif rates:
             rates = {f"lr of {name}": rate for name, rate in rates.items()}
+        better = self.is_best and not math.isnan(self.value)
         return [
-            f"{self.monitor} {format_number(self.value)}{', best so far' if self.is_best else ''}",
+            f"{self.monitor} {format_number(self.value)}{', best so far' if better else ''}",
             *([", ".join(f"{name} {rate}" for name, rate in rates.items())] if rates else []),
             f"{format_duration(self.seconds)}, {self.samples_per_second:,.0f} samples/s",
         ]
@@ -128,12 +129,14 @@ class RunEnd:
 
     def __str__(self) -> str:
         best = f"best epoch {self.best_epoch} of {self.epoch}, {self.monitor} {format_number(self.value)}"
+        if math.isnan(self.value):
+            best = f"{self.monitor} was undefined, so the latest epoch, {self.best_epoch}, counts as the best"
         if self.epoch < self.epochs and self.patience is not None:
             return (
                 f"stopped early at epoch {self.epoch} of {self.epochs}: no improvement of {self.monitor} for "
                 f"{_count(self.patience, 'epoch')}; {best}"
             )
-        last = self.best_epoch == self.epoch and self.epoch > 1
+        last = self.best_epoch == self.epoch > 1 and not math.isnan(self.value)
         return f"trained {_count(self.epoch, 'epoch')}; {best}{' (the last: more may be better)' if last else ''}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mtlcli.config import Experiment
+from mtlcli.training.parameter_groups import ABSOLUTE
 from mtlcli.training.schedule import Schedule, has_derived_length
 
 
@@ -12,6 +13,9 @@ def idle_note(schedule: Schedule, experiment: Experiment, done: int, steps: int)
     done: epochs done. steps: optimizer steps in an epoch.
     """
     epochs = experiment.training.epochs
+    own = [experiment.optimizer.options, *experiment.optimizer.groups.values()]
+    if all(options.get("lr", 0) == 0 for options in own) and "lr" in own[0] and not _sets_rates(experiment):
+        return "optimizer.lr is 0, so nothing is trained"
     idle = schedule.zero_epochs(done, epochs, steps)
     if not idle or experiment.scheduler is None:
         return None
@@ -20,6 +24,11 @@ def idle_note(schedule: Schedule, experiment: Experiment, done: int, steps: int)
         f"{experiment.scheduler.name}: the learning rate is 0 in {where} of {epochs}, so nothing is trained there; "
         f"give the schedule the length of the run, or leave its length out"
     )
+
+
+def _sets_rates(experiment: Experiment) -> bool:
+    """Whether the scheduler sets the learning rates, whatever the optimizer's are."""
+    return experiment.scheduler is not None and experiment.scheduler.name in ABSOLUTE
 
 
 def shortfall_note(experiment: Experiment, updates: int, steps: int) -> str | None:
@@ -36,12 +45,12 @@ def shortfall_note(experiment: Experiment, updates: int, steps: int) -> str | No
     )
 
 
-def new_length_note(experiment: Experiment, before: int) -> str | None:
-    """A remark that the schedule's end has moved with the run's; None where it hasn't.
+def new_length_note(experiment: Experiment, before: int, done: int) -> str | None:
+    """A remark that the schedule's end has moved with the run's; None where it hasn't, or nothing is left to train.
 
-    before: epochs of the run when it was started.
+    before: epochs of the run when it was started. done: epochs done.
     """
     entry, epochs = experiment.scheduler, experiment.training.epochs
-    if entry is None or epochs == before or not has_derived_length(experiment):
+    if entry is None or epochs == before or done >= epochs or not has_derived_length(experiment):
         return None
     return f"{entry.name} now ends with epoch {epochs}, as in a run of that length from the start"

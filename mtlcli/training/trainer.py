@@ -272,7 +272,8 @@ class Trainer:
             payload = self.checkpoints.load()
             restore(self, payload)
             LOG.info("resumed at epoch %d, step %d", self.progress.epoch, self.progress.step)
-            if (note := new_length_note(self.experiment, payload["config"]["training"]["epochs"])) is not None:
+            epochs = payload["config"]["training"]["epochs"]
+            if (note := new_length_note(self.experiment, epochs, self.progress.epoch)) is not None:
                 LOG.info("%s", note)
             if (note := stopped_note(self.experiment, self.progress)) is not None:
                 LOG.warning("%s", note)

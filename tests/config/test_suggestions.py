@@ -52,6 +52,16 @@ def test_the_right_key(tmp_path: Path, override: str, key: str) -> None:
         ("weighting=equal", "Did you mean 'uniform'?"),
         ("tasks.digit.kind=cross_entropy", "Did you mean 'classification'?"),
         ("weighting='uniform, mgda'", "Several are compared by mtl compare --vary weighting=uniform,mgda."),
+        ("scheduler=none", "'none'. Without a schedule it is null."),
+        ("weighting=none", "'none'. Losses that are only added up are weighting: uniform"),
+        ("trunk=ResNet18", "trunk: {name: torchvision, model: resnet18}."),
+        ("weighting=imtl", "Did you mean 'imtl_g' or 'imtl_l'?"),
+        ("scheduler=linear_warmup", "Did you mean 'warmup_linear'?"),
+        ("optimizer=lbfgs", "LBFGS evaluates the loss several times"),
+        ("scheduler={name: ReduceLROnPlateau, mode: min}", "The monitored metric says whether more or less"),
+        ("regularizers=[{name: l2, weight: 0.1}]", "Did you mean 'strength'?"),
+        ("scheduler={name: warmup_cosine, warmup_steps: 9}", "Did you mean 'warmup'?"),
+        ("training.precision=bf16-mixed", "; write bf16"),
         ("scheduler=cosine", "Did you mean 'CosineAnnealingLR'?"),
         ("output_dir=x", "The run folder is given on the command line, --run-dir FOLDER."),
         ("seeds=3", "mtl compare --seeds N."),
@@ -63,7 +73,9 @@ def test_the_right_component(tmp_path: Path, override: str, hint: str) -> None:
     assert hint in message(tmp_path, override)
 
 
-@pytest.mark.parametrize("override", ["zzz=1", "training.zzz=1", "scheduler=SequentialLR", "tasks.digit.zzz=1"])
+@pytest.mark.parametrize(
+    "override", ["zzz=1", "training.zzz=1", "scheduler=SequentialLR", "trunk=unet", "tasks.digit.zzz=1"]
+)
 def test_no_hint_where_nothing_is_meant(tmp_path: Path, override: str) -> None:
     assert "Did you mean" not in message(tmp_path, override)
 
@@ -76,6 +88,7 @@ def test_no_hint_where_nothing_is_meant(tmp_path: Path, override: str) -> None:
         ("gsl", "gls"),
         ("Cosine", "CosineAnnealingLR"),
         ("lenet_five", None),
+        ("unet", None),
     ],
 )
 def test_nearest(name: str, hint: str | None) -> None:

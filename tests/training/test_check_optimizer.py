@@ -54,8 +54,9 @@ def test_options_of_schedulers(options: dict[str, object], key: str) -> None:
 
 
 def test_optimizer_and_scheduler_at_once() -> None:
-    found = problems(optimizer={"name": "Adam", "lr": -1.0}, scheduler={"name": "StepLR", "step_size": 0})
-    assert found.keys() == {"optimizer.lr", "scheduler.step_size"}
+    one_cycle = {"name": "OneCycleLR", "max_lr": 0.1, "pct_start": 2.0}
+    found = problems(optimizer={"name": "Adam", "lr": -1.0}, scheduler=one_cycle)
+    assert found.keys() == {"optimizer.lr", "scheduler.pct_start"}
 
 
 @pytest.mark.parametrize("name", ["CosineAnnealingLR", "PolynomialLR", "ReduceLROnPlateau", "LinearLR", "ConstantLR"])

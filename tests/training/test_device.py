@@ -13,6 +13,15 @@ def test_an_index_that_does_not_exist(device: str) -> None:
         choose_device(digits(training=training(device=device)))
 
 
+@pytest.mark.parametrize(("device", "meant"), [
+    ("gpu", True), ("GPU:0", True), ("0", True), ("CUDA", True), ("tpu", False), ("meta", False), ("null", False),
+])  # fmt: skip
+def test_what_is_no_device_of_ours(device: str, meant: bool) -> None:
+    with pytest.raises(ConfigError, match="expected auto, cpu, cuda, cuda:INDEX or mps") as caught:
+        choose_device(digits(training=training(device=device)))
+    assert ("(a GPU is `cuda`, or `cuda:0`)" in str(caught.value)) == meant
+
+
 def test_devices_that_exist() -> None:
     assert choose_device(digits(training=training(device="cpu"))) == torch.device("cpu")
     assert choose_device(digits(training=training(device="cpu:0"))).type == "cpu"

@@ -88,3 +88,6 @@ def test_the_end_in_words() -> None:
         "trained 20 epochs; best epoch 18 of 20, val mean primary 0.8000"
     )
     assert str(RunEnd(2, 2, None, 2, "val mean primary", 0.8)).endswith("(the last: more may be better)")
+    assert str(RunEnd(2, 2, None, 2, "val mean primary", math.nan)) == (
+        "trained 2 epochs; val mean primary was undefined, so the latest epoch, 2, counts as the best"
+    )

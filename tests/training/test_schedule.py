@@ -18,6 +18,7 @@ from mtlcli.training.build import build
 from mtlcli.training.checkpoint import plain
 from mtlcli.training.optimization import make_optimizer
 from mtlcli.training.schedule import Schedule, make_schedule
+from mtlcli.training.schedule_notes import idle_note
 from mtlcli.training.trainer import Trainer
 from tests.training.experiments import digits, training
 
@@ -147,6 +148,29 @@ def test_warm_up_then_decay(warmup: float, steps: int) -> None:
         found = [rate for rate, _ in rates(*scheduled(name, "step", 7, warmup=warmup), 28)]
         factors = [n / steps if n < steps else decay((n - steps) / (28 - steps)) for n in range(28)]
         assert found == pytest.approx([rate * factor for factor in factors for rate in (0.1, 0.02)], abs=1e-15)
+
+
+@pytest.mark.parametrize(("name", "option", "least"), [
+    ("StepLR", "step_size", 1), ("CosineAnnealingLR", "T_max", 1), ("PolynomialLR", "total_iters", 0),
+    ("CosineAnnealingWarmRestarts", "T_0", 1), ("ReduceLROnPlateau", "patience", 0), ("OneCycleLR", "total_steps", 1),
+])  # fmt: skip
+def test_a_negative_number_of_steps_is_refused(name: str, option: str, least: int) -> None:
+    """Torch takes it: StepLR would raise the rate then."""
+    with pytest.raises(ConfigError, match=rf"^scheduler\.{option}: expected an integer ≥ {least}.*, found -2"):
+        digits(scheduler={"name": name, **OPTIONS[name], option: -2})
+
+
+@pytest.mark.parametrize(("scheduler", "noted"), [
+    (None, True), ("CosineAnnealingLR", True), ({"name": "OneCycleLR", "max_lr": 0.01}, False),
+])  # fmt: skip
+def test_a_learning_rate_of_0_is_noted(scheduler: Any, noted: bool) -> None:
+    experiment = digits(scheduler=scheduler, optimizer={"name": "Adam", "lr": 0.0})
+    optimizer = torch.optim.Adam([nn.Parameter(torch.zeros(2))], lr=0.0)
+    schedule = make_schedule(SimpleNamespace(experiment=experiment), optimizer, STEPS, "min")  # type: ignore[arg-type]
+    expected = "optimizer.lr is 0, so nothing is trained" if noted else None
+    assert idle_note(schedule, experiment, 0, STEPS) == expected
+    partly = digits(scheduler=scheduler, optimizer={"name": "Adam", "lr": 0.0, "groups": {"heads": {"lr": 0.1}}})
+    assert idle_note(Schedule(None, per_step=False), partly, 0, STEPS) is None
 
 
 @pytest.mark.parametrize(("scheduler", "message"), [
