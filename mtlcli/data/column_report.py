@@ -134,7 +134,8 @@ def _facts(cells: Cells, column: Column, train: Rows, notation: Notation) -> Col
     if column.levels is not None:
         return ColumnFacts(column.name, "categorical", missing, len(column.levels))
     parsed = notation.numbers(cells.values, column.name)[0][cells.positions(train)]
-    low, high = (float(np.nanmin(parsed)), float(np.nanmax(parsed))) if missing < 1 else (None, None)
+    present = parsed[~np.isnan(parsed)]  # of other notations in a table to evaluate there are none
+    low, high = (float(present.min()), float(present.max())) if len(present) else (None, None)
     kind = "date" if column.name in dict(notation.dates) else "numeric"
     return ColumnFacts(column.name, kind, missing, None, low, high)
 

@@ -57,8 +57,12 @@ def hash_cells(values: Sequence[str | None], notation: Notation) -> Hashes:
     exact = np.abs(numbers) < EXACT  # False for NaN, what is no number
     hashes: Hashes = mixed((numbers + 0.0).view(np.uint64) ^ NUMBER)  # -0.0 + 0.0 is 0.0
     if len(others := np.flatnonzero(~exact)):
+        large = ~np.isnan(numbers[others])
         texts = [values[int(at)] for at in others]
-        hashes[others] = hash_texts([None if text is None else notation.canonical(text) or text for text in texts])
+        hashes[others] = hash_texts([
+            notation.canonical(text) if number and text is not None else text
+            for text, number in zip(texts, large.tolist(), strict=True)
+        ])  # fmt: skip
     return hashes
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from mtlcli import __version__
+from mtlcli.data.numerals import ISO
 from mtlcli.specs import FIRST, MISSING, UNKNOWN, Column, DatasetSpec, TargetSpec
 from mtlcli.tasks.kind import TaskKind
 from mtlcli.training.from_checkpoint import publishable
@@ -56,7 +57,12 @@ def _input(run: Run, alias: str, spec: DatasetSpec) -> dict[str, Any]:
     entry = run.experiment.datasets[alias]
     description = {"dataset": entry.name, "shape": ["batch", *spec.input_shape], "dtype": "float32"}
     if spec.columns:
+        dates = entry.options.get("dates", [])
         columns = [{"position": at, **_column(column)} for at, column in enumerate(spec.columns)]
+        for column in columns:
+            if column["name"] in dates and column["type"] == "number":
+                form = dates[column["name"]] if isinstance(dates, dict) else ISO
+                column["date"] = f"{form}; x is the number of days since 1970-01-01 00:00 UTC"
         return {**description, "encoding": {"number": NUMERIC, "category": CATEGORICAL}, "columns": columns}
     description = {**description, "encoding": RAW, "mean": list(spec.mean), "std": list(spec.std)}
     dataset = run.datasets[alias]

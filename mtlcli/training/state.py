@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from mtlcli.config import experiment_from_dict
+from mtlcli.data.names import listed
 from mtlcli.errors import ConfigError, Problem
 from mtlcli.specs import DatasetSpec
 from mtlcli.training.checkpoint import plain, rng_state, set_rng_state
@@ -83,6 +84,15 @@ def capture(trainer: Trainer) -> dict[str, Any]:
     }
 
 
+def _difference(stored: dict[str, Any] | None, spec: DatasetSpec) -> str:
+    """Say how a dataset whose content hasn't changed differs from that of the checkpoint, with the remedy."""
+    before = [column["name"] for column in (stored or {}).get("columns", [])]
+    here = [column.name for column in spec.columns]
+    if before != here and sorted(before) == sorted(here):
+        return f"the feature columns stand in another order. Restore the order in the file: {listed(before)}"
+    return "the run was started with other data than this, or the data is read in another way now; start a new run"
+
+
 def restore(trainer: Trainer, payload: Mapping[str, Any]) -> None:
     """Put a trainer where the checkpoint was taken, and log what has changed since and may.
 
@@ -95,7 +105,10 @@ def restore(trainer: Trainer, payload: Mapping[str, Any]) -> None:
     # parsed first, since an older checkpoint lacks the fields that have been added since
     stored = {a: DatasetSpec.from_dict(s, f"{source}: specs.{a}").to_dict() for a, s in payload["specs"].items()}
     if differing := [alias for alias, spec in trainer.run.specs.items() if stored.get(alias) != spec.to_dict()]:
-        raise ConfigError(f"{source} was trained on other data than there is now as {', '.join(differing)}")
+        raise ConfigError(
+            Problem(f"{source}: {_difference(stored.get(alias), trainer.run.specs[alias])}", f"datasets.{alias}")
+            for alias in differing
+        )
     trainer.threads.keep(payload.get("made_with", {}).get("threads"))
     for name, value in _made_with(trainer.run).items():
         if (before := payload.get("made_with", {}).get(name)) != value:

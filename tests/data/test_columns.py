@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,15 @@ def test_columns_in_two_notations_are_refused(tmp_path: Path) -> None:
     table = one_column(tmp_path, ["1.5", "2.25", "-3.0"])
     with pytest.raises(ConfigError, match=r"t.csv:2: '1.5' in column 'v' looks like .*`decimal` is another mark"):
         fitted(table, notation=Notation(decimal=","))
+
+
+def test_a_new_file_in_another_notation_is_an_error_and_no_warning(tmp_path: Path) -> None:
+    for name, mark, decimal in (("old", ",", "."), ("new", ";", ",")):
+        lines = [f"{row % 7}{decimal}5{mark}{row}" for row in range(30)]
+        (tmp_path / f"{name}.csv").write_text("\n".join([f"x{mark}y", *lines]))
+    spec = CSV(path=str(tmp_path / "old.csv"), targets=["y"]).describe()
+    with warnings.catch_warnings(action="error"), pytest.raises(ConfigError, match=r"new.csv:2: .* a decimal comma"):
+        CSV(path=str(tmp_path / "new.csv"), targets=["y"], delimiter=";").restore(spec)
 
 
 def test_an_empty_cell_is_missing_whatever_else_is(tmp_path: Path) -> None:

@@ -69,6 +69,16 @@ def test_the_summary_and_the_checkpoint_record_the_data(trained: Path) -> None:
     assert {key: record["splits"]["train"][key] for key in train} == train
 
 
+def test_columns_in_another_order(tmp_path: Path) -> None:
+    """They are the same data, and without `features` the inputs are in another order."""
+    plain = {"name": "csv", "path": str(tmp_path / "t.csv"), "targets": ["y"]}
+    write(tmp_path / "t.csv", rows(0, 60))
+    fit(experiment(tmp_path / "t.csv", datasets={"t": plain}), tmp_path / "run")
+    write(tmp_path / "t.csv", [",".join(row.split(",")[at] for at in (1, 2, 0)) for row in rows(0, 60)], "z,y,x")
+    with pytest.raises(ConfigError, match=r"datasets\.t: .*in another order\. Restore the order in the file: x, z$"):
+        fit(experiment(tmp_path / "t.csv", 2, datasets={"t": plain}), tmp_path / "run", resume="auto")
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [

@@ -17,6 +17,7 @@ from mtlcli.config import experiment_from_dict
 from mtlcli.training.build import build
 from mtlcli.training.checkpoint import plain, save_checkpoint
 from mtlcli.training.export import INTERFACE, Cleaned, described, export
+from mtlcli.training.interface import interface
 from mtlcli.training.run import Run
 from tests.training.experiments import training
 
@@ -182,3 +183,18 @@ def test_the_help_says_how_rows_become_inputs(capsys: pytest.CaptureFixture[str]
 def test_a_name_at_the_limit() -> None:
     assert described(Path("a/best.onnx")) == Path("a/best.onnx.json")
     assert len(described(Path("y" * 255)).name) == 255
+
+
+@pytest.mark.parametrize(("dates", "form"), [(["day"], "ISO 8601"), ({"day": "%Y-%m-%d"}, "%Y-%m-%d")])
+def test_a_date_is_described_by_its_format(tmp_path: Path, dates: Any, form: str) -> None:
+    (tmp_path / "t.csv").write_text(
+        "day,x,y\n" + "".join(f"2023-07-{row + 1:02},{row % 3},{row}\n" for row in range(28))
+    )
+    run = build(experiment_from_dict({
+        "datasets": {"t": {"name": "csv", "path": str(tmp_path / "t.csv"), "targets": ["y"], "dates": dates}},
+        "tasks": {"y": {"dataset": "t", "kind": "regression"}},
+        "trunk": {"name": "mlp", "hidden": [4], "features": 4},
+        "training": training(),
+    }))  # fmt: skip
+    day, x = interface(run, run.model.eval()({"t": torch.zeros(2, 2)}))["inputs"]["t"]["columns"]
+    assert day["date"] == f"{form}; x is the number of days since 1970-01-01 00:00 UTC" and "date" not in x
