@@ -76,8 +76,7 @@ def compare(
 
     document = study(
         load, vary or [], seeds=seeds, tune=tune or [], tune_seeds=tune_seeds, jobs=jobs, out=out, published=published,
-        reference=reference, command=shlex.join(["mtl", *context.obj]), plugins=plugin or [],
-        observer=watch_comparison(),
+        reference=reference, command=shlex.join(["mtl", *context.obj]), observer=watch_comparison(),
     )  # fmt: skip
     print_json(document) if json else _print(document)
     if failed := document["failed"]:

@@ -48,7 +48,7 @@ def relate(
     from mtlcli.studies.relate.budget import Budget
     from mtlcli.studies.relate.study import relate as study
 
-    budget = Budget(seeds, epochs, networks, jobs, tuple(plugin or ()), encoder)
+    budget = Budget(seeds, epochs, networks, jobs, encoder)
     experiment = load_experiment(config, overrides or [], allow_plugins)
     document = study(experiment, measure, out, budget=budget, observer=watch_study())
     if json:

@@ -48,18 +48,17 @@ class _Running(Generic[R]):
 class Processes(Generic[R]):
     """Trains runs, `jobs` at a time, with the cores divided among them. Entered, it takes signals for its runs.
 
-    plugins: what each process imports first. after: what it does with its trained run; a function of a module.
-    work: what a process does.
+    after: what each process does with its trained run; a function of a module. work: what a process does.
+    Each process imports the plugins that have been imported here.
     """
 
     def __init__(
         self,
         jobs: int,
-        plugins: Sequence[str] = (),
         after: Callable[[Trainer], None] | None = None,
         work: Callable[[Job, Connection], None] = work,
     ) -> None:
-        self.jobs, self.plugins, self.after, self.work = jobs, tuple(plugins), after, work
+        self.jobs, self.after, self.work = jobs, after, work
         self.threads = max(1, usable_cores() // jobs)
         self.running: dict[int, _Running[R]] = {}
         self.stop = StopRequest()
@@ -108,8 +107,7 @@ class Processes(Generic[R]):
         if experiment.training.threads == "auto":
             training = experiment.training.model_copy(update={"threads": self.threads})
             experiment = experiment.model_copy(update={"training": training})
-        plugins = tuple(dict.fromkeys([*self.plugins, *loaded_plugins()]))  # those of the experiment file, too
-        job = Job(experiment.resolved(), run.folder, plugins, self.after)
+        job = Job(experiment.resolved(), run.folder, tuple(loaded_plugins()), self.after)
         job = replace(job, directory=str(Path.cwd()), environment=dict(os.environ))
         answer, theirs = context().Pipe(duplex=False)
         started = context().Process(target=process, args=(self.work, job, theirs), name=str(run))

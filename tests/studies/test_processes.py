@@ -34,7 +34,8 @@ def runs(root: Path, count: int) -> list[Run]:
 def test_what_becomes_of_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MTL_SEEN", "yes")  # after the server of processes was started, maybe
-    with Processes[Run](2, ["plugin.py"], work=by_seed) as processes:
+    monkeypatch.setattr("mtlcli.plugins._loaded_plugins", {"plugin.py": "plugin.py"})
+    with Processes[Run](2, work=by_seed) as processes:
         found = {str(run): problem for run, problem in processes.train(runs(tmp_path / "runs", 5))}
     assert found["0"] is None
     assert (tmp_path / "runs/0/seen.txt").read_text() == f"{tmp_path} yes ('plugin.py',)"

@@ -47,7 +47,6 @@ def compare(
     published: str | Path | None = None,
     reference: str | None = None,
     command: str | None = None,
-    plugins: Sequence[str] = (),
     observer: StudyObserver | None = None,
     train: Train | None = None,
 ) -> Document:
@@ -57,11 +56,11 @@ def compare(
     combinations. tune: the same, for what is chosen by `val` for each method and each baseline, with the first
     `tune_seeds` seeds. seeds: the experiment's own, and those after it. jobs: runs at the same time; None: one a core,
     or one alone on an accelerator. out: the folder; None: `compare/` of the experiment's, under `$MTL_RUNS` or `runs/`.
-    published: a file of published figures. reference: label of the method that the others are tested against, beside
-    the single-task baselines; None: the first with uniform weighting, or else the first. command: the command line, for
-    the document. train: how runs are trained; None: each in a process of its own.
+    published: a file of published figures. reference: label of the method that the others are tested against, in
+    addition to the single-task baselines; None: the first with uniform weighting, or else the first. command: the
+    command line, for the document. train: how runs are trained; None: each in a process of its own.
 
-    Runs that the folder holds are used again. A run that fails is told of in the document, and no error.
+    Runs that the folder holds are used again. The document lists the runs that fail; they raise no error.
     Returns what `comparison.json` holds. ConfigError, before anything is trained, where an experiment can't work;
     InterruptedRunError after a signal, with all kept that was done.
     """
@@ -73,7 +72,7 @@ def compare(
         plan = _settled(plan, folder, observer)
         observer.started(_amount(plan))
         try:
-            with _Trainer(plan, jobs, plugins) if train is None else nullcontext(train) as trainer:
+            with _Trainer(plan, jobs) if train is None else nullcontext(train) as trainer:
                 results = _results(plan, Runs(folder.path / "runs", trainer, observer))
         finally:
             observer.stopped()
@@ -136,10 +135,10 @@ def _amount(plan: Plan) -> int:
 class _Trainer:
     """Trains a study's runs in processes, which are there while it is entered."""
 
-    def __init__(self, plan: Plan, jobs: int | None, plugins: Sequence[str]) -> None:
+    def __init__(self, plan: Plan, jobs: int | None) -> None:
         on_cpu = choose_device(plan.experiment).type == "cpu"
         jobs = jobs or min(usable_cores() if on_cpu else 1, _amount(plan))
-        self.processes = Processes[StudyRun](jobs, plugins, after=measure)
+        self.processes = Processes[StudyRun](jobs, after=measure)
 
     def __enter__(self) -> Train:
         self.processes.__enter__()

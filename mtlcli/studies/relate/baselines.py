@@ -64,7 +64,7 @@ def seeds(joint: Experiment, budget: Budget) -> list[int]:
 
 def _train_at_once(baselines: list[Baseline], budget: Budget, observer: StudyObserver) -> None:
     """Each in a process of its own. One that fails stops the others, with what they have done saved."""
-    with Processes[Baseline](budget.jobs, budget.plugins) as processes:
+    with Processes[Baseline](budget.jobs) as processes:
         for one, problem in processes.train(baselines):
             if problem is not None:
                 raise MtlError("\n".join(f"{one}: {line}" for line in problem.splitlines()))

@@ -11,12 +11,11 @@ class Budget:
 
     seeds: single-task baselines of each task. epochs: the most that any run trains. networks: the most that the tasks
     may be divided among. jobs: baselines trained at the same time, each in a process of its own where there are
-    several. plugins: what those processes import first. encoder: the sentence encoder of `semantic`; None: TF-IDF.
+    several. encoder: the sentence encoder of `semantic`; None: TF-IDF.
     """
 
     seeds: int = 3
     epochs: int = 3
     networks: int = 2
     jobs: int = 1
-    plugins: tuple[str, ...] = ()
     encoder: str | None = None
