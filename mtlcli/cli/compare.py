@@ -48,7 +48,7 @@ def compare(
         str | None,
         typer.Option(
             metavar="METHOD",
-            help="Method that the others are tested against, beside the single-task baselines; "
+            help="Method that the others are tested against, in addition to the single-task baselines; "
             "by default the first with uniform weighting, or else the first.",
         ),
     ] = None,

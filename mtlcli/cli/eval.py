@@ -57,30 +57,32 @@ def evaluate(
     splits = _splits(run, split, new)
     warn_of_changes(run, splits, new)
     try:
-        found = measure(run, splits)
+        evaluation = measure(run, splits)
     except (LookupError, RuntimeError, ValueError, TypeError, ArithmeticError, AssertionError) as error:
         # weights of the right shapes may still be no model: positions beyond the last column, for one
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise MtlError(f"{checkpoint}: its model can't be evaluated: {reason}") from error
-    told = " and ".join(dict.fromkeys(splits.values()))
-    _check_labels(found.examples, told)
+    names = " and ".join(dict.fromkeys(splits.values()))
+    _check_labels(evaluation.examples, names)
     gaps = unseen(run, splits)
-    _warn_of_not_finite(found.metrics, found.examples, told)
+    _warn_of_not_finite(evaluation.metrics, evaluation.examples, names)
     if json:
         one = next(iter(splits.values())) if len(set(splits.values())) == 1 else splits
         document = {"checkpoint": str(checkpoint), "split": one, **gaps}
-        print_json({**document, "examples": found.examples, "positive": run.positive, "metrics": found.metrics})
+        print_json(
+            {**document, "examples": evaluation.examples, "positive": run.positive, "metrics": evaluation.metrics}
+        )
     else:
         by_split: dict[str, list[str]] = {}
         for task, (alias, _) in run.sources.items():
             by_split.setdefault(splits[alias], []).append(task)
         print_table(
-            {name: {task: found.metrics[task] for task in tasks} for name, tasks in by_split.items()},
-            {name: {task: found.examples[task] for task in tasks} for name, tasks in by_split.items()},
+            {name: {task: evaluation.metrics[task] for task in tasks} for name, tasks in by_split.items()},
+            {name: {task: evaluation.examples[task] for task in tasks} for name, tasks in by_split.items()},
             run.positive,
         )
         print("".join(f"{printable(line)}\n" for line in unseen_lines(gaps)), end="")
-    check_requirements(requirements, experiment, found.metrics)
+    check_requirements(requirements, experiment, evaluation.metrics)
 
 
 def _splits(run: Run, asked: str | None, new: set[str]) -> dict[str, str]:

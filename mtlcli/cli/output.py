@@ -26,7 +26,7 @@ def print_table(
     """Print the metric table (split → task → metric → value): fitted to a terminal, as Markdown elsewhere.
 
     examples: split → task → number of labelled examples, the column `n`. positive: task → the class that counts as
-    yes, told below the table.
+    yes, stated below the table.
     """
     if not sys.stdout.isatty():
         print(table_md(metrics, examples, positive), end="")

@@ -47,7 +47,7 @@ class LiveBar(Observer):
             TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[told]}"),
+            TextColumn("{task.fields[status]}"),
             TimeRemainingColumn(),
             console=console,
             transient=True,
@@ -62,7 +62,7 @@ class LiveBar(Observer):
         self.bar.start()
 
     def epoch_started(self, epoch: int, steps: int, done: int) -> None:
-        self.line = self.bar.add_task("", total=steps, completed=done, epoch=epoch, epochs=self.epochs, told="")
+        self.line = self.bar.add_task("", total=steps, completed=done, epoch=epoch, epochs=self.epochs, status="")
 
     def step(self, examples: int, losses: Mapping[str, float]) -> None:
         assert self.line is not None
@@ -70,7 +70,7 @@ class LiveBar(Observer):
         task = self.bar.tasks[-1]
         if task.completed % 50 == 0:
             rate = f"{(task.speed or 0.0) * examples:,.0f} samples/s"
-            self.bar.update(self.line, told=_fitting(losses, rate, self.bar.console.width - BAR))
+            self.bar.update(self.line, status=_fitting(losses, rate, self.bar.console.width - BAR))
 
     def epoch_ended(self, report: EpochReport) -> None:
         assert self.line is not None

@@ -81,7 +81,7 @@ def _print(document: dict[str, Any]) -> None:
 
 
 def _sample(numbers: dict[str, Any]) -> str:
-    """What the intervals are of, or why there are none."""
+    """The level of the intervals and what they are over, or the reason why there are none."""
     if "interval" not in numbers:
         return ""
     bounds = [bound for row in numbers["interval"].values() for pair in row.values() for bound in pair]

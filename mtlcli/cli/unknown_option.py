@@ -33,7 +33,7 @@ def refuse(flag: str, arguments: Sequence[str], command: Any) -> None:
 
 
 def _value(flag: str, arguments: Sequence[str]) -> str | None:
-    """What was given for the flag, as `--flag VALUE` or `--flag=VALUE`."""
+    """The value given for the flag, as `--flag VALUE` or `--flag=VALUE`."""
     for at, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
         if name == flag:

@@ -55,7 +55,7 @@ def split(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _is_override(argument: str) -> bool:
-    """Whether it is KEY=VALUE, or begins with a key of the experiment: then what is missing is told."""
+    """Return whether it is KEY=VALUE, or begins with a key of the experiment; what is missing is then reported."""
     from mtlcli.config import Experiment
 
     key = re.match(r"[\w-]+(?=[.:]|$)", argument)

@@ -61,7 +61,7 @@ ENTRIES = {
 
 
 def component_hint(registry: Registry, name: str) -> str:
-    """What may have been meant by a name that the registry doesn't have: " Did you mean …?", or ""."""
+    """A hint for a name that the registry doesn't have: " Did you mean …?", or ""."""
     names = registry.names()
     if close := alike(name, names):
         return f" Did you mean {close!r}?"

@@ -64,7 +64,7 @@ def _unknown(loc: Path, fields: dict[str, Any], component: Component | None, dat
 
 
 def _others_with(option: str, component: Component) -> str:
-    """Which components of the same kind have the option."""
+    """A hint that names the components of the same kind that have the option."""
     registry = REGISTRIES[component.kind]
     having = [name for name in registry.names() if name != component.name and option in options_of(registry[name])]
     return f" {', '.join(having)} {'has' if len(having) == 1 else 'have'} it." if having else ""

@@ -1,4 +1,4 @@
-"""Which type the schema has at a path of the data, through the components that the data names."""
+"""Lookup of the type that the schema has at a path of the data, through the components that the data names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mtlcli.registry import Component
 
 
 class Spot(NamedTuple):
-    """Where an error's location leads, as far as it can be followed in the schema: type and value found there.
+    """The end of an error's location, as far as it can be followed in the schema, with the type and value there.
 
     component: the innermost component whose entry holds it.
     """
@@ -51,7 +51,7 @@ def _entered(annotation: Any, value: Any, component: Component | None) -> tuple[
 
 
 def _below(annotation: Any, step: str | int) -> Any:
-    """The type of what `step` leads to in a value of this type; None where it can't be told."""
+    """The type of what `step` leads to in a value of this type; None where it is unknown."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (Union, types.UnionType):
         branches = (_below(bare_type(one), step) for one in arguments)
@@ -101,7 +101,7 @@ def bare_type(annotation: Any) -> Any:
 
 
 def fits(value: Any, annotation: Any) -> bool:
-    """Whether a value is of a type, by the strict rules of an experiment."""
+    """Return whether a value is of a type, by the strict rules of an experiment."""
     model = create_model("Value", __config__=ConfigDict(strict=True, allow_inf_nan=False), value=(annotation, ...))
     try:
         model(value=value)

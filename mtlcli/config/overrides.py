@@ -85,7 +85,7 @@ def _expanded(text: str) -> str:
 
 
 def _hint(override: str) -> str:
-    """What to write instead of an override that has no `=`."""
+    """A hint for an override that has no `=`."""
     if colon := re.fullmatch(r"([\w.-]+):\s*(\S.*)", override):
         return f": write {shlex.quote(f'{colon[1]}={colon[2]}')}"
     if override.endswith((".yaml", ".yml")):

@@ -52,7 +52,7 @@ def _chosen(reading: Reading, annotation: Any) -> Any:
 
 
 def _takes_text(annotation: Any) -> bool:
-    """Whether any string, or a path, is of the type."""
+    """Return whether the type takes any string or a path."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
         return _takes_text(arguments[0])

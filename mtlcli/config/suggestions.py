@@ -86,7 +86,7 @@ FLAGS = {
 
 
 def key_hint(key: str, parent: Path, fields: Mapping[str, Any], data: Any) -> str:
-    """What may have been meant by an unknown `key` of the mapping at `parent`: " Did you mean …?", or "".
+    """A hint for an unknown `key` of the mapping at `parent`: " Did you mean …?", or "".
 
     fields: the keys it may have. data: the experiment's, as far as it has the right form.
     """

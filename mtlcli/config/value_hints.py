@@ -1,4 +1,4 @@
-"""What to write for a value of the wrong type: a list of one, a number without quotes, this tool's word for it."""
+"""Hints for values of the wrong type: a list of one, a number without quotes, another name of a choice."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TRUE, FALSE = ("yes", "on", "y"), ("no", "off", "n")
 
 
 def value_hint(value: Any, annotation: Any) -> str:
-    """How to write what was probably meant: "; write …", or ""."""
+    """A hint for a value of the wrong type: "; write …", or ""."""
     if isinstance(value, str) and (variable := re.match(r"\$([A-Za-z_][A-Za-z0-9_]*)", value)):
         return f"; an environment variable is written ${{{variable[1]}}}"
     if is_model(annotation) and isinstance(value, str) and re.match(r"\w+:\S", value):

@@ -95,7 +95,7 @@ def read(file: FilePath) -> Document:
 
 
 def _meant(file: FilePath, error: Exception) -> str:
-    """What may have been meant by a path that can't be read as an experiment."""
+    """A hint for a path that can't be read as an experiment, or ""."""
     if isinstance(error, IsADirectoryError) and (file / "config.yaml").is_file():
         return f": a run folder; its experiment is {shown_path(file / 'config.yaml')}, and --run-dir resumes it"
     if isinstance(error, FileNotFoundError) and file.parent.is_dir():
@@ -268,7 +268,7 @@ class _Builder:
 
 
 def _advice(problem: str, line: str, text: str) -> str:
-    """What is likely to be wrong with a line that PyYAML can't read."""
+    """A hint for a line that PyYAML can't read, or ""."""
     if re.search(r"^\[[\w.]+\]\s*$", text, re.MULTILINE):
         return "; this looks like TOML or INI"
     if "mapping values are not allowed" in problem:

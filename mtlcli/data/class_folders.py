@@ -16,7 +16,7 @@ from mtlcli.errors import ConfigError, Problem
 
 SPLITS = ("train", "val", "test")
 LISTED = 10  # problems of one kind that are listed one by one
-# What operating systems and tools leave in a folder, beside the names that begin with a dot. In lower case.
+# Left behind by operating systems and tools, in lower case. Names with a leading dot are ignored too.
 IGNORED = {
     "__macosx", "__pycache__", "@eadir", "$recycle.bin", "system volume information", "lost+found",
     "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r",

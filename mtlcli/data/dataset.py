@@ -172,7 +172,7 @@ class Dataset(ABC):
         return np.concatenate(known) if known and len(known) == len(parts) else None
 
     def keys(self, split: str) -> Hashes | None:
-        """What decides the membership of each example of `read(split)` in drawn splits: [N]; None: its position."""
+        """Keys [N] that decide which examples of `read(split)` are in drawn splits; None: their positions do."""
         hashes = self.hashes(split)
         return None if hashes is None else with_copies(hashes)
 
@@ -185,7 +185,7 @@ class Dataset(ABC):
         return DataRecord(self._rule(), self.hashed_columns(), hex_keys(self._kept), prints)
 
     def draws_test(self) -> bool:
-        """Whether `test` is drawn here, and not a split that the data itself has."""
+        """Return whether `test` is drawn, and not a split that the data itself has."""
         return False
 
     def hashed_columns(self) -> tuple[str, ...] | None:
@@ -198,7 +198,7 @@ class Dataset(ABC):
         return "position" if self.fixed or self.keys("train") is None else "content"
 
     def _set_aside(self, train: Examples, seed: int) -> Mask:
-        """Which training examples become `val`. ConfigError where none would be left to train on."""
+        """Mask [N] of the training examples that become `val`. ConfigError where none would be left to train on."""
         salt, amount = ("val", seed), len(train)
         keys = None if self._rule() == "position" else self.keys("train")
         if keys is None:

@@ -1,4 +1,4 @@
-"""What a checkpoint records of its data, by which a change is noticed and split membership repeated."""
+"""Records of a checkpoint's data, which reveal changes and let split membership be reproduced."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Fingerprint:
         return self.n, self.content
 
     def changes(self, now: Hashes) -> str | None:
-        """What has changed in the examples that are hashed `now`, in words; None where nothing has."""
+        """Describe how the examples with the hashes `now` differ from these; None where they are the same."""
         there = Fingerprint.of(now)
         if there == self:
             return None
@@ -66,7 +66,7 @@ class Fingerprint:
         return f"{self.n:,} examples before, {there.n:,} now, {share}"
 
     def lost(self, now: Hashes) -> int:
-        """How many of the sample are not among the examples that are hashed `now`."""
+        """Number of hashes of the sample that are not among `now`."""
         before = Counter(int(self.sample[at : at + DIGITS], 16) for at in range(0, len(self.sample), DIGITS))
         wanted = np.array(sorted(before), np.uint64)
         here = Counter(now[np.isin(now, wanted)].tolist())

@@ -1,4 +1,4 @@
-"""Which examples a split gets: a function of what they are, never of where they stand.
+"""Membership of examples in drawn splits: a function of their content, never of their position.
 
 An example belongs to the drawn split where a hash of its key and the seed is below the split's share. So an example
 that is there already keeps its split whatever is added, removed or reordered, and the split's size is its share only on

@@ -21,7 +21,7 @@ Request = tuple[list[int], list[int]]
 class _Batches(Dataset[Tensor | MtlError]):
     """What runs in the workers: a request → the batch [B, *input_shape].
 
-    An error is handed over instead of raised, as an MtlError, for the DataLoader would wrap its message in a traceback.
+    An error is returned as an MtlError instead of raised, since the DataLoader would wrap its message in a traceback.
     """
 
     def __init__(self, inputs: Tensor | LazyInputs, augmentation: Augmentation | None) -> None:

@@ -16,7 +16,7 @@ ABSENT = [
 
 
 def _delimiter(text: str) -> str:
-    """The character; a backslash and a t, as a shell hands them over, are a tab."""
+    """The character; a backslash and a t, as a shell passes them on, are a tab."""
     if text == "\\t":
         return "\t"
     if len(text) != 1 or text in '"\r\n\0':

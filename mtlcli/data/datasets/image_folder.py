@@ -185,7 +185,7 @@ class ImageFolder(Dataset):
             raise ConfigError(map(Problem, problems))
 
     def _image_shape(self) -> tuple[int, int]:
-        """(height, width) of every image: `size`, or that of the first that can be read, for `check_files` tells of all
+        """(height, width) of every image: `size`, or that of the first that can be read; `check_files` reports the
         others. ConfigError where none of the first can.
         """
         if self.size is not None:
