@@ -177,7 +177,7 @@ def _try_weighting(run: Run, component: Component) -> None:
     gramian = jacobian.double() @ jacobian.double().T
     if isinstance(weighting, LossWeighting):
         leaf = losses.clone().requires_grad_()
-        objective, weights = weighting.objective(leaf, present)
+        objective, weights = weighting.objective(leaf, present, 1.0)
         _expect("objective", objective, ())
         objective.backward()  # type: ignore[no-untyped-call]
     elif isinstance(weighting, GramianWeighting):

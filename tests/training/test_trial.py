@@ -177,6 +177,8 @@ def test_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str, body:
          "its objective is [2], and has"),
         ("LossWeighting", "def objective(self, l, p, share=1.0): return l.sum(), torch.ones(3)",
          "its weights is [3], and has"),
+        ("LossWeighting", "def objective(self, l, p): return l.sum(), torch.ones_like(l)",
+         "Own.objective() takes 3 positional arguments but 4"),
         ("LossWeighting", "pass", "NotImplementedError"),
         ("GramianWeighting", "def weights(self, g, l, p): return g[0]", None),
         ("GramianWeighting", "def weights(self, g, l, p): return g", "its weights is [2, 2], and has to be [2]"),
