@@ -242,6 +242,16 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_trained(
     assert "there is none for: a; it is left out" in caplog.text
 
 
+def test_what_needs_no_training_is_measured_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object) -> None:
+        raise ConfigError("no such encoder")
+
+    monkeypatch.setattr("mtlcli.studies.relate.measures.semantic_relation", missing)
+    with pytest.raises(ConfigError, match="no such encoder"):
+        relate(experiment(TASKS), ["performance", "semantic"], tmp_path / "study", budget=SMALL)
+    assert not (tmp_path / "study/baselines").exists()
+
+
 def test_one_process_at_a_time(tmp_path: Path) -> None:
     with StudyFolder(tmp_path / "study").taken(), pytest.raises(ConfigError, match="another process is working in it"):
         relate(experiment(TASKS), ["data"], tmp_path / "study")

@@ -83,7 +83,8 @@ def _measured(measures: Sequence[Measure], runs: StudyRuns, experiment: Experime
     tasks, folder, budget = list(experiment.tasks), runs.folder, runs.budget
     relations: dict[str, Relation] = {}
     groups: dict[str, Any] = {}
-    for measure in measures:
+    # first what needs no training: what is wrong with it, such as an encoder that isn't there, is known at once then
+    for measure in sorted(measures, key=lambda one: one.trains is not None):
         relation = measure.compute(runs)
         groups[measure.name] = suggest(relation, measure.cut, budget.networks).plain(relation.tasks, tasks)
         relations[measure.name] = relation.ordered(tasks)
@@ -91,6 +92,8 @@ def _measured(measures: Sequence[Measure], runs: StudyRuns, experiment: Experime
         if pairs := relations[measure.name].undefined():
             LOG.warning("%s: no value for %s; they are 0 in relation.csv", measure.name, ", ".join(pairs))
         runs.observer.measured(measure.name)
+    relations = {measure.name: relations[measure.name] for measure in measures}
+    groups = {measure.name: groups[measure.name] for measure in measures}
     first = measures[0]
     for file in ("relation.csv", "heatmap.png"):
         folder.copy(folder.of(first.name).path / file)
