@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,14 @@ WRONG = {
 def test_errors_name_the_file(tmp_path: Path, test: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         CSV(**{**write(tmp_path, test=test), **options}).describe()
+
+
+def test_training_rows_in_the_file_of_a_split_are_noted(tmp_path: Path) -> None:
+    """In any order of rows and columns, and in another spelling of the numbers."""
+    options = write(tmp_path, test="town,y,x\nUlm,0,4.0\nBonn,1,3.0\nRom,0,9\n")
+    (note,) = (note for note in CSV(**options).notes() if "too good" in note)
+    assert re.fullmatch(r"2 of the 3 rows of \S+test.csv are rows of \S+train.csv too, .* the split 'test' .*", note)
+    assert not [note for note in CSV(**write(tmp_path)).notes() if "too good" in note]
 
 
 def test_columns_that_are_not_used_may_lack(tmp_path: Path) -> None:

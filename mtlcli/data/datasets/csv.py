@@ -28,6 +28,8 @@ from mtlcli.paths import user_path
 from mtlcli.registry import datasets
 from mtlcli.specs import MOST_CLASSES, Column, DatasetSpec, TargetSpec
 
+REPEATED = 0.25  # of the rows of a split's file: with more among the training rows, a note says so
+
 
 @datasets.register("csv")
 class CSV(Dataset):
@@ -160,7 +162,21 @@ class CSV(Dataset):
         parts = {f"the split {split!r}": rows for split, rows in splits.rows.items()}
         if self._stored is not None:  # a table to evaluate, whose splits may mean nothing
             parts = {str(self.path): np.arange(len(inputs))}
-        return self._report.notes(inputs, spec, parts)
+        return [*self._report.notes(inputs, spec, parts), *self._repeated(splits)]
+
+    def _repeated(self, splits: TableSplits) -> list[str]:
+        """A sentence for each file of a split of which many rows are training rows too."""
+        notes = []
+        train = splits.hashes[splits.rows["train"]] if "train" in splits.rows else splits.hashes[:0]
+        for split, path in self.files.items():
+            hashes = splits.hashes[splits.rows[split]]
+            known = int(np.isin(hashes, train).sum())
+            if known > REPEATED * len(hashes):
+                notes.append(
+                    f"{known} of the {len(hashes)} rows of {path} are rows of {self.path} too, so the metrics of the "
+                    f"split {split!r} are too good"
+                )
+        return notes
 
     def report(self) -> TableReport | None:
         self._load()
