@@ -62,7 +62,7 @@ def _print(document: dict[str, Any]) -> None:
     from mtlcli.studies.relate.measures import MEASURES
 
     for name, found in document["measures"].items():
-        print(f"{name}: {MEASURES[name].title}{_sample(found['numbers'])}")
+        print(table.sentence(f"{name}: {MEASURES[name].title}{_sample(found['numbers'])}"))
         rows = [["", *document["tasks"]]]
         rows += [[task, *(_cell(found, task, other) for other in document["tasks"])] for task in document["tasks"]]
         width = table.terminal_width()
