@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import typing
 from typing import Any, Literal
@@ -27,10 +28,20 @@ def value_hint(value: Any, annotation: Any) -> str:
     if is_model(annotation) and not isinstance(value, dict) and value is not None:
         return f"; its keys are {', '.join(fields_of(annotation))}"
     if value is not None and not isinstance(value, list) and fits([value], annotation):
-        return "; write it as a list of one" if isinstance(value, dict) else f"; write [{value}]"
+        return "; write it as a list of one" if isinstance(value, dict) else f"; write [{_spelled(value)}]"
+    if isinstance(value, int | float) and not isinstance(value, bool) and fits(str(value), annotation):
+        return "; write it in quotes"
     if isinstance(value, float) and value.is_integer() and fits(int(value), annotation):
         return f"; write {int(value)}"
     return _meant(value, annotation) if isinstance(value, str) else ""
+
+
+def _spelled(value: Any) -> str:
+    """The value as YAML has to spell it: a string that looks like something else in quotes."""
+    try:
+        return json.dumps(value) if isinstance(value, str) and not isinstance(resolve(value), str) else str(value)
+    except ValueError:
+        return json.dumps(value)
 
 
 def _meant(text: str, annotation: Any) -> str:

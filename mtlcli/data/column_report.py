@@ -110,6 +110,12 @@ class TableReport:
             for name, target in spec.targets.items()
             if target.type == "classes" and len(inputs) >= FEWEST and target.size > MOST_CLASSES * len(inputs)
         ]
+        notes += [
+            f"column {column.name!r} is used as a feature, and its values are the names of splits; if it says the "
+            f"split of each row, set `split_column: {column.name}`"
+            for column in spec.columns
+            if len(levels := set(column.levels or ())) > 1 and levels <= {"train", "val", "test"}
+        ]
         numbers = [column.name for column in spec.columns if column.levels is None]
         numbers += [name for name, target in spec.targets.items() if target.type == "real"]
         notes += [note for name in numbers if (note := self._thousands(name))]

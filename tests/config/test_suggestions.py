@@ -1,10 +1,12 @@
 """What was probably meant: the right key, the right kind of component, the right form on the command line."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mtlcli.cli import main
+from mtlcli.config.value_hints import value_hint
 from mtlcli.errors import ConfigError, nearest
 from tests.config.experiments import GOOD, loaded, written
 
@@ -118,3 +120,18 @@ def test_an_option_that_is_a_key(
 def test_a_mistyped_option_stays_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", str(written(tmp_path, GOOD)), "--resum", "auto"]) == 2
     assert "No such option: --resum" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation", "hint"),
+    [
+        ("-999", list[str], '; write ["-999"]'),
+        ("true", list[str], '; write ["true"]'),
+        ("u", list[str], "; write [u]"),
+        (-999, str, "; write it in quotes"),
+        (2020.5, str, "; write it in quotes"),
+        (True, str, ""),
+    ],
+)
+def test_strings_that_look_like_something_else(value: Any, annotation: Any, hint: str) -> None:
+    assert value_hint(value, annotation) == hint

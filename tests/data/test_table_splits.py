@@ -85,6 +85,13 @@ def test_numbers_that_float64_cannot_tell_apart_are_different_cells() -> None:
     assert len(set(hash_cells(same, Notation()).tolist())) == 2
 
 
+def test_a_split_column_that_is_not_declared_is_noted(tmp_path: Path) -> None:
+    rows = [f"{line},{'test' if at % 5 == 0 else 'train'}" for at, line in enumerate(lines(60))]
+    path = write(tmp_path / "t.csv", rows, f"{HEADER},part")
+    assert any("set `split_column: part`" in note for note in table(path).notes())
+    assert not any("split_column" in note for note in table(path, split_column="part").notes())
+
+
 def test_another_seed_is_another_draw(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", lines(200))
     one, same, other, val = (members(table(path, seed=seed), run) for seed, run in ((0, 0), (0, 0), (1, 0), (0, 1)))
