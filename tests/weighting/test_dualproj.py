@@ -83,7 +83,8 @@ def test_two_conflicting_tasks_by_hand(seed: int) -> None:
     total = first + second
     assert total @ first < 0 < total @ second
     update = descend(create("dualproj", 2, reg_eps=1e-8), jacobian)[0]
-    torch.testing.assert_close(update, total - (total @ first) / (first @ first) * first, rtol=1e-6, atol=1e-6)
+    # reg_eps = 1e-8 of the squared lengths, about 40 here, moves the solution by up to 1e-6
+    torch.testing.assert_close(update, total - (total @ first) / (first @ first) * first, rtol=1e-5, atol=1e-5)
 
 
 def test_tasks_that_conflict_are_summed_where_their_sum_conflicts_with_none() -> None:

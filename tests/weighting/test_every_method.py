@@ -34,7 +34,7 @@ def test_weights_are_the_gradient(name: str, count: int, scale: float) -> None:
     losses = (scale * history(1, count, seed=1)[0]).requires_grad_()
     objective, weights = weighting.objective(losses, range(count))
     assert objective.shape == () and weights.shape == (count,) and not weights.requires_grad
-    torch.testing.assert_close(gradient(objective, losses), weights, rtol=1e-5, atol=0)
+    torch.testing.assert_close(gradient(objective, losses), weights, rtol=1e-4, atol=0)
 
 
 @quick

@@ -90,7 +90,7 @@ def test_where_all_agree_it_is_the_sum(count: int) -> None:
     signs = torch.tensor([1.0, -1.0, 1.0, 1.0], dtype=torch.float64).repeat(5)
     for jacobian in (non_conflicting(0, count) * signs, random(0, 1, 20).repeat(count, 1), random(0, 1, 20)):
         update, weights = drop(jacobian)
-        torch.testing.assert_close(update, jacobian.float().sum(0), rtol=1e-6, atol=0)
+        torch.testing.assert_close(update, jacobian.float().sum(0), rtol=1e-5, atol=0)
         torch.testing.assert_close(weights, torch.ones_like(weights), rtol=1e-6, atol=0)
 
 

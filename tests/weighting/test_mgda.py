@@ -25,7 +25,7 @@ def test_two_tasks_are_the_closed_form() -> None:
     for seed in range(500):
         jacobian = random(seed, 2, 2 + seed % 9) * torch.tensor([[1.0], [10.0 ** (seed % 5 - 2)]])
         expected = 2 * oracle.two_tasks(*jacobian.numpy())
-        np.testing.assert_allclose(solve(method, jacobian).numpy(), expected, rtol=1e-8, atol=1e-10)
+        np.testing.assert_allclose(solve(method, jacobian).numpy(), expected, rtol=1e-7, atol=1e-9)
 
 
 def test_the_quadratic_program_s_weights() -> None:

@@ -43,7 +43,7 @@ def test_the_game_s_solution() -> None:
         count = 2 + seed % 9
         jacobian = random(seed, count, 20)
         update = descend(create("nash_mtl", count), jacobian)[0].numpy()
-        np.testing.assert_allclose(update, oracle.direction(jacobian.numpy()), rtol=0, atol=1e-5)
+        np.testing.assert_allclose(update, oracle.direction(jacobian.numpy()), rtol=0, atol=1e-4)
 
 
 def test_two_tasks_are_the_closed_form() -> None:

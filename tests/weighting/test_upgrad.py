@@ -85,7 +85,8 @@ def test_two_conflicting_tasks_by_hand(seed: int) -> None:
         first - (first @ second) / (second @ second) * second + second - (first @ second) / (first @ first) * first
     )
     update = descend(create("upgrad", 2, reg_eps=1e-8), jacobian)[0]
-    torch.testing.assert_close(update, expected, rtol=1e-6, atol=1e-6)
+    # reg_eps = 1e-8 of the squared lengths, about 40 here, moves the solution by up to 1e-6
+    torch.testing.assert_close(update, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("count", [1, 2, 40])
