@@ -1,6 +1,6 @@
 """Plugins: modules and files of the user's that register components.
 
-A plugin is imported because the user names it (`--plugin`), because an experiment file names it and the user allows it
+A plugin is imported because the user names it (`--plugin`), because an experiment file names it and the user allows
 that (see `config.load`), or because an installed package announces it in the entry-point group `mtlcli.plugins`.
 """
 
