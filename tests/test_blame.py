@@ -20,6 +20,7 @@ def make(*, lr: float = 0.1, betas: tuple[float, float] = (0.9, 0.99), size: int
     return "made"
 
 
+@pytest.mark.usefixtures("plugins_forgotten")  # or else a line of this file may be one of a plugin's
 @pytest.mark.parametrize(
     ("options", "refused"),
     [
