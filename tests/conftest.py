@@ -1,3 +1,4 @@
+import logging
 import os
 import sys
 from collections.abc import Generator, Iterator
@@ -27,6 +28,16 @@ def seeded() -> None:
         import torch
 
         torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def log_of_one_test() -> Iterator[None]:
+    """Undo what a command does to the log, which is to send it to stderr and nowhere else."""
+    log = logging.getLogger("mtl")
+    before = log.propagate, log.handlers, log.level
+    yield
+    log.propagate, log.handlers = before[:2]
+    log.setLevel(before[2])
 
 
 @pytest.fixture(autouse=True)
