@@ -31,13 +31,11 @@ def seeded() -> None:
 
 
 @pytest.fixture(autouse=True)
-def log_of_one_test() -> Iterator[None]:
-    """Undo what a command does to the log, which is to send it to stderr and nowhere else."""
+def log_of_one_test() -> None:
+    """Undo what commands before the test have done to the log, which is to send it to stderr and nowhere else."""
     log = logging.getLogger("mtl")
-    before = log.propagate, log.handlers, log.level
-    yield
-    log.propagate, log.handlers = before[:2]
-    log.setLevel(before[2])
+    log.propagate, log.handlers = True, []
+    log.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(autouse=True)
