@@ -1,4 +1,4 @@
-"""What caused an error: one of a component's options, a line of a plugin."""
+"""The cause of an error: an option of a component, or a line of a plugin."""
 
 from __future__ import annotations
 

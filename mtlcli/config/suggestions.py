@@ -132,7 +132,7 @@ def override_for(flag: str, data: Any) -> str | None:
 
 
 def takes(key: str, value: str, data: Any) -> bool:
-    """Whether a key may be set to a value from the command line, as far as its type says."""
+    """Return whether the key's type accepts the value."""
     path = tuple(key.split("."))
     annotation = _fields_at(path[:-1], data).get(path[-1])
     if annotation is None or path == ("training", "device"):

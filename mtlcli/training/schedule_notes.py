@@ -27,7 +27,7 @@ def idle_note(schedule: Schedule, experiment: Experiment, done: int, steps: int)
 
 
 def _sets_rates(experiment: Experiment) -> bool:
-    """Whether the scheduler sets the learning rates, whatever the optimizer's are."""
+    """Return whether the scheduler sets the learning rates regardless of the optimizer's."""
     return experiment.scheduler is not None and experiment.scheduler.name in ABSOLUTE
 
 

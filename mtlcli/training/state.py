@@ -159,7 +159,7 @@ def check_same(saved: Mapping[str, Any], asked: Mapping[str, Any], free: Sequenc
     before, now = _flat(saved), _flat(asked)
     missing = "(none)"
     changed = [
-        Problem(f"is {now.get(key, missing)!r}, and the run in hand was started with {before.get(key, missing)!r}", key)
+        Problem(f"is {now.get(key, missing)!r}, and the saved run has {before.get(key, missing)!r}", key)
         for key in dict.fromkeys([*before, *now])
         if before.get(key, missing) != now.get(key, missing)
     ]

@@ -1,4 +1,4 @@
-"""What a user sees on a terminal of a given width: figures whole, names whole, nothing cut."""
+"""Output on terminals of several widths: figures and names are never cut."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""What was probably meant: the right key, the right kind of component, the right form on the command line."""
+"""Suggestions for mistyped keys, components of another kind, and overrides of the wrong form."""
 
 from pathlib import Path
 from typing import Any

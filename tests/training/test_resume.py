@@ -98,5 +98,5 @@ def test_another_experiment_is_refused_with_what_differs(tmp_path: Path) -> None
     train(digits(), tmp_path / "a")
     with pytest.raises(ConfigError) as caught:
         train(digits(weighting="dwa", seed=3), tmp_path / "a")
-    assert "seed: is 3, and the run in hand was started with 0" in str(caught.value)
-    assert "weighting.name: is 'dwa', and the run in hand was started with 'fixed'" in str(caught.value)
+    assert "seed: is 3, and the saved run has 0" in str(caught.value)
+    assert "weighting.name: is 'dwa', and the saved run has 'fixed'" in str(caught.value)

@@ -233,7 +233,7 @@ def test_a_run_that_is_made_longer_goes_on_to_the_new_end(
     Trainer(build(digits(scheduler=scheduler)), tmp_path / "run", plots=False).fit()
     longer = Trainer(build(digits(scheduler=scheduler, training=training(epochs=4))), tmp_path / "run", resume="auto")
     assert longer.fit()["epochs"] == 4
-    assert "changed since the checkpoint: training.epochs: is 4, and the run in hand was started with 2" in caplog.text
+    assert "changed since the checkpoint: training.epochs: is 4, and the saved run has 2" in caplog.text
     Trainer(build(digits(scheduler=scheduler, training=training(epochs=4))), tmp_path / "fresh", plots=False).fit()
     here, there = logged_rates(tmp_path / "run"), logged_rates(tmp_path / "fresh")
     assert list(here) == list(there) == [1, 2, 3, 4]
