@@ -58,7 +58,7 @@ def test_a_run_goes_on_with_the_same_numbers_only(tmp_path: Path, relation: dict
     longer = digits(weighting=relation)
     assert Trainer(build(longer), tmp_path / "run", resume="auto").fit()["epochs"] == 2
     Path(relation["matrix"]).write_text(CSV.replace("0.5", "0.25"))
-    with pytest.raises(ConfigError, match=r"weighting\.matrix\.digit\.ink: is 0\.25, and .* started with 0\.5"):
+    with pytest.raises(ConfigError, match=r"weighting\.matrix\.digit\.ink: is 0\.25, and .* the saved run has 0\.5"):
         Trainer(build(longer), tmp_path / "run", resume="auto").fit()
 
 
