@@ -205,7 +205,9 @@ def test_a_resumed_run_goes_on_with_its_groups(tmp_path: Path) -> None:
     saved = load_checkpoint(summary["checkpoint"])["step"]["optimizer"]["param_groups"]
     assert [group["lr"] for group in saved] == [1e-4, 1e-2]
     other = digits(optimizer=adamw(heads=GROUPS["heads"]))
-    with pytest.raises(ConfigError, match=r"optimizer\.groups\.trunk\.lr: is '\(none\)', and the saved run has 0\.0001"):
+    with pytest.raises(
+        ConfigError, match=r"optimizer\.groups\.trunk\.lr: is '\(none\)', and the saved run has 0\.0001"
+    ):
         Trainer(build(other), tmp_path / "run", resume="auto").fit()
 
 
