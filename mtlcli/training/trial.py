@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -47,8 +47,11 @@ def try_model_parts(run: Run, problems: Problems) -> None:
     losses: list[Tensor] = []
     for task, prediction in predictions.items():
         _check_task(run, problems, task, prediction, losses)
-    with _at(run, problems, "regularizers"):
-        losses += run.regularization.losses(passes or [], nullcontext())
+    for term, regularizer in run.regularization.regularizers():
+        with _at(run, problems, f"regularizers.{term.index}"):
+            omega = regularizer.term(passes or [] if regularizer.sees_examples else [])
+            _expect("term", omega, ())
+            losses.append(omega.float() * term.strength)
     if len(problems.found) > found:
         return
     with _at(run, problems, "trunk"):

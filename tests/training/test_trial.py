@@ -195,11 +195,20 @@ def test_weightings(
 
 @pytest.mark.parametrize(
     ("run", "expected"),
-    [("return {}['x']", "KeyError: 'x' (own.py:14, in term)"), ("pass", "AttributeError: 'NoneType'")],
+    [
+        ("return {}['x']", "KeyError: 'x' (own.py:14, in term)"),
+        ("pass", "its term is a NoneType, and has to be one number, 0-d"),
+        ("return 1.0", "its term is a float, and has to be one number, 0-d"),
+        ("import torch; return torch.ones(2)", "its term is [2], and has to be one number, 0-d"),
+    ],
 )
 def test_regularizers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: str, expected: str) -> None:
-    found = problems(tmp_path, monkeypatch, REGULARIZER.format(run=run), regularizers=["own"])
-    assert found[0].startswith(f"regularizers{'.0' if 'KeyError' in expected else ''}: {expected}")
+    """The problem is reported at the entry of the list, with the other regularizers' own."""
+    regularizers = [{"name": "l2", "strength": 0.1}, "own", {"name": "own", "strength": 2.0}]
+    found = problems(tmp_path, monkeypatch, REGULARIZER.format(run=run), regularizers=regularizers)
+    assert [problem.removesuffix(" (in the experiment of checkpoint.pt)") for problem in found] == [
+        f"regularizers.{index}: {expected}" for index in (1, 2)
+    ]
 
 
 def test_an_image_that_shrinks_to_nothing() -> None:
