@@ -159,7 +159,7 @@ def check_same(saved: Mapping[str, Any], asked: Mapping[str, Any], free: Sequenc
     before, now = _flat(saved), _flat(asked)
     missing = "(none)"
     changed = [
-        Problem(f"is {now.get(key, missing)!r}, and the saved run has {before.get(key, missing)!r}", key)
+        Problem(f"is {_yaml(now.get(key, missing))}, and the saved run has {_yaml(before.get(key, missing))}", key)
         for key in dict.fromkeys([*before, *now])
         if before.get(key, missing) != now.get(key, missing)
     ]
@@ -168,6 +168,13 @@ def check_same(saved: Mapping[str, Any], asked: Mapping[str, Any], free: Sequenc
     if problems := [one for one in changed if one not in allowed]:
         raise ConfigError([Problem(f"{source} is of another experiment; use another --run-dir, or undo:"), *problems])
     return allowed
+
+
+def _yaml(value: Any) -> str:
+    """Format a scalar as YAML writes it."""
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def _flat(value: Any, path: str = "") -> dict[str, Any]:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from mtlcli.config import Experiment
 from mtlcli.errors import ConfigError
 from mtlcli.training.build import build
+from mtlcli.training.state import check_same
 from mtlcli.training.trainer import Trainer
 from tests.training.bits import bits
 from tests.training.experiments import digits, training
@@ -100,3 +101,14 @@ def test_another_experiment_is_refused_with_what_differs(tmp_path: Path) -> None
         train(digits(weighting="dwa", seed=3), tmp_path / "a")
     assert "seed: is 3, and the saved run has 0" in str(caught.value)
     assert "weighting.name: is 'dwa', and the saved run has 'fixed'" in str(caught.value)
+
+
+def test_null_and_booleans_that_differ_are_printed_as_in_yaml() -> None:
+    saved = {"training": {"early_stopping": None, "epochs": 2}, "trunk": {"frozen": True}}
+    asked = {"training": {"early_stopping": 3, "epochs": None}, "trunk": {"frozen": False}}
+    changed = check_same(saved, asked, ["*"], "last.pt")
+    assert [f"{problem.path}: {problem.message}" for problem in changed] == [
+        "training.early_stopping: is 3, and the saved run has null",
+        "training.epochs: is null, and the saved run has 2",
+        "trunk.frozen: is false, and the saved run has true",
+    ]
