@@ -82,8 +82,8 @@ def _print(document: dict[str, Any]) -> None:
 
 def _sample(numbers: dict[str, Any]) -> str:
     """The level of the intervals and what they are over, or the reason why there are none."""
-    if "interval" not in numbers:
-        return ""
+    if numbers["interval"] is None:
+        return f" [no interval: {numbers['interval_reason']}]"
     bounds = [bound for row in numbers["interval"].values() for pair in row.values() for bound in pair]
     if all(math.isnan(bound) for bound in bounds):
         return " [no interval: fewer than 3 values to resample]"
@@ -92,19 +92,20 @@ def _sample(numbers: dict[str, Any]) -> str:
 
 def _crossing(found: dict[str, Any], cut: float) -> list[str]:
     """Pairs of tasks, as `a–b`, whose interval includes the cut."""
-    interval = found["numbers"].get("interval", {})
+    interval = found["numbers"]["interval"] or {}
     pairs = itertools.combinations(interval, 2)
     return [f"{a}–{b}" for a, b in pairs if interval[a][b][0] < cut < interval[a][b][1]]
 
 
 def _cell(found: dict[str, Any], task: str, other: str) -> str:
     value = format_number(found["relation"][task][other])
-    interval = found["numbers"].get("interval")
+    interval = found["numbers"]["interval"]
     if interval is None or task == other:
         return value
     low, high = interval[task][other]
     numbers = found["numbers"]
-    n = f"{numbers['points'][task][other]:.0f}" if "points" in numbers else numbers["n"]
+    by_pair = numbers.get("points") or numbers.get("examples")
+    n = f"{by_pair[task][other]:.0f}" if by_pair else numbers["n"]
     return f"{value} n={n}" if low != low else f"{value} [{format_number(low)}, {format_number(high)}] n={n}"
 
 

@@ -24,6 +24,9 @@ def test_all_measures(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkey
         assert (out / measure / "heatmap.png").is_file()
         relation_matrix(str(out / measure / "relation.csv"), TASKS)
     assert "n=8" in printed.out
+    assert "[95% interval: bootstrap over examples, 200 resamples]" in printed.out
+    assert re.search(r"  parity +0\.4617 \[0\.46\d+, 0\.46\d+\] n=1293 ", printed.out)
+    assert "semantic: cosine of the descriptions [no interval: computed from the descriptions as given" in printed.out
     assert printed.out.count("  groups (average linkage, cut at ") == 5
     assert printed.out.count("  best in 2 networks or fewer: ") == 5
     assert printed.out.endswith(f"study folder: {out}\n")
@@ -39,6 +42,11 @@ def test_all_measures(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkey
     document = json.loads(printed.out)
     assert document == json.loads((out / "relate.json").read_text())
     assert list(document["measures"]) == ["affinity", "data"]
+    numbers = document["measures"]["data"]["numbers"]
+    low, high = numbers["interval"]["ink"]["digit"]
+    assert 0 < low < numbers["labels"]["ink"]["digit"] < high < 1
+    assert numbers["examples"]["ink"]["digit"] == 1293
+    assert json.loads((out / "semantic/numbers.json").read_text())["interval"] is None
     assert (out / "relation.csv").read_text() == (out / "affinity/relation.csv").read_text()
     assert printed.err.endswith("trained before\n")
 

@@ -209,6 +209,11 @@ def test_other_datasets_are_compared_by_their_inputs(tmp_path: Path) -> None:
     numbers = found["measures"]["data"]["numbers"]
     assert numbers["inputs"]["a"]["c"] == 1
     assert np.isnan(numbers["labels"]["a"]["b"])
+    assert numbers["interval"]["a"]["b"] == [0, 0]
+    low, high = numbers["interval"]["c"]["a"]
+    assert low < relation["a"]["c"] < high
+    assert numbers["examples"]["b"] == dict.fromkeys("abc", 148)
+    assert numbers["interval_of"] == "bootstrap over examples, 200 resamples"
 
 
 def test_whatever_the_experiment_weighs_by_is_not_measured(studied: dict[str, Any], copied: Path) -> None:

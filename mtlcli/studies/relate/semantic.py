@@ -23,6 +23,8 @@ def semantic_relation(tasks: Sequence[str], descriptions: Sequence[str], encoder
     matrix = symmetric(np.clip((units[:, None] * units).sum(2), -1, 1).round(12))
     numbers = {
         "cosine": named(tasks, matrix),
+        "interval": None,
+        "interval_reason": "computed from the descriptions as given, not from a sample",
         "embedding": encoder or "TF-IDF",
         "descriptions": dict(zip(tasks, descriptions, strict=True)),
     }
