@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup data train test test-lower test-matrix lint format bench same-numbers clean
+.PHONY: setup data train test test-lower test-matrix lint format bench clean
 
 setup: .venv/installed
 
@@ -45,10 +45,6 @@ format: setup
 
 bench: data
 	$(BIN)/python benchmarks/speed.py
-
-# after a refactoring: short runs of every component against BASELINE, a file that `same_numbers.py record` wrote before it
-same-numbers: setup
-	$(BIN)/python benchmarks/same_numbers.py check $(BASELINE)
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -24,18 +24,17 @@ from torch import Tensor, nn
 from torchjd.autojac import jac_to_grad, mtl_backward
 
 from mtlcli.config import experiment_from_dict
-from mtlcli.data.batch import Batch
-from mtlcli.data.dataset import Dataset, Examples
+from mtlcli.data.base import Dataset, Examples
+from mtlcli.data.loader import Batch
 from mtlcli.models.trunks.cnn import CNN
 from mtlcli.models.trunks.lenet import LeNet
 from mtlcli.models.trunks.mlp import MLP
 from mtlcli.registry import datasets, weightings
 from mtlcli.specs import DatasetSpec, TargetSpec
-from mtlcli.training.build import build
-from mtlcli.training.optimization import make_optimizer
+from mtlcli.training.assembly.build import build
+from mtlcli.training.assembly.optimizers import make_optimizer
 from mtlcli.training.step import Step
-from mtlcli.weighting.gradients import GradientWeighting, JacobianWeighting
-from mtlcli.weighting.weighting import WeightedTask
+from mtlcli.weighting.base import GradientWeighting, JacobianWeighting, WeightedTask
 
 CLASSES = 10
 CASES = {  # datasets, tasks, input, batch, trunk

@@ -10,18 +10,19 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from mtlcli.version import __version__
+
 if TYPE_CHECKING:
     from mtlcli.config import load_experiment
-    from mtlcli.training.build import build
+    from mtlcli.training.assembly.build import build
     from mtlcli.training.evaluate import evaluate
     from mtlcli.training.trainer import Trainer
 
-__version__ = "0.1.0"
-__all__ = ["Trainer", "build", "evaluate", "load_experiment"]
+__all__ = ["Trainer", "__version__", "build", "evaluate", "load_experiment"]
 
 _HOMES = {
     "load_experiment": "mtlcli.config",
-    "build": "mtlcli.training.build",
+    "build": "mtlcli.training.assembly.build",
     "Trainer": "mtlcli.training.trainer",
     "evaluate": "mtlcli.training.evaluate",
 }

@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mtlcli.blame import add_plugin, plugin_spot, reason
+from mtlcli.error_origin import add_plugin, plugin_spot, reason
 from mtlcli.errors import ConfigError
-from mtlcli.paths import user_path
+from mtlcli.files import user_path
 
 PLUGIN_GROUP = "mtlcli.plugins"
 _entry_points_loaded = False

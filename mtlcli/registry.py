@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
-from mtlcli.blame import blaming
+from mtlcli.error_origin import blaming
 from mtlcli.errors import ConfigError, nearest
 from mtlcli.plugins import PLUGIN_GROUP, load_entry_points, origin_of
 

@@ -41,7 +41,7 @@ def log_of_one_test() -> None:
 @pytest.fixture(autouse=True)
 def plugins_of_one_test(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget after a test which plugins it loaded: studies pass them on to their processes."""
-    for module, name in (("mtlcli.plugins", "_loaded_plugins"), ("mtlcli.blame", "_plugins")):
+    for module, name in (("mtlcli.plugins", "_loaded_plugins"), ("mtlcli.error_origin", "_plugins")):
         if module in sys.modules:
             monkeypatch.setattr(sys.modules[module], name, getattr(sys.modules[module], name).copy())
 
@@ -50,7 +50,7 @@ def plugins_of_one_test(monkeypatch: pytest.MonkeyPatch) -> None:
 def no_plots() -> Iterator[None]:
     """Runs draw no plots of their history, which take most of the time of one as small as a test's. See `plots`."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("mtlcli.training.summary.plot_history", lambda *_: None)
+        patched.setattr("mtlcli.training.report.plot_history", lambda *_: None)
         yield
 
 
@@ -67,7 +67,7 @@ def plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """For a test that wants them: its runs draw their plots."""
     from mtlcli.training.plots import plot_history
 
-    monkeypatch.setattr("mtlcli.training.summary.plot_history", plot_history)
+    monkeypatch.setattr("mtlcli.training.report.plot_history", plot_history)
 
 
 @pytest.fixture
@@ -79,4 +79,4 @@ def plugins_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
         registry.names()
         monkeypatch.setattr(registry, "_components", dict(registry._components))
     monkeypatch.setattr("mtlcli.plugins._loaded_plugins", {})
-    monkeypatch.setattr("mtlcli.blame._plugins", set())
+    monkeypatch.setattr("mtlcli.error_origin._plugins", set())

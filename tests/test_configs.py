@@ -7,9 +7,9 @@ import pytest
 from mtlcli.config import load_experiment
 from mtlcli.studies.compare.plan import make_plan
 from mtlcli.studies.compare.published import read_published
-from mtlcli.training.build import build
-from mtlcli.training.check import check_experiment
-from mtlcli.training.checkpoint import plain, save_checkpoint
+from mtlcli.training.assembly.build import build
+from mtlcli.training.assembly.check import check_experiment
+from mtlcli.training.checkpoint.file import plain, save_checkpoint
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted([*(ROOT / "configs").rglob("*.yaml"), *(ROOT / "benchmarks").rglob("*.yaml")])

@@ -8,11 +8,11 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from mtlcli.blame import described, plugin_spot
 from mtlcli.cli.app import app
-from mtlcli.cli.streams import unfailing_streams
+from mtlcli.cli.streams import safe_streams
+from mtlcli.error_origin import described, plugin_spot
 from mtlcli.errors import ConfigError, MtlError
-from mtlcli.printable import printable
+from mtlcli.text import printable
 
 TRACEBACK = "MTL_TRACEBACK"  # the environment variable that shows tracebacks
 SPINS = "10000"
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The console script `mtl`. Returns the exit code (docs/reliability.md lists them)."""
     if "OMP_WAIT_POLICY" not in os.environ:  # before torch is imported: OpenMP reads it as it is loaded
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
-    with unfailing_streams() as streams:
+    with safe_streams() as streams:
         return streams.exit_code(_run(arguments))
 
 

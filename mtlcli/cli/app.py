@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from mtlcli import __version__
 from mtlcli.cli.compare import compare
 from mtlcli.cli.data import data
 from mtlcli.cli.doctor import doctor
@@ -23,6 +24,8 @@ from mtlcli.cli.show import show
 from mtlcli.cli.summary import summary
 from mtlcli.cli.train import train
 from mtlcli.cli.validate import validate
+from mtlcli.errors import ConfigError, alike
+from mtlcli.version import __version__
 
 SHORT_HELP = {"help_option_names": ["-h", "--help"]}
 
@@ -88,7 +91,7 @@ class Verb(TyperCommand):
             flag = getattr(error, "option_name", None)  # click's NoSuchOption, which typer may have a copy of
             takes_overrides = any(parameter.metavar and "KEY=VALUE" in parameter.metavar for parameter in self.params)
             if type(error).__name__ == "NoSuchOption" and isinstance(flag, str) and takes_overrides:
-                from mtlcli.cli.unknown_option import refuse
+                from mtlcli.cli.app import refuse
 
                 refuse(flag, given, self)
             raise
@@ -111,3 +114,48 @@ _VERBS: dict[str, Callable[..., None]] = {
 for _name, _verb in _VERBS.items():
     app.command(_name, cls=Verb, context_settings=SHORT_HELP)(_verb)
 app.add_typer(data, name="data")
+
+
+def refuse(flag: str, arguments: Sequence[str], command: Any) -> None:
+    """ConfigError that names the override for an unknown option; nothing where it stands for no key.
+
+    command: the click command, whose own options come first.
+    """
+    from mtlcli.config.suggestions import override_for, takes
+
+    own = [name for parameter in command.params for name in getattr(parameter, "opts", ())]
+    experiment = _experiment(arguments)
+    key = None if alike(flag, own) else override_for(flag, experiment)
+    if key is not None:
+        value = _value(flag, arguments)
+        if value and key == "training.device" and value.isdecimal():
+            value = f"cuda:{value}"
+        elif value and not takes(key, value, experiment):
+            value = None
+        raise ConfigError(
+            f"no option {flag}: the keys of an experiment are set as KEY=VALUE, without dashes: "
+            f"{quote(f'{key}={value}') if value else f'{key}=VALUE'}"
+        )
+
+
+def _value(flag: str, arguments: Sequence[str]) -> str | None:
+    """The value given for the flag, as `--flag VALUE` or `--flag=VALUE`."""
+    for at, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name == flag:
+            after = arguments[at + 1] if at + 1 < len(arguments) else ""
+            return value if equals else None if after.startswith("-") or "=" in after else after
+    return None
+
+
+def _experiment(arguments: Sequence[str]) -> Any:
+    """The data of the first argument that is a readable experiment file; nothing where there is none."""
+    from mtlcli.config.yaml import read
+
+    for argument in arguments:
+        if argument.endswith((".yaml", ".yml")):
+            try:
+                return read(Path(argument)).data
+            except ConfigError:
+                continue
+    return {}

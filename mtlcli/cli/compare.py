@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from mtlcli.cli.options import AllowPlugins, ConfigFile, Json, Overrides, Plugins
-from mtlcli.printable import printable
+from mtlcli.cli.arguments import AllowPlugins, ConfigFile, Json, Overrides, Plugins
+from mtlcli.text import printable
 
 
 def compare(
@@ -61,15 +61,15 @@ def compare(
     Every run is in a process of its own, and is used again by the same command and by larger ones. Exits with 1 where
     a run has failed, after all tables are written. `docs/comparison.md` tells what each figure is.
     """
-    from mtlcli.studies.server import start_server
+    from mtlcli.studies.pool import start_server
 
     start_server()  # it imports what the runs need while this process imports the same
 
     from mtlcli.cli.output import print_json
-    from mtlcli.cli.study_progress import watch_comparison
+    from mtlcli.cli.progress import watch_comparison
     from mtlcli.config import Experiment, load_experiment
     from mtlcli.errors import MtlError
-    from mtlcli.studies.compare.study import compare as study
+    from mtlcli.studies.compare.compare_study import compare as study
 
     def load(more: Sequence[str]) -> Experiment:
         return load_experiment(config, [*(overrides or []), *more], allow_plugins)
@@ -86,7 +86,7 @@ def compare(
 def _print(document: dict[str, Any]) -> None:
     """All tables: fitted to a terminal, as Markdown elsewhere."""
     from mtlcli.cli import table
-    from mtlcli.studies.compare.markdown import rows_of
+    from mtlcli.studies.compare.exports import rows_of
     from mtlcli.studies.compare.tables import header, tables
 
     print("\n".join(map(table.sentence, [f"{document['name']}: comparison", *header(document), ""])))

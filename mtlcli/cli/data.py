@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mtlcli.cli.options import Plugins
+from mtlcli.cli.arguments import Plugins
 
 data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Get data, verify checksums.")
 
@@ -20,9 +20,9 @@ def fetch(
     plugin: Plugins = None,
 ) -> None:
     """Fetch the files of datasets that are missing or damaged, and verify all of them."""
-    from mtlcli.data.fetching import data_root
-    from mtlcli.data.fetching import fetch as fetch_files
-    from mtlcli.data.inventory import dataset_class, parts
+    from mtlcli.data.download.collection import data_root
+    from mtlcli.data.download.collection import fetch as fetch_files
+    from mtlcli.data.download.status import dataset_class, parts
     from mtlcli.errors import MtlError
 
     failed: list[str] = []
@@ -44,7 +44,7 @@ def fetch(
 def list_(root: Root = None, plugin: Plugins = None) -> None:
     """Show which datasets there are, and which of their files are here and whole."""
     from mtlcli.cli import table
-    from mtlcli.data.inventory import stock
+    from mtlcli.data.download.status import stock
     from mtlcli.registry import datasets
 
     found = [stock(name, root) for name in datasets.names()]

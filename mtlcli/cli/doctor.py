@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mtlcli.cli.options import Json
+from mtlcli.cli.arguments import Json
 
 
 def doctor(
@@ -19,15 +19,14 @@ def doctor(
 
     import torch
 
-    import mtlcli
     from mtlcli.cli.output import print_json
-    from mtlcli.data.inventory import inventory
+    from mtlcli.data.download.status import inventory
     from mtlcli.errors import MtlError
-    from mtlcli.paths import given_path
-    from mtlcli.training.device import devices
+    from mtlcli.files import given_path
+    from mtlcli.training.device import devices, thread_limit
     from mtlcli.training.environment import device_name, versions
     from mtlcli.training.run_folder import run_root as default_root
-    from mtlcli.training.threads import thread_limit
+    from mtlcli.version import __version__
 
     problems = []
     root = default_root() if run_root is None else given_path(run_root, "--run-root")
@@ -40,7 +39,7 @@ def doctor(
     found = versions()
     problems += [f"package {name} is not installed" for name, version in found.items() if version is None]
     facts = {
-        "mtl": mtlcli.__version__,
+        "mtl": __version__,
         "python": platform.python_version(),
         "packages": found,
         "devices": [device_name(torch.device(name)) for name in devices()],

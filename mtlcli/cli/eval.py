@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mtlcli.cli.options import Json, Overrides, Plugins, Requirements
+from mtlcli.cli.arguments import Json, Overrides, Plugins, Requirements
 from mtlcli.errors import ConfigError, MtlError
-from mtlcli.paths import given_path
+from mtlcli.files import given_path
 
 if TYPE_CHECKING:
     from mtlcli.training.run import Run
@@ -38,13 +38,13 @@ def evaluate(
     from mtlcli.cli.output import print_json, print_table
     from mtlcli.cli.progress import watch
     from mtlcli.cli.requirements import check_requirements, parse_requirements
-    from mtlcli.printable import printable
-    from mtlcli.training.build import rebuild
-    from mtlcli.training.checkpoint import load_checkpoint
+    from mtlcli.text import printable
+    from mtlcli.training.assembly.build import rebuild
+    from mtlcli.training.checkpoint.experiment import experiment_from_checkpoint, moved_datasets
+    from mtlcli.training.checkpoint.file import load_checkpoint
     from mtlcli.training.data_changes import new_datasets, warn_of_changes
     from mtlcli.training.data_report import unseen, unseen_lines
     from mtlcli.training.evaluate import measure
-    from mtlcli.training.from_checkpoint import experiment_from_checkpoint, moved_datasets
     from mtlcli.training.run_folder import checkpoint_of
 
     watch()

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from mtlcli.cli.options import Json, Plugins
+from mtlcli.cli.arguments import Json, Plugins
 
 
 def export(
@@ -42,10 +42,10 @@ def export(
     """
     from mtlcli.cli.output import print_json
     from mtlcli.errors import ConfigError
-    from mtlcli.paths import given_path, shown_path
-    from mtlcli.training.build import rebuild
-    from mtlcli.training.checkpoint import load_checkpoint
-    from mtlcli.training.from_checkpoint import experiment_from_checkpoint
+    from mtlcli.files import given_path, shown_path
+    from mtlcli.training.assembly.build import rebuild
+    from mtlcli.training.checkpoint.experiment import experiment_from_checkpoint
+    from mtlcli.training.checkpoint.file import load_checkpoint
     from mtlcli.training.run_folder import checkpoint_of
 
     checkpoint = checkpoint_of(given_path(checkpoint, "checkpoint"))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mtlcli.errors import ConfigError
-from mtlcli.paths import given_path
+from mtlcli.files import given_path
 
 STARTER = """\
 # An experiment of `mtl`: three tasks on the same images of handwritten digits share one network.

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mtlcli.cli import table
-from mtlcli.cli.options import Json, Plugins
+from mtlcli.cli.arguments import Json, Plugins
 from mtlcli.errors import ConfigError, nearest
 from mtlcli.registry import REGISTRIES, TorchRegistry
 

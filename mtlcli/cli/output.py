@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from mtlcli.cli import table
-from mtlcli.numbers import format_number
-from mtlcli.printable import printable
+from mtlcli.tables import format_number
+from mtlcli.text import printable
 from mtlcli.training.data_report import lines as report_lines
 from mtlcli.training.evaluate import Amounts, TaskMetrics
 from mtlcli.training.history import metric_names, table_md, yes_classes

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from mtlcli.cli.options import AllowPlugins, ConfigFile, Json, Overrides, Plugins
-from mtlcli.numbers import format_number
+from mtlcli.cli.arguments import AllowPlugins, ConfigFile, Json, Overrides, Plugins
+from mtlcli.tables import format_number
 
 
 def relate(
@@ -43,10 +43,10 @@ def relate(
     same command goes on where it was stopped. `docs/relations.md` tells what each measure is.
     """
     from mtlcli.cli.output import print_json
-    from mtlcli.cli.study_progress import watch_study
+    from mtlcli.cli.progress import watch_study
     from mtlcli.config import load_experiment
-    from mtlcli.studies.relate.budget import Budget
-    from mtlcli.studies.relate.study import relate as study
+    from mtlcli.studies.relate.experiments import Budget
+    from mtlcli.studies.relate.relate_study import relate as study
 
     budget = Budget(seeds, epochs, networks, jobs, encoder)
     experiment = load_experiment(config, overrides or [], allow_plugins)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from mtlcli.cli.options import Plugins
+from mtlcli.cli.arguments import Plugins
 
 
 def schema(plugin: Plugins = None) -> None:
@@ -14,6 +14,6 @@ def schema(plugin: Plugins = None) -> None:
     (mtl schema > mtl.schema.json) and put "# yaml-language-server: $schema=mtl.schema.json" on the experiment's
     first line.
     """
-    from mtlcli.config.json_schema import json_schema
+    from mtlcli.config.schema import json_schema
 
     print(json.dumps(json_schema(), indent=2, ensure_ascii=False))

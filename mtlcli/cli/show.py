@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from mtlcli.cli import table
-from mtlcli.cli.options import Plugins
+from mtlcli.cli.arguments import Plugins
 from mtlcli.errors import ConfigError, MtlError, nearest
 from mtlcli.registry import REGISTRIES, Component, Option, trunks
 
@@ -50,8 +50,8 @@ def _find(name: str) -> list[Component]:
 
 
 def _described(component: Component) -> Iterator[str]:
-    from mtlcli.config.describe import described
     from mtlcli.config.options import options_of
+    from mtlcli.config.type_names import described
 
     yield f"{component.kind} {component.name}"
     # torch's own docstrings are pages of reStructuredText.
@@ -75,23 +75,23 @@ def _origin(component: Component) -> str:
 
 def _common(component: Component) -> list[Option]:
     """The keys that all entries of this kind have beside the component's own options."""
-    from mtlcli.config.entries import (
-        ComponentEntry,
-        OptimizerEntry,
-        RegularizedEntry,
-        SchedulerEntry,
-        TrunkEntry,
-        WeightingEntry,
+    from mtlcli.config.components import (
+        ComponentConfig,
+        OptimizerConfig,
+        RegularizerConfig,
+        SchedulerConfig,
+        TrunkConfig,
+        WeightingConfig,
     )
 
-    entries: dict[str, type[ComponentEntry]] = {
-        "trunk": TrunkEntry,
-        "optimizer": OptimizerEntry,
-        "regularizer": RegularizedEntry,
-        "scheduler": SchedulerEntry,
-        "weighting": WeightingEntry,
+    entries: dict[str, type[ComponentConfig]] = {
+        "trunk": TrunkConfig,
+        "optimizer": OptimizerConfig,
+        "regularizer": RegularizerConfig,
+        "scheduler": SchedulerConfig,
+        "weighting": WeightingConfig,
     }
-    return list(entries.get(component.kind, ComponentEntry).reserved(component).values())
+    return list(entries.get(component.kind, ComponentConfig).reserved(component).values())
 
 
 def _default(option: Option) -> str:

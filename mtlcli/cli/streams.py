@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 
-class UnfailingWriter(io.RawIOBase):
+class SafeWriter(io.RawIOBase):
     """Write to another binary stream; discard what it does not take, and keep the first error as `failure`.
 
     target: the stream. closed_from_start: whether the process was started without it (`>&-`), so that nothing can be
@@ -61,8 +61,8 @@ class UnfailingWriter(io.RawIOBase):
 class Streams:
     """The writers behind `sys.stdout` and `sys.stderr`; None for a stream that is not a file, as in a notebook."""
 
-    stdout: UnfailingWriter | None
-    stderr: UnfailingWriter | None
+    stdout: SafeWriter | None
+    stderr: SafeWriter | None
 
     def exit_code(self, code: int) -> int:
         """The exit code of a command that ended with `code`: 1 if its result could not be written to stdout.
@@ -79,7 +79,7 @@ class Streams:
 
 
 @contextmanager
-def unfailing_streams() -> Iterator[Streams]:
+def safe_streams() -> Iterator[Streams]:
     """Replace `sys.stdout` and `sys.stderr` by ones on which writing never fails, and escape what they can't encode."""
     before = sys.stdout, sys.stderr
     if None in before:
@@ -98,9 +98,9 @@ def unfailing_streams() -> Iterator[Streams]:
         sys.stdout, sys.stderr = before
 
 
-def _unfailing(stream: TextIO | None, descriptor: int) -> tuple[TextIO, UnfailingWriter | None]:
+def _unfailing(stream: TextIO | None, descriptor: int) -> tuple[TextIO, SafeWriter | None]:
     if stream is None:
-        writer = UnfailingWriter(io.FileIO(descriptor, "w", closefd=False), closed_from_start=True)
+        writer = SafeWriter(io.FileIO(descriptor, "w", closefd=False), closed_from_start=True)
         return io.TextIOWrapper(io.BufferedWriter(writer), encoding="utf-8", errors="backslashreplace"), writer
     if not isinstance(stream, io.TextIOWrapper):
         return stream, None
@@ -108,7 +108,7 @@ def _unfailing(stream: TextIO | None, descriptor: int) -> tuple[TextIO, Unfailin
         stream.flush()
     # below its buffer, which would keep what it can't write and fail again when the interpreter flushes it
     target: Any = getattr(stream.buffer, "raw", stream.buffer)
-    writer = UnfailingWriter(target)
+    writer = SafeWriter(target)
     wrapped = io.TextIOWrapper(
         io.BufferedWriter(writer), encoding=stream.encoding, errors="backslashreplace",
         line_buffering=stream.line_buffering, write_through=stream.write_through,
@@ -128,7 +128,7 @@ def _open_descriptors() -> None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
 
 
-def _silence(writer: UnfailingWriter) -> None:
+def _silence(writer: SafeWriter) -> None:
     """Point a broken standard descriptor at the null device, so that the interpreter's flush at exit can't fail."""
     try:
         descriptor = writer.fileno()

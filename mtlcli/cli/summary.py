@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from mtlcli.cli.options import AllowPlugins, ConfigFile, Json, Overrides, Plugins
+from mtlcli.cli.arguments import AllowPlugins, ConfigFile, Json, Overrides, Plugins
 
 
 def summary(
@@ -30,13 +30,12 @@ def summary(
     from mtlcli.cli import table
     from mtlcli.cli.output import print_json
     from mtlcli.errors import ConfigError
-    from mtlcli.printable import printable
-    from mtlcli.training.assemble import add_regularizers, assemble, open_datasets
+    from mtlcli.text import printable
+    from mtlcli.training.assembly.assemble import add_regularizers, assemble, open_datasets
+    from mtlcli.training.assembly.layer_report import layers
+    from mtlcli.training.assembly.model_size import flops_per_sample, within_memory
     from mtlcli.training.data_report import data_report
     from mtlcli.training.data_report import lines as report_lines
-    from mtlcli.training.layers import layers
-    from mtlcli.training.memory import within_memory
-    from mtlcli.training.size import flops_per_sample
 
     with within_memory():
         run = assemble(experiment, torch.device("meta"), open_datasets(experiment))

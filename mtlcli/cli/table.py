@@ -7,7 +7,7 @@ import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from mtlcli.printable import printable
+from mtlcli.text import printable
 
 Rows = Sequence[Sequence[str]]
 GAP = "  "

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from mtlcli.cli.options import AllowPlugins, ConfigFile, Json, Overrides, Plugins, Requirements
+from mtlcli.cli.arguments import AllowPlugins, ConfigFile, Json, Overrides, Plugins, Requirements
 
 
 def train(
@@ -38,13 +38,13 @@ def train(
     from mtlcli.cli.output import print_compression, print_json, print_plan, print_table
     from mtlcli.cli.progress import watch
     from mtlcli.cli.requirements import check_requirements, parse_requirements
-    from mtlcli.training.build import build
+    from mtlcli.training.assembly.build import build
     from mtlcli.training.trainer import Trainer
 
     requirements = parse_requirements(require or [], experiment)
     if experiment.weighting.name == "relation":
-        from mtlcli.cli.study_progress import watch_study
-        from mtlcli.studies.with_relation import unmeasured, with_relation
+        from mtlcli.cli.progress import watch_study
+        from mtlcli.studies.relate.for_weighting import unmeasured, with_relation
 
         experiment = unmeasured(experiment) if dry_run else with_relation(experiment, observer=watch_study())
     trainer = Trainer(build(experiment), run_dir, resume=resume, observer=watch())

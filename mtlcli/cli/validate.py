@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from mtlcli.cli.options import AllowPlugins, Json, Plugins
+from mtlcli.cli.arguments import AllowPlugins, Json, Plugins
 from mtlcli.errors import ConfigError, Problem
-from mtlcli.printable import printable
+from mtlcli.text import printable
 
 
 def validate(
@@ -77,7 +77,7 @@ def _checked(file: str, overrides: list[str], allow_plugins: bool) -> tuple[list
     try:
         # before torch is imported, which takes seconds
         experiment = load_experiment(file, overrides, allow_plugins)
-        from mtlcli.training.check import check_experiment
+        from mtlcli.training.assembly.check import check_experiment
 
         return [], check_experiment(experiment)
     except ConfigError as error:

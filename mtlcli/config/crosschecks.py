@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Any
 
+from mtlcli.config.locations import MOST_PROBLEMS, KeyPath, Source
 from mtlcli.config.schema import MAX_NAMED
-from mtlcli.config.source import MOST_PROBLEMS, Path, Source
 from mtlcli.errors import Problem, nearest
 from mtlcli.registry import kinds
 
@@ -32,7 +32,7 @@ def crosschecks(data: dict[str, Any], source: Source) -> list[Problem]:
     return [source.problem(path, message, at_key=at_key) for path, message, at_key in some]
 
 
-Finding = tuple[Path, str, bool]
+Finding = tuple[KeyPath, str, bool]
 
 
 def _named(part: Any) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def _monitor(evaluation: Any, tasks: dict[str, Any]) -> Iterator[Finding]:
     if not isinstance(monitor, dict):
         return
     task, metric = monitor.get("task", MEAN), monitor.get("metric", "primary")
-    path: Path = ("evaluation", "monitor")
+    path: KeyPath = ("evaluation", "monitor")
     if not isinstance(task, str):
         return
     if task != MEAN and task not in tasks:

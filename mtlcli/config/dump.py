@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from mtlcli.config import scalars
-from mtlcli.config.environment import escape
+from mtlcli.config.scalars import escape
 
 
 class _Dumper(yaml.SafeDumper):

@@ -10,16 +10,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mtlcli.config import explain
 from mtlcli.config import overrides as overriding
-from mtlcli.config.bounds import bounded
+from mtlcli.config import validation_errors
 from mtlcli.config.crosschecks import crosschecks
-from mtlcli.config.describe import found
-from mtlcli.config.readings import settle
+from mtlcli.config.locations import MOST_PROBLEMS, KeyPath, Source, dotted, in_order
+from mtlcli.config.overrides import settle
 from mtlcli.config.schema import MAX_NAME, Experiment
-from mtlcli.config.source import Source, dotted, in_order
-from mtlcli.config.yaml import Document, read
-from mtlcli.errors import ConfigError
+from mtlcli.config.type_names import found
+from mtlcli.config.yaml import MAX_DEPTH, Document, read
+from mtlcli.errors import ConfigError, Problem
 from mtlcli.plugins import is_loaded, load_plugin
 
 ALLOW_PLUGINS = "MTL_ALLOW_PLUGINS"
@@ -81,7 +80,7 @@ def _experiment(
         experiment = Experiment.model_validate(data)
     except ValidationError as error:
         # A value that can't be expanded or read is null so far, which is no problem of its own.
-        invalid = explain.problems(error, Experiment, data, source)
+        invalid = validation_errors.problems(error, Experiment, data, source)
         unset = {dotted(path) for path in [*document.unexpanded, *unreadable]}
         problems += [problem for problem in invalid if problem.path not in unset]
     problems += crosschecks(data, source)
@@ -89,3 +88,53 @@ def _experiment(
         raise ConfigError(in_order(problems))
     experiment._source = source
     return experiment
+
+
+MAX_VALUES = 250_000  # with all defaults filled in, and the relations of the tasks
+MAX_INTEGER = 2**32 - 1  # the largest seed; nothing that is counted comes near it
+
+
+def bounded(data: Any, source: Source) -> Any:
+    """A copy of the data, which is plain: dicts with strings for keys, lists, strings, numbers, booleans, None.
+
+    Raises ConfigError for anything else in it, for more or deeper nested values than an experiment has, and for
+    integers beyond any use.
+    """
+    walk = _Walk(source)
+    copy = walk.copied(data, ())
+    if walk.problems:
+        raise ConfigError(in_order(walk.problems))
+    return copy
+
+
+class _Walk:
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.values = 0
+        self.problems: list[Problem] = []
+
+    def copied(self, value: Any, path: KeyPath) -> Any:
+        self.values += 1
+        if self.values > MAX_VALUES:
+            raise ConfigError(self.source.problem((), f"more than {MAX_VALUES} values, the most there may be"))
+        if type(value) in (dict, list):
+            if len(path) >= MAX_DEPTH:
+                raise ConfigError(self.source.problem(path[:4], f"nested deeper than {MAX_DEPTH} levels"))
+            if isinstance(value, list):
+                return [self.copied(item, (*path, index)) for index, item in enumerate(value)]
+            return {self._key(key, path): self.copied(item, (*path, str(key))) for key, item in value.items()}
+        if type(value) is int and abs(value) > MAX_INTEGER:
+            self._refuse(path, f"too large an integer: they go up to {MAX_INTEGER}")
+        if value is not None and type(value) not in (bool, int, float, str):
+            self._refuse(path, f"a {type(value).__name__}, where there are only plain values")
+        return value
+
+    def _key(self, key: Any, path: KeyPath) -> Any:
+        if type(key) is not str:
+            self._refuse(path, f"a key that is no string but a {type(key).__name__}")
+        return key
+
+    def _refuse(self, path: KeyPath, message: str) -> None:
+        self.problems.append(self.source.problem(path, message))
+        if len(self.problems) > MOST_PROBLEMS:
+            raise ConfigError(in_order(self.problems))

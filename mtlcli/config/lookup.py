@@ -8,8 +8,8 @@ from typing import Annotated, Any, NamedTuple, Union
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from mtlcli.config.entries import Chosen
-from mtlcli.config.source import Path
+from mtlcli.config.components import ComponentField
+from mtlcli.config.locations import KeyPath
 from mtlcli.registry import Component
 
 
@@ -19,15 +19,15 @@ class Spot(NamedTuple):
     component: the innermost component whose entry holds it.
     """
 
-    path: Path
+    path: KeyPath
     annotation: Any
     value: Any
     component: Component | None
 
 
-def follow(loc: Path, annotation: Any, value: Any) -> Spot:
+def follow(loc: KeyPath, annotation: Any, value: Any) -> Spot:
     """Walk down from a type and its value, as far as the types are known and the value has the steps."""
-    path: Path = ()
+    path: KeyPath = ()
     component: Component | None = None
     for step in loc:
         annotation, component = _entered(annotation, value, component)
@@ -42,7 +42,7 @@ def follow(loc: Path, annotation: Any, value: Any) -> Spot:
 def _entered(annotation: Any, value: Any, component: Component | None) -> tuple[Any, Component | None]:
     """For the type of a component entry: the model of the component that the value names."""
     while isinstance(bare := _optional(annotation), type(Annotated[int, 0])):
-        chosen = next((m for m in typing.get_args(bare)[1:] if isinstance(m, Chosen)), None)
+        chosen = next((m for m in typing.get_args(bare)[1:] if isinstance(m, ComponentField)), None)
         if chosen is None:
             break
         named = chosen.component(value)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import re
 import shlex
+import types
+import typing
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, Union
 
-from mtlcli.config.describe import quoted
-from mtlcli.config.environment import expand
-from mtlcli.config.scalars import NULL
+from pydantic import BaseModel
+
+from mtlcli.config.locations import KeyPath, Place, Source, dotted
+from mtlcli.config.lookup import fits, follow
+from mtlcli.config.scalars import NULL, expand
 from mtlcli.config.schema import Experiment
-from mtlcli.config.source import Path, Place, Source, dotted
+from mtlcli.config.type_names import quoted
 from mtlcli.config.yaml import MAX_DEPTH, Document, Reading, parse
 from mtlcli.errors import ConfigError, Problem, nearest
 
@@ -44,7 +49,7 @@ def _apply(document: Document, override: str, source: Source) -> None:
         raise ConfigError([Problem(message) for message in value.unexpanded.values()])
     *parents, last = key.split(".")
     parent: Any = document.data
-    path: Path = ()
+    path: KeyPath = ()
     for step in parents:
         parent, path = _enter(parent, path, step)
         reading = document.readings.get(path)
@@ -95,7 +100,7 @@ def _hint(override: str) -> str:
     return ""
 
 
-def _enter(parent: Any, path: Path, step: str) -> tuple[Any, Path]:
+def _enter(parent: Any, path: KeyPath, step: str) -> tuple[Any, KeyPath]:
     """What `step` leads to, made a mapping where it is left out, null or the bare name of a component."""
     if isinstance(parent, list):
         index = _index(parent, path, step)
@@ -113,19 +118,19 @@ def _enter(parent: Any, path: Path, step: str) -> tuple[Any, Path]:
     return below, (*path, key)
 
 
-def _index(parent: list[Any], path: Path, step: str) -> int:
+def _index(parent: list[Any], path: KeyPath, step: str) -> int:
     if not (step.isascii() and step.isdecimal() and len(step) < 10 and int(step) < len(parent)):
         raise ConfigError(f"no item {step!r} in {dotted(path)}, which has {len(parent)} (counted from 0)")
     return int(step)
 
 
-def _renames(parent: Any, path: Path, last: str, value: Any) -> bool:
+def _renames(parent: Any, path: KeyPath, last: str, value: Any) -> bool:
     """Whether an entry gets another component than the one it names."""
     entry = isinstance(parent, dict) and path != () and path not in NAMED_BY_USER
     return entry and last == "name" and "name" in parent and parent["name"] != value
 
 
-def _drop_options(document: Document, parent: dict[str, Any], path: Path, source: Source) -> None:
+def _drop_options(document: Document, parent: dict[str, Any], path: KeyPath, source: Source) -> None:
     """Options belong to their component: drop those of the one before, but for those that overrides have set."""
     for key in [key for key in parent if key != "name"]:
         place = source.places.get((*path, key))
@@ -133,3 +138,56 @@ def _drop_options(document: Document, parent: dict[str, Any], path: Path, source
             del parent[key]
             source.replace((*path, key), {})
             document.forget((*path, key))
+
+
+def settle(document: Document, model: type[BaseModel]) -> tuple[list[Problem], set[KeyPath]]:
+    """Put the right reading of each ambiguous value into the document, whose data is a mapping.
+
+    Returns the problems of values that can't be read, and their paths; the values there are None.
+    """
+    problems, unreadable, texts = list[Problem](), set[KeyPath](), set[KeyPath]()
+    for path, reading in document.readings.items():
+        if any(path[:length] in texts for length in range(len(path))):
+            continue  # a part of what turned out to be text
+        spot = follow(path, model, document.data)
+        annotation = spot.annotation if spot.path == path else None
+        chosen = _chosen(reading, annotation)
+        if reading.error is not None and not _takes_text(annotation):
+            problems.append(Problem(reading.error))
+            unreadable.add(path)
+            chosen = None
+        if chosen is reading.text:
+            texts.add(path)
+        _put(document.data, path, chosen)
+    return problems, unreadable
+
+
+def _chosen(reading: Reading, annotation: Any) -> Any:
+    """The reading that fits the type; None for a type that isn't known."""
+    if reading.error is not None:
+        return reading.text
+    if annotation is None:
+        return reading.text if reading.quoted else reading.value
+    if reading.quoted:
+        better = not fits(reading.text, annotation) and fits(reading.value, annotation)
+        return reading.value if better else reading.text
+    if isinstance(reading.value, str) or not fits(reading.value, annotation):
+        return reading.text if _takes_text(annotation) else reading.value
+    return reading.value
+
+
+def _takes_text(annotation: Any) -> bool:
+    """Return whether the type takes any string or a path."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return _takes_text(arguments[0])
+    if origin in (Union, types.UnionType):
+        return any(map(_takes_text, arguments))
+    return annotation in (str, Path)
+
+
+def _put(data: Any, path: KeyPath, value: Any) -> None:
+    *parents, last = path
+    for step in parents:
+        data = data[step]
+    data[last] = value

@@ -9,21 +9,22 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, PrivateAttr
+from pydantic.json_schema import GenerateJsonSchema
 
-from mtlcli.config.describe import Words
-from mtlcli.config.entries import (
-    ChosenOptimizer,
-    ChosenScheduler,
-    ChosenTrunk,
-    ChosenWeighting,
-    DatasetEntry,
-    HeadEntry,
-    KindEntry,
-    RegularizerEntry,
-    SamplingEntry,
-    SharingEntry,
+from mtlcli.config.components import (
+    DatasetField,
+    HeadField,
+    KindField,
+    OptimizerField,
+    RegularizerField,
+    SamplingField,
+    SchedulerField,
+    SharingField,
+    TrunkField,
+    WeightingField,
 )
-from mtlcli.config.source import Source
+from mtlcli.config.locations import Source
+from mtlcli.config.type_names import Words
 from mtlcli.errors import Problem
 
 MAX_NAME = 100  # characters: names become parts of file names
@@ -59,8 +60,8 @@ class Task(Section):
 
     dataset: str
     target: str | None = None
-    kind: KindEntry
-    head: HeadEntry = Field("linear", validate_default=True)
+    kind: KindField
+    head: HeadField = Field("linear", validate_default=True)
     weight: NonNegativeFloat = 1.0
     description: str = ""
 
@@ -76,7 +77,7 @@ class Training(Section):
 
     epochs: PositiveInt = 10
     batch_size: PositiveInt = 64
-    sampling: SamplingEntry = Field("proportional", validate_default=True)
+    sampling: SamplingField = Field("proportional", validate_default=True)
     accumulate: PositiveInt = 1
     clip_norm: PositiveFloat | None = None
     early_stopping: PositiveInt | None = None
@@ -125,14 +126,14 @@ class Experiment(Section):
 
     name: RunName
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    datasets: Annotated[dict[Name, DatasetEntry], Field(max_length=MAX_NAMED)]
+    datasets: Annotated[dict[Name, DatasetField], Field(max_length=MAX_NAMED)]
     tasks: Annotated[dict[Name, Task], Field(max_length=MAX_NAMED)]
-    trunk: ChosenTrunk
-    sharing: SharingEntry = Field("hard", validate_default=True)
-    weighting: ChosenWeighting = Field("fixed", validate_default=True)
-    regularizers: Annotated[list[RegularizerEntry], Field(max_length=50)] = []
-    optimizer: ChosenOptimizer = Field("Adam", validate_default=True)
-    scheduler: ChosenScheduler | None = None
+    trunk: TrunkField
+    sharing: SharingField = Field("hard", validate_default=True)
+    weighting: WeightingField = Field("fixed", validate_default=True)
+    regularizers: Annotated[list[RegularizerField], Field(max_length=50)] = []
+    optimizer: OptimizerField = Field("Adam", validate_default=True)
+    scheduler: SchedulerField | None = None
     training: Training = Field({}, validate_default=True)
     checkpoint: Checkpoint = Checkpoint()
     evaluation: Evaluation = Evaluation()
@@ -155,3 +156,34 @@ class Experiment(Section):
         return isinstance(other, Experiment) and self.resolved() == other.resolved()
 
     __hash__ = None  # type: ignore[assignment]
+
+
+EXPRESSION = {"type": "string", "pattern": r"^\$\{[A-Za-z_][A-Za-z0-9_]*(:[^}]*)?\}$"}
+ABOUT = ("title", "description", "default")  # what a schema says about a value without restricting it
+
+
+def json_schema() -> dict[str, Any]:
+    """The schema, knowing the components that are registered at this moment."""
+    schema = Experiment.model_json_schema(mode="validation")
+    schema["required"].remove("name")  # the file's own name stands in
+    schema = _strict(schema)
+    return {"$schema": GenerateJsonSchema.schema_dialect, "title": "mtl experiment", **schema}
+
+
+def _strict(schema: Any) -> Any:
+    """Closes mappings to other keys, and lets `${ENV}` stand where a number or a choice is wanted."""
+    if isinstance(schema, list):
+        return [_strict(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    strict = {
+        # What these hold are data and names, not schemas.
+        key: value if key in ("default", "const", "enum", "required") else _strict(value)
+        for key, value in schema.items()
+    }
+    if "patternProperties" in strict and "additionalProperties" not in strict:
+        strict["additionalProperties"] = False
+    if strict.get("type") in ("integer", "number", "boolean") or isinstance(strict.get("enum"), list):
+        about = {key: strict.pop(key) for key in ABOUT if key in strict}
+        return {**about, "anyOf": [strict, EXPRESSION]}
+    return strict

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
+import typing
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
-from mtlcli.config.lookup import fields_of, fits, follow, is_model
+from mtlcli.config.locations import KeyPath, dotted
+from mtlcli.config.lookup import bare_type, fields_of, fits, follow, is_model
+from mtlcli.config.scalars import resolve
 from mtlcli.config.schema import Experiment
-from mtlcli.config.source import Path, dotted
 from mtlcli.config.yaml import parse
 from mtlcli.errors import ConfigError, alike, nearest
 
@@ -85,7 +88,7 @@ FLAGS = {
 }
 
 
-def key_hint(key: str, parent: Path, fields: Mapping[str, Any], data: Any) -> str:
+def key_hint(key: str, parent: KeyPath, fields: Mapping[str, Any], data: Any) -> str:
     """A hint for an unknown `key` of the mapping at `parent`: " Did you mean …?", or "".
 
     fields: the keys it may have. data: the experiment's, as far as it has the right form.
@@ -144,10 +147,10 @@ def takes(key: str, value: str, data: Any) -> bool:
     return fits(value, annotation) or fits(read, annotation)
 
 
-def _keys(data: Any, parent: Path) -> Iterator[Path]:
+def _keys(data: Any, parent: KeyPath) -> Iterator[KeyPath]:
     """The path of every key the experiment has or may have; of tasks and datasets those of one, see `_one`."""
     tasks, datasets = (_one(data, key, parent) for key in ("tasks", "datasets"))
-    sections: list[Path] = [
+    sections: list[KeyPath] = [
         (), ("training",), ("checkpoint",), ("evaluation",), ("evaluation", "monitor"), ("optimizer",), ("scheduler",),
         ("trunk",), ("sharing",), ("weighting",), ("training", "sampling"), ("tasks", tasks), ("tasks", tasks, "kind"),
         ("tasks", tasks, "head"), ("datasets", datasets),
@@ -157,7 +160,7 @@ def _keys(data: Any, parent: Path) -> Iterator[Path]:
         yield from ((*section, key) for key in fields if section == () or key != "name")
 
 
-def _fields_at(section: Path, data: Any) -> Mapping[str, Any]:
+def _fields_at(section: KeyPath, data: Any) -> Mapping[str, Any]:
     """The keys of a section; of a component's entry, by the component it names or is by default."""
     spot = follow(section, Experiment, data)
     annotation, missing = spot.annotation, section[len(spot.path) :]
@@ -169,7 +172,7 @@ def _fields_at(section: Path, data: Any) -> Mapping[str, Any]:
     return fields_of(annotation) if annotation is not None and is_model(annotation) else {}
 
 
-def _one(data: Any, key: str, parent: Path) -> str:
+def _one(data: Any, key: str, parent: KeyPath) -> str:
     """The task or dataset of `parent`, or the first there is."""
     if len(parent) > 1 and parent[0] == key:
         return str(parent[1])
@@ -177,13 +180,13 @@ def _one(data: Any, key: str, parent: Path) -> str:
     return next(iter(named), "*") if isinstance(named, Mapping) else "*"
 
 
-def _expanded(pattern: str, parent: Path, data: Any) -> Path:
+def _expanded(pattern: str, parent: KeyPath, data: Any) -> KeyPath:
     """The path of a pattern of `KEYS`."""
     steps = pattern.split(".")
     return tuple(_one(data, steps[0], parent) if step == "*" else step for step in steps)
 
 
-def _placeholder(path: Path, parent: Path, data: Any) -> Path:
+def _placeholder(path: KeyPath, parent: KeyPath, data: Any) -> KeyPath:
     """The path, with TASK or ALIAS for the name of one of several tasks or datasets, unless it is that of `parent`."""
     if path[0] not in ("tasks", "datasets") or len(path) < 2 or path[:2] == parent[:2]:
         return path
@@ -191,3 +194,59 @@ def _placeholder(path: Path, parent: Path, data: Any) -> Path:
     if isinstance(named, Mapping) and len(named) == 1:
         return path
     return (path[0], "TASK" if path[0] == "tasks" else "ALIAS", *path[2:])
+
+
+# Words of other tools for the choices there are.
+CHOICES = {
+    "fp32": "float32 float full 32 32-true single", "fp16": "float16 half 16 16-mixed fp16-mixed mixed amp",
+    "bf16": "bfloat16 bf16-mixed", "step": "steps batch iteration", "epoch": "epochs",
+    "val": "valid validation", "test": "testing", "train": "training", "auto": "none default",
+}  # fmt: skip
+TRUE, FALSE = ("yes", "on", "y"), ("no", "off", "n")
+
+
+def value_hint(value: Any, annotation: Any) -> str:
+    """A hint for a value of the wrong type: "; write …", or ""."""
+    if isinstance(value, str) and (variable := re.match(r"\$([A-Za-z_][A-Za-z0-9_]*)", value)):
+        return f"; an environment variable is written ${{{variable[1]}}}"
+    if is_model(annotation) and isinstance(value, str) and re.match(r"\w+:\S", value):
+        return "; is a space missing after the colon?"
+    if is_model(annotation) and not isinstance(value, dict) and value is not None:
+        return f"; its keys are {', '.join(fields_of(annotation))}"
+    if value is not None and not isinstance(value, list) and fits([value], annotation):
+        return "; write it as a list of one" if isinstance(value, dict) else f"; write [{_spelled(value)}]"
+    if isinstance(value, int | float) and not isinstance(value, bool) and fits(str(value), annotation):
+        return "; write it in quotes"
+    if isinstance(value, float) and value.is_integer() and fits(int(value), annotation):
+        return f"; write {int(value)}"
+    return _meant(value, annotation) if isinstance(value, str) else ""
+
+
+def _spelled(value: Any) -> str:
+    """The value as YAML has to spell it: a string that looks like something else in quotes."""
+    try:
+        return json.dumps(value) if isinstance(value, str) and not isinstance(resolve(value), str) else str(value)
+    except ValueError:
+        return json.dumps(value)
+
+
+def _meant(text: str, annotation: Any) -> str:
+    """The same of a string."""
+    word = text.strip().lower()
+    if bare_type(annotation) is bool and word in (*TRUE, *FALSE):
+        return f"; write {'true' if word in TRUE else 'false'}"
+    choices = [one for one in _choices(annotation) if word in CHOICES.get(one, "").split() or word == one.lower()]
+    if choices:
+        return f"; write {choices[0]}"
+    try:
+        value = resolve(text.strip())
+    except ValueError:
+        return ""
+    return f"; write {text.strip()} without quotes" if not isinstance(value, str) and fits(value, annotation) else ""
+
+
+def _choices(annotation: Any) -> list[str]:
+    """The strings that a type takes by name."""
+    if typing.get_origin(annotation) is Literal:
+        return [one for one in typing.get_args(annotation) if isinstance(one, str)]
+    return [choice for one in typing.get_args(annotation) for choice in _choices(one)]

@@ -12,17 +12,16 @@ import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import Any
 
 import yaml
 from yaml import events
 
-from mtlcli.config.environment import MAX_EXPANDED, expand
-from mtlcli.config.scalars import Scalar, resolve
-from mtlcli.config.source import MOST_PROBLEMS, Path, Place, dotted, in_order
+from mtlcli.config.locations import MOST_PROBLEMS, KeyPath, Place, dotted, in_order
+from mtlcli.config.scalars import MAX_EXPANDED, Scalar, expand, resolve
 from mtlcli.errors import ConfigError, Mark, Problem, nearest
-from mtlcli.paths import shown_path, user_path
+from mtlcli.files import shown_path, user_path
 
 MAX_BYTES = 512 * 1024
 MAX_DEPTH = 32
@@ -57,17 +56,17 @@ class Document:
     """
 
     data: Any
-    places: dict[Path, Place] = field(default_factory=dict)
-    unexpanded: dict[Path, str] = field(default_factory=dict)
-    readings: dict[Path, Reading] = field(default_factory=dict)
+    places: dict[KeyPath, Place] = field(default_factory=dict)
+    unexpanded: dict[KeyPath, str] = field(default_factory=dict)
+    readings: dict[KeyPath, Reading] = field(default_factory=dict)
 
-    def forget(self, path: Path) -> None:
+    def forget(self, path: KeyPath) -> None:
         """Drop what is noted of the values at and under `path`, which are replaced."""
         self.unexpanded = {at: message for at, message in self.unexpanded.items() if at[: len(path)] != path}
         self.readings = {at: reading for at, reading in self.readings.items() if at[: len(path)] != path}
 
 
-def read(file: FilePath) -> Document:
+def read(file: Path) -> Document:
     """The document in `file`. ConfigError where it can't be read, is no file, isn't UTF-8, or isn't strict YAML."""
     name = shown_path(file)
     try:
@@ -94,7 +93,7 @@ def read(file: FilePath) -> Document:
     return parse(text, name)
 
 
-def _meant(file: FilePath, error: Exception) -> str:
+def _meant(file: Path, error: Exception) -> str:
     """A hint for a path that can't be read as an experiment, or ""."""
     if isinstance(error, IsADirectoryError) and (file / "config.yaml").is_file():
         return f": a run folder; its experiment is {shown_path(file / 'config.yaml')}, and --run-dir resumes it"
@@ -142,7 +141,7 @@ class _Builder:
                 self.built.data = self._value(next(self.events), (), None)
         return self.built
 
-    def _value(self, event: events.Event, path: Path, key: Mark | None) -> Any:
+    def _value(self, event: events.Event, path: KeyPath, key: Mark | None) -> Any:
         mark = self._mark(event)
         self.values += 1
         if self.values > MAX_VALUES:
@@ -162,7 +161,7 @@ class _Builder:
             raise ConfigError(Problem(f"nested deeper than {MAX_DEPTH} levels", mark=mark))
         return self._mapping(path) if isinstance(event, events.MappingStartEvent) else self._sequence(path)
 
-    def _scalar(self, event: events.ScalarEvent, path: Path, mark: Mark) -> Scalar:
+    def _scalar(self, event: events.ScalarEvent, path: KeyPath, mark: Mark) -> Scalar:
         text = event.value
         if "${" in text:
             try:
@@ -179,7 +178,7 @@ class _Builder:
             self._refuse(str(error), path, mark)
             return None
 
-    def _expanded(self, text: str, quoted: bool, path: Path, mark: Mark) -> Scalar:
+    def _expanded(self, text: str, quoted: bool, path: KeyPath, mark: Mark) -> Scalar:
         """A string that held variables. Its key may want another reading of it than its quotes say."""
         self._require_text(text, path, mark)
         text = text if quoted else text.strip()
@@ -194,7 +193,7 @@ class _Builder:
             self.built.readings[path] = Reading(text, value, quoted)
         return text if quoted else value
 
-    def _mapping(self, path: Path) -> dict[str, Any]:
+    def _mapping(self, path: KeyPath) -> dict[str, Any]:
         made: dict[str, Any] = {}
         while not isinstance(event := next(self.events), events.MappingEndEvent):
             mark = self._mark(event)
@@ -220,18 +219,18 @@ class _Builder:
                 made[key] = self._value(next(self.events), below, mark)
         return made
 
-    def _sequence(self, path: Path) -> list[Any]:
+    def _sequence(self, path: KeyPath) -> list[Any]:
         made: list[Any] = []
         while not isinstance(event := next(self.events), events.SequenceEndEvent):
             made.append(self._value(event, (*path, len(made)), None))
         return made
 
-    def _require_text(self, text: str, path: Path, mark: Mark) -> None:
+    def _require_text(self, text: str, path: KeyPath, mark: Mark) -> None:
         """Refuse what can't be written down again: half of a surrogate pair, from an escape or the environment."""
         if HALF_A_PAIR.search(text):
             self._refuse("not text: it has half of a surrogate pair", path, mark)
 
-    def _refuse(self, message: str, path: Path, mark: Mark) -> None:
+    def _refuse(self, message: str, path: KeyPath, mark: Mark) -> None:
         self.problems.append(Problem(message, dotted(path), mark))
         if len(self.problems) > MOST_PROBLEMS:
             raise ConfigError(in_order(self.problems))

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtlcli.blame import blaming
 from mtlcli.data.shuffling import stable_seed
+from mtlcli.error_origin import blaming
 from mtlcli.errors import MtlError, OptionError, nearest
 
 # Not for one raw image: they need boxes, masks, batches or functions, give several images, or change the type.

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+from mtlcli.error_origin import described
+from mtlcli.errors import ConfigError, InterruptedRunError, MtlError
 
 
 class LazyInputs(Protocol):
@@ -40,7 +44,7 @@ class Examples:
         return self.targets[target] if self.rows is None else self.targets[target][self.rows]
 
 
-class Joined:
+class ConcatExamples:
     """Examples of several parts, one part after the other, read one at a time."""
 
     def __init__(self, parts: Sequence[Examples]) -> None:
@@ -56,7 +60,7 @@ class Joined:
         return part.inputs[row if part.rows is None else int(part.rows[row])]
 
 
-def joined(parts: Sequence[Examples]) -> Examples:
+def concat_examples(parts: Sequence[Examples]) -> Examples:
     """The examples of several splits as one. Those that share their inputs still do."""
     first = parts[0]
     if len(parts) == 1:
@@ -72,6 +76,45 @@ def joined(parts: Sequence[Examples]) -> Examples:
     inputs: list[Tensor] = []
     for part, rows in zip(parts, chosen, strict=True):
         if not isinstance(part.inputs, Tensor):
-            return Examples(Joined(parts), targets)
+            return Examples(ConcatExamples(parts), targets)
         inputs.append(part.inputs[rows])
     return Examples(torch.cat(inputs), targets)
+
+
+@contextmanager
+def naming(alias: str) -> Iterator[None]:
+    """Raise an MtlError of dataset `alias` again with the key `datasets.<alias>`; a signal is passed on."""
+    key = f"datasets.{alias}"
+    try:
+        yield
+    except InterruptedRunError:
+        raise
+    except ConfigError as error:
+        problems = [one if one.path or one.mark else replace(one, path=key) for one in error.problems]
+        raise ConfigError(problems) from error
+    except MtlError as error:
+        if str(error).startswith(f"{key}: "):
+            raise
+        raise MtlError("\n".join(f"{key}: {line}" for line in str(error).splitlines())) from error
+
+
+@contextmanager
+def reading(alias: str) -> Iterator[None]:
+    """Like `naming`, also of what the dataset's own code raises while its examples are read.
+
+    A lack of memory is passed on.
+    """
+    with naming(alias):
+        try:
+            yield
+        except (MtlError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            if "can't allocate memory" in str(error):
+                raise
+            raise MtlError(unreadable(error)) from error
+
+
+def unreadable(error: Exception) -> str:
+    """One line for an exception of a dataset's own code."""
+    return f"the examples can't be read: {described(error)}"

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from mtlcli.data.hashing import Hashes
+from mtlcli.data.splitting import Hashes
 from mtlcli.errors import ConfigError, Problem
 from mtlcli.specs import PLAIN, Split
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
-from mtlcli.data.batch import Batch
-from mtlcli.data.dataset import Examples
-from mtlcli.data.feed import Feed, Order, Tasks
+from mtlcli.data.base import Examples
+from mtlcli.data.dataset_loader import DatasetLoader, EpochOrder, Tasks
 from mtlcli.data.placement import Placement, Route
-from mtlcli.data.sampler import Sampler
+from mtlcli.data.samplers.base import Sampler
 
 
 class Loader:
@@ -41,7 +41,8 @@ class Loader:
         augment = augment or {}
         self.sampler, self.steps = sampler, sampler.steps
         self._feeds = [
-            Feed(alias, part, tasks, seed, placement, augment.get(alias, ())) for alias, part in examples.items()
+            DatasetLoader(alias, part, tasks, seed, placement, augment.get(alias, ()))
+            for alias, part in examples.items()
         ]
 
     @property
@@ -69,7 +70,7 @@ def evaluation_batches(
     for alias, part in examples.items():
         size = len(part)
         chunks = [(start, min(start + batch_size, size)) for start in range(0, size, batch_size)]
-        opened = Feed(alias, part, tasks, 0, placement).open(0, size, iter(chunks), shuffled=False)
+        opened = DatasetLoader(alias, part, tasks, 0, placement).open(0, size, iter(chunks), shuffled=False)
         for chunk in chunks:
             yield _batch([(opened, chunk)])
 
@@ -82,7 +83,7 @@ def _chunks(sampler: Sampler, index: int, start: int) -> Iterator[tuple[int, int
             yield first, last
 
 
-def _batch(takes: Iterable[tuple[Order, tuple[int, int]]]) -> Batch:
+def _batch(takes: Iterable[tuple[EpochOrder, tuple[int, int]]]) -> Batch:
     inputs: dict[str, Tensor] = {}
     targets: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
@@ -95,3 +96,18 @@ def _batch(takes: Iterable[tuple[Order, tuple[int, int]]]) -> Batch:
             seen = order.labelled.get(task)
             counts[task] = stop - start if seen is None else int(seen[stop] - seen[start])
     return Batch(inputs, targets, counts)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's examples, on the training device.
+
+    inputs: alias of the dataset → raw inputs [B, *input_shape]; a dataset that gives none to this step is left out.
+    targets: task → [B] or [B, size], for the tasks of the datasets in `inputs`.
+    counts: task → number of labelled examples, known on the host without asking the device; a task that has none is
+        in `targets` with the count 0, and sits the step out.
+    """
+
+    inputs: dict[str, Tensor]
+    targets: dict[str, Tensor]
+    counts: dict[str, int]

@@ -15,7 +15,7 @@ def stable_seed(*parts: int | str) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-class Passes:
+class ShuffledEpochs:
     """A dataset's endless stream: pass after pass over its `size` examples, each in an order of its own.
 
     The order of pass k depends on (seed, alias, k) alone; torch's global random numbers are left as they are.

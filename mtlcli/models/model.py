@@ -8,8 +8,8 @@ from typing import TypedDict
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mtlcli.models.by_name import ByName
-from mtlcli.models.sharing_base import Sharing
+from mtlcli.models.modules import ByName
+from mtlcli.models.sharing.base import Sharing
 from mtlcli.specs import TrunkPass
 
 

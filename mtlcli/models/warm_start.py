@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mtlcli.models.sharing_base import Sharing
-from mtlcli.models.trunk import Trunk
+from mtlcli.models.sharing.base import Sharing
+from mtlcli.models.trunks.base import Trunk
 
 SHOWN = 20  # keys that are named one by one
 

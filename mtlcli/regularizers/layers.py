@@ -11,8 +11,8 @@ from pydantic import Field
 from torch import nn
 
 from mtlcli.errors import nearest
+from mtlcli.regularizers.base import Subject
 from mtlcli.regularizers.factorized import Factorized
-from mtlcli.regularizers.regularizer import Subject
 
 Patterns = Annotated[list[str], Field(min_length=1)]
 Part = Literal["shared", "heads", "all"]

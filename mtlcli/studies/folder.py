@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mtlcli.errors import ConfigError
-from mtlcli.paths import given_path
-from mtlcli.training.files import atomic, sweep, write_text
-from mtlcli.training.lock import locked
+from mtlcli.files import atomic, given_path, locked, sweep, write_text
 from mtlcli.training.run_folder import run_root, to_json
 
 

@@ -16,8 +16,8 @@ from typing import Any
 from mtlcli.config import experiment_from_dict
 from mtlcli.errors import InterruptedRunError, MtlError
 from mtlcli.plugins import load_plugin
-from mtlcli.training.build import build
-from mtlcli.training.failure import explained
+from mtlcli.training.assembly.build import build
+from mtlcli.training.failures import explained
 from mtlcli.training.trainer import Trainer
 
 OUTPUT = "output.txt"  # in the run folder: what the process prints, such as a library's last words

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mtlcli.data.dataset import Dataset
+from mtlcli.data.base import Dataset
 from mtlcli.data.fingerprint import DataRecord, Fingerprint
 from mtlcli.errors import ConfigError, Problem
 from mtlcli.training.run import Run

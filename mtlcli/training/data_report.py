@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtlcli.data.dataset import Dataset
-from mtlcli.data.feed import is_labelled
+from mtlcli.data.base import Dataset
+from mtlcli.data.dataset_loader import is_labelled
 from mtlcli.errors import MtlError
 from mtlcli.specs import TargetSpec
 from mtlcli.training.run import Run

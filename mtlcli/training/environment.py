@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-import mtlcli
+from mtlcli.version import __version__
 
 PACKAGES = (
     "torch",
@@ -28,7 +28,7 @@ PACKAGES = (
 def environment(device: torch.device) -> dict[str, Any]:
     """A JSON document of this process's environment."""
     return {
-        "mtl": mtlcli.__version__,
+        "mtl": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": versions(),

@@ -12,11 +12,10 @@ from torch import Tensor
 
 from mtlcli import registry
 from mtlcli.config import Experiment
-from mtlcli.data.batch import Batch
-from mtlcli.data.loader import evaluation_batches
-from mtlcli.models.watch import Watch
-from mtlcli.tasks.labels import at_least_float32
-from mtlcli.training.checkpoint import rng_state, set_rng_state
+from mtlcli.data.loader import Batch, evaluation_batches
+from mtlcli.models.sharing.base import SharingStats
+from mtlcli.tasks.base import at_least_float32
+from mtlcli.training.checkpoint.file import rng_state, set_rng_state
 from mtlcli.training.run import Run
 
 TaskMetrics = dict[str, dict[str, float]]
@@ -37,7 +36,7 @@ class Evaluation:
 
 
 def evaluate(
-    run: Run, split: str = "test", watch: Watch | None = None, poll: Callable[[], None] | None = None
+    run: Run, split: str = "test", watch: SharingStats | None = None, poll: Callable[[], None] | None = None
 ) -> TaskMetrics:
     """Return task → metric → value on `split`; see `measure`."""
     return measure(run, split, watch, poll).metrics
@@ -46,7 +45,7 @@ def evaluate(
 def measure(
     run: Run,
     split: str | Mapping[str, str] = "test",
-    watch: Watch | None = None,
+    watch: SharingStats | None = None,
     poll: Callable[[], None] | None = None,
     receive: Receive | None = None,
 ) -> Evaluation:

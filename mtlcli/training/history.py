@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mtlcli.numbers import format_number
+from mtlcli.tables import format_number
 from mtlcli.training.evaluate import Amounts, TaskMetrics
 
 HEADER = ["epoch", "step", "split", "task", "metric", "value"]

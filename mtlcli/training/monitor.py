@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 from mtlcli.config import MEAN, Experiment
-from mtlcli.tasks.kind import TaskKind
+from mtlcli.tasks.base import TaskKind
 from mtlcli.training.evaluate import TaskMetrics
 
 

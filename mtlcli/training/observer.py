@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from mtlcli.numbers import format_duration, format_number
+from mtlcli.tables import format_duration, format_number
 from mtlcli.training.environment import device_name
 from mtlcli.training.evaluate import TaskMetrics
 from mtlcli.training.run import Run

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtlcli.training.files import atomic
+from mtlcli.files import atomic
+from mtlcli.training.assembly.regularization import PREFIX
 from mtlcli.training.history import OPTIMIZER, SHARING, History, is_task
-from mtlcli.training.regularization import PREFIX
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mtlcli.blame import described, plugin_spot
 from mtlcli.config import Experiment
+from mtlcli.error_origin import described, plugin_spot
 from mtlcli.errors import ConfigError, MtlError, OptionError, Problem
 
 EXPECTED = (ValueError, TypeError, RuntimeError, ArithmeticError, AssertionError)  # of our components, or torch's

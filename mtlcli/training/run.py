@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 import torch
 
 from mtlcli.config import Experiment
-from mtlcli.data.dataset import Dataset, Examples
+from mtlcli.data.base import Dataset, Examples
+from mtlcli.data.examples import reading
 from mtlcli.data.fingerprint import DataRecord
 from mtlcli.data.placement import Placement
-from mtlcli.data.reading import reading
 from mtlcli.errors import ConfigError
 from mtlcli.models.model import MultiTaskModel
 from mtlcli.specs import DatasetSpec, Shape
-from mtlcli.tasks.kind import TaskKind
+from mtlcli.tasks.base import TaskKind
+from mtlcli.training.assembly.regularization import Regularization
 from mtlcli.training.problems import Problems
-from mtlcli.training.regularization import Regularization
-from mtlcli.weighting.weighting import Weighting
+from mtlcli.weighting.base import Weighting
 
 
 @dataclass

@@ -13,10 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mtlcli.errors import ConfigError, MtlError
-from mtlcli.paths import given_path
-from mtlcli.training.checkpoints import Checkpoints
-from mtlcli.training.files import sweep, write_text
-from mtlcli.training.lock import locked
+from mtlcli.files import given_path, locked, sweep, write_text
+from mtlcli.training.checkpoint.rotation import Checkpoints
 
 Resume = Literal["never", "auto", "must"]
 

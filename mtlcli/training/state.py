@@ -12,20 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mtlcli.config import experiment_from_dict
-from mtlcli.data.names import listed
+from mtlcli.config import Experiment, experiment_from_dict
 from mtlcli.errors import ConfigError, Problem
 from mtlcli.specs import DatasetSpec
-from mtlcli.training.checkpoint import plain, rng_state, set_rng_state
+from mtlcli.text import listed
+from mtlcli.training.assembly.optimizers import learning_rates, scale_rates
+from mtlcli.training.checkpoint.experiment import plugins_of
+from mtlcli.training.checkpoint.file import plain, rng_state, set_rng_state
 from mtlcli.training.data_changes import check_unchanged
 from mtlcli.training.environment import device_name
 from mtlcli.training.history import History
-from mtlcli.training.optimization import learning_rates, scale_rates
-from mtlcli.training.plugins import plugins_of
 from mtlcli.training.run import Run
 
 if TYPE_CHECKING:
     from mtlcli.training.trainer import Trainer
+
 
 LOG = logging.getLogger("mtl")
 
@@ -186,3 +187,22 @@ def _flat(value: Any, path: str = "") -> dict[str, Any]:
     for key, item in items:
         found |= _flat(item, f"{path}.{key}" if path else str(key))
     return found
+
+
+def stopped_early(experiment: Experiment, progress: Progress) -> bool:
+    """Return whether there has been no improvement for as many epochs as `training.early_stopping` says."""
+    patience = experiment.training.early_stopping
+    return patience is not None and progress.epoch - progress.best_epoch >= patience
+
+
+def stopped_note(experiment: Experiment, progress: Progress) -> str | None:
+    """A warning that a resumed run stays ended although its epochs aren't done; None where it does not."""
+    training = experiment.training
+    if progress.epoch >= training.epochs or not stopped_early(experiment, progress):
+        return None
+    return (
+        f"the run stopped early after epoch {progress.epoch}, since epoch {progress.best_epoch} was the best and "
+        f"training.early_stopping is {training.early_stopping}; training.epochs: {training.epochs} doesn't change "
+        f"that. To continue, raise training.early_stopping above {progress.epoch - progress.best_epoch} or set it to "
+        f"null"
+    )

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from mtlcli.data.batch import Batch
-from mtlcli.training.backward import Backward, Made
-from mtlcli.training.divergence import (
+from mtlcli.data.loader import Batch
+from mtlcli.training.backward.base import Backward, StepResult
+from mtlcli.training.backward.gradient_backward import GradientBackward
+from mtlcli.training.backward.loss_backward import LossBackward
+from mtlcli.training.failures import (
     DivergedError,
     check_gradient,
     check_losses,
@@ -22,9 +24,7 @@ from mtlcli.training.divergence import (
     largest,
     weighting_fault,
 )
-from mtlcli.training.joint_backward import JointBackward
 from mtlcli.training.run import Run
-from mtlcli.training.task_gradients import TaskGradients
 
 FP16_ADVICE = "Set training.precision to bf16 or fp32, or bring inputs, targets and losses to a size of about 1"
 MOST_SKIPPED = 40  # steps in a row under fp16: each halves the loss scale, which starts at 2^16
@@ -43,12 +43,12 @@ class Step:
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.scaler = torch.amp.GradScaler(run.device.type, enabled=run.experiment.training.precision == "fp16")
         self.skipped = 0  # steps in a row, up to the latest
-        route = JointBackward if run.weighting.level == "loss" else TaskGradients
+        route = LossBackward if run.weighting.level == "loss" else GradientBackward
         self.backward: Backward = route(run, self.scaler)
 
     def __call__(
         self, batches: Sequence[Batch], progress: float = 0.0, number: int = 1
-    ) -> tuple[Made, list[int]] | None:
+    ) -> tuple[StepResult, list[int]] | None:
         """One step over one batch, or over several whose gradients accumulate as if they were one.
 
         progress: the part of the training that is done, from 0 to 1. number: of the step, for messages.
@@ -86,7 +86,7 @@ class Step:
         self.backward.after_step(made, batches, totals, shares)
         return made, counts
 
-    def _checked(self, made: Made, batches: Sequence[Batch], counts: list[int], number: int) -> Made:
+    def _checked(self, made: StepResult, batches: Sequence[Batch], counts: list[int], number: int) -> StepResult:
         """What was made, with the gradient's largest; under fp16 it may overflow, which the scaler sees to."""
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         if not self.scaler.is_enabled() and gradients:

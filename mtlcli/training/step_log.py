@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtlcli.training.backward import Made
-from mtlcli.training.divergence import check_gradient, check_losses, check_weights
+from mtlcli.training.backward.base import StepResult
+from mtlcli.training.failures import check_gradient, check_losses, check_weights
 
 WINDOW = 64
 Check = Callable[[int, Mapping[str, float]], None]
@@ -49,7 +49,7 @@ class StepLog:
         self.conflicts = 0
         self.latest: dict[str, float] = {}
 
-    def record(self, step: int, made: Made, counts: list[int]) -> None:
+    def record(self, step: int, made: StepResult, counts: list[int]) -> None:
         """One step: what it made, of the tasks with a count above 0. counts: [T] examples."""
         row = self._window[len(self._pending)]
         values = row[:-3].view(2, -1)

@@ -13,33 +13,28 @@ import torch
 from mtlcli.config import MEAN, dump_yaml
 from mtlcli.data.fingerprint import DataRecord
 from mtlcli.errors import InterruptedRunError, MtlError
-from mtlcli.models.watch import Watch
-from mtlcli.training.checkpoints import Checkpoints
-from mtlcli.training.device import seed_everything
-from mtlcli.training.divergence import check_model, weighting_fault
-from mtlcli.training.early_stopping import stopped_early, stopped_note
+from mtlcli.models.sharing.base import SharingStats
+from mtlcli.training.assembly.data_checks import open_data
+from mtlcli.training.assembly.optimizers import group_names, learning_rates, make_optimizer
+from mtlcli.training.assembly.schedules import idle_note, make_schedule, new_length_note, shortfall_note
+from mtlcli.training.checkpoint.experiment import as_file
+from mtlcli.training.checkpoint.rotation import Checkpoints, CheckpointSchedule
+from mtlcli.training.device import Threads, seed_everything
 from mtlcli.training.environment import environment
 from mtlcli.training.evaluate import Amounts, Evaluation, TaskMetrics, measure
-from mtlcli.training.failure import explained
+from mtlcli.training.failures import check_model, explained, weighting_fault
 from mtlcli.training.history import OPTIMIZER, SHARING, History
 from mtlcli.training.monitor import Monitor
 from mtlcli.training.observer import EpochReport, Observer, RunEnd, run_header
-from mtlcli.training.optimization import group_names, learning_rates, make_optimizer
-from mtlcli.training.plugins import as_file
-from mtlcli.training.preflight import open_data
 from mtlcli.training.problems import Problems
 from mtlcli.training.rehearsal import rehearse
-from mtlcli.training.rhythm import Rhythm
+from mtlcli.training.report import Summary, finish, logged, write_unfinished
 from mtlcli.training.run import Run
 from mtlcli.training.run_folder import RunFolder
-from mtlcli.training.schedule import make_schedule
-from mtlcli.training.schedule_notes import idle_note, new_length_note, shortfall_note
 from mtlcli.training.signals import StopRequest
-from mtlcli.training.state import Progress, capture, restore
+from mtlcli.training.state import Progress, capture, restore, stopped_early, stopped_note
 from mtlcli.training.step import Step, idle_reason
 from mtlcli.training.step_log import StepLog
-from mtlcli.training.summary import Summary, finish, logged, write_unfinished
-from mtlcli.training.threads import Threads
 
 LOG = logging.getLogger("mtl")
 
@@ -83,7 +78,7 @@ class Trainer:
             self.experiment.training.threads,
             judged=run.device.type == "cpu" and not self.experiment.training.deterministic,
         )
-        self.rhythm = Rhythm(self.experiment.checkpoint.every)
+        self.rhythm = CheckpointSchedule(self.experiment.checkpoint.every)
         self.progress = Progress()
         self.history = History()
         self.data: dict[str, DataRecord] = {}  # by alias, as it was when the training began
@@ -184,7 +179,7 @@ class Trainer:
 
     def _end_epoch(self, stop: StopRequest) -> None:
         """Evaluate the epoch, record and save it. Nothing of the run changes before the evaluation is done."""
-        progress, watch = self.progress, Watch()
+        progress, watch = self.progress, SharingStats()
         evaluation = self._evaluate(watch, stop)
         metrics, train = evaluation.metrics, self.log.means()
         self.examples[self.monitor.split] = evaluation.examples
@@ -215,7 +210,7 @@ class Trainer:
         LOG.info("%s", report)
         self.observer.epoch_ended(report)
 
-    def _evaluate(self, watch: Watch, stop: StopRequest) -> Evaluation:
+    def _evaluate(self, watch: SharingStats, stop: StopRequest) -> Evaluation:
         """Evaluate the monitored split. Where that fails, the checkpoint keeps what was trained."""
         try:
             return measure(self.run, self.monitor.split, watch, stop.poll)
@@ -241,7 +236,7 @@ class Trainer:
         if note is not None and progress.epoch == 1:
             LOG.info("%s", note)
 
-    def _record(self, train: TaskMetrics, metrics: TaskMetrics, watch: Watch) -> None:
+    def _record(self, train: TaskMetrics, metrics: TaskMetrics, watch: SharingStats) -> None:
         """Add an epoch to the history. train: column of the run → its mean loss and weight."""
         add = partial(self.history.add, self.progress.epoch, self.progress.steps)
         more = self.run.regularization.metrics()

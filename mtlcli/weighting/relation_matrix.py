@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtlcli.errors import nearest
-from mtlcli.paths import user_path
+from mtlcli.files import user_path
 
 Matrix = NDArray[np.float64]
 Relations = dict[str, dict[str, float]]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mtlcli.cli import main
-from mtlcli.config.source import MOST_PROBLEMS
+from mtlcli.config.locations import MOST_PROBLEMS
 from mtlcli.config.yaml import MAX_BYTES
 
 BROKEN = sorted(Path(__file__).parents[1].joinpath("broken").glob("*.yaml"))
@@ -89,7 +89,7 @@ def test_many_tasks(verb: list[str | Path], tmp_path: Path, capsys: pytest.Captu
 def test_many_layers(
     verb: list[str | Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mtlcli.training.memory.MOST_TENSORS", 1000)
+    monkeypatch.setattr("mtlcli.training.assembly.model_size.MOST_TENSORS", 1000)
     assert main(["init", str(tmp_path / "good")]) == 0
     capsys.readouterr()
     printed = message(

@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from mtlcli.cli import main
-from mtlcli.cli.study_progress import StudyTable
-from tests.cli.forked import forked
+from mtlcli.cli.progress import StudyTable
+from tests.cli.processes import forked
 
 ROOT = Path(__file__).parents[2]
 DIGITS = str(ROOT / "configs" / "digits.yaml")
@@ -49,7 +49,9 @@ def table(out: Path) -> list[list[str]]:
 def test_a_study_that_is_killed_goes_on_and_gives_the_same(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mtlcli.studies.compare.study.draw", lambda *_: None)  # pictures are drawn in other tests
+    monkeypatch.setattr(
+        "mtlcli.studies.compare.compare_study.draw", lambda *_: None
+    )  # pictures are drawn in other tests
     assert main([*command, "--out", str(tmp_path / "whole")]) == 1  # as one run has failed
     whole = capsys.readouterr()
     lines = whole.err.splitlines()

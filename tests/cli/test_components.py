@@ -5,7 +5,7 @@ import json
 import pytest
 
 from mtlcli.cli import main
-from mtlcli.config.json_schema import json_schema
+from mtlcli.config.schema import json_schema
 from mtlcli.registry import REGISTRIES
 
 

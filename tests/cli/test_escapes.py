@@ -8,8 +8,7 @@ import pytest
 from rich.console import Console
 
 from mtlcli.cli import table
-from mtlcli.cli.progress import LogLines
-from mtlcli.cli.study_progress import StudyLines, StudyTable
+from mtlcli.cli.progress import PlainProgress, StudyLines, StudyTable
 
 HOSTILE = "\x1b[2J[red]x[/red]\x9b"
 SHOWN = r"\x1b[2J[red]x[/red]\x9b"
@@ -26,7 +25,7 @@ def printed(console: Console) -> str:
 
 
 def test_log_lines(console: Console) -> None:
-    LogLines(console).emit(logging.LogRecord("mtl", logging.WARNING, "", 0, "%s:\n2 lines", (HOSTILE,), None))
+    PlainProgress(console).emit(logging.LogRecord("mtl", logging.WARNING, "", 0, "%s:\n2 lines", (HOSTILE,), None))
     assert printed(console) == f"warning: {SHOWN}:\n2 lines\n"
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from mtlcli.cli import main
-from mtlcli.config.source import MOST_PROBLEMS
+from mtlcli.config.locations import MOST_PROBLEMS
 from tests.hostile import checkpoints, configs, corpus
 from tests.hostile.archives import saved
 from tests.hostile.limits import memory
-from tests.training.test_hostile_checkpoints import REASONS
+from tests.training.checkpoint.test_hostile_checkpoints import REASONS
 
 REFUSED = {
     "missing_key": "normalize.digits.mean is missing",

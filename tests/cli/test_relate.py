@@ -15,7 +15,7 @@ SMALL = ["training.threads=1", "training.batch_size=200", "--epochs", "1"]
 
 
 def test_all_measures(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mtlcli.studies.relate.study.draw_heatmap", lambda *given: given[-1].touch())
+    monkeypatch.setattr("mtlcli.studies.relate.relate_study.draw_heatmap", lambda *given: given[-1].touch())
     out = tmp_path / "study"
     assert main(["relate", DIGITS, *SMALL, "--seeds", "2", "--out", str(out)]) == 0
     printed = capsys.readouterr()

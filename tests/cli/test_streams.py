@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mtlcli.cli import main
-from mtlcli.cli.streams import UnfailingWriter
+from mtlcli.cli.streams import SafeWriter
 
 DIGITS = str(Path(__file__).parents[2] / "configs" / "digits.yaml")
 QUICK = ["train", DIGITS, "training.epochs=2", "training.batch_size=256", "training.threads=1"]
@@ -93,7 +93,7 @@ def test_a_slow_reader_of_a_pipe_that_does_not_block_gets_everything() -> None:
         while part := os.read(reader, 1 << 16):
             received.write(part)
 
-    writer = UnfailingWriter(io.FileIO(descriptor, "w"))
+    writer = SafeWriter(io.FileIO(descriptor, "w"))
     slow = threading.Thread(target=read)
     data = os.urandom(1 << 20)  # more than a pipe holds
     buffered = io.BufferedWriter(writer)

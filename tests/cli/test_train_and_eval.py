@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from mtlcli.cli import main
-from tests.cli.forked import forked
-from tests.training.bits import bits
+from tests.cli.processes import forked
+from tests.training.identical import bits
 
 ROOT = Path(__file__).parents[2]
 DIGITS = str(ROOT / "configs" / "digits.yaml")

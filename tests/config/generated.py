@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Union
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from mtlcli.config.entries import Chosen, ComponentEntry
+from mtlcli.config.components import ComponentConfig, ComponentField
 from mtlcli.config.options import options_of
 from mtlcli.config.schema import Experiment, Task
 from mtlcli.registry import REGISTRIES, Component
@@ -58,7 +58,7 @@ def fitting(annotation: Any) -> st.SearchStrategy[Any]:
 def _fitting(annotation: Any) -> st.SearchStrategy[Any]:
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
-        chosen = next((one for one in arguments[1:] if isinstance(one, Chosen)), None)
+        chosen = next((one for one in arguments[1:] if isinstance(one, ComponentField)), None)
         return _fitting(arguments[0]) if chosen is None else _entry(chosen)
     if origin in (Union, types.UnionType):
         return st.one_of(*map(_fitting, arguments))
@@ -92,7 +92,7 @@ def _section(model: type[BaseModel], **better: st.SearchStrategy[Any]) -> st.Sea
     return st.fixed_dictionaries(required, optional=fields)
 
 
-def _entry(chosen: Chosen) -> st.SearchStrategy[Any]:
+def _entry(chosen: ComponentField) -> st.SearchStrategy[Any]:
     """Entries of a registry's components: bare names, and with options, of which some don't fit."""
     names = [name for name in chosen.registry.names() if name not in SLOW]
     return st.sampled_from(names).flatmap(lambda name: _options(chosen.registry[name], chosen.entry)) | st.sampled_from(
@@ -100,7 +100,7 @@ def _entry(chosen: Chosen) -> st.SearchStrategy[Any]:
     )
 
 
-def _options(component: Component, base: type[ComponentEntry]) -> st.SearchStrategy[dict[str, Any]]:
+def _options(component: Component, base: type[ComponentConfig]) -> st.SearchStrategy[dict[str, Any]]:
     options = {**options_of(component), **base.reserved(component)}
     required = {name: fitting(option.annotation) for name, option in options.items() if option.required}
     others = {name: fitting(option.annotation) for name, option in options.items() if not option.required}

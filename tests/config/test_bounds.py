@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from mtlcli.config import bounds
-from mtlcli.config.bounds import MAX_INTEGER, bounded
-from mtlcli.config.source import MOST_PROBLEMS, Source
+from mtlcli.config import load
+from mtlcli.config.load import MAX_INTEGER, bounded
+from mtlcli.config.locations import MOST_PROBLEMS, Source
 from mtlcli.config.yaml import MAX_DEPTH
 from mtlcli.errors import ConfigError
 
@@ -71,7 +71,7 @@ def test_data_that_holds_itself_over_and_over() -> None:
 
 
 def test_number_of_values(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounds, "MAX_VALUES", 11)
+    monkeypatch.setattr(load, "MAX_VALUES", 11)
     assert bounded([0] * 10, Source()) == [0] * 10
     assert refused([0] * 11) == ["more than 11 values, the most there may be (in the experiment of x.pt)"]
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mtlcli.config import SchedulerEntry, TrunkEntry, dump_yaml, experiment_from_dict, load_experiment
+from mtlcli.config import SchedulerConfig, TrunkConfig, dump_yaml, experiment_from_dict, load_experiment
 from mtlcli.config.yaml import parse
 from tests.config.experiments import GOOD, loaded
 
@@ -45,10 +45,10 @@ def test_options_have_the_types_of_the_signature(tmp_path: Path) -> None:
 def test_common_keys_of_trunks_and_schedulers(tmp_path: Path) -> None:
     text = GOOD.replace("features: 8", "features: 8, frozen: true, init_from: a.pt")
     experiment = loaded(tmp_path, text)
-    assert isinstance(experiment.trunk, TrunkEntry)
+    assert isinstance(experiment.trunk, TrunkConfig)
     assert (experiment.trunk.frozen, experiment.trunk.init_from) == (True, "a.pt")
     assert "frozen" not in experiment.trunk.options
-    assert isinstance(experiment.scheduler, SchedulerEntry)
+    assert isinstance(experiment.scheduler, SchedulerConfig)
     assert experiment.scheduler.interval == "epoch"
     one_cycle = loaded(tmp_path, GOOD, "scheduler={name: OneCycleLR, max_lr: 0.1}").scheduler
     assert one_cycle is not None and one_cycle.interval == "step"

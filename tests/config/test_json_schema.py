@@ -6,7 +6,7 @@ import jsonschema
 import pytest
 import yaml
 
-from mtlcli.config.json_schema import json_schema
+from mtlcli.config.schema import json_schema
 from tests.config.experiments import GOOD, loaded
 
 SHIPPED = sorted(Path(__file__).parents[2].joinpath("configs").rglob("*.y*ml"))

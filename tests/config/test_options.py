@@ -8,9 +8,9 @@ import pytest
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from mtlcli.config.describe import described, found
-from mtlcli.config.entries import Chosen
+from mtlcli.config.components import ComponentField
 from mtlcli.config.options import options_of
+from mtlcli.config.type_names import described, found
 from mtlcli.errors import ConfigError
 from mtlcli.registry import Component, Registry, optimizers, schedulers
 
@@ -48,12 +48,12 @@ EVERYTHING = Component("thing", "everything", everything)
 
 
 @pytest.fixture
-def chosen() -> Chosen:
+def chosen() -> ComponentField:
     things = Registry("thing", "tests.config.nothing_there")
     things._loaded = True
     things.register("everything")(everything)
     things.register("reserved_name")(reserved_name)
-    return Chosen(things)
+    return ComponentField(things)
 
 
 def test_only_what_yaml_can_give_is_an_option() -> None:
@@ -75,7 +75,7 @@ def test_only_what_yaml_can_give_is_an_option() -> None:
     assert options["width"].description == "of the thing, in metres."
 
 
-def test_values_get_the_types_of_the_signature(chosen: Chosen) -> None:
+def test_values_get_the_types_of_the_signature(chosen: ComponentField) -> None:
     given = {"copy": True, "pair": [1, 2], "sizes": [3], "folder": "a/b", "model_kind": "b"}
     entry = chosen.validate({"name": "everything", **given})
     assert entry.options["pair"] == (1.0, 2.0)
@@ -87,7 +87,7 @@ def test_values_get_the_types_of_the_signature(chosen: Chosen) -> None:
     }  # fmt: skip
 
 
-def test_an_option_called_name_is_the_component_author_s_mistake(chosen: Chosen) -> None:
+def test_an_option_called_name_is_the_component_author_s_mistake(chosen: ComponentField) -> None:
     with pytest.raises(ConfigError, match="thing 'reserved_name' can't have an option called 'name'"):
         chosen.validate("reserved_name")
 

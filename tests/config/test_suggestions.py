@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from mtlcli.cli import main
-from mtlcli.config.value_hints import value_hint
+from mtlcli.config.suggestions import value_hint
 from mtlcli.errors import ConfigError, nearest
 from tests.config.experiments import GOOD, loaded, written
 

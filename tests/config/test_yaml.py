@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from mtlcli.config import dump_yaml
-from mtlcli.config.source import MOST_PROBLEMS
+from mtlcli.config.locations import MOST_PROBLEMS
 from mtlcli.config.yaml import MAX_BYTES, MAX_DEPTH, parse, read
 from mtlcli.errors import ConfigError, Mark
 

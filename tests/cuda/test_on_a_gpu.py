@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from mtlcli.config import Experiment
-from mtlcli.data.batch import Batch
+from mtlcli.data.loader import Batch
 from mtlcli.registry import sharings, weightings
-from mtlcli.training.build import build
-from mtlcli.training.checkpoint import load_checkpoint
+from mtlcli.training.assembly.build import build
+from mtlcli.training.checkpoint.file import load_checkpoint
 from mtlcli.training.trainer import Trainer
-from tests.training.bits import bits
 from tests.training.experiments import digits
-from tests.training.killed import KilledError, Killer
+from tests.training.identical import bits
+from tests.training.killing import KilledError, Killer
 
 RELATED = {"digit": {"digit": 1, "ink": 0.5, "parity": 0.5}, "ink": {"digit": 0.5, "ink": 1, "parity": 0.2},
            "parity": {"digit": 0.5, "ink": 0.2, "parity": 1}}  # fmt: skip

@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtlcli.data.batch import Batch
-from mtlcli.data.dataset import Examples
-from mtlcli.data.loader import Loader
+from mtlcli.data.base import Examples
+from mtlcli.data.loader import Batch, Loader
 from mtlcli.data.placement import Loading, Placement
 from mtlcli.registry import samplers
 from mtlcli.specs import IGNORE_INDEX

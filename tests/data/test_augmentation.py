@@ -9,7 +9,7 @@ import torch
 
 from mtlcli.data.augmentation import RESHAPING, UNFIT, Augmentation
 from mtlcli.errors import ConfigError, MtlError
-from mtlcli.training.check import check_experiment
+from mtlcli.training.assembly.check import check_experiment
 from tests.training.experiments import digits
 
 IMAGE = torch.arange(64, dtype=torch.uint8).view(1, 8, 8)
@@ -114,7 +114,7 @@ def test_validating_takes_what_fits() -> None:
 
 def test_no_augmentation_needs_no_torchvision() -> None:
     code = (
-        "import sys; from mtlcli.training.check import check_experiment; "
+        "import sys; from mtlcli.training.assembly.check import check_experiment; "
         "from tests.training.experiments import digits; "
         "check_experiment(digits()); print('torchvision' in sys.modules)"
     )

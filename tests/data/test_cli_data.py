@@ -9,8 +9,8 @@ import pytest
 from mtlcli.cli import main
 from mtlcli.data.datasets.fashion_mnist import FashionMNIST
 from mtlcli.data.datasets.mnist import MNIST
-from mtlcli.data.inventory import inventory
-from tests.data.collections import FakeSource, collection, mnist_files, place
+from mtlcli.data.download.status import inventory
+from tests.data.download.collections import FakeSource, collection, mnist_files, place
 
 FILES = mnist_files()
 

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtlcli.data.dataset import Examples
-from mtlcli.data.feed import gatherer, is_labelled
+from mtlcli.data.base import Examples
+from mtlcli.data.dataset_loader import gatherer, is_labelled
 from mtlcli.data.loader import evaluation_batches
 from mtlcli.data.placement import Placement
 from mtlcli.errors import ConfigError, MtlError

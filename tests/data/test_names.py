@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from mtlcli.data.names import LISTED, LONGEST, fault, listed, shown
+from mtlcli.text import LISTED, MAX_NAME, fault, listed, shown
 
 
 @pytest.mark.parametrize(
-    "name", ["", "dog", "Köln", "犬\u3000猫", "a b", "a|b", "é\u0301", "T-shirt/top", "x" * LONGEST]
+    "name", ["", "dog", "Köln", "犬\u3000猫", "a b", "a|b", "é\u0301", "T-shirt/top", "x" * MAX_NAME]
 )
 def test_what_can_be_a_name(name: str) -> None:
     assert fault(name) is None
@@ -22,7 +22,7 @@ def test_what_can_be_a_name(name: str) -> None:
         ("a\u202eb", "U+202E"),
         ("a\u2028b", "U+2028"),
         ("\udcff", "U+DCFF"),
-        ("x" * (LONGEST + 1), "257 characters long"),
+        ("x" * (MAX_NAME + 1), "257 characters long"),
     ],
 )
 def test_what_can_not(name: str, why: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtlcli.data.sampler import Sampler, apportion
+from mtlcli.data.samplers.base import Sampler, apportion
 from mtlcli.registry import samplers
 
 SIZES = st.lists(st.integers(1, 500), min_size=1, max_size=5)

@@ -6,8 +6,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mtlcli.data.hashing import hash_rows, hash_texts, mixed
-from mtlcli.data.splitting import COPIES, class_codes, draw, with_copies
+from mtlcli.data.splitting import COPIES, class_codes, draw, hash_rows, hash_texts, mixed, with_copies
 from mtlcli.specs import IGNORE_INDEX
 
 SALT = ("test", 0)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from mtlcli.training.opening.sealed import seal
+from mtlcli.training.checkpoint.integrity import seal
 
 STORED, DEFLATED = 0, 8
 

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from mtlcli.training.build import build
-from mtlcli.training.checkpoint import FORMAT, plain
+from mtlcli.training.assembly.build import build
+from mtlcli.training.checkpoint.file import FORMAT, plain
 from tests.hostile.archives import DEFLATED, Member, archive, document, name, number, pickled, saved, tensor, text
 from tests.training.experiments import digits
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from mtlcli.models.by_name import ByName
+from mtlcli.models.inputs import Normalize
 from mtlcli.models.model import MultiTaskModel
-from mtlcli.models.normalize import Normalize
+from mtlcli.models.modules import ByName
 from mtlcli.models.sharing.hard import Hard
 from mtlcli.models.trunks.lenet import LeNet
 from mtlcli.models.trunks.mlp import MLP

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from mtlcli.models.inputs import Normalize
 from mtlcli.models.model import MultiTaskModel
-from mtlcli.models.normalize import Normalize
 from mtlcli.models.sharing.hard import Hard
 from mtlcli.models.trunks.cnn import CNN
 from mtlcli.models.warm_start import warm_start

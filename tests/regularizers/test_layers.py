@@ -10,9 +10,9 @@ from mtlcli.models.trunks.cnn import CNN
 from mtlcli.models.trunks.lenet import LeNet
 from mtlcli.models.trunks.mlp import MLP
 from mtlcli.models.trunks.torchvision import TorchVision
+from mtlcli.regularizers.base import Subject
 from mtlcli.regularizers.factorized import FactorizedLinear
 from mtlcli.regularizers.layers import Part, find_layers, weights_of
-from mtlcli.regularizers.regularizer import Subject
 
 
 def subject(*trunks: nn.Module, heads: dict[str, nn.Module] | None = None) -> Subject:

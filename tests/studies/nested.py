@@ -7,8 +7,8 @@ from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-import mtlcli.studies.processes
-from mtlcli.studies.server import context, start_server
+import mtlcli.studies.pool
+from mtlcli.studies.pool import context, start_server
 
 
 def start_study(does: Callable[..., object], *arguments: Any) -> BaseProcess:
@@ -21,6 +21,6 @@ def start_study(does: Callable[..., object], *arguments: Any) -> BaseProcess:
 
 def _study(does: Callable[..., object], *arguments: Any) -> None:
     """Keeps multiprocessing from starting another server, which takes seconds: it knows this one's address."""
-    mtlcli.studies.processes.start_server = lambda: None  # type: ignore[attr-defined]
+    mtlcli.studies.pool.start_server = lambda: None  # type: ignore[attr-defined]
     forkserver._forkserver.ensure_running = lambda: None  # type: ignore[attr-defined]
     does(*arguments)

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mtlcli.files import UNFINISHED
 from mtlcli.studies.folder import StudyFolder
-from mtlcli.training.files import UNFINISHED
 
 
 def test_only_unfinished_files_are_removed(tmp_path: Path) -> None:

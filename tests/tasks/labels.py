@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mtlcli.registry import kinds
 from mtlcli.specs import IGNORE_INDEX, TargetSpec
-from mtlcli.tasks.kind import TaskKind
+from mtlcli.tasks.base import TaskKind
 
 MISSING_SHARES = [0.0, 0.4, 1.0]
 

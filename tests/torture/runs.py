@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from tests.training.bits import bits
+from tests.training.identical import bits
 
 WEIGHTINGS = ("uniform", "uncertainty", "gradnorm", "famo", "mgda", "pcgrad")
 EXPERIMENT = """\

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mtlcli.config import Experiment
-from mtlcli.training.build import build
+from mtlcli.training.assembly.build import build
 from mtlcli.training.trainer import Trainer
-from tests.training.bits import bits
 from tests.training.experiments import digits, training
-from tests.training.killed import KilledError, Killer
+from tests.training.identical import bits
+from tests.training.killing import KilledError, Killer
 
 
 def train(experiment: Experiment, folder: Path, killed_after: int = -1) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mtlcli.cli import main
-from tests.cli.forked import forked
+from tests.cli.processes import forked
 from tests.torture import flips, steps
 from tests.torture.runs import experiment, same, unreadable
 

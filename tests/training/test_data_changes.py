@@ -14,10 +14,10 @@ import torch
 from mtlcli.cli import main
 from mtlcli.config import Experiment, experiment_from_dict
 from mtlcli.errors import ConfigError
-from mtlcli.training.build import build, rebuild
-from mtlcli.training.checkpoint import load_checkpoint, save_checkpoint
+from mtlcli.training.assembly.build import build, rebuild
+from mtlcli.training.checkpoint.file import load_checkpoint, save_checkpoint
 from mtlcli.training.trainer import Trainer
-from tests.data.test_image_folder import draw
+from tests.data.datasets.test_image_folder import draw
 from tests.training.experiments import training
 
 HEADER = "x,z,y"

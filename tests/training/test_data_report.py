@@ -12,7 +12,7 @@ import yaml
 
 from mtlcli.cli import main
 from mtlcli.config import experiment_from_dict
-from mtlcli.training.build import build
+from mtlcli.training.assembly.build import build
 from mtlcli.training.data_report import data_report, lines
 from mtlcli.training.trainer import Trainer
 from tests.training.experiments import training

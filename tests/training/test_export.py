@@ -12,8 +12,8 @@ from torch import Tensor
 
 from mtlcli.cli import main
 from mtlcli.errors import ConfigError
-from mtlcli.training.build import build
-from mtlcli.training.checkpoint import plain, save_checkpoint
+from mtlcli.training.assembly.build import build
+from mtlcli.training.checkpoint.file import plain, save_checkpoint
 from mtlcli.training.export import described, export
 from mtlcli.training.run import Run
 from tests.training.experiments import digits

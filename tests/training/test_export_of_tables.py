@@ -14,10 +14,9 @@ from torch import Tensor
 
 from mtlcli.cli import main
 from mtlcli.config import experiment_from_dict
-from mtlcli.training.build import build
-from mtlcli.training.checkpoint import plain, save_checkpoint
-from mtlcli.training.export import INTERFACE, Cleaned, described, export
-from mtlcli.training.interface import interface
+from mtlcli.training.assembly.build import build
+from mtlcli.training.checkpoint.file import plain, save_checkpoint
+from mtlcli.training.export import INTERFACE, Cleaned, described, export, interface
 from mtlcli.training.run import Run
 from tests.training.experiments import training
 

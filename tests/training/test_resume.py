@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from mtlcli.config import Experiment
 from mtlcli.errors import ConfigError
-from mtlcli.training.build import build
+from mtlcli.training.assembly.build import build
 from mtlcli.training.state import check_same
 from mtlcli.training.trainer import Trainer
-from tests.training.bits import bits
 from tests.training.experiments import digits, training
-from tests.training.killed import KilledError, Killer
+from tests.training.identical import bits
+from tests.training.killing import KilledError, Killer
 
 
 def train(experiment: Experiment, folder: Path, killed_at: int | None = None) -> dict[str, Any]:

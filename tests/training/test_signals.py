@@ -10,13 +10,13 @@ import pytest
 
 from mtlcli.errors import InterruptedRunError
 from mtlcli.training import evaluate as evaluation
-from mtlcli.training.build import build
-from mtlcli.training.checkpoint import load_checkpoint
+from mtlcli.training.assembly.build import build
+from mtlcli.training.checkpoint.file import load_checkpoint
 from mtlcli.training.observer import Observer
 from mtlcli.training.signals import StopRequest
 from mtlcli.training.trainer import Trainer
-from tests.training.bits import bits
 from tests.training.experiments import digits
+from tests.training.identical import bits
 
 
 def train(folder: Path, observer: Observer | None = None) -> Mapping[str, Any]:

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 import torch
 
-from mtlcli.data.batch import Batch
+from mtlcli.data.loader import Batch
 from mtlcli.registry import weightings
-from mtlcli.training.build import build
-from mtlcli.training.optimization import make_optimizer
+from mtlcli.training.assembly.build import build
+from mtlcli.training.assembly.optimizers import make_optimizer
 from mtlcli.training.run import Run
 from mtlcli.training.step import Step
 from tests.training.experiments import digits, training

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from mtlcli.training import threads
-from mtlcli.training.build import build
-from mtlcli.training.threads import Sample, Threads, first_threads, free_cores, sample, thread_limit
+from mtlcli.training import device
+from mtlcli.training.assembly.build import build
+from mtlcli.training.device import Sample, Threads, first_threads, free_cores, sample, thread_limit
 from mtlcli.training.trainer import Trainer
-from tests.training.bits import bits
 from tests.training.experiments import digits, training
-from tests.training.killed import KilledError, Killer
+from tests.training.identical import bits
+from tests.training.killing import KilledError, Killer
 
 
 @pytest.fixture(autouse=True)
@@ -21,9 +21,9 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Four cores, and no number of threads in the environment."""
     before = torch.get_num_threads()
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(threads, "affinity", lambda: {0, 1, 2, 3})
-    monkeypatch.setattr(threads, "physical_cores", lambda _: 4)
-    monkeypatch.setattr(threads, "cpu_quota", lambda _: None)
+    monkeypatch.setattr(device, "affinity", lambda: {0, 1, 2, 3})
+    monkeypatch.setattr(device, "physical_cores", lambda _: 4)
+    monkeypatch.setattr(device, "cpu_quota", lambda _: None)
     monkeypatch.setattr("time.sleep", lambda _: None)
     yield
     torch.set_num_threads(before)
@@ -34,7 +34,7 @@ class Load:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = Sample(100.0, 1000.0, 50.0)
-        monkeypatch.setattr(threads, "sample", lambda _=None: self.now)
+        monkeypatch.setattr(device, "sample", lambda _=None: self.now)
 
     def pass_(self, seconds: float, others: float, own: float = 1.0) -> None:
         now = self.now
@@ -56,8 +56,8 @@ def test_the_cores_that_others_leave_free() -> None:
 def test_the_first_number(others: float, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
     before = Sample(0.0, 0.0, 0.0)
     samples = iter([before, Sample(0.2, (others + 1) * 0.2, 0.2)])
-    monkeypatch.setattr(threads, "_STARTED", None)
-    monkeypatch.setattr(threads, "sample", lambda _=None: next(samples))
+    monkeypatch.setattr(device, "_STARTED", None)
+    monkeypatch.setattr(device, "sample", lambda _=None: next(samples))
     assert first_threads("auto") == expected
 
 
@@ -65,7 +65,7 @@ def test_a_number_that_is_given_or_does_not_depend_on_the_load(monkeypatch: pyte
     def unasked(_: object = None) -> Sample:
         raise AssertionError
 
-    monkeypatch.setattr(threads, "sample", unasked)
+    monkeypatch.setattr(device, "sample", unasked)
     assert first_threads(7) == 7
     assert first_threads("auto", by_load=False) == 4
     monkeypatch.setenv("OMP_NUM_THREADS", "3,2")
@@ -149,7 +149,7 @@ def test_what_the_user_asks_for_goes_before_the_checkpoint(monkeypatch: pytest.M
 
 def test_a_sample_of_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    monkeypatch.setattr(threads, "affinity", lambda: {0, 2})
+    monkeypatch.setattr(device, "affinity", lambda: {0, 2})
     monkeypatch.setattr("os.nice", lambda _: 0)
     monkeypatch.setattr("os.sysconf", lambda _: 100)
     (tmp_path / "proc").mkdir()

@@ -12,10 +12,10 @@ import yaml
 import mtlcli
 from mtlcli.config import load_experiment
 from mtlcli.errors import ConfigError, MtlError
-from mtlcli.training.build import build, rebuild
-from mtlcli.training.checkpoint import load_checkpoint
-from mtlcli.training.divergence import DivergedError
+from mtlcli.training.assembly.build import build, rebuild
+from mtlcli.training.checkpoint.file import load_checkpoint
 from mtlcli.training.evaluate import evaluate
+from mtlcli.training.failures import DivergedError
 from mtlcli.training.observer import EpochReport, Observer
 from mtlcli.training.run_folder import RunFolder
 from mtlcli.training.trainer import Trainer
@@ -212,8 +212,8 @@ def test_a_metric_without_a_value_does_not_pick_the_best_epoch(
 
 def test_what_torch_raises_in_a_run_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch of one example under batch norm, which torch refuses in the step, had it not been found before."""
-    for module in ("check", "preflight"):
-        monkeypatch.setattr(f"mtlcli.training.{module}.check_batch_norm", lambda run, sampler: None)
+    for module in ("check", "data_checks"):
+        monkeypatch.setattr(f"mtlcli.training.assembly.{module}.check_batch_norm", lambda run, sampler: None)
     experiment = digits(
         trunk={"name": "torchvision", "model": "resnet18"},
         tasks={"digit": {"dataset": "digits", "target": "digit", "kind": "classification"}},

@@ -12,16 +12,16 @@ import torch
 
 from mtlcli.config import Experiment
 from mtlcli.errors import MtlError
-from mtlcli.training.build import build
-from mtlcli.training.checkpoint import load_checkpoint
-from mtlcli.training.divergence import DivergedError
+from mtlcli.training.assembly.build import build
+from mtlcli.training.checkpoint.file import load_checkpoint
+from mtlcli.training.failures import DivergedError
 from mtlcli.training.observer import EpochReport, Observer
 from mtlcli.training.step import MOST_SKIPPED
 from mtlcli.training.trainer import Trainer
-from tests.training.bits import bits
 from tests.training.experiments import digits, training
-from tests.training.killed import KilledError, Killer
-from tests.training.test_divergence import poison
+from tests.training.identical import bits
+from tests.training.killing import KilledError, Killer
+from tests.training.test_failures import poison
 
 LAST = "checkpoints/last.pt"
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from mtlcli.config import experiment_from_dict
-from mtlcli.data.batch import Batch
-from mtlcli.models.trunk import Trunk
+from mtlcli.data.loader import Batch
+from mtlcli.models.trunks.base import Trunk
 from mtlcli.registry import datasets, trunks
 from mtlcli.specs import Shape
-from mtlcli.training.build import build
-from mtlcli.training.optimization import make_optimizer
+from mtlcli.training.assembly.build import build
+from mtlcli.training.assembly.optimizers import make_optimizer
 from mtlcli.training.step import Step
 from tests.weighting.real_steps import MadeUp
 

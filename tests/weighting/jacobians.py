@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mtlcli.registry import weightings
-from mtlcli.weighting.gradients import GramianWeighting, JacobianWeighting
+from mtlcli.weighting.base import GramianWeighting, JacobianWeighting
 from tests.weighting.methods import tasks
 
 SCALES = [0.0, 1e-15, 1e-5, 1.0, 1e5, 1e15]

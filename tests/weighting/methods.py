@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mtlcli.registry import weightings
-from mtlcli.weighting.weighting import LossWeighting, WeightedTask
+from mtlcli.weighting.base import LossWeighting, WeightedTask
 
 LOSS_LEVEL = [name for name in weightings.names() if issubclass(weightings[name].target, LossWeighting)]  # type: ignore[arg-type]
 RANDOM = {"rlw"}

@@ -15,16 +15,15 @@ import torch
 from torch import Tensor
 
 from mtlcli.config import experiment_from_dict
-from mtlcli.data.batch import Batch
-from mtlcli.data.dataset import Dataset, Examples
+from mtlcli.data.base import Dataset, Examples
+from mtlcli.data.loader import Batch
 from mtlcli.registry import datasets, kinds, weightings
 from mtlcli.specs import DatasetSpec, TargetSpec
-from mtlcli.tasks.kind import TaskKind
-from mtlcli.training.build import build
-from mtlcli.training.optimization import make_optimizer
+from mtlcli.tasks.base import TaskKind
+from mtlcli.training.assembly.build import build
+from mtlcli.training.assembly.optimizers import make_optimizer
 from mtlcli.training.step import Step
-from mtlcli.weighting.gradients import GradientWeighting
-from mtlcli.weighting.weighting import Weighting
+from mtlcli.weighting.base import GradientWeighting, Weighting
 
 WIDTH, FEATURES = 6, 6
 OPTIONS: dict[str, dict[str, Any]] = {"torchjd": {"aggregator": "UPGrad"}, "relation": {"negative": "allow"}}

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchjd.aggregation import AlignedMTLWeighting
 
-from mtlcli.weighting.methods.aligned_mtl import AlignedMultiTaskLearning
+from mtlcli.weighting.methods.aligned_mtl import AlignedMTL
 from tests.oracles import alignment as oracle
 from tests.weighting.jacobians import SCALES, create, descend, every_kind, of_rank, random, solve
 from tests.weighting.methods import tasks
@@ -130,7 +130,7 @@ def test_finite_for_tiny_and_huge_gramians(count: int, scale: float, mode: Scale
 
 def test_an_absent_task_has_left_the_problem() -> None:
     jacobian, losses = random(0, 3), torch.ones(3).double()
-    weights = AlignedMultiTaskLearning(tasks(5)).weights(jacobian @ jacobian.T, losses, [0, 2, 4])
+    weights = AlignedMTL(tasks(5)).weights(jacobian @ jacobian.T, losses, [0, 2, 4])
     torch.testing.assert_close(weights, solve(create("aligned_mtl", 3), jacobian))
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchjd.aggregation import CAGradWeighting
 
-from mtlcli.weighting.methods.cagrad import ConflictAverseGradientDescent
+from mtlcli.weighting.methods.cagrad import CAGrad
 from tests.oracles import min_norm as oracle
 from tests.weighting.jacobians import SCALES, create, descend, every_kind, random, solve
 from tests.weighting.methods import tasks
@@ -151,5 +151,5 @@ def test_single_precision_gramians() -> None:
 
 def test_an_absent_task_has_left_the_problem() -> None:
     jacobian, losses = random(0, 3), torch.ones(3).double()
-    weights = ConflictAverseGradientDescent(tasks(5)).weights(jacobian @ jacobian.T, losses, [0, 2, 4])
+    weights = CAGrad(tasks(5)).weights(jacobian @ jacobian.T, losses, [0, 2, 4])
     torch.testing.assert_close(weights, solve(create("cagrad", 3), jacobian))

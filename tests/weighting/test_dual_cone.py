@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mtlcli.weighting import dual_cone
-from mtlcli.weighting.dual_cone import project
+from mtlcli.weighting.solvers import dual_cone
+from mtlcli.weighting.solvers.dual_cone import project
 from tests.oracles import dual_cone as oracle
 from tests.weighting.jacobians import SCALES, every_kind, of_rank, random
 

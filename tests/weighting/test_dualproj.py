@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torchjd.aggregation import DualProjWeighting
 from torchjd.linalg import QuadprogProjector
 
-from mtlcli.weighting.methods.dualproj import DualProjection
+from mtlcli.weighting.methods.dualproj import DualProj
 from tests.oracles import dual_cone as oracle
 from tests.weighting.jacobians import (
     SCALES,
@@ -125,7 +125,7 @@ def test_finite_for_tiny_and_huge_gramians(count: int, scale: float) -> None:
 
 def test_an_absent_task_has_left_the_problem() -> None:
     jacobian = conflicting(0, 3)
-    weighting = DualProjection(tasks(5))
+    weighting = DualProj(tasks(5))
     weights = weighting.weights(jacobian @ jacobian.T, torch.ones(3).double(), [0, 2, 4])
     torch.testing.assert_close(weights, solve(create("dualproj", 3), jacobian))
 

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from mtlcli.weighting.methods.dwa import DynamicWeightAverage
+from mtlcli.weighting.methods.dwa import DWA
 from tests.oracles import loss_weightings as oracle
 from tests.weighting.methods import history, tasks
 
 NAN = float("nan")
 
 
-def weights_of(weighting: DynamicWeightAverage) -> torch.Tensor:
+def weights_of(weighting: DWA) -> torch.Tensor:
     count = len(weighting.tasks)
     return weighting.objective(torch.ones(count), range(count))[1]
 
@@ -19,7 +19,7 @@ def weights_of(weighting: DynamicWeightAverage) -> torch.Tensor:
 @pytest.mark.parametrize("temperature", [0.5, 2.0, 10.0])
 @pytest.mark.parametrize("count", [1, 3, 40])
 def test_weights_of_each_epoch_are_the_paper_s(count: int, temperature: float) -> None:
-    weighting, past = DynamicWeightAverage(tasks(count), temperature=temperature), history(6, count)
+    weighting, past = DWA(tasks(count), temperature=temperature), history(6, count)
     for epoch in range(1, 7):
         weighting.end_epoch(past[epoch - 1])
         expected = oracle.dwa(past[:epoch].double().tolist(), temperature)
@@ -29,7 +29,7 @@ def test_weights_of_each_epoch_are_the_paper_s(count: int, temperature: float) -
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 49])
 def test_exactly_one_in_the_first_two_epochs(count: int) -> None:
     """The known mistake: a ratio of losses that aren't there yet."""
-    weighting, past = DynamicWeightAverage(tasks(count)), history(2, count)
+    weighting, past = DWA(tasks(count)), history(2, count)
     assert torch.equal(weights_of(weighting), torch.ones(count))
     weighting.end_epoch(past[0])
     assert torch.equal(weights_of(weighting), torch.ones(count))
@@ -38,7 +38,7 @@ def test_exactly_one_in_the_first_two_epochs(count: int) -> None:
 
 
 def test_the_slower_task_counts_for_more() -> None:
-    weighting = DynamicWeightAverage(tasks(2))
+    weighting = DWA(tasks(2))
     weighting.end_epoch(torch.tensor([1.0, 1.0]))
     weighting.end_epoch(torch.tensor([0.9, 0.1]))
     slow, fast = weights_of(weighting)
@@ -46,7 +46,7 @@ def test_the_slower_task_counts_for_more() -> None:
 
 
 def test_an_epoch_without_labels_does_not_count() -> None:
-    weighting = DynamicWeightAverage(tasks(2))
+    weighting = DWA(tasks(2))
     for losses in ([1.0, 4.0], [0.5, NAN], [0.4, 3.0], [0.2, NAN]):
         weighting.end_epoch(torch.tensor(losses))
     # the first task's last two epochs, and the second's last two with labels
@@ -54,7 +54,7 @@ def test_an_epoch_without_labels_does_not_count() -> None:
 
 
 def test_a_task_never_seen_is_taken_to_stand_still() -> None:
-    weighting = DynamicWeightAverage(tasks(2))
+    weighting = DWA(tasks(2))
     for losses in ([1.0, NAN], [0.5, NAN]):
         weighting.end_epoch(torch.tensor(losses))
     np.testing.assert_allclose(weights_of(weighting).numpy(), oracle.dwa([[1.0, 1.0], [0.5, 1.0]]), rtol=1e-6)

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mtlcli.registry import weightings
-from mtlcli.weighting.gradients import GradientWeighting, GramianWeighting, JacobianWeighting
-from mtlcli.weighting.seeded import Seeded
+from mtlcli.weighting.base import GradientWeighting, GramianWeighting, JacobianWeighting, Seeded
 from tests.weighting.jacobians import SCALES, create, descend, every_kind, named, random
 
 NAMES = [name for name in named(GradientWeighting) if name != "torchjd"]  # which is whatever its aggregator is

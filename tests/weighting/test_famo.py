@@ -12,22 +12,22 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchjd.scalarization import FAMO
 
-from mtlcli.weighting.methods.famo import FastAdaptiveMultitaskOptimization as Famo
+from mtlcli.weighting.methods import famo
 from tests.oracles import famo as oracle
 from tests.weighting.methods import gradient, history, tasks
 
 OPTIMIZERS: list[Literal["adam", "sgd"]] = ["adam", "sgd"]
 
 
-def create(count: int, optimizer: Literal["adam", "sgd"] = "adam", **options: float) -> Famo:
-    return Famo(tasks(count), optimizer=optimizer, **options)
+def create(count: int, optimizer: Literal["adam", "sgd"] = "adam", **options: float) -> famo.FAMO:
+    return famo.FAMO(tasks(count), optimizer=optimizer, **options)
 
 
-def weights(weighting: Famo, losses: Tensor, present: list[int] | None = None) -> Tensor:
+def weights(weighting: famo.FAMO, losses: Tensor, present: list[int] | None = None) -> Tensor:
     return weighting.objective(losses, present or list(range(len(losses))))[1]
 
 
-def learn(weighting: Famo, losses: Tensor) -> None:
+def learn(weighting: famo.FAMO, losses: Tensor) -> None:
     """Steps from each row of `losses` [S, T] to the next."""
     for before, after in itertools.pairwise(losses):
         weighting.after_step(before, after, range(losses.shape[1]))
@@ -73,7 +73,7 @@ def test_what_fell_slower_gets_more_weight(optimizer: Literal["adam", "sgd"]) ->
 
 def test_without_the_look_back_nothing_is_learned() -> None:
     """A known mistake: without the second forward pass the logits never move. So the run is told that it is wanted."""
-    assert Famo.looks_back and not Famo.linear
+    assert famo.FAMO.looks_back and not famo.FAMO.linear
     weighting = create(3)
     for losses in history(5, 3):
         weighting.start_step()

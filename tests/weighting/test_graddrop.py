@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchjd import aggregation
 
-from mtlcli.weighting.methods.graddrop import GradientSignDropout
+from mtlcli.weighting.methods.graddrop import GradDrop
 from tests.oracles import surgery as oracle
 from tests.weighting.jacobians import SCALES, create, descend, every_kind, non_conflicting, random
 from tests.weighting.methods import tasks
@@ -149,11 +149,11 @@ def test_is_not_changed_by_autocast() -> None:
 
 
 def test_weights_are_not_used_again() -> None:
-    assert not GradientSignDropout.reuses_weights
+    assert not GradDrop.reuses_weights
 
 
 def test_never_waits_for_the_device() -> None:
-    weighting = GradientSignDropout(tasks(3), leak=0.1).to("meta")
+    weighting = GradDrop(tasks(3), leak=0.1).to("meta")
     weighting.start_step()
     jacobian, gramian = torch.ones(2, 50, device="meta"), torch.ones(2, 2, device="meta")
     update, weights = weighting.update(jacobian, gramian, torch.ones(2, device="meta"), [0, 2])

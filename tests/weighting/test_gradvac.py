@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchjd import aggregation
 
-from mtlcli.weighting.methods.gradvac import GradientVaccine
+from mtlcli.weighting.methods.gradvac import GradVac
 from tests.oracles import surgery as oracle
 from tests.weighting.jacobians import SCALES, create, descend, every_kind, non_conflicting, random, solve
 
 
-def orders(weighting: GradientVaccine, present: list[int]) -> list[list[int]]:
+def orders(weighting: GradVac, present: list[int]) -> list[list[int]]:
     """Each task's order of the others, of the step that was last started."""
     made: list[list[int]] = weighting.orders(present).T.tolist()
     return made

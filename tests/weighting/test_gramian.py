@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mtlcli.weighting import gramian as module
-from mtlcli.weighting.gramian import inner_products, inner_products_with_sum
+from mtlcli.weighting.solvers import gramian as module
+from mtlcli.weighting.solvers.gramian import inner_products, inner_products_with_sum
 
 EPS = torch.finfo(torch.float64).eps
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchjd.aggregation import IMTLGWeighting
 
-from mtlcli.weighting.methods.imtl_g import ImpartialGradients
+from mtlcli.weighting.methods.imtl_g import IMTLG
 from tests.oracles import alignment as oracle
 from tests.weighting.jacobians import SCALES, create, descend, every_kind, of_rank, random, solve
 from tests.weighting.methods import tasks
@@ -233,5 +233,5 @@ def test_finite_for_tiny_and_huge_gramians(count: int, scale: float) -> None:
 
 def test_an_absent_task_has_left_the_problem() -> None:
     jacobian, losses = random(0, 3), torch.ones(3).double()
-    weights = ImpartialGradients(tasks(5)).weights(jacobian @ jacobian.T, losses, [0, 2, 4])
+    weights = IMTLG(tasks(5)).weights(jacobian @ jacobian.T, losses, [0, 2, 4])
     torch.testing.assert_close(weights, solve(create("imtl_g", 3), jacobian))

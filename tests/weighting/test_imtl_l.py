@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from mtlcli.weighting.methods.imtl_l import ImpartialLossBalance
+from mtlcli.weighting.methods.imtl_l import IMTLL
 from tests.oracles import loss_weightings as oracle
 from tests.weighting.methods import tasks
 
 LOSSES = [0.4, 2.0, 1.1]
 
 
-def train(weighting: ImpartialLossBalance, losses: list[float]) -> list[float]:
+def train(weighting: IMTLL, losses: list[float]) -> list[float]:
     """The scales that gradient descent finds for constant losses."""
     optimizer = torch.optim.SGD(weighting.parameters(), lr=0.5)
     for _ in range(100):
@@ -25,7 +25,7 @@ def train(weighting: ImpartialLossBalance, losses: list[float]) -> list[float]:
 
 @pytest.mark.parametrize("scales", [[0.0, 0.0, 0.0], [1.3, -0.7, 2.0]])
 def test_objective_weights_and_slopes_are_the_paper_s(scales: list[float]) -> None:
-    weighting, losses = ImpartialLossBalance(tasks(3)), torch.tensor(LOSSES)
+    weighting, losses = IMTLL(tasks(3)), torch.tensor(LOSSES)
     for parameter, value in zip(weighting.scale, scales, strict=True):
         parameter.data = torch.tensor([value])
     objective, weights = weighting.objective(losses, [0, 1, 2])
@@ -39,20 +39,20 @@ def test_objective_weights_and_slopes_are_the_paper_s(scales: list[float]) -> No
 
 def test_every_scaled_loss_becomes_one() -> None:
     """The paper's claim: impartial, whatever the scale and the likelihood of a loss."""
-    scales = train(ImpartialLossBalance(tasks(3)), LOSSES)
+    scales = train(IMTLL(tasks(3)), LOSSES)
     np.testing.assert_allclose(np.exp(scales) * LOSSES, 1.0, rtol=1e-4)
 
 
 def test_the_scales_are_trained_and_saved() -> None:
     """The known mistake: an s that no optimizer ever sees."""
-    weighting = ImpartialLossBalance(tasks(3))
+    weighting = IMTLL(tasks(3))
     assert list(dict(weighting.named_parameters())) == list(weighting.state_dict())
     assert [parameter.shape for parameter in weighting.parameters()] == [(1,)] * 3
 
 
 def test_an_absent_task_s_scale_stands_still() -> None:
     """Also under momentum, which would move on a parameter whose gradient is zero instead of none."""
-    weighting = ImpartialLossBalance(tasks(3))
+    weighting = IMTLL(tasks(3))
     optimizer = torch.optim.Adam(weighting.parameters(), lr=0.1)
     for present in ([0, 1, 2], [0, 2]):
         for _ in range(3):
@@ -65,5 +65,5 @@ def test_an_absent_task_s_scale_stands_still() -> None:
 
 
 def test_init() -> None:
-    _, weights = ImpartialLossBalance(tasks(2), init=math.log(4)).objective(torch.ones(2), [0, 1])
+    _, weights = IMTLL(tasks(2), init=math.log(4)).objective(torch.ones(2), [0, 1])
     np.testing.assert_allclose(weights.numpy(), [4.0, 4.0], rtol=1e-6)

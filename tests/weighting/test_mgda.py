@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchjd.aggregation import MGDAWeighting
 
-from mtlcli.weighting.methods.mgda import MultipleGradientDescent
+from mtlcli.weighting.methods.mgda import MGDA
 from tests.oracles import min_norm as oracle
 from tests.weighting.jacobians import SCALES, create, descend, every_kind, random, solve
 from tests.weighting.methods import tasks
@@ -187,7 +187,7 @@ def test_single_precision_gramians() -> None:
 def test_an_absent_task_has_left_the_problem() -> None:
     jacobian, losses = random(0, 3), torch.tensor([1.0, 2.0, 3.0]).double()
     for normalization in NORMALIZATIONS:
-        method = MultipleGradientDescent(tasks(5), normalization=normalization)
+        method = MGDA(tasks(5), normalization=normalization)
         weights = method.weights(jacobian @ jacobian.T, losses, [0, 2, 4])
         torch.testing.assert_close(weights, solve(create("mgda", 3, normalization=normalization), jacobian, losses))
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torchjd.aggregation import NashMTL
+from torchjd import aggregation
 
-from mtlcli.weighting import newton
-from mtlcli.weighting.methods.nash_mtl import NashBargaining
+from mtlcli.weighting.methods.nash_mtl import NashMTL
+from mtlcli.weighting.solvers import bargaining
 from tests.oracles import bargaining as oracle
 from tests.weighting.jacobians import SCALES, create, descend, every_kind, random, solve
 from tests.weighting.methods import tasks
@@ -61,7 +61,7 @@ def test_agrees_with_torchjd() -> None:
         jacobian = random(seed, count, 20)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of cvxpy, about its solver ECOS
-            theirs = NashMTL(n_tasks=count, max_norm=0.0, optim_niter=200).weighting(jacobian).double()
+            theirs = aggregation.NashMTL(n_tasks=count, max_norm=0.0, optim_niter=200).weighting(jacobian).double()
         if oracle.residual((jacobian @ jacobian.T).numpy(), theirs.numpy()) < 1e-2:
             weights = solve(create("nash_mtl", count, max_norm=None), jacobian)
             torch.testing.assert_close(weights, theirs * (count / theirs.sum()), rtol=1e-4, atol=0)
@@ -160,7 +160,7 @@ def test_single_precision_gramians() -> None:
 
 def test_an_absent_task_has_left_the_problem() -> None:
     jacobian, losses = random(0, 3), torch.ones(3).double()
-    weights = NashBargaining(tasks(5)).weights(jacobian @ jacobian.T, losses, [0, 2, 4])
+    weights = NashMTL(tasks(5)).weights(jacobian @ jacobian.T, losses, [0, 2, 4])
     torch.testing.assert_close(weights, solve(create("nash_mtl", 3), jacobian))
 
 
@@ -171,5 +171,5 @@ def test_torch_and_numpy_find_the_same(count: int, fairness: float) -> None:
     for kind, jacobian in every_kind(count):
         if kind in SOLVABLE:
             gramian = jacobian @ jacobian.T
-            on_device, on_cpu = newton.solution(torch, gramian, fairness), newton.bargain(gramian, fairness)
+            on_device, on_cpu = bargaining.solution(torch, gramian, fairness), bargaining.bargain(gramian, fairness)
             torch.testing.assert_close(on_device, on_cpu, rtol=1e-6, atol=0)

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from mtlcli.errors import MtlError
 from mtlcli.registry import weightings
+from mtlcli.weighting.base import WeightedTask
 from mtlcli.weighting.methods.relation import Relation
-from mtlcli.weighting.weighting import WeightedTask
 from tests.oracles import relation as oracle
 from tests.weighting.methods import gradient, history, tasks
 

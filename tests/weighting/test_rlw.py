@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from mtlcli.weighting.methods.rlw import RandomLossWeighting
+from mtlcli.weighting.methods.rlw import RLW
 from tests.oracles import loss_weightings as oracle
 from tests.weighting.methods import tasks
 
 
 def draws(seed: int, steps: int = 5, count: int = 4) -> torch.Tensor:
-    weighting = RandomLossWeighting(tasks(count))
+    weighting = RLW(tasks(count))
     weighting.seed(seed)
     rows = []
     for _ in range(steps):
@@ -26,7 +26,7 @@ def draws(seed: int, steps: int = 5, count: int = 4) -> torch.Tensor:
 def test_weights_are_the_softmax_of_the_draw(
     distribution: Literal["normal", "uniform"], draw: object, present: list[int]
 ) -> None:
-    weighting = RandomLossWeighting(tasks(4), distribution=distribution)
+    weighting = RLW(tasks(4), distribution=distribution)
     weighting.seed(7)
     generator = torch.Generator().manual_seed(7)
     for _ in range(3):
@@ -44,7 +44,7 @@ def test_the_seed_decides() -> None:
 
 
 def test_one_draw_a_step_however_many_micro_batches() -> None:
-    weighting = RandomLossWeighting(tasks(4))
+    weighting = RLW(tasks(4))
     weighting.start_step()
     first, second = (weighting.objective(torch.ones(4), range(4), share=0.5)[1] for _ in range(2))
     weighting.start_step()
@@ -54,7 +54,7 @@ def test_one_draw_a_step_however_many_micro_batches() -> None:
 
 def test_without_start_step_it_fails() -> None:
     with pytest.raises(AssertionError, match="start_step"):
-        RandomLossWeighting(tasks(2)).objective(torch.ones(2), [0, 1])
+        RLW(tasks(2)).objective(torch.ones(2), [0, 1])
 
 
 def test_every_task_weighs_the_same_in_the_mean() -> None:

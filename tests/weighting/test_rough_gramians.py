@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from mtlcli.weighting import arrays, dual_cone, gramian, min_norm
-from mtlcli.weighting.gradients import GramianWeighting
+from mtlcli.weighting.base import GramianWeighting
 from mtlcli.weighting.methods import imtl_g
+from mtlcli.weighting.solvers import backend, dual_cone, gramian, min_norm
 from tests.weighting.jacobians import create, every_kind, named, random
 from tests.weighting.promises import PROMISES
 
@@ -77,7 +77,7 @@ def test_finite_and_as_promised_for_many_tasks(name: str, count: int) -> None:
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """The way of a device whose values aren't read, taken on the CPU."""
-    for module in (arrays, dual_cone, gramian, imtl_g, min_norm):
+    for module in (backend, dual_cone, gramian, imtl_g, min_norm):
         monkeypatch.setattr(module, "on_host", lambda tensor: False)
 
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtlcli.weighting.simplex import project, restrict
+from mtlcli.weighting.solvers.simplex import project, restrict
 from tests.oracles import stochastic as oracle
 
 

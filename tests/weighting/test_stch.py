@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mtlcli.weighting.methods.stch import SmoothTchebycheff
-from mtlcli.weighting.weighting import WeightedTask
+from mtlcli.weighting.base import WeightedTask
+from mtlcli.weighting.methods.stch import STCH
 from tests.oracles import loss_weightings as oracle
 from tests.weighting.methods import gradient, history, tasks
 
@@ -15,8 +15,8 @@ NAN = float("nan")
 EQUAL = [WeightedTask("a"), WeightedTask("b"), WeightedTask("c")]
 
 
-def warmed_up(nadir: list[float], made: list[WeightedTask] | None = None, mu: float = 1.0) -> SmoothTchebycheff:
-    weighting = SmoothTchebycheff(made or EQUAL[: len(nadir)], mu=mu, warmup_epochs=1)
+def warmed_up(nadir: list[float], made: list[WeightedTask] | None = None, mu: float = 1.0) -> STCH:
+    weighting = STCH(made or EQUAL[: len(nadir)], mu=mu, warmup_epochs=1)
     weighting.end_epoch(torch.tensor(nadir))
     return weighting
 
@@ -36,7 +36,7 @@ def test_objective_and_weights_are_the_paper_s(count: int, mu: float) -> None:
 def test_the_warm_up_is_the_sum_of_logarithms_and_its_last_epoch_the_nadir() -> None:
     made, past, losses = tasks(3), history(6, 3), history(1, 3, seed=1)[0]
     lambdas, exact = [task.weight for task in made], losses.double().numpy()
-    weighting = SmoothTchebycheff(made)
+    weighting = STCH(made)
     for epoch in range(8):
         objective, weights = weighting.objective(losses, range(3))
         expected = (
@@ -52,7 +52,7 @@ def test_the_warm_up_is_the_sum_of_logarithms_and_its_last_epoch_the_nadir() -> 
 @pytest.mark.parametrize("epochs", [0, 1])
 def test_weighted_losses_sum_to_the_number_of_tasks(epochs: int) -> None:
     """The scale convention: learning rates carry over from losses around 1."""
-    weighting = SmoothTchebycheff(EQUAL, warmup_epochs=1)
+    weighting = STCH(EQUAL, warmup_epochs=1)
     for _ in range(epochs):
         weighting.end_epoch(torch.tensor([1.0, 2.0, 3.0]))
     losses = torch.tensor([0.3, 2.0, 50.0])
@@ -83,7 +83,7 @@ def test_the_units_of_a_loss_make_no_difference() -> None:
 
 
 def test_an_epoch_without_labels_does_not_count() -> None:
-    weighting = SmoothTchebycheff(EQUAL, warmup_epochs=2)
+    weighting = STCH(EQUAL, warmup_epochs=2)
     for losses in ([1.0, 2.0, NAN], [0.5, NAN, NAN]):
         weighting.end_epoch(torch.tensor(losses))
     np.testing.assert_array_equal(weighting.nadir.numpy(), [0.5, 2.0, NAN])
@@ -102,7 +102,7 @@ def test_an_epoch_without_labels_does_not_count() -> None:
 @pytest.mark.parametrize("dead", [0.0, -1.0, 1e-20])
 @pytest.mark.parametrize("epochs", [0, 1])
 def test_a_loss_below_the_floor_gets_no_gradient(dead: float, epochs: int) -> None:
-    weighting = SmoothTchebycheff(EQUAL[:2], warmup_epochs=1)
+    weighting = STCH(EQUAL[:2], warmup_epochs=1)
     for _ in range(epochs):
         weighting.end_epoch(torch.tensor([dead, 3.0]))
     losses = torch.tensor([dead, 2.0], requires_grad=True)
@@ -113,7 +113,7 @@ def test_a_loss_below_the_floor_gets_no_gradient(dead: float, epochs: int) -> No
 
 @pytest.mark.parametrize("epochs", [0, 1])
 def test_all_weights_zero_is_no_division_by_zero(epochs: int) -> None:
-    weighting = SmoothTchebycheff([WeightedTask("a", 0.0), WeightedTask("b", 0.0)], warmup_epochs=1)
+    weighting = STCH([WeightedTask("a", 0.0), WeightedTask("b", 0.0)], warmup_epochs=1)
     for _ in range(epochs):
         weighting.end_epoch(torch.ones(2))
     objective, weights = weighting.objective(torch.ones(2), range(2))
@@ -121,5 +121,5 @@ def test_all_weights_zero_is_no_division_by_zero(epochs: int) -> None:
 
 
 def test_the_state_is_the_nadir_and_the_epoch() -> None:
-    assert set(SmoothTchebycheff(EQUAL).state_dict()) == {"nadir", "epoch"}
-    assert not SmoothTchebycheff.linear
+    assert set(STCH(EQUAL).state_dict()) == {"nadir", "epoch"}
+    assert not STCH.linear

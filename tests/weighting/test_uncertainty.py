@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from mtlcli.weighting.base import WeightedTask
 from mtlcli.weighting.methods.uncertainty import Uncertainty
-from mtlcli.weighting.weighting import WeightedTask
 from tests.oracles import loss_weightings as oracle
 
 TASKS = [WeightedTask("depth", likelihood="gaussian"), WeightedTask("label"), WeightedTask("part")]

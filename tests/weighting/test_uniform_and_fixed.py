@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from mtlcli.weighting.weighting import WeightedTask
+from mtlcli.weighting.base import WeightedTask
 from tests.oracles import loss_weightings as oracle
 from tests.weighting.methods import create, tasks
 

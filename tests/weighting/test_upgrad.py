@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torchjd.aggregation import UPGradWeighting
 from torchjd.linalg import QuadprogProjector
 
-from mtlcli.weighting.methods.upgrad import UnconflictingProjectionOfGradients
+from mtlcli.weighting.methods.upgrad import UPGrad
 from tests.oracles import dual_cone as oracle
 from tests.weighting.jacobians import (
     SCALES,
@@ -122,7 +122,7 @@ def test_finite_for_tiny_and_huge_gramians(count: int, scale: float) -> None:
 
 def test_an_absent_task_has_left_the_problem() -> None:
     jacobian = conflicting(0, 3)
-    weighting = UnconflictingProjectionOfGradients(tasks(5))
+    weighting = UPGrad(tasks(5))
     weights = weighting.weights(jacobian @ jacobian.T, torch.ones(3).double(), [0, 2, 4])
     torch.testing.assert_close(weights, solve(create("upgrad", 3), jacobian))
 

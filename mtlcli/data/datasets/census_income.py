@@ -9,17 +9,17 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mtlcli.data.census_columns import NAMES, input_columns
-from mtlcli.data.columns import encode_columns
-from mtlcli.data.dataset import Dataset, Examples
-from mtlcli.data.fetching import Collection, data_root, fetched, remedy
-from mtlcli.data.names import shown
-from mtlcli.data.pip_package import PipPackage
+from mtlcli.data.base import Dataset, Examples
+from mtlcli.data.datasets._census_columns import NAMES, input_columns
+from mtlcli.data.download.collection import Collection, data_root, fetched, remedy
+from mtlcli.data.download.pip_package import PipPackage
+from mtlcli.data.formats.column_encoding import encode_columns
+from mtlcli.data.formats.csv_reader import Table, read_table
 from mtlcli.data.shuffling import stable_seed
-from mtlcli.data.table import Table, read_table
 from mtlcli.errors import ConfigError, MtlError
 from mtlcli.registry import datasets
 from mtlcli.specs import DatasetSpec, TargetSpec
+from mtlcli.text import shown
 
 ROWS = {"census-income.data": 199_523, "census-income.test": 99_762}
 INCOMES = ("- 50000.", "50000+.")

@@ -11,22 +11,19 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mtlcli.data.column_report import TableReport, Unseen
-from mtlcli.data.columns import MOST_CATEGORIES, Source, encode_columns, fit_column
-from mtlcli.data.dataset import Dataset, Examples, adopted, carved_splits
-from mtlcli.data.feature_choice import UNNAMED, Features, choose_features
-from mtlcli.data.hashing import Hashes
-from mtlcli.data.names import listed
-from mtlcli.data.numerals import ISO, Notation
-from mtlcli.data.splitting import Codes
-from mtlcli.data.table import Rows, Table, append, read_table
-from mtlcli.data.table_options import ABSENT, Delimiter, Targets
-from mtlcli.data.table_splits import TableSplits, split_table
-from mtlcli.data.target_columns import TargetType, encode_target, fit_target, not_a_number
+from mtlcli.data.base import Dataset, Examples, adopted, carved_splits
+from mtlcli.data.formats.column_encoding import MOST_CATEGORIES, Source, encode_columns, fit_column
+from mtlcli.data.formats.column_report import UNNAMED, Features, TableReport, Unseen, choose_features
+from mtlcli.data.formats.csv_reader import Rows, Table, append, read_table
+from mtlcli.data.formats.numerals import ISO, Notation
+from mtlcli.data.formats.table_splits import ABSENT, Delimiter, TableSplits, Targets, split_table
+from mtlcli.data.formats.target_columns import TargetType, encode_target, fit_target, not_a_number
+from mtlcli.data.splitting import Codes, Hashes
 from mtlcli.errors import ConfigError, Problem
-from mtlcli.paths import user_path
+from mtlcli.files import user_path
 from mtlcli.registry import datasets
 from mtlcli.specs import MOST_CLASSES, Column, DatasetSpec, TargetSpec
+from mtlcli.text import listed
 
 REPEATED = 0.25  # of the rows of a split's file: with more among the training rows, a note says so
 

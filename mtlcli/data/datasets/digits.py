@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from mtlcli.data.dataset import Dataset, Examples, carved_splits
+from mtlcli.data.base import Dataset, Examples, carved_splits
 from mtlcli.registry import datasets
 from mtlcli.specs import DatasetSpec, TargetSpec
 

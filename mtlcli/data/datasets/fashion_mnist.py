@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from mtlcli.data.fetching import Collection
-from mtlcli.data.idx_images import IdxImages
-from mtlcli.data.sources import DebianPackage, Mirrors, SystemCopy
+from mtlcli.data.datasets._idx_images import IdxImages
+from mtlcli.data.download.collection import Collection
+from mtlcli.data.download.sources import DebianPackage, Mirrors, SystemCopy
 from mtlcli.registry import datasets
 
 INSTALLED = "usr/share/datasets/fashion-mnist"  # by Debian's package, below /

@@ -10,18 +10,16 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from mtlcli.data.class_folders import ClassFolders, find_class_folders, nfc
-from mtlcli.data.compressed import reason
-from mtlcli.data.dataset import Dataset, Examples, adopted, carved_splits
-from mtlcli.data.hashing import Hashes, hash_named, hash_texts
-from mtlcli.data.image_check import image_faults
-from mtlcli.data.image_files import ImageFiles, suffixes
-from mtlcli.data.names import listed
-from mtlcli.data.splitting import draw, draw_by_position
+from mtlcli.data.base import Dataset, Examples, adopted, carved_splits
+from mtlcli.data.formats.class_folders import ClassFolders, find_class_folders, nfc
+from mtlcli.data.formats.compressed import reason
+from mtlcli.data.formats.images import ImageFiles, image_faults, suffixes
+from mtlcli.data.splitting import Hashes, draw, draw_by_position, hash_named, hash_texts
 from mtlcli.errors import ConfigError, MtlError, Problem, nearest
-from mtlcli.paths import user_path
+from mtlcli.files import user_path
 from mtlcli.registry import datasets
 from mtlcli.specs import DatasetSpec, TargetSpec
+from mtlcli.text import listed
 
 TRIED = 10  # images, of which one has to be readable
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}

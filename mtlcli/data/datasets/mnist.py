@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from mtlcli.data.fetching import Collection
-from mtlcli.data.idx_images import IdxImages
-from mtlcli.data.sources import Mirrors, NpmPackage
+from mtlcli.data.datasets._idx_images import IdxImages
+from mtlcli.data.download.collection import Collection
+from mtlcli.data.download.sources import Mirrors, NpmPackage
 from mtlcli.registry import datasets
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from mtlcli.data.datasets._overlay import Overlaid
 from mtlcli.data.datasets.fashion_mnist import FashionMNIST
-from mtlcli.data.overlaid import Overlaid
 from mtlcli.registry import datasets
 
 

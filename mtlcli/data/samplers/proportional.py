@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mtlcli.data.sampler import EveryStepSampler
+from mtlcli.data.samplers.base import EveryStepSampler
 from mtlcli.registry import samplers
 
 

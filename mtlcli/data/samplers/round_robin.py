@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mtlcli.data.sampler import Sampler, chunk
+from mtlcli.data.samplers.base import Sampler, chunk
 from mtlcli.registry import samplers
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mtlcli.data.sampler import EveryStepSampler
+from mtlcli.data.samplers.base import EveryStepSampler
 from mtlcli.registry import samplers
 
 

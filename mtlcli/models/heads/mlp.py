@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 from torch import nn
 
-from mtlcli.config.sizes import Widths
+from mtlcli.config.options import Widths
 from mtlcli.registry import heads
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mtlcli.config.sizes import Copies
+from mtlcli.config.options import Copies
+from mtlcli.models.sharing.base import MakeHead, MakeTrunk
 from mtlcli.models.sharing.ple import PLE
-from mtlcli.models.sharing_base import MakeHead, MakeTrunk
 from mtlcli.registry import sharings
 
 

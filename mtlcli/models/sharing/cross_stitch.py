@@ -10,11 +10,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mtlcli.errors import nearest
-from mtlcli.models.by_name import ByName
-from mtlcli.models.experts import give_one_encoder, joined, parted
-from mtlcli.models.sharing_base import MakeHead, MakeTrunk, Sharing
-from mtlcli.models.stages import Stage, key, stages_of
-from mtlcli.models.trunk import Trunk
+from mtlcli.models.modules import ByName
+from mtlcli.models.sharing.base import MakeHead, MakeTrunk, Sharing, concat_datasets, split_datasets
+from mtlcli.models.sharing.experts import give_one_encoder
+from mtlcli.models.trunks.base import Stage, Trunk, key, stages_of
 from mtlcli.registry import sharings
 from mtlcli.specs import TrunkPass
 
@@ -85,13 +84,13 @@ class CrossStitch(Sharing):
         wanted = list(dict.fromkeys(tasks))
         if not wanted:
             return {}
-        x, rows = joined({self.inputs[task]: inputs[self.inputs[task]] for task in wanted})
+        x, rows = concat_datasets({self.inputs[task]: inputs[self.inputs[task]] for task in wanted})
         stages = {task: trunk.stages() for task, trunk in self.trunks().items()}
         found = dict.fromkeys(self.inputs, self._trunk(next(iter(self.inputs))).encoder(x))
         for name in next(iter(stages.values())):
             found = {task: stages[task][name](y) for task, y in found.items()}
             if name == self.stitched[-1]:
-                parts = [parted(y, rows) for y in found.values()]
+                parts = [split_datasets(y, rows) for y in found.values()]
                 found = {task: self._mixed(name, task, [p[self.inputs[task]] for p in parts]) for task in wanted}
             elif name in self.stitched:
                 found = {task: self._mixed(name, task, list(found.values())) for task in found}

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
-from mtlcli.models.sharing_base import MakeHead, MakeTrunk, Sharing
-from mtlcli.models.trunk import Trunk
+from mtlcli.models.sharing.base import MakeHead, MakeTrunk, Sharing
+from mtlcli.models.trunks.base import Trunk
 from mtlcli.registry import sharings
 from mtlcli.specs import TrunkPass
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mtlcli.config.sizes import Copies
-from mtlcli.models.gates import SoftmaxGate
-from mtlcli.models.mixture import GatePerTask
-from mtlcli.models.sharing_base import MakeHead, MakeTrunk
+from mtlcli.config.options import Copies
+from mtlcli.models.sharing.base import MakeHead, MakeTrunk
+from mtlcli.models.sharing.experts import GatePerTask, SoftmaxGate
 from mtlcli.registry import sharings
 
 

@@ -9,14 +9,11 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from mtlcli.models.attention import mask_maker, passage
-from mtlcli.models.by_name import ByName
-from mtlcli.models.experts import joined, parted
-from mtlcli.models.sharing_base import MakeHead, MakeTrunk, Sharing
-from mtlcli.models.stages import key, stages_of
-from mtlcli.models.trunk import Trunk
+from mtlcli.models.modules import ByName
+from mtlcli.models.sharing.base import MakeHead, MakeTrunk, Sharing, concat_datasets, split_datasets
+from mtlcli.models.trunks.base import Trunk, key, stages_of
 from mtlcli.registry import sharings
-from mtlcli.specs import TrunkPass
+from mtlcli.specs import Shape, TrunkPass
 
 
 @sharings.register("mtan")
@@ -88,13 +85,13 @@ class MTAN(Sharing):
         alias_of = {task: self.inputs[task] for task in tasks}
         if not alias_of:
             return {}
-        x, rows = joined({alias: inputs[alias] for alias in alias_of.values()})
+        x, rows = concat_datasets({alias: inputs[alias] for alias in alias_of.values()})
         stages = list(self.trunk.stages())
         names = self.trunk.activation_names() if seen is not None else []
         features, activations = self.trunk.activations(x, [*names, *stages])
         if seen is not None:
             seen.append(TrunkPass(rows, {"input": x, **{n: activations[n] for n in names}, "features": features}))
-        parts = {stage: parted(activations[stage], rows) for stage in stages}
+        parts = {stage: split_datasets(activations[stage], rows) for stage in stages}
         return {
             task: self._attended(task, {stage: there[alias] for stage, there in parts.items()})
             for task, alias in alias_of.items()
@@ -116,3 +113,53 @@ class MTAN(Sharing):
 
     def own_modules(self, task: str) -> list[nn.Module]:
         return [*super().own_modules(task), self.attention[task]]
+
+
+def mask_maker(shape: Shape, beside: int, reduction: int) -> nn.Module:
+    """σ(h(g([u; v]))): a stage's activation u, and v beside it in the channels, → a mask of u's shape, in (0, 1).
+
+    Of maps [B, C + beside, H, W], g and h are 1×1 convolutions, both with batch norm, ReLU between; of vectors
+    [B, C + beside], linear layers.
+
+    shape: of u, without the batch. beside: channels of v. reduction: g has C / reduction channels.
+    """
+    channels = shape[0]
+    hidden = max(channels // reduction, 1)
+    if len(shape) == 1:
+        return nn.Sequential(nn.Linear(channels + beside, hidden), nn.ReLU(), nn.Linear(hidden, channels), nn.Sigmoid())
+    return nn.Sequential(
+        nn.Conv2d(channels + beside, hidden, 1, bias=False),
+        nn.BatchNorm2d(hidden),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(hidden, channels, 1, bias=False),
+        nn.BatchNorm2d(channels),
+        nn.Sigmoid(),
+    )
+
+
+def passage(shape: Shape, following: Shape) -> nn.Module:
+    """A stage's activation → one of the following stage's shape, both without the batch.
+
+    From maps: a 3×3 convolution with batch norm and ReLU, then max pooling to the size of the maps that follow (nearest
+    neighbours where these are larger), or the mean over the map where a vector follows. From vectors: a linear layer
+    with ReLU. ValueError where maps follow a vector.
+    """
+    if len(shape) == 1:
+        if len(following) > 1:
+            raise ValueError("the trunk makes maps of a vector, and attention has no way to follow it there")
+        return nn.Sequential(nn.Linear(shape[0], following[0]), nn.ReLU())
+    convolution = nn.Conv2d(shape[0], following[0], 3, padding=1, bias=False).to(memory_format=torch.channels_last)
+    layers = [convolution, nn.BatchNorm2d(following[0]), nn.ReLU(inplace=True), *_resize(shape[1:], following[1:])]
+    return nn.Sequential(*layers)
+
+
+def _resize(size: Shape, following: Shape) -> list[nn.Module]:
+    if not following:
+        return [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    if following == size:
+        return []
+    if any(new > old for new, old in zip(following, size, strict=True)):
+        return [nn.Upsample(following)]
+    stride = tuple(old // new for old, new in zip(size, following, strict=True))
+    kernel = tuple(old - (new - 1) * step for old, new, step in zip(size, following, stride, strict=True))
+    return [nn.MaxPool2d(kernel, stride)]  # halves maps of even size

@@ -6,15 +6,15 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor, nn
 
-from mtlcli.models.by_name import ByName
-from mtlcli.models.sharing_base import MakeHead, MakeTrunk, Sharing
-from mtlcli.models.trunk import Trunk
+from mtlcli.models.modules import ByName
+from mtlcli.models.sharing.base import MakeHead, MakeTrunk, Sharing
+from mtlcli.models.trunks.base import Trunk
 from mtlcli.registry import sharings
 from mtlcli.specs import TrunkPass
 
 
 @sharings.register("none")
-class Unshared(Sharing):
+class NoSharing(Sharing):
     """No sharing: each task has a trunk and a head of its own, all trained in one run.
 
     What sharing is measured against. Every trunk is the experiment's `trunk:`, with its own weights, and passes the

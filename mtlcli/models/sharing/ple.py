@@ -9,12 +9,11 @@ from typing import cast
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from mtlcli.config.sizes import Copies
-from mtlcli.models.by_name import ByName
-from mtlcli.models.experts import give_one_encoder, joined, parted, parts_of, run_stages
-from mtlcli.models.gates import Gating, SoftmaxGate, mixed, show
-from mtlcli.models.sharing_base import MakeHead, MakeTrunk, Sharing
-from mtlcli.models.trunk import Trunk
+from mtlcli.config.options import Copies
+from mtlcli.models.modules import ByName
+from mtlcli.models.sharing.base import MakeHead, MakeTrunk, Sharing, concat_datasets, split_datasets
+from mtlcli.models.sharing.experts import Gating, SoftmaxGate, give_one_encoder, mixed, parts_of, run_stages, show
+from mtlcli.models.trunks.base import Trunk
 from mtlcli.registry import sharings
 from mtlcli.specs import TrunkPass
 
@@ -101,17 +100,17 @@ class PLE(Sharing):
         alias_of = {task: self.inputs[task] for task in tasks}
         if not alias_of:
             return {}
-        x, rows = joined({alias: inputs[alias] for alias in alias_of.values()})
+        x, rows = concat_datasets({alias: inputs[alias] for alias in alias_of.values()})
         given = dict.fromkeys([SHARED, *self.inputs], self._expert(f"{SHARED}0").encoder(x))
         said: dict[tuple[int, str], Gating] = {}
         last = len(self.parts) - 1
         for level in range(last):
             outputs = {name: self._pass(name, level, x) for owner, x in given.items() for name in self.owned[owner]}
             given = {owner: self._mix(level, owner, given[owner], outputs, said) for owner in given}
-        common = {name: parted(self._pass(name, last, given[SHARED]), rows) for name in self.owned[SHARED]}
+        common = {name: split_datasets(self._pass(name, last, given[SHARED]), rows) for name in self.owned[SHARED]}
         found: dict[str, Tensor] = {}
         for task, alias in alias_of.items():
-            own = parted(given[task], rows)[alias]
+            own = split_datasets(given[task], rows)[alias]
             outputs = {name: self._pass(name, last, own) for name in self.owned[task]}
             outputs |= {name: pieces[alias] for name, pieces in common.items()}
             found[task] = self._mix(last, task, own, outputs, said)
@@ -155,7 +154,7 @@ class PLE(Sharing):
             if owner != SHARED and owner not in alias_of:
                 continue
             if owner != SHARED and level < last:
-                gating = Gating(*(parted(x, rows)[alias_of[owner]] for x in gating))
+                gating = Gating(*(split_datasets(x, rows)[alias_of[owner]] for x in gating))
             prefix = f"level{level + 1}." if last else ""
             selectors[prefix + owner] = gating.selectors
             if self.watch is not None:

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from mtlcli.models.by_name import ByName
+from mtlcli.models.modules import ByName
+from mtlcli.models.sharing.base import MakeHead, MakeTrunk
 from mtlcli.models.sharing.hard import Hard
-from mtlcli.models.sharing_base import MakeHead, MakeTrunk
-from mtlcli.models.trunk import Trunk
+from mtlcli.models.trunks.base import Trunk
 from mtlcli.registry import sharings
 from mtlcli.specs import TrunkPass
 

@@ -9,9 +9,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mtlcli.config.sizes import Width, Widths
-from mtlcli.models.channels_last import channels_last
-from mtlcli.models.trunk import Trunk
+from mtlcli.config.options import Width, Widths
+from mtlcli.models.modules import channels_last
+from mtlcli.models.trunks.base import Trunk
 from mtlcli.registry import trunks
 from mtlcli.specs import Shape
 

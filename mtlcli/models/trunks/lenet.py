@@ -10,9 +10,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mtlcli.config.sizes import Width
-from mtlcli.models.channels_last import channels_last
-from mtlcli.models.trunk import Trunk
+from mtlcli.config.options import Width
+from mtlcli.models.modules import channels_last
+from mtlcli.models.trunks.base import Trunk
 from mtlcli.registry import trunks
 from mtlcli.specs import Shape
 

@@ -9,8 +9,8 @@ from typing import Annotated
 from pydantic import Field
 from torch import Tensor, nn
 
-from mtlcli.config.sizes import Width, Widths
-from mtlcli.models.trunk import Trunk
+from mtlcli.config.options import Width, Widths
+from mtlcli.models.trunks.base import Trunk
 from mtlcli.registry import trunks
 from mtlcli.specs import Shape
 

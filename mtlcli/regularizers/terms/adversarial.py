@@ -5,18 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import NonNegativeFloat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mtlcli.config.sizes import Widths
+from mtlcli.config.options import Widths
 from mtlcli.registry import regularizers
-from mtlcli.regularizers.activation import shape_of
-from mtlcli.regularizers.gradient_reversal import ganin_factor, reverse_gradient
-from mtlcli.regularizers.regularizer import Regularizer, Subject
+from mtlcli.regularizers.base import Regularizer, Subject, shape_of
 from mtlcli.specs import TrunkPass
 
 
@@ -143,3 +141,32 @@ def overlap(shared: Tensor, private: Tensor) -> Tensor:
     """‖Sᵀ H‖²_F / n² of the rows [n, F] of both, centred and scaled to length 1 in float32; 0-d, from 0 to 1."""
     s, h = (F.normalize(x.float() - x.float().mean(0), dim=1, eps=1e-6) for x in (shared, private))
     return (s.T @ h).float().square().sum() / len(s) ** 2
+
+
+def reverse_gradient(x: Tensor, factor: Tensor) -> Tensor:
+    """x itself, whose gradient arrives multiplied by −factor. x: any shape; factor: 0-d, on the same device.
+
+    Source: Ganin et al., Domain-adversarial training of neural networks, JMLR 2016, section 4.2.
+    """
+    found: Tensor = _Reversal.apply(x, factor)
+    return found
+
+
+def ganin_factor(progress: float) -> float:
+    """λ_p = 2 / (1 + exp(−10 p)) − 1 of the progress p from 0 to 1: from 0 to nearly 1, half way there at p = 0.11.
+
+    Source: Ganin et al. 2016, section 5.2, with their γ = 10.
+    """
+    return 2 / (1 + math.exp(-10 * progress)) - 1
+
+
+class _Reversal(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: Tensor) -> Tensor:
+        ctx.save_for_backward(factor)
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (factor,) = ctx.saved_tensors
+        return -factor * gradient, None

@@ -9,7 +9,7 @@ from pydantic import NonNegativeFloat
 from torch import Tensor
 
 from mtlcli.registry import regularizers, sharings
-from mtlcli.regularizers.regularizer import Regularizer, Subject
+from mtlcli.regularizers.base import Regularizer, Subject
 from mtlcli.specs import TrunkPass
 
 LEAST = 1e-6

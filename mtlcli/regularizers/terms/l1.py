@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from mtlcli.registry import regularizers
+from mtlcli.regularizers.base import Regularizer, Subject
 from mtlcli.regularizers.layers import Part, weights_of
-from mtlcli.regularizers.regularizer import Regularizer, Subject
 from mtlcli.specs import TrunkPass
 
 

@@ -11,9 +11,9 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from mtlcli.registry import regularizers
+from mtlcli.regularizers.base import Regularizer, Subject
 from mtlcli.regularizers.factorized import Factorized, FactorizedConv2d, FactorizedLinear
 from mtlcli.regularizers.layers import Layer, Patterns, find_layers
-from mtlcli.regularizers.regularizer import Regularizer, Subject
 from mtlcli.specs import TrunkPass
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from mtlcli.registry import regularizers
+from mtlcli.regularizers.base import Regularizer, Subject
 from mtlcli.regularizers.layers import Patterns, find_layers
-from mtlcli.regularizers.regularizer import Regularizer, Subject
 from mtlcli.specs import TrunkPass
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlcli.registry import regularizers
-from mtlcli.regularizers.regularizer import Regularizer, Subject
+from mtlcli.regularizers.base import Regularizer, Subject
 from mtlcli.regularizers.terms.nuclear_norm import nuclear_norm
 from mtlcli.specs import TrunkPass
 

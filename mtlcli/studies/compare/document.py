@@ -6,15 +6,15 @@ import platform
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import mtlcli
 from mtlcli.studies.compare.differences import NORMAL_QUANTILE, Against, Difference
+from mtlcli.studies.compare.execution import COSTS, Outcome
 from mtlcli.studies.compare.findings import epochs, findings, warnings
-from mtlcli.studies.compare.outcome import COSTS, Outcome
 from mtlcli.studies.compare.plan import BASELINE, Method
 from mtlcli.studies.compare.results import Results
 from mtlcli.studies.compare.statistics import CONFIDENCE, Estimate, Figures, PairedTest, estimate
 from mtlcli.studies.compare.tuning import Choice
 from mtlcli.training.environment import versions
+from mtlcli.version import __version__
 
 Document = dict[str, Any]
 
@@ -50,7 +50,7 @@ def document(results: Results, out: str, command: str | None = None) -> Document
 def _versions() -> dict[str, str | None]:
     """Of this process; runs that were trained before keep theirs in their folders."""
     packages = versions()
-    return {"mtl": mtlcli.__version__, "python": platform.python_version(), **packages}
+    return {"mtl": __version__, "python": platform.python_version(), **packages}
 
 
 def _task(results: Results, task: str) -> Document:

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from mtlcli.studies.compare.differences import SIGNIFICANT, Against, Difference
-from mtlcli.studies.compare.outcome import Outcome
+from mtlcli.studies.compare.execution import Outcome
+from mtlcli.studies.compare.formatting import change, p_value
 from mtlcli.studies.compare.plan import BASELINE
 from mtlcli.studies.compare.results import Results
-from mtlcli.studies.compare.shown import change, p_value
 from mtlcli.studies.compare.statistics import FEWEST
 
 MOST_NAMES = 8  # in one sentence

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from mtlcli.numbers import format_number
 from mtlcli.studies.compare.document import Document
-from mtlcli.studies.compare.shown import (
+from mtlcli.studies.compare.formatting import (
     NOTHING,
     Table,
     difference,
@@ -16,6 +15,7 @@ from mtlcli.studies.compare.shown import (
     signed_interval,
 )
 from mtlcli.studies.compare.statistics import FEWEST
+from mtlcli.tables import format_number
 
 ARROWS = {"max": "↑", "min": "↓"}
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from mtlcli import registry
 from mtlcli.config import Experiment
 from mtlcli.errors import ConfigError, Problem, nearest
 from mtlcli.studies.compare.axes import Point, parse_axes, points
-from mtlcli.studies.compare.checks import Checks, Load
 from mtlcli.studies.compare.identity import identity
 from mtlcli.studies.compare.single_task import relevant, single_task
-from mtlcli.tasks.kind import Direction, TaskKind
+from mtlcli.studies.relate.for_weighting import unmeasured
+from mtlcli.tasks.base import Direction, TaskKind
+from mtlcli.training.assembly.assemble import Datasets, open_datasets
+from mtlcli.training.assembly.check import check
+from mtlcli.training.assembly.data_checks import check_files
+from mtlcli.training.device import choose_device
 from mtlcli.training.evaluate import primary_metric
 
 BASELINE = "single-task"
@@ -159,3 +164,58 @@ def _same_tasks(experiment: Experiment, methods: Sequence[Method]) -> None:
 
 def _named(label: str, point: Point) -> str:
     return f"{label}, {point.label}" if point.label else label
+
+
+Load = Callable[[Sequence[str]], Experiment]
+"""Overrides (`KEY=VALUE`) → the experiment with them."""
+
+
+class Checks:
+    """Validates experiments; a problem that several have is told once, with the names of those."""
+
+    def __init__(self) -> None:
+        self.found: dict[Problem, list[str]] = {}
+        self._opened: dict[str, Datasets] = {}
+
+    def loaded(self, label: str, load: Load, overrides: Sequence[str]) -> Experiment | None:
+        """The experiment with these overrides, checked; None where it can't be."""
+        try:
+            experiment = load(overrides)
+        except ConfigError as error:
+            self._note(label, error)
+            return None
+        return experiment if self.check(label, experiment) else None
+
+    def check(self, label: str, experiment: Experiment) -> bool:
+        """Whether an experiment can work."""
+        try:
+            choose_device(experiment)
+            check(unmeasured(experiment), self.opened(experiment))
+        except ConfigError as error:
+            self._note(label, error)
+            return False
+        return True
+
+    def opened(self, experiment: Experiment) -> Datasets:
+        """The experiment's datasets, opened once for all experiments that have the same, and their files checked."""
+        plain = json.dumps(experiment.resolved()["datasets"], default=str)
+        if plain not in self._opened:
+            opened = open_datasets(experiment)
+            check_files(experiment, opened)
+            self._opened[plain] = opened
+        return self._opened[plain]
+
+    def raise_problems(self) -> None:
+        if self.found:
+            raise ConfigError(
+                [
+                    replace(problem, message=f"{problem.message} [{'; '.join(labels)}]") if any(labels) else problem
+                    for problem, labels in self.found.items()
+                ]
+            )
+
+    def _note(self, label: str, error: ConfigError) -> None:
+        for problem in error.problems:
+            labels = self.found.setdefault(problem, [])
+            if label not in labels:
+                labels.append(label)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field, PositiveFloat, ValidationError
 
-from mtlcli.config import explain
-from mtlcli.config.describe import found as found_words
+from mtlcli.config import validation_errors
+from mtlcli.config.locations import KeyPath, Source, in_order
 from mtlcli.config.schema import Section
-from mtlcli.config.source import Path as KeyPath
-from mtlcli.config.source import Source, in_order
+from mtlcli.config.type_names import found as found_words
 from mtlcli.config.yaml import read
 from mtlcli.errors import ConfigError, Problem, nearest
-from mtlcli.studies.compare.plan import Plan
+from mtlcli.studies.compare.document import estimated
+from mtlcli.studies.compare.plan import BASELINE, Plan
+from mtlcli.studies.compare.results import Results
+from mtlcli.studies.compare.statistics import Figures
 
 MEAN = "mean"
 NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
@@ -67,7 +70,7 @@ def read_published(path: str | Path, plan: Plan) -> list[PublishedTable]:
     try:
         parsed = _File.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(in_order(explain.problems(error, _File, data, source))) from error
+        raise ConfigError(in_order(validation_errors.problems(error, _File, data, source))) from error
     problems: list[Problem] = []
     for number, table in enumerate(parsed.tables):
         for where, message in _misfits(table, plan):
@@ -119,3 +122,35 @@ def _misfits(table: _Table, plan: Plan) -> Iterator[tuple[KeyPath, str]]:
 
 def _unknown(what: str, name: str, known: list[str]) -> str:
     return f"no {what} {name!r}.{nearest(name, known)} There are: {', '.join(known)}"
+
+
+def beside(results: Results, tables: Sequence[PublishedTable]) -> list[dict[str, Any]]:
+    """Each published table with our estimate of every figure; null where no method here has the row's name."""
+    ours = {method.label: results.figures(method) for method in results.plan.methods}
+    ours[BASELINE] = results.baseline
+    return [
+        {
+            "source": table.source,
+            "note": table.note,
+            "metrics": table.metrics,
+            "rows": {
+                name: {
+                    task: {
+                        "published": figure.value,
+                        "spread": figure.spread,
+                        "ours": _ours(results, ours[name], task, table.metrics[task]) if name in ours else None,
+                    }
+                    for task, figure in row.items()
+                }
+                for name, row in table.rows.items()
+            },
+        }
+        for table in tables
+    ]
+
+
+def _ours(results: Results, figures: Figures, task: str, metric: str) -> dict[str, Any]:
+    tasks = results.plan.tasks if task == MEAN else [task]
+    parts = [figures[results.primary[one] if metric == "primary" else (one, metric)] for one in tasks]
+    seeds = [seed for seed in parts[0] if all(seed in part for part in parts)]
+    return estimated([sum(part[seed] for part in parts) / len(parts) for seed in seeds])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from mtlcli.studies.compare.differences import Against, Scale, Side, against
-from mtlcli.studies.compare.outcome import COSTS, Metrics, Outcome
+from mtlcli.studies.compare.execution import COSTS, Metrics, Outcome
 from mtlcli.studies.compare.plan import BASELINE, Method, Plan
 from mtlcli.studies.compare.statistics import (
     Estimate,

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import torch
 
-from mtlcli.config import ComponentEntry, Experiment, Monitor, WeightingEntry
+from mtlcli.config import ComponentConfig, Experiment, Monitor, WeightingConfig
 from mtlcli.errors import ConfigError
 from mtlcli.studies.compare.axes import Axis
-from mtlcli.studies.one_task import one_task
-from mtlcli.training.assemble import Datasets, add_regularizers, assemble
+from mtlcli.studies.runs import one_task
+from mtlcli.training.assembly.assemble import Datasets, add_regularizers, assemble
 
 DROPPED = ("sharing", "weighting", "regularizers")  # what is about several tasks: not the baselines' to tune
 
@@ -30,8 +30,8 @@ def single_task(experiment: Experiment, task: str, opened: Datasets) -> Experime
         update={
             "name": task,
             "tasks": {task: alone.tasks[task].model_copy(update={"weight": 1.0})},
-            "sharing": ComponentEntry("hard"),
-            "weighting": WeightingEntry("uniform"),
+            "sharing": ComponentConfig("hard"),
+            "weighting": WeightingConfig("uniform"),
             "regularizers": [],
             "evaluation": alone.evaluation.model_copy(update={"monitor": kept}),
         }
@@ -45,7 +45,7 @@ def relevant(axes: Sequence[Axis]) -> list[Axis]:
     return [axis for axis in axes if axis.key.partition(".")[0] not in DROPPED]
 
 
-def _works_alone(plain: Experiment, entry: ComponentEntry, opened: Datasets) -> bool:
+def _works_alone(plain: Experiment, entry: ComponentConfig, opened: Datasets) -> bool:
     """Whether a regularizer has anything to do where there is one task."""
     experiment = plain.model_copy(update={"regularizers": [entry]})
     try:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mtlcli.numbers import format_interval, format_number
 from mtlcli.studies.compare.document import Document
-from mtlcli.studies.compare.metric_tables import all_metrics, delta, differences, flat, means, references
-from mtlcli.studies.compare.shown import (
+from mtlcli.studies.compare.formatting import (
     NOTHING,
     Table,
     big,
@@ -18,6 +16,8 @@ from mtlcli.studies.compare.shown import (
     ratio,
     signed_interval,
 )
+from mtlcli.studies.compare.metric_tables import all_metrics, delta, differences, flat, means, references
+from mtlcli.tables import format_interval, format_number
 
 COST = {
     "parameters": "parameters",

@@ -10,9 +10,8 @@ from mtlcli import registry
 from mtlcli.config import Experiment
 from mtlcli.config.yaml import parse
 from mtlcli.errors import ConfigError
-from mtlcli.studies.compare.outcome import Outcome
+from mtlcli.studies.compare.execution import Outcome, Runs
 from mtlcli.studies.compare.plan import Candidate, Method, Plan
-from mtlcli.studies.compare.runs import Runs
 from mtlcli.training.evaluate import primary_metric
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from mtlcli.config import ComponentEntry, Evaluation, Experiment, Monitor, WeightingEntry
-from mtlcli.studies.one_task import one_task
+from dataclasses import dataclass
+
+from mtlcli.config import ComponentConfig, Evaluation, Experiment, Monitor, WeightingConfig
+from mtlcli.studies.runs import one_task
 
 
 def canonical(experiment: Experiment, epochs: int) -> Experiment:
@@ -18,7 +20,7 @@ def canonical(experiment: Experiment, epochs: int) -> Experiment:
         for name, task in sorted(experiment.tasks.items())
     }
     training = experiment.training
-    sampling = training.sampling if training.sampling.name != "round_robin" else ComponentEntry("uniform")
+    sampling = training.sampling if training.sampling.name != "round_robin" else ComponentConfig("uniform")
     changed = {
         "epochs": min(training.epochs, epochs),
         "early_stopping": None,
@@ -30,8 +32,8 @@ def canonical(experiment: Experiment, epochs: int) -> Experiment:
             "name": "joint",
             "datasets": dict(sorted(experiment.datasets.items())),
             "tasks": tasks,
-            "sharing": ComponentEntry("hard"),
-            "weighting": WeightingEntry("uniform"),
+            "sharing": ComponentConfig("hard"),
+            "weighting": WeightingConfig("uniform"),
             "regularizers": [],
             "training": training.model_copy(update=changed),
             "evaluation": _monitoring(experiment.evaluation, "loss"),  # which all kinds have
@@ -51,3 +53,19 @@ def single_task(joint: Experiment, task: str, seed: int) -> Experiment:
 
 def _monitoring(evaluation: Evaluation, metric: str) -> Evaluation:
     return evaluation.model_copy(update={"monitor": Monitor(metric=metric)})
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a study of relations may cost.
+
+    seeds: single-task baselines of each task. epochs: the most that any run trains. networks: the most that the tasks
+    may be divided among. jobs: baselines trained at the same time, each in a process of its own where there are
+    several. encoder: the sentence encoder of `semantic`; None: TF-IDF.
+    """
+
+    seeds: int = 3
+    epochs: int = 3
+    networks: int = 2
+    jobs: int = 1
+    encoder: str | None = None

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from mtlcli.studies.compare.statistics import FEWEST
 from mtlcli.studies.relate.intervals import centred_percentiles
-from mtlcli.studies.relate.labels import Labels, Nature
 from mtlcli.studies.relate.relation import Matrix
+from mtlcli.studies.relate.task_labels import Labels, Nature
 
 BINS = 10  # of a real target's quantiles, where it is compared with classes
 NUMBERS = ("real", "binary")

@@ -6,14 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from mtlcli.studies.relate.baselines import seeds
-from mtlcli.studies.relate.data_relation import data_relation
-from mtlcli.studies.relate.gradients import affinity_relation, gradient_relation
+from mtlcli.studies.relate.data_similarity import data_relation
+from mtlcli.studies.relate.gradient_measures import affinity_relation, gradient_relation
+from mtlcli.studies.relate.linear_probe import probed_skills
 from mtlcli.studies.relate.performance import performance_relation
-from mtlcli.studies.relate.probing import probed_skills
 from mtlcli.studies.relate.relation import Relation
-from mtlcli.studies.relate.runs_of_study import StudyRuns
 from mtlcli.studies.relate.semantic import semantic_relation
+from mtlcli.studies.relate.study_runs import StudyRuns, seeds
 
 
 @dataclass(frozen=True)

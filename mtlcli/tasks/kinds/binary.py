@@ -12,9 +12,8 @@ from torch.nn import functional as F
 from mtlcli.errors import nearest
 from mtlcli.registry import kinds
 from mtlcli.specs import TargetSpec
-from mtlcli.tasks.counts import MISSING, Counts, f1, is_yes
-from mtlcli.tasks.kind import Direction, TaskKind
-from mtlcli.tasks.labels import at_least_float32, labelled, masked_mean
+from mtlcli.tasks.base import Direction, TaskKind, at_least_float32, labelled, masked_mean
+from mtlcli.tasks.metrics import MISSING, Counts, f1, is_yes
 
 SHOWN = 5  # classes that a message names
 

@@ -11,9 +11,8 @@ from torch.nn import functional as F
 
 from mtlcli.registry import kinds
 from mtlcli.specs import IGNORE_INDEX, TargetSpec
-from mtlcli.tasks.counts import MISSING, Counts, f1
-from mtlcli.tasks.kind import Direction, TaskKind
-from mtlcli.tasks.labels import labelled
+from mtlcli.tasks.base import Direction, TaskKind, labelled
+from mtlcli.tasks.metrics import MISSING, Counts, f1
 
 
 @kinds.register("classification")

@@ -10,9 +10,8 @@ from torch.nn import functional as F
 
 from mtlcli.registry import kinds
 from mtlcli.specs import TargetSpec
-from mtlcli.tasks.counts import MISSING, Counts, f1, is_yes
-from mtlcli.tasks.kind import Direction, TaskKind
-from mtlcli.tasks.labels import labelled, masked_mean
+from mtlcli.tasks.base import Direction, TaskKind, labelled, masked_mean
+from mtlcli.tasks.metrics import MISSING, Counts, f1, is_yes
 
 
 @kinds.register("multilabel")

@@ -13,8 +13,7 @@ from torch.nn import functional as F
 
 from mtlcli.registry import kinds
 from mtlcli.specs import TargetSpec
-from mtlcli.tasks.kind import Direction, TargetTypeError, TaskKind
-from mtlcli.tasks.labels import at_least_float32, labelled, masked_mean
+from mtlcli.tasks.base import Direction, TargetTypeError, TaskKind, at_least_float32, labelled, masked_mean
 
 NEGLIGIBLE = 0.01  # of the standard deviation of the labels
 

@@ -8,7 +8,7 @@ from pydantic import Field, NonNegativeInt
 from torch.optim import Optimizer
 
 from mtlcli.registry import schedulers
-from mtlcli.training.warmup import Warmup
+from mtlcli.training.schedulers.base import Warmup
 
 
 @schedulers.register("warmup_linear")

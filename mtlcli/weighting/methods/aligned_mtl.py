@@ -9,13 +9,12 @@ import torch
 from torch import Tensor
 
 from mtlcli.registry import weightings
-from mtlcli.weighting.gradients import GramianWeighting
-from mtlcli.weighting.gramian import rank_tolerance
-from mtlcli.weighting.weighting import WeightedTask
+from mtlcli.weighting.base import GramianWeighting, WeightedTask
+from mtlcli.weighting.solvers.gramian import rank_tolerance
 
 
 @weightings.register("aligned_mtl")
-class AlignedMultiTaskLearning(GramianWeighting):
+class AlignedMTL(GramianWeighting):
     """Aligned-MTL: the gradients are replaced by the nearest orthogonal ones of equal length, and summed.
 
     Senushkin, Patakin, Kuznetsov and Konushin, "Independent Component Alignment for Multi-Task Learning", CVPR 2023,

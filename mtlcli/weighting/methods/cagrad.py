@@ -10,13 +10,12 @@ from pydantic import Field
 from torch import Tensor
 
 from mtlcli.registry import weightings
-from mtlcli.weighting.gradients import GramianWeighting
-from mtlcli.weighting.min_norm import cosines, nearest_to_zero
-from mtlcli.weighting.weighting import WeightedTask
+from mtlcli.weighting.base import GramianWeighting, WeightedTask
+from mtlcli.weighting.solvers.min_norm import cosines, nearest_to_zero
 
 
 @weightings.register("cagrad")
-class ConflictAverseGradientDescent(GramianWeighting):
+class CAGrad(GramianWeighting):
     """CAGrad, conflict-averse gradient descent: within a ball around the mean gradient, what helps the worst task most.
 
     Liu, Liu, Jin, Stone and Liu, "Conflict-Averse Gradient Descent for Multi-task Learning", NeurIPS 2021, equation 3

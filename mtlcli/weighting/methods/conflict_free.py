@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from mtlcli.registry import weightings
-from mtlcli.weighting.arrays import Array, Module, solve, solved
-from mtlcli.weighting.gradients import JacobianWeighting
-from mtlcli.weighting.gramian import rank_tolerance, units
-from mtlcli.weighting.rows import block_width
+from mtlcli.weighting.base import JacobianWeighting
+from mtlcli.weighting.solvers.backend import Array, Module, solve, solved
+from mtlcli.weighting.solvers.gramian import block_width, rank_tolerance, units
 
 
 @weightings.register("conflict_free")

@@ -10,16 +10,15 @@ from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
 from mtlcli.registry import weightings
-from mtlcli.weighting.gradients import JacobianWeighting
-from mtlcli.weighting.rows import block_width, combine, put, take
-from mtlcli.weighting.weighting import WeightedTask
+from mtlcli.weighting.base import JacobianWeighting, WeightedTask
+from mtlcli.weighting.solvers.gramian import block_width, combine, put, take
 
 FLOOR = 1e-8  # the paper's ε, of the losses
 NEGLIGIBLE = 1e-12  # a norm, as a part of the largest
 
 
 @weightings.register("db_mtl")
-class DualBalancing(JacobianWeighting):
+class DBMTL(JacobianWeighting):
     """DB-MTL: the gradients of the losses' logarithms, averaged over the steps and all brought to the largest norm.
 
     Lin, Jiang, Ye, Zhang, Chen, Chen, Liu, Tsang and Kwok, "Dual-Balancing for Multi-Task Learning", 2023

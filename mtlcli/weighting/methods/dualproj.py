@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from mtlcli.registry import weightings
-from mtlcli.weighting.dual_cone import NormEps, RegEps, project
-from mtlcli.weighting.gradients import GramianWeighting
-from mtlcli.weighting.weighting import WeightedTask
+from mtlcli.weighting.base import GramianWeighting, WeightedTask
+from mtlcli.weighting.solvers.dual_cone import NormEps, RegEps, project
 
 
 @weightings.register("dualproj")
-class DualProjection(GramianWeighting):
+class DualProj(GramianWeighting):
     """DualProj: the sum of the gradients is projected onto the directions that conflict with no task.
 
     Lopez-Paz and Ranzato, "Gradient Episodic Memory for Continual Learning", NIPS 2017, equation 11, with the gradients

@@ -9,11 +9,11 @@ from pydantic import PositiveFloat
 from torch import Tensor
 
 from mtlcli.registry import weightings
-from mtlcli.weighting.weighting import LossWeighting, WeightedTask
+from mtlcli.weighting.base import LossWeighting, WeightedTask
 
 
 @weightings.register("dwa")
-class DynamicWeightAverage(LossWeighting):
+class DWA(LossWeighting):
     """Dynamic Weight Average: tasks whose loss falls slower than the others' count for more.
 
     Liu, Johns and Davison, "End-to-End Multi-Task Learning with Attention", CVPR 2019, equation 7, with L_t(e) the mean

@@ -9,9 +9,8 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
 from mtlcli.registry import weightings
-from mtlcli.weighting.gradients import JacobianWeighting
-from mtlcli.weighting.rows import block_width, combine, put, take
-from mtlcli.weighting.weighting import WeightedTask
+from mtlcli.weighting.base import JacobianWeighting, WeightedTask
+from mtlcli.weighting.solvers.gramian import block_width, combine, put, take
 
 FLOOR = 1e-7
 LARGEST = 1e4  # a logarithm of a weight; differences of a few hundred are the most that a weight can show
@@ -19,7 +18,7 @@ TINY = 1e-30
 
 
 @weightings.register("excess_mtl")
-class ExcessRisks(JacobianWeighting):
+class ExcessMTL(JacobianWeighting):
     """ExcessMTL: tasks that are further from their optimum count for more, which label noise isn't mistaken for.
 
     He, Zhou, Zhang, Yun, Xu, Zeng, Chilimbi and Zhao, "Robust Multi-Task Learning with Excess Risks", ICML 2024,

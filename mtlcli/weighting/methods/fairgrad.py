@@ -9,9 +9,8 @@ from pydantic import PositiveFloat
 from torch import Tensor
 
 from mtlcli.registry import weightings
-from mtlcli.weighting.gradients import GramianWeighting
-from mtlcli.weighting.newton import bargain
-from mtlcli.weighting.weighting import WeightedTask
+from mtlcli.weighting.base import GramianWeighting, WeightedTask
+from mtlcli.weighting.solvers.bargaining import bargain
 
 
 @weightings.register("fairgrad")

@@ -11,14 +11,14 @@ from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
 from mtlcli.registry import weightings
-from mtlcli.weighting.rows import put
-from mtlcli.weighting.weighting import LossWeighting, WeightedTask
+from mtlcli.weighting.base import LossWeighting, WeightedTask
+from mtlcli.weighting.solvers.gramian import put
 
 FLOOR = 1e-12
 
 
 @weightings.register("famo")
-class FastAdaptiveMultitaskOptimization(LossWeighting):
+class FAMO(LossWeighting):
     """FAMO: the logarithms of all losses are to fall at the same rate; those that fall slower get more weight.
 
     Liu, Feng, Stone and Liu, "FAMO: Fast Adaptive Multitask Optimization", NeurIPS 2023, algorithm 1, with z the

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from mtlcli.registry import weightings
-from mtlcli.weighting.weighting import LossWeighting
+from mtlcli.weighting.base import LossWeighting
 
 FLOOR = 1e-12
 
 
 @weightings.register("gls")
-class GeometricLossStrategy(LossWeighting):
+class GLS(LossWeighting):
     """Geometric Loss Strategy: the geometric mean of the losses, which no scaling of a task's loss can unbalance.
 
     Chennupati, Sistu, Yogamani and Rawashdeh, "MultiNet++: Multi-Stream Feature Aggregation and Geometric Loss Strategy

@@ -10,15 +10,12 @@ from pydantic import Field
 from torch import Tensor
 
 from mtlcli.registry import weightings
-from mtlcli.weighting.gradients import JacobianWeighting
-from mtlcli.weighting.gramian import norms
-from mtlcli.weighting.rows import block_width
-from mtlcli.weighting.seeded import Seeded
-from mtlcli.weighting.weighting import WeightedTask
+from mtlcli.weighting.base import JacobianWeighting, Seeded, WeightedTask
+from mtlcli.weighting.solvers.gramian import block_width, norms
 
 
 @weightings.register("graddrop")
-class GradientSignDropout(Seeded, JacobianWeighting):
+class GradDrop(Seeded, JacobianWeighting):
     """Gradient Sign Dropout (GradDrop): in each coordinate only the gradients of one sign, drawn at random, are kept.
 
     Chen, Ngiam, Huang, Luong, Kretzschmar, Chai and Anguelov, "Just Pick a Sign: Optimizing Deep Multitask Models with

@@ -10,10 +10,8 @@ from pydantic import Field, PositiveFloat
 from torch import Tensor
 
 from mtlcli.registry import weightings
-from mtlcli.weighting.gradients import GramianWeighting
-from mtlcli.weighting.gramian import norms
-from mtlcli.weighting.rows import put, take
-from mtlcli.weighting.weighting import WeightedTask
+from mtlcli.weighting.base import GramianWeighting, WeightedTask
+from mtlcli.weighting.solvers.gramian import norms, put, take
 
 DECAYS, EPSILON = (0.9, 0.999), 1e-8  # Adam's
 LEAST = 1e-6

@@ -10,17 +10,17 @@ from pydantic import Field
 from torch import Tensor
 
 from mtlcli.registry import weightings
-from mtlcli.weighting.arrays import Array, Module, solved
-from mtlcli.weighting.gramian import units
-from mtlcli.weighting.methods.pcgrad import OneByOne
-from mtlcli.weighting.weighting import WeightedTask
+from mtlcli.weighting.base import WeightedTask
+from mtlcli.weighting.methods.pcgrad import SequentialProjection
+from mtlcli.weighting.solvers.backend import Array, Module, solved
+from mtlcli.weighting.solvers.gramian import units
 
 STEEPEST = 100.0
 VANISHED = 1e-12
 
 
 @weightings.register("gradvac")
-class GradientVaccine(OneByOne):
+class GradVac(SequentialProjection):
     """Gradient Vaccine (GradVac): a cosine below what a pair of tasks usually has is raised to that.
 
     Wang, Tsvetkov, Firat and Cao, "Gradient Vaccine: Investigating and Improving Multi-task Optimization in Massively

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from mtlcli.registry import weightings
-from mtlcli.weighting.arrays import on_host
-from mtlcli.weighting.gradients import GramianWeighting
-from mtlcli.weighting.gramian import rank_tolerance, units
+from mtlcli.weighting.base import GramianWeighting
+from mtlcli.weighting.solvers.backend import on_host
+from mtlcli.weighting.solvers.gramian import rank_tolerance, units
 
 
 @weightings.register("imtl_g")
-class ImpartialGradients(GramianWeighting):
+class IMTLG(GramianWeighting):
     """IMTL-G, Impartial Multi-Task Learning's gradient balance: an update that projects equally on all unit gradients.
 
     Liu, Li, Kuang, Xue, Chen, Yang, Liao and Zhang, "Towards Impartial Multi-task Learning", ICLR 2021, section 3,

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from mtlcli.registry import weightings
-from mtlcli.weighting.weighting import LossWeighting, WeightedTask
+from mtlcli.weighting.base import LossWeighting, WeightedTask
 
 
 @weightings.register("imtl_l")
-class ImpartialLossBalance(LossWeighting):
+class IMTLL(LossWeighting):
     """IMTL-L, impartial loss balance: a learned scale for each task brings all scaled losses to the same size.
 
     Liu, Li, Kuang, Xue, Chen, Yang, Liao and Zhang, "Towards Impartial Multi-task Learning", ICLR 2021, section 3.2:

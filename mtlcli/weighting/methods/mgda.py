@@ -9,15 +9,14 @@ import torch
 from torch import Tensor
 
 from mtlcli.registry import weightings
-from mtlcli.weighting.gradients import GramianWeighting
-from mtlcli.weighting.min_norm import cosines, nearest_to_zero
-from mtlcli.weighting.weighting import WeightedTask
+from mtlcli.weighting.base import GramianWeighting, WeightedTask
+from mtlcli.weighting.solvers.min_norm import cosines, nearest_to_zero
 
 SMALLEST = 1e-15
 
 
 @weightings.register("mgda")
-class MultipleGradientDescent(GramianWeighting):
+class MGDA(GramianWeighting):
     """MGDA, multiple-gradient descent: the direction that improves all tasks, or none where no direction does.
 
     Désidéri, "Multiple-gradient descent algorithm (MGDA) for multiobjective optimization", Comptes Rendus Mathématique

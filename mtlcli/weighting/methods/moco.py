@@ -10,15 +10,13 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
 from mtlcli.registry import weightings
-from mtlcli.weighting.gradients import JacobianWeighting
-from mtlcli.weighting.gramian import inner_products_with_sum
-from mtlcli.weighting.rows import combine, put, take
-from mtlcli.weighting.simplex import project, restrict
-from mtlcli.weighting.weighting import WeightedTask
+from mtlcli.weighting.base import JacobianWeighting, WeightedTask
+from mtlcli.weighting.solvers.gramian import combine, inner_products_with_sum, put, take
+from mtlcli.weighting.solvers.simplex import project, restrict
 
 
 @weightings.register("moco")
-class MultiObjectiveGradientCorrection(JacobianWeighting):
+class MoCo(JacobianWeighting):
     """MoCo: a common descent direction of gradients that are averaged over the steps, against the noise of each.
 
     Fernando, Shen, Liu, Chaudhury, Murugesan and Chen, "Mitigating Gradient Bias in Multi-objective Learning: A

@@ -9,13 +9,12 @@ from pydantic import PositiveFloat
 from torch import Tensor
 
 from mtlcli.registry import weightings
-from mtlcli.weighting.gradients import GramianWeighting
-from mtlcli.weighting.newton import bargain
-from mtlcli.weighting.weighting import WeightedTask
+from mtlcli.weighting.base import GramianWeighting, WeightedTask
+from mtlcli.weighting.solvers.bargaining import bargain
 
 
 @weightings.register("nash_mtl")
-class NashBargaining(GramianWeighting):
+class NashMTL(GramianWeighting):
     """Nash-MTL: the tasks bargain for the update, and none can gain a percent without the others losing more.
 
     Navon, Shamsian, Achituve, Maron, Kawaguchi, Chechik and Fetaya, "Multi-Task Learning as a Bargaining Game", ICML

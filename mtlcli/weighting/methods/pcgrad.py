@@ -8,13 +8,11 @@ import torch
 from torch import Tensor
 
 from mtlcli.registry import weightings
-from mtlcli.weighting.gradients import GramianWeighting
-from mtlcli.weighting.gramian import units
-from mtlcli.weighting.seeded import Seeded
-from mtlcli.weighting.weighting import WeightedTask
+from mtlcli.weighting.base import GramianWeighting, Seeded, WeightedTask
+from mtlcli.weighting.solvers.gramian import units
 
 
-class OneByOne(Seeded, GramianWeighting):
+class SequentialProjection(Seeded, GramianWeighting):
     """Base of the methods in which each task's gradient meets the others' one after another, in a random order."""
 
     def __init__(self, tasks: Sequence[WeightedTask]) -> None:
@@ -49,7 +47,7 @@ class OneByOne(Seeded, GramianWeighting):
 
 
 @weightings.register("pcgrad")
-class PCGrad(OneByOne):
+class PCGrad(SequentialProjection):
     """PCGrad: each task's gradient is projected onto the normal planes of those it conflicts with; the sum of them all.
 
     Yu, Kumar, Gupta, Levine, Hausman and Finn, "Gradient Surgery for Multi-Task Learning", NeurIPS 2020, algorithm 1.

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from mtlcli.errors import MtlError
 from mtlcli.registry import weightings
-from mtlcli.weighting.gramian import exact_type
+from mtlcli.weighting.base import LossWeighting, WeightedTask
 from mtlcli.weighting.relation_matrix import Matrix, check_psd, nearest_psd, relation_matrix
-from mtlcli.weighting.weighting import LossWeighting, WeightedTask
+from mtlcli.weighting.solvers.gramian import exact_type
 
 ROUNDING = 1e-6  # of the largest weight of a step: what a weight of 0 may be
 

@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from mtlcli.registry import weightings
-from mtlcli.weighting.seeded import Seeded
-from mtlcli.weighting.weighting import LossWeighting, WeightedTask
+from mtlcli.weighting.base import LossWeighting, Seeded, WeightedTask
 
 
 @weightings.register("rlw")
-class RandomLossWeighting(Seeded, LossWeighting):
+class RLW(Seeded, LossWeighting):
     """Random Loss Weighting: new weights at every step, from a fixed distribution.
 
     Lin, Ye, Zhang and Tsang, "Reasonable Effectiveness of Random Weighting: A Litmus Test for Multi-Task Learning",

@@ -10,15 +10,14 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
 from mtlcli.registry import weightings
-from mtlcli.weighting.arrays import Array, Module, solved
-from mtlcli.weighting.gradients import GramianWeighting
-from mtlcli.weighting.rows import put
-from mtlcli.weighting.simplex import restrict, running_means, threshold
-from mtlcli.weighting.weighting import WeightedTask
+from mtlcli.weighting.base import GramianWeighting, WeightedTask
+from mtlcli.weighting.solvers.backend import Array, Module, solved
+from mtlcli.weighting.solvers.gramian import put
+from mtlcli.weighting.solvers.simplex import restrict, running_means, threshold
 
 
 @weightings.register("sdmgrad")
-class DirectionOrientedGradient(GramianWeighting):
+class SDMGrad(GramianWeighting):
     """SDMGrad: the common descent direction, drawn to the mean gradient, without the bias of a single sample.
 
     Xiao, Ban and Ji, "Direction-oriented Multi-objective Learning: Simple and Provable Stochastic Algorithms", NeurIPS

@@ -9,13 +9,13 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
 from mtlcli.registry import weightings
-from mtlcli.weighting.weighting import LossWeighting, WeightedTask
+from mtlcli.weighting.base import LossWeighting, WeightedTask
 
 FLOOR = 1e-12
 
 
 @weightings.register("stch")
-class SmoothTchebycheff(LossWeighting):
+class STCH(LossWeighting):
     """Smooth Tchebycheff scalarization (STCH): a smooth maximum of the tasks, so that the worst one counts for most.
 
     Lin, Zhang, Yang, Liu, Wang and Zhang, "Smooth Tchebycheff Scalarization for Multi-Objective Optimization", ICML

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mtlcli.registry import weightings
-from mtlcli.weighting.weighting import LossWeighting
+from mtlcli.weighting.base import LossWeighting
 
 
 @weightings.register("uniform")

@@ -8,13 +8,12 @@ import torch
 from torch import Tensor
 
 from mtlcli.registry import weightings
-from mtlcli.weighting.dual_cone import NormEps, RegEps, project
-from mtlcli.weighting.gradients import GramianWeighting
-from mtlcli.weighting.weighting import WeightedTask
+from mtlcli.weighting.base import GramianWeighting, WeightedTask
+from mtlcli.weighting.solvers.dual_cone import NormEps, RegEps, project
 
 
 @weightings.register("upgrad")
-class UnconflictingProjectionOfGradients(GramianWeighting):
+class UPGrad(GramianWeighting):
     """UPGrad: every task's gradient is projected onto the directions that conflict with no task, then they are summed.
 
     Quinton and Rey, "Jacobian Descent for Multi-Objective Optimization", arXiv 2406.16232, 2024, equation 3 and

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from mtlcli.errors import ConfigError
+from mtlcli.studies.compare.compare_study import compare
+from mtlcli.studies.compare.execution import StudyRun
 from mtlcli.studies.compare.measured import MEASURED
-from mtlcli.studies.compare.outcome import StudyRun
-from mtlcli.studies.compare.study import compare
-from mtlcli.studies.current_data import CurrentData
-from mtlcli.training.assemble import open_datasets
+from mtlcli.studies.runs import CurrentData
+from mtlcli.training.assembly.assemble import open_datasets
 from tests.oracles import comparison as oracle
-from tests.studies.compare.pretended import Pretending, Values, loads
-from tests.studies.made import made
+from tests.studies.compare.fake_runs import Pretending, Values, loads
+from tests.studies.fake_data import made
 
 __all__ = ["made"]
 
@@ -30,7 +30,7 @@ OURS = {"uniform": [0.82, 0.88, 0.90, 0.72], "mgda": [0.90, 0.99, 0.96, 0.79]}
 
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mtlcli.studies.compare.study.draw", lambda *_: None)
+    monkeypatch.setattr("mtlcli.studies.compare.compare_study.draw", lambda *_: None)
 
 
 def known(run: StudyRun) -> tuple[Values, Values]:

@@ -11,12 +11,11 @@ import pytest
 import torch
 
 from mtlcli.specs import TargetSpec
-from mtlcli.studies.compare import resampling
-from mtlcli.studies.compare.measured import MEASURED, measure
-from mtlcli.studies.compare.resampling import Outputs, replicates
-from mtlcli.training.build import build
+from mtlcli.studies.compare import measured as measuring
+from mtlcli.studies.compare.measured import MEASURED, Outputs, measure, replicates
+from mtlcli.training.assembly.build import build
 from mtlcli.training.trainer import Trainer
-from tests.studies.made import experiment, made, task
+from tests.studies.fake_data import experiment, made, task
 from tests.tasks.labels import kind
 
 __all__ = ["made"]
@@ -56,7 +55,7 @@ def test_models_meet_the_same_resamples() -> None:
 
 
 def test_predictions_that_are_too_many_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resampling, "LARGEST", 100)
+    monkeypatch.setattr(measuring, "LARGEST", 100)
     kinds = {"t": kind("binary", TargetSpec("binary", missing=True))}
     assert replicates(kinds, outputs(np.ones(500, dtype=bool))) == {}
 

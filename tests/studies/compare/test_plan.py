@@ -3,11 +3,10 @@
 import pytest
 
 from mtlcli.errors import ConfigError
-from mtlcli.studies.compare.checks import Load
 from mtlcli.studies.compare.identity import identity
-from mtlcli.studies.compare.plan import Plan, make_plan
-from tests.studies.compare.pretended import TASKS, loads
-from tests.studies.made import TRAINING, made, task
+from mtlcli.studies.compare.plan import Load, Plan, make_plan
+from tests.studies.compare.fake_runs import TASKS, loads
+from tests.studies.fake_data import TRAINING, made, task
 
 __all__ = ["made"]
 

@@ -1,0 +1,68 @@
+"""pydantic's validation errors as problems in our voice: where, what was expected, what was found, the nearest name."""
+
+from __future__ import annotations
+
+import typing
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from mtlcli.config.components import NAME_KEYS
+from mtlcli.config.locations import MOST_PROBLEMS, KeyPath, Source
+from mtlcli.config.lookup import bare_type, fields_of, follow, is_model
+from mtlcli.config.options import options_of, reason_against
+from mtlcli.config.suggestions import key_hint, value_hint
+from mtlcli.config.type_names import described, found
+from mtlcli.errors import Problem
+from mtlcli.registry import REGISTRIES, Component
+
+
+def problems(error: ValidationError, model: type[BaseModel], data: Any, source: Source) -> list[Problem]:
+    """What is wrong with `data`, which was to be an instance of `model`: all, but of many only the first."""
+    some = error.errors(include_url=False)[: MOST_PROBLEMS + 1]  # one over, so that it is said that there are more
+    return [_problem(one, model, data, source) for one in some]
+
+
+def _problem(error: ErrorDetails, model: type[BaseModel], data: Any, source: Source) -> Problem:
+    loc: KeyPath = error["loc"]
+    if error["type"] == "mtl":
+        return source.problem(loc, error["msg"])
+    parent = follow(loc[:-1], model, data)
+    if error["type"] in ("extra_forbidden", "missing") and is_model(parent.annotation):
+        fields = fields_of(parent.annotation)
+        if error["type"] == "missing":
+            expected = described(fields[str(loc[-1])])
+            return source.problem(loc, f"missing; expected {expected}", at_key=True)
+        return source.problem(loc, _unknown(loc, fields, parent.component, data), at_key=True)
+    if loc[-1:] == ("[key]",):
+        parent = follow(loc[:-2], model, data)
+        key_type = typing.get_args(bare_type(parent.annotation))[0]
+        return source.problem(loc[:-1], f"expected {described(key_type)}, found {found(loc[-2])}", at_key=True)
+    spot = follow(loc, model, data)
+    message = (
+        f"expected {described(spot.annotation)}, found {found(spot.value)}{value_hint(spot.value, spot.annotation)}"
+    )
+    return source.problem(spot.path, message)
+
+
+def _unknown(loc: KeyPath, fields: dict[str, Any], component: Component | None, data: Any) -> str:
+    key, parent = str(loc[-1]), loc[:-1]
+    if component is None:
+        return f"unknown key.{key_hint(key, parent, fields, data)} Keys: {', '.join(fields)}"
+    options = sorted(fields.keys() - {"name"})
+    if key in NAME_KEYS and key not in options:
+        hint = " Did you mean 'name'?"
+    elif (reason := reason_against(component, key)) is not None:
+        hint = f" {reason}"
+    else:
+        hint = key_hint(key, parent, dict.fromkeys(options), data) or _others_with(key, component)
+    known = f"Options: {', '.join(options)}" if options else "It has no options"
+    return f"unknown option of {component.kind} {component.name!r}.{hint} {known}"
+
+
+def _others_with(option: str, component: Component) -> str:
+    """A hint that names the components of the same kind that have the option."""
+    registry = REGISTRIES[component.kind]
+    having = [name for name in registry.names() if name != component.name and option in options_of(registry[name])]
+    return f" {', '.join(having)} {'has' if len(having) == 1 else 'have'} it." if having else ""

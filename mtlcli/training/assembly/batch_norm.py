@@ -1,0 +1,79 @@
+"""Batch norm in training: which batches it can't take, found before the first step."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mtlcli import registry
+from mtlcli.data.samplers.base import Sampler
+from mtlcli.errors import ConfigError
+from mtlcli.models.model import MultiTaskModel
+from mtlcli.training.run import Run
+
+SMALLEST = 2  # examples of a dataset in a step, where the model has batch norm
+NOMINAL = 1000  # examples of a dataset, where their number isn't known yet
+MOST_TRIED = 16  # combinations of numbers of examples
+BATCH_NORM_REFUSAL = "Expected more than 1 value per channel"  # torch's words
+
+
+def has_batch_norm(model: MultiTaskModel) -> bool:
+    """Return whether the model, in training, normalizes by the statistics of the batch; a frozen trunk doesn't."""
+    model.train()
+    return any(isinstance(module, _BatchNorm) and module.training for module in model.modules())
+
+
+def nominal_sampler(run: Run) -> Sampler:
+    """The run's sampler for datasets of the same, large size: for what can be checked without reading the data."""
+    training = run.experiment.training
+    make = registry.samplers[training.sampling.name].create
+    sampler: Sampler = make([NOMINAL] * len(run.specs), training.batch_size, **training.sampling.options)
+    return sampler
+
+
+def check_batch_norm(run: Run, sampler: Sampler) -> None:
+    """ConfigError where a step of the sampler has a batch that a batch norm of the model can't take in training.
+
+    Batch norm needs more than one value per channel, so a single example fails where its maps are 1 × 1. Passes blank
+    batches, of as many examples as the steps with a single example of a dataset have, through the model on `meta`.
+    """
+    if not has_batch_norm(run.model):
+        return
+    combinations = {tuple(stop - start for start, stop in sampler.take(step)) for step in range(sampler.steps)}
+    for counts in sorted(c for c in combinations if 1 in c)[:MOST_TRIED]:
+        sizes = dict(zip(run.specs, counts, strict=True))
+        if not _refuses(run, {alias: count for alias, count in sizes.items() if count}):
+            continue
+        single = [alias for alias, count in sizes.items() if count == 1]
+        what = f"a step takes a single example of {' and '.join(f'dataset {alias!r}' for alias in single)}, and batch "
+        what += "norm needs more than one value per channel in training. "
+        if sampler.batch_size < SMALLEST:
+            remedy = f"Set it to {SMALLEST} or more, or use a trunk without batch norm"
+            raise ConfigError(run.experiment.problem("training.batch_size", what + remedy))
+        raise ConfigError(
+            run.experiment.problem(
+                f"datasets.{single[0]}",
+                f"{what}Add training examples, or repeat them by training.sampling: uniform (training.batch_size is "
+                f"{sampler.batch_size}), or use a trunk without batch norm",
+            )
+        )
+
+
+def _refuses(run: Run, sizes: Mapping[str, int]) -> bool:
+    """Return whether a batch norm refuses so many examples of each dataset."""
+    model: nn.Module = run.model
+    state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    blank = {name: torch.empty_like(value, device="meta") for name, value in state.items()}
+    inputs = {alias: torch.empty(n, *run.specs[alias].input_shape, device="meta") for alias, n in sizes.items()}
+    try:
+        with torch.no_grad(), warnings.catch_warnings(action="ignore"):
+            torch.func.functional_call(model, blank, (inputs,))
+    except ValueError as error:
+        return BATCH_NORM_REFUSAL in str(error)
+    except Exception:  # something else is wrong, which other checks report
+        return False
+    return False

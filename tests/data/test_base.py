@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mtlcli.data.base import Dataset, Examples, carved_splits
+from mtlcli.data.datasets.digits import Digits
+from mtlcli.data.datasets.fashion_mnist import FashionMNIST
+from mtlcli.data.datasets.mnist import MNIST
+from mtlcli.errors import ConfigError
+from mtlcli.specs import DatasetSpec, TargetSpec
+
+
+class Numbers(Dataset):
+    """`size` training examples that are their own row, of which `rows` are used."""
+
+    def __init__(self, size: int, own: tuple[str, ...] = ("train", "test"), val: float = 0.25) -> None:
+        super().__init__(val=val)
+        self.size, self.own, self.reads = size, own, 0
+
+    def describe(self) -> DatasetSpec:
+        splits = carved_splits(self.own, self.val)
+        return DatasetSpec((1,), {"n": TargetSpec("real")}, "n", splits, (0.0,), (1.0,), {})
+
+    def own_splits(self) -> tuple[str, ...]:
+        return self.own
+
+    def read(self, split: str) -> Examples:
+        self.reads += 1
+        whole = torch.arange(2 * self.size, dtype=torch.float32)
+        return Examples(whole.unsqueeze(1), {"n": whole}, torch.arange(0, 2 * self.size, 2))
+
+
+class Published(Numbers):
+    fixed = True
+
+
+def rows(examples: Examples) -> list[int]:
+    assert examples.rows is not None
+    return examples.rows.tolist()
+
+
+@given(size=st.integers(2, 60), seed=st.integers(0, 100), val=st.floats(0.01, 0.6), fixed=st.booleans())
+def test_train_and_val_are_carved_from_the_data_s_train(size: int, seed: int, val: float, fixed: bool) -> None:
+    if round(val * size) >= size:
+        return
+    dataset = (Published if fixed else Numbers)(size, val=val)
+    train, valid = dataset.examples("train", seed), dataset.examples("val", seed)
+    assert sorted(rows(train) + rows(valid)) == list(range(0, 2 * size, 2))
+    assert len(valid) == max(1, round(val * size)) if fixed else 0 < len(valid) < size
+    assert train.inputs is valid.inputs and dataset.reads == 1
+
+
+def test_by_the_seed() -> None:
+    one, same, other = (rows(Numbers(50).examples("val", seed)) for seed in (1, 1, 2))
+    assert one == same != other
+
+
+def test_a_val_of_its_own_is_not_carved() -> None:
+    dataset = Numbers(10, own=("train", "val", "test"))
+    assert len(dataset.examples("val", 0)) == len(dataset.examples("train", 0)) == 10
+    assert dataset.describe().splits == ("train", "val", "test")
+
+
+def test_what_is_drawn_stays_drawn() -> None:
+    """Of the 50 examples that are there already when 70 more come, and when they stand elsewhere."""
+    few, many = rows(Numbers(50).examples("val", 3)), rows(Numbers(120).examples("val", 3))
+    assert few == [row for row in many if row < 100] and len(many) > len(few)
+    few, many = rows(Published(50).examples("val", 3)), rows(Published(120).examples("val", 3))
+    assert few != [row for row in many if row < 100]
+
+
+def test_all_examples() -> None:
+    class Parts(Numbers):
+        def read(self, split: str) -> Examples:
+            whole = super().read(split)
+            start = 0 if split == "train" else self.size
+            inputs = whole.inputs[start : start + 5]
+            return Examples([*inputs] if self.val == 0.5 else inputs, {"n": whole.targets["n"][start : start + 5]})
+
+    assert rows(Numbers(4, own=("train",)).examples("all", 0)) == [0, 2, 4, 6]
+    shared = Digits().examples("all", 0)
+    assert rows(shared) == list(range(1797)) and len(shared.targets["digit"]) == 1797
+    for val in (0.25, 0.5):  # in memory, and one at a time
+        both = Parts(9, val=val).examples("all", 0)
+        assert [float(both.inputs[row]) for row in range(len(both))] == both.targets["n"].tolist()
+        assert both.targets["n"].tolist() == [*range(5), *range(9, 14)] and both.rows is None
+
+
+def test_splits_that_are_not_there() -> None:
+    with pytest.raises(ConfigError, match=r"no split 'val' in this dataset \(its option `val` is 0\)"):
+        Numbers(10, val=0.0).examples("val", 0)
+    with pytest.raises(ConfigError, match="no split 'dev' in this dataset; there are: train, val, test"):
+        Numbers(10).examples("dev", 0)
+    with pytest.raises(ConfigError, match="leaves none to train on"):
+        Numbers(1).examples("train", 0)
+    with pytest.raises(ConfigError, match="the split 'train' has no examples"):
+        Numbers(0, val=0.0).examples("train", 0)
+
+
+def test_augment_is_checked_at_construction() -> None:
+    class Augmented(Numbers):
+        def __init__(self) -> None:
+            Dataset.__init__(self, augment=["RandomHorizontalFlop"])
+
+    with pytest.raises(ValueError, match="Did you mean 'RandomHorizontalFlip'"):
+        Augmented()
+
+
+def test_restoring_takes_the_checkpoint_s_statistics_and_the_splits_at_hand() -> None:
+    here = Digits(val=0.0).describe()
+    stored = replace(
+        here, targets={"digit": here.targets["digit"]}, mean=(1.0,), std=(2.0,), splits=("train", "val", "test")
+    )
+    assert Digits(val=0.0).restore(stored) == replace(stored, splits=("train", "test"))
+
+
+def test_restoring_another_dataset_is_refused_with_all_that_differs() -> None:
+    with pytest.raises(ConfigError) as caught:
+        MNIST().restore(Digits().describe())
+    told = [problem.message for problem in caught.value.problems]
+    assert told == [
+        "the checkpoint was trained on inputs 1×8×8, and these are 1×28×28",
+        "there is no target 'parity', which the checkpoint was trained on",
+        "there is no target 'ink', which the checkpoint was trained on",
+        "there is no target 'segments', which the checkpoint was trained on",
+    ]
+    with pytest.raises(ConfigError, match="there is no target 'garment'"):
+        MNIST().restore(FashionMNIST().describe())
+    spec = MNIST().describe()
+    letters = replace(spec, targets={"digit": TargetSpec("classes", 3, tuple("abc"))})
+    with pytest.raises(ConfigError, match="type classes, 3: a, b, c, and this one is of type classes, 10: 0, 1"):
+        MNIST().restore(letters)

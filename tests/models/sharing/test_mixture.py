@@ -1,0 +1,247 @@
+"""Mixtures of experts: what their gates give, what passes the experts, and whose the parameters are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from mtlcli.models.sharing.base import SharingStats
+from mtlcli.models.sharing.dselect_k import DSelectK
+from mtlcli.models.sharing.experts import SoftmaxGate, mixed, parts_of
+from mtlcli.models.sharing.hard import Hard
+from mtlcli.models.sharing.mmoe import MMoE
+from mtlcli.models.sharing.omoe import OMoE
+from mtlcli.models.trunks.cnn import CNN
+from mtlcli.specs import TrunkPass
+from mtlcli.training.assembly.build import build
+from mtlcli.training.export import export
+from tests.models.sharing.mixtures import INPUTS, Encoded, batches, expert, make, owners, reached
+from tests.oracles import experts as oracle
+from tests.training.experiments import digits
+
+MIXTURES = [OMoE, MMoE, DSelectK]
+
+
+# The numbers
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("kind", [OMoE, MMoE])
+def test_what_the_heads_are_given_is_the_papers(kind: Any, bias: bool) -> None:
+    sharing, inputs = make(kind, experts=3, bias=bias).double(), batches(mnist=4, fashion=3)
+    inputs = {alias: x.double() for alias, x in inputs.items()}
+    found = sharing.representations(inputs, list(INPUTS))
+    functions = [expert(trunk) for trunk in sharing.trunks().values()]
+    for task, alias in INPUTS.items():
+        gate = sharing.gates[sharing.gate_of(task)].linear
+        own = [p.detach().numpy() for p in gate.parameters()]
+        for x, row in zip(inputs[alias].numpy(), found[task].detach().numpy(), strict=True):
+            weights = oracle.softmax_gate(x.ravel(), *own)
+            np.testing.assert_allclose(row, oracle.mixture(weights, functions, x), rtol=1e-10)
+
+
+def test_the_gradients_are_those_of_the_mixture() -> None:
+    gate = SoftmaxGate(6, 3, bias=True).double()
+    x, outputs = (torch.randn(2, *shape, dtype=torch.float64, requires_grad=True) for shape in ((6,), (3, 2, 2)))
+    weight, bias = (p.detach().clone().requires_grad_() for p in gate.parameters())
+
+    def mixture(x: Tensor, outputs: Tensor, weight: Tensor, bias: Tensor) -> Any:
+        said = torch.func.functional_call(gate, {"linear.weight": weight, "linear.bias": bias}, (x,))
+        return mixed(said.weights, outputs.unbind(1))
+
+    assert torch.autograd.gradcheck(mixture, (x, outputs, weight, bias))
+
+
+@given(st.integers(1, 9), st.floats(0, 1e4))
+def test_a_gates_weights_sum_to_one(experts: int, scale: float) -> None:
+    gate = SoftmaxGate(4, experts, bias=False)
+    for context in (torch.autocast("cpu", torch.bfloat16), torch.autocast("cpu", enabled=False)):
+        with context:
+            weights, selectors = gate(scale * torch.randn(5, 2, 2))
+        assert weights.dtype == torch.float32
+        assert (weights >= 0).all()
+        torch.testing.assert_close(weights.sum(1), torch.ones(5))
+        assert torch.equal(selectors, weights.unsqueeze(1))
+
+
+@pytest.mark.parametrize("kind", [OMoE, MMoE])
+def test_with_one_expert_it_is_hard_sharing(kind: Any) -> None:
+    sharing, hard, inputs = make(kind, experts=1), make(Hard), batches(mnist=4, fashion=3)
+    hard.trunk.load_state_dict(sharing.experts[0].state_dict())
+    hard.heads.load_state_dict(sharing.heads.state_dict())
+    for mine, other in zip(sharing(inputs, INPUTS).values(), hard(inputs, INPUTS).values(), strict=True):
+        torch.testing.assert_close(mine, other)
+
+
+@pytest.mark.parametrize("kind", MIXTURES)
+def test_where_the_experts_are_the_same_the_gates_make_no_difference(kind: Any) -> None:
+    sharing, inputs = make(kind, experts=4), batches(mnist=4, fashion=3)
+    for trunk in sharing.experts:
+        trunk.load_state_dict(sharing.experts[0].state_dict())
+    found = sharing.representations(inputs, INPUTS)
+    for task, alias in INPUTS.items():
+        torch.testing.assert_close(found[task], sharing.experts[0](inputs[alias]))
+
+
+def test_a_gate_of_one_tells_which_expert() -> None:
+    sharing, inputs = make(MMoE, experts=3, bias=True), batches(mnist=4, fashion=3)
+    with torch.no_grad():
+        for at, task in enumerate(INPUTS):
+            sharing.gates[task].linear.bias[at] = 1e4
+    found = sharing.representations(inputs, INPUTS)
+    for trunk, (task, alias) in zip(sharing.experts, INPUTS.items(), strict=True):
+        torch.testing.assert_close(found[task], trunk(inputs[alias]))
+
+
+def test_maps_are_mixed_as_they_lie() -> None:
+    maps = [torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last) for _ in range(3)]
+    weights = torch.randn(2, 3).softmax(1)
+    found = mixed(weights, maps)
+    torch.testing.assert_close(found, torch.einsum("ne,enchw->nchw", weights, torch.stack(maps)))
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(mixed(weights[:1], maps)[1], mixed(weights[[0, 0]], maps)[1])  # a gate that is the same
+
+
+# What passes
+
+
+@pytest.mark.parametrize("kind", MIXTURES)
+def test_each_example_passes_each_expert_once(kind: Any) -> None:
+    sharing, passed = make(kind, experts=3), []
+    for name, trunk in sharing.trunks().items():
+        trunk.fc1.register_forward_hook(lambda module, args, out, name=name: passed.append((name, len(args[0]))))
+    sharing(batches(mnist=5, fashion=3), list(INPUTS))
+    sharing(batches(mnist=2, fashion=3), ["parity"])
+    assert passed == [(f"expert{at}", rows) for rows in (8, 2) for at in range(3)]
+    assert sharing({}, []) == {}
+
+
+@pytest.mark.parametrize("kind", MIXTURES)
+def test_one_pass_gives_what_separate_passes_give(kind: Any) -> None:
+    shape = (1, 8, 8)
+    sharing, inputs = (
+        make(kind, lambda s: CNN(s, widths=[2], features=6), shape=shape).eval(),
+        batches(shape, mnist=5, fashion=3),
+    )
+    joint = sharing(inputs, list(INPUTS))
+    for task, alias in INPUTS.items():
+        torch.testing.assert_close(sharing({alias: inputs[alias]}, [task])[task], joint[task])
+
+
+def test_one_gate_gives_the_tasks_of_a_dataset_the_same_features() -> None:
+    found = make(OMoE).representations(batches(mnist=2, fashion=2), INPUTS)
+    assert found["digit"] is found["parity"]
+    other = make(MMoE).representations(batches(mnist=2, fashion=2), INPUTS)
+    assert not torch.equal(other["digit"], other["parity"])
+
+
+@pytest.mark.parametrize("kind", MIXTURES)
+def test_the_experts_have_one_encoder(kind: Any) -> None:
+    sharing, called = make(kind, Encoded, shape=(2,), experts=3), []
+    encoder = sharing.experts[0].encoder
+    assert [type(trunk.encoder) for trunk in sharing.experts[1:]] == [nn.Identity] * 2
+    encoder.register_forward_hook(lambda module, args, out: called.append(len(args[0])))
+    sharing.eval()
+    inputs = batches((2,), mnist=3, fashion=2)
+    found = sharing.representations(inputs, INPUTS)
+    assert called == [5]
+    x = encoder(inputs["fashion"])
+    weights = sharing.gates[sharing.gate_of("garment")](x).weights
+    outputs = torch.stack([trunk.second(trunk.first(x)) for trunk in sharing.experts])
+    torch.testing.assert_close(found["garment"], (weights.T.unsqueeze(2) * outputs).sum(0))
+
+
+def test_finding_the_widths_draws_nothing_and_leaves_statistics_alone() -> None:
+    torch.manual_seed(1)
+    trunk = Encoded((2,))
+    trunk.input_shape = (2,)
+    before, state = torch.get_rng_state(), {name: value.clone() for name, value in trunk.state_dict().items()}
+    (part,) = parts_of(trunk, 1)
+    assert (part.start, part.end, part.inputs, part.modules) == (0, 2, 3, ("first", "second"))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert trunk.training and trunk.first[1].training
+    assert all(torch.equal(value, state[name]) for name, value in trunk.state_dict().items())
+    assert not any(module._forward_pre_hooks for module in trunk.modules())
+
+
+# Whose it is
+
+
+@pytest.mark.parametrize("kind", MIXTURES)
+def test_a_parameter_belongs_to_a_task_where_that_tasks_loss_alone_reaches_it(kind: Any) -> None:
+    sharing = make(kind)
+    assert reached(sharing, batches(mnist=5, fashion=3)) == owners(sharing)
+
+
+def test_names_of_trunks_and_weights() -> None:
+    sharing = make(MMoE, experts=2)
+    assert list(sharing.trunks()) == ["expert0", "expert1"]
+    names = {"gates.digit.linear.weight", "experts.0.fc1.weight", "experts.1.fc2.bias", "heads.garment.weight"}
+    assert names < {*sharing.state_dict()}
+    assert "gates.all.linear.weight" in make(OMoE).state_dict()
+    weights = [trunk.fc1.weight for trunk in sharing.experts]
+    assert not torch.equal(*weights)
+
+
+# What it shows
+
+
+@pytest.mark.parametrize("kind", MIXTURES)
+def test_it_tells_the_mean_weight_of_each_expert(kind: Any) -> None:
+    sharing, inputs = make(kind, experts=4), batches(mnist=5, fashion=3)
+    whole, halves = SharingStats(), SharingStats()
+    sharing.watch = whole
+    sharing(inputs, INPUTS)
+    sharing.watch = halves
+    for part in (slice(0, 2), slice(2, None)):
+        sharing({alias: x[part] for alias, x in inputs.items()}, INPUTS)
+    sharing.watch = None
+    sharing(inputs, INPUTS)
+    for task, alias in INPUTS.items():
+        weights = sharing.gates[sharing.gate_of(task)](inputs[alias]).weights.mean(0).tolist()
+        expected = {f"expert{at}": pytest.approx(weight, abs=1e-6) for at, weight in enumerate(weights)}
+        assert whole.means()[task] == expected == halves.means()[task]
+
+
+@pytest.mark.parametrize(("kind", "rows"), [(OMoE, {"all": 8}), (MMoE, {"digit": 5, "parity": 5, "garment": 3})])
+def test_the_pass_holds_what_the_gates_say(kind: Any, rows: dict[str, int]) -> None:
+    sharing, inputs, seen = make(kind), batches(mnist=5, fashion=3), list[TrunkPass]()
+    sharing(inputs, INPUTS, seen)
+    (found,) = seen
+    assert found.rows == {"mnist": 5, "fashion": 3}
+    assert {name: tuple(x.shape) for name, x in found.selectors.items()} == {n: (r, 1, 4) for n, r in rows.items()}
+    name = list(rows)[-1]
+    torch.testing.assert_close(found.selectors[name][-3:, 0], sharing.gates[name](inputs["fashion"]).weights)
+
+
+# Elsewhere
+
+
+@pytest.mark.parametrize("kind", MIXTURES)
+def test_nothing_waits_for_the_device(kind: Any) -> None:
+    with torch.device("meta"):
+        sharing, inputs = make(kind), batches(mnist=5, fashion=3)
+        out = sharing(inputs, INPUTS)
+    assert out["garment"].shape == (3, 7) and out["garment"].device.type == "meta"
+    sum(x.sum() for x in out.values()).backward()
+    assert all(p.grad is not None for p in sharing.parameters())
+
+
+def test_an_exported_one_computes_the_same_for_other_batches(tmp_path: Path) -> None:
+    tasks = {
+        "digit": {"dataset": "a", "target": "digit", "kind": "classification"},
+        "ink": {"dataset": "b", "target": "ink", "kind": "regression"},
+    }
+    datasets = {alias: {"name": "digits", "val": 0.2} for alias in "ab"}
+    run = build(digits(datasets=datasets, tasks=tasks, sharing="mmoe"))
+    export(run, "torch-export", tmp_path / "model.pt2")
+    inputs = {"a": 16 * torch.rand(5, 1, 8, 8), "b": 16 * torch.rand(1, 1, 8, 8)}
+    found = torch.export.load(tmp_path / "model.pt2").module()(inputs)
+    torch.testing.assert_close(dict(found), run.model(inputs))

@@ -1,0 +1,169 @@
+"""The multi-task attention network against the paper's equations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mtlcli.models.model import MultiTaskModel
+from mtlcli.models.sharing.base import SharingStats
+from mtlcli.models.sharing.hard import Hard
+from mtlcli.models.sharing.mtan import MTAN, passage
+from mtlcli.models.trunks.base import Trunk
+from mtlcli.models.trunks.cnn import CNN
+from mtlcli.models.trunks.mlp import MLP
+from mtlcli.specs import TrunkPass
+from tests.oracles import sharing as oracle
+
+INPUTS = {"digit": "mnist", "parity": "mnist", "garment": "fashion"}
+SHAPE = (1, 8, 8)
+TRUNKS: dict[str, Callable[..., Trunk]] = {
+    "mlp": lambda: MLP(SHAPE, hidden=[7, 5], features=6),
+    "cnn": lambda: CNN(SHAPE, widths=[3, 4], features=6),
+}
+
+
+def make(trunk: str = "mlp", kind: type = MTAN, **options: Any) -> Any:
+    torch.manual_seed(0)
+
+    def make_trunk() -> Trunk:
+        made = TRUNKS[trunk]()
+        made.input_shape = SHAPE
+        return made
+
+    return kind(make_trunk, lambda task, width: nn.Linear(width, len(task)), INPUTS, **options)
+
+
+def batches(**rows: int) -> dict[str, Tensor]:
+    return {alias: torch.randn(n, *SHAPE) for alias, n in rows.items()}
+
+
+def weights(module: nn.Module) -> list[dict[str, oracle.Array]]:
+    """Of each layer in it that has any."""
+    layers = [part.state_dict() for part in module.children()]
+    return [{name: value.numpy() for name, value in layer.items()} for layer in layers if layer]
+
+
+def disturbed(sharing: Any) -> Any:
+    """In float64, with statistics and factors of batch norm that aren't those it starts with."""
+    for module in sharing.double().eval().modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for value in module.state_dict().values():
+                value.copy_(torch.rand_like(value.double()) + 0.5)
+    return sharing
+
+
+@pytest.mark.parametrize("trunk", ["mlp", "cnn"])
+@pytest.mark.parametrize("reduction", [1, 2])
+def test_it_is_the_papers_equations(trunk: str, reduction: int) -> None:
+    sharing = disturbed(make(trunk, reduction=reduction))
+    inputs = {alias: x.double() for alias, x in batches(mnist=3, fashion=2).items()}
+    found = sharing.representations(inputs, list(INPUTS))
+    for task, alias in INPUTS.items():
+        _, activations = sharing.trunk.activations(inputs[alias], sharing.trunk.activation_names())
+        expected, _ = oracle.mtan(
+            [p.detach().numpy() for p in activations.values()],
+            [weights(mask) for mask in sharing.attention[task].values()],
+            [weights(f) for f in sharing.passages.values()],
+        )
+        np.testing.assert_allclose(found[task].detach().numpy(), expected, rtol=1e-9, atol=1e-12)
+    hidden = [mask[0].weight.shape[0] for mask in sharing.attention["digit"].values()]
+    assert hidden == [n // reduction for n in ([7, 5, 6] if trunk == "mlp" else [3, 4, 6])]
+
+
+@pytest.mark.parametrize("trunk", ["mlp", "cnn"])
+def test_masks_of_ones_are_hard_sharing_and_of_zeros_leave_nothing(trunk: str) -> None:
+    sharing, hard, inputs = make(trunk).eval(), make(trunk, kind=Hard).eval(), batches(mnist=3, fashion=2)
+    sharing.trunk.load_state_dict(hard.trunk.state_dict())
+    for bias, scale in ((50.0, 1), (-200.0, 0)):
+        for masks in sharing.attention.values():
+            for mask in masks.values():
+                nn.init.zeros_(mask[-2].weight)
+                nn.init.constant_(mask[-2].bias, bias)
+        expected = hard.representations(inputs, list(INPUTS))
+        for task, features in sharing.representations(inputs, list(INPUTS)).items():
+            torch.testing.assert_close(features, expected[task] * scale)
+
+
+def test_the_trunk_is_passed_once_as_under_hard_sharing_and_seen_so() -> None:
+    sharing, inputs, seen, passed = make("cnn").eval(), batches(mnist=5, fashion=3), list[TrunkPass](), []
+    sharing.trunk.block1.register_forward_hook(lambda module, args, out: passed.append(len(args[0])))
+    unseen = sharing.representations(inputs, ["garment", "digit"])
+    found = sharing.representations(inputs, ["garment", "digit"], seen)
+    assert passed == [8, 8]
+    assert all(torch.equal(found[task], unseen[task]) for task in ("garment", "digit"))
+    hard, expected = make("cnn", kind=Hard).eval(), list[TrunkPass]()
+    hard.trunk.load_state_dict(sharing.trunk.state_dict())
+    hard.representations(inputs, ["garment", "digit"], expected)
+    assert seen[0].rows == expected[0].rows == {"fashion": 3, "mnist": 5}
+    assert list(seen[0].activations) == list(expected[0].activations)
+    for name, activation in expected[0].activations.items():
+        torch.testing.assert_close(seen[0].activations[name], activation)
+    assert sharing({}, []) == {}
+
+
+def test_no_task_reaches_another_ones_attention_even_by_batch_norm() -> None:
+    sharing = make("cnn").train()
+    found = sharing(batches(mnist=5, fashion=4), list(INPUTS))
+    found["digit"].square().sum().backward()
+    for task in INPUTS:
+        assert all((p.grad is not None) == (task == "digit") for p in sharing.attention[task].parameters())
+    assert all(p.grad is not None for p in [*sharing.trunk.parameters(), *sharing.passages.parameters()])
+
+
+def test_the_masks_are_shown() -> None:
+    sharing, inputs = disturbed(make("cnn")), batches(mnist=4, fashion=2)
+    sharing.watch = SharingStats()
+    sharing({alias: x.double() for alias, x in inputs.items()}, list(INPUTS))
+    found = sharing.watch.means()
+    assert {task: list(means) for task, means in found.items()} == {task: ["block1", "block2", "fc"] for task in INPUTS}
+    _, activations = sharing.trunk.activations(inputs["mnist"].double(), sharing.trunk.activation_names())
+    _, masks = oracle.mtan([p.detach().numpy() for p in activations.values()],
+                           [weights(mask) for mask in sharing.attention["parity"].values()],
+                           [weights(f) for f in sharing.passages.values()])  # fmt: skip
+    assert list(found["parity"].values()) == pytest.approx([mask.mean() for mask in masks])
+
+
+def test_the_last_shared_layer_is_the_trunks() -> None:
+    sharing = make()
+    found = MultiTaskModel(sharing, {}).last_shared_layer()
+    assert [id(p) for p in found] == [id(p) for p in sharing.trunk.fc3.parameters()]
+    sharing.trunk.requires_grad_(False)
+    found = MultiTaskModel(sharing, {}).last_shared_layer()
+    assert [id(p) for p in found] == [id(p) for p in sharing.passages["fc3"].parameters()]
+
+
+@pytest.mark.parametrize(
+    ("shape", "following"),
+    [((3, 8, 8), (4, 8, 8)), ((3, 8, 6), (4, 4, 3)), ((3, 7, 9), (2, 3, 4)), ((3, 12, 12), (5, 4, 4)),
+     ((3, 4, 4), (2, 8, 9)), ((3, 5, 5), (4, 1, 1)), ((3, 4, 6), (7,)), ((5,), (7,))],
+)  # fmt: skip
+def test_a_passage_leads_to_the_shape_that_follows(shape: tuple[int, ...], following: tuple[int, ...]) -> None:
+    out = passage(shape, following)(torch.randn(2, *shape))
+    assert out.shape == (2, *following)
+    assert out.is_contiguous(memory_format=torch.channels_last) or out.dim() == 2
+
+
+def test_stages_it_can_not_attend_to() -> None:
+    class Tokens(Trunk):
+        """16 tokens of 4 pixels each, then a vector; or the other way round."""
+
+        def __init__(self, first: bool) -> None:
+            super().__init__()
+            self.features, self.input_shape, self.first = 8, SHAPE, first
+            self.fc = nn.Linear(64, 8)
+
+        def stages(self) -> dict[str, Callable[[Tensor], Tensor]]:
+            if self.first:
+                return {"patches": lambda x: x.reshape(-1, 16, 4), "fc": lambda x: self.fc(x.flatten(1))}
+            return {"fc": lambda x: self.fc(x.flatten(1)), "maps": lambda x: x.reshape(-1, 2, 2, 2)}
+
+    with pytest.raises(ValueError, match=r"maps \[C, H, W\] and vectors, and the trunk's stage patches gives 16×4"):
+        MTAN(lambda: Tokens(True), lambda task, width: nn.Linear(width, 1), INPUTS)
+    with pytest.raises(ValueError, match="makes maps of a vector"):
+        MTAN(lambda: Tokens(False), lambda task, width: nn.Linear(width, 1), INPUTS)

@@ -1,0 +1,309 @@
+"""Shared experts beside each task's own, in levels: their numbers, what passes where, and what belongs to a task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mtlcli.models.sharing.base import SharingStats
+from mtlcli.models.sharing.cgc import CGC
+from mtlcli.models.sharing.experts import parts_of
+from mtlcli.models.sharing.ple import PLE
+from mtlcli.models.trunks.base import Trunk
+from mtlcli.models.trunks.cnn import CNN
+from mtlcli.models.trunks.lenet import LeNet
+from mtlcli.models.trunks.mlp import MLP
+from mtlcli.specs import TrunkPass
+from tests.models.sharing.mixtures import INPUTS, SHAPE, Encoded, batches, layer, make, owners, reached
+from tests.oracles import experts as oracle
+
+TASKS = list(INPUTS)
+
+
+def deep(shape: Any) -> MLP:
+    """Four layers."""
+    return MLP(shape, hidden=[5, 4, 7], features=6)
+
+
+# The numbers
+
+
+def levels_in_numpy(sharing: Any) -> list[oracle.Level]:
+    """The sharing's levels of fully connected layers, a level's expert being the layers of its part."""
+
+    def chain(trunk: Any, start: int, end: int) -> oracle.Expert:
+        layers: list[Callable[[Any], Any]] = [layer(getattr(trunk, f"fc{at + 1}")) for at in range(start, end)]
+
+        def run(x: Any) -> Any:
+            for function in layers:
+                x = function(x)
+            return x
+
+        return run
+
+    found = []
+    for part, gates in zip(sharing.parts, sharing.gates, strict=True):
+        experts = {
+            owner: [chain(sharing.experts[name], part.start, part.end) for name in names]
+            for owner, names in sharing.owned.items()
+        }
+        found.append(oracle.Level(experts, {o: g.linear.weight.detach().numpy() for o, g in gates.items()}))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("kind", "trunk", "options"),
+    [
+        (CGC, MLP, {}),
+        (CGC, MLP, {"shared_experts": 2, "task_experts": 3}),
+        (PLE, MLP, {}),
+        (PLE, MLP, {"shared_experts": 2, "task_experts": 2}),
+        (PLE, deep, {"levels": 2}),
+        (PLE, deep, {"levels": 3, "task_experts": 2}),
+        (PLE, deep, {"levels": 4}),
+    ],
+)
+def test_what_the_heads_are_given_is_the_papers(kind: Any, trunk: Any, options: dict[str, Any]) -> None:
+    sharing, inputs = make(kind, trunk, **options).double(), batches(mnist=3, fashion=2)
+    inputs = {alias: x.double() for alias, x in inputs.items()}
+    found = sharing.representations(inputs, TASKS)
+    levels = levels_in_numpy(sharing)
+    for task, alias in INPUTS.items():
+        for x, row in zip(inputs[alias].numpy(), found[task].detach().numpy(), strict=True):
+            np.testing.assert_allclose(row, oracle.progressive(x, levels, TASKS)[task], rtol=1e-10)
+
+
+def test_the_gradients_are_those_of_the_papers_equations() -> None:
+    sharing, inputs = make(PLE).double(), {a: x.double() for a, x in batches(mnist=2, fashion=1).items()}
+    found = sharing.representations(inputs, TASKS)
+    sum(x.square().sum() for x in found.values()).backward()
+
+    def objective() -> float:
+        levels = levels_in_numpy(sharing)
+        given = [(t, oracle.progressive(x, levels, TASKS)[t]) for t, a in INPUTS.items() for x in inputs[a].numpy()]
+        return float(sum((row**2).sum() for _, row in given))
+
+    names = ["gates.0.shared.linear.weight", "gates.0.digit.linear.weight", "gates.1.garment.linear.weight"]
+    names += ["experts.parity0.fc1.weight", "experts.shared0.fc2.bias", "experts.digit0.fc2.weight"]
+    for name in names:
+        parameter = sharing.get_parameter(name)
+        at = int(parameter.grad.abs().argmax())
+        flat, step = parameter.detach().view(-1), 1e-6
+        flat[at] += step
+        above = objective()
+        flat[at] -= 2 * step
+        below = objective()
+        flat[at] += step
+        assert parameter.grad.view(-1)[at].item() == pytest.approx((above - below) / (2 * step), rel=1e-5), name
+
+
+@pytest.mark.parametrize("options", [{"levels": 1}, {"levels": 2}, {"levels": 3}])
+def test_where_the_experts_are_the_same_the_gates_make_no_difference(options: dict[str, Any]) -> None:
+    sharing, inputs = make(PLE, deep, task_experts=2, **options), batches(mnist=4, fashion=3)
+    first, *rest = sharing.trunks().values()
+    for trunk in rest:
+        trunk.load_state_dict(first.state_dict())
+    found = sharing.representations(inputs, TASKS)
+    for task, alias in INPUTS.items():
+        torch.testing.assert_close(found[task], first(inputs[alias]))
+
+
+def test_one_level_is_cgc() -> None:
+    one, other, inputs = make(PLE, levels=1, bias=True), make(CGC, bias=True), batches(mnist=4, fashion=3)
+    assert list(one.state_dict()) == list(other.state_dict())
+    torch.testing.assert_close(one(inputs, TASKS), other(inputs, TASKS))
+
+
+@pytest.mark.parametrize(
+    "trunk", [lambda s: CNN(s, widths=[2, 3], features=6), lambda s: LeNet(s, channels=2, features=6)]
+)
+def test_maps_between_levels_and_examples_on_their_own(trunk: Any) -> None:
+    shape = (1, 16, 16)
+    sharing, inputs = make(PLE, trunk, shape=shape).eval(), batches(shape, mnist=3, fashion=2)
+    joint = sharing(inputs, TASKS)
+    for task, alias in INPUTS.items():
+        alone = [sharing({alias: x.unsqueeze(0)}, [task])[task] for x in inputs[alias]]
+        torch.testing.assert_close(torch.cat(alone), joint[task])
+
+
+# What passes
+
+
+def test_in_the_last_level_an_example_passes_what_its_tasks_need() -> None:
+    sharing, passed = make(PLE, task_experts=2), {}
+    for name, trunk in sharing.trunks().items():
+        for stage in ("fc1", "fc2"):
+            place = f"{name}.{stage}"
+            getattr(trunk, stage).register_forward_hook(
+                lambda m, a, out, place=place: passed.update({place: len(a[0])})
+            )
+    sharing(batches(mnist=5, fashion=3), TASKS)
+    assert {rows for place, rows in passed.items() if place.endswith("fc1")} == {8}
+    assert (passed["shared0.fc2"], passed["digit1.fc2"], passed["garment0.fc2"]) == (8, 5, 3)
+    passed.clear()
+    sharing(batches(mnist=5, fashion=3), ["garment"])
+    assert passed["parity0.fc1"] == passed["garment1.fc2"] == passed["shared0.fc2"] == 3
+    assert "parity0.fc2" not in passed
+    assert sharing({}, []) == {}
+
+
+def test_with_one_level_a_tasks_experts_see_its_dataset_only() -> None:
+    sharing, passed = make(CGC), {}
+    for name, trunk in sharing.trunks().items():
+        trunk.fc1.register_forward_hook(lambda m, a, out, name=name: passed.update({name: len(a[0])}))
+    sharing(batches(mnist=5, fashion=3), TASKS)
+    assert passed == {"shared0": 8, "digit0": 5, "parity0": 5, "garment0": 3}
+
+
+@pytest.mark.parametrize("kind", [CGC, PLE])
+def test_the_experts_have_one_encoder(kind: Any) -> None:
+    sharing, called = make(kind, Encoded, shape=(2,)), []
+    sharing.experts["shared0"].encoder.register_forward_hook(lambda m, a, out: called.append(len(a[0])))
+    assert {type(t.encoder) for name, t in sharing.trunks().items() if name != "shared0"} == {nn.Identity}
+    sharing(batches((2,), mnist=3, fashion=2), TASKS)
+    assert called == [5]
+    assert all(p.grad is None for p in sharing.parameters())
+    assert reached(sharing, batches((2,), mnist=3, fashion=2)) == owners(sharing)
+
+
+# Whose it is
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [(CGC, {}), (PLE, {"task_experts": 2}), (PLE, {"levels": 3}), (PLE, {"levels": 4}), (PLE, {"levels": 1})],
+)
+@pytest.mark.parametrize("inputs", [INPUTS, dict.fromkeys(INPUTS, "mnist")])
+def test_a_parameter_belongs_to_a_task_where_that_tasks_loss_alone_reaches_it(
+    kind: Any, options: dict[str, Any], inputs: dict[str, str]
+) -> None:
+    sharing = make(kind, deep, inputs, **options)
+    rows = batches(mnist=5, fashion=3) if "fashion" in inputs.values() else batches(mnist=5)
+    assert reached(sharing, rows) == owners(sharing)
+    modules = [module for task in inputs for module in sharing.own_modules(task)]
+    counted = [id(p) for module in modules for p in module.parameters()]
+    assert len(counted) == len(set(counted))  # nothing is counted twice
+
+
+def test_a_layer_that_a_regularizer_puts_in_place_is_used_and_belongs_to_its_task() -> None:
+    sharing, inputs = make(PLE), batches(mnist=5, fashion=3)
+    before = sharing(inputs, TASKS)
+    new = nn.Linear(5, 6)
+    sharing.trunks()["digit0"].fc2 = new
+    after = sharing(inputs, TASKS)
+    assert [torch.equal(before[task], after[task]) for task in TASKS] == [False, True, True]
+    assert any(module is new for module in sharing.own_modules("digit"))
+
+
+class Odd(Trunk):
+    """Modules that a part of the chain calls are nested, used twice, or never called themselves."""
+
+    def __init__(self, shape: Any) -> None:
+        super().__init__()
+        self.features = 6
+        self.twice = nn.Linear(6, 6)
+        self.nest = nn.Sequential(nn.Linear(12, 6), nn.Sequential(nn.Linear(6, 6), nn.ReLU()))
+        self.attention = nn.MultiheadAttention(6, 2, batch_first=True)  # its `out_proj` is never called
+
+    def stages(self) -> dict[str, Callable[[Tensor], Tensor]]:
+        return {
+            "a": lambda x: self.twice(self.nest[0](x.flatten(1))),
+            "b": lambda x: self.attention(*[self.twice(self.nest[1](x)).unsqueeze(1)] * 3)[0].squeeze(1),
+        }
+
+
+def test_whose_modules_are_is_found_by_calling() -> None:
+    trunk = Odd(SHAPE)
+    trunk.input_shape = SHAPE
+    first, last = parts_of(trunk, 2)
+    assert (first.modules, last.modules) == (("nest.0",), ("attention", "nest.1"))
+    assert (first.inputs, last.inputs) == (12, 6)
+    sharing = make(PLE, Odd)
+    assert reached(sharing, batches(mnist=5, fashion=3)) == owners(sharing)
+
+
+@pytest.mark.parametrize(("count", "cuts"), [(1, [4]), (2, [2, 4]), (3, [1, 2, 4]), (4, [1, 2, 3, 4])])
+def test_the_chain_is_cut_into_parts_of_as_many_stages(count: int, cuts: list[int]) -> None:
+    trunk = deep(SHAPE)
+    trunk.input_shape = SHAPE
+    parts = parts_of(trunk, count)
+    assert [part.end for part in parts] == cuts
+    assert [part.start for part in parts] == [0, *cuts[:-1]]
+    widths = [12, 5, 4, 7]
+    assert [part.inputs for part in parts] == [widths[part.start] for part in parts]
+    assert [name for part in parts for name in part.modules] == ["fc1", "fc2", "fc3", "fc4"]
+
+
+# What it shows
+
+
+def test_it_tells_the_mean_weight_of_each_expert() -> None:
+    sharing, inputs = make(PLE, deep, levels=3), batches(mnist=5, fashion=3)
+    whole, halves = SharingStats(), SharingStats()
+    sharing.watch = whole
+    sharing(inputs, TASKS)
+    sharing.watch = halves
+    sharing({"mnist": inputs["mnist"]}, ["digit", "parity"])
+    sharing({"fashion": inputs["fashion"]}, ["garment"])
+    found = whole.means()
+    assert list(found["garment"]) == [f"level{at}.{name}" for at in (1, 2, 3) for name in ("garment0", "shared0")]
+    assert list(found["shared"]) == [f"level{at}.{t}0" for at in (1, 2) for t in [*TASKS, "shared"]]
+    for owner, figures in found.items():
+        assert halves.means()[owner] == pytest.approx(figures, abs=1e-6)
+        levels = {name.partition(".")[0] for name in figures}
+        assert sum(figures.values()) == pytest.approx(len(levels))
+    first = sharing.gates[0]["garment"](inputs["fashion"]).weights.mean(0).tolist()
+    assert list(found["garment"].values())[:2] == pytest.approx(first, abs=1e-6)
+
+
+def test_the_pass_holds_what_the_gates_say() -> None:
+    sharing, inputs, seen = make(PLE, task_experts=2), batches(mnist=5, fashion=3), list[TrunkPass]()
+    sharing(inputs, ["garment", "parity"], seen)
+    (found,) = seen
+    shapes = {name: tuple(x.shape) for name, x in found.selectors.items()}
+    assert shapes == {
+        "level1.shared": (8, 1, 7),
+        "level1.parity": (5, 1, 3),
+        "level1.garment": (3, 1, 3),
+        "level2.garment": (3, 1, 3),
+        "level2.parity": (5, 1, 3),
+    }
+    seen.clear()
+    make(CGC)(inputs, TASKS, seen)
+    assert list(seen[0].selectors) == TASKS
+
+
+# Elsewhere, and what doesn't fit
+
+
+def test_nothing_waits_for_the_device() -> None:
+    with torch.device("meta"):
+        sharing, inputs = make(PLE), batches(mnist=5, fashion=3)
+        out = sharing(inputs, TASKS)
+    sum(x.sum() for x in out.values()).backward()
+    assert all(p.grad is not None for p in sharing.parameters())
+
+
+def test_torch_compile_captures_it_whole() -> None:
+    traced = torch.compile(make(PLE), backend="eager", fullgraph=True)
+    inputs = batches(mnist=5, fashion=3)
+    torch.testing.assert_close(traced(inputs, TASKS), make(PLE)(inputs, TASKS))
+
+
+def test_more_levels_than_stages() -> None:
+    with pytest.raises(ValueError, match=r"levels: the trunk has 2 stages \(fc1, fc2\) .* so 2 at most, got 3\. Give"):
+        make(PLE, levels=3)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "experts", "told"),
+    [({"digit": "a", "shared": "a"}, 1, "'shared0'"), ({"a": "d", "a1": "d"}, 11, "'a10'")],
+)
+def test_tasks_whose_experts_names_would_be_the_same(inputs: dict[str, str], experts: int, told: str) -> None:
+    with pytest.raises(ValueError, match=f"two experts would be called {told}.*Rename the task"):
+        make(CGC, inputs=inputs, task_experts=experts)

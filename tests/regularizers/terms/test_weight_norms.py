@@ -1,0 +1,249 @@
+"""Nuclear and trace norms, l1, l2, orthogonality: values, gradients everywhere, and what they act on."""
+
+import re
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from mtlcli.models.trunks.lenet import LeNet
+from mtlcli.regularizers.base import Regularizer, Subject
+from mtlcli.regularizers.terms.l1 import L1
+from mtlcli.regularizers.terms.l2 import L2
+from mtlcli.regularizers.terms.multi_nuclear_norm import MultiNuclearNorm
+from mtlcli.regularizers.terms.nuclear_norm import NuclearNorm, nuclear_norm
+from mtlcli.regularizers.terms.orthogonality import Orthogonality
+from mtlcli.regularizers.terms.trace_norm_across_tasks import TraceNormAcrossTasks
+from tests.oracles import norms
+
+
+def subject() -> Subject:
+    heads: dict[str, nn.Module] = {"digit": nn.Linear(5, 10), "garment": nn.Sequential(nn.Linear(5, 10), nn.ReLU())}
+    return Subject({"trunk": LeNet((1, 16, 16), features=5)}, heads, {}, {})
+
+
+def matrices(module: nn.Module) -> list[norms.Array]:
+    return [p.detach().flatten(1).double().numpy() for p in module.parameters() if p.ndim > 1]
+
+
+def gradient(term: Tensor, *of: Tensor) -> list[Tensor]:
+    return list(torch.autograd.grad(term, of))
+
+
+# The nuclear norm
+
+
+def test_nuclear_norm_of_layers() -> None:
+    seen = subject()
+    term = NuclearNorm(seen)
+    assert term.term([]).item() == pytest.approx(sum(map(norms.nuclear, matrices(seen.trunks["trunk"]))), rel=1e-5)
+    only = NuclearNorm(seen, layers=["fc*"]).term([])
+    assert only.item() == pytest.approx(sum(map(norms.nuclear, matrices(seen.trunks["trunk"])[2:])), rel=1e-5)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 1000))
+def test_its_gradient_is_that_of_torch_where_there_is_one(m: int, n: int, seed: int) -> None:
+    w = torch.randn(m, n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64, requires_grad=True)
+    (expected,) = gradient(torch.linalg.svdvals(w).sum(), w)
+    (found,) = gradient(3 * nuclear_norm(w), w)
+    torch.testing.assert_close(found, 3 * expected)
+
+
+@pytest.mark.parametrize(
+    ("w", "expected"),
+    [
+        (torch.zeros(3, 4), torch.zeros(3, 4)),
+        (2 * torch.eye(3), torch.eye(3)),  # equal singular values
+        (torch.diag(torch.tensor([2.0, 1e-3, 0.0])), torch.diag(torch.tensor([1.0, 1.0, 0.0]))),
+        (torch.ones(2, 2), torch.full((2, 2), 0.5)),
+    ],
+)
+def test_its_gradient_where_singular_values_are_equal_or_0(w: Tensor, expected: Tensor) -> None:
+    w.requires_grad_()
+    torch.testing.assert_close(gradient(nuclear_norm(w), w)[0], expected)
+
+
+def test_gradient_descent_on_it_reaches_the_soft_threshold() -> None:
+    x = torch.randn(4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    w = torch.zeros_like(x, requires_grad=True)
+    for step in range(2000):
+        (direction,) = gradient(0.5 * (x - w).square().sum() + nuclear_norm(w), w)
+        with torch.no_grad():
+            w -= direction / (step + 2)
+    np.testing.assert_allclose(w.detach().numpy(), norms.soft_thresholded(x.numpy(), 1.0), atol=2e-3)
+
+
+def test_what_is_not_finite_is_told_and_not_raised() -> None:
+    w = torch.full((2, 3), float("inf"), requires_grad=True)
+    assert nuclear_norm(w).isnan()
+
+
+# The trace norm across tasks
+
+
+def head(*widths: int) -> nn.Module:
+    return nn.Sequential(*(nn.Linear(*pair) for pair in pairwise(widths)))
+
+
+def across(unfolding: Any = "tasks", **heads: nn.Module) -> TraceNormAcrossTasks:
+    return TraceNormAcrossTasks(Subject({}, heads, {}, {}), unfolding=unfolding)
+
+
+def test_trace_norm_of_the_tasks_stacked() -> None:
+    a, b, c = head(5, 4, 3), head(5, 4, 3), head(5, 4)
+    w = [matrices(one) for one in (a, b, c)]
+    tasks = norms.nuclear(np.stack([w[0][0].ravel(), w[1][0].ravel(), w[2][0].ravel()])) + norms.nuclear(
+        np.stack([w[0][1].ravel(), w[1][1].ravel()])
+    )
+    assert across(a=a, b=b, c=c).term([]).item() == pytest.approx(tasks, rel=1e-5)
+    features = norms.nuclear(np.concatenate([one[0] for one in w])) + norms.nuclear(np.concatenate([w[0][1], w[1][1]]))
+    assert across("features", a=a, b=b, c=c).term([]).item() == pytest.approx(features, rel=1e-5)
+
+
+def test_tasks_of_one_output_have_one_unfolding() -> None:
+    heads = {name: head(5, 1) for name in "abc"}
+    torch.testing.assert_close(across(**heads).term([]), across("features", **heads).term([]))
+
+
+def test_heads_that_fit_with_no_other_are_left_out() -> None:
+    a, b, c = head(5, 1), head(5, 1), head(5, 10)
+    expected = norms.nuclear(np.concatenate([*matrices(a), *matrices(b)]))
+    assert across(a=a, c=c, b=b).term([]).item() == pytest.approx(expected, rel=1e-5)
+    assert across("features", a=a, b=b, c=c).stacks == [[one[0].weight for one in (a, b, c)]]  # type: ignore[index]
+
+
+def test_it_pulls_heads_into_one_direction() -> None:
+    torch.manual_seed(0)
+    heads = {name: head(5, 2) for name in "abc"}
+    term, weights = across(**heads), [p for one in heads.values() for p in one.parameters() if p.ndim > 1]
+    goal = [torch.randn_like(p) / 2 + 1 for p in weights]
+    for step in range(300):
+        fit = torch.stack([(p - g).square().sum() for p, g in zip(weights, goal, strict=True)]).sum()
+        for p, direction in zip(weights, gradient(fit / 2 + 2 * term.term([]), *weights), strict=True):
+            p.data -= direction / (step + 2)
+    values = torch.linalg.svdvals(torch.stack([p.detach().flatten() for p in weights]))
+    assert values[0] > 1 and (values[1:] < 0.02).all()
+
+
+@pytest.mark.parametrize(
+    ("unfolding", "heads", "told"),
+    [
+        ("tasks", {"a": head(5, 1)}, "there is one task alone, and nothing to stack its head's weights with (a: 1×5)"),
+        ("tasks", {"a": head(5, 1), "b": head(5, 2, 3)},
+         "no two heads have weights of the same shape in the same place, so there is nothing to stack (a: 1×5; b: 2×5, "
+         "3×2); `unfolding: features` only wants the same width"),
+        ("features", {"a": head(5, 1), "b": head(6, 1)}, "no two heads have weights of the same width in the same"),
+        ("features", {"a": nn.Identity(), "b": nn.Identity()}, "(a: none; b: none)"),
+    ],
+)  # fmt: skip
+def test_heads_that_can_not_be_stacked(unfolding: Any, heads: dict[str, nn.Module], told: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(told)):
+        across(unfolding, **heads)
+
+
+# l1 and l2
+
+
+@pytest.mark.parametrize(("on", "parts"), [("shared", "t"), ("heads", "h"), ("all", "th")])
+def test_l1_and_l2_of_the_weights(on: Any, parts: str) -> None:
+    seen = subject()
+    modules = [*(seen.trunks.values() if "t" in parts else ()), *(seen.heads.values() if "h" in parts else ())]
+    w = np.concatenate([m.ravel() for module in modules for m in matrices(module)])
+    assert L1(seen, on=on).term([]).item() == pytest.approx(np.abs(w).sum(), rel=1e-5)
+    assert L2(seen, on=on).term([]).item() == pytest.approx((w**2).sum(), rel=1e-5)
+
+
+def test_their_gradients() -> None:
+    seen = subject()
+    weight = seen.heads["digit"].weight
+    assert isinstance(weight, nn.Parameter)
+    weight.data[0] = 0
+    torch.testing.assert_close(gradient(L1(seen).term([]), weight)[0], weight.sign())
+    torch.testing.assert_close(gradient(L2(seen).term([]), weight)[0], 2 * weight)
+
+
+def test_l2_of_factors_is_twice_their_multi_nuclear_norm_where_they_are_balanced() -> None:
+    seen = subject()
+    term = MultiNuclearNorm(seen)
+    torch.testing.assert_close(L2(seen, on="shared").term([]), 2 * term.term([]))
+
+
+# Orthogonality
+
+
+def test_orthogonality_of_layers() -> None:
+    seen = subject()
+    expected = sum(map(norms.soft_orthogonality, matrices(seen.trunks["trunk"])))
+    assert Orthogonality(seen).term([]).item() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(3, 7), (7, 3), (4, 4)])
+def test_the_other_gram_matrix_has_the_same_gradient(shape: tuple[int, int]) -> None:
+    layer = nn.Linear(*shape)
+    term = Orthogonality(Subject({"trunk": nn.Sequential(layer)}, {}, {}, {}))
+    w = layer.weight
+    for gram in (w @ w.T, w.T @ w):
+        whole = (gram - torch.eye(len(gram))).square().sum()
+        assert whole.item() - term.term([]).item() == pytest.approx(len(gram) - min(shape), abs=1e-4)
+        torch.testing.assert_close(gradient(whole, w), gradient(term.term([]), w), rtol=1e-4, atol=1e-5)
+    nn.init.orthogonal_(w)
+    assert term.term([]).item() == pytest.approx(0, abs=1e-9)
+
+
+# All of them
+
+EVERY: list[tuple[type[Regularizer], dict[str, Any]]] = [
+    (NuclearNorm, {}),
+    (TraceNormAcrossTasks, {}),
+    (TraceNormAcrossTasks, {"unfolding": "features"}),
+    (L1, {}),
+    (L2, {}),
+    (Orthogonality, {}),
+    (MultiNuclearNorm, {}),
+]
+
+
+@pytest.mark.parametrize(("make", "options"), EVERY)
+@pytest.mark.parametrize("value", [0.0, 1.0, 1e-30, None])
+def test_gradients_are_finite_everywhere(make: Any, options: dict[str, Any], value: float | None) -> None:
+    seen = subject()
+    term = make(seen, **options)
+    assert not list(term.parameters())
+    parameters = [p for part in (*seen.trunks.values(), *seen.heads.values()) for p in part.parameters()]
+    if value is not None:
+        for p in parameters:
+            nn.init.constant_(p, value)
+    omega = term.term([])
+    assert omega.shape == () and omega.isfinite()
+    omega.backward()
+    touched = [p for p in parameters if p.grad is not None]
+    assert touched
+    for p in touched:
+        assert p.grad is not None and p.grad.isfinite().all()
+        assert in_memory(p.grad) == in_memory(p)
+
+
+def in_memory(x: Tensor) -> list[int]:
+    """The strides of its dimensions; one of size 1 has none that matters."""
+    return [stride for size, stride in zip(x.shape, x.stride(), strict=True) if size > 1]
+
+
+@pytest.mark.parametrize(("make", "options"), EVERY)
+def test_nothing_waits_for_the_device(make: Any, options: dict[str, Any]) -> None:
+    with torch.device("meta"):
+        make(subject(), **options).term([]).backward()
+
+
+@pytest.mark.parametrize("make", [NuclearNorm, Orthogonality])
+def test_factorized_layers_have_no_weight_of_their_own(make: Any) -> None:
+    seen = subject()
+    MultiNuclearNorm(seen, layers=["fc1"])
+    assert len(make(seen).layers) == 3
+    with pytest.raises(ValueError, match="'fc1' matches no Linear or Conv2d but fc1, which is factorized already"):
+        make(seen, layers=["fc1"])

@@ -1,0 +1,339 @@
+"""The study, with runs that are pretended."""
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mtlcli.errors import ConfigError
+from mtlcli.studies.compare.compare_study import compare
+from mtlcli.studies.compare.execution import StudyRun
+from mtlcli.training.run_folder import to_json
+from tests.oracles import comparison as oracle
+from tests.studies.compare.fake_runs import METRICS, Pretending, Told, Values, loads
+from tests.studies.fake_data import made
+
+__all__ = ["made"]
+
+pytestmark = pytest.mark.usefixtures("made")
+VARY = ["weighting=uniform,mgda"]
+SEEDS = [0, 1, 2]
+BASE = {"sign": [0.80, 0.90, 0.85], "sum": [0.50, 0.55, 0.60]}  # by seed
+OURS = {"uniform": {"sign": [0.82, 0.88, 0.90], "sum": [0.40, 0.50, 0.45]},
+        "mgda": {"sign": [0.90, 0.91, 0.92], "sum": [0.60, 0.66, 0.63]}}  # fmt: skip
+
+
+@pytest.fixture
+def pictures() -> None:
+    """For a test that wants them: the others draw none, which would take most of their time."""
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    if "pictures" not in request.fixturenames:
+        monkeypatch.setattr("mtlcli.studies.compare.compare_study.draw", lambda *_: None)
+
+
+def known(run: StudyRun) -> tuple[Values, Values]:
+    table = BASE if run.method.task else OURS[run.method.label.removeprefix("hard + ")]
+    test = {task: table[task][run.seed] for task in run.experiment.tasks}
+    return {task: value - 0.1 for task, value in test.items()}, test
+
+
+def figures(table: dict[str, list[float]]) -> np.ndarray:
+    """[seeds, metrics]: all metrics of a task have the same figure."""
+    return np.array([[table[task][seed] for task, names in METRICS.items() for _ in names] for seed in SEEDS])
+
+
+RISES = BOUNDED = np.array([True] * 3 + [True, False, False, False])
+
+
+def test_every_figure_of_the_document(tmp_path: Path, pictures: None) -> None:
+    told = Told()
+    found = compare(loads(), VARY, seeds=3, out=tmp_path / "study", observer=told, train=Pretending(known))
+    assert json.loads((tmp_path / "study/comparison.json").read_text()) == json.loads(to_json(found))
+    assert (found["split"], found["evaluated"], found["reference"]) == ("test", "val", "uniform")
+    base = figures(BASE)
+    deltas, tested = {}, []
+    for label, one in found["methods"].items():
+        ours = figures(OURS[label])
+        accuracy = one["metrics"]["sign"]["accuracy"]
+        assert (accuracy["n"], accuracy["mean"]) == (3, pytest.approx(np.mean(OURS[label]["sign"])))
+        assert (accuracy["low"], accuracy["high"]) == pytest.approx(oracle.interval(np.array(OURS[label]["sign"])))
+        flat = one["delta_m"]["flat"]
+        assert flat["mean"] == pytest.approx(oracle.delta_m(ours.mean(0), base.mean(0), RISES))
+        paired = 100 * np.mean((-1.0) ** RISES * (ours - base) / base.mean(0), axis=1)
+        assert list(flat["seeds"].values()) == pytest.approx(paired.tolist())
+        assert (flat["low"], flat["high"]) == pytest.approx(oracle.interval(paired))
+        tasks = [oracle.delta_m(ours.mean(0)[k], base.mean(0)[k], RISES[k]) for k in (slice(0, 3), slice(3, 7))]
+        assert one["delta_m"]["by_task"]["mean"] == pytest.approx(np.mean(tasks))
+        assert [part["mean"] for part in one["delta_m"]["tasks"].values()] == pytest.approx(tasks)
+        changes = oracle.changes(ours, base, BOUNDED, np.zeros(7))
+        compared = one["against"]["single-task"]
+        found_changes = [
+            list(compared["tasks"][task][name]["seeds"].values()) for task, names in METRICS.items() for name in names
+        ]
+        assert np.allclose(np.array(found_changes).T, changes, rtol=1e-9)
+        accuracy = compared["tasks"]["sign"]["accuracy"]
+        assert (accuracy["unit"], compared["tasks"]["sum"]["mae"]["unit"]) == ("points", "percent")
+        assert (accuracy["low"], accuracy["high"]) == pytest.approx(oracle.interval(changes[:, 0]))
+        assert accuracy["p"] == pytest.approx(oracle.paired_p(ours[:, 0], base[:, 0]), rel=1e-6)
+        assert (accuracy["method"], accuracy["reference"]) == pytest.approx((ours[:, 0].mean(), base[:, 0].mean()))
+        assert accuracy["examples"]["se"] == pytest.approx(0, abs=1e-9)  # the samples move both alike
+        primary = -changes[:, [0, 3]].mean(1)
+        assert list(one["delta_m"]["primary"]["seeds"].values()) == pytest.approx(primary.tolist())
+        assert compared["delta_m"]["parts"] == pytest.approx(
+            {"sign": -changes[:, 0].mean() / 2, "sum": -changes[:, 3].mean() / 2}
+        )
+        assert compared["delta_m"]["largest"] == "sum"
+        assert compared["delta_m"]["p"] == pytest.approx(oracle.paired_p(primary, np.zeros(3)), rel=1e-6)
+        first_p = [compared["tasks"][task][METRICS[task][0]]["p"] for task in METRICS]
+        tested.append(first_p)
+        assert one["gap"]["mean"]["mean"] == pytest.approx(0.25)
+        deltas[label] = paired
+    corrected = oracle.holm(np.array(tested).flatten()).reshape(2, 2)
+    for row, one in zip(corrected, found["methods"].values(), strict=True):
+        parts = one["against"]["single-task"]["tasks"]
+        assert [parts[task][METRICS[task][0]]["p_holm"] for task in METRICS] == pytest.approx(row.tolist())
+    against = found["methods"]["mgda"]["against"]["uniform"]["tasks"]["sign"]["accuracy"]
+    assert against["mean"] == pytest.approx(100 * np.mean(np.subtract(OURS["mgda"]["sign"], OURS["uniform"]["sign"])))
+    assert list(found["methods"]["uniform"]["against"]) == ["single-task"]
+    ranks = oracle.mean_ranks(np.array([figures(OURS[label]).mean(0) for label in OURS]), RISES)
+    assert [one["mean_rank"] for one in found["methods"].values()] == pytest.approx(ranks.tolist())
+    test = found["methods"]["mgda"]["test"]
+    assert found["methods"]["uniform"]["test"] is None
+    assert test["p"] == test["p_holm"] == pytest.approx(oracle.paired_p(deltas["mgda"], deltas["uniform"]), rel=1e-6)
+    cost = found["methods"]["mgda"]["cost"]
+    assert cost["parameters"] == {"value": 120, "ratio": 0.6}
+    assert cost["checkpoint_bytes"] == {"value": 2000, "ratio": 0.5}
+    assert cost["seconds_per_epoch"] == {"value": 4, "ratio": 4 / 6}  # of the medians
+    assert found["baseline"]["cost"]["flops"] == {"value": 100, "ratio": 1}
+    assert cost["peak_memory_bytes"] == {"value": 450, "ratio": 1.5, "ratio_to_sum": 0.75}  # to the largest: 300 of 600
+    assert found["baseline"]["cost"]["peak_memory_bytes"] == {"value": 300, "ratio": 1, "ratio_to_sum": 0.5}
+    assert told.amount == 3 * (2 + 2)
+    assert told.rows["single-task"]["sum"] == (pytest.approx(np.mean(BASE["sum"]) - 0.1), 3)  # of `val`, as it runs
+    for name in ("delta_m", "tasks", "cost"):
+        assert (tmp_path / f"study/{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_tables(tmp_path: Path) -> None:
+    found = compare(
+        loads(), VARY, seeds=3, out=tmp_path / "study", train=Pretending(known), command="mtl compare made.yaml"
+    )
+    markdown = (tmp_path / "study/comparison.md").read_text()
+    mean, (low, high) = np.mean(OURS["mgda"]["sign"]), oracle.interval(np.array(OURS["mgda"]["sign"]))
+    assert f"| mgda | 3 | {mean:.4f} ± {(high - low) / 2:.4f} |" in markdown
+    titles = [line for line in markdown.splitlines() if line.startswith("## ")]
+    assert titles[:4] == [
+        "## Difference from the single-task baselines", "## Difference from uniform",
+        "## Δm over the primary metrics", "## Means of the primary metrics",
+    ]  # fmt: skip
+    assert titles[-2:] == ["## Appendix: Δm over all metrics", "## Appendix: all metrics"]
+    top = markdown.partition("## ")[0]
+    assert "Command: mtl compare made.yaml" in top
+    assert "Examples in `test`: sign 50, sum 50" in top
+    assert "Seeds: 0, 1, 2 (3); epochs: 2;" in top
+    assert "Versions: mtl " in top
+    assert "The best epoch is the last one in most runs of uniform (3 of 3), mgda (3 of 3), single-task sign" in top
+    assert "Against uniform (p < 0.05 after Holm's correction): significantly better: mgda in sum (+18.00 points" in top
+    assert "no significant difference in the other 1 of 2 tests" in top
+    assert "| sum, r2 ↑ | mgda | +18.00 ± 4.97 points |" in markdown
+    for claim in ("fewer parameters", "transfer", "generalization", "less compute", "less storage"):
+        assert f"\n| {claim}: " in markdown
+    assert "p: paired t test of Δm (flat) against uniform." in markdown
+    with (tmp_path / "study/comparison.csv").open() as file:
+        table = list(csv.DictReader(file))
+    rows = {(row["method"], row["split"], row["task"], row["metric"]): row for row in table if not row["against"]}
+    paired = {(row["method"], row["task"], row["metric"], row["against"]): row for row in table if row["against"]}
+    assert len(rows) + len(paired) == len(table)
+    one = found["methods"]["mgda"]["against"]["uniform"]["tasks"]["sum"]["r2"]
+    row = paired["mgda", "sum", "difference.r2", "uniform"]
+    assert {key: float(row[key]) for key in ("mean", "low", "high", "p", "p_holm")} == {
+        key: one[key] for key in ("mean", "low", "high", "p", "p_holm")
+    }
+    assert (row["unit"], float(row["examples_se"])) == ("points", one["examples"]["se"])
+    assert float(paired["mgda", "all", "difference.delta_m", "single-task"]["n"]) == 3
+    flat = found["methods"]["mgda"]["delta_m"]["flat"]
+    assert {key: float(rows["mgda", "test", "all", "delta_m"][key]) for key in ("n", "mean", "sd", "low", "high")} == {
+        key: flat[key] for key in ("n", "mean", "sd", "low", "high")
+    }
+    assert float(rows["uniform", "", "all", "parameters"]["ratio"]) == 0.6
+    assert float(rows["single-task", "test", "sum", "r2"]["mean"]) == pytest.approx(np.mean(BASE["sum"]))
+    assert rows["mgda", "test", "all", "p_holm"]["n"] == "3"
+
+
+def test_one_seed_has_no_interval_and_no_test(tmp_path: Path) -> None:
+    found = compare(loads(), VARY, seeds=1, out=tmp_path / "study", train=Pretending(known))
+    one = found["methods"]["mgda"]
+    assert math.isnan(one["test"]["p"])
+    assert math.isnan(one["delta_m"]["flat"]["low"])
+    text = (tmp_path / "study/comparison.md").read_text()
+    assert "fewer than 3 common seeds, so nothing is tested and nothing is shown" in text
+    assert "With fewer than 3 seeds there is neither an interval over the seeds nor a p-value." in text
+    assert "±" not in text.partition("## Means")[2].partition("## ")[0]
+
+
+def test_what_is_there_is_used_again(tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    small = compare(loads(), VARY, seeds=2, out=out, train=Pretending(known))
+    told, training = Told(), Pretending(known)
+    again = compare(loads(), VARY, seeds=2, out=out, observer=told, train=training)
+    assert (training.trained, len(told.reused)) == ([], 8)
+    assert to_json(again) == to_json(small)
+    larger, axes = Pretending(known), ["sharing=hard", *VARY]  # its methods have other names
+    compare(loads(), axes, seeds=3, out=out, train=larger)
+    assert larger.trained == [
+        "hard + uniform, seed 2", "hard + mgda, seed 2", "single-task sign, seed 2", "single-task sum, seed 2",
+    ]  # fmt: skip
+    other = Pretending(known)
+    compare(loads(optimizer={"name": "SGD", "lr": 0.1}), VARY, seeds=1, out=out, train=other)
+    assert len(other.trained) == 4
+    for lost in out.glob("runs/uniform-0-*/measured.json"):  # killed between the training and this
+        lost.unlink()
+    more = Pretending(lambda run: "it is to be trained again")
+    compare(loads(), VARY, seeds=1, out=out, train=more)
+    assert more.trained == ["uniform, seed 0"]
+
+
+def test_a_run_that_fails_is_told_of_and_the_others_count(tmp_path: Path) -> None:
+    def failing(run: StudyRun) -> tuple[Values, Values] | str:
+        lost = (run.method.label, run.seed) in (("mgda", 1), ("uniform", 0), ("uniform", 1), ("uniform", 2))
+        return "out of memory" if lost or (run.method.task == "sum" and run.seed == 2) else known(run)
+
+    told = Told()
+    found = compare(loads(), VARY, seeds=3, out=tmp_path / "study", observer=told, train=Pretending(failing))
+    assert [one["run"] for one in found["failed"]] == told.failed
+    assert len(told.failed) == 5
+    mgda = found["methods"]["mgda"]
+    assert (mgda["n"], mgda["metrics"]["sign"]["accuracy"]["n"]) == (2, 2)
+    assert mgda["delta_m"]["flat"]["n"] == 1  # seed 0: of the others, a run or a baseline is lacking
+    assert mgda["runs"][1] == {**mgda["runs"][1], "status": "failed", "error": "out of memory"}
+    assert math.isnan(found["methods"]["uniform"]["mean_rank"])
+    assert found["methods"]["mgda"]["mean_rank"] == 1
+    text = (tmp_path / "study/comparison.md").read_text()
+    assert "| mgda | 2 of 3: 0, 2 |" in text
+    assert (
+        "| sign, accuracy ↑ | mgda | +8.500 points | ± 0 | – | 2 | 0.8250 | 0.9100 |" in text
+    )  # means of seeds 0 and 2
+    assert "| uniform | 0 of 3 | – | – |" in text
+    assert "| single-task | 2–3 of 3 |" in text
+    assert "| mgda, seed 1 | out of memory |" in text
+    assert "null" in (tmp_path / "study/comparison.json").read_text()
+
+
+def test_pictures_of_a_study_that_failed(tmp_path: Path, pictures: None) -> None:
+    found = compare(loads(), VARY, seeds=2, out=tmp_path / "study", train=Pretending(lambda run: "no"))
+    assert len(found["failed"]) == 8
+    assert len(list((tmp_path / "study").glob("*.png"))) == 3
+
+
+def tuned(run: StudyRun) -> tuple[Values, Values] | str:
+    """On `val` lr=0.01 is best, but for the baseline of `sum`; on `test` 0.1 would be."""
+    if run.method.label == "mgda" and "0.1" in run.tuned:
+        return "diverged"
+    val = {"lr=0.001": 0.5, "lr=0.01": 0.7, "lr=0.1": 0.6}[run.tuned]
+    val = val if run.method.label != "sum" else -val
+    test = {"lr=0.001": 0.1, "lr=0.01": 0.2, "lr=0.1": 0.9}[run.tuned] + run.seed / 100
+    return dict.fromkeys(run.experiment.tasks, val), dict.fromkeys(run.experiment.tasks, test)
+
+
+def test_tuning_goes_by_val_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    training, told = Pretending(tuned), Told()
+    tune = ["optimizer.lr=0.001,0.01,0.1"]
+    found = compare(loads(), VARY, seeds=2, tune=tune, out=tmp_path / "study", observer=told, train=training)
+    uniform, mgda = found["methods"]["uniform"], found["methods"]["mgda"]
+    assert uniform["tuned"] == {
+        "settings": {"optimizer.lr": "0.01"},
+        "tried": {"lr=0.001": 0.5, "lr=0.01": 0.7, "lr=0.1": 0.6},
+        "at_edge": [],
+    }
+    assert uniform["metrics"]["sign"]["accuracy"]["mean"] == pytest.approx(0.205)
+    assert mgda["tuned"]["settings"] == {"optimizer.lr": "0.01"}  # though the one beyond has diverged
+    assert math.isnan(mgda["tuned"]["tried"]["lr=0.1"])
+    assert found["baseline"]["tasks"]["sum"]["tuned"]["at_edge"] == ["optimizer.lr"]
+    assert "single-task sum: the best optimizer.lr tried is at the edge of the grid" in caplog.text
+    assert caplog.text.count("at the edge") == 1
+    assert (
+        told.amount == len(training.trained) == 4 * (3 + 1)
+    )  # the run of the value that is chosen counts for its seed
+    assert found["failed"] == []  # what was only tried is no cell of the table
+    assert any("uniform, lr=0.01" in rows for rows in told.all_rows)
+    assert list(told.rows) == ["uniform", "mgda", "single-task"]
+    text = (tmp_path / "study/comparison.md").read_text()
+    assert "| uniform | 0.01 | lr=0.001: 0.5000, lr=0.01: 0.7000, lr=0.1: 0.6000 |" in text
+    assert "| single-task sum | 0.001 (edge) |" in text
+    assert "lr=0.1: failed" in text
+    more = Pretending(tuned)
+    compare(loads(), VARY, seeds=2, tune=tune, tune_seeds=2, out=tmp_path / "study", train=more)
+    assert len(more.trained) == 4 * 2 + 1  # the diverged one is tried again
+
+
+def test_a_method_of_which_every_value_fails(tmp_path: Path) -> None:
+    def failing(run: StudyRun) -> tuple[Values, Values] | str:
+        return "diverged" if run.method.label == "mgda" else tuned(run)
+
+    training = Pretending(failing)
+    tune = ["optimizer.lr=0.001,0.01"]
+    found = compare(loads(), VARY, seeds=2, tune=tune, out=tmp_path / "study", train=training)
+    assert len(training.trained) == 4 * 2 + 3
+    assert [one["run"] for one in found["failed"]] == ["mgda, lr=0.001, seed 0", "mgda, lr=0.001, seed 1"]
+    assert found["methods"]["mgda"]["tuned"]["settings"] is None
+    assert "| mgda | – | lr=0.001: failed, lr=0.01: failed |" in (tmp_path / "study/comparison.md").read_text()
+
+
+PUBLISHED = """
+tables:
+- source: Somebody 2020, table 1
+  note: of 20 runs
+  metrics: {sum: mae}
+  scale: 0.01
+  rows:
+    single-task: {sign: 91.5, sum: 50}
+    mgda: {sign: 92 ± 0.5}
+    theirs: {sign: 93.2 +- 1, mean: 70}
+"""
+
+
+def test_published_figures_are_shown_beside_ours(tmp_path: Path) -> None:
+    (tmp_path / "published.yaml").write_text(PUBLISHED)
+    found = compare(loads(), VARY, seeds=3, out=tmp_path / "study", published=tmp_path / "published.yaml",
+                    train=Pretending(known))  # fmt: skip
+    (table,) = found["published"]
+    assert table["metrics"] == {"sign": "accuracy", "sum": "mae", "mean": "primary"}
+    row = table["rows"]["mgda"]["sign"]
+    assert (row["published"], row["spread"]) == (pytest.approx(0.92), pytest.approx(0.005))
+    assert row["ours"]["mean"] == pytest.approx(np.mean(OURS["mgda"]["sign"]))
+    assert table["rows"]["single-task"]["sum"]["ours"]["mean"] == pytest.approx(np.mean(BASE["sum"]))
+    assert table["rows"]["theirs"]["mean"] == {"published": pytest.approx(0.7), "spread": None, "ours": None}
+    text = (tmp_path / "study/comparison.md").read_text()
+    assert "## Published: Somebody 2020, table 1" in text
+    assert "| theirs | 0.9320 ± 0.0100 | – | – | – | 0.7000 | – |" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rows: {}", "missing; expected"),
+        ("tables: []", "expected a list"),
+        (
+            "tables: [{source: x, rows: {mgda: {sing: 1}}}]",
+            "tables.0.rows.mgda.sing: no task 'sing'. Did you mean",
+        ),
+        ("tables: [{source: x, rows: {mgda: {sign: about 5}}}]", "one such as '94.76 ± 0.44', found 'about 5'"),
+        ("tables: [{source: x, metrics: {sum: accuracy}, rows: {a: {sum: 1}}}]", "no metric of task 'sum', 'accuracy'"),
+        ("tables: [{source: x, metrics: {mean: mse}, rows: {a: {mean: 1}}}]", "no metric of task 'sign', 'mse'"),
+        ("tables: [{source: x, rows: {}, sacle: 2}]", "Did you mean 'scale'?"),
+        ("just words", "expected `tables:`"),
+    ],
+)
+def test_published_figures_that_do_not_fit(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "published.yaml").write_text(text)
+    training = Pretending(known)
+    with pytest.raises(ConfigError) as caught:
+        compare(loads(), VARY, published=tmp_path / "published.yaml", out=tmp_path / "study", train=training)
+    assert message in str(caught.value)
+    assert str(caught.value).startswith(f"{tmp_path}/published.yaml:1:")
+    assert not (tmp_path / "study").exists()

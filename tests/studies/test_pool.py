@@ -1,0 +1,97 @@
+"""Runs in processes of their own."""
+
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+
+from mtlcli.config import Experiment
+from mtlcli.errors import InterruptedRunError
+from mtlcli.studies.pool import Processes
+from mtlcli.studies.worker import Job
+from tests.studies.fake_workers import by_seed, endless, first_of_two, interrupting
+from tests.studies.nested import start_study
+from tests.training.experiments import digits
+
+
+@dataclass(frozen=True)
+class Run:
+    experiment: Experiment
+    folder: Path
+
+    def __str__(self) -> str:
+        return self.folder.name
+
+
+def runs(root: Path, count: int) -> list[Run]:
+    return [Run(digits(seed=seed), root / str(seed)) for seed in range(count)]
+
+
+def test_what_becomes_of_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MTL_SEEN", "yes")  # after the server of processes was started, maybe
+    monkeypatch.setattr("mtlcli.plugins._loaded_plugins", {"plugin.py": "plugin.py"})
+    with Processes[Run](2, work=by_seed) as processes:
+        found = {str(run): problem for run, problem in processes.train(runs(tmp_path / "runs", 5))}
+    assert found["0"] is None
+    assert (tmp_path / "runs/0/seen.txt").read_text() == f"{tmp_path} yes ('plugin.py',)"
+    assert found["1"] == "out of memory"
+    assert found["2"] == "the process was killed by SIGKILL (out of memory?)"
+    assert "seed: expected an integer" in str(found["3"])
+    assert found["4"] == "the process ended with exit code 3: terminate called"
+    assert not (tmp_path / "runs/0/output.txt").exists()  # it has printed nothing
+
+
+def test_the_cores_are_divided(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mtlcli.studies.pool.usable_cores", lambda: 8)
+    assert [Processes[Run](jobs).threads for jobs in (1, 3, 8, 16)] == [8, 2, 1, 1]
+
+
+def test_whoever_leaves_early_stops_the_others(tmp_path: Path) -> None:
+    with Processes[Run](2, work=first_of_two) as processes:
+        for run, problem in processes.train(runs(tmp_path, 3)):
+            assert (str(run), problem) == ("0", "failed")
+            break
+    assert (tmp_path / "1/told").read_text() == str(int(signal.SIGTERM))
+    assert not (tmp_path / "2").exists()  # as it was third in line
+
+
+def test_a_signal_is_passed_on(tmp_path: Path) -> None:
+    with (
+        pytest.raises(InterruptedRunError, match="what is done is kept") as caught,
+        Processes[Run](2, work=interrupting) as processes,
+    ):
+        assert list(processes.train(runs(tmp_path, 3))) == []
+    assert caught.value.exit_code == 130
+    assert (tmp_path / "1/told").read_text() == str(int(signal.SIGTERM))
+    assert not (tmp_path / "2").exists()
+
+
+def study(root: Path, work: Callable[[Job, Connection], None]) -> None:
+    with Processes[Run](2, work=work) as processes:
+        list(processes.train(runs(root, 2)))
+
+
+def test_runs_end_with_a_study_that_is_killed(tmp_path: Path) -> None:
+    killed = start_study(study, tmp_path, endless)
+    started = [tmp_path / str(seed) / "started" for seed in range(2)]
+    while not all(path.exists() and path.read_text() for path in started):
+        assert killed.is_alive()
+    killed.kill()
+    killed.join()
+    for path in started:
+        while _is_there(int(path.read_text())):
+            pass  # a test that fails here never ends, and is ended by its time limit
+    assert not list(tmp_path.glob("*/told"))
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

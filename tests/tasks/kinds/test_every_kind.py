@@ -1,0 +1,144 @@
+"""What every task kind is held to, with every type of target it accepts."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from mtlcli.registry import kinds
+from mtlcli.specs import IGNORE_INDEX, TargetSpec
+from mtlcli.tasks.base import TaskKind
+from tests.tasks.labels import kind, measured, predictions
+
+SIZES = {"classes": 2, "binary": 1, "multilabel": 3, "real": 1}
+PAIRS = [(name, accepted) for name in kinds.names() for accepted in kinds[name].target.accepts]  # type: ignore[attr-defined]
+every_pair = pytest.mark.parametrize(("name", "accepted"), PAIRS)
+half = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+
+
+def make(name: str, accepted: str, missing: bool = True) -> TaskKind:
+    return kind(name, TargetSpec(accepted, SIZES[accepted], missing=missing))  # type: ignore[arg-type]
+
+
+def labels(accepted: str, rows: int) -> Tensor:
+    shape = (rows, SIZES[accepted]) if accepted == "multilabel" else (rows,)
+    target = torch.randint(0, 2, shape, generator=torch.Generator().manual_seed(0))
+    return target if accepted == "classes" else target.float()
+
+
+def without(target: Tensor, rows: slice) -> Tensor:
+    target = target.clone()
+    target[rows] = float("nan") if target.is_floating_point() else IGNORE_INDEX
+    return target
+
+
+@every_pair
+def test_says_what_it_measures(name: str, accepted: str) -> None:
+    task = make(name, accepted)
+    assert task.primary in task.directions and task.directions["loss"] == "min"
+    got = measured(task, predictions(20, task.outputs), labels(accepted, 20))
+    assert list(got) == [metric for metric in task.directions if metric != "loss"]
+    assert all(type(value) is float and math.isfinite(value) for value in got.values())
+    assert all(
+        task.directions[metric] == "max" and value <= 1 for metric, value in got.items() if metric in task.bounded
+    )
+    assert {metric for metric, way in task.directions.items() if way == "max"} == set(task.bounded)
+    assert all(task.directions[metric] == "min" for metric in task.floors(got))
+
+
+@every_pair
+def test_the_path_for_missing_labels_agrees_with_the_plain_one(name: str, accepted: str) -> None:
+    masked, plain = make(name, accepted), make(name, accepted, missing=False)
+    logits, target = predictions(20, plain.outputs), labels(accepted, 20)
+    torch.testing.assert_close(masked.loss(logits, target), plain.loss(logits, target))
+    assert measured(masked, logits, target) == measured(plain, logits, target)
+
+
+@every_pair
+def test_missing_rows_are_as_good_as_absent_whatever_they_predict(name: str, accepted: str) -> None:
+    task = make(name, accepted)
+    logits, target = predictions(20, task.outputs), without(labels(accepted, 20), slice(5, 9))
+    logits[5:9] = torch.tensor([[float("inf")], [-float("inf")], [float("nan")], [1e30]])
+    logits.requires_grad_()
+    kept = [row for row in range(20) if not 5 <= row < 9]
+    loss = task.loss(logits, target)
+    loss.backward()
+    torch.testing.assert_close(loss, task.loss(logits[kept], target[kept]))
+    assert logits.grad is not None and logits.grad.isfinite().all()
+    assert torch.equal(logits.grad[5:9], torch.zeros(4, task.outputs)) and logits.grad[kept].all()
+    expected = measured(task, logits[kept].detach(), target[kept])
+    assert measured(task, logits.detach(), target) == pytest.approx(expected, rel=1e-12)
+
+
+@every_pair
+def test_nothing_labelled(name: str, accepted: str) -> None:
+    task = make(name, accepted)
+    logits, target = predictions(6, task.outputs).requires_grad_(), without(labels(accepted, 6), slice(None))
+    loss = task.loss(logits, target)
+    loss.backward()
+    assert loss.item() == 0.0 and logits.grad is not None and not logits.grad.any()
+    assert all(math.isnan(value) for value in measured(task, logits.detach(), target).values())
+
+
+@every_pair
+def test_no_batch_at_all(name: str, accepted: str) -> None:
+    task = make(name, accepted)
+    assert all(math.isnan(value) for value in task.metrics(torch.device("cpu")).compute().values())
+
+
+@half
+@every_pair
+@pytest.mark.parametrize("missing", [False, True])
+def test_half_precision_predictions_are_judged_in_fp32(
+    name: str, accepted: str, missing: bool, dtype: torch.dtype
+) -> None:
+    task = make(name, accepted, missing)
+    logits, target = predictions(20, task.outputs).to(dtype), labels(accepted, 20)
+    loss = task.loss(logits, target)
+    assert loss.dtype == torch.float32 and torch.equal(loss, task.loss(logits.float(), target))
+    assert measured(task, logits, target) == measured(task, logits.float(), target)
+
+
+@every_pair
+@pytest.mark.parametrize("missing", [False, True])
+def test_the_loss_never_waits_for_the_device(name: str, accepted: str, missing: bool) -> None:
+    """The meta device has no values: reading one, or a shape that depends on one, fails there."""
+    task = make(name, accepted, missing)
+    logits = torch.empty(6, task.outputs, device="meta", requires_grad=True)
+    task.loss(logits, labels(accepted, 6).to("meta")).backward()
+    assert logits.grad is not None
+
+
+@pytest.mark.parametrize("name", kinds.names())
+def test_refuses_other_targets(name: str) -> None:
+    refused = sorted(set(SIZES) - set(kinds[name].target.accepts))  # type: ignore[attr-defined]
+    assert refused
+    for other in refused:
+        with pytest.raises(ValueError, match="needs a target of type"):
+            make(name, other)
+
+
+def test_only_regression_is_gaussian() -> None:
+    gaussian = [name for name in kinds.names() if kinds[name].target.likelihood == "gaussian"]  # type: ignore[attr-defined]
+    assert gaussian == ["regression"]
+
+
+@every_pair
+def test_metrics_wait_for_the_device_only_when_they_are_computed(name: str, accepted: str) -> None:
+    task = make(name, accepted)
+    metrics = task.metrics(torch.device("meta"))
+    for _ in range(2):
+        metrics.update(torch.empty(6, task.outputs, device="meta"), labels(accepted, 6).to("meta"))
+
+
+@pytest.mark.parametrize(("name", "accepted"), [pair for pair in PAIRS if pair[0] != "regression"])
+def test_an_undefined_prediction_is_a_wrong_one(name: str, accepted: str) -> None:
+    task, target = make(name, accepted), labels(accepted, 20)
+    logits = torch.full((20, task.outputs), math.nan)
+    assert measured(task, logits, target)["accuracy"] == 0.0
+    if accepted != "multilabel":
+        logits[:5] = 1.0 if task.outputs == 1 else torch.tensor([0.0, 1.0])
+        assert measured(task, logits, target)["accuracy"] == float(target[:5].sum()) / 20

@@ -1,0 +1,48 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from mtlcli.errors import ConfigError
+from mtlcli.files import MAX_NAME, MAX_PATH, given_path, shown_path, user_path
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_a_home_folder_is_expanded(home: Path) -> None:
+    assert user_path("~/a b/c.yaml") == home / "a b/c.yaml"
+    assert user_path("~") == home
+    assert user_path(Path("~") / "x") == home / "x"
+    assert user_path("a/~/b") == Path("a/~/b")
+    assert user_path("./~x") == user_path(user_path("./~x")) == Path.cwd() / "~x"  # as the message advises
+
+
+def test_names_are_kept_as_they_are() -> None:
+    for name in ("out ", " out", "caf\udce9", "a\nb", "", "x" * MAX_NAME, "é" * (MAX_NAME // 2)):
+        assert user_path(name) == Path(name)
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("a\0b", "the character NUL"),
+        ("~no-such-user-here/x", "a user that does not exist here"),
+        ("x" * (MAX_NAME + 1), "has 256 bytes; a file name has at most 255"),
+        ("a/" + "é" * 128 + "/b", "has 256 bytes"),
+        ("caf\udce9" * 64, "has 256 bytes"),
+        ("/".join(["x" * 200] * 20), f"at most {MAX_PATH:,} are possible"),
+    ],
+)
+def test_what_no_file_can_be_called(path: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        user_path(path)
+    with pytest.raises(ConfigError, match=f"^--out .*{reason}"):
+        given_path(path, "--out")
+
+
+def test_a_message_shows_spaces_and_bytes() -> None:
+    assert [shown_path(path) for path in ("a", "a ", "", os.fsdecode(b"caf\xe9"))] == ["a", "'a '", "''", r"caf\udce9"]

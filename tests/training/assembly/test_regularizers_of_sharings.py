@@ -1,0 +1,66 @@
+"""Which regularizers go with which sharings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mtlcli.errors import ConfigError
+from mtlcli.registry import regularizers, sharings
+from mtlcli.regularizers.base import Regularizer, Subject
+from mtlcli.specs import TrunkPass
+from mtlcli.training.assembly.build import build
+from mtlcli.training.assembly.optimizers import make_optimizer
+from mtlcli.training.step import Step
+from tests.training.backward.test_gradient_backward import SAME, batch
+from tests.training.experiments import digits
+
+ONE_TRUNK = ["hard", "mtan", "shared_private"]
+
+
+@pytest.mark.parametrize("name", ["none", "cross_stitch"])
+def test_activations_of_a_trunk_need_one_that_all_examples_pass(name: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        build(digits(sharing=name, regularizers=[{"name": "l2"}, {"name": "reconstruction"}]))
+    assert (
+        "regularizers.1: looks at the activations of a trunk that all examples pass, and under "
+        f"`sharing: {name}` there is none. There is one under: {', '.join(ONE_TRUNK)}"
+    ) in str(error.value)
+
+
+@pytest.mark.parametrize("name", sharings.names())
+def test_every_other_one_goes_with_every_sharing(name: str) -> None:
+    terms = ["l1", "l2", "nuclear_norm", "orthogonality", "trace_norm_across_tasks",
+             {"name": "multi_nuclear_norm", "layers": ["fc1"], "rank": 2}]  # fmt: skip
+    terms += ["reconstruction"] if name in ONE_TRUNK else []
+    options = {"trunk": {"name": "mlp", "hidden": [6], "features": 4}, "optimizer": {"name": "SGD", "lr": 0.1}}
+    tasks = {**SAME, "other": SAME["digit"]}  # heads alike, for the trace norm
+    datasets = {"a": {"name": "digits", "val": 0.2}}
+    run = build(digits(datasets=datasets, tasks=tasks, sharing=name, regularizers=terms, **options))
+    made = Step(run, make_optimizer(run))([batch(run, 0, 32)])
+    assert made is not None
+    assert made[0].losses.isfinite().all() and len(made[0].losses) == len(tasks) + len(terms)
+
+
+def test_one_that_sees_no_trunk_is_let_pass(plugins_forgotten: None) -> None:
+    @regularizers.register("elsewhere")
+    class Elsewhere(Regularizer):
+        default_strength = 1.0
+        sees_examples = True
+        sees_trunk = False
+
+        def __init__(self, subject: Subject) -> None:
+            super().__init__()
+            assert subject.shapes == {}
+            self.own = nn.Parameter(torch.ones(()))
+
+        def term(self, passes: Sequence[TrunkPass]) -> Tensor:
+            assert passes == []
+            return self.own.square()
+
+    run = build(digits(sharing="none", regularizers=["elsewhere"]))
+    made = Step(run, make_optimizer(run))([batch(run, 0, 8)])
+    assert made is not None and float(made[0].losses[-1]) == 1.0

@@ -1,0 +1,264 @@
+"""Schedulers: their length, their direction, and what they refuse before a step is made."""
+
+import csv
+import math
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from mtlcli.errors import ConfigError
+from mtlcli.registry import schedulers
+from mtlcli.training.assembly.build import build
+from mtlcli.training.assembly.optimizers import make_optimizer
+from mtlcli.training.assembly.schedules import Schedule, idle_note, make_schedule
+from mtlcli.training.checkpoint.file import plain
+from mtlcli.training.trainer import Trainer
+from tests.training.experiments import digits, training
+
+
+@pytest.mark.parametrize(("direction", "values", "reduced"), [
+    ("max", [0.9] * 6, True), ("max", [0.1, 0.2, 0.3, 0.4, 0.5, 0.6], False),
+    ("min", [0.9] * 6, True), ("min", [0.6, 0.5, 0.4, 0.3, 0.2, 0.1], False),
+])  # fmt: skip
+def test_plateau_goes_by_the_monitored_metric_s_direction(direction: str, values: list[float], reduced: bool) -> None:
+    run = build(digits(scheduler={"name": "ReduceLROnPlateau", "patience": 2}, optimizer={"name": "SGD", "lr": 1.0}))
+    optimizer = make_optimizer(run)
+    schedule = make_schedule(run, optimizer, 6, direction)
+    for value in values:
+        schedule.after_epoch(value)
+    assert (optimizer.param_groups[0]["lr"] < 1.0) == reduced
+
+
+@pytest.mark.parametrize(("scheduler", "message"), [
+    ({"name": "ReduceLROnPlateau", "interval": "step"}, "interval: epoch"),
+    ({"name": "StepLR", "step_size": 0}, "scheduler"),
+    ({"name": "CyclicLR", "base_lr": 0.1, "max_lr": 1.0, "step_size_up": 0}, "scheduler"),
+    ({"name": "CosineAnnealingLR", "T_max": 0}, "scheduler"),
+])  # fmt: skip
+def test_what_cannot_work_is_refused_by_the_check(scheduler: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build(digits(scheduler=scheduler, optimizer={"name": "SGD", "lr": 1.0}))
+
+
+def test_a_schedule_shorter_than_the_run_is_refused_before_it_starts(tmp_path: Path) -> None:
+    experiment = digits(scheduler={"name": "OneCycleLR", "max_lr": 0.01, "total_steps": 7})
+    with pytest.raises(ConfigError, match="total_steps are 7, and the run has 12"):
+        Trainer(build(experiment), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "ConstantLR": {"total_iters": 3}, "CosineAnnealingLR": {"eta_min": 1e-4}, "ExponentialLR": {"gamma": 0.8},
+    "CosineAnnealingWarmRestarts": {"T_0": 3, "T_mult": 2},
+    "CyclicLR": {"base_lr": 0.01, "max_lr": 0.2, "step_size_up": 3, "cycle_momentum": True},
+    "LinearLR": {"total_iters": 4}, "MultiStepLR": {"milestones": [2, 5, 11]}, "OneCycleLR": {"max_lr": 0.2},
+    "PolynomialLR": {"power": 2.0}, "ReduceLROnPlateau": {"patience": 0, "factor": 0.5},
+    "StepLR": {"step_size": 2, "gamma": 0.5}, "warmup_cosine": {"warmup": 0.25}, "warmup_linear": {"warmup": 5},
+}  # fmt: skip
+STEPS = 4  # an epoch
+
+
+def scheduled(name: str, interval: str, epochs: int, **options: Any) -> tuple[Schedule, torch.optim.Optimizer]:
+    """A schedule, and an optimizer of two groups."""
+    entry = {"name": name, "interval": interval, **OPTIONS[name], **options}
+    experiment = digits(scheduler=entry, training=training(epochs=epochs))
+    groups = [{"params": [nn.Parameter(torch.zeros(2))], "lr": lr} for lr in (0.1, 0.02)]
+    optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9)
+    return make_schedule(SimpleNamespace(experiment=experiment), optimizer, STEPS, "min"), optimizer  # type: ignore[arg-type]
+
+
+def rates(schedule: Schedule, optimizer: torch.optim.Optimizer, count: int) -> list[tuple[float, float]]:
+    """(learning rate, momentum) of every group in each of the next `count` steps of the schedule."""
+    found = []
+    for _ in range(count):
+        found += [(group["lr"], group["momentum"]) for group in optimizer.param_groups]
+        optimizer.step()
+        schedule.after_step()
+        schedule.after_epoch(1.0)
+    return found
+
+
+def intervals(name: str) -> list[str]:
+    if name == "ReduceLROnPlateau":
+        return ["epoch"]
+    return ["step"] if name.startswith("warmup") else ["epoch", "step"]
+
+
+EVERY = [(name, interval) for name in schedulers.names() for interval in intervals(name)]
+
+
+@pytest.mark.parametrize(("name", "interval"), EVERY)
+@pytest.mark.parametrize(("before", "after"), [(3, 7), (3, 3), (7, 4)])
+def test_a_resumed_schedule_has_the_rates_of_a_run_of_the_new_length(
+    name: str, interval: str, before: int, after: int
+) -> None:
+    length = STEPS if interval == "step" else 1
+    done = 3 * length  # epochs
+    first, optimizer = scheduled(name, interval, before)
+    rates(first, optimizer, done)
+    saved, groups = first.state_dict(), optimizer.state_dict()
+    resumed, optimizer = scheduled(name, interval, after)
+    optimizer.load_state_dict(groups)
+    resumed.load_state_dict(saved)
+    left = after * length - done
+    expected = rates(*scheduled(name, interval, after), after * length)
+    assert rates(resumed, optimizer, left) == expected[len(expected) - 2 * left :]  # to the bit
+
+
+@pytest.mark.parametrize(("name", "interval"), EVERY)
+def test_the_rates_are_torch_s_own(name: str, interval: str) -> None:
+    length = 7 * (STEPS if interval == "step" else 1)
+    ours = rates(*scheduled(name, interval, 7), length)
+    schedule, optimizer = scheduled(name, interval, 7)
+    theirs = []
+    for _ in range(length):
+        theirs += [(group["lr"], group["momentum"]) for group in optimizer.param_groups]
+        optimizer.step()
+        schedule.scheduler.step(*([1.0] if name == "ReduceLROnPlateau" else []))  # type: ignore[union-attr]
+    assert len(theirs) == len(ours)
+    for here, there in zip(ours, theirs, strict=True):
+        assert here == pytest.approx(there, rel=1e-12, abs=1e-16)  # torch's recursion rounds in every step
+
+
+@pytest.mark.parametrize("steps_before", [0, 1, 3])
+def test_a_schedule_is_resumed_to_the_bit(steps_before: int) -> None:
+    for name, interval in EVERY:
+        first, optimizer = scheduled(name, interval, 7)
+        rates(first, optimizer, steps_before)
+        resumed, other = scheduled(name, interval, 7)
+        other.load_state_dict(optimizer.state_dict())
+        with warnings.catch_warnings(action="error"):
+            resumed.load_state_dict(first.state_dict())
+        assert plain(resumed.state_dict()) == plain(first.state_dict())
+        assert rates(resumed, other, 2) == rates(first, optimizer, 2)
+
+
+@pytest.mark.parametrize(("warmup", "steps"), [(0.25, 7), (0.06, 2), (0.0, 0), (5, 5), (0, 0), (28, 28), (0.5, 14)])
+def test_warm_up_then_decay(warmup: float, steps: int) -> None:
+    """The formulas of transformers' schedules, for 28 steps."""
+    decays = {"warmup_linear": lambda p: 1 - p, "warmup_cosine": lambda p: (1 + math.cos(math.pi * p)) / 2}
+    for name, decay in decays.items():
+        found = [rate for rate, _ in rates(*scheduled(name, "step", 7, warmup=warmup), 28)]
+        factors = [n / steps if n < steps else decay((n - steps) / (28 - steps)) for n in range(28)]
+        assert found == pytest.approx([rate * factor for factor in factors for rate in (0.1, 0.02)], abs=1e-15)
+
+
+@pytest.mark.parametrize(("name", "option", "least"), [
+    ("StepLR", "step_size", 1), ("CosineAnnealingLR", "T_max", 1), ("PolynomialLR", "total_iters", 0),
+    ("CosineAnnealingWarmRestarts", "T_0", 1), ("ReduceLROnPlateau", "patience", 0), ("OneCycleLR", "total_steps", 1),
+])  # fmt: skip
+def test_a_negative_number_of_steps_is_refused(name: str, option: str, least: int) -> None:
+    """Torch takes it: StepLR would raise the rate then."""
+    with pytest.raises(ConfigError, match=rf"^scheduler\.{option}: expected an integer ≥ {least}.*, found -2"):
+        digits(scheduler={"name": name, **OPTIONS[name], option: -2})
+
+
+@pytest.mark.parametrize(("scheduler", "noted"), [
+    (None, True), ("CosineAnnealingLR", True), ({"name": "OneCycleLR", "max_lr": 0.01}, False),
+])  # fmt: skip
+def test_a_learning_rate_of_0_is_noted(scheduler: Any, noted: bool) -> None:
+    experiment = digits(scheduler=scheduler, optimizer={"name": "Adam", "lr": 0.0})
+    optimizer = torch.optim.Adam([nn.Parameter(torch.zeros(2))], lr=0.0)
+    schedule = make_schedule(SimpleNamespace(experiment=experiment), optimizer, STEPS, "min")  # type: ignore[arg-type]
+    expected = "optimizer.lr is 0, so nothing is trained" if noted else None
+    assert idle_note(schedule, experiment, 0, STEPS) == expected
+    partly = digits(scheduler=scheduler, optimizer={"name": "Adam", "lr": 0.0, "groups": {"heads": {"lr": 0.1}}})
+    assert idle_note(Schedule(None, per_step=False), partly, 0, STEPS) is None
+
+
+@pytest.mark.parametrize(("scheduler", "message"), [
+    ({"name": "warmup_linear", "warmup": 13}, "a warm-up of 13 steps is longer than the run, which has 12"),
+    ({"name": "warmup_cosine", "interval": "epoch"}, "counts steps of the optimizer: interval: step"),
+    ({"name": "warmup_cosine", "warmup": 1.5}, r"scheduler\.warmup: expected an integer ≥ 0 or a number ≥ 0 and < 1"),
+    ({"name": "warmup_cosine", "warmup": -1}, r"scheduler\.warmup: expected"),
+    ({"name": "SequentialLR"}, "Schedules can't be combined: for a warm-up before a decay use warmup_cosine"),
+    ({"name": "LambdaLR"}, "takes a Python function"),
+])  # fmt: skip
+def test_a_warm_up_that_cannot_be(tmp_path: Path, scheduler: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Trainer(build(digits(scheduler=scheduler)), tmp_path / "run")
+
+
+def test_plateau_does_not_count_what_is_undefined() -> None:
+    """Torch takes NaN for an epoch without improvement."""
+    schedule, optimizer = scheduled("ReduceLROnPlateau", "epoch", 9)
+    assert schedule.after_epoch(1.0)
+    for _ in range(5):
+        assert not schedule.after_epoch(float("nan"))
+    assert [group["lr"] for group in optimizer.param_groups] == [0.1, 0.02]
+    assert schedule.after_epoch(2.0)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.05, 0.01]
+    assert isinstance(schedule.scheduler, ReduceLROnPlateau)
+
+
+@pytest.mark.parametrize(("name", "options", "epochs", "idle"), [
+    ("PolynomialLR", {"total_iters": 3}, 6, [4, 5, 6]), ("CosineAnnealingLR", {"T_max": 2, "eta_min": 0.0}, 6, [3]),
+    ("PolynomialLR", {}, 6, []), ("CosineAnnealingLR", {"eta_min": 0.0}, 6, []), ("StepLR", {"gamma": 0.0}, 4, [3, 4]),
+])  # fmt: skip
+def test_epochs_without_a_learning_rate_are_known(
+    name: str, options: dict[str, Any], epochs: int, idle: list[int]
+) -> None:
+    schedule, optimizer = scheduled(name, "epoch", epochs, **options)
+    before = schedule.state_dict()
+    assert schedule.zero_epochs(0, epochs, STEPS) == idle
+    assert schedule.state_dict() == before
+    rates(schedule, optimizer, 2)
+    assert schedule.zero_epochs(2, epochs, STEPS) == [epoch for epoch in idle if epoch > 2]
+    if "total_iters" in options:  # in optimizer steps
+        assert scheduled(name, "step", epochs, total_iters=9)[0].zero_epochs(0, epochs, STEPS) == [4, 5, 6]
+
+
+def logged_rates(folder: Path) -> dict[int, float]:
+    """Epoch → learning rate in metrics.csv."""
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return {int(row["epoch"]): float(row["value"]) for row in rows if row["metric"] == "lr"}
+
+
+LENGTHS = ["CosineAnnealingLR", "PolynomialLR", {"name": "OneCycleLR", "max_lr": 0.01}, "warmup_linear"]
+
+
+@pytest.mark.parametrize("scheduler", LENGTHS, ids=str)
+def test_a_run_that_is_made_longer_goes_on_to_the_new_end(
+    tmp_path: Path, scheduler: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As the schedule of the longer run does from here; a resumed run of the same length is left alone."""
+    Trainer(build(digits(scheduler=scheduler)), tmp_path / "run", plots=False).fit()
+    longer = Trainer(build(digits(scheduler=scheduler, training=training(epochs=4))), tmp_path / "run", resume="auto")
+    assert longer.fit()["epochs"] == 4
+    assert "changed since the checkpoint: training.epochs: is 4, and the saved run has 2" in caplog.text
+    Trainer(build(digits(scheduler=scheduler, training=training(epochs=4))), tmp_path / "fresh", plots=False).fit()
+    here, there = logged_rates(tmp_path / "run"), logged_rates(tmp_path / "fresh")
+    assert list(here) == list(there) == [1, 2, 3, 4]
+    assert (here[3], here[4]) == (there[3], there[4]) and here[3] > here[2] / 10
+    assert "now ends with epoch 4" in caplog.text
+
+
+def test_a_length_in_the_yaml_may_be_changed_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Where it isn't, what is left of the run has no learning rate, and the log says so."""
+    scheduler = {"name": "PolynomialLR", "total_iters": 2}
+    Trainer(build(digits(scheduler=scheduler)), tmp_path / "run", plots=False).fit()
+    assert "the learning rate is 0" not in caplog.text
+    longer = training(epochs=3)
+    Trainer(build(digits(scheduler=scheduler, training=longer)), tmp_path / "run", resume="must", plots=False).fit()
+    assert "the learning rate is 0 in epoch 3 of 3" in caplog.text
+    changed = digits(scheduler={**scheduler, "total_iters": 4}, training=training(epochs=4))
+    Trainer(build(changed), tmp_path / "run", resume="must", plots=False).fit()
+    assert logged_rates(tmp_path / "run") == {1: 1e-3, 2: 5e-4, 3: 0.0, 4: 2.5e-4}
+
+
+def test_a_new_learning_rate_takes_effect_at_once(tmp_path: Path) -> None:
+    """Scaled by what the schedule has made of the old one so far."""
+    for scheduler in (None, {"name": "StepLR", "step_size": 1, "gamma": 0.1}):
+        folder = tmp_path / str(scheduler is None)
+        Trainer(build(digits(scheduler=scheduler, optimizer={"name": "SGD", "lr": 0.1})), folder, plots=False).fit()
+        slower = digits(scheduler=scheduler, optimizer={"name": "SGD", "lr": 0.02}, training=training(epochs=3))
+        resumed = Trainer(build(slower), folder, resume="must", plots=False)
+        resumed.fit()
+        assert resumed.step.optimizer.param_groups[0]["lr"] == pytest.approx(0.02 * (1 if scheduler is None else 1e-3))

@@ -1,0 +1,191 @@
+"""What a checkpoint says of files and plugins, and what comes of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtlcli.cli import main
+from mtlcli.cores import usable_cores
+from mtlcli.data.datasets.csv import CSV
+from mtlcli.errors import ConfigError
+from mtlcli.plugins import load_plugin
+from mtlcli.registry import datasets, trunks
+from mtlcli.training.assembly.build import rebuild
+from mtlcli.training.checkpoint.experiment import experiment_from_checkpoint, plugins_of, publishable
+from mtlcli.training.export import export
+from tests.hostile.archives import saved
+from tests.hostile.checkpoints import good
+from tests.training.experiments import digits
+
+TABLE = "a,b,y\n" + "".join(f"{row % 7},{row % 5},{row % 2}\n" for row in range(60))
+CHECKPOINT = Path("best.pt")
+
+
+@pytest.fixture
+def payload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Of a run on `t.csv`; the current folder is `here`, which has a table of its own."""
+    (tmp_path / "here/data").mkdir(parents=True)
+    for path in ("t.csv", "here/inner.csv", "here/data/inner.csv"):
+        (tmp_path / path).write_text(TABLE)
+    (tmp_path / "here/out.csv").symlink_to(tmp_path / "t.csv")
+    monkeypatch.chdir(tmp_path / "here")
+    table = {"name": "csv", "path": str(tmp_path / "t.csv"), "targets": ["y"]}
+    return good(datasets={"t": table}, tasks={"y": {"dataset": "t", "kind": "binary"}})
+
+
+def stored(payload: dict[str, Any], **options: Any) -> dict[str, Any]:
+    payload["config"]["datasets"]["t"] |= options
+    return payload
+
+
+@pytest.mark.parametrize("path", ["inner.csv", "./data/inner.csv", "not/there.csv"])
+def test_a_path_inside_the_current_folder_is_used(payload: dict[str, Any], path: str) -> None:
+    experiment = experiment_from_checkpoint(stored(payload, path=path), [], CHECKPOINT)
+    assert experiment.datasets["t"].options["path"] == path
+
+
+@pytest.mark.parametrize("path", [
+    "/etc/passwd", "../t.csv", "data/../../t.csv", "data/../inner.csv", "out.csv", "~/t.csv", "~root/t.csv", "a\0b",
+])  # fmt: skip
+def test_a_path_that_leads_out_is_not_opened(payload: dict[str, Any], path: str,
+                                             monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    monkeypatch.setattr(CSV, "__init__", None)  # no dataset is even made
+    with pytest.raises(ConfigError) as caught:
+        experiment_from_checkpoint(stored(payload, path=path), [], CHECKPOINT)
+    (problem,) = caught.value.problems
+    assert problem.path == "datasets.t.path"
+    assert repr(path) in problem.message and "mtl eval best.pt datasets.t.path=PATH" in problem.message
+
+
+@pytest.mark.parametrize(
+    "override", ["datasets.t.path=../t.csv", "datasets.t={name: csv, path: ../t.csv, targets: [y]}"]
+)
+def test_a_path_on_the_command_line_counts(payload: dict[str, Any], override: str) -> None:
+    experiment = experiment_from_checkpoint(payload, [override], CHECKPOINT)
+    run = rebuild(experiment, payload)
+    assert len(run.examples("all")["t"]) == 60
+    with pytest.raises(ConfigError, match=r"datasets\.t\.path: the checkpoint says"):
+        experiment_from_checkpoint(payload, ["datasets.t.test=0.5"], CHECKPOINT)
+
+
+def test_eval_says_what_to_type(payload: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.pt").write_bytes(saved(payload))
+    assert main(["eval", "../a.pt"]) == 2
+    told = capsys.readouterr().err
+    command = told[told.index("mtl eval") :].split()
+    assert main([*command[1:3], command[3].replace("=PATH", f"={tmp_path / 't.csv'}")]) == 0
+
+
+def test_a_root_with_a_default_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    payload = good()
+    payload["config"]["datasets"]["digits"] = {"name": "mnist", "root": "/somewhere/else"}
+    monkeypatch.setenv("MTL_DATA", "/my/data")
+    assert experiment_from_checkpoint(payload, [], CHECKPOINT).datasets["digits"].options["root"] is None
+    given = experiment_from_checkpoint(payload, ["datasets.digits.root=/mine"], CHECKPOINT)
+    assert given.datasets["digits"].options["root"] == "/mine"
+
+
+def test_a_plugin_s_paths_are_paths(plugins_forgotten: None) -> None:
+    @datasets.register("own")
+    class Own:
+        """A dataset."""
+
+        def __init__(self, *, table: Path = Path("default"), path: str, shade: str = "/not/a/path") -> None: ...
+
+    payload = good()
+    payload["config"]["datasets"]["digits"] = {"name": "own", "table": "/etc/passwd", "path": "x", "shade": "/grey"}
+    options = experiment_from_checkpoint(payload, [], CHECKPOINT).datasets["digits"].options
+    assert options == {"table": Path("default"), "path": "x", "shade": "/grey"}
+
+
+def test_a_plugin_s_file_of_a_split_needs_no_path(plugins_forgotten: None, tmp_path: Path,
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    @datasets.register("own")
+    class Own:
+        """A dataset."""
+
+        def __init__(self, *, folder: str, val_path: str | None = None) -> None: ...
+
+    monkeypatch.chdir(tmp_path)
+    payload = good()
+    payload["config"]["datasets"]["digits"] = {"name": "own", "folder": "x", "val_path": "val.bin"}
+    options = experiment_from_checkpoint(payload, [], CHECKPOINT).datasets["digits"].options
+    assert options == {"folder": "x", "val_path": "val.bin"}
+
+
+def test_no_other_file_is_opened(payload: dict[str, Any]) -> None:
+    payload["config"]["datasets"]["t"]["path"] = "inner.csv"
+    payload["config"]["trunk"]["init_from"] = "/dev/zero"
+    assert experiment_from_checkpoint(payload, [], CHECKPOINT).trunk.init_from is None
+    payload["config"]["weighting"] = {"name": "relation", "matrix": "/dev/zero"}
+    with pytest.raises(ConfigError, match=r"weighting\.matrix: a checkpoint holds the numbers"):
+        experiment_from_checkpoint(payload, [], CHECKPOINT)
+    experiment_from_checkpoint(payload, ["weighting=uniform"], CHECKPOINT)
+
+
+def test_threads_and_workers_are_this_machine_s() -> None:
+    payload, cores = good(), usable_cores()
+    payload["config"]["training"] |= {"threads": 4096, "workers": 1024}
+    training = experiment_from_checkpoint(payload, [], CHECKPOINT).training
+    assert training.threads == training.workers == cores
+    given = experiment_from_checkpoint(payload, ["training.threads=999"], CHECKPOINT).training
+    assert given.threads == 999
+
+
+def test_what_is_published_names_no_place_on_this_machine(payload: dict[str, Any], tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    payload["config"]["trunk"]["init_from"] = str(tmp_path / "other.pt")
+    run = rebuild(experiment_from_checkpoint(payload, [], CHECKPOINT, data=False), payload, data=False)
+    export(run, "safetensors", tmp_path / "model.safetensors")
+    assert str(tmp_path).encode() not in (tmp_path / "model.safetensors").read_bytes()
+    with safe_open(str(tmp_path / "model.safetensors"), "pt") as file:
+        experiment = json.loads(file.metadata()["experiment"])
+        assert set(file.keys()) == payload["model"].keys()
+    assert experiment["datasets"]["t"]["path"] == "t.csv" and experiment["trunk"]["init_from"] is None
+    mnist = digits(datasets={"digits": {"name": "mnist", "root": "/my/data"}}, trunk={"name": "mlp", "init_from": "/x"})
+    assert publishable(mnist)["datasets"]["digits"]["root"] is None
+
+
+PLUGIN = '''
+from mtlcli.models.trunks.mlp import MLP
+from mtlcli.registry import trunks
+
+@trunks.register("own_trunk")
+class Own(MLP):
+    """A trunk of my own."""
+'''
+
+
+def test_a_checkpoint_says_which_plugin_it_needs(
+    tmp_path: Path, plugins_forgotten: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own_plugin.py").write_text(PLUGIN)
+    load_plugin(str(tmp_path / "own_plugin.py"))
+    experiment = digits(trunk={"name": "own_trunk", "hidden": [4]})
+    assert plugins_of(experiment) == {"trunk own_trunk": "own_plugin.py"}
+    assert plugins_of(digits()) == {}
+    payload = {**good(trunk={"name": "own_trunk", "hidden": [4]}), "plugins": plugins_of(experiment)}
+    (tmp_path / "a.pt").write_bytes(saved(payload))
+    monkeypatch.delitem(trunks._components, "own_trunk")
+
+    assert main(["eval", str(tmp_path / "a.pt")]) == 2
+    hint = "error: trunk.name: trunk 'own_trunk' came from the plugin 'own_plugin.py': give it with --plugin, if you"
+    assert capsys.readouterr().err.startswith(hint)
+    assert main(["eval", str(tmp_path / "a.pt"), "trunk.name=mlp", "trunk.hidden=[4]"]) == 0
+    capsys.readouterr()
+    assert main(["eval", str(tmp_path / "a.pt"), "trunk.name=mlpp"]) == 2
+    assert "unknown trunk 'mlpp'. Did you mean 'mlp'?" in capsys.readouterr().err
+    assert main(["eval", str(tmp_path / "a.pt"), "--plugin", str(tmp_path / "own_plugin.py")]) == 0
+
+
+@pytest.mark.parametrize("recorded", [None, [], {"trunk": 3}, {"trunk none": None}, {"": ""}, {"no none": "x"}])
+def test_what_it_says_of_plugins_may_be_anything(recorded: Any) -> None:
+    payload = {**good(), "plugins": recorded}
+    payload["config"]["trunk"] = {"name": "none"}
+    with pytest.raises(ConfigError, match="unknown trunk 'none'"):
+        experiment_from_checkpoint(payload, [], CHECKPOINT)

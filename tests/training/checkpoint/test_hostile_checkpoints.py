@@ -1,0 +1,215 @@
+"""Checkpoints that mean harm: `load_checkpoint` refuses each with its reason, runs nothing, and takes little memory."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from mtlcli.errors import ConfigError
+from mtlcli.training.assembly.check import check_experiment
+from mtlcli.training.checkpoint import file, integrity, pickle_check
+from mtlcli.training.checkpoint.file import check_plain, load_checkpoint
+from mtlcli.training.checkpoint.integrity import ENDING, seal
+from mtlcli.training.checkpoint.pickle_check import check_pickle
+from tests.hostile.archives import document, name, saved, tensor, text
+from tests.hostile.checkpoints import CANARY, Code, deflate_bomb, good, make
+from tests.hostile.limits import memory
+from tests.training.experiments import digits
+
+REASONS = {
+    "empty": "empty, or not a checkpoint of mtl",
+    "truncated": "damaged, or not a checkpoint of mtl: it doesn't end in an mtl seal",
+    "pickle": "damaged, or not a checkpoint of mtl",
+    "legacy_format": "damaged, or not a checkpoint of mtl",
+    "unsealed": "it doesn't end in an mtl seal",
+    "directory": "not a file, so no checkpoint",
+    "fifo": "not a file, so no checkpoint",
+    "link_to_a_device": "not a file, so no checkpoint",
+    "link_to_itself": "can't be read: Too many levels of symbolic links",
+    "missing": "no such checkpoint file",
+    "whole_module": "asks for 'torch.nn.modules.linear.Linear', which no checkpoint needs",
+    "tensor": "not a checkpoint of mtl",
+    "future_version": "checkpoint format 1099511627776, and this mtl reads 2: use a newer mtl",
+    "version_of_another_type": "not a checkpoint of mtl",
+    "no_tensor": "model.normalize.digits.mean is no tensor",
+    "model_of_another_type": "it has no model",
+    "parameter": "asks for 'torch._utils._rebuild_parameter'",
+    "sparse": "asks for 'torch._utils._rebuild_sparse_tensor'",
+    "a_trillion_laughs": "more than 4194304 values",
+    "nested": "history.0.0.0 is nested deeper than 64 levels",
+    "a_set": "asks for '__builtin__.set'",
+    "config_of_another_type": "it has no config",
+    "sealed_pickle": "asks for 'posix.system'",
+    "claims_more_than_its_memory": "a tensor in it claims 4398046511104 bytes and has 4",
+    "claims_4_tebibytes_by_a_view": "a tensor in it claims 1099511627776 numbers and has 1",
+    "tensor_that_wants_a_gradient": "its pickle is malformed",
+    "bytearray": "asks for 'builtins.bytearray'",
+    "large_tensor": "asks for 'torch.Tensor'",
+    "deep_key": "a dict whose keys are neither strings nor integers",
+    "doubled_key": "a dict whose keys are neither strings nor integers",
+    "doubled_key_of_a_memory": "its pickle is malformed",
+    "builds": "a step BUILD, which no checkpoint needs",
+    "memo_beyond_any": "model.weight is no tensor",
+    "without_an_end": "pickle exhausted before seeing STOP",
+    "no_pickle": "its archive is malformed",
+    "two_pickles": "its archive holds something that isn't a checkpoint's",
+    "constants": "its archive holds something that isn't a checkpoint's",
+    "name_outside": "its archive holds something that isn't a checkpoint's",
+    "claims_a_large_member": "claims to hold more than it has bytes",
+    "deflate_bomb": "claims to hold more than it has bytes",
+}
+"""Of the corpus, what isn't plain data in the form of a checkpoint. What the others say is wrong, not how."""
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return make(tmp_path_factory.mktemp("hostile"))
+
+
+def test_each_is_refused_with_its_reason(corpus: dict[str, Path]) -> None:
+    for key, path in corpus.items():
+        with memory():
+            if key not in REASONS:
+                load_checkpoint(path)
+                continue
+            with pytest.raises(ConfigError) as caught:
+                load_checkpoint(path)
+        (problem,) = caught.value.problems
+        assert problem.message.startswith(f"{path}: ") and REASONS[key] in problem.message, key
+    assert not (corpus["empty"].parent / CANARY).exists()
+
+
+def test_one_that_claims_4_tebibytes_is_small(corpus: dict[str, Path]) -> None:
+    assert corpus["claims_more_than_its_memory"].stat().st_size < 1800
+    assert corpus["deflate_bomb"].stat().st_size < 5 * 2**20
+
+
+@pytest.mark.parametrize("variable", ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None])
+def test_torch_runs_no_code_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str | None) -> None:
+    """Were a pickle not looked at before, `weights_only=True` would refuse it, whatever the environment says."""
+    if variable is not None:
+        monkeypatch.setenv(variable, "1")
+    monkeypatch.setattr(integrity, "check_pickle", lambda content, records: None)
+    (tmp_path / "a.pt").write_bytes(saved({**good(), "code": Code(tmp_path)}))
+    with pytest.raises(ConfigError, match=r"a\.pt: damaged, or not a checkpoint of mtl"):
+        load_checkpoint(tmp_path / "a.pt")
+    assert not (tmp_path / CANARY).exists()
+
+
+def test_a_link_to_a_good_one_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "a.pt").write_bytes(saved(good()))
+    (tmp_path / "link.pt").symlink_to(tmp_path / "a.pt")
+    assert load_checkpoint(tmp_path / "link.pt")["config"]["name"] == "tiny"
+
+
+def test_factors_whose_product_is_large_start_no_trunk(tmp_path: Path) -> None:
+    """Two vectors of a megabyte, as a layer's factors, stand for a weight of 256 GiB."""
+    document = good()
+    key = next(key for key in document["model"] if key.startswith("sharing.trunk") and key.endswith(".weight"))
+    layer = key.removesuffix("weight")
+    document["model"] |= {f"{layer}u": torch.zeros(2**18, 1), f"{layer}v": torch.zeros(1, 2**18)}
+    del document["model"][key]
+    (tmp_path / "a.pt").write_bytes(saved(document))
+    trunk = {**document["config"]["trunk"], "init_from": str(tmp_path / "a.pt")}
+    with memory(), pytest.raises(ConfigError, match=r"isn't like this one: .* is 262144×262144, and"):
+        check_experiment(digits(trunk=trunk))
+
+
+def test_what_readers_could_take_for_another_archive_is_refused(tmp_path: Path) -> None:
+    """The end records lead to one directory only: another reader may believe another of them."""
+    whole = saved(good())
+    body, path = whole[:-75], tmp_path / "a.pt"  # without the comment
+    end64, locator, end = len(body) - 98, len(body) - 42, len(body) - 22
+    for at, form, value in [
+        (locator + 8, "<Q", 100),  # the directory is said to be elsewhere by the one that points at its record
+        (end64 + 48, "<Q", 100),  # … by its record
+        (end64 + 40, "<Q", 1),  # it is said to be shorter
+        (end64, "<L", 0),
+        (end, "<L", 0),
+    ]:
+        changed = bytearray(body)
+        struct.pack_into(form, changed, at, value)
+        path.write_bytes(seal(bytes(changed[:-2]) + b"\0\0"))
+        with pytest.raises(ConfigError, match="its archive is malformed"):
+            load_checkpoint(path)
+    assert len(whole) - ENDING == end
+    path.write_bytes(seal(b"PK\3\4" + bytes(200)))
+    with pytest.raises(ConfigError, match="its archive is malformed"):
+        load_checkpoint(path)
+
+
+def test_a_pickle_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = document(b"](" + b"}" * 100 + b"e")
+    check_pickle(many, {})
+    monkeypatch.setattr(pickle_check, "MOST_STEPS", 100)
+    with pytest.raises(ValueError, match="more than 100 steps"):
+        check_pickle(many, {})
+    check_pickle(many, {"data/0": 4})  # each tensor brings steps of its own
+    monkeypatch.setattr(pickle_check, "MOST_BYTES", 100)
+    with pytest.raises(ValueError, match="and 100 are the most"):
+        check_pickle(many, {})
+
+
+@pytest.mark.parametrize("value", [
+    b"a", b"e", b"t", b"s", b"u", b"h\1", b"R", b"Q", b"\x87", b"NR", b"NNR", b"NQ", b"Na", b"NNNs",
+    name("collections", "OrderedDict") + b"R",
+    name("collections", "OrderedDict") + b"N\x85R",
+    name("torch._utils", "_rebuild_tensor_v2") + b")R",
+    name("torch", "FloatStorage") + b")R",
+    b"(" + text("storage") + b"tQ",
+    tensor(1, 1).replace(text("0"), text("1")),
+    tensor(1, 1).replace(text("storage"), text("module")),
+    tensor(1, -1), tensor(-1, 1),
+])  # fmt: skip
+def test_a_malformed_pickle_is_refused(value: bytes) -> None:
+    check_pickle(document(tensor(1, 1)), {"data/0": 4})
+    with pytest.raises(ValueError, match=r"malformed|claims|calls|keys"):
+        check_pickle(document(value), {"data/0": 4})
+
+
+@pytest.mark.parametrize(("value", "message"), [
+    (torch.eye(2).to_sparse(), "a.0 is a tensor of another kind"),
+    (torch.zeros(2, device="meta"), "a.0 is a tensor of another kind"),
+    (torch.zeros(2, requires_grad=True), "a.0 is a tensor of another kind"),
+    (nn.Parameter(torch.zeros(2)), "a.0 is a tensor of another kind"),
+    (torch.zeros(1).expand(2**40), "a.0 is a tensor of more bytes than the file has"),
+    (torch.zeros(1000), "a.0 is a tensor of more bytes than the file has"),
+    (b"bytes", "a.0 is a bytes, and no plain data"),
+    ({1.5: 2}, "a.0 has a key that is neither a string nor an integer"),
+    ({True: 2}, "a.0 has a key that is neither a string nor an integer"),
+    (nn.Linear(1, 1), "a.0 is a Linear, and no plain data"),
+    (io.BytesIO(), "a.0 is a BytesIO, and no plain data"),
+])  # fmt: skip
+def test_what_was_read_is_plain(value: Any, message: str) -> None:
+    check_plain({"a": [torch.zeros(2), 1, 2.5, "x", None, True, (1, 2), {1: 2}]}, 100)
+    with pytest.raises(ValueError, match=f"^{message}"):
+        check_plain({"a": [value]}, 100)
+
+
+def test_what_stands_in_several_places_counts_as_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = torch.zeros(20)
+    check_plain([shared], 100)
+    with pytest.raises(ValueError, match=r"^1 is a tensor of more bytes than the file has"):
+        check_plain([shared, shared], 100)
+    monkeypatch.setattr(file, "MOST_VALUES", 1000)
+    row = [0] * 100
+    check_plain([row] * 9, 0)
+    with pytest.raises(ValueError, match="more than 1000 values"):
+        check_plain([row] * 10, 0)
+    endless: list[Any] = []
+    endless.append(endless)
+    with pytest.raises(ValueError, match=r"^0\.0\.0\.0 is nested deeper than 64 levels"):
+        check_plain(endless, 0)
+
+
+def test_the_bomb_is_one() -> None:
+    """Where the check isn't made, it is inflated: the test above can fail."""
+    with zipfile.ZipFile(io.BytesIO(deflate_bomb(2**22))) as file, file.open("archive/data.pkl") as member:
+        assert len(member.read(2**21)) == 2**21

@@ -1,0 +1,128 @@
+"""The checkpoints of a run: whatever happens, one of the latest can be loaded."""
+
+import os
+import resource
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mtlcli.errors import ConfigError, MtlError
+from mtlcli.training.assembly.build import build
+from mtlcli.training.checkpoint.file import load_checkpoint
+from mtlcli.training.checkpoint.rotation import Checkpoints
+from mtlcli.training.observer import EpochReport, Observer
+from mtlcli.training.trainer import Trainer
+from tests.training.experiments import digits, training
+
+
+def payload(number: int) -> dict[str, Any]:
+    return {"config": {}, "specs": {}, "model": {"weight": torch.full((3,), float(number))}, "number": number}
+
+
+def saved(folder: Path, numbers: range, keep: int) -> Checkpoints:
+    checkpoints = Checkpoints(folder, keep)
+    for number in numbers:
+        checkpoints.save(payload(number))
+    return checkpoints
+
+
+@pytest.mark.parametrize("keep", [1, 2, 4])
+def test_as_many_of_the_latest_are_kept_as_asked(tmp_path: Path, keep: int) -> None:
+    saved(tmp_path, range(6), keep)
+    names = ["last.pt", *(f"last-{age}.pt" for age in range(1, keep))]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+    assert [load_checkpoint(tmp_path / name)["number"] for name in names] == list(range(5, 5 - keep, -1))
+
+
+def test_a_damaged_one_gives_way_to_the_one_before_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    checkpoints = saved(tmp_path, range(3), 3)
+    assert checkpoints.load()["number"] == 2
+    assert not caplog.records
+    checkpoints.last.write_bytes(checkpoints.last.read_bytes()[:-1])
+    assert checkpoints.load()["number"] == 1
+    assert "last.pt: damaged" in caplog.text
+    assert "going on from" in caplog.text
+    assert load_checkpoint(checkpoints.last)["number"] == 1
+    checkpoints.last.write_bytes(b"")
+    assert Checkpoints(tmp_path, keep=1).load()["number"] == 0  # also where fewer are to be kept from now on
+    for path in tmp_path.iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"last\.pt: empty"):
+        checkpoints.load()
+
+
+@pytest.mark.parametrize("broken", ["replace", "unlink"])
+def test_a_crash_while_names_are_given_leaves_one_to_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    checkpoints = saved(tmp_path, range(3), 3)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, broken, lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            checkpoints.save(payload(3))
+    assert Checkpoints(tmp_path, 3).load()["number"] == 2
+
+
+def test_without_hard_links_there_are_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any) -> None:
+        raise PermissionError("no links here")
+
+    monkeypatch.setattr(os, "link", refused)
+    checkpoints = saved(tmp_path, range(3), 2)
+    checkpoints.mark_best()
+    checkpoints.save(payload(3))
+    assert [load_checkpoint(tmp_path / name)["number"] for name in ("last.pt", "last-1.pt", "best.pt")] == [3, 2, 2]
+
+
+def test_the_best_stays_until_there_is_a_better_one(tmp_path: Path) -> None:
+    checkpoints = saved(tmp_path, range(1), 1)
+    checkpoints.mark_best()
+    for number in range(1, 5):
+        checkpoints.save(payload(number))
+    assert load_checkpoint(checkpoints.best)["number"] == 0
+    checkpoints.mark_best()
+    assert load_checkpoint(checkpoints.best)["number"] == 4
+
+
+def test_the_best_survives_a_damaged_last_one(tmp_path: Path) -> None:
+    """The one before it was the best epoch's: that is the best one again, not what is damaged."""
+    still = digits(optimizer={"name": "SGD", "lr": 1e-12})  # nothing gets better after the first epoch
+    whole = Trainer(build(still), tmp_path / "run", plots=False).fit()
+    assert whole["best"]["epoch"] == 1
+    last = tmp_path / "run/checkpoints/last.pt"
+    last.write_bytes(last.read_bytes()[:-1])
+    assert Trainer(build(still), tmp_path / "run", resume="must", plots=False).fit()["metrics"] == whole["metrics"]
+    assert load_checkpoint(tmp_path / "run/checkpoints/best.pt")["progress"]["epoch"] == 1
+
+
+def test_a_file_that_may_not_grow_so_large_ends_the_run_in_one_line(tmp_path: Path) -> None:
+    """As under a quota: the process gets EFBIG, since Python ignores SIGXFSZ."""
+    Trainer(build(digits(training=training(epochs=1))), tmp_path / "run", plots=False).fit()
+    before = (tmp_path / "run/checkpoints/last.pt").read_bytes()
+    trainer = Trainer(build(digits()), tmp_path / "run", resume="must", plots=False)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+        with pytest.raises(MtlError, match=r"last\.pt: can't be written: File too large$"):
+            trainer.fit()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert trainer.summary is not None
+    assert trainer.summary["status"] == "failed"
+    assert (tmp_path / "run/checkpoints/last.pt").read_bytes() == before
+    assert Trainer(build(digits()), tmp_path / "run", resume="must", plots=False).fit()["epochs"] == 2
+
+
+def test_a_folder_that_is_gone_ends_the_run_in_one_line(tmp_path: Path) -> None:
+    class Vandal(Observer):
+        def epoch_ended(self, report: EpochReport) -> None:
+            shutil.rmtree(tmp_path / "run")
+
+    trainer = Trainer(build(digits()), tmp_path / "run", observer=Vandal(), plots=False)
+    with pytest.raises(MtlError, match=r"last\.pt: can't be written: No such file or directory$"):
+        trainer.fit()
+    assert trainer.summary is not None
+    assert trainer.summary["status"] == "failed"

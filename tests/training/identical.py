@@ -1,0 +1,44 @@
+"""The bits of a checkpoint, to compare runs by."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtlcli.training.checkpoint.file import load_checkpoint
+
+
+def bits(path: Path) -> dict[str, str]:
+    """The digest of each part of a checkpoint but of what tells the time, and of what may differ."""
+    payload = load_checkpoint(path)
+    for timing in ("seconds", "seconds_per_epoch"):
+        del payload["progress"][timing]
+    return {name: digest(part) for name, part in payload.items() if name != "config"}
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of plain data: types, structure and every bit of every tensor."""
+    state = hashlib.sha256()
+    _feed(state, value)
+    return state.hexdigest()
+
+
+def _feed(state: Any, value: Any) -> None:
+    if isinstance(value, Tensor):
+        state.update(f"tensor {value.dtype} {tuple(value.shape)};".encode())
+        state.update(value.detach().contiguous().flatten().view(torch.uint8).numpy())
+    elif isinstance(value, dict):
+        state.update(f"dict {len(value)};".encode())
+        for key, item in value.items():
+            state.update(f"{key!r}:".encode())
+            _feed(state, item)
+    elif isinstance(value, list | tuple):
+        state.update(f"{type(value).__name__} {len(value)};".encode())
+        for item in value:
+            _feed(state, item)
+    else:
+        state.update(f"{type(value).__name__} {value!r};".encode())
