@@ -25,6 +25,7 @@ from mtlcli.error_origin import blaming
 from mtlcli.errors import ConfigError, nearest
 from mtlcli.plugins import PLUGIN_GROUP, load_entry_points, origin_of
 
+ARGS = re.compile(r"^(?:Args|Options):\n((?:[ \t]+.*\n?|\n)+)", re.MULTILINE)  # up to the first unindented line
 Target = TypeVar("Target", bound=Callable[..., Any])
 
 
@@ -110,8 +111,8 @@ def _parameter_name(option: str) -> str:
 
 
 def _described_options(doc: str) -> Iterator[tuple[str, str]]:
-    """The `name: description` entries of a docstring's `Options:` block, which ends at the first unindented line."""
-    block = re.search(r"^Options:\n((?:[ \t]+.*\n?|\n)+)", doc, re.MULTILINE)
+    """Yield the `name: description` entries of a docstring's `Args:` (or `Options:`) block."""
+    block = ARGS.search(doc)
     for entry in re.finditer(r"^    (\w+): (.*(?:\n {5,}.*)*)", block[1] if block else "", re.MULTILINE):
         yield entry[1], " ".join(entry[2].split())
 

@@ -13,7 +13,7 @@ import typer
 from mtlcli.cli import table
 from mtlcli.cli.arguments import Plugins
 from mtlcli.errors import ConfigError, MtlError, nearest
-from mtlcli.registry import REGISTRIES, Component, Option, trunks
+from mtlcli.registry import ARGS, REGISTRIES, Component, Option, trunks
 
 
 def show(
@@ -56,7 +56,7 @@ def _described(component: Component) -> Iterator[str]:
     yield f"{component.kind} {component.name}"
     # torch's own docstrings are pages of reStructuredText.
     doc = component.doc if component.keyword_only else f"{component.summary}\n\n{_origin(component)}"
-    without_options = re.sub(r"^Options:\n((?:[ \t]+.*\n?|\n)+)", "", doc, flags=re.MULTILINE).strip()
+    without_options = ARGS.sub("", doc).strip()
     yield textwrap.indent(without_options, "  ")
     options = options_of(component)
     shown = [*options.values(), *_common(component)]
