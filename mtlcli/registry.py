@@ -1,11 +1,11 @@
-"""Registries: a component's name in the YAML → the class or function it stands for, with its options.
+"""Registries of components: the classes and functions that an experiment file refers to by name.
 
-A component is one class or function in one file. Its positional parameters are what the builder supplies; its
-keyword-only parameters are exactly the options the YAML may set. Their types, defaults and the docstring give
-validation, the JSON Schema, `mtl list` and `mtl show`.
+A component is one class or function in one file. Its positional parameters are supplied by the builder; its
+keyword-only parameters are the options that the YAML may set. Validation, the JSON Schema, `mtl list` and `mtl show`
+are derived from their annotations, their defaults and the docstring.
 
-The components that ship with `mtl` are the modules of the registry's package, imported together the first time any
-name is asked for, so a name never depends on what happened to be imported. Others come from plugins, see `plugins`.
+The components that ship with `mtl` are the modules of the registry's package. All of them are imported at the first
+look-up, so that a name never depends on which modules were imported before. Others come from plugins (see `plugins`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar, cast
 
 from mtlcli.error_origin import blaming
 from mtlcli.errors import ConfigError, nearest
@@ -27,11 +27,45 @@ from mtlcli.plugins import PLUGIN_GROUP, load_entry_points, origin_of
 
 ARGS = re.compile(r"^(?:Args|Options):\n((?:[ \t]+.*\n?|\n)+)", re.MULTILINE)  # up to the first unindented line
 Target = TypeVar("Target", bound=Callable[..., Any])
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+
+class KindClass(Protocol):
+    """The class of a task kind, as far as it is used without an instance (see `mtlcli.tasks.base.TaskKind`)."""
+
+    directions: Mapping[str, Literal["max", "min"]]
+    bounded: frozenset[str]
+    primary: str
+
+    def floors(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Return the smallest denominators for percentages of errors, by metric."""
+
+    def __call__(self, *supplied: Any, **options: Any) -> Any:
+        """Create the task kind."""
+
+
+class RegularizerClass(Protocol):
+    """The class of a regularizer, as far as it is used without an instance (see `mtlcli.regularizers.base`)."""
+
+    default_strength: float
+    reshapes: bool
+    sees_examples: bool
+    sees_trunk: bool
+
+    def __call__(self, *supplied: Any, **options: Any) -> Any:
+        """Create the regularizer."""
 
 
 @dataclass(frozen=True)
 class Option:
-    """One keyword a component takes from the YAML. `default` is `inspect.Parameter.empty` where it is required."""
+    """A keyword that a component accepts from the YAML.
+
+    Args:
+        name: the key in the YAML.
+        annotation: the type of its values.
+        default: the value of an option that is left out; `inspect.Parameter.empty` where it is required.
+        description: one sentence for `mtl show` and the JSON Schema.
+    """
 
     name: str
     annotation: Any
@@ -40,25 +74,33 @@ class Option:
 
     @property
     def required(self) -> bool:
+        """Whether the YAML must set the option."""
         return self.default is inspect.Parameter.empty
 
 
 @dataclass(frozen=True)
-class Component:
+class Component(Generic[Target]):
     """A registered class or function.
 
-    keyword_only: whether only keyword-only parameters are options (ours), or all but the first (torch's own).
-    plugin: what it came from, as `--plugin` takes it (of a path its last part); None of what ships with `mtl` or torch.
+    Args:
+        group: the group of components it belongs to, such as `trunk`.
+        name: its name in the YAML.
+        target: the class or function.
+        keyword_only: whether the options are the keyword-only parameters (components of `mtl` and of plugins), or all
+            parameters but the first (classes of torch).
+        plugin: the plugin that registered it, as given to `--plugin` (of a file, without its folder); None for
+            components of `mtl` or torch.
     """
 
-    kind: str
+    group: str
     name: str
-    target: Callable[..., Any]
+    target: Target
     keyword_only: bool = True
     plugin: str | None = None
 
     @property
     def doc(self) -> str:
+        """The docstring, without indentation."""
         return inspect.cleandoc(self.target.__doc__ or "")
 
     @property
@@ -68,12 +110,13 @@ class Component:
 
     @property
     def takes_any_option(self) -> bool:
-        """Whether it has a `**options`: it checks them itself, and raises ValueError for one it doesn't know."""
+        """Whether it has a parameter `**options`: such a component checks the names of its options itself."""
         kinds = [p.kind for p in inspect.signature(self.target).parameters.values()]
         return self.keyword_only and inspect.Parameter.VAR_KEYWORD in kinds
 
     @cached_property
     def options(self) -> dict[str, Option]:
+        """The options by name, in the order of the signature."""
         function = self.target.__init__ if inspect.isclass(self.target) else self.target
         hints = typing.get_type_hints(function, include_extras=True)
         described = dict(_described_options(self.doc))
@@ -88,9 +131,17 @@ class Component:
         }
 
     def create(self, *supplied: Any, **options: Any) -> Any:
-        """Make one, of what the builder supplies and the options by the names that the YAML has for them.
+        """Call the class or function.
 
-        Raises OptionError for options that it refuses, and whatever else it raises itself.
+        Args:
+            *supplied: its positional arguments, from the builder.
+            **options: options by their names in the YAML.
+
+        Returns:
+            What the class or function returns.
+
+        Raises:
+            OptionError: an option has a value that the component rejects. Other errors of the component pass through.
         """
 
         def make(**chosen: Any) -> Any:
@@ -101,7 +152,7 @@ class Component:
 
 
 def _option_name(parameter: str) -> str:
-    """A word of Python's own, such as `from`, can't be a parameter: it is spelled `from_` there."""
+    """The option of a parameter: a keyword of Python, such as `from`, is spelled `from_` as a parameter."""
     name = parameter.removesuffix("_")
     return name if keyword.iskeyword(name) else parameter
 
@@ -117,23 +168,31 @@ def _described_options(doc: str) -> Iterator[tuple[str, str]]:
         yield entry[1], " ".join(entry[2].split())
 
 
-class Registry:
-    """The components of one kind, by name.
+class Registry(Generic[Target]):
+    """The components of one group, by name.
 
-    kind: what one of them is called in messages and in `mtl list KIND`, e.g. `trunk`.
-    package: dotted name of the package whose modules define the ones that ship with `mtl`.
+    Args:
+        group: the group's name in messages and in `mtl list KIND`, such as `trunk`.
+        package: dotted name of the package whose modules define the components that ship with `mtl`.
     """
 
-    def __init__(self, kind: str, package: str) -> None:
-        self.kind = kind
+    def __init__(self, group: str, package: str) -> None:
+        self.group = group
         self.package = package
-        self._components: dict[str, Component] = {}
+        self._components: dict[str, Component[Target]] = {}
         self._loaded = False
 
-    def register(self, name: str) -> Callable[[Target], Target]:
-        """Decorator that registers a class or function under `name`. ValueError where the name is taken."""
+    def register(self, name: str) -> Callable[[Decorated], Decorated]:
+        """Return a decorator that registers a class or function.
 
-        def decorate(target: Target) -> Target:
+        Args:
+            name: its name in the YAML.
+
+        Returns:
+            The decorator. It raises ValueError if another component has that name.
+        """
+
+        def decorate(target: Decorated) -> Decorated:
             shipped = self._ships(target.__module__)
             if not shipped:
                 self._load()  # what ships with mtl comes first
@@ -143,30 +202,40 @@ class Registry:
                 target.__qualname__,
             )
             if taken is not None and not same:
-                raise ValueError(f"{self.kind} {name!r} is already registered, by {taken.target.__module__}")
+                raise ValueError(f"{self.group} {name!r} is already registered, by {taken.target.__module__}")
             plugin = None if shipped else origin_of(target.__module__)
-            self._components[name] = Component(self.kind, name, target, plugin=plugin)
+            self._components[name] = Component(self.group, name, cast("Target", target), plugin=plugin)
             return target
 
         return decorate
 
     def names(self) -> list[str]:
+        """Return the registered names, sorted."""
         self._load()
         return sorted(self._components)
 
-    def __getitem__(self, name: str) -> Component:
-        """The component of that name; ConfigError, with the names there are, if there is none."""
+    def __getitem__(self, name: str) -> Component[Target]:
+        """Return the component of that name.
+
+        Raises:
+            ConfigError: no component has that name; the message lists the registered ones.
+        """
         self._load()
         if name not in self._components:
             raise ConfigError(self.unknown(name))
         return self._components[name]
 
     def unknown(self, name: str, hint: str | None = None) -> str:
-        """The message for a name that isn't registered. hint: in place of the nearest name, such as " Did you …?"."""
+        """Return the error message for a name that isn't registered.
+
+        Args:
+            name: the unknown name.
+            hint: a sentence, with a space before it, instead of the one that suggests the nearest name.
+        """
         names = self.names()
         hint = nearest(name, names) if hint is None else hint
         return (
-            f"unknown {self.kind} {name!r}.{hint} There are: {', '.join(names)}; others come from "
+            f"unknown {self.group} {name!r}.{hint} Choose from: {', '.join(names)}; others come from "
             f"--plugin MODULE_OR_FILE or an installed package with an entry point in {PLUGIN_GROUP!r}"
         )
 
@@ -182,21 +251,25 @@ class Registry:
         return module.startswith(f"{self.package}.")
 
 
-class TorchRegistry(Registry):
-    """Classes that torch itself provides (optimizers, schedulers), by their class names, and some of our own.
+class TorchRegistry(Registry[Callable[..., Any]]):
+    """Classes of torch (optimizers, schedulers), by their class names, and additional ones of `mtl`.
 
-    own: dotted name of the package whose modules define our own. without: torch's classes that can't be named in a
-    YAML file → what to write instead, or why not.
+    Args:
+        group: as in `Registry`.
+        package: dotted name of torch's module.
+        base: name of the base class in that module, whose subclasses are the components.
+        without: name of each class that a YAML file can't use → the reason, or what to use instead.
+        own: dotted name of the package whose modules define the additional ones.
     """
 
     def __init__(
-        self, kind: str, package: str, base: str, without: Mapping[str, str] | None = None, own: str | None = None
+        self, group: str, package: str, base: str, without: Mapping[str, str] | None = None, own: str | None = None
     ) -> None:
-        super().__init__(kind, package)
+        super().__init__(group, package)
         self.base, self.without, self.own = base, without or {}, own
 
     def unknown(self, name: str, hint: str | None = None) -> str:
-        """See `Registry.unknown`; of one of torch's that isn't there, also why."""
+        """Return the error message; for a class of torch that can't be used, with the reason."""
         reason = next((f" {text}" for other, text in self.without.items() if other.lower() == name.lower()), None)
         return super().unknown(name, hint if reason is None else reason)
 
@@ -207,9 +280,9 @@ class TorchRegistry(Registry):
         module = importlib.import_module(self.package)
         base = getattr(module, self.base)
         for name, value in vars(module).items():
-            known = {self.base, *self.without}
-            if inspect.isclass(value) and issubclass(value, base) and name[0] != "_" and name not in known:
-                self._components.setdefault(name, Component(self.kind, name, value, keyword_only=False))
+            excluded = {self.base, *self.without}
+            if inspect.isclass(value) and issubclass(value, base) and name[0] != "_" and name not in excluded:
+                self._components.setdefault(name, Component(self.group, name, value, keyword_only=False))
         if self.own is not None:
             _import_modules(self.own)
         load_entry_points()
@@ -223,26 +296,26 @@ def _import_modules(package: str) -> None:
         importlib.import_module(f"{package}.{module.name}")
 
 
-datasets = Registry("dataset", "mtlcli.data.datasets")
-samplers = Registry("sampling", "mtlcli.data.samplers")
-trunks = Registry("trunk", "mtlcli.models.trunks")
-heads = Registry("head", "mtlcli.models.heads")
-sharings = Registry("sharing", "mtlcli.models.sharing")
-kinds = Registry("kind", "mtlcli.tasks.kinds")
-weightings = Registry("weighting", "mtlcli.weighting.methods")
-regularizers = Registry("regularizer", "mtlcli.regularizers.terms")
+datasets = Registry[Any]("dataset", "mtlcli.data.datasets")
+samplers = Registry[Any]("sampling", "mtlcli.data.samplers")
+trunks = Registry[Any]("trunk", "mtlcli.models.trunks")
+heads = Registry[Any]("head", "mtlcli.models.heads")
+sharings = Registry[Any]("sharing", "mtlcli.models.sharing")
+kinds = Registry[KindClass]("kind", "mtlcli.tasks.kinds")
+weightings = Registry[Any]("weighting", "mtlcli.weighting.methods")
+regularizers = Registry[RegularizerClass]("regularizer", "mtlcli.regularizers.terms")
 optimizers = TorchRegistry(
     "optimizer",
     "torch.optim",
     "Optimizer",
     without={
-        "LBFGS": "LBFGS evaluates the loss several times in a step, which training steps can't do.",
-        "SparseAdam": "SparseAdam takes sparse gradients only, and those here are dense: use Adam.",
-        "Muon": "Muon takes matrices only, and a model has vectors too: use AdamW.",
+        "LBFGS": "LBFGS evaluates the loss several times in a step, which the training loop doesn't support: use Adam.",
+        "SparseAdam": "SparseAdam supports sparse gradients only, and these are dense: use Adam.",
+        "Muon": "Muon supports matrices only, and a model has vectors too: use AdamW.",
     },
 )
 _WARMUPS = "for a warm-up before a decay use warmup_cosine or warmup_linear."
-_FUNCTION = "takes a Python function, which a YAML file can't hold; register a scheduler of your own in a plugin."
+_FUNCTION = "needs a Python function, which a YAML file can't contain; register your own scheduler in a plugin."
 schedulers = TorchRegistry(
     "scheduler",
     "torch.optim.lr_scheduler",
@@ -256,8 +329,8 @@ schedulers = TorchRegistry(
     own="mtlcli.training.schedulers",
 )
 
-REGISTRIES: dict[str, Registry] = {
-    registry.kind: registry
+REGISTRIES: dict[str, Registry[Any]] = {
+    registry.group: registry
     for registry in (
         datasets, samplers, trunks, heads, sharings, kinds, weightings, regularizers, optimizers, schedulers,
     )

@@ -48,7 +48,7 @@ class Verbs(TyperGroup):
             if args and str(getattr(error, "message", "")).startswith("No such command"):
                 other = [ours for ours, names in OTHER_NAMES.items() if args[0] in names.split()]
                 close = other or get_close_matches(args[0], self.commands, n=1, cutoff=0.75)
-                hint = f" Did you mean {close[0]!r}?" if close else f" There are: {', '.join(self.commands)}"
+                hint = f" Did you mean {close[0]!r}?" if close else f" Choose from: {', '.join(self.commands)}"
                 error.message = f"No such command {args[0]!r}.{hint}"  # type: ignore[attr-defined]
             raise
 

@@ -26,19 +26,19 @@ def list_components(
     registries = [registry for name, registry in REGISTRIES.items() if kind in (None, name, f"{name}s")]
     if not registries:
         hint = nearest(str(kind), REGISTRIES)
-        raise ConfigError(f"no kind of component {kind!r}.{hint} There are: {', '.join(REGISTRIES)}")
+        raise ConfigError(f"no kind of component {kind!r}.{hint} Choose from: {', '.join(REGISTRIES)}")
     if as_json:
         components = [registry[name] for registry in registries for name in registry.names()]
-        print(json.dumps([{"kind": c.kind, "name": c.name, "summary": c.summary} for c in components], indent=2))
+        print(json.dumps([{"kind": c.group, "name": c.name, "summary": c.summary} for c in components], indent=2))
         return
     rows = [["kind", "name", "what it is"]]
     for registry in registries:
         names = registry.names()
         if markdown and isinstance(registry, TorchRegistry):
             of_torch = [name for name in names if not registry[name].keyword_only]
-            rows.append([registry.kind, ", ".join(f"`{name}`" for name in of_torch), f"`{registry.package}`"])
+            rows.append([registry.group, ", ".join(f"`{name}`" for name in of_torch), f"`{registry.package}`"])
             names = [name for name in names if name not in of_torch]
         code = "`" if markdown else ""
-        rows += [[registry.kind, f"{code}{name}{code}", registry[name].summary] for name in names]
+        rows += [[registry.group, f"{code}{name}{code}", registry[name].summary] for name in names]
     for line in table.markdown(rows) if markdown else table.lines(rows):
         print(line)

@@ -63,9 +63,9 @@ def _parse(text: str, experiment: Experiment) -> Requirement:
     task, metric, compare, bound = form.groups()
     known = ["mean", *experiment.tasks]
     if task not in known:
-        raise ValueError(f"no task {task!r}.{nearest(task, known)} There are: {', '.join(known)}")
+        raise ValueError(f"no task {task!r}.{nearest(task, known)} Choose from: {', '.join(known)}")
     for name in experiment.tasks if task == "mean" else [task]:
-        metrics = registry.kinds[experiment.tasks[name].kind.name].target.directions  # type: ignore[attr-defined]
+        metrics = registry.kinds[experiment.tasks[name].kind.name].target.directions
         if metric != "primary" and metric not in metrics:
             hint = nearest(metric, metrics)
             raise ValueError(f"task {name!r} has no metric {metric!r}.{hint} It has: primary, {', '.join(metrics)}")

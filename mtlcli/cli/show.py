@@ -6,7 +6,7 @@ import json
 import re
 import textwrap
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -31,29 +31,29 @@ def show(
             print(line)
 
 
-def _find(name: str) -> list[Component]:
+def _find(name: str) -> list[Component[Any]]:
     """The components called so; several where kinds share a name."""
     kind, _, bare = re.sub(":", ".", name, count=1).rpartition(".")
     known = [(registry, one) for registry in REGISTRIES.values() for one in registry.names()]
-    found = [registry[one] for registry, one in known if one == bare and kind in ("", registry.kind)]
+    found = [registry[one] for registry, one in known if one == bare and kind in ("", registry.group)]
     if not found:
         if (registry := REGISTRIES.get(name) or REGISTRIES.get(name.removesuffix("s"))) is not None:
             raise ConfigError(
-                f"{name!r} is a kind of component, not one of them; `mtl list {registry.kind}` lists them"
+                f"{name!r} is a kind of component, not one of them; `mtl list {registry.group}` lists them"
             )
         from mtlcli.config.component_hints import component_hint
 
-        names = [one for _, one in known] + [f"{registry.kind}.{one}" for registry, one in known]
+        names = [one for _, one in known] + [f"{registry.group}.{one}" for registry, one in known]
         hint = nearest(name, names) or component_hint(trunks, name)
         raise ConfigError(f"no component {name!r}.{hint} `mtl list` lists them all")
     return found
 
 
-def _described(component: Component) -> Iterator[str]:
+def _described(component: Component[Any]) -> Iterator[str]:
     from mtlcli.config.options import options_of
     from mtlcli.config.type_names import described
 
-    yield f"{component.kind} {component.name}"
+    yield f"{component.group} {component.name}"
     # torch's own docstrings are pages of reStructuredText.
     doc = component.doc if component.keyword_only else f"{component.summary}\n\n{_origin(component)}"
     without_options = ARGS.sub("", doc).strip()
@@ -65,15 +65,15 @@ def _described(component: Component) -> Iterator[str]:
         rows += [[o.name, _default(o), described(o.annotation), o.description] for o in shown]
         yield ""
         yield from (f"  {line}" for line in table.lines(rows))
-    if component.kind == "dataset" and not any(option.required for option in options.values()):
+    if component.group == "dataset" and not any(option.required for option in options.values()):
         yield from _targets(component)
 
 
-def _origin(component: Component) -> str:
-    return f"It is torch's own: {REGISTRIES[component.kind].package}.{component.name}"
+def _origin(component: Component[Any]) -> str:
+    return f"It is torch's own: {REGISTRIES[component.group].package}.{component.name}"
 
 
-def _common(component: Component) -> list[Option]:
+def _common(component: Component[Any]) -> list[Option]:
     """The keys that all entries of this kind have beside the component's own options."""
     from mtlcli.config.components import (
         ComponentConfig,
@@ -91,14 +91,14 @@ def _common(component: Component) -> list[Option]:
         "scheduler": SchedulerConfig,
         "weighting": WeightingConfig,
     }
-    return list(entries.get(component.kind, ComponentConfig).reserved(component).values())
+    return list(entries.get(component.group, ComponentConfig).reserved(component).values())
 
 
 def _default(option: Option) -> str:
     return "required" if option.required else json.dumps(option.default, ensure_ascii=False, default=str)
 
 
-def _targets(component: Component) -> Iterator[str]:
+def _targets(component: Component[Any]) -> Iterator[str]:
     """The targets a dataset has with its default options, where it can tell without being fetched first."""
     try:
         spec = component.target().describe()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mtlcli.errors import alike, nearest
 from mtlcli.registry import REGISTRIES, Registry
 
@@ -60,35 +62,35 @@ ENTRIES = {
 }  # fmt: skip
 
 
-def component_hint(registry: Registry, name: str) -> str:
+def component_hint(registry: Registry[Any], name: str) -> str:
     """A hint for a name that the registry doesn't have: " Did you mean …?", or ""."""
     names = registry.names()
     if close := alike(name, names):
         return f" Did you mean {close!r}?"
     if name.lower() in NOTHING:
-        return NOTHING_OF.get(registry.kind, "")
+        return NOTHING_OF.get(registry.group, "")
     others = [other for other in REGISTRIES.values() if other is not registry]
     for other in [registry, *others]:
         if other is not registry and name in other.names():
-            article = "an" if other.kind[0] in "aeiou" else "a"
-            return f" {name!r} is {article} {other.kind}: {_entry(other, name)}."
+            article = "an" if other.group[0] in "aeiou" else "a"
+            return f" {name!r} is {article} {other.group}: {_entry(other, name)}."
         for offering in other.names():
             option_for = getattr(other[offering].target, "option_for", None)
             if option_for is not None and (option := option_for(name.lower())) is not None:
                 entry = ", ".join(f"{key}: {value}" for key, value in {"name": offering, **option}.items())
                 return f" {name!r} is a {offering} {next(iter(option))}: {_entry(other, f'{{{entry}}}')}."
     parts = [part.strip() for part in name.split(",")]
-    if len(parts) > 1 and set(parts) <= set(names) and registry.kind in REGISTRIES.keys() - ENTRIES.keys():
-        return f" Several are compared by mtl compare --vary {registry.kind}={','.join(parts)}."
+    if len(parts) > 1 and set(parts) <= set(names) and registry.group in REGISTRIES.keys() - ENTRIES.keys():
+        return f" Several are compared by mtl compare --vary {registry.group}={','.join(parts)}."
     plain = name.lower().replace("-", "_").replace(" ", "_")
-    for ours, theirs in NAMES.get(registry.kind, {}).items():
+    for ours, theirs in NAMES.get(registry.group, {}).items():
         if plain in theirs.split() and ours in names:
             return f" Did you mean {ours!r}?"
     return nearest(name, names)
 
 
-def _entry(registry: Registry, value: str) -> str:
+def _entry(registry: Registry[Any], value: str) -> str:
     """A component's entry, as a YAML file has it."""
-    if registry.kind == "regularizer":
+    if registry.group == "regularizer":
         return f"regularizers: [{value if value[0] == '{' else f'{{name: {value}}}'}]"
-    return f"{ENTRIES.get(registry.kind, registry.kind)}: {value}"
+    return f"{ENTRIES.get(registry.group, registry.group)}: {value}"

@@ -37,7 +37,7 @@ class ComponentConfig:
     options: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def reserved(cls, component: Component) -> dict[str, Option]:
+    def reserved(cls, component: Component[Any]) -> dict[str, Option]:
         """The keys that every entry of this class has beside the component's own options."""
         return {}
 
@@ -55,7 +55,7 @@ class TrunkConfig(ComponentConfig):
     frozen: bool = False
 
     @classmethod
-    def reserved(cls, component: Component) -> dict[str, Option]:
+    def reserved(cls, component: Component[Any]) -> dict[str, Option]:
         weights = Option("init_from", str | None, None, "a checkpoint whose trunk the weights start from.")
         frozen = Option("frozen", bool, False, "whether the trunk's weights stay as they are.")
         return {"init_from": weights, "frozen": frozen}
@@ -68,7 +68,7 @@ class SchedulerConfig(ComponentConfig):
     interval: Literal["epoch", "step"] = "epoch"
 
     @classmethod
-    def reserved(cls, component: Component) -> dict[str, Option]:
+    def reserved(cls, component: Component[Any]) -> dict[str, Option]:
         per_step = component.name in PER_STEP or getattr(component.target, "takes_length", False)
         default = "step" if per_step else "epoch"
         text = "whether it steps after each epoch or after each step of the optimizer."
@@ -86,7 +86,7 @@ class WeightingConfig(ComponentConfig):
     every: int | None = None
 
     @classmethod
-    def reserved(cls, component: Component) -> dict[str, Option]:
+    def reserved(cls, component: Component[Any]) -> dict[str, Option]:
         found: dict[str, Option] = {}
         target: Any = component.target
         if choices := getattr(target, "gradients", ()):
@@ -111,7 +111,7 @@ class OptimizerConfig(ComponentConfig):
     groups: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
-    def reserved(cls, component: Component) -> dict[str, Option]:
+    def reserved(cls, component: Component[Any]) -> dict[str, Option]:
         text = "options that are a part's own: of `trunk` (all that is shared), `heads` (all that isn't) or one task."
         return {"groups": Option("groups", _groups(component), {}, text)}
 
@@ -122,7 +122,7 @@ class OptimizerConfig(ComponentConfig):
 
 
 @cache
-def _groups(component: Component) -> Any:
+def _groups(component: Component[Any]) -> Any:
     """The type of an optimizer's `groups`: of each, any of its options but those of how it computes."""
     options = {name: option for name, option in options_of(component).items() if name not in ("foreach", "fused")}
     fields: dict[str, Any] = {
@@ -146,7 +146,7 @@ class RegularizerConfig(ComponentConfig):
     as_task: bool = False
 
     @classmethod
-    def reserved(cls, component: Component) -> dict[str, Option]:
+    def reserved(cls, component: Component[Any]) -> dict[str, Option]:
         target: Any = component.target
         strength = Option("strength", NonNegativeFloat, target.default_strength, "what its term is multiplied by.")
         as_task = Option("as_task", bool, False, "whether the weighting counts the term as one more task.")
@@ -160,13 +160,13 @@ class ComponentField(Words):
     default: the component of an entry that is left out or gives no name.
     """
 
-    registry: Registry
+    registry: Registry[Any]
     entry: type[ComponentConfig] = ComponentConfig
     default: str | None = None
 
     @property
     def article(self) -> str:
-        return f"{'an' if self.registry.kind[0] in 'aeiou' else 'a'} {self.registry.kind}"
+        return f"{'an' if self.registry.group[0] in 'aeiou' else 'a'} {self.registry.group}"
 
     @property
     def expected(self) -> str:  # type: ignore[override]
@@ -174,14 +174,14 @@ class ComponentField(Words):
 
     @property
     def many(self) -> str:  # type: ignore[override]
-        return f"{self.registry.kind}s"
+        return f"{self.registry.group}s"
 
-    def component(self, value: Any) -> Component | None:
+    def component(self, value: Any) -> Component[Any] | None:
         """The component that an entry as it stands in YAML names; None where it names none that exists."""
         name = value.get("name", self.default) if isinstance(value, dict) else value
         return self.registry[name] if isinstance(name, str) and name in self.registry.names() else None
 
-    def model(self, component: Component) -> type[Options]:
+    def model(self, component: Component[Any]) -> type[Options]:
         return _model(self, component)
 
     def validate(self, value: Any) -> ComponentConfig:
@@ -203,7 +203,7 @@ class ComponentField(Words):
 
     def _unnamed(self, value: Any) -> ValidationError:
         """The error of an entry whose component isn't known."""
-        kind = self.registry.kind
+        kind = self.registry.group
         named = isinstance(value, dict) and "name" in value
         name = value["name"] if named else value
         if isinstance(name, str):
@@ -213,7 +213,7 @@ class ComponentField(Words):
         elif isinstance(value, dict):
             other = next((key for key in value if key in NAME_KEYS), None)
             hint = f" (write `name` for {other!r})" if other else ""
-            message = f"has no `name`{hint}: which {kind}? There are: {', '.join(self.registry.names())}"
+            message = f"has no `name`{hint}: which {kind}? Choose from: {', '.join(self.registry.names())}"
         else:
             message = f"expected {self.expected}, found {found(value)}"
         error = PydanticCustomError("mtl", "{message}", {"message": message})
@@ -242,7 +242,7 @@ class ComponentField(Words):
 
 
 @cache
-def _model(chosen: ComponentField, component: Component) -> type[Options]:
+def _model(chosen: ComponentField, component: Component[Any]) -> type[Options]:
     return options_model(component, chosen.entry.reserved(component), chosen.default)
 
 

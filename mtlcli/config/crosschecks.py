@@ -70,7 +70,7 @@ def _task_datasets(tasks: dict[str, Any], datasets: dict[str, Any]) -> Iterator[
     used = {name: dataset for name, dataset in given.items() if isinstance(dataset, str)}
     for task, dataset in used.items():
         if dataset not in datasets:
-            known = f"There are: {', '.join(datasets)}" if datasets else "There are none"
+            known = f"Choose from: {', '.join(datasets)}" if datasets else "There are none"
             yield ("tasks", task, "dataset"), f"no dataset {dataset!r}.{nearest(dataset, datasets)} {known}", False
     # Only where every task is readable can it be said that a dataset is used by none.
     if tasks and len(used) == len(tasks) and all(dataset in datasets for dataset in used.values()):
@@ -88,7 +88,7 @@ def _monitor(evaluation: Any, tasks: dict[str, Any]) -> Iterator[Finding]:
         return
     if task != MEAN and task not in tasks:
         known = [MEAN, *tasks]
-        yield (*path, "task"), f"no task {task!r}.{nearest(task, known)} There are: {', '.join(known)}", False
+        yield (*path, "task"), f"no task {task!r}.{nearest(task, known)} Choose from: {', '.join(known)}", False
         return
     metrics = [_metrics(tasks[one]) for one in (tasks if task == MEAN else [task])]
     if not isinstance(metric, str) or metric == "primary" or not metrics or not all(metrics):
@@ -99,7 +99,7 @@ def _monitor(evaluation: Any, tasks: dict[str, Any]) -> Iterator[Finding]:
         known = ["primary", *known]
         yield (
             (*path, "metric"),
-            f"no metric {metric!r} {of}.{nearest(metric, known)} There are: {', '.join(known)}",
+            f"no metric {metric!r} {of}.{nearest(metric, known)} Choose from: {', '.join(known)}",
             False,
         )
 
@@ -108,4 +108,4 @@ def _metrics(task: Any) -> list[str]:
     """The metrics of a task's kind; none where it can't be told."""
     kind = task.get("kind") if isinstance(task, dict) else None
     name = kind.get("name") if isinstance(kind, dict) else kind
-    return list(kinds[name].target.directions) if name in kinds.names() else []  # type: ignore[attr-defined]
+    return list(kinds[name].target.directions) if name in kinds.names() else []

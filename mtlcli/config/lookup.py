@@ -22,13 +22,13 @@ class Spot(NamedTuple):
     path: KeyPath
     annotation: Any
     value: Any
-    component: Component | None
+    component: Component[Any] | None
 
 
 def follow(loc: KeyPath, annotation: Any, value: Any) -> Spot:
     """Walk down from a type and its value, as far as the types are known and the value has the steps."""
     path: KeyPath = ()
-    component: Component | None = None
+    component: Component[Any] | None = None
     for step in loc:
         annotation, component = _entered(annotation, value, component)
         below = _below(bare_type(annotation), step)
@@ -39,7 +39,7 @@ def follow(loc: KeyPath, annotation: Any, value: Any) -> Spot:
     return Spot(path, annotation, value, component)
 
 
-def _entered(annotation: Any, value: Any, component: Component | None) -> tuple[Any, Component | None]:
+def _entered(annotation: Any, value: Any, component: Component[Any] | None) -> tuple[Any, Component[Any] | None]:
     """For the type of a component entry: the model of the component that the value names."""
     while isinstance(bare := _optional(annotation), type(Annotated[int, 0])):
         chosen = next((m for m in typing.get_args(bare)[1:] if isinstance(m, ComponentField)), None)

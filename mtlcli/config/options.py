@@ -32,7 +32,7 @@ class FreeOptions(Options):
 
 
 @cache
-def options_of(component: Component) -> dict[str, Option]:
+def options_of(component: Component[Any]) -> dict[str, Option]:
     """The options a YAML file may set, by name, their annotations reduced to what YAML can give."""
     found = component.options if component.keyword_only else torch_options(component)
     return {
@@ -42,7 +42,7 @@ def options_of(component: Component) -> dict[str, Option]:
     }
 
 
-def options_model(component: Component, reserved: dict[str, Option], default: str | None) -> type[Options]:
+def options_model(component: Component[Any], reserved: dict[str, Option], default: str | None) -> type[Options]:
     """The model of an entry: `name`, the reserved keys its kind has in common, and the component's options.
 
     default: name of the component an entry has that gives none.
@@ -50,7 +50,7 @@ def options_model(component: Component, reserved: dict[str, Option], default: st
     options = options_of(component)
     if taken := sorted({"name", *reserved} & options.keys()):
         raise ConfigError(
-            f"{component.kind} {component.name!r} can't have an option called {taken[0]!r}: it is reserved"
+            f"{component.group} {component.name!r} can't have an option called {taken[0]!r}: it is reserved"
         )
     fields: dict[str, Any] = {
         # The prefix keeps names such as `copy` and `model_x` apart from pydantic's own.
@@ -65,7 +65,7 @@ def options_model(component: Component, reserved: dict[str, Option], default: st
     name: Any = Literal[component.name]
     named = Field(component.name if component.name == default else ..., alias="name", description=component.summary)
     return create_model(
-        f"{component.kind}.{component.name}",
+        f"{component.group}.{component.name}",
         __base__=FreeOptions if component.takes_any_option else Options,
         __doc__=component.doc if component.keyword_only else component.summary,  # torch's run to pages
         option_name=(name, named),
@@ -116,7 +116,7 @@ BUILDERS = {  # parameters that are no options → what there is in their place
 }
 
 
-def torch_options(component: Component) -> dict[str, Option]:
+def torch_options(component: Component[Any]) -> dict[str, Option]:
     """The options of an optimizer or scheduler; the first parameter is what it works on, and no option."""
     function = component.target.__init__
     # torch imports some names of its annotations for type checkers only.
@@ -140,7 +140,7 @@ def torch_options(component: Component) -> dict[str, Option]:
     return options
 
 
-def reason_against(component: Component, name: str) -> str | None:
+def reason_against(component: Component[Any], name: str) -> str | None:
     """Why a parameter of torch's optimizer or scheduler is no option; None where it may be one."""
     if component.keyword_only or (name == "mode" and component.name != "ReduceLROnPlateau"):
         return None

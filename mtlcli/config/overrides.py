@@ -108,7 +108,7 @@ def _enter(parent: Any, path: KeyPath, step: str) -> tuple[Any, KeyPath]:
         below = parent[index]
     else:
         if path in NAMED_BY_USER and step not in parent:
-            known = f"There are: {', '.join(parent)}" if parent else "There are none"
+            known = f"Choose from: {', '.join(parent)}" if parent else "There are none"
             raise ConfigError(f"nothing called {step!r} in {path[0]}.{nearest(step, parent)} {known}")
         key, below = step, parent.get(step)
     if not isinstance(below, dict | list):

@@ -46,7 +46,7 @@ def _problem(error: ErrorDetails, model: type[BaseModel], data: Any, source: Sou
     return source.problem(spot.path, message)
 
 
-def _unknown(loc: KeyPath, fields: dict[str, Any], component: Component | None, data: Any) -> str:
+def _unknown(loc: KeyPath, fields: dict[str, Any], component: Component[Any] | None, data: Any) -> str:
     key, parent = str(loc[-1]), loc[:-1]
     if component is None:
         return f"unknown key.{key_hint(key, parent, fields, data)} Keys: {', '.join(fields)}"
@@ -58,11 +58,11 @@ def _unknown(loc: KeyPath, fields: dict[str, Any], component: Component | None, 
     else:
         hint = key_hint(key, parent, dict.fromkeys(options), data) or _others_with(key, component)
     known = f"Options: {', '.join(options)}" if options else "It has no options"
-    return f"unknown option of {component.kind} {component.name!r}.{hint} {known}"
+    return f"unknown option of {component.group} {component.name!r}.{hint} {known}"
 
 
-def _others_with(option: str, component: Component) -> str:
+def _others_with(option: str, component: Component[Any]) -> str:
     """A hint that names the components of the same kind that have the option."""
-    registry = REGISTRIES[component.kind]
+    registry = REGISTRIES[component.group]
     having = [name for name in registry.names() if name != component.name and option in options_of(registry[name])]
     return f" {', '.join(having)} {'has' if len(having) == 1 else 'have'} it." if having else ""

@@ -97,5 +97,5 @@ def shape_of(subject: Subject, layer: str) -> Shape:
     names = [name for name in subject.shapes if name != "input"]
     if layer not in names:
         told = "`input` is what the trunk is given" if layer == "input" else f"the trunk has no activation {layer!r}"
-        raise ValueError(f"layer: {told}.{nearest(layer, names)} There are: {', '.join(names)}")
+        raise ValueError(f"layer: {told}.{nearest(layer, names)} Choose from: {', '.join(names)}")
     return subject.shapes[layer]

@@ -60,7 +60,7 @@ def find_layers(subject: Subject, patterns: Sequence[str]) -> list[Layer]:
                 else f"of the trunk.{nearest(pattern, layers)}"
             )
             raise ValueError(
-                f"layers: {pattern!r} matches no Linear or Conv2d {told} There are: {', '.join(layers) or 'none'}"
+                f"layers: {pattern!r} matches no Linear or Conv2d {told} Choose from: {', '.join(layers) or 'none'}"
             )
     wanted = {path for pattern in patterns for path in _matching(layers, pattern)}
     return [layer for path, found in layers.items() if path in wanted for layer in found]

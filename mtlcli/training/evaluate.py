@@ -109,5 +109,5 @@ def _take(
 def primary_metric(experiment: Experiment, task: str) -> str:
     """The metric that a task is judged by, without building its kind."""
     kind = experiment.tasks[task].kind
-    name: str = kind.options.get("primary") or registry.kinds[kind.name].target.primary  # type: ignore[attr-defined]
+    name: str = kind.options.get("primary") or registry.kinds[kind.name].target.primary
     return name

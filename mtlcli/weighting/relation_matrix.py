@@ -129,7 +129,7 @@ def _same(found: Iterable[str], tasks: Sequence[str], what: str) -> None:
     if missing := [task for task in tasks if task not in names]:
         left = [name for name in names if name not in tasks]
         raise ValueError(
-            f"matrix: no {what} for task {missing[0]!r}.{nearest(missing[0], left)} There are: {', '.join(names)}"
+            f"matrix: no {what} for task {missing[0]!r}.{nearest(missing[0], left)} Choose from: {', '.join(names)}"
         )
     if unknown := [name for name in names if name not in tasks]:
         raise ValueError(f"matrix: a {what} for {unknown[0]!r}, which is no task. The tasks are: {', '.join(tasks)}")

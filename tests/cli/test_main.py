@@ -61,7 +61,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["test"], "Did you mean 'eval'?"),
         (["download"], "Did you mean 'data fetch'?"),
         (["help"], "Did you mean '--help'?"),
-        (["reprot"], "No such command 'reprot'. There are: init, "),
+        (["reprot"], "No such command 'reprot'. Choose from: init, "),
         (["show", "weighting"], "`mtl list weighting` lists them"),
         (["show", "heads"], "`mtl list head` lists them"),
         (["init", ""], "the experiment has no name"),

@@ -92,7 +92,7 @@ def test_an_option_called_name_is_the_component_author_s_mistake(chosen: Compone
         chosen.validate("reserved_name")
 
 
-@pytest.mark.parametrize("registry", [optimizers, schedulers], ids=lambda registry: registry.kind)
+@pytest.mark.parametrize("registry", [optimizers, schedulers], ids=lambda registry: registry.group)
 def test_every_option_of_torch_has_a_type_in_words(registry: Registry) -> None:
     for name in registry.names():
         options = options_of(registry[name])

@@ -33,13 +33,13 @@ evaluation: {split: "${MTL_NOT_SET}", monitor: {task: dgit}}
 FOUND = """\
 1:1: nam: unknown key. Did you mean 'name'? Keys: name, seed, datasets, tasks,
 2:7: seed: expected an integer ≥ 0 and < 4294967296, found -1
-4:18: datasets.images.name: unknown dataset 'digtis'. Did you mean 'digits'? There are:
+4:18: datasets.images.name: unknown dataset 'digtis'. Did you mean 'digits'? Choose from:
 5:24: datasets.more.vall: unknown option of dataset 'digits'. Did you mean 'val'? Options:
 5:40: datasets.more.val: expected a number ≥ 0 and < 1, found 1.5
 6:3: datasets.1st: expected a name of at most 100 letters, digits, '_' and '-' that starts with a letter or '_', found the string
-8:34: tasks.digit.kind: unknown kind 'classifcation'. Did you mean 'classification'? There are:
+8:34: tasks.digit.kind: unknown kind 'classifcation'. Did you mean 'classification'? Choose from:
 8:57: tasks.digit.weight: expected a number ≥ 0, found -1.0
-9:18: tasks.ink.dataset: no dataset 'imags'. Did you mean 'images'? There are: images, more, 1st
+9:18: tasks.ink.dataset: no dataset 'imags'. Did you mean 'images'? Choose from: images, more, 1st
 9:82: tasks.ink.head.hidden.1: expected an integer > 0 and ≤ 1048576, found -3
 10:3: tasks.keys.dataset: missing; expected a string
 10:16: tasks.keys.kind: expected the name of a kind, or a mapping of its name and options, found 3
@@ -60,7 +60,7 @@ FOUND = """\
 19:78: training.compile: expected true or false, found the string 'yes'
 19:83: training.epoks: unknown key. Did you mean 'epochs'? Keys: epochs, batch_size, sampling,
 20:21: evaluation.split: the environment variable MTL_NOT_SET is not set; set it, or give a default: ${MTL_NOT_SET:default}
-20:55: evaluation.monitor.task: no task 'dgit'. Did you mean 'digit'? There are: mean, digit, ink, keys
+20:55: evaluation.monitor.task: no task 'dgit'. Did you mean 'digit'? Choose from: mean, digit, ink, keys
 """  # noqa: E501
 
 
@@ -85,10 +85,10 @@ def test_all_at_once_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         (GOOD, "tasks: {}\n", "1:1: tasks: there must be at least one task"),
         (GOOD, "seed: 1\n", "1:1: datasets: missing; expected a mapping"),
         (GOOD, "seed: 1\n", "1:1: trunk: missing; expected the name of a trunk, or a mapping of its name and options"),
-        ("name: mlp, hidden: [32]", "hidden: [32]", "12:8: trunk: has no `name`: which trunk? There are: cnn"),
+        ("name: mlp, hidden: [32]", "hidden: [32]", "12:8: trunk: has no `name`: which trunk? Choose from: cnn"),
         ("images: {name: digits}", "images: digits\n  more: digits", "4:3: datasets.more: no task uses this dataset"),
         ("training:", "evaluation: {monitor: {metric: accuracy}}\ntraining:",
-         "16:32: evaluation.monitor.metric: no metric 'accuracy' that all tasks have. There are: primary, loss"),
+         "16:32: evaluation.monitor.metric: no metric 'accuracy' that all tasks have. Choose from: primary, loss"),
         ("training:", "evaluation: {monitor: {task: digit, metric: acuracy}}\ntraining:",
          "16:45: evaluation.monitor.metric: no metric 'acuracy' of task 'digit'. Did you mean 'accuracy'?"),
         ("[0.8, 0.99]", "0.8", "14:43: optimizer.betas: expected [a number, a number], found 0.8"),

@@ -45,9 +45,9 @@ def test_layers_of_several_trunks_bear_their_trunk_s_name() -> None:
 @pytest.mark.parametrize(
     ("pattern", "told"),
     [
-        ("convs1", "'convs1' matches no Linear or Conv2d of the trunk. Did you mean 'conv1'? There are: conv1, conv2"),
-        ("x*", "layers: 'x*' matches no Linear or Conv2d of the trunk. There are: conv1, conv2, fc1"),
-        ("fc2", "'fc2' matches no Linear or Conv2d but fc2, which is factorized already. There are: conv1"),
+        ("convs1", "matches no Linear or Conv2d of the trunk. Did you mean 'conv1'? Choose from: conv1, conv2"),
+        ("x*", "layers: 'x*' matches no Linear or Conv2d of the trunk. Choose from: conv1, conv2, fc1"),
+        ("fc2", "'fc2' matches no Linear or Conv2d but fc2, which is factorized already. Choose from: conv1"),
     ],
 )
 def test_a_pattern_that_matches_nothing(pattern: str, told: str) -> None:

@@ -43,9 +43,9 @@ def ours(name: str, count: int = 5, **options: Any) -> Any:
 
 def test_knows_all_aggregators() -> None:
     assert {"UPGrad", "NashMTL", "GradDrop"} <= set(NAMES)
-    with pytest.raises(ValueError, match=r"no aggregator 'UPGard'\. Did you mean 'UPGrad'\? There are: ") as caught:
+    with pytest.raises(ValueError, match=r"no aggregator 'UPGard'\. Did you mean 'UPGrad'\? Choose from: ") as caught:
         ours("UPGard")
-    assert str(caught.value).endswith("There are: " + ", ".join(NAMES))
+    assert str(caught.value).endswith("Choose from: " + ", ".join(NAMES))
 
 
 @pytest.mark.parametrize("name", NAMES)

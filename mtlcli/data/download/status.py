@@ -47,5 +47,5 @@ def parts(names: Iterable[str]) -> list[str]:
 
 def dataset_class(name: str) -> type[Dataset]:
     """The registered dataset. ConfigError, with the nearest name, for one that isn't."""
-    found: type[Dataset] = datasets[name].target  # type: ignore[assignment]
-    return found
+    target: type[Dataset] = datasets[name].target
+    return target

@@ -155,7 +155,7 @@ def _chosen(stages: Sequence[str] | None, there: Sequence[str]) -> list[str]:
     for name in wanted:
         if name not in there:
             raise ValueError(
-                f"stages: the trunk has no stage {name!r}.{nearest(name, there)} There are: {', '.join(there)}"
+                f"stages: the trunk has no stage {name!r}.{nearest(name, there)} Choose from: {', '.join(there)}"
             )
     return [name for name in there if name in wanted]
 

@@ -120,7 +120,9 @@ def _check_names(model: str, weights: str | None) -> None:
         )
     there = ["DEFAULT", *models.get_model_weights(model).__members__]
     if weights is not None and weights not in there:
-        raise ValueError(f"{model} has no weights {weights!r}.{nearest(weights, there)} There are: {', '.join(there)}")
+        raise ValueError(
+            f"{model} has no weights {weights!r}.{nearest(weights, there)} Choose from: {', '.join(there)}"
+        )
 
 
 def _build(model: str, weights: str | None) -> nn.Module:

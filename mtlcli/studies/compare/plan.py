@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 from mtlcli import registry
 from mtlcli.config import Experiment
 from mtlcli.errors import ConfigError, Problem, nearest
+from mtlcli.registry import KindClass
 from mtlcli.studies.compare.axes import Point, parse_axes, points
 from mtlcli.studies.compare.identity import identity
 from mtlcli.studies.compare.single_task import relevant, single_task
 from mtlcli.studies.relate.for_weighting import unmeasured
-from mtlcli.tasks.base import Direction, TaskKind
+from mtlcli.tasks.base import Direction
 from mtlcli.training.assembly.assemble import Datasets, open_datasets
 from mtlcli.training.assembly.check import check
 from mtlcli.training.assembly.data_checks import check_files
@@ -66,10 +67,9 @@ class Plan:
     def tasks(self) -> list[str]:
         return list(self.experiment.tasks)
 
-    def kind(self, task: str) -> type[TaskKind]:
+    def kind(self, task: str) -> KindClass:
         """Class of a task's kind, which declares its metrics."""
-        found: type[TaskKind] = registry.kinds[self.experiment.tasks[task].kind.name].target  # type: ignore[assignment]
-        return found
+        return registry.kinds[self.experiment.tasks[task].kind.name].target
 
     @property
     def directions(self) -> dict[str, dict[str, Direction]]:
@@ -122,7 +122,7 @@ def _reference(methods: Sequence[Method], label: str | None) -> Method:
     labels = {method.label: method for method in methods}
     if label not in labels:
         known = ", ".join(labels)
-        raise ConfigError(f"--reference: no method is called {label!r}.{nearest(label, labels)} There are: {known}")
+        raise ConfigError(f"--reference: no method is called {label!r}.{nearest(label, labels)} Choose from: {known}")
     return labels[label]
 
 

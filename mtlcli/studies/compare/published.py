@@ -121,7 +121,7 @@ def _misfits(table: _Table, plan: Plan) -> Iterator[tuple[KeyPath, str]]:
 
 
 def _unknown(what: str, name: str, known: list[str]) -> str:
-    return f"no {what} {name!r}.{nearest(name, known)} There are: {', '.join(known)}"
+    return f"no {what} {name!r}.{nearest(name, known)} Choose from: {', '.join(known)}"
 
 
 def beside(results: Results, tables: Sequence[PublishedTable]) -> list[dict[str, Any]]:

@@ -56,7 +56,7 @@ def rises(experiment: Experiment) -> bool:
     task = next(iter(experiment.tasks)) if monitor.task == "mean" else monitor.task
     kind = registry.kinds[experiment.tasks[task].kind.name].target
     metric = primary_metric(experiment, task) if monitor.metric == "primary" else monitor.metric
-    return bool(kind.directions[metric] == "max")  # type: ignore[attr-defined]
+    return kind.directions[metric] == "max"
 
 
 def _chosen(method: Method, groups: Sequence[Sequence[Outcome]]) -> Choice:

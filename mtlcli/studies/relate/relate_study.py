@@ -59,7 +59,7 @@ def _chosen(experiment: Experiment, measures: Sequence[str] | None) -> list[Meas
         raise ConfigError(experiment.problem("tasks", "there must be at least two tasks to relate"))
     for name in measures or ():
         if name not in MEASURES:
-            raise ConfigError(f"no measure {name!r}.{nearest(name, MEASURES)} There are: {', '.join(MEASURES)}")
+            raise ConfigError(f"no measure {name!r}.{nearest(name, MEASURES)} Choose from: {', '.join(MEASURES)}")
     silent = [task for task, entry in experiment.tasks.items() if not entry.description.strip()]
     told = f"`semantic` compares the tasks' `description:`, and there is none for: {', '.join(silent)}"
     if measures is None and silent:

@@ -154,7 +154,7 @@ def try_model(run: Run) -> None:
             raise ValueError(f"can't take the datasets' inputs: {error}") from error
 
 
-def _create(base: Any, components: registry.Registry, entry: ComponentConfig, *supplied: Any) -> Any:
+def _create(base: Any, components: registry.Registry[Any], entry: ComponentConfig, *supplied: Any) -> Any:
     """The component of an entry. ValueError where it is not of its kind's base class, as a plugin's may not be."""
     return _instance(base, components[entry.name].create(*supplied, **entry.options), "is")
 

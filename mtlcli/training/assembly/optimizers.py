@@ -159,7 +159,7 @@ def _check_names(experiment: Experiment, shared: list[nn.Parameter], own: Mappin
         with problems.at(f"optimizer.groups.{name}"):
             if name not in parts:
                 known = ", ".join([TRUNK, HEADS, *own])
-                raise ValueError(f"no part of the model is called {name!r}.{nearest(name, parts)} There are: {known}")
+                raise ValueError(f"no part of the model is called {name!r}.{nearest(name, parts)} Choose from: {known}")
             if name in (TRUNK, HEADS) and name in own:
                 raise ValueError(f"a task is called {name!r} too: rename it, so that one can tell which is meant")
             if not parts[name]:

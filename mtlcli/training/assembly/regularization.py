@@ -15,6 +15,7 @@ from mtlcli.config import Experiment
 from mtlcli.models.model import MultiTaskModel
 from mtlcli.models.sharing.base import Sharing
 from mtlcli.models.trunks.base import Trunk
+from mtlcli.registry import RegularizerClass
 from mtlcli.regularizers.base import Regularizer, Subject
 from mtlcli.regularizers.factorized import Factorized
 from mtlcli.specs import DatasetSpec, Shape, TrunkPass
@@ -117,7 +118,7 @@ def regularize(experiment: Experiment, model: MultiTaskModel, input_shape: Shape
     components = [registry.regularizers[entry.name] for entry in experiment.regularizers]
     made: dict[int, Regularizer] = {}
     subject = _subject(model, input_shape) if terms else None
-    for term in sorted(terms, key=lambda term: not components[term.index].target.reshapes):  # type: ignore[attr-defined]
+    for term in sorted(terms, key=lambda term: not components[term.index].target.reshapes):
         with problems.at(f"regularizers.{term.index}"):
             if term.as_task and term.strength == 0:
                 raise ValueError("a term that is counted as a task needs a strength above 0")
@@ -130,7 +131,7 @@ def regularize(experiment: Experiment, model: MultiTaskModel, input_shape: Shape
     return Regularization(terms, [made[term.index] for term in terms])
 
 
-def _check_trunk(regularizer: Any, sharing: Sharing) -> None:
+def _check_trunk(regularizer: RegularizerClass, sharing: Sharing) -> None:
     """ValueError for one that looks at the activations of a trunk that all examples pass, where there is none."""
     if not regularizer.sees_examples or not regularizer.sees_trunk or sharing.one_trunk:
         return

@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -168,7 +169,7 @@ def _try_metrics(run: Run, task: str, kind: TaskKind) -> None:
         raise ValueError(f"its `primary` is {kind.primary!r}, which `directions` doesn't have")
 
 
-def _try_weighting(run: Run, component: Component) -> None:
+def _try_weighting(run: Run, component: Component[Any]) -> None:
     """ValueError where a weighting doesn't return what its level promises."""
     weighting = component.create(run.weighting.tasks, **run.experiment.weighting.options)
     weighting.seed(run.experiment.seed)

@@ -132,7 +132,7 @@ def _inside(stored: Any) -> bool:
 
 def plugins_of(experiment: Experiment) -> dict[str, str]:
     """`kind name` of each component that doesn't ship with `mtl` → the plugin it comes from, as `--plugin` takes it."""
-    return {f"{one.kind} {one.name}": one.plugin for one in _components(experiment) if one.plugin is not None}
+    return {f"{one.group} {one.name}": one.plugin for one in _components(experiment) if one.plugin is not None}
 
 
 def as_file(experiment: Experiment) -> dict[str, Any]:
@@ -157,7 +157,7 @@ def lacking(problems: Iterable[Problem], recorded: Any) -> list[Problem]:
     return found
 
 
-def _components(experiment: Experiment) -> Iterator[Component]:
+def _components(experiment: Experiment) -> Iterator[Component[Any]]:
     for entry in experiment.datasets.values():
         yield registry.datasets[entry.name]
     for task in experiment.tasks.values():

@@ -95,7 +95,7 @@ def _build(name: str, options: dict[str, Any], tasks: int) -> nn.Module:
         raise ValueError("torchjd has no `every`: an aggregator's update needn't be made of weights to use again")
     if name not in classes:
         raise ValueError(
-            f"torchjd has no aggregator {name!r}.{nearest(name, classes)} There are: {', '.join(sorted(classes))}"
+            f"torchjd has no aggregator {name!r}.{nearest(name, classes)} Choose from: {', '.join(sorted(classes))}"
         )
     try:
         with torch.device("cpu"):  # there are values to be read, also where everything else is built on meta

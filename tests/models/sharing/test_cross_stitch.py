@@ -171,7 +171,9 @@ def test_low_precision_stays_low() -> None:
 
 
 def test_a_stage_there_is_not() -> None:
-    with pytest.raises(ValueError, match=r"stages: the trunk has no stage 'fc3'\. Did you mean .* There are: fc1, fc2"):
+    with pytest.raises(
+        ValueError, match=r"stages: the trunk has no stage 'fc3'\. Did you mean .* Choose from: fc1, fc2"
+    ):
         make(stages=["fc1", "fc3"])
 
 

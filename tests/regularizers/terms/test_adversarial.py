@@ -232,7 +232,7 @@ def test_every_tasks_private_features_are_set_beside_its_examples_shared_ones() 
     ("options", "told"),
     [
         ({"inputs": {"digit": "mnist", "parity": "mnist"}}, "all tasks are on the dataset 'mnist': every example"),
-        ({"layer": "convs"}, "the trunk has no activation 'convs'. Did you mean 'conv'? There are: conv, features"),
+        ({"layer": "convs"}, "the trunk has no activation 'convs'. Did you mean 'conv'? Choose from: conv, features"),
         ({"layer": "input"}, "`input` is what the trunk is given"),
         ({"orthogonality": 0.1}, "use `sharing: shared_private`, or leave it out"),
     ],

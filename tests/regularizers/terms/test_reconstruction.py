@@ -113,7 +113,7 @@ def test_a_frozen_trunk_is_left_alone() -> None:
     [
         (
             "feature",
-            "the trunk has no activation 'feature'. Did you mean 'features'? There are: conv1, conv2, fc1, fc2",
+            "the trunk has no activation 'feature'. Did you mean 'features'? Choose from: conv1, conv2, fc1, fc2",
         ),
         ("input", "`input` is what the trunk is given"),
     ],
