@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup data train test test-lower test-matrix lint format bench clean
+.PHONY: setup data train test test-lower test-matrix coverage lint format bench same-numbers clean
 
 setup: .venv/installed
 
@@ -33,11 +33,19 @@ test-lower:
 test-matrix: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m matrix
 
+# the share of the package's statements that the tests run, by file and in all
+coverage: setup
+	$(BIN)/coverage erase
+	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -n auto --dist worksteal
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deptry mtlcli
 
 format: setup
 	$(BIN)/ruff check --fix .
@@ -46,5 +54,9 @@ format: setup
 bench: data
 	$(BIN)/python benchmarks/speed.py
 
+# after a refactoring: short runs of every component against BASELINE, a file that `same_numbers.py record` wrote before it
+same-numbers: setup
+	$(BIN)/python benchmarks/same_numbers.py check $(BASELINE)
+
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*

@@ -13,8 +13,8 @@ import tomllib
 
 with open("pyproject.toml", "rb") as file:
     project = tomllib.load(file)["project"]
-# linters say nothing about the versions that the program runs with
-linters = ("ruff", "mypy", "import-linter", "pre-commit", "types-")
+# linters and coverage say nothing about the versions that the program runs with
+linters = ("ruff", "mypy", "import-linter", "deptry", "pydoclint", "coverage", "pre-commit", "types-")
 wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
 print("\n".join(line.replace(">=", "==") for line in wanted if not line.startswith(linters)))
 PY

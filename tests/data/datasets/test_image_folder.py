@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 import pytest
 import torch
 import torchvision
@@ -183,7 +184,11 @@ def test_an_image_that_would_fill_the_memory(root: Path, size: int, name: str) -
         images(folder(root).examples("train", 0))
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "YCbCr", "LAB"])
+PILLOW = int(PIL.__version__.partition(".")[0])
+unreadable = pytest.mark.skipif(PILLOW < 13, reason="before version 13, Pillow cannot read the TIFF that it writes")
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", pytest.param("YCbCr", marks=unreadable), "LAB"])
 def test_images_of_8_bits_of_whatever_mode_are_converted(root: Path, mode: str) -> None:
     Image.new(mode, (5, 6)).save(root / f"train/dog/9.{'tiff' if mode in {'CMYK', 'YCbCr', 'LAB'} else 'png'}")
     assert {tuple(one.shape) for one in images(folder(root, val=0.0).examples("train", 0))} == {(3, 6, 5)}
