@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from mtlcli.tables import format_duration, format_interval, format_number
+from mtlcli.tables import format_csv, format_duration, format_interval, format_markdown, format_number
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,16 @@ def test_durations() -> None:
     assert [format_duration(s) for s in (0.031, 1.26, 42.3, 300.0, 12600.0)] == [
         "0.031 s", "1.3 s", "42 s", "5 min", "3.5 h",
     ]  # fmt: skip
+
+
+def test_markdown() -> None:
+    assert format_markdown([["a|b", "c"], ["\x1b[31m", "x\ny"]]) == [
+        r"| a\|b | c |",
+        "| --- | --- |",
+        r"| \x1b[31m | x\ny |",
+    ]
+    assert format_markdown([["task", "n"]], texts=1)[1] == "| --- | ---: |"
+
+
+def test_csv_has_all_digits_and_leaves_missing_values_empty() -> None:
+    assert format_csv([["a", "b"], [0.1 + 0.2, 3], [math.nan, None]]) == "a,b\n0.30000000000000004,3\n,\n"

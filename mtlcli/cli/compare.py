@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from mtlcli.cli.arguments import AllowPlugins, ConfigFile, Json, Overrides, Plugins
+from mtlcli.tables import format_markdown
 from mtlcli.text import printable
 
 
@@ -86,8 +87,7 @@ def compare(
 def _print(document: dict[str, Any]) -> None:
     """All tables: fitted to a terminal, as Markdown elsewhere."""
     from mtlcli.cli import table
-    from mtlcli.studies.compare.exports import rows_of
-    from mtlcli.studies.compare.tables import header, tables
+    from mtlcli.studies.compare.comparison_tables import header, tables
 
     print("\n".join(map(table.sentence, [f"{document['name']}: comparison", *header(document), ""])))
     for sentence in document["findings"]:
@@ -98,6 +98,6 @@ def _print(document: dict[str, Any]) -> None:
             print("\n".join(table.figures(part.rows, part.keys)))
         else:
             print(f"## {printable(part.title)}")
-            print("\n".join(rows_of([list(map(printable, row)) for row in part.rows])))
+            print("\n".join(format_markdown(part.rows, texts=1)))
         print("\n".join([*map(table.sentence, part.notes), ""]))
     print(f"study folder: {printable(document['out'])}")

@@ -11,6 +11,7 @@ from mtlcli.cli import table
 from mtlcli.cli.arguments import Json, Plugins
 from mtlcli.errors import ConfigError, nearest
 from mtlcli.registry import REGISTRIES, TorchRegistry
+from mtlcli.tables import format_markdown
 
 
 def list_components(
@@ -40,5 +41,5 @@ def list_components(
             names = [name for name in names if name not in of_torch]
         code = "`" if markdown else ""
         rows += [[registry.group, f"{code}{name}{code}", registry[name].summary] for name in names]
-    for line in table.markdown(rows) if markdown else table.lines(rows):
+    for line in format_markdown(rows) if markdown else table.lines(rows):
         print(line)

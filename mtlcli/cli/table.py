@@ -107,10 +107,3 @@ def sentence(text: str, width: int | None = None) -> str:
     if width is None:
         return shown
     return "\n".join(textwrap.wrap(shown, width, break_long_words=False, break_on_hyphens=False))
-
-
-def markdown(rows: Rows) -> Iterator[str]:
-    """The lines of a Markdown table; the first row is its head."""
-    head, *body = [[printable(cell).replace("|", "\\|") for cell in row] for row in rows]
-    for row in (head, ["---"] * len(head), *body):
-        yield f"| {' | '.join(row)} |"

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mtlcli.tables import format_number
+from mtlcli.tables import format_csv, format_markdown, format_number
 from mtlcli.training.evaluate import Amounts, TaskMetrics
 
 HEADER = ["epoch", "step", "split", "task", "metric", "value"]
@@ -44,7 +41,7 @@ class History:
 
     def to_csv(self) -> str:
         """`metrics.csv`; floats with every digit, a missing value empty."""
-        return _csv([HEADER, *[[*row[:-1], _number(row[-1])] for row in self.rows]])
+        return format_csv([HEADER, *self.rows])
 
 
 def table_csv(metrics: Mapping[str, TaskMetrics], examples: Mapping[str, Amounts]) -> str:
@@ -54,11 +51,11 @@ def table_csv(metrics: Mapping[str, TaskMetrics], examples: Mapping[str, Amounts
     """
     columns = metric_names(metrics)
     rows = [
-        [split, task, examples[split][task], *[_number(values[c]) if c in values else "" for c in columns]]
+        [split, task, examples[split][task], *map(values.get, columns)]
         for split, tasks in metrics.items()
         for task, values in tasks.items()
     ]
-    return _csv([["split", "task", "n", *columns], *rows])
+    return format_csv([["split", "task", "n", *columns], *rows])
 
 
 def table_md(
@@ -69,11 +66,12 @@ def table_md(
     examples: as of `table_csv`. positive: task → class, see `Run.positive`.
     """
     columns = metric_names(metrics)
-    lines = [f"| split | task | n | {' | '.join(columns)} |", f"| --- | --- | ---: |{' ---: |' * len(columns)}"]
-    for split, tasks in metrics.items():
-        for task, values in tasks.items():
-            cells = [format_number(values.get(c)) for c in columns]
-            lines.append(f"| {split} | {task} | {examples[split][task]} | {' | '.join(cells)} |")
+    rows = [
+        [split, task, str(examples[split][task]), *[format_number(values.get(c)) for c in columns]]
+        for split, tasks in metrics.items()
+        for task, values in tasks.items()
+    ]
+    lines = format_markdown([["split", "task", "n", *columns], *rows], texts=2)
     if positive:
         lines += ["", yes_classes(positive)]
     return "\n".join(lines) + "\n"
@@ -87,13 +85,3 @@ def yes_classes(positive: Mapping[str, str]) -> str:
 def metric_names(metrics: Mapping[str, TaskMetrics]) -> list[str]:
     """Every metric in the table, in the order of first appearance."""
     return list(dict.fromkeys(name for tasks in metrics.values() for values in tasks.values() for name in values))
-
-
-def _number(value: float) -> str:
-    return repr(value) if math.isfinite(value) else ""
-
-
-def _csv(rows: Sequence[Sequence[object]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtlcli.files import atomic
+from mtlcli.plotting import GRID, new_figure, save_figure
 from mtlcli.training.assembly.regularization import PREFIX
 from mtlcli.training.history import OPTIMIZER, SHARING, History, is_task
 
@@ -64,7 +64,7 @@ def plot_history(history: History, split: str, folder: Path) -> None:
 def plot_figures(figures: Mapping[str, Figure], folder: Path) -> None:
     """Save pictures as `<name>.png`."""
     for name, figure in figures.items():
-        _save(figure, folder / f"{name}.png")
+        save_figure(figure, folder / f"{name}.png")
 
 
 def _plot(path: Path, panels: dict[str, dict[str, tuple[list[int], list[float]]]], columns: int | None = None) -> None:
@@ -72,14 +72,11 @@ def _plot(path: Path, panels: dict[str, dict[str, tuple[list[int], list[float]]]
 
     In several rows, none for an entry without lines, and all of a row on the same scale.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     columns = columns or len(panels)
     rows = len(panels) // columns
-    figure = Figure(figsize=(5 * columns, 3.6 * rows if rows == 1 else 2.8 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(5 * columns, 3.6 * rows if rows == 1 else 2.8 * rows)
     grid = figure.subplots(rows, columns, squeeze=False, sharey="row" if rows > 1 else False)
     for axes, (title, lines) in zip(grid.flat, panels.items(), strict=True):
         axes.set_visible(rows == 1 or bool(lines))
@@ -88,12 +85,7 @@ def _plot(path: Path, panels: dict[str, dict[str, tuple[list[int], list[float]]]
             axes.plot(epochs, values, marker="o" if len(epochs) < 30 else "", markersize=3, label=label)
         axes.set(title=title, xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(alpha=0.3)
+        axes.grid(alpha=GRID)
         if any(lines) and len(lines) <= LEGEND:  # a lone line needs no name
             axes.legend(fontsize="small")
-    _save(figure, path)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with atomic(path) as temporary:
-        figure.savefig(temporary, dpi=120)
+    save_figure(figure, path)

@@ -1,7 +1,7 @@
 """What comes from files and command lines doesn't act on the terminal that it is shown on."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from io import StringIO
 
 import pytest
@@ -9,6 +9,7 @@ from rich.console import Console
 
 from mtlcli.cli import table
 from mtlcli.cli.progress import PlainProgress, StudyLines, StudyTable
+from mtlcli.tables import format_markdown
 
 HOSTILE = "\x1b[2J[red]x[/red]\x9b"
 SHOWN = r"\x1b[2J[red]x[/red]\x9b"
@@ -41,8 +42,8 @@ def test_the_live_table_of_a_comparison(console: Console) -> None:
     assert SHOWN in printed(console)
 
 
-@pytest.mark.parametrize("write", [table.lines, table.figures, table.markdown])
-def test_tables(write: Callable[[list[list[str]]], Iterator[str]]) -> None:
+@pytest.mark.parametrize("write", [table.lines, table.figures, format_markdown])
+def test_tables(write: Callable[[list[list[str]]], Iterable[str]]) -> None:
     head, *_, row = write([[HOSTILE, "a"], ["x", HOSTILE]])
     assert SHOWN in head
     assert SHOWN in row

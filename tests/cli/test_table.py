@@ -12,14 +12,6 @@ def test_columns_are_aligned_and_what_a_terminal_would_act_on_is_escaped() -> No
     ]
 
 
-def test_markdown() -> None:
-    assert list(table.markdown([["a|b", "c"], ["\x1b[31m", "x\ny"]])) == [
-        r"| a\|b | c |",
-        "| --- | --- |",
-        r"| \x1b[31m | x\ny |",
-    ]
-
-
 METRICS = [
     ["split", "task", "n", "accuracy", "r2", "mse"],
     ["val", "digit", "144", "0.8889", "", ""],

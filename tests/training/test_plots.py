@@ -15,7 +15,7 @@ from mtlcli.training.plots import plot_history
 def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """File name → figure, in the place of files."""
     found: dict[str, Any] = {}
-    monkeypatch.setattr("mtlcli.training.plots._save", lambda figure, path: found.update({path.name: figure}))
+    monkeypatch.setattr("mtlcli.training.plots.save_figure", lambda figure, path: found.update({path.name: figure}))
     return found
 
 

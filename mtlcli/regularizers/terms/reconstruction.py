@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlcli.config.options import Width, Widths
+from mtlcli.plotting import new_figure
 from mtlcli.registry import regularizers
 from mtlcli.regularizers.base import Regularizer, Subject, shape_of
 from mtlcli.specs import Shape, TrunkPass
@@ -96,11 +97,7 @@ def _joined(parts: Sequence[Tensor]) -> Tensor:
 
 def _side_by_side(pairs: Sequence[tuple[str, Tensor, Tensor]]) -> Figure:
     """Title, image [C, H, W] and its reconstruction, one below the other, on the grey scale of the image."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(1.3 * len(pairs), 3.0), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(1.3 * len(pairs), 3.0)
     grid = figure.subplots(2, len(pairs), squeeze=False)
     for column, (title, image, rebuilt) in enumerate(pairs):
         low, high = image.min(), image.max()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mtlcli.studies.compare.comparison_tables import header, tables
 from mtlcli.studies.compare.document import Document
-from mtlcli.studies.compare.tables import header, tables
+from mtlcli.tables import format_csv, format_markdown
 
 HEADER = ["method", "split", "task", "metric", "n", "mean", "sd", "low", "high", "ratio",
           "against", "unit", "p", "p_holm", "examples_se"]  # fmt: skip
@@ -26,14 +24,13 @@ def to_csv(document: Document) -> str:
     with `p` and `p_holm`; and the costs, whose `ratio` is to the sum of the single-task models (of peak memory: to the
     largest).
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(HEADER)
     everyone = {document["baseline"]["label"]: document["baseline"], **document["methods"]}
-    for label, one in everyone.items():
-        for row in _rows(one, document["split"]):
-            writer.writerow([label, *(_cell(row.get(name)) for name in HEADER[1:])])
-    return text.getvalue()
+    rows = [
+        [label, *(row.get(name) for name in HEADER[1:])]
+        for label, entry in everyone.items()
+        for row in _rows(entry, document["split"])
+    ]
+    return format_csv([HEADER, *rows])
 
 
 def _rows(one: Document, split: str) -> Iterator[Mapping[str, Any]]:
@@ -63,12 +60,6 @@ def _rows(one: Document, split: str) -> Iterator[Mapping[str, Any]]:
         yield {"task": ALL, "metric": name, "mean": cost["value"], "ratio": cost["ratio"]}
 
 
-def _cell(value: Any) -> str:
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return ""
-    return repr(value) if isinstance(value, float) else str(value)
-
-
 PICTURES = ("delta_m", "tasks", "cost")
 
 
@@ -81,17 +72,8 @@ def to_markdown(document: Document) -> str:
     for warning in document["warnings"]:
         lines += [f"> **Warning**: {warning}", ""]
     for table in tables(document):
-        lines += [f"## {table.title}", *rows_of(table.rows), ""]
+        lines += [f"## {table.title}", *format_markdown(table.rows, texts=1), ""]
         for note in table.notes:
             lines += [note, ""]
     lines += [f"![{name}]({name}.png)" for name in PICTURES]
     return "\n".join(lines) + "\n"
-
-
-def rows_of(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """The lines of a Markdown table; the first row is its head."""
-    head, *body = [[" ".join(cell.replace("|", "\\|").split()) for cell in row] for row in rows]
-    yield f"| {' | '.join(head)} |"
-    yield f"| --- |{' ---: |' * (len(head) - 1)}"
-    for row in body:
-        yield f"| {' | '.join(row)} |"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mtlcli.files import atomic
+from mtlcli.plotting import GRID, new_figure, save_figure
 from mtlcli.studies.compare.document import Document
 from mtlcli.studies.compare.formatting import missing
 from mtlcli.studies.compare.statistics import FEWEST
@@ -18,16 +18,6 @@ if TYPE_CHECKING:
 
 
 BETTER, WORSE, ALONE = "#2a7f62", "#b5483a", "#555555"
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure, in inches, that is drawn without a display."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def over_seeds(document: Document) -> str:
@@ -64,7 +54,7 @@ def plot_cost(document: Document) -> Figure:
         axes.margins(0.15)
         axes.set_xlim(0, max(1.15, 1.05 * axes.get_xlim()[1]))
         axes.set_xlabel(title)
-        axes.grid(alpha=0.3)
+        axes.grid(alpha=GRID)
     figure.axes[0].set_ylabel("Δm over the primary metrics (less is better)")
     figure.supxlabel(f"ratio to all single-task models together{over_seeds(document)}", fontsize="small")
     handles, labels = figure.axes[0].get_legend_handles_labels()
@@ -110,7 +100,7 @@ def _dots(axes: Axes, document: Document, kind: str, changes: Mapping[str, Mappi
         axes.annotate(f"{found['mean']:+.2f}", (found["mean"], row), (0, 8), textcoords="offset points",
                       ha="center", fontsize="small", color=colour)  # fmt: skip
     axes.axvline(0, color=ALONE, linewidth=1)
-    axes.grid(axis="x", alpha=0.3)
+    axes.grid(axis="x", alpha=GRID)
 
 
 def _by_task(one: Document) -> dict[str, float]:
@@ -169,7 +159,7 @@ def _panel(axes: Axes, document: Document, task: str) -> None:
     axes.set_title(f"{task}: {metric} ({'more' if rises else 'less'} is better)", fontsize="medium")
     axes.locator_params(axis="x", nbins=5)
     axes.tick_params(axis="x", labelsize="small")
-    axes.grid(axis="x", alpha=0.3)
+    axes.grid(axis="x", alpha=GRID)
 
 
 PICTURES = {"delta_m": plot_delta, "tasks": plot_tasks, "cost": plot_cost}
@@ -178,6 +168,4 @@ PICTURES = {"delta_m": plot_delta, "tasks": plot_tasks, "cost": plot_cost}
 def draw(document: Document, folder: Path) -> None:
     """Write `delta_m.png`, `tasks.png` and `cost.png`."""
     for name, plot in PICTURES.items():
-        figure = plot(document)
-        with atomic(folder / f"{name}.png") as temporary:
-            figure.savefig(temporary, dpi=120)
+        save_figure(plot(document), folder / f"{name}.png")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtlcli.files import atomic
-from mtlcli.tables import format_number
+from mtlcli.plotting import new_figure, save_figure
+from mtlcli.tables import format_csv, format_number
 
 Matrix = NDArray[np.float64]
 Table = dict[str, dict[str, float]]
@@ -61,10 +59,8 @@ def named(tasks: Sequence[str], matrix: Matrix) -> Table:
 
 def to_csv(tasks: Sequence[str], matrix: Matrix) -> str:
     """`relation.csv`: the tasks' names in the header and in the first column, every digit."""
-    text = io.StringIO()
-    rows = [[task, *map(repr, row)] for task, row in zip(tasks, matrix.tolist(), strict=True)]
-    csv.writer(text, lineterminator="\n").writerows([["task", *tasks], *rows])
-    return text.getvalue()
+    rows = [[task, *map(repr, row)] for task, row in zip(tasks, matrix.tolist(), strict=True)]  # `nan` where undefined
+    return format_csv([["task", *tasks], *rows])
 
 
 def symmetric(matrix: Matrix) -> Matrix:
@@ -89,13 +85,9 @@ def draw_heatmap(relation: Relation, title: str, lowest: float, path: Path) -> N
 
     lowest: the least that the measure can be, −1 or 0: so that a colour means the same in every picture of it.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     tasks, count = relation.tasks, len(relation.tasks)
     side = max(3.2, 0.75 * count)
-    figure = Figure(figsize=(side + 1.8, side + 0.9), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(side + 1.8, side + 0.9)
     axes = figure.subplots()
     axes.set_facecolor("lightgrey")
     # past 1 (an affinity) and below `lowest` the end's colour is taken, and the number tells
@@ -110,5 +102,4 @@ def draw_heatmap(relation: Relation, title: str, lowest: float, path: Path) -> N
                 axes.text(j, i, text, ha="center", va="center", color="white" if dark else "black")
     axes.set_title(title, fontsize="medium")
     figure.colorbar(image, ax=axes, shrink=0.8)
-    with atomic(path) as temporary:
-        figure.savefig(temporary, dpi=120)
+    save_figure(figure, path)

@@ -1,0 +1,46 @@
+"""Style of all plots: figures without a display, written as PNG files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mtlcli.files import atomic
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DPI = 120
+GRID = 0.3  # opacity of grid lines
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Create an empty figure that is drawn without a display.
+
+    Args:
+        width: its width, in inches.
+        height: its height, in inches.
+
+    Returns:
+        The figure, whose layout leaves space for titles and legends.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure to a PNG file, atomically.
+
+    Args:
+        figure: the figure.
+        path: the file, ending in `.png`; an existing one is replaced.
+
+    Raises:
+        MtlError: the file can't be written.
+    """
+    with atomic(path) as temporary:
+        figure.savefig(temporary, dpi=DPI)
