@@ -61,6 +61,31 @@ class TargetSpec:
         return self.classes or tuple(map(str, range(2 if self.type == "binary" else self.size)))
 
 
+def is_labelled(target: Tensor) -> Tensor:
+    """Mark the labels that are not missing: neither IGNORE_INDEX (integer targets) nor NaN (float targets).
+
+    Args:
+        target: labels as `TargetSpec` defines them, [N] or [N, size].
+
+    Returns:
+        bool, of the same shape as `target`.
+    """
+    return target.isnan().logical_not() if target.is_floating_point() else target != IGNORE_INDEX
+
+
+def has_label(target: Tensor) -> Tensor:
+    """Mark the examples with at least one label that is not missing.
+
+    Args:
+        target: labels as `TargetSpec` defines them, [N] or [N, size].
+
+    Returns:
+        bool [N].
+    """
+    mask = is_labelled(target)
+    return mask if mask.ndim == 1 else mask.flatten(1).any(1)
+
+
 @dataclass(frozen=True)
 class Column:
     """One feature column of a table, as it is in the raw inputs [B, columns].

@@ -22,11 +22,11 @@ def fetch(
     """Fetch the files of datasets that are missing or damaged, and verify all of them."""
     from mtlcli.data.download.collection import data_root
     from mtlcli.data.download.collection import fetch as fetch_files
-    from mtlcli.data.download.status import dataset_class, parts
+    from mtlcli.data.download.status import expand_names, get_dataset_class
     from mtlcli.errors import MtlError
 
     failed: list[str] = []
-    for name, dataset in {name: dataset_class(name) for name in parts(names)}.items():
+    for name, dataset in {name: get_dataset_class(name) for name in expand_names(names)}.items():
         if dataset.collection is None:
             print(f"{name}: nothing to fetch: {dataset.origin}")
             continue
@@ -44,10 +44,10 @@ def fetch(
 def list_(root: Root = None, plugin: Plugins = None) -> None:
     """Show which datasets there are, and which of their files are here and whole."""
     from mtlcli.cli import table
-    from mtlcli.data.download.status import stock
+    from mtlcli.data.download.status import check_dataset
     from mtlcli.registry import datasets
 
-    found = [stock(name, root) for name in datasets.names()]
+    found = [check_dataset(name, root) for name in datasets.names()]
     rows = [["dataset", "files", "folder", "from"]]
     rows += [[one.name, one.files or "-", one.folder or "-", one.origin] for one in found]
     for line in table.lines(rows):

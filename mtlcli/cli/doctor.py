@@ -20,7 +20,7 @@ def doctor(
     import torch
 
     from mtlcli.cli.output import print_json
-    from mtlcli.data.download.status import inventory
+    from mtlcli.data.download.status import list_datasets
     from mtlcli.errors import MtlError
     from mtlcli.files import given_path
     from mtlcli.training.device import devices, thread_limit
@@ -44,7 +44,7 @@ def doctor(
         "packages": found,
         "devices": [device_name(torch.device(name)) for name in devices()],
         "threads": thread_limit(),
-        "data": inventory(),
+        "data": list_datasets(),
         "runs": str(root),
         "problems": problems,
     }

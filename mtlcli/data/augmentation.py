@@ -36,7 +36,7 @@ class Augmentation:
     """
 
     def __init__(self, transforms: Sequence[str | dict[str, Any]], seed: int = 0, alias: str = "") -> None:
-        self.transforms = [_built(index, transform) for index, transform in enumerate(transforms)]
+        self.transforms = [_build_transform(index, transform) for index, transform in enumerate(transforms)]
         self.seed, self.alias = seed, alias
 
     def check(self, example: Tensor) -> None:
@@ -44,7 +44,7 @@ class Augmentation:
         with torch.random.fork_rng(devices=[]):
             for draw in range(DRAWS):
                 torch.default_generator.manual_seed(draw)
-                self._augmented(example)
+                self._transform(example)
 
     def __call__(self, examples: Sequence[Tensor], passes: Sequence[int], rows: Sequence[int]) -> list[Tensor]:
         """The augmented examples. passes, rows: the number of the pass and the row of each.
@@ -57,12 +57,12 @@ class Augmentation:
                 # Only the CPU's generator: torch.manual_seed would seed the accelerator's too, and not give it back.
                 torch.default_generator.manual_seed(stable_seed("augment", self.seed, self.alias, number, row))
                 try:
-                    augmented.append(self._augmented(example))
+                    augmented.append(self._transform(example))
                 except ValueError as error:
                     raise MtlError(f"augmenting example {row} of dataset {self.alias!r}: {error}") from error
         return augmented
 
-    def _augmented(self, example: Tensor) -> Tensor:
+    def _transform(self, example: Tensor) -> Tensor:
         augmented = example
         for transform in self.transforms:
             name = type(transform).__name__
@@ -83,7 +83,7 @@ def _kind(example: Tensor) -> str:
     return f"[{', '.join(map(str, example.shape))}] of {example.dtype}"
 
 
-def _built(index: int, entry: str | dict[str, Any]) -> Any:
+def _build_transform(index: int, entry: str | dict[str, Any]) -> Any:
     """The transform. OptionError at its place in the list, or at its own argument, where it can't be made."""
     try:
         return _build(entry)

@@ -1,4 +1,4 @@
-"""What every dataset is: a description, and examples by split."""
+"""Base class of datasets."""
 
 from __future__ import annotations
 
@@ -14,28 +14,44 @@ from torch import Tensor
 from mtlcli.data.augmentation import Augmentation
 from mtlcli.data.download.collection import Collection
 from mtlcli.data.examples import Examples, LazyInputs, concat_examples
-from mtlcli.data.fingerprint import DataRecord, Fingerprint, Rule, hex_keys
-from mtlcli.data.formats.column_encoding import Source
+from mtlcli.data.fingerprint import DataRecord, Fingerprint, Rule, to_hex_keys
+from mtlcli.data.formats.column_encoding import TrainingTable
 from mtlcli.data.formats.column_report import TableReport, Unseen
-from mtlcli.data.splitting import Hashes, Mask, class_codes, draw, draw_by_position, hash_named, hash_rows, with_copies
+from mtlcli.data.splitting import (
+    Hashes,
+    Mask,
+    draw,
+    draw_by_position,
+    group_copies,
+    hash_named,
+    hash_rows,
+    to_class_codes,
+)
 from mtlcli.errors import ConfigError, OptionError, Problem
 from mtlcli.specs import Column, DatasetSpec, Shape, TargetSpec
 
 
 class Dataset(ABC):
-    """Base of all datasets.
+    """Base class of datasets: a description of the data, and its examples by split.
 
-    val: share of the training examples that becomes the split `val`, drawn by seed, where the dataset has no such
-        split of its own (0: no `val`). What is drawn is a function of the examples' content, see `splitting`; of their
-        positions where the data is `fixed` or isn't in memory.
-    augment: torchvision `transforms.v2` by name, drawn anew for every example of the split `train`. ValueError for
-        one that doesn't exist, or doesn't take the arguments given.
-    origin: where the data comes from, in a few words, for `mtl data list`.
-    collection: the files, where they can be fetched.
-    value_range: the smallest and the largest value that an input can have, where there are such.
-    made_of: names of the datasets whose files are its own, where it is made of others.
-    fixed: whether it is published data whose examples never change, nor their order.
-    record: the data that a checkpoint was trained on; None in a training.
+    A subclass implements `describe` and `read`, and overrides other methods where the defaults don't fit.
+
+    Args:
+        val: share of the training examples that becomes the split `val`, drawn by seed, if the data has no such split
+            of its own; 0 for no split `val`. An example's membership depends on its content (see `splitting`), or on
+            its position if the data is `fixed` or not in memory.
+        augment: transforms of `torchvision.transforms.v2` by name, drawn anew for each example of the split `train`.
+
+    Attributes:
+        origin: source of the data in a few words, for `mtl data list`.
+        collection: files to download, or None if there are none.
+        made_of: names of the datasets from whose files this one is composed.
+        value_range: smallest and largest possible value of an input, if bounded.
+        fixed: True for published data whose examples and order never change.
+        record: record of the data that a checkpoint was trained on; None during training.
+
+    Raises:
+        OptionError: an entry of `augment` names an unknown transform or has invalid arguments.
     """
 
     origin: ClassVar[str] = "files of your own"
@@ -55,140 +71,218 @@ class Dataset(ABC):
                 raise error.below("augment") from error
         self._read: dict[str, Examples] = {}
         self._hashed: dict[str, Hashes] = {}
-        self._val: dict[int, Mask] = {}  # seed → which training examples are set aside
-        self._kept: dict[str, frozenset[int]] = {}  # drawn split → keys left out of it for the sake of their classes
+        self._val: dict[int, Mask] = {}  # seed → mask of the training examples in `val`
+        self._kept: dict[str, frozenset[int]] = {}  # drawn split → keys excluded so that every class stays in training
 
     @abstractmethod
     def describe(self) -> DatasetSpec:
-        """Shapes, targets and statistics, without reading more than needed. ConfigError for a missing or bad file."""
+        """Describe the dataset (shapes, targets, statistics), reading no more data than necessary.
+
+        Returns:
+            The specification of the dataset.
+
+        Raises:
+            ConfigError: a file is missing or invalid.
+        """
 
     @abstractmethod
     def read(self, split: str) -> Examples:
-        """The examples of a split the data itself has. Fetches what isn't there, where the dataset can be fetched."""
+        """Read one of the data's own splits, downloading missing files if the dataset supports it.
+
+        Args:
+            split: one of `own_splits`.
+
+        Returns:
+            The examples of the split.
+        """
 
     def notes(self) -> list[str]:
-        """Facts about the data to know before training, in sentences: files that were left out, and the like.
+        """List facts that the user should know before training, such as ignored files.
 
-        Asked for after `describe` or `restore`.
+        Called after `describe` or `restore`.
+
+        Returns:
+            One sentence per fact.
         """
         return []
 
     def preparation(self) -> str | None:
-        """Steps from stored data to an input, for users of an exported model; None where there are none."""
+        """Describe how stored data becomes an input, for users of an exported model.
+
+        Returns:
+            The preprocessing steps in words, or None if there are none.
+        """
         return None
 
     def check_files(self, most: int | None = None) -> list[str]:
-        """Check the files that are read one at a time (image files), and return a line for each fault; none by default.
+        """Check files that are read one at a time, such as images. The default checks nothing.
 
-        most: look at no more of them than that, and only at their beginnings and ends.
+        Args:
+            most: maximum number of files to check, by their beginnings and ends only; None checks all files in full.
+
+        Returns:
+            One line for each invalid file.
         """
         return []
 
     def restore(self, spec: DatasetSpec) -> DatasetSpec:
-        """Take over what was fitted when a checkpoint was trained (vocabularies), instead of fitting it anew.
+        """Use the encoding (such as vocabularies) fitted when a checkpoint was trained, instead of fitting a new one.
 
-        spec: as it was then. Returns it as it is for the data at hand, see `adopted`. ConfigError where they don't fit.
+        Args:
+            spec: specification stored in the checkpoint.
+
+        Returns:
+            The specification adapted to the current data, see `restore_spec`.
+
+        Raises:
+            ConfigError: the data doesn't match the checkpoint.
         """
-        return adopted(spec, self.describe())
+        return restore_spec(spec, self.describe())
 
     def report(self) -> TableReport | None:
-        """The report on a table's columns, after `describe` or `restore`; None for other datasets."""
+        """Report on a table's columns, after `describe` or `restore`; None for other datasets."""
         return None
 
     def unseen(self, examples: Examples) -> Mapping[str, Unseen]:
-        """Column → the missing and unknown values of these examples, which the dataset gave; of a table."""
+        """Count missing and unknown values of a table in the given examples.
+
+        Args:
+            examples: examples read from this dataset.
+
+        Returns:
+            Column → counts; columns without such values are omitted.
+        """
         return {}
 
-    def column_source(self) -> Source | None:
-        """The table that columns can be fitted on together with other datasets'; None where there is none."""
+    def column_source(self) -> TrainingTable | None:
+        """Return the table on which columns can be fitted jointly with other datasets, or None."""
         return None
 
     def use_columns(self, columns: tuple[Column, ...]) -> DatasetSpec:
-        """Encode the inputs by `columns`, fitted on this dataset's `column_source` and others, from now on.
+        """Encode the inputs by columns fitted jointly with other datasets.
 
-        Returns the dataset's description with them. To be overridden together with `column_source`.
+        Subclasses that override `column_source` override this method too.
+
+        Args:
+            columns: columns fitted on the `column_source` of several datasets.
+
+        Returns:
+            The specification with these columns.
         """
         raise NotImplementedError
 
     def type_hint(self, target: str, spec: TargetSpec) -> str:
-        """A hint that explains the type of a target or how to change it, for a kind that can't take it; "": none."""
+        """Suggest how to change a target's type, for the error of a task kind that doesn't support it.
+
+        Args:
+            target: name of the target.
+            spec: its specification.
+
+        Returns:
+            One sentence, or "".
+        """
         return ""
 
     def check_augment(self, spec: DatasetSpec) -> None:
-        """ValueError where `augment` can't take a blank example of `spec`: three dimensions are uint8, others float.
+        """Check `augment` on a blank example: uint8 if `input_shape` has three dimensions, float32 otherwise.
 
-        To be overridden by a dataset whose inputs are of another type.
+        Override for inputs of another type.
+
+        Args:
+            spec: specification of the dataset.
+
+        Raises:
+            ValueError: a transform fails or changes the example's shape or type.
         """
         if self.augment:
             dtype = torch.uint8 if len(spec.input_shape) == 3 else torch.float32
             Augmentation(self.augment).check(torch.zeros(spec.input_shape, dtype=dtype))
 
     def examples(self, split: str, seed: int) -> Examples:
-        """The examples of `split`; `train` and `val` are carved from the data's own `train` by `seed` if need be.
+        """Return the examples of a split, drawing `val` from `train` if the data has no such split.
 
-        split: `all` gives the examples of all splits. ConfigError for a split that the dataset doesn't have, or that
-        would be empty.
+        Args:
+            split: name of the split, or `all` for the examples of all splits.
+            seed: seed by which `val` is drawn.
+
+        Returns:
+            The examples; `train` and a drawn `val` share their inputs.
+
+        Raises:
+            ConfigError: the dataset has no such split, or the split would be empty.
         """
         if split == "all":
             return self.whole()
         own = self.own_splits()
-        offered = carved_splits(own, self.val)
+        offered = add_val_split(own, self.val)
         if split not in offered:
             why = " (its option `val` is 0)" if split == "val" else ""
-            raise ConfigError(f"there is no split {split!r} in this dataset{why}; there are: {', '.join(offered)}")
+            raise ConfigError(f"the dataset has no split {split!r}{why}; its splits are: {', '.join(offered)}")
         if offered == own or split == "test":
-            return self._remembered(split)
-        whole = self._remembered("train")
+            return self._read_split(split)
+        whole = self._read_split("train")
         if seed not in self._val:
-            self._val[seed] = self._set_aside(whole, seed)
+            self._val[seed] = self._draw_val(whole, seed)
         chosen = torch.from_numpy(self._val[seed] if split == "val" else ~self._val[seed]).nonzero().flatten()
         return Examples(whole.inputs, whole.targets, chosen if whole.rows is None else whole.rows[chosen])
 
     def whole(self) -> Examples:
-        """The examples of all splits."""
-        return concat_examples([self._remembered(split) for split in self.own_splits()])
+        """Return the examples of all splits."""
+        return concat_examples([self._read_split(split) for split in self.own_splits()])
 
     def hashes(self, split: str) -> Hashes | None:
-        """A hash of the content of each example of `read(split)`: [N]; None where they aren't in memory.
+        """Hash the content of each example of `read(split)`.
 
-        To be overridden by a dataset that knows them otherwise.
+        Override if the hashes can be computed otherwise.
+
+        Args:
+            split: one of `own_splits`.
+
+        Returns:
+            uint64 [N], or None if the inputs aren't in memory.
         """
-        part = self._remembered(split)
-        if not isinstance(part.inputs, Tensor):
+        examples = self._read_split(split)
+        if not isinstance(examples.inputs, Tensor):
             return None
         if split in self._hashed:
             return self._hashed[split]
-        tensors = {"inputs": part.inputs, **{f"target {name}": target for name, target in part.targets.items()}}
-        self._hashed[split] = hash_named({
-            name: hash_rows(tensor if part.rows is None else tensor[part.rows]) for name, tensor in tensors.items()
-        })  # fmt: skip
+        rows = slice(None) if examples.rows is None else examples.rows
+        tensors = {"inputs": examples.inputs, **{f"target {name}": t for name, t in examples.targets.items()}}
+        self._hashed[split] = hash_named({name: hash_rows(tensor[rows]) for name, tensor in tensors.items()})
         return self._hashed[split]
 
     def all_hashes(self) -> Hashes | None:
-        """The hashes of the examples of all splits, those of `whole`; None where they aren't in memory."""
-        parts = [self.hashes(split) for split in self.own_splits()]
-        known = [part for part in parts if part is not None]
-        return np.concatenate(known) if known and len(known) == len(parts) else None
+        """Return the hashes of `whole()`, uint64 [N], or None if the inputs aren't in memory."""
+        splits = [self.hashes(split) for split in self.own_splits()]
+        hashed = [hashes for hashes in splits if hashes is not None]
+        return np.concatenate(hashed) if hashed and len(hashed) == len(splits) else None
 
     def keys(self, split: str) -> Hashes | None:
-        """Keys [N] that decide which examples of `read(split)` are in drawn splits; None: their positions do."""
+        """Return the keys that decide which examples are drawn for a split.
+
+        Args:
+            split: one of `own_splits`.
+
+        Returns:
+            uint64 [N], or None if membership depends on positions.
+        """
         hashes = self.hashes(split)
-        return None if hashes is None else with_copies(hashes)
+        return None if hashes is None else group_copies(hashes)
 
     def recorded(self) -> DataRecord:
-        """The data as it is now, for a checkpoint. Reads all splits."""
+        """Record the current data for a checkpoint. Reads all splits."""
         prints = {}
         for split in self.own_splits():
             hashes = self.hashes(split)
-            prints[split] = Fingerprint(len(self._remembered(split))) if hashes is None else Fingerprint.of(hashes)
-        return DataRecord(self._rule(), self.hashed_columns(), hex_keys(self._kept), prints)
+            prints[split] = Fingerprint(len(self._read_split(split))) if hashes is None else Fingerprint.of(hashes)
+        return DataRecord(self._rule(), self.hashed_columns(), to_hex_keys(self._kept), prints)
 
     def draws_test(self) -> bool:
-        """Return whether `test` is drawn, and not a split that the data itself has."""
+        """Return True if `test` is drawn rather than a split of the data itself."""
         return False
 
     def hashed_columns(self) -> tuple[str, ...] | None:
-        """Of a table, the columns whose cells are hashed."""
+        """Return the columns of a table whose cells are hashed; None for other datasets."""
         return None
 
     def _rule(self) -> Rule:
@@ -196,29 +290,29 @@ class Dataset(ABC):
             return self.record.rule
         return "position" if self.fixed or self.keys("train") is None else "content"
 
-    def _set_aside(self, train: Examples, seed: int) -> Mask:
-        """Mask [N] of the training examples that become `val`. ConfigError where none would be left to train on."""
+    def _draw_val(self, train: Examples, seed: int) -> Mask:
+        """Mask [N] of the training examples that become `val`. ConfigError if none or all would."""
         salt, amount = ("val", seed), len(train)
         keys = None if self._rule() == "position" else self.keys("train")
         if keys is None:
             chosen = draw_by_position(amount, max(1, round(self.val * amount)), salt)
         else:
             labels = map(train.labels, train.targets)
-            classes = [codes for label in labels if (codes := class_codes(label)) is not None]
+            classes = [codes for label in labels if (codes := to_class_codes(label)) is not None]
             kept = frozenset() if self.record is None else self.record.kept_keys("val")
             drawn = draw(keys, self.val, salt, classes, kept, needed=True)
             chosen, self._kept["val"] = drawn.chosen, drawn.kept
         if chosen.all() or not chosen.any():
-            alike = ", for they are one group or identical" if amount > 1 and keys is not None else ""
+            alike = ": all are identical or in one group" if amount > 1 and keys is not None else ""
             raise ConfigError(f"`val: {self.val}` of {amount} training examples leaves none to train on{alike}")
         return chosen
 
     def own_splits(self) -> tuple[str, ...]:
-        """The splits the data itself has."""
+        """Return the splits that the data itself has."""
         return ("train", "test")
 
-    def _remembered(self, split: str) -> Examples:
-        """What `read` gave for the split, read once: splits carved from one another share their inputs."""
+    def _read_split(self, split: str) -> Examples:
+        """Read a split once, so that splits drawn from it share its inputs."""
         if split not in self._read:
             examples = self.read(split)
             if len(examples) == 0:
@@ -227,37 +321,51 @@ class Dataset(ABC):
         return self._read[split]
 
 
-def carved_splits(own: tuple[str, ...], val: float) -> tuple[str, ...]:
-    """The splits a dataset offers: its own, and `val` where a share of `train` is set aside for it."""
+def add_val_split(own: tuple[str, ...], val: float) -> tuple[str, ...]:
+    """Add `val` to a dataset's own splits if a share of `train` is drawn for it.
+
+    Args:
+        own: splits that the data itself has.
+        val: share of the training examples that becomes `val`.
+
+    Returns:
+        The splits that the dataset offers.
+    """
     return own if "val" in own or "train" not in own or val == 0 else ("train", "val", *own[1:])
 
 
-def adopted(stored: DatasetSpec, here: DatasetSpec) -> DatasetSpec:
-    """What a checkpoint's dataset is like on other data: all as `stored`, but the splits, and which labels miss.
+def restore_spec(stored: DatasetSpec, here: DatasetSpec) -> DatasetSpec:
+    """Apply a checkpoint's specification to other data, with the splits and missing labels of that data.
 
-    here: the description of the data at hand; it may have more targets. ConfigError, with all that differs, where its
-    inputs are of another shape, or a stored target isn't there or is another one.
+    Args:
+        stored: specification stored in the checkpoint.
+        here: specification of the current data, which may have more targets.
+
+    Returns:
+        `stored` with the splits of `here` and its `missing` flags.
+
+    Raises:
+        ConfigError: the input shapes differ, or a stored target is absent or has another type; lists all differences.
     """
     problems = []
     if here.input_shape != stored.input_shape:
         then, now = ("×".join(map(str, spec.input_shape)) for spec in (stored, here))
-        problems.append(f"the checkpoint was trained on inputs {then}, and these are {now}")
+        problems.append(f"the checkpoint was trained on inputs {then}, but these are {now}")
     for name, target in stored.targets.items():
         if name not in here.targets:
-            problems.append(f"there is no target {name!r}, which the checkpoint was trained on")
-        elif (then := _told(target)) != (now := _told(here.targets[name])):
-            problems.append(f"the checkpoint was trained on a target {name!r} of {then}, and this one is of {now}")
+            problems.append(f"the data has no target {name!r}, on which the checkpoint was trained")
+        elif (then := _describe_target(target)) != (now := _describe_target(here.targets[name])):
+            problems.append(f"the checkpoint was trained on a target {name!r} of {then}, but here it is of {now}")
     if problems:
         raise ConfigError(map(Problem, problems))
     targets = {name: replace(target, missing=here.targets[name].missing) for name, target in stored.targets.items()}
     return replace(stored, targets=targets, splits=here.splits)
 
 
-def _told(target: TargetSpec) -> str:
-    """All that a trained model's head depends on."""
+def _describe_target(target: TargetSpec) -> str:
     size = "" if target.size == 1 else f", {target.size}"
     names = "" if target.classes is None else f": {', '.join(target.classes)}"
     return f"type {target.type}{size}{names}"
 
 
-__all__ = ["Dataset", "Examples", "LazyInputs", "Shape", "adopted", "carved_splits"]
+__all__ = ["Dataset", "Examples", "LazyInputs", "Shape", "add_val_split", "restore_spec"]

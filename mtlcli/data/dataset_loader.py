@@ -16,7 +16,7 @@ from mtlcli.data.examples import reading
 from mtlcli.data.placement import Placement, Request, Route, Stream
 from mtlcli.data.shuffling import Rows, ShuffledEpochs
 from mtlcli.errors import ConfigError
-from mtlcli.specs import IGNORE_INDEX
+from mtlcli.specs import has_label
 
 Tasks = Mapping[str, tuple[str, str]]  # task → (alias of its dataset, name of its target)
 FetchBatch = Callable[[int, int], Tensor]  # [start, stop) of the order → the batch's inputs, on the device
@@ -59,8 +59,8 @@ class DatasetLoader:
         self.rows = None if examples.rows is None else examples.rows.numpy()
         self.passes = ShuffledEpochs(len(examples), seed, alias)
         targets = {task: examples.targets[target] for task, (source, target) in tasks.items() if source == alias}
-        self.targets = {task: _placed(target, self.device) for task, target in targets.items()}
-        masks = {task: is_labelled(target).numpy() for task, target in targets.items()}
+        self.targets = {task: _place(target, self.device) for task, target in targets.items()}
+        masks = {task: has_label(target).numpy() for task, target in targets.items()}
         self.masks = {task: mask for task, mask in masks.items() if not mask.all()}
         self.augmented = bool(augment)
         self.resident = self.stream = None
@@ -95,10 +95,10 @@ class DatasetLoader:
     def _cut(self, start: int, rows: Rows, on_device: Tensor, chunks: Iterator[tuple[int, int]]) -> FetchBatch:
         resident = self.resident
         if resident is not None:
-            return gatherer(resident, on_device)
+            return make_gather(resident, on_device)
 
         assert self.stream is not None
-        requests = _requests(self.passes if self.augmented else None, start, rows, chunks)
+        requests = _iterate_requests(self.passes if self.augmented else None, start, rows, chunks)
         following = self.stream.batches(requests)
         alias = self.alias
 
@@ -109,12 +109,12 @@ class DatasetLoader:
         return cut
 
 
-def _placed(target: Tensor, device: torch.device) -> Tensor:
+def _place(target: Tensor, device: torch.device) -> Tensor:
     """The labels on the device; MPS has no float64."""
     return (target.float() if device.type == "mps" and target.dtype == torch.float64 else target).to(device)
 
 
-def _requests(
+def _iterate_requests(
     passes: ShuffledEpochs | None, start: int, rows: Rows, chunks: Iterator[tuple[int, int]]
 ) -> Iterator[Request]:
     # A generator of its own: one that held the Feed would make a cycle with its DataLoader, and workers collected as
@@ -124,7 +124,7 @@ def _requests(
         yield rows[first:last].tolist(), numbers
 
 
-def gatherer(inputs: Tensor, rows: Tensor) -> FetchBatch:
+def make_gather(inputs: Tensor, rows: Tensor) -> FetchBatch:
     """[start, stop) → inputs[rows[start:stop]], in one copy.
 
     The copy is of 8-byte words where an input is made of whole ones: the CPU's gather of a batch of images is then
@@ -137,11 +137,3 @@ def gatherer(inputs: Tensor, rows: Tensor) -> FetchBatch:
         return lambda start, stop: inputs.index_select(0, rows[start:stop])
     dtype, shape = inputs.dtype, (-1, *inputs.shape[1:])
     return lambda start, stop: words.index_select(0, rows[start:stop]).view(dtype).view(shape)
-
-
-def is_labelled(target: Tensor) -> Tensor:
-    """bool [N]: which examples have a label; of several labels one is enough. target as `TargetSpec` says."""
-    if target.is_floating_point():
-        known = ~target.isnan()
-        return known if known.ndim == 1 else known.flatten(1).any(1)
-    return target != IGNORE_INDEX

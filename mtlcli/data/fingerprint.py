@@ -42,7 +42,7 @@ class Fingerprint:
     def of(cls, hashes: Hashes) -> Fingerprint:
         """The fingerprint of examples with these hashes."""
         smallest = np.sort(np.partition(hashes, SAMPLE)[:SAMPLE] if len(hashes) > SAMPLE else hashes)
-        return cls(len(hashes), _hex(hashes.sum()), _order(hashes), "".join(map(_hex, smallest)))
+        return cls(len(hashes), _to_hex(hashes.sum()), _hash_order(hashes), "".join(map(_to_hex, smallest)))
 
     def whole(self) -> tuple[int, str]:
         """Number and content of the examples, to be compared with `DataRecord.whole`."""
@@ -55,12 +55,14 @@ class Fingerprint:
             return None
         if there.content == self.content and there.n == self.n:
             return f"the same {self.n:,} examples stand in another order"
-        if there.n > self.n and _order(now[: self.n]) == self.order:
-            return f"{_amount(there.n - self.n)} added at the end of {self.n:,}"
+        if there.n > self.n and _hash_order(now[: self.n]) == self.order:
+            return f"{_count_examples(there.n - self.n)} added at the end of {self.n:,}"
         gone = self.lost(now)
         if self.n <= SAMPLE:
             added = there.n - self.n + gone
-            parts = [f"{_amount(gone)} removed"] * (gone > 0) + [f"{_amount(added)} added"] * (added > 0)
+            parts = [f"{_count_examples(gone)} removed"] * (gone > 0) + [f"{_count_examples(added)} added"] * (
+                added > 0
+            )
             return f"{' and '.join(parts)}, a changed one counting as both; {self.n:,} before, {there.n:,} now"
         share = f"about {gone / SAMPLE:.0%} of them removed or changed" if gone else "some of them added or changed"
         return f"{self.n:,} examples before, {there.n:,} now, {share}"
@@ -119,9 +121,9 @@ class DataRecord:
         return sum(one.n for one in self.splits.values()), f"{total:0{DIGITS}x}"
 
 
-def hex_keys(keys: Mapping[str, frozenset[int]]) -> dict[str, tuple[str, ...]]:
+def to_hex_keys(keys: Mapping[str, frozenset[int]]) -> dict[str, tuple[str, ...]]:
     """Split → keys, as `DataRecord.kept` has them."""
-    return {split: tuple(map(_hex, sorted(found))) for split, found in keys.items() if found}
+    return {split: tuple(map(_to_hex, sorted(found))) for split, found in keys.items() if found}
 
 
 @cache
@@ -129,13 +131,13 @@ def _adapter() -> TypeAdapter[DataRecord]:
     return TypeAdapter(DataRecord)
 
 
-def _order(hashes: Hashes) -> str:
+def _hash_order(hashes: Hashes) -> str:
     return blake2b(hashes.astype("<u8").tobytes(), digest_size=DIGITS // 2).hexdigest()
 
 
-def _hex(value: Any) -> str:
+def _to_hex(value: Any) -> str:
     return f"{int(value):0{DIGITS}x}"
 
 
-def _amount(n: int) -> str:
+def _count_examples(n: int) -> str:
     return f"{n:,} example was" if n == 1 else f"{n:,} examples were"

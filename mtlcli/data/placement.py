@@ -44,7 +44,7 @@ class Placement:
     def resident(self, inputs: Tensor | LazyInputs) -> Tensor | None:
         """The inputs [N, *input_shape] on the training device, moved there once; None: they are to be streamed."""
         if id(inputs) not in self._kept:  # the inputs are kept too, so that their id stays theirs
-            self._kept[id(inputs)] = (inputs, self._placed(inputs))
+            self._kept[id(inputs)] = (inputs, self._place(inputs))
         return self._kept[id(inputs)][1]
 
     def check(self, inputs: Tensor | LazyInputs) -> None:
@@ -55,7 +55,7 @@ class Placement:
         if not isinstance(inputs, Tensor) and id(inputs) not in self._kept and self._fits(inputs):
             _whole(inputs)
 
-    def _placed(self, inputs: Tensor | LazyInputs) -> Tensor | None:
+    def _place(self, inputs: Tensor | LazyInputs) -> Tensor | None:
         if not self._fits(inputs):
             return None
         return (inputs if isinstance(inputs, Tensor) else _whole(inputs)).to(self.device)
@@ -171,7 +171,7 @@ class Stream:
                 try:
                     raise batch
                 finally:
-                    del batch  # it would hold this frame, and the frame it: a cycle, see `feed._requests`
+                    del batch  # it would hold this frame, and the frame it: a cycle, see `feed._iterate_requests`
             on_device: Tensor = batch.to(self.device, non_blocking=True)
             return on_device
 

@@ -52,7 +52,7 @@ def draw(
     """
     if share <= 0 or share >= 1:
         return Draw(np.full(len(keys), share >= 1))
-    numbers = mixed(keys ^ np.uint64(stable_seed(*salt)))
+    numbers = mix_bits(keys ^ np.uint64(stable_seed(*salt)))
     chosen: Mask = (numbers < np.uint64(int(share * 2**64))) & ~np.isin(keys, _array(kept))
     left_out: set[int] = set()
     for codes in classes:
@@ -65,11 +65,11 @@ def draw(
     if len(keys) and chosen.all():
         chosen &= keys != keys[numbers.argmax()]
     if not chosen.any():
-        chosen = _smallest(keys, numbers, classes, needed)
+        chosen = _draw_smallest(keys, numbers, classes, needed)
     return Draw(chosen, frozenset(left_out))
 
 
-def _smallest(keys: Hashes, numbers: Hashes, classes: Sequence[Codes], needed: bool) -> Mask:
+def _draw_smallest(keys: Hashes, numbers: Hashes, classes: Sequence[Codes], needed: bool) -> Mask:
     """The examples of the key with the smallest hash that can be drawn without taking all of a class, if there is one.
 
     needed: else those of the very smallest. Never all examples.
@@ -95,7 +95,7 @@ def draw_by_position(amount: int, size: int, salt: tuple[int | str, ...]) -> Mas
     return chosen
 
 
-def with_copies(hashes: Hashes) -> Hashes:
+def group_copies(hashes: Hashes) -> Hashes:
     """Keys of examples that may be identical: up to COPIES of them share a key, every further one has its own.
 
     A few identical examples in two splits would be known to the model that is tested on them. Many, in a table of a few
@@ -108,11 +108,11 @@ def with_copies(hashes: Hashes) -> Hashes:
     further = np.arange(len(ordered)) - np.repeat(starts, lengths) - (COPIES - 1)
     keys = hashes.copy()
     own = further > 0
-    keys[order[own]] = mixed(ordered[own] + mixed(further[own].astype(np.uint64)))
+    keys[order[own]] = mix_bits(ordered[own] + mix_bits(further[own].astype(np.uint64)))
     return keys
 
 
-def class_codes(target: Tensor) -> Codes | None:
+def to_class_codes(target: Tensor) -> Codes | None:
     """The classes of a target's labels; None of a target without classes: a real one, or several labels at once."""
     if target.ndim != 1:
         return None
@@ -157,8 +157,8 @@ def hash_named(parts: Mapping[str, Hashes]) -> Hashes:
     """Hash several parts of each example, each part under a name, whatever their order. uint64 [N]."""
     total = np.zeros_like(next(iter(parts.values())))
     for name, hashes in parts.items():
-        total += mixed(hashes ^ hash_texts([name]))
-    return mixed(total)
+        total += mix_bits(hashes ^ hash_texts([name]))
+    return mix_bits(total)
 
 
 def hash_cells(values: Sequence[str | None], notation: Notation) -> Hashes:
@@ -168,7 +168,7 @@ def hash_cells(values: Sequence[str | None], notation: Notation) -> Hashes:
     """
     numbers, _ = notation.numbers(values)
     exact = np.abs(numbers) < EXACT  # False for NaN, what is no number
-    hashes: Hashes = mixed((numbers + 0.0).view(np.uint64) ^ NUMBER)  # -0.0 + 0.0 is 0.0
+    hashes: Hashes = mix_bits((numbers + 0.0).view(np.uint64) ^ NUMBER)  # -0.0 + 0.0 is 0.0
     if len(others := np.flatnonzero(~exact)):
         large = ~np.isnan(numbers[others])
         texts = [values[int(at)] for at in others]
@@ -184,11 +184,11 @@ def hash_table(table: Table, columns: Iterable[str], notation: Notation) -> Hash
     total: Hashes = np.zeros(len(table), np.uint64)
     for name in columns:
         cells = table.columns[name]
-        total += mixed(hash_cells(cells.values, notation) ^ hash_texts([name]))[cells.index]
-    return mixed(total)
+        total += mix_bits(hash_cells(cells.values, notation) ^ hash_texts([name]))[cells.index]
+    return mix_bits(total)
 
 
-def mixed(values: Hashes) -> Hashes:
+def mix_bits(values: Hashes) -> Hashes:
     """Permute 64-bit integers so that every bit of the result depends on every bit given: SplitMix64's last step.
 
     From Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (2014), figure 17.
@@ -205,7 +205,7 @@ def _hash_bytes(array: np.ndarray[Any, Any]) -> Hashes:
     rows = array.reshape(len(array), -1).view(np.uint8)
     amount, size = rows.shape
     words = -(-size // 8)
-    places = mixed(np.arange(1, words + 1, dtype=np.uint64))
+    places = mix_bits(np.arange(1, words + 1, dtype=np.uint64))
     hashes: Hashes = np.empty(amount, np.uint64)
     step = max(1, CHUNK // words)
     for start in range(0, amount, step):
@@ -213,5 +213,5 @@ def _hash_bytes(array: np.ndarray[Any, Any]) -> Hashes:
         if size % 8:
             part = np.pad(part, ((0, 0), (0, 8 * words - size)))
         values = np.ascontiguousarray(part).view("<u8").astype(np.uint64, copy=False)
-        hashes[start : start + step] = np.where(values == 0, np.uint64(0), mixed(values ^ places)).sum(1)
-    return mixed(hashes)
+        hashes[start : start + step] = np.where(values == 0, np.uint64(0), mix_bits(values ^ places)).sum(1)
+    return mix_bits(hashes)

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from mtlcli.specs import IGNORE_INDEX, TargetSpec
+from mtlcli.specs import TargetSpec
 
 Direction = Literal["max", "min"]
 
@@ -83,11 +83,6 @@ class TaskKind(ABC):
     @abstractmethod
     def metrics(self, device: torch.device) -> Metrics:
         """Fresh metrics, without `loss`, ignoring missing labels. NaN where no example was labelled."""
-
-
-def labelled(target: Tensor) -> Tensor:
-    """Where `target` holds a label, bool of its shape: not IGNORE_INDEX in integers, not NaN in floats."""
-    return target.isnan().logical_not() if target.is_floating_point() else target != IGNORE_INDEX
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:

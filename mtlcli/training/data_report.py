@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from mtlcli.data.base import Dataset
-from mtlcli.data.dataset_loader import is_labelled
 from mtlcli.errors import MtlError
-from mtlcli.specs import TargetSpec
+from mtlcli.specs import TargetSpec, has_label
 from mtlcli.training.run import Run
 
 Report = dict[str, dict[str, Any]]
@@ -111,7 +110,7 @@ def _targets(run: Run, alias: str) -> dict[str, dict[str, Any]]:
     targets: dict[str, dict[str, Any]] = {}
     for name, target in spec.targets.items():
         labels = {split: part.labels(name) for split, part in examples.items()}
-        counts = {split: int(is_labelled(values).sum()) for split, values in labels.items()}
+        counts = {split: int(has_label(values).sum()) for split, values in labels.items()}
         total = sum(len(values) for values in labels.values())
         basis = labels.get("train", next(iter(labels.values())))
         targets[name] = {
@@ -126,7 +125,7 @@ def _targets(run: Run, alias: str) -> dict[str, dict[str, Any]]:
 def _distribution(labels: Tensor, target: TargetSpec) -> dict[str, Any]:
     if target.type == "multilabel":
         return {"classes": dict(zip(target.class_names, (labels == 1).sum(0).tolist(), strict=True))}
-    values = labels[is_labelled(labels)]
+    values = labels[has_label(labels)]
     if target.type != "real":
         names = target.class_names
         counts = torch.bincount(values.long().clamp(min=0), minlength=len(names)).tolist()

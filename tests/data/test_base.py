@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtlcli.data.base import Dataset, Examples, carved_splits
+from mtlcli.data.base import Dataset, Examples, add_val_split
 from mtlcli.data.datasets.digits import Digits
 from mtlcli.data.datasets.fashion_mnist import FashionMNIST
 from mtlcli.data.datasets.mnist import MNIST
@@ -23,7 +23,7 @@ class Numbers(Dataset):
         self.size, self.own, self.reads = size, own, 0
 
     def describe(self) -> DatasetSpec:
-        splits = carved_splits(self.own, self.val)
+        splits = add_val_split(self.own, self.val)
         return DatasetSpec((1,), {"n": TargetSpec("real")}, "n", splits, (0.0,), (1.0,), {})
 
     def own_splits(self) -> tuple[str, ...]:
@@ -92,9 +92,9 @@ def test_all_examples() -> None:
 
 
 def test_splits_that_are_not_there() -> None:
-    with pytest.raises(ConfigError, match=r"no split 'val' in this dataset \(its option `val` is 0\)"):
+    with pytest.raises(ConfigError, match=r"no split 'val' \(its option `val` is 0\)"):
         Numbers(10, val=0.0).examples("val", 0)
-    with pytest.raises(ConfigError, match="no split 'dev' in this dataset; there are: train, val, test"):
+    with pytest.raises(ConfigError, match="no split 'dev'; its splits are: train, val, test"):
         Numbers(10).examples("dev", 0)
     with pytest.raises(ConfigError, match="leaves none to train on"):
         Numbers(1).examples("train", 0)
@@ -124,14 +124,14 @@ def test_restoring_another_dataset_is_refused_with_all_that_differs() -> None:
         MNIST().restore(Digits().describe())
     told = [problem.message for problem in caught.value.problems]
     assert told == [
-        "the checkpoint was trained on inputs 1×8×8, and these are 1×28×28",
-        "there is no target 'parity', which the checkpoint was trained on",
-        "there is no target 'ink', which the checkpoint was trained on",
-        "there is no target 'segments', which the checkpoint was trained on",
+        "the checkpoint was trained on inputs 1×8×8, but these are 1×28×28",
+        "the data has no target 'parity', on which the checkpoint was trained",
+        "the data has no target 'ink', on which the checkpoint was trained",
+        "the data has no target 'segments', on which the checkpoint was trained",
     ]
-    with pytest.raises(ConfigError, match="there is no target 'garment'"):
+    with pytest.raises(ConfigError, match="the data has no target 'garment'"):
         MNIST().restore(FashionMNIST().describe())
     spec = MNIST().describe()
     letters = replace(spec, targets={"digit": TargetSpec("classes", 3, tuple("abc"))})
-    with pytest.raises(ConfigError, match="type classes, 3: a, b, c, and this one is of type classes, 10: 0, 1"):
+    with pytest.raises(ConfigError, match="type classes, 3: a, b, c, but here it is of type classes, 10: 0, 1"):
         MNIST().restore(letters)

@@ -9,7 +9,7 @@ import pytest
 from mtlcli.cli import main
 from mtlcli.data.datasets.fashion_mnist import FashionMNIST
 from mtlcli.data.datasets.mnist import MNIST
-from mtlcli.data.download.status import inventory
+from mtlcli.data.download.status import list_datasets
 from tests.data.download.collections import FakeSource, collection, mnist_files, place
 
 FILES = mnist_files()
@@ -69,4 +69,4 @@ def test_list(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert set(lines) >= {"dataset", "csv", "digits", "fashion_mnist", "image_folder", "mnist"}
     assert "2 ok, 1 damaged, 1 missing" in lines["mnist"] and str(root / "MNIST/raw") in lines["mnist"]
     assert "missing" in lines["fashion_mnist"] and "inside scikit-learn" in lines["digits"]
-    assert inventory()["mnist"] == "2 ok, 1 damaged, 1 missing"
+    assert list_datasets()["mnist"] == "2 ok, 1 damaged, 1 missing"

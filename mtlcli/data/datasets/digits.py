@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from mtlcli.data.base import Dataset, Examples, carved_splits
+from mtlcli.data.base import Dataset, Examples, add_val_split
 from mtlcli.registry import datasets
 from mtlcli.specs import DatasetSpec, TargetSpec
 
@@ -58,7 +58,7 @@ class Digits(Dataset):
                 "segments": TargetSpec("multilabel", 7, tuple("abcdefg")),
             },
             main_target="digit",
-            splits=carved_splits(self.own_splits(), self.val),
+            splits=add_val_split(self.own_splits(), self.val),
             mean=(4.8894,),  # of the 1,437 training images
             std=(6.0208,),
             state={},

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from mtlcli.data.base import Dataset, Examples, adopted, carved_splits
-from mtlcli.data.formats.class_folders import ClassFolders, find_class_folders, nfc
-from mtlcli.data.formats.compressed import reason
-from mtlcli.data.formats.images import ImageFiles, image_faults, suffixes
+from mtlcli.data.base import Dataset, Examples, add_val_split, restore_spec
+from mtlcli.data.formats.class_folders import ClassFolders, find_class_folders, to_nfc
+from mtlcli.data.formats.compressed import describe_error
+from mtlcli.data.formats.images import ImageFiles, check_images, supported_suffixes
 from mtlcli.data.splitting import Hashes, draw, draw_by_position, hash_named, hash_texts
 from mtlcli.errors import ConfigError, MtlError, Problem, nearest
 from mtlcli.files import user_path
@@ -102,7 +102,7 @@ class ImageFolder(Dataset):
             input_shape=(self.channels, *shape),
             targets={"class": TargetSpec("classes", len(classes), classes)},
             main_target="class",
-            splits=carved_splits(own, self.val),
+            splits=add_val_split(own, self.val),
             mean=tuple(255 * value for value in statistics["mean"]),
             std=tuple(255 * value for value in statistics["std"]),
             state={},
@@ -115,7 +115,7 @@ class ImageFolder(Dataset):
         self._layout = None
         self._read.clear()
         self._val.clear()
-        return adopted(spec, self.describe())
+        return restore_spec(spec, self.describe())
 
     def notes(self) -> list[str]:
         return self._folders().notes
@@ -128,7 +128,7 @@ class ImageFolder(Dataset):
     def check_files(self, most: int | None = None) -> list[str]:
         paths = [path for paths, _ in self._files().values() for path in paths]
         height, width = self._image_shape()
-        return image_faults(self._images(paths), self.channels * height * width, most)
+        return check_images(self._images(paths), self.channels * height * width, most)
 
     def own_splits(self) -> tuple[str, ...]:
         return tuple(self._files())
@@ -148,7 +148,7 @@ class ImageFolder(Dataset):
 
     def read(self, split: str) -> Examples:
         paths, names = self._files()[split]
-        index = {nfc(name): position for position, name in enumerate(self._class_names())}
+        index = {to_nfc(name): position for position, name in enumerate(self._class_names())}
         labels = torch.tensor([index[name] for name in names], dtype=torch.int64)
         return Examples(self._images(paths), {"class": labels})
 
@@ -172,7 +172,7 @@ class ImageFolder(Dataset):
     def _check_classes(self) -> None:
         """ConfigError for the classes that the model wouldn't know."""
         classes = self._class_names()
-        canonical = {nfc(name) for name in classes}
+        canonical = {to_nfc(name) for name in classes}
         problems = [
             f"{paths[names.index(name)].parent}: class {name!r} is not among those of the training images: "
             f"{listed(classes)}.{nearest(name, classes)}"
@@ -211,9 +211,9 @@ class ImageFolder(Dataset):
             try:
                 if not self.root.is_dir():
                     raise ConfigError(f"{self.root}: there is no such folder")
-                layout = find_class_folders(self.root, suffixes())
+                layout = find_class_folders(self.root, supported_suffixes())
             except OSError as error:
-                raise ConfigError(f"{error.filename or self.root}: {reason(error)}") from error
+                raise ConfigError(f"{error.filename or self.root}: {describe_error(error)}") from error
             if not layout.splits:
                 left_out = f" ({'; '.join(layout.notes)})" if layout.notes else ""
                 raise ConfigError(f"{self.root}: there are no images in its folders{left_out}")
@@ -237,4 +237,4 @@ class ImageFolder(Dataset):
 
     def _path_hashes(self, paths: list[Path]) -> Hashes:
         """Hashes of the files' names below `root`."""
-        return hash_texts([nfc(path.relative_to(self.root).as_posix()) for path in paths])
+        return hash_texts([to_nfc(path.relative_to(self.root).as_posix()) for path in paths])

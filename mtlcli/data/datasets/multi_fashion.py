@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from mtlcli.data.datasets._overlay import Overlaid
+from mtlcli.data.datasets._overlay import OverlaidImages
 from mtlcli.data.datasets.fashion_mnist import FashionMNIST
 from mtlcli.registry import datasets
 
 
 @datasets.register("multi_fashion")
-class MultiFashion(Overlaid):
+class MultiFashion(OverlaidImages):
     """Two garments in one grey image of 28×28, `left` over `right`: 60,000 to train on, 10,000 to test.
 
     Targets `left` and `right`: ten classes each. Inputs are uint8 [1, 28, 28], made of Fashion-MNIST's images as

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from mtlcli.data.datasets._overlay import Overlaid
+from mtlcli.data.datasets._overlay import OverlaidImages
 from mtlcli.data.datasets.fashion_mnist import FashionMNIST
 from mtlcli.data.datasets.mnist import MNIST
 from mtlcli.registry import datasets
 
 
 @datasets.register("multi_fashion_mnist")
-class MultiFashionMNIST(Overlaid):
+class MultiFashionMNIST(OverlaidImages):
     """A garment, `left`, and a digit, `right`, in one grey image of 28×28: 60,000 to train on, 10,000 to test.
 
     Targets `left`, ten classes of garments, and `right`, ten digits. Inputs are uint8 [1, 28, 28], made as those of

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from mtlcli.data.datasets._overlay import Overlaid
+from mtlcli.data.datasets._overlay import OverlaidImages
 from mtlcli.data.datasets.mnist import MNIST
 from mtlcli.registry import datasets
 
 
 @datasets.register("multi_mnist")
-class MultiMNIST(Overlaid):
+class MultiMNIST(OverlaidImages):
     """Two handwritten digits in one grey image of 28×28, `left` over `right`: 60,000 to train on, 10,000 to test.
 
     Targets `left` and `right`: ten classes each. Inputs are uint8 [1, 28, 28]: on a canvas of 36×36 the left digit is

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal, Protocol
 
-from mtlcli.data.formats.compressed import opened, reason
+from mtlcli.data.formats.compressed import describe_error, open_decompressed
 from mtlcli.errors import ConfigError, MtlError
 from mtlcli.files import given_path
 
@@ -29,7 +29,7 @@ class SourceUnavailable(Exception):  # noqa: N818  (it is no error: the next sou
     """A source that can't be reached or doesn't have the files, with the reason in one line."""
 
 
-class Source(Protocol):
+class DownloadSource(Protocol):
     """A place files may come from."""
 
     @property
@@ -49,7 +49,7 @@ class Collection:
 
     folder: str
     files: Mapping[str, str]
-    sources: tuple[Source, ...]
+    sources: tuple[DownloadSource, ...]
 
     def raw(self, root: Path) -> Path:
         return root / self.folder / "raw"
@@ -72,7 +72,7 @@ class Collection:
         if path is None:
             return "missing"
         try:
-            with opened(path) as file:
+            with open_decompressed(path) as file:
                 return "ok" if _digest(file) == digest else "damaged"
         except OSError:  # a .gz cut short or of other content
             return "damaged"
@@ -83,7 +83,7 @@ def data_root(root: str | None) -> Path:
     return given_path(root or os.environ.get("MTL_DATA") or "data", "data root")
 
 
-def fetched(name: str, collection: Collection, root: str | None, download: bool) -> dict[str, Path]:
+def ensure_files(name: str, collection: Collection, root: str | None, download: bool) -> dict[str, Path]:
     """File → its path, below `root` as `data_root` takes it; missing ones are fetched, their checksums not looked at.
 
     name: of the dataset, for messages. ConfigError where files are missing and `download` is false, MtlError where they
@@ -95,16 +95,16 @@ def fetched(name: str, collection: Collection, root: str | None, download: bool)
             missing = [file for file in collection.files if collection.find(folder, file) is None]
             raise ConfigError(
                 f"{name}: no {', '.join(missing)} in {collection.raw(folder)}, and `download` is false. "
-                f"Run {_command(name, root)}, or set `root` or $MTL_DATA to where the data is"
+                f"Run {_fetch_command(name, root)}, or set `root` or $MTL_DATA to where the data is"
             )
         fetch(name, collection, folder)
     found = {file: collection.find(folder, file) for file in collection.files}
     return {file: path for file, path in found.items() if path is not None}
 
 
-def remedy(name: str, root: str | None) -> str:
+def suggest_fetch(name: str, root: str | None) -> str:
     """What to do about a damaged file of a dataset, for the end of a message."""
-    return f"Run {_command(name, root)}: it verifies the files and fetches a damaged one again"
+    return f"Run {_fetch_command(name, root)}: it verifies the files and fetches a damaged one again"
 
 
 def fetch(name: str, collection: Collection, root: Path) -> dict[str, str]:
@@ -118,11 +118,11 @@ def fetch(name: str, collection: Collection, root: Path) -> dict[str, str]:
     if len(origins) == len(collection.files):
         return origins
     try:
-        with _alone(name, collection.raw(root)):
+        with _exclusive(name, collection.raw(root)):
             origins = _found(collection, root)  # another process may have fetched them meanwhile
-            tried = _from_sources(name, collection, root, origins)
+            tried = _fetch_from_sources(name, collection, root, origins)
     except OSError as error:
-        raise MtlError(f"{name}: can't write the data to {collection.raw(root)}: {reason(error)}") from error
+        raise MtlError(f"{name}: can't write the data to {collection.raw(root)}: {describe_error(error)}") from error
     if missing := [file for file in collection.files if file not in origins]:
         raise MtlError(
             f"{name}: can't fetch {', '.join(missing)}. Tried:\n" + "\n".join(tried) + f"\nTo place them by hand, put "
@@ -137,7 +137,7 @@ def _found(collection: Collection, root: Path) -> dict[str, str]:
 
 
 @contextmanager
-def _alone(name: str, raw: Path) -> Iterator[None]:
+def _exclusive(name: str, raw: Path) -> Iterator[None]:
     """Keep other processes from fetching into the folder `raw`, waiting for the one that does. OSError if it can't be.
 
     The lock ends with the process, whatever ends it. What such a process has left unfinished is removed.
@@ -154,7 +154,7 @@ def _alone(name: str, raw: Path) -> Iterator[None]:
         yield
 
 
-def _from_sources(name: str, collection: Collection, root: Path, origins: dict[str, str]) -> list[str]:
+def _fetch_from_sources(name: str, collection: Collection, root: Path, origins: dict[str, str]) -> list[str]:
     """Put the files in place that `origins` lacks, and note there where they came from. Returns what was in vain."""
     tried: list[str] = []
     for source in collection.sources:
@@ -163,7 +163,7 @@ def _from_sources(name: str, collection: Collection, root: Path, origins: dict[s
             break
         with tempfile.TemporaryDirectory(prefix=WORK, dir=collection.raw(root)) as work:
             try:
-                placed = _take(source, collection, missing, root, Path(work))
+                placed = _install_files(source, collection, missing, root, Path(work))
             except SourceUnavailable as unavailable:
                 log.warning("%s: %s: %s", name, source.label, unavailable)
                 tried.append(f"  {source.label}: {unavailable}")
@@ -173,11 +173,13 @@ def _from_sources(name: str, collection: Collection, root: Path, origins: dict[s
     return tried
 
 
-def _command(name: str, root: str | None) -> str:
+def _fetch_command(name: str, root: str | None) -> str:
     return f"`mtl data fetch {name}{f' --root {root}' if root else ''}`"
 
 
-def _take(source: Source, collection: Collection, missing: list[str], root: Path, work: Path) -> list[str]:
+def _install_files(
+    source: DownloadSource, collection: Collection, missing: list[str], root: Path, work: Path
+) -> list[str]:
     """Move the files that `source` has into place. SourceUnavailable if it has none, or wrong ones."""
     found = source.collect(missing, work)
     if not found:
@@ -186,7 +188,7 @@ def _take(source: Source, collection: Collection, missing: list[str], root: Path
     for file, path in found.items():
         unpacked[file] = work / f"{file}.unpacked"
         try:
-            with opened(path) as packed, unpacked[file].open("wb") as plain:
+            with open_decompressed(path) as packed, unpacked[file].open("wb") as plain:
                 shutil.copyfileobj(packed, plain, 1 << 20)
                 plain.flush()
                 os.fsync(plain.fileno())

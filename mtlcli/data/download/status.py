@@ -24,9 +24,9 @@ class DatasetStatus:
     origin: str
 
 
-def stock(name: str, root: str | None = None) -> DatasetStatus:
+def check_dataset(name: str, root: str | None = None) -> DatasetStatus:
     """Of the dataset `name`, with its files below `root`, by default $MTL_DATA or `data`. ConfigError if unknown."""
-    dataset = dataset_class(name)
+    dataset = get_dataset_class(name)
     if dataset.collection is None:
         return DatasetStatus(name, None, None, dataset.origin)
     states = list(dataset.collection.check(data_root(root)).values())
@@ -35,17 +35,17 @@ def stock(name: str, root: str | None = None) -> DatasetStatus:
     return DatasetStatus(name, told, str(dataset.collection.raw(data_root(root))), dataset.origin)
 
 
-def inventory(root: str | None = None) -> dict[str, str]:
+def list_datasets(root: str | None = None) -> dict[str, str]:
     """Dataset → the state of its files, or where its data comes from."""
-    return {name: (found := stock(name, root)).files or found.origin for name in datasets.names()}
+    return {name: (found := check_dataset(name, root)).files or found.origin for name in datasets.names()}
 
 
-def parts(names: Iterable[str]) -> list[str]:
+def expand_names(names: Iterable[str]) -> list[str]:
     """`names`, but the datasets that others are made of in place of those, and none twice. ConfigError if unknown."""
-    return list(dict.fromkeys(part for name in names for part in dataset_class(name).made_of or (name,)))
+    return list(dict.fromkeys(part for name in names for part in get_dataset_class(name).made_of or (name,)))
 
 
-def dataset_class(name: str) -> type[Dataset]:
+def get_dataset_class(name: str) -> type[Dataset]:
     """The registered dataset. ConfigError, with the nearest name, for one that isn't."""
     target: type[Dataset] = datasets[name].target
     return target

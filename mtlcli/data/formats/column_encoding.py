@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mtlcli.data.formats.csv_reader import Cells, Rows, Table
-from mtlcli.data.formats.numerals import ISO, Floats, Notation, looks_like, resemblance
+from mtlcli.data.formats.numerals import ISO, Floats, Notation, describe_notation, detect_notation
 from mtlcli.errors import ConfigError
 from mtlcli.specs import FIRST, MISSING, UNKNOWN, Column
 from mtlcli.text import fault, shown
@@ -24,7 +24,7 @@ FAR = 256.0  # |mean| / std from which float32, which rounds by up to |mean| · 
 
 
 @dataclass(frozen=True)
-class Source:
+class TrainingTable:
     """A table to fit columns on: its training rows, the notation of its numbers, its columns declared categorical."""
 
     table: Table
@@ -33,7 +33,7 @@ class Source:
     categorical: Collection[str] = ()
 
 
-def fit_column(sources: Sequence[Source], name: str, levels: int = MOST_CATEGORIES) -> Column:
+def fit_column(sources: Sequence[TrainingTable], name: str, levels: int = MOST_CATEGORIES) -> Column:
     """The encoding of feature column `name`, fitted on the training rows of all tables that share it.
 
     A column is categorical where one of the tables declares it so or none of its values is a number, and numeric where
@@ -51,9 +51,9 @@ def fit_column(sources: Sequence[Source], name: str, levels: int = MOST_CATEGORI
         parsed, wrong = notation.numbers(cells.values, name)
         if wrong and not declared:
             if name in dict(notation.dates):
-                raise not_numbers(source.table, "column", name, wrong, notation)
-            if len(wrong) < filled(cells):
-                raise mixed(source.table, name, parsed, wrong, "list the column under `categorical`")
+                raise not_numbers_error(source.table, "column", name, wrong, notation)
+            if len(wrong) < count_values(cells):
+                raise mixed_types_error(source.table, name, parsed, wrong, "list the column under `categorical`")
             refuse_other_notation(source.table, name, cells, "list it under `categorical`")
             text = text or source.table
         present = cells.among(source.train)
@@ -67,7 +67,7 @@ def fit_column(sources: Sequence[Source], name: str, levels: int = MOST_CATEGORI
     if not spelled:
         raise first.error(f"column {name!r} has no value in the training rows; add it to `exclude`")
     if not declared and text is None:
-        return Column(name, None, *statistics(np.concatenate(numeric)))
+        return Column(name, None, *compute_statistics(np.concatenate(numeric)))
     if not declared and numeric:
         other = next(source.table for source in sources if source.table is not text)
         raise text.error(  # type: ignore[union-attr]
@@ -78,7 +78,7 @@ def fit_column(sources: Sequence[Source], name: str, levels: int = MOST_CATEGORI
             f"column {name!r} has {len(spelled)} categories, more than {levels}: it looks like an identifier. If it is "
             f"one, add it to `exclude`; if it is a category, list it under `categorical` or raise `levels`"
         )
-    return Column(name, levels_of(spelled, known))
+    return Column(name, sort_levels(spelled, known))
 
 
 def encode_columns(table: Table, columns: Sequence[Column], notation: Notation = PLAIN) -> Tensor:
@@ -93,14 +93,14 @@ def encode_columns(table: Table, columns: Sequence[Column], notation: Notation =
 def _encoded(table: Table, column: Column, cells: Cells, notation: Notation) -> Floats:
     """The code or the shifted number of each distinct value."""
     if column.levels is not None:
-        return codes_of(cells.values, column.levels, notation, FIRST, MISSING, UNKNOWN).astype(np.float64)
+        return encode_levels(cells.values, column.levels, notation, FIRST, MISSING, UNKNOWN).astype(np.float64)
     parsed, wrong = notation.numbers(cells.values, column.name)
     if wrong:
-        raise not_numbers(table, "numeric column", column.name, wrong, notation)
+        raise not_numbers_error(table, "numeric column", column.name, wrong, notation)
     return np.where(np.isnan(parsed), column.mean, parsed - column.offset)
 
 
-def codes_of(
+def encode_levels(
     values: Sequence[str | None], levels: Sequence[str], notation: Notation, first: int, missing: int, unknown: int
 ) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """The code of each value: `first` + i for levels[i], in any spelling where the levels are numbers."""
@@ -127,13 +127,13 @@ def _by_number(levels: Sequence[str], notation: Notation) -> dict[str | None, st
     return by_number
 
 
-def in_order(values: Collection[str]) -> tuple[str, ...]:
+def sort_values(values: Collection[str]) -> tuple[str, ...]:
     """By number where all are numbers, else by alphabet."""
     parsed, wrong = PLAIN.numbers(ordered := sorted(values))
     return tuple(ordered if wrong else [ordered[at] for at in np.argsort(parsed, kind="stable")])
 
 
-def log1p(shifted: Floats, offset: float = 0.0) -> Floats:
+def signed_log1p(shifted: Floats, offset: float = 0.0) -> Floats:
     """sign(x)·log(1 + |x|) less the same of `offset`, for x = shifted + offset, without cancellation."""
     x = shifted + offset
     sign, size = np.sign(offset), abs(offset)
@@ -143,7 +143,7 @@ def log1p(shifted: Floats, offset: float = 0.0) -> Floats:
     return logs
 
 
-def statistics(values: Floats) -> tuple[float, float, float, float, float]:
+def compute_statistics(values: Floats) -> tuple[float, float, float, float, float]:
     """mean, std, log_mean, log_std and offset of a column, as `Column` has them, over the values that aren't missing.
 
     A spread that rounding alone can make counts as none. The standard deviation of values that are all the same is
@@ -155,14 +155,14 @@ def statistics(values: Floats) -> tuple[float, float, float, float, float]:
     mean, std = float(origin + deviations.mean()), float(deviations.std())
     largest = float(np.abs(values).max())
     if std <= ROUNDING * largest:  # constant
-        return mean, 1.0, float(log1p(np.array([mean]))[0]), 1.0, 0.0
+        return mean, 1.0, float(signed_log1p(np.array([mean]))[0]), 1.0, 0.0
     offset = 0.0
     if abs(mean) > FAR * std:  # a round number, so that raw inputs can be read
         offset = round(mean, -math.floor(math.log10(std)))
         deviations = values - offset
         mean = float(deviations.mean())
         values = deviations
-    logs = log1p(values, offset)
+    logs = signed_log1p(values, offset)
     log_std = float((logs - logs[0]).std())
     return mean, _usable(std), float(logs.mean()), _usable(log_std), offset
 
@@ -171,39 +171,39 @@ def _usable(std: float) -> float:
     return std if std > SMALLEST else 1.0
 
 
-def levels_of(known: Collection[str], numbers: Collection[str | None]) -> tuple[str, ...]:
+def sort_levels(known: Collection[str], numbers: Collection[str | None]) -> tuple[str, ...]:
     """The categories of the values `known`, in order: where all are numbers, these, each in its canonical spelling."""
-    return in_order(known if None in numbers else {number for number in numbers if number is not None})
+    return sort_values(known if None in numbers else {number for number in numbers if number is not None})
 
 
 def refuse_other_notation(table: Table, name: str, cells: Cells, remedy: str) -> None:
     """ConfigError where the values, none of which is a number, look like numbers or dates in another notation."""
     present = [at for at, value in enumerate(cells.values) if value is not None]
-    if likeness := resemblance([cells.values[at] or "" for at in present]):
+    if likeness := detect_notation([cells.values[at] or "" for at in present]):
         rows = cells.rows([present[likeness[0]]])[:1]
         raise table.error(
-            f"{quoted(cells, rows)} in column {name!r} looks like {likeness[1]}. If its values are categories, "
+            f"{quote_value(cells, rows)} in column {name!r} looks like {likeness[1]}. If its values are categories, "
             f"{remedy}{'' if 'targets' in remedy else '; to leave it out, add it to `exclude`'}", rows
         )  # fmt: skip
 
 
-def mixed(table: Table, name: str, parsed: Floats, wrong: Sequence[int], remedy: str) -> ConfigError:
+def mixed_types_error(table: Table, name: str, parsed: Floats, wrong: Sequence[int], remedy: str) -> ConfigError:
     """The error for a column in which some values are numbers and others are not: it names the rarer ones."""
     cells = table.columns[name]
     rows, numbers = cells.rows(wrong), cells.rows(np.flatnonzero(~np.isnan(parsed)).tolist())
     if len(rows) > len(numbers):
         return table.error(
-            f"{quoted(cells, numbers)} in column {name!r} is a number, and {len(rows)} values of it are not. "
+            f"{quote_value(cells, numbers)} in column {name!r} is a number, and {len(rows)} values of it are not. "
             f"Correct it, or {remedy}", numbers
         )  # fmt: skip
     return table.error(
-        f"{quoted(cells, rows)} in column {name!r} is no finite number, and {len(numbers)} values are"
+        f"{quote_value(cells, rows)} in column {name!r} is no finite number, and {len(numbers)} values are"
         f"{_likeness(cells, rows)}. Correct it, add it to `missing` (a list "
         f"of your own replaces the default one), or {remedy}", rows
     )  # fmt: skip
 
 
-def not_numbers(table: Table, where: str, name: str, wrong: Sequence[int], notation: Notation) -> ConfigError:
+def not_numbers_error(table: Table, where: str, name: str, wrong: Sequence[int], notation: Notation) -> ConfigError:
     """The error for cells that have to be numbers, or dates where the column is under `dates`, and are not."""
     cells = table.columns[name]
     rows = cells.rows(wrong)
@@ -212,17 +212,17 @@ def not_numbers(table: Table, where: str, name: str, wrong: Sequence[int], notat
         known = "in ISO 8601, such as 2023-07-14" if form == ISO else f"of the format {form!r}"
         reason = f"is no date {known}: correct it, or set the format under `dates`"
     else:
-        hint = classes_hint(name) if target else ""
+        hint = suggest_classes(name) if target else ""
         reason = f"is {'not a' if target else 'no finite'} number{_likeness(cells, rows)}{hint}"
-    return table.error(f"{quoted(cells, rows)} in the {where} {name!r} {reason}", rows)
+    return table.error(f"{quote_value(cells, rows)} in the {where} {name!r} {reason}", rows)
 
 
 def _likeness(cells: Cells, rows: Sequence[int]) -> str:
-    likeness = looks_like(first_value(cells, rows))
+    likeness = describe_notation(get_first_value(cells, rows))
     return f"; it looks like {likeness}" if likeness else ""
 
 
-def classes_hint(name: str) -> str:
+def suggest_classes(name: str) -> str:
     return f"; for categories say `targets: {{{name}: classes}}`"
 
 
@@ -234,16 +234,16 @@ def check_names(table: Table, name: str, known: Collection[str]) -> None:
             raise table.error(f"{shown(value)} in column {name!r} {why}", cells.rows([at]))
 
 
-def filled(cells: Cells) -> int:
+def count_values(cells: Cells) -> int:
     """The number of distinct values that aren't missing."""
     return len(cells.values) - (None in cells.values)
 
 
-def first_value(cells: Cells, rows: Sequence[int]) -> str:
+def get_first_value(cells: Cells, rows: Sequence[int]) -> str:
     """The value of the first of the rows."""
     return cells.values[int(cells.index[rows[0]])] or ""
 
 
-def quoted(cells: Cells, rows: Sequence[int]) -> str:
+def quote_value(cells: Cells, rows: Sequence[int]) -> str:
     """The value of the first of the rows, quoted."""
-    return shown(first_value(cells, rows))
+    return shown(get_first_value(cells, rows))

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from mtlcli.data.formats.csv_reader import Cells, Rows, Table
-from mtlcli.data.formats.numerals import Floats, Notation, dotted_thousands, resemblance
+from mtlcli.data.formats.numerals import Floats, Notation, detect_notation, find_dotted_thousands
 from mtlcli.specs import MISSING, UNKNOWN, Column, DatasetSpec
 from mtlcli.text import shown
 
@@ -58,7 +58,7 @@ class TableReport:
     def __init__(
         self, table: Table, columns: Sequence[Column], train: Rows, notation: Notation, features: Features | None
     ) -> None:
-        self.facts = [_facts(table.columns[column.name], column, train, notation) for column in columns]
+        self.facts = [_summarize_column(table.columns[column.name], column, train, notation) for column in columns]
         self.features = features
         self._table, self._notation = table, notation
         self._missing: dict[str, Mask] = {  # of numeric columns; a missing category has a code
@@ -103,7 +103,7 @@ class TableReport:
         ]
         names = {f"column {column.name!r}": column.levels for column in spec.columns}
         names |= {f"target {name!r}": target.classes for name, target in spec.targets.items()}
-        notes += [note for what, levels in names.items() if (note := _alike(what, levels or ()))]
+        notes += [note for what, levels in names.items() if (note := _note_similar_levels(what, levels or ()))]
         notes += [
             f"target {name!r} has {target.size} classes in {len(inputs)} rows, too few rows of each to learn from; are "
             f"its values numbers, names or free text?"
@@ -120,13 +120,13 @@ class TableReport:
         numbers += [name for name, target in spec.targets.items() if target.type == "real"]
         notes += [note for name in numbers if (note := self._thousands(name))]
         for part, rows in parts.items():
-            notes += _gaps(part, self.unseen(inputs, spec.columns, rows))
+            notes += _note_gaps(part, self.unseen(inputs, spec.columns, rows))
         return notes
 
     def _thousands(self, name: str) -> str | None:
         """A sentence on numbers whose dots may stand between thousands."""
         plain = (self._notation.decimal, self._notation.thousands) == (".", "")
-        if not plain or not (value := dotted_thousands(self._table.columns[name].values)):
+        if not plain or not (value := find_dotted_thousands(self._table.columns[name].values)):
             return None
         return (
             f"column {name!r} is read with a decimal point, as {float(value)} in {value!r}, although each number has "
@@ -135,7 +135,7 @@ class TableReport:
         )
 
 
-def _facts(cells: Cells, column: Column, train: Rows, notation: Notation) -> ColumnFacts:
+def _summarize_column(cells: Cells, column: Column, train: Rows, notation: Notation) -> ColumnFacts:
     missing = float((cells.index[train] == cells.values.index(None)).mean()) if None in cells.values else 0.0
     if column.levels is not None:
         return ColumnFacts(column.name, "categorical", missing, len(column.levels))
@@ -146,7 +146,7 @@ def _facts(cells: Cells, column: Column, train: Rows, notation: Notation) -> Col
     return ColumnFacts(column.name, kind, missing, None, low, high)
 
 
-def _gaps(part: str, columns: Mapping[str, Unseen]) -> list[str]:
+def _note_gaps(part: str, columns: Mapping[str, Unseen]) -> list[str]:
     """A sentence for each kind of gap that is above its share of the rows of a part."""
     notes = []
     for kind, share in (("unknown", UNKNOWN_SHARE), ("missing", MISSING_SHARE)):
@@ -160,7 +160,7 @@ def _gaps(part: str, columns: Mapping[str, Unseen]) -> list[str]:
     return notes
 
 
-def _alike(what: str, levels: Sequence[str]) -> str | None:
+def _note_similar_levels(what: str, levels: Sequence[str]) -> str | None:
     """A sentence on the categories that differ only in case, spaces or Unicode form, where there are any."""
     spellings: dict[str, list[str]] = {}
     for level in levels:
@@ -216,7 +216,7 @@ def choose_features(
     """
     if features is None:
         names = [name for name in table.columns if name not in apart and name not in exclude]
-        excluded = _left_out(table, names, notation, declared)
+        excluded = _find_excluded(table, names, notation, declared)
         names = [name for name in names if name not in excluded]
     else:
         names, excluded = list(features), {}
@@ -227,22 +227,22 @@ def choose_features(
         raise table.error("`features` names a column more than once")
     if not names:
         raise table.error("there is no feature column left")
-    identifiers = _called_identifiers(table, names, notation, declared) if features is None else ()
+    identifiers = _find_identifiers(table, names, notation, declared) if features is None else ()
     return Features(names, excluded, identifiers)
 
 
-def _left_out(table: Table, names: Sequence[str], notation: Notation, declared: Collection[str]) -> dict[str, str]:
+def _find_excluded(table: Table, names: Sequence[str], notation: Notation, declared: Collection[str]) -> dict[str, str]:
     open_ = [name for name in names if name not in declared]
     nameless = {name: "it has no name in the header" for name in open_ if UNNAMED.fullmatch(name)}
     judged = {
         name: why
         for name in open_
-        if name not in nameless and (why := _identifies(name, table.columns[name], len(table), notation))
+        if name not in nameless and (why := _explain_exclusion(name, table.columns[name], len(table), notation))
     }
     return nameless if len(nameless) + len(judged) == len(names) else nameless | judged
 
 
-def _called_identifiers(
+def _find_identifiers(
     table: Table, names: Sequence[str], notation: Notation, declared: Collection[str]
 ) -> Sequence[str]:
     return [
@@ -253,13 +253,13 @@ def _called_identifiers(
     ]
 
 
-def _identifies(name: str, cells: Cells, rows: int, notation: Notation) -> str | None:
+def _explain_exclusion(name: str, cells: Cells, rows: int, notation: Notation) -> str | None:
     """The reason why a column only identifies the rows; None where it doesn't."""
     if rows < FEWEST or len(cells.values) != rows or None in cells.values:
         return None
     parsed, wrong = notation.numbers(cells.values, name)  # in the order of the rows, as each has its own
     if len(wrong) == rows:
-        if resemblance([value or "" for value in cells.values]):
+        if detect_notation([value or "" for value in cells.values]):
             return None  # numbers or dates in another notation, which are an error
         return "it is text that is different in every row"
     if wrong or not _whole(parsed):

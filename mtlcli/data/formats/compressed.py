@@ -9,46 +9,46 @@ from pathlib import Path
 from typing import IO
 
 SUFFIXES = {".gz", ".tgz"}
-RATIO = 100  # bytes that one compressed byte may become: data has 3 to 30, a file made to fill a machine 1,000
-ALWAYS = 2**24  # bytes that any compressed file may become
+MAX_RATIO = 100  # bytes that one compressed byte may become: data has 3 to 30, a file made to fill a machine 1,000
+ALWAYS_ALLOWED = 2**24  # bytes that any compressed file may become
 
 
-def opened(path: Path) -> IO[bytes]:
+def open_decompressed(path: Path) -> IO[bytes]:
     """The uncompressed bytes of a plain file, a .gz or a .tgz.
 
     OSError where it can't be had, or is a pipe or a device, which may never end. Reading a .gz raises
-    gzip.BadGzipFile, which is one too, where it is damaged or is more than `most` bytes.
+    gzip.BadGzipFile, which is one too, where it is damaged or is more than `max_size` bytes.
     """
     if path.exists() and not path.is_file() and not path.is_dir():
         raise OSError("is a pipe or a device, and a file is expected")
     if path.suffix not in SUFFIXES:
         return path.open("rb")
-    return io.BufferedReader(_Unpacked(gzip.GzipFile(path), most(path)), 2**16)
+    return io.BufferedReader(_SizeLimited(gzip.GzipFile(path), max_size(path)), 2**16)
 
 
-def verify(path: Path) -> None:
-    """Read a compressed file to its end, so that what `opened` says of it is known before anything is made of it."""
+def verify_compressed(path: Path) -> None:
+    """Read a compressed file to its end, so that damage is found before its content is used."""
     if path.suffix in SUFFIXES:
-        with opened(path) as file:
+        with open_decompressed(path) as file:
             while file.read(2**20):
                 pass
 
 
-def most(path: Path) -> int:
+def max_size(path: Path) -> int:
     """How many bytes there can be in the file at `path`, uncompressed."""
     size = path.stat().st_size
-    return max(ALWAYS, RATIO * size) if path.suffix in SUFFIXES else size
+    return max(ALWAYS_ALLOWED, MAX_RATIO * size) if path.suffix in SUFFIXES else size
 
 
-def reason(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """What is wrong, without the file's name, which the message begins with."""
     return getattr(error, "strerror", None) or str(error)
 
 
-class _Unpacked(io.RawIOBase):
-    def __init__(self, file: gzip.GzipFile, most: int) -> None:
+class _SizeLimited(io.RawIOBase):
+    def __init__(self, file: gzip.GzipFile, max_size: int) -> None:
         self._file = file
-        self._left = self._most = most
+        self._left = self._most = max_size
 
     def readable(self) -> bool:
         return True

@@ -65,7 +65,7 @@ class Table:
     def require(self, names: Iterable[str], what: str) -> None:
         """ConfigError for those of `names` that are no column. what: where they were named, such as `targets`."""
         known = list(self.columns)
-        hint = _other_delimiter(known)
+        hint = _suggest_delimiter(known)
         problems = [
             Problem(f"{self.path}: there is no column {shown(name)}, named in `{what}`.{nearest(name, known)} "
                     f"There are, by the file's first line: {listed(known)}{hint}")
@@ -102,9 +102,9 @@ def read_table(path: Path, delimiter: str, missing: Sequence[str], header: Seque
         rows = _rows(lines, delimiter)
         if not names:
             first = next(rows, [])
-            names = _named([name.strip() for name in first])
+            names = _fill_blank_names([name.strip() for name in first])
             _check_header(path, names)
-            expected = f"where the header names {len(names)}{_other_delimiter(names)}"
+            expected = f"where the header names {len(names)}{_suggest_delimiter(names)}"
         absent = frozenset(missing) | {""}
         columns = [_Column(absent) for _ in names]
         for row in rows:
@@ -121,8 +121,8 @@ def read_table(path: Path, delimiter: str, missing: Sequence[str], header: Seque
             places.append(lines.line)
             chunk.append(row)
             if len(chunk) == CHUNK:
-                _move(chunk, columns)
-        _move(chunk, columns)
+                _append_chunk(chunk, columns)
+        _append_chunk(chunk, columns)
     if ragged:
         raise ConfigError(ragged)
     if not places:
@@ -179,14 +179,14 @@ class _Column(dict[str | None, int]):
         return Cells(tuple(self.distinct), np.concatenate(self.parts))
 
 
-def _move(rows: list[list[str]], columns: list[_Column]) -> None:
+def _append_chunk(rows: list[list[str]], columns: list[_Column]) -> None:
     """Append the rows to the columns, and empty the list of rows."""
     for column, cells in zip(columns, zip(*rows, strict=True), strict=False):  # none where there are no rows
         column.parts.append(np.fromiter(map(column.__getitem__, cells), np.int32, len(rows)))
     rows.clear()
 
 
-def _named(header: list[str]) -> list[str]:
+def _fill_blank_names(header: list[str]) -> list[str]:
     """The header, in which every blank name but the first is `Unnamed: POSITION`, as pandas calls them."""
     return [
         name or ("" if at == header.index("") or not any(header) else f"Unnamed: {at}")
@@ -194,7 +194,7 @@ def _named(header: list[str]) -> list[str]:
     ]
 
 
-def _other_delimiter(header: Sequence[str]) -> str:
+def _suggest_delimiter(header: Sequence[str]) -> str:
     """The remedy for a header that seems to be separated by another character than was looked for."""
     if len(header) != 1:
         return ""
@@ -216,7 +216,7 @@ def _check_header(path: Path, header: list[str]) -> None:
     if len(header) > MOST_COLUMNS:
         raise ConfigError(f"{path}:1: {len(header)} columns, and {MOST_COLUMNS} are the most a table may have")
     if faulty := [
-        f"{path}:1: the name of column {at}, {shown(name)}, {why}{_other_delimiter(header)}"
+        f"{path}:1: the name of column {at}, {shown(name)}, {why}{_suggest_delimiter(header)}"
         for at, name in enumerate(header, 1)
         if (why := fault(name))
     ]:

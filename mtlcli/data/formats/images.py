@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from mtlcli.cores import usable_cores
-from mtlcli.data.formats.compressed import reason
+from mtlcli.data.formats.compressed import describe_error
 from mtlcli.data.placement import READ_WHOLE
 from mtlcli.errors import MtlError
 from mtlcli.text import printable
@@ -81,7 +81,7 @@ class ImageFiles:
         except UnidentifiedImageError as error:
             raise self._error(row, f"is no image of the formats {', '.join(formats())}") from error
         except Exception as error:  # whatever Pillow stumbles over in a file that isn't as it should be
-            raise self._error(row, f"can't be read as an image: {reason(error)}") from error
+            raise self._error(row, f"can't be read as an image: {describe_error(error)}") from error
         if self.size is not None:
             image = image.resize((self.size, self.size), Image.Resampling.BILINEAR)
         pixels = torch.from_numpy(np.array(image, dtype=np.uint8))
@@ -165,7 +165,7 @@ def formats() -> tuple[str, ...]:
     return tuple(name for name in SUFFIXES if name not in OPTIONAL or OPTIONAL[name] in built)
 
 
-def suffixes() -> frozenset[str]:
+def supported_suffixes() -> frozenset[str]:
     """The suffixes, in lower case, of files that are taken for images."""
     return frozenset(suffix for name in formats() for suffix in SUFFIXES[name])
 
@@ -177,7 +177,7 @@ MANY = 2000  # files whose checking is worth a line in the log
 DIGEST = 16  # bytes
 
 
-def image_faults(files: ImageFiles, bytes_each: int, most: int | None = None) -> list[str]:
+def check_images(files: ImageFiles, bytes_each: int, most: int | None = None) -> list[str]:
     """Check image files, and return the faults: a line for each of the first, then the number of the others.
 
     Every file is decoded where all of them take up to 512 MiB, on the disk and decoded: those are read into memory as a
@@ -193,7 +193,7 @@ def image_faults(files: ImageFiles, bytes_each: int, most: int | None = None) ->
         rows = range(0, len(files), -(-len(files) // most))
     digests, size = _digests(files, rows)
     whole = most is None and max(size, len(rows) * bytes_each) <= READ_WHOLE
-    with _remembered(files, whole, replaced=most is None) as passed:
+    with _open_cache(files, whole, replaced=most is None) as passed:
         new = [row for row in rows if digests[row] is None or digests[row] not in passed]
         if len(new) > MANY:
             log.info("checking %d image files", len(new))
@@ -235,7 +235,7 @@ def _digests(files: ImageFiles, rows: Sequence[int]) -> tuple[dict[int, bytes | 
 
 
 @contextmanager
-def _remembered(files: ImageFiles, whole: bool, replaced: bool) -> Iterator[set[bytes]]:
+def _open_cache(files: ImageFiles, whole: bool, replaced: bool) -> Iterator[set[bytes]]:
     """The digests of the files that have passed such a check before; to be changed to those that have passed now.
 
     replaced: whether they take the place of those before. A cache that can't be read or written is done without.

@@ -43,7 +43,7 @@ class Notation:
         dates = dict(self.dates)
         if column not in dates and self._grouped is None and (plain := _plain_numbers(values)) is not None:
             return plain, []
-        read = _Date(dates[column]) if column in dates else self._number
+        read = _DateReader(dates[column]) if column in dates else self._number
         parsed = np.full(len(values), np.nan)
         wrong = []
         for position, value in enumerate(values):
@@ -106,7 +106,7 @@ def _plain_numbers(values: Sequence[str | None]) -> Floats | None:
     return parsed
 
 
-class _Date:
+class _DateReader:
     """Read a date as days since 1970-01-01; one without a zone is taken as UTC. ValueError for anything else."""
 
     def __init__(self, form: str) -> None:
@@ -174,12 +174,12 @@ _ADVICE = {
 }  # fmt: skip
 
 
-def resemblance(values: Sequence[str]) -> tuple[int, str] | None:
+def detect_notation(values: Sequence[str]) -> tuple[int, str] | None:
     """Recognize numbers or dates in another notation in more than half of the distinct values, none of them a number.
 
     Returns the position of the first such value and a description with the remedy; None for ordinary names.
     """
-    forms = {at: form for at, value in enumerate(values) if (form := _form(value))}
+    forms = {at: form for at, value in enumerate(values) if (form := _match_form(value))}
     if not forms or 2 * len(forms) <= len(values):
         return None
     kinds = Counter(kind for kind, _ in forms.values())
@@ -204,7 +204,7 @@ def resemblance(values: Sequence[str]) -> tuple[int, str] | None:
 _DOTTED = re.compile(r"[+-]?(\d{1,3}|[1-9]\d{0,2}(?P<thousands>\.\d{3}))")
 
 
-def dotted_thousands(values: Sequence[str | None]) -> str | None:
+def find_dotted_thousands(values: Sequence[str | None]) -> str | None:
     """A value with a dot that may stand between thousands; None where the values don't suggest that.
 
     They do where some are whole numbers below 1,000 and MANY others have three digits behind a dot, of which some end
@@ -224,15 +224,15 @@ def dotted_thousands(values: Sequence[str | None]) -> str | None:
     return dotted[0] if likely else None
 
 
-def looks_like(value: str) -> str | None:
+def describe_notation(value: str) -> str | None:
     """Describe a value that is no number but resembles one, with the remedy; None where it does not."""
-    form = _form(value)
+    form = _match_form(value)
     if form is None:
         return None
     return _ADVICE.get(form[0], f"a number with the unit {form[1]!r}: remove the unit from the file")
 
 
-def _form(value: str) -> tuple[str, str] | None:
+def _match_form(value: str) -> tuple[str, str] | None:
     """The form of a value that is no number, and its unit."""
     for form, pattern in _FORMS.items():
         if match := pattern.fullmatch(value):

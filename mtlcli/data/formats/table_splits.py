@@ -14,7 +14,7 @@ from mtlcli.data.fingerprint import DataRecord
 from mtlcli.data.formats.column_report import UNNAMED
 from mtlcli.data.formats.csv_reader import Rows, Table
 from mtlcli.data.formats.numerals import Notation
-from mtlcli.data.splitting import Codes, Hashes, draw, draw_by_position, hash_cells, hash_table, mixed, with_copies
+from mtlcli.data.splitting import Codes, Hashes, draw, draw_by_position, group_copies, hash_cells, hash_table, mix_bits
 from mtlcli.text import shown
 
 SPLITS = ("train", "val", "test")
@@ -57,19 +57,19 @@ def split_table(
     every = [name for name in table.columns if not UNNAMED.fullmatch(name) and name != split_column]
     columns = every if record is None or record.columns is None else [c for c in record.columns if c in table.columns]
     hashes = hash_table(table, columns, notation)
-    keys = with_copies(hashes)
+    keys = group_copies(hashes)
     if group_column is not None and (record is None or group_column in table.columns):
         table.require([group_column], "group_column")
         cells = table.columns[group_column]
         named = np.array([value is not None for value in cells.values])[cells.index]
-        keys = np.where(named, mixed(hash_cells(cells.values, notation) ^ GROUP)[cells.index], keys)
+        keys = np.where(named, mix_bits(hash_cells(cells.values, notation) ^ GROUP)[cells.index], keys)
     rows: dict[str, Rows] = {}
     kept: frozenset[int] = frozenset()
     if files is not None:
         rows = files
     elif split_column is not None:
         if record is None or split_column in table.columns:
-            rows = _marked(table, split_column)
+            rows = _read_split_column(table, split_column)
     elif record is not None and record.rule == "position":
         rows = _parts(draw_by_position(len(table), round(test * len(table)), ("test", seed)))
     else:
@@ -84,7 +84,7 @@ def _parts(chosen: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> dict[str, Rows
     return {"train": np.flatnonzero(~chosen), "test": np.flatnonzero(chosen)}
 
 
-def _marked(table: Table, split_column: str) -> dict[str, Rows]:
+def _read_split_column(table: Table, split_column: str) -> dict[str, Rows]:
     table.require([split_column], "split_column")
     column = table.columns[split_column]
     if wrong := column.rows([at for at, value in enumerate(column.values) if value not in SPLITS]):
@@ -94,7 +94,7 @@ def _marked(table: Table, split_column: str) -> dict[str, Rows]:
 
 
 # What pandas reads as missing, and the other usual marks.
-ABSENT = [
+MISSING_VALUES = [
     "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
     "NULL", "NaN", "None", "n/a", "nan", "null", "none", "-", "--", "?",
 ]  # fmt: skip

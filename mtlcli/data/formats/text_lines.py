@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from types import TracebackType
 
-from mtlcli.data.formats.compressed import opened, reason, verify
+from mtlcli.data.formats.compressed import describe_error, open_decompressed, verify_compressed
 from mtlcli.errors import ConfigError
 
 LONGEST = 2**23  # characters of a row: 50,000 columns of 160 each
@@ -46,12 +46,14 @@ class Lines:
 
     def __enter__(self) -> Lines:
         try:
-            verify(self.path)  # it takes far less time than making a table of it
-            with opened(self.path) as file:
+            verify_compressed(self.path)  # it takes far less time than making a table of it
+            with open_decompressed(self.path) as file:
                 start = file.read(8)
-            self._file = io.TextIOWrapper(opened(self.path), encoding="utf-8-sig", errors="surrogateescape", newline="")
+            self._file = io.TextIOWrapper(
+                open_decompressed(self.path), encoding="utf-8-sig", errors="surrogateescape", newline=""
+            )
         except (OSError, ValueError) as error:
-            raise ConfigError(f"{self.path}: can't be read as a table: {reason(error)}") from error
+            raise ConfigError(f"{self.path}: can't be read as a table: {describe_error(error)}") from error
         if known := next((words for mark, words in FORMATS.items() if start.startswith(mark)), None):
             self._file.close()
             raise ConfigError(f"{self.path}: can't be read as a table: it is {known}")
@@ -70,7 +72,7 @@ class Lines:
         try:
             line = self._file.readline(self._room)
         except OSError as error:
-            raise self._error(f"can't be read as a table: {reason(error)}") from error
+            raise self._error(f"can't be read as a table: {describe_error(error)}") from error
         if not line:
             self.line -= 1
             self.ended = True

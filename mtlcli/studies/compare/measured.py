@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtlcli.data.dataset_loader import is_labelled
+from mtlcli.specs import has_label
 from mtlcli.tasks.base import TaskKind
 from mtlcli.training import evaluate
 from mtlcli.training.assembly.model_size import size
@@ -67,7 +67,7 @@ class Outputs:
 
     def receive(self, task: str, prediction: Tensor, target: Tensor) -> None:
         """Add a batch: prediction [B, outputs], target [B] or [B, size]."""
-        rows = is_labelled(target)
+        rows = has_label(target)
         self._sizes[task] = self._sizes.get(task, 0) + prediction.numel()
         batches = self._batches.setdefault(task, [])
         if self._sizes[task] <= LARGEST:

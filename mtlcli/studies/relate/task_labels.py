@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mtlcli.data.base import Examples
 from mtlcli.data.shuffling import stable_seed
-from mtlcli.specs import IGNORE_INDEX
+from mtlcli.specs import is_labelled
 from mtlcli.tasks.base import TaskKind
 from mtlcli.training.assembly.assemble import Datasets
 
@@ -26,8 +26,7 @@ def nature(kind: TaskKind) -> Nature:
 
 def labels(target: Tensor) -> Labels:
     """float64 [n] or [n, labels]; a missing label is NaN. target: as `TargetSpec` says."""
-    found = target.cpu().double().numpy()
-    return found if target.is_floating_point() else np.where(found == IGNORE_INDEX, np.nan, found)
+    return target.double().masked_fill(~is_labelled(target), torch.nan).cpu().numpy()
 
 
 def examples_of(opened: Datasets, alias: str, split: str, seed: int) -> Examples:

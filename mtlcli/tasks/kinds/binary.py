@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from mtlcli.errors import nearest
 from mtlcli.registry import kinds
-from mtlcli.specs import TargetSpec
-from mtlcli.tasks.base import Direction, TaskKind, at_least_float32, labelled, masked_mean
+from mtlcli.specs import TargetSpec, is_labelled
+from mtlcli.tasks.base import Direction, TaskKind, at_least_float32, masked_mean
 from mtlcli.tasks.metrics import MISSING, Counts, f1, is_yes
 
 SHOWN = 5  # classes that a message names
@@ -70,7 +70,7 @@ class Binary(TaskKind):
         target = inverted(target) if self._inverted else target
         if not self.target.missing:
             return self._losses(prediction, target.float()).mean()
-        mask = labelled(target)
+        mask = is_labelled(target)
         # Whatever an unlabelled row predicts, ∞ included, it doesn't reach the gradient.
         losses = self._losses(prediction.masked_fill(~mask, 0.0), target.masked_fill(~mask, 0).float())
         return masked_mean(losses, mask)
@@ -86,7 +86,7 @@ class Binary(TaskKind):
 
 def inverted(target: Tensor) -> Tensor:
     """Exchange 0 and 1 in a target [B], leaving missing labels as they are."""
-    return torch.where(labelled(target), 1 - target, target)
+    return torch.where(is_labelled(target), 1 - target, target)
 
 
 def _index(positive: str | int | bool, names: tuple[str, ...]) -> int:
@@ -112,7 +112,7 @@ class BinaryMetrics:
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """prediction: logits [B, 1]."""
-        logits, mask = at_least_float32(prediction).squeeze(1), labelled(target)
+        logits, mask = at_least_float32(prediction).squeeze(1), is_labelled(target)
         target = inverted(target) if self._invert else target
         labels = target.masked_fill(~mask, 0).to(torch.int8).masked_fill(~mask, MISSING)
         self._counts.update(is_yes(logits, labels).unsqueeze(1), labels.unsqueeze(1))

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mtlcli.registry import kinds
-from mtlcli.specs import IGNORE_INDEX, TargetSpec
-from mtlcli.tasks.base import Direction, TaskKind, labelled
+from mtlcli.specs import IGNORE_INDEX, TargetSpec, is_labelled
+from mtlcli.tasks.base import Direction, TaskKind
 from mtlcli.tasks.metrics import MISSING, Counts, f1
 
 
@@ -52,7 +52,7 @@ class Classification(TaskKind):
         target, prediction = self._class_indices(target), prediction.float()
         if not self.target.missing:
             return F.cross_entropy(prediction, target, label_smoothing=self.label_smoothing)
-        mask = labelled(target)
+        mask = is_labelled(target)
         # Whatever an unlabelled row predicts, ∞ included, it doesn't reach the gradient.
         prediction = prediction.masked_fill(~mask.unsqueeze(1), 0.0)
         total = F.cross_entropy(
@@ -82,7 +82,7 @@ class ClassificationMetrics:
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """prediction: logits [B, classes]."""
         target = self._class_indices(target).unsqueeze(1)
-        one_hot = (target == self._classes).to(torch.int8).masked_fill(~labelled(target), MISSING)
+        one_hot = (target == self._classes).to(torch.int8).masked_fill(~is_labelled(target), MISSING)
         predicted = prediction.argmax(1, keepdim=True) == self._classes
         # Where a logit is NaN, argmax takes it for the largest; no class is predicted then.
         self._counts.update(predicted & ~prediction.isnan().any(1, keepdim=True), one_hot)

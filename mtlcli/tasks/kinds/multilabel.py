@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mtlcli.registry import kinds
-from mtlcli.specs import TargetSpec
-from mtlcli.tasks.base import Direction, TaskKind, labelled, masked_mean
+from mtlcli.specs import TargetSpec, is_labelled
+from mtlcli.tasks.base import Direction, TaskKind, masked_mean
 from mtlcli.tasks.metrics import MISSING, Counts, f1, is_yes
 
 
@@ -40,7 +40,7 @@ class Multilabel(TaskKind):
         prediction = prediction.float()
         if not self.target.missing:
             return F.binary_cross_entropy_with_logits(prediction, target.float())
-        mask = labelled(target)
+        mask = is_labelled(target)
         # Whatever an unlabelled entry predicts, ∞ included, it doesn't reach the gradient.
         losses = F.binary_cross_entropy_with_logits(
             prediction.masked_fill(~mask, 0.0), target.masked_fill(~mask, 0.0).float(), reduction="none"

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtlcli.registry import kinds
-from mtlcli.specs import TargetSpec
-from mtlcli.tasks.base import Direction, TargetTypeError, TaskKind, at_least_float32, labelled, masked_mean
+from mtlcli.specs import TargetSpec, is_labelled
+from mtlcli.tasks.base import Direction, TargetTypeError, TaskKind, at_least_float32, masked_mean
 
 NEGLIGIBLE = 0.01  # of the standard deviation of the labels
 
@@ -74,7 +74,7 @@ class Regression(TaskKind):
         prediction = at_least_float32(prediction).squeeze(1)
         if not self.target.missing:
             return self._losses(prediction - at_least_float32(target)).mean()
-        mask = labelled(target)
+        mask = is_labelled(target)
         # An unlabelled row contributes nothing to the gradient, even where its prediction is infinite or NaN.
         error = prediction.masked_fill(~mask, 0.0) - at_least_float32(target.masked_fill(~mask, 0))
         return masked_mean(self._losses(error), mask)
@@ -134,7 +134,7 @@ class RegressionMetrics:
         """prediction: [B, 1]. target: [B]."""
         prediction = prediction.squeeze(1).to(self._device).double()
         target = target.to(self._device)
-        mask, target = labelled(target), target.double()
+        mask, target = is_labelled(target), target.double()
         error = (prediction - target).masked_fill(~mask, 0.0)
         self._squared = self._squared + error.square().sum()
         self._absolute = self._absolute + error.abs().sum()

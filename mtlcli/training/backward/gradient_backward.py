@@ -12,7 +12,7 @@ from torch.amp.grad_scaler import GradScaler
 
 from mtlcli.data.loader import Batch
 from mtlcli.errors import ConfigError
-from mtlcli.tasks.base import labelled
+from mtlcli.specs import is_labelled
 from mtlcli.training.backward.base import Backward, StepResult
 from mtlcli.training.backward.jacobians import FeatureJacobians, Jacobians, LastLayerJacobians, ParameterJacobians
 from mtlcli.training.backward.split_forward import SplitForward, forward, trunk_backward
@@ -137,7 +137,7 @@ class GradientBackward(Backward):
         factors = self._tensor([*parts, *[share * _fraction(batch, piece)] * terms])
         if piece is batch:
             return factors
-        there = [labelled(piece.targets[name]).sum() / labelled(batch.targets[name]).sum() for name in names]
+        there = [is_labelled(piece.targets[name]).sum() / is_labelled(batch.targets[name]).sum() for name in names]
         return factors * torch.stack([*there, *[torch.ones_like(factors[0])] * terms])
 
     def _solve(self, losses: Tensor, present: list[int]) -> tuple[Tensor, Tensor]:

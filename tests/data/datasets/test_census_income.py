@@ -13,7 +13,7 @@ from mtlcli.data.base import Examples
 from mtlcli.data.datasets._census_columns import NAMES, input_columns
 from mtlcli.data.datasets.census_income import ROWS, CensusIncome
 from mtlcli.data.download.collection import data_root
-from mtlcli.data.formats.column_encoding import Source, fit_column
+from mtlcli.data.formats.column_encoding import TrainingTable, fit_column
 from mtlcli.data.formats.csv_reader import read_table
 from mtlcli.errors import ConfigError, MtlError
 from mtlcli.registry import datasets
@@ -151,7 +151,7 @@ def test_the_real_files() -> None:
     rows = np.arange(len(table))
     for described in input_columns():
         found = fit_column(
-            [Source(table, rows, categorical=[described.name] if described.levels else ())], described.name
+            [TrainingTable(table, rows, categorical=[described.name] if described.levels else ())], described.name
         )
         assert found.levels == described.levels
         numbers = [(c.mean, c.std, c.log_mean, c.log_std) for c in (described, found)]

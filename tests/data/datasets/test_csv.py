@@ -17,7 +17,7 @@ from mtlcli.data.base import Examples
 from mtlcli.data.datasets.csv import CSV
 from mtlcli.data.datasets.digits import Digits
 from mtlcli.data.formats import compressed, csv_reader, text_lines
-from mtlcli.data.formats.column_encoding import in_order
+from mtlcli.data.formats.column_encoding import sort_values
 from mtlcli.data.formats.csv_reader import CHUNK
 from mtlcli.errors import ConfigError
 from mtlcli.specs import IGNORE_INDEX, Column, DatasetSpec
@@ -159,8 +159,8 @@ def test_labels_that_miss_only_in_the_file_at_hand(path: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"targets": ["income"]}, "there is no target 'married', which the checkpoint was trained on"),
-        ({"targets": {"income": "real", "married": "real"}}, "target 'married' of type binary, and .* of type real"),
+        ({"targets": ["income"]}, "the data has no target 'married', on which the checkpoint was trained"),
+        ({"targets": {"income": "real", "married": "real"}}, "target 'married' of type binary, but .* of type real"),
         ({"features": ["age"]}, "trained on the features age, town, and `features` here are age"),
         ({"targets": ["income", "married", "x"]}, "there is no column 'x', named in `targets`"),
     ],
@@ -356,7 +356,7 @@ def test_a_file_that_may_not_be_read(path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_small_file_that_becomes_a_large_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compressed, "ALWAYS", 2**16)
+    monkeypatch.setattr(compressed, "ALWAYS_ALLOWED", 2**16)
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress(b"x,y\n" + b"1,2\n" * 2**18))
     with pytest.raises(ConfigError, match=r"t.csv.gz: can't be read as a table: becomes more than 0 MiB"):
         CSV(path=str(tmp_path / "t.csv.gz"), targets=["y"]).describe()
@@ -415,8 +415,8 @@ def test_a_line_is_found_whatever_the_rows_before_it(tmp_path: Path) -> None:
 
 
 def test_classes_are_in_the_order_of_numbers() -> None:
-    assert in_order({"10", "9", "-1"}) == ("-1", "9", "10")
-    assert in_order({"10", "9", "b"}) == ("10", "9", "b")
+    assert sort_values({"10", "9", "-1"}) == ("-1", "9", "10")
+    assert sort_values({"10", "9", "b"}) == ("10", "9", "b")
 
 
 def test_a_table_of_some_size_is_read_well(tmp_path: Path) -> None:

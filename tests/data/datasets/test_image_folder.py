@@ -131,9 +131,9 @@ def test_a_checkpoint_s_classes_are_used(root: Path, tmp_path: Path) -> None:
 
 def test_images_that_do_not_fit_the_checkpoint(root: Path) -> None:
     spec = folder(root).describe()
-    with pytest.raises(ConfigError, match="trained on inputs 3×6×5, and these are 1×8×8"):
+    with pytest.raises(ConfigError, match="trained on inputs 3×6×5, but these are 1×8×8"):
         folder(root, size=8, channels=1).restore(spec)
-    with pytest.raises(ConfigError, match="there is no target 'digit'"):
+    with pytest.raises(ConfigError, match="the data has no target 'digit'"):
         folder(root).restore(Digits().describe())
     assert folder(root, normalize="imagenet").restore(spec).mean == spec.mean
 
@@ -223,7 +223,7 @@ def test_files_left_out_are_told_of_by_summary_and_train(
         f"datasets: {{pets: {{name: image_folder, root: {root}}}}}\ntasks: {{t: {{dataset: pets, "
         "kind: classification}}\ntrunk: mlp\ntraining: {device: cpu, threads: 1}\n"
     )
-    note = "datasets.pets: files left out, as they are not images of a known format: 1 .heic, 1 .txt"
+    note = "datasets.pets: files left out, as they are not images of a supported format: 1 .heic, 1 .txt"
     assert main(["summary", str(config), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["notes"] == [note]
     assert main(["summary", str(config)]) == 0 and note in capsys.readouterr().out
@@ -344,7 +344,7 @@ def test_folders_that_are_not_so(root: Path, tmp_path: Path) -> None:
         folder(tmp_path / "empty", test=0.0).describe()
     (tmp_path / "empty").rename(tmp_path.parent / f"{tmp_path.name}-one")
     (root / "train/bird").mkdir()
-    with pytest.raises(ConfigError, match=r"train/bird: there are no images in this folder"):
+    with pytest.raises(ConfigError, match=r"train/bird: the folder has no images"):
         folder(root).describe()
 
 

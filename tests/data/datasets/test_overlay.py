@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mtlcli.cli import main
 from mtlcli.data.base import Examples
-from mtlcli.data.datasets._overlay import Overlaid, overlay
+from mtlcli.data.datasets._overlay import OverlaidImages, overlay
 from mtlcli.data.datasets.fashion_mnist import FashionMNIST
 from mtlcli.data.datasets.mnist import MNIST
 from mtlcli.data.datasets.multi_fashion import MultiFashion
@@ -83,7 +83,9 @@ def test_overlay_is_what_pillow_makes_of_the_canvas() -> None:
 
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("dataset", ALL)
-def test_a_dataset_is_the_pairs_of_its_sources_splits(dataset: type[Overlaid], split: str, tmp_path: Path) -> None:
+def test_a_dataset_is_the_pairs_of_its_sources_splits(
+    dataset: type[OverlaidImages], split: str, tmp_path: Path
+) -> None:
     files = mnist_files()
     place(tmp_path / "MNIST/raw", files)
     place(tmp_path / "FashionMNIST/raw", {name: data[:16] + data[:15:-1] for name, data in files.items()})
@@ -114,7 +116,7 @@ def test_every_image_is_left_once_and_in_one_split_only(root: str) -> None:
 
 
 @pytest.mark.parametrize("dataset", ALL)
-def test_labels_are_those_of_the_images_seen(dataset: type[Overlaid], root: str) -> None:
+def test_labels_are_those_of_the_images_seen(dataset: type[OverlaidImages], root: str) -> None:
     for split in SPLITS:
         pairs = dataset(root=root, download=False, val=0.2, augment=None).examples(split, 3)
         left, right = greys(pairs)
@@ -154,12 +156,12 @@ def test_without_val_all_images_are_trained_on(root: str) -> None:
     whole = dataset.examples("train", 0)
     assert greys(whole)[0] == list(range(1, 41))
     assert torch.equal(images(MultiMNIST(root=root).read("train")), images(whole))
-    with pytest.raises(ConfigError, match=r"no split 'val' in this dataset \(its option `val` is 0\)"):
+    with pytest.raises(ConfigError, match=r"no split 'val' \(its option `val` is 0\)"):
         dataset.examples("val", 0)
 
 
 @pytest.mark.parametrize("dataset", ALL)
-def test_describes_without_files(dataset: type[Overlaid], tmp_path: Path) -> None:
+def test_describes_without_files(dataset: type[OverlaidImages], tmp_path: Path) -> None:
     spec = dataset(root=str(tmp_path / "nowhere"), download=False, val=1 / 6, augment=None).describe()
     assert spec.input_shape == (1, 28, 28) and spec.splits == SPLITS and spec.main_target is None
     assert list(spec.targets) == ["left", "right"]
@@ -214,7 +216,7 @@ REAL = os.environ.get("MTL_DATA", "data")
 
 
 @pytest.mark.parametrize("dataset", ALL)
-def test_the_real_data_where_it_is_here(dataset: type[Overlaid]) -> None:
+def test_the_real_data_where_it_is_here(dataset: type[OverlaidImages]) -> None:
     if not all(kind.collection.complete(Path(REAL)) for kind in (dataset.left, dataset.right)):
         pytest.skip("`make data` has not been run")
     whole = dataset(root=REAL, download=False, val=1 / 6, augment=None)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mtlcli.data.download.collection import Collection, Source, SourceUnavailable
+from mtlcli.data.download.collection import Collection, DownloadSource, SourceUnavailable
 
 SIZES = {"train": 40, "t10k": 12}
 
@@ -31,7 +31,7 @@ def mnist_files() -> dict[str, bytes]:
     return files
 
 
-def collection(*sources: Source, folder: str = "MNIST") -> Collection:
+def collection(*sources: DownloadSource, folder: str = "MNIST") -> Collection:
     checksums = {name: hashlib.sha256(content).hexdigest() for name, content in mnist_files().items()}
     return Collection(folder, checksums, sources)
 

@@ -241,7 +241,7 @@ def test_a_root_that_can_be_none(root: str) -> None:
 
 
 def test_a_bomb_is_never_put_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compressed, "ALWAYS", 2**20)
+    monkeypatch.setattr(compressed, "ALWAYS_ALLOWED", 2**20)
     bomb = FakeSource({NAMES[0]: bytes(2**24)}, "the liar", compressed=True)
     with pytest.raises(MtlError, match=r"the liar: .* becomes more than 1 MiB when it is unpacked"):
         fetch("mnist", collection(bomb), tmp_path)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mtlcli.data.formats.class_folders import ClassFolders, find_class_folders, split_of
+from mtlcli.data.formats.class_folders import ClassFolders, find_class_folders
+from mtlcli.data.formats.split_names import match_split
 from mtlcli.errors import ConfigError
 
 SUFFIXES = frozenset({".png", ".gif"})
@@ -39,12 +40,12 @@ def pets(*folders: str) -> list[str]:
     }.items(),
 )
 def test_spellings_of_splits(split: str | None, names: list[str]) -> None:
-    assert {name: split_of(name) for name in names} == dict.fromkeys(names, split)
+    assert {name: match_split(name) for name in names} == dict.fromkeys(names, split)
 
 
 @pytest.mark.parametrize("names", [("Train/", "Test/"), ("training/", "validation/"), ("train/", "valid/", "test/")])
 def test_split_folders_in_other_spellings(tmp_path: Path, names: tuple[str, ...]) -> None:
-    splits = [split_of(name) for name in names]
+    splits = [match_split(name) for name in names]
     assert classes(found(tmp_path, *pets(*names))) == {split: ["cat", "dog"] for split in splits}
 
 
@@ -64,7 +65,7 @@ def test_what_systems_and_tools_leave_is_ignored(tmp_path: Path, files: list[str
 def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
     folders = found(tmp_path, *pets("train/"), "train/cat/1.HEIC", "train/dog/2.heic", "train/cat/list", "train/x.txt")
     assert folders.notes == [
-        "files left out, as they are not images of a known format: 2 .heic, 1 .txt, 1 without a suffix"
+        "files left out, as they are not images of a supported format: 2 .heic, 1 .txt, 1 without a suffix"
     ]
     folders = found(tmp_path, "train/loose.png", "test/1.png", "labels.csv", "annotations/a.xml")
     assert folders.notes[1:] == ["images left out, as they are in no class folder: 2 .png"]
@@ -84,7 +85,7 @@ def test_classes_that_hold_the_same_folders_may_be_splits(tmp_path: Path, split:
     assert set(classes(folders)["train"]) == {"gallery", "query"}
     (note,) = folders.notes
     assert note.startswith(
-        "the folders 'gallery', 'query' count as classes, and hold the same folders 'cat', 'dog'. If the inner ones"
+        "the folders 'gallery', 'query' are read as classes, and hold the same folders 'cat', 'dog'. If the inner ones"
     )
     found(tmp_path, f"{split}query/1.png")  # it holds images itself, so it is a class
     assert found(tmp_path).notes == []
@@ -104,7 +105,7 @@ def test_a_class_whose_name_spells_a_split(tmp_path: Path, names: list[str]) -> 
     folders = found(tmp_path, *(f"{name}/1.png" for name in names))
     assert classes(folders) == {"train": names}
     assert folders.notes == [
-        f"the folder `{names[-1]}` holds images directly, beside other folders, so it counts as a class"
+        f"the folder `{names[-1]}` holds images directly, next to other folders, so it is read as a class"
     ]
 
 
@@ -117,20 +118,26 @@ def test_names_that_are_no_splits(tmp_path: Path, names: list[str]) -> None:
 REFUSED = {
     "two spellings": (pets("train/", "Training/", "test/"), "'Training', 'train' are all the split `train`"),
     "valid and val": (pets("train/", "val/", "valid/"), "'val', 'valid' are all the split `val`"),
-    "splits and classes": ([*pets("train/", "test/"), "bird/1.png"], "bird: a folder of images beside the split"),
+    "splits and classes": ([*pets("train/", "test/"), "bird/1.png"], "bird: a folder of images next to the split"),
     "a misspelt split": (pets("train/", "tets/"), "tets: a folder of images .* Did you mean 'test'"),
-    "a split of another name": (pets("train/", "holdout/"), "holdout: a folder of images beside the split"),
+    "a split of another name": (pets("train/", "holdout/"), "holdout: a folder of images next to the split"),
     "numbered splits": (pets("Train2/", "Test2/"), "'Test2', 'Train2' look like splits, not like classes"),
     "numbered splits without classes": (["train1/1.png", "test1/1.png"], "'test1', 'train1' look like splits"),
     "splits and a word": (pets("seg_train/", "seg_test/", "seg_pred/"), "'seg_test', 'seg_train' look like splits"),
     "the splits of classes": (["trainA/1.png", "trainB/1.png", "testA/1.png"], "'testA', 'trainA' look like splits"),
     "folds": (pets("fold1/", "fold2/"), "'fold1', 'fold2' look like splits"),
-    "a split beside classes": ([*pets(""), *pets("holdout/")], r"holdout: repeats the classes beside it \(cat, dog\)"),
+    "a split beside classes": ([*pets(""), *pets("holdout/")], r"holdout: repeats the classes next to it \(cat, dog\)"),
     "classes before splits": (pets("x/train/", "x/test/", "y/train/"), "x: holds the split folders 'test', 'train'"),
     "one folder too high": (pets("pets/train/", "pets/test/"), "so it is no class; set `root: .*/pets`"),
-    "images in the splits": (["train/1.png", "test/1.png"], "images lie directly in 'test', 'train'.*/<class>/"),
-    "a flat test among classes": ([*pets(""), "test/1.png"], "images lie directly in 'test', which name splits"),
-    "an empty class": ([*pets(""), "bird/a.heic"], r"bird: there are no images in this folder \(but 1 .heic\)"),
+    "images in the splits": (
+        ["train/1.png", "test/1.png"],
+        "'test', 'train', which name splits, hold images directly.*/<class>/",
+    ),
+    "a flat test among classes": (
+        [*pets(""), "test/1.png"],
+        "'test', which name splits, hold images directly",
+    ),
+    "an empty class": ([*pets(""), "bird/a.heic"], r"bird: the folder has no images \(but 1 .heic\)"),
 }  # fmt: skip
 
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from mtlcli.data.datasets.csv import CSV
-from mtlcli.data.formats.column_encoding import Source, encode_columns, fit_column, log1p
+from mtlcli.data.formats.column_encoding import TrainingTable, encode_columns, fit_column, signed_log1p
 from mtlcli.data.formats.csv_reader import Table, read_table
 from mtlcli.data.formats.numerals import Notation
-from mtlcli.data.formats.table_splits import ABSENT
+from mtlcli.data.formats.table_splits import MISSING_VALUES
 from mtlcli.data.formats.target_columns import encode_target, fit_target
 from mtlcli.errors import ConfigError
 from mtlcli.models.inputs import TableEncoder, standardized
@@ -27,13 +27,13 @@ EPS = float(np.finfo(np.float32).eps)
 def one_column(tmp_path: Path, values: list[str], delimiter: str = ";") -> Table:
     path = tmp_path / "t.csv"
     path.write_text("v;row\n" + "".join(f"{value};{at}\n" for at, value in enumerate(values)), encoding="utf-8")
-    return read_table(path, delimiter, ABSENT)
+    return read_table(path, delimiter, MISSING_VALUES)
 
 
 def fitted(table: Table, **options: Any) -> Column:
     categorical = ["v"] if options.pop("categorical", False) else []
     return fit_column(
-        [Source(table, np.arange(len(table)), options.pop("notation", Notation()), categorical)], "v", **options
+        [TrainingTable(table, np.arange(len(table)), options.pop("notation", Notation()), categorical)], "v", **options
     )
 
 
@@ -57,8 +57,10 @@ def test_truth_values_in_several_spellings_are_binary(tmp_path: Path) -> None:
     table = one_column(tmp_path, ["TRUE", "False", "true", "FALSE"])
     assert target(table) == TargetSpec("binary")
     assert encode_target(table, "v", target(table)).tolist() == [1, 0, 1, 0]
-    mixed = one_column(tmp_path, ["True", "False", "1", "0.0"])
-    assert target(mixed) == TargetSpec("binary") and encode_target(mixed, "v", target(mixed)).tolist() == [1, 0, 1, 0]
+    mixed_types_error = one_column(tmp_path, ["True", "False", "1", "0.0"])
+    assert target(mixed_types_error) == TargetSpec("binary") and encode_target(
+        mixed_types_error, "v", target(mixed_types_error)
+    ).tolist() == [1, 0, 1, 0]
     assert target(one_column(tmp_path, ["True", "False", "True"])).classes == ("False", "True")
 
 
@@ -204,7 +206,7 @@ def test_numbers_far_from_0_keep_their_digits(tmp_path: Path, numbers: list[floa
     assert x.dtype == torch.float32
     # The shifted numbers are within a few standard deviations, so a few roundings of float32 are all that is lost.
     np.testing.assert_allclose(standardized([column])(x)[:, 0].numpy(), expected, atol=16 * EPS)
-    logs = log1p(small, origin)
+    logs = signed_log1p(small, origin)
     np.testing.assert_allclose(logs, small / (np.sign(origin) * origin + 1), rtol=1e-3)  # log(1 + x) ≈ x
     encoded = TableEncoder([column], "auto", "log1p")(x)[:, 0].numpy()
     np.testing.assert_allclose(encoded, (logs - logs.mean()) / logs.std(), atol=32 * EPS)
@@ -219,11 +221,13 @@ def test_logarithms_of_shifted_numbers(origin: float) -> None:
     x = shifted + origin
     expected = np.sign(x) * np.log1p(np.abs(x)) - np.sign(origin) * np.log1p(abs(origin))
     np.testing.assert_allclose(
-        log1p(shifted, origin), expected, atol=1e-13 * max(1, abs(origin)) / (1 + abs(origin)) + 1e-14
+        signed_log1p(shifted, origin), expected, atol=1e-13 * max(1, abs(origin)) / (1 + abs(origin)) + 1e-14
     )
     columns = [Column("v", log_std=1.0, offset=origin)]
     found = TableEncoder(columns, "auto", "log1p")(torch.from_numpy(shifted).float()[:, None])[:, 0]
-    np.testing.assert_allclose(found.numpy(), log1p(np.float64(np.float32(shifted)), origin), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        found.numpy(), signed_log1p(np.float64(np.float32(shifted)), origin), rtol=1e-5, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(
@@ -253,13 +257,13 @@ def test_ordinary_numbers_have_no_offset(tmp_path: Path) -> None:
 def test_a_column_of_two_tables_is_fitted_on_both(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
     first, second = one_column(tmp_path / "a", ["1", "2", "3"]), one_column(tmp_path / "b", ["10", "", "20"])
-    sources = [Source(first, np.array([0, 1])), Source(second, np.array([0, 1, 2]))]
+    sources = [TrainingTable(first, np.array([0, 1])), TrainingTable(second, np.array([0, 1, 2]))]
     assert fit_column(sources, "v").mean == pytest.approx(np.mean([1, 2, 10, 20]))
-    declared = [sources[0], Source(second, np.array([0, 1, 2]), categorical=["v"])]
+    declared = [sources[0], TrainingTable(second, np.array([0, 1, 2]), categorical=["v"])]
     assert fit_column(declared, "v").levels == ("1", "2", "10", "20")
     third = one_column(tmp_path / "b", ["x", "y"])
     with pytest.raises(ConfigError, match=r"b/t.csv: column 'v' holds no numbers, and in .*a/t.csv it does"):
-        fit_column([sources[0], Source(third, np.array([0, 1]))], "v")
+        fit_column([sources[0], TrainingTable(third, np.array([0, 1]))], "v")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mtlcli.data.formats import compressed
-from mtlcli.data.formats.compressed import most, opened
+from mtlcli.data.formats.compressed import max_size, open_decompressed
 
 
 def test_plain_and_compressed_files_are_read_alike(tmp_path: Path) -> None:
@@ -16,7 +16,7 @@ def test_plain_and_compressed_files_are_read_alike(tmp_path: Path) -> None:
     for name in ("packed.gz", "packed.tgz"):
         (tmp_path / name).write_bytes(gzip.compress(content[:1000]) + gzip.compress(content[1000:]))  # two members
     for name in ("plain", "packed.gz", "packed.tgz"):
-        with opened(tmp_path / name) as file:
+        with open_decompressed(tmp_path / name) as file:
             assert file.read() == content
 
 
@@ -24,29 +24,29 @@ def test_plain_and_compressed_files_are_read_alike(tmp_path: Path) -> None:
 def test_what_may_never_end_is_not_opened(tmp_path: Path, make) -> None:  # type: ignore[no-untyped-def]
     make(tmp_path / "endless")
     with pytest.raises(OSError, match="is a pipe or a device, and a file is expected"):
-        opened(tmp_path / "endless")
+        open_decompressed(tmp_path / "endless")
 
 
 @pytest.mark.parametrize("change", [lambda b: b[:-9], lambda b: b[:40] + b"\xff" * 8 + b[48:], lambda b: b + b"junk"])
 def test_whatever_is_wrong_with_a_gz_is_one_kind_of_error(tmp_path: Path, change) -> None:  # type: ignore[no-untyped-def]
     path = tmp_path / "a.gz"
     path.write_bytes(change(gzip.compress(os.urandom(500))))
-    with pytest.raises(gzip.BadGzipFile), opened(path) as file:
+    with pytest.raises(gzip.BadGzipFile), open_decompressed(path) as file:
         file.read()
 
 
 @pytest.mark.parametrize("name", ["missing", "missing.gz"])
 def test_a_missing_file(tmp_path: Path, name: str) -> None:
     with pytest.raises(FileNotFoundError):
-        opened(tmp_path / name)
+        open_decompressed(tmp_path / name)
 
 
 def test_a_small_file_does_not_become_a_large_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compressed, "ALWAYS", 2**20)
+    monkeypatch.setattr(compressed, "ALWAYS_ALLOWED", 2**20)
     path = tmp_path / "bomb.gz"
     path.write_bytes(gzip.compress(bytes(2**21)))
-    assert most(path) == 2**20
+    assert max_size(path) == 2**20
     taken: list[bytes] = []
-    with pytest.raises(gzip.BadGzipFile, match="more than 1 MiB when it is unpacked"), opened(path) as file:
+    with pytest.raises(gzip.BadGzipFile, match="more than 1 MiB when it is unpacked"), open_decompressed(path) as file:
         taken.extend(iter(lambda: file.read(2**16), b""))
     assert sum(map(len, taken)) <= 2**20

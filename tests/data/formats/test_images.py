@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from mtlcli.data.formats import images
-from mtlcli.data.formats.images import SUFFIXES, ImageFiles, formats, image_faults
+from mtlcli.data.formats.images import SUFFIXES, ImageFiles, check_images, formats
 
 BYTES = 3 * 60 * 50
 
@@ -52,19 +52,19 @@ def cut(path: Path, share: float = 0.6) -> Path:
 
 def test_small_sets_are_decoded_and_looked_at_once(tmp_path: Path, looked_at: list[str]) -> None:
     images = files(*(draw(tmp_path / f"{number}.png", number) for number in range(4)))
-    assert image_faults(images, BYTES) == []
+    assert check_images(images, BYTES) == []
     assert sorted(looked_at) == [f"{number}.png{star}" for number in range(4) for star in ("", "*")]
     looked_at.clear()
-    assert image_faults(images, BYTES) == [] and looked_at == []
+    assert check_images(images, BYTES) == [] and looked_at == []
     os.utime(tmp_path / "2.png", ns=(0, 0))
-    assert image_faults(images, BYTES) == [] and looked_at == ["2.png", "2.png*"]
+    assert check_images(images, BYTES) == [] and looked_at == ["2.png", "2.png*"]
     looked_at.clear()
     damaged = bytearray((tmp_path / "3.png").read_bytes())
     damaged[len(damaged) // 2] ^= 255  # neither header nor end
     (tmp_path / "3.png").write_bytes(damaged)
-    (fault,) = image_faults(images, BYTES)
+    (fault,) = check_images(images, BYTES)
     assert "3.png: can't be read as an image" in fault
-    assert image_faults(images, BYTES) == [fault]  # what failed isn't remembered
+    assert check_images(images, BYTES) == [fault]  # what failed isn't remembered
     assert looked_at == 2 * ["3.png", "3.png*"]
 
 
@@ -72,9 +72,9 @@ def test_faults_are_counted_and_there_is_an_end(tmp_path: Path) -> None:
     paths = [tmp_path / f"{number:03}.png" for number in range(150)]
     for path in paths[:12]:
         path.write_bytes(b"none")
-    faults = image_faults(files(*paths[:12]), BYTES)
+    faults = check_images(files(*paths[:12]), BYTES)
     assert len(faults) == 11 and faults[-1] == "… and 2 more such files"
-    faults = image_faults(files(*paths), BYTES)  # the others aren't there at all
+    faults = check_images(files(*paths), BYTES)  # the others aren't there at all
     assert len(faults) == 11 and faults[-1] == "… and at least 90 more such files"
 
 
@@ -85,7 +85,7 @@ def test_large_sets_are_looked_at_from_both_ends(
     monkeypatch.setattr(images, "READ_WHOLE", 0)
     suffix = SUFFIXES[name][0]
     fine, short = draw(tmp_path / f"a{suffix}", format=name), cut(draw(tmp_path / f"b{suffix}", format=name))
-    (fault,) = image_faults(files(fine, short), BYTES)
+    (fault,) = check_images(files(fine, short), BYTES)
     assert f"b{suffix}: " in fault
     if name not in ("BMP", "PPM", "JPEG2000"):
         assert f"a{suffix}*" not in looked_at
@@ -102,7 +102,7 @@ def test_large_sets_of_another_size_or_depth(tmp_path: Path, monkeypatch: pytest
         draw(tmp_path / "d.png", size=(50, 60)),
     ]
     Image.new("I;16", (50, 60)).save(tmp_path / "e.png")
-    faults = image_faults(files(*paths, tmp_path / "e.png", size=None), BYTES)
+    faults = check_images(files(*paths, tmp_path / "e.png", size=None), BYTES)
     assert [fault.split(": ")[0][-5:] for fault in faults] == ["c.jpg", "d.png", "e.png"]
     assert "is 60×50 pixels, where the first image has 50×60" in faults[0] and "16 or 32 bits" in faults[2]
 
@@ -111,17 +111,17 @@ def test_appended_bytes_are_no_damage(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(images, "READ_WHOLE", 0)
     path = draw(tmp_path / "a.jpg")
     path.write_bytes(path.read_bytes() + bytes(5000))
-    assert image_faults(files(path), BYTES) == []
+    assert check_images(files(path), BYTES) == []
 
 
 def test_a_sample(tmp_path: Path, looked_at: list[str]) -> None:
     images = files(*(draw(tmp_path / f"{number}.png", number) for number in range(9)))
-    assert image_faults(images, BYTES, most=3) == []
+    assert check_images(images, BYTES, most=3) == []
     assert looked_at == ["0.png", "3.png", "6.png"]
 
 
 def test_no_place_for_a_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert image_faults(files(draw(tmp_path / "a.png")), BYTES) == []
-    assert image_faults(files(), BYTES) == []
+    assert check_images(files(draw(tmp_path / "a.png")), BYTES) == []
+    assert check_images(files(), BYTES) == []

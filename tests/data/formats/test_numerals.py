@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mtlcli.data.formats.numerals import ISO, Notation, dotted_thousands, looks_like, resemblance
+from mtlcli.data.formats.numerals import ISO, Notation, describe_notation, detect_notation, find_dotted_thousands
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ LIKENESS = {
 
 @pytest.mark.parametrize(("values", "words"), LIKENESS.values(), ids=LIKENESS)
 def test_what_values_look_like(values: list[str], words: str) -> None:
-    likeness = resemblance(values)
+    likeness = detect_notation(values)
     assert likeness is not None and words in likeness[1]
 
 
@@ -127,11 +127,11 @@ def test_what_values_look_like(values: list[str], words: str) -> None:
     ],
 )  # fmt: skip
 def test_ordinary_categories(values: list[str]) -> None:
-    assert resemblance(values) is None
+    assert detect_notation(values) is None
 
 
 def test_a_decimal_point_under_another_notation() -> None:
-    assert "`decimal` is another mark" in (looks_like("1.288") or "")
+    assert "`decimal` is another mark" in (describe_notation("1.288") or "")
     assert Notation(decimal=",").numbers(["1.288"])[1] == [0]
 
 
@@ -148,10 +148,10 @@ def test_a_decimal_point_under_another_notation() -> None:
     ],
 )
 def test_dots_that_may_stand_between_thousands(values: list[str | None], found: str | None) -> None:
-    assert dotted_thousands(values) == found
+    assert find_dotted_thousands(values) == found
 
 
 def test_a_single_value() -> None:
-    assert "unit 'kg'" in (looks_like("5 kg") or "")
-    assert "decimal comma" in (looks_like("5,5") or "")
-    assert looks_like("forty") is None
+    assert "unit 'kg'" in (describe_notation("5 kg") or "")
+    assert "decimal comma" in (describe_notation("5,5") or "")
+    assert describe_notation("forty") is None

@@ -54,7 +54,7 @@ def test_labels_that_miss_only_in_another_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["datasets.digits.name=mnist"], r"datasets\.digits: the checkpoint was trained on inputs 1×8×8, and"),
+        (["datasets.digits.name=mnist"], r"datasets\.digits: the checkpoint was trained on inputs 1×8×8, but"),
         (["datasets.more={name: digits}", "tasks.digit.dataset=more"], "was trained on no dataset 'more'; on: digits"),
     ],
 )
