@@ -1,8 +1,13 @@
-"""`mtl`: train multi-task models from a YAML file, and see with evidence which tasks should share a network.
+"""Multi-task learning in PyTorch: training from a YAML file or from Python, and studies of which tasks to share.
 
-The command line's four steps, as a library (torch is imported when the first of them is asked for):
+The names in `__all__` are the public API, together with the base classes that the packages `data`, `models`, `tasks`,
+`weighting` and `regularizers` export for plugins. Torch is imported when the first name that needs it is used.
 
-    from mtlcli import Trainer, build, evaluate, load_experiment
+Example:
+    >>> import mtlcli
+    >>> summary = mtlcli.train("configs/digits.yaml", overrides=["training.epochs=2"])
+    >>> model = mtlcli.load(summary.checkpoint)
+    >>> predictions = model.predict(images)
 """
 
 from __future__ import annotations
@@ -10,25 +15,52 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from mtlcli.errors import ConfigError, InputError, MtlError
 from mtlcli.version import __version__
 
 if TYPE_CHECKING:
-    from mtlcli.config import load_experiment
-    from mtlcli.training.assembly.build import build
-    from mtlcli.training.evaluate import evaluate
+    from mtlcli.api.checkpoint_evaluation import evaluate
+    from mtlcli.api.predictions import Predictions
+    from mtlcli.api.prepared_run import build
+    from mtlcli.api.trained_model import Model, load
+    from mtlcli.config import Experiment, load_experiment
+    from mtlcli.training.run import Run
     from mtlcli.training.trainer import Trainer
 
-__all__ = ["Trainer", "__version__", "build", "evaluate", "load_experiment"]
-
 _HOMES = {
-    "load_experiment": "mtlcli.config",
-    "build": "mtlcli.training.assembly.build",
+    "Experiment": "mtlcli.config",
+    "Model": "mtlcli.api.trained_model",
+    "Predictions": "mtlcli.api.predictions",
+    "Run": "mtlcli.training.run",
     "Trainer": "mtlcli.training.trainer",
-    "evaluate": "mtlcli.training.evaluate",
+    "build": "mtlcli.api.prepared_run",
+    "evaluate": "mtlcli.api.checkpoint_evaluation",
+    "load": "mtlcli.api.trained_model",
+    "load_experiment": "mtlcli.config",
 }
+
+__all__ = [
+    "ConfigError",
+    "Experiment",
+    "InputError",
+    "Model",
+    "MtlError",
+    "Predictions",
+    "Run",
+    "Trainer",
+    "__version__",
+    "build",
+    "evaluate",
+    "load",
+    "load_experiment",
+]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

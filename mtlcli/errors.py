@@ -64,6 +64,12 @@ class ConfigError(MtlError):
         super().__init__("\n".join(map(str, self.problems)))
 
 
+class InputError(MtlError, ValueError):
+    """Inputs that a trained model can't take: unknown dataset or column, wrong shape, type or value. Exit code 2."""
+
+    exit_code = 2
+
+
 class OptionError(ValueError):
     """A component refuses some of its options.
 

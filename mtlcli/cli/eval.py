@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from mtlcli.cli.arguments import Json, Overrides, Plugins, Requirements
-from mtlcli.errors import ConfigError, MtlError
-from mtlcli.files import given_path
-
-if TYPE_CHECKING:
-    from mtlcli.training.run import Run
 
 
 def evaluate(
@@ -35,40 +27,22 @@ def evaluate(
     plugin: Plugins = None,
 ) -> None:
     """Evaluate a checkpoint: it needs nothing else but the data."""
+    from mtlcli.api.checkpoint_evaluation import evaluate_checkpoint, read_checkpoint
     from mtlcli.cli.output import print_json, print_table
     from mtlcli.cli.progress import watch
     from mtlcli.cli.requirements import check_requirements, parse_requirements
     from mtlcli.text import printable
-    from mtlcli.training.assembly.build import rebuild
-    from mtlcli.training.checkpoint.experiment import experiment_from_checkpoint, moved_datasets
-    from mtlcli.training.checkpoint.file import load_checkpoint
-    from mtlcli.training.data_changes import new_datasets, warn_of_changes
     from mtlcli.training.data_report import unseen, unseen_lines
-    from mtlcli.training.evaluate import measure
-    from mtlcli.training.run_folder import checkpoint_of
 
     watch()
-    checkpoint = checkpoint_of(given_path(checkpoint, "checkpoint"))
-    payload = load_checkpoint(checkpoint)
-    experiment = experiment_from_checkpoint(payload, overrides or [], checkpoint)
-    requirements = parse_requirements(require or [], experiment)
-    run = rebuild(experiment, payload)
-    new = new_datasets(run, moved_datasets(experiment, payload, overrides or []))
-    splits = _splits(run, split, new)
-    warn_of_changes(run, splits, new)
-    try:
-        evaluation = measure(run, splits)
-    except (LookupError, RuntimeError, ValueError, TypeError, ArithmeticError, AssertionError) as error:
-        # weights of the right shapes may still be no model: positions beyond the last column, for one
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise MtlError(f"{checkpoint}: its model can't be evaluated: {reason}") from error
-    names = " and ".join(dict.fromkeys(splits.values()))
-    _check_labels(evaluation.examples, names)
+    stored = read_checkpoint(checkpoint, overrides or [])
+    requirements = parse_requirements(require or [], stored.experiment)
+    evaluated = evaluate_checkpoint(stored, split)
+    run, splits, evaluation = evaluated.run, evaluated.splits, evaluated.evaluation
     gaps = unseen(run, splits)
-    _warn_of_not_finite(evaluation.metrics, evaluation.examples, names)
     if json:
         one = next(iter(splits.values())) if len(set(splits.values())) == 1 else splits
-        document = {"checkpoint": str(checkpoint), "split": one, **gaps}
+        document = {"checkpoint": str(stored.path), "split": one, **gaps}
         print_json(
             {**document, "examples": evaluation.examples, "positive": run.positive, "metrics": evaluation.metrics}
         )
@@ -82,46 +56,4 @@ def evaluate(
             run.positive,
         )
         print("".join(f"{printable(line)}\n" for line in unseen_lines(gaps)), end="")
-    check_requirements(requirements, experiment, evaluation.metrics)
-
-
-def _splits(run: Run, asked: str | None, new: set[str]) -> dict[str, str]:
-    """Alias → the split of it to evaluate. ConfigError for one that it doesn't have.
-
-    Of `new` data, which the model wasn't trained on, all examples, unless the data itself has a split `test`.
-    """
-    common = run.splits()
-    default = asked or ("test" if "test" in common else run.experiment.evaluation.split)
-    splits = {}
-    for alias, dataset in run.datasets.items():
-        here = run.specs[alias].splits
-        whole = asked is None and alias in new and (dataset.draws_test() or "test" not in here)
-        splits[alias] = "all" if whole else "test" if asked is None and "test" in here else default
-        if splits[alias] not in (*here, "all"):
-            offered = ", ".join([*here, "all"])
-            raise ConfigError(f"--split {splits[alias]}: not a split of dataset {alias!r}, which has: {offered}")
-    return splits
-
-
-def _check_labels(examples: Mapping[str, int], split: str) -> None:
-    """Warn of the tasks without a labelled example. ConfigError where there is none of any task."""
-    unlabelled = [task for task, amount in examples.items() if amount == 0]
-    if len(unlabelled) == len(examples):
-        raise ConfigError(
-            f"nothing to evaluate: no example of the split {split!r} has a label of any task ({', '.join(examples)}). "
-            "Evaluation compares predictions with labels: check that the target columns are filled in"
-        )
-    if unlabelled:
-        logging.getLogger("mtl").warning(
-            "%s: no labelled example in the split %r (n = 0), so there are no metrics", ", ".join(unlabelled), split
-        )
-
-
-def _warn_of_not_finite(metrics: Mapping[str, Mapping[str, float]], examples: Mapping[str, int], split: str) -> None:
-    for task, values in metrics.items():
-        names = [name for name, value in values.items() if not math.isfinite(value)]
-        if names and examples[task]:
-            logging.getLogger("mtl").warning(
-                "%s: %s in the split %r: not a finite number, because of values far from those of the training data, "
-                "or labels that are all the same", task, ", ".join(names), split,
-            )  # fmt: skip
+    check_requirements(requirements, stored.experiment, evaluation.metrics)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +15,57 @@ from mtlcli.config import validation_errors
 from mtlcli.config.crosschecks import crosschecks
 from mtlcli.config.locations import MOST_PROBLEMS, KeyPath, Source, dotted, in_order
 from mtlcli.config.overrides import settle
+from mtlcli.config.scalars import expand, resolve
 from mtlcli.config.schema import MAX_NAME, Experiment
 from mtlcli.config.type_names import found
-from mtlcli.config.yaml import MAX_DEPTH, Document, read
+from mtlcli.config.yaml import MAX_DEPTH, Document, Reading, read
 from mtlcli.errors import ConfigError, Problem
 from mtlcli.plugins import is_loaded, load_plugin
 
 ALLOW_PLUGINS = "MTL_ALLOW_PLUGINS"
 
 
-def load_experiment(path: str | Path, overrides: Sequence[str] = (), allow_plugins: bool = False) -> Experiment:
-    """The experiment in a YAML file, with `KEY=VALUE` overrides. Raises ConfigError with all problems, by line.
+def load_experiment(
+    config: str | os.PathLike[str] | Mapping[str, Any],
+    overrides: Sequence[str] = (),
+    allow_plugins: bool = False,
+    *,
+    in_memory: Iterable[str] = (),
+) -> Experiment:
+    """Load and validate an experiment.
 
-    allow_plugins: whether the plugins that the file names may be imported, as they may where $MTL_ALLOW_PLUGINS is 1.
+    A dict has the form of the YAML file and is validated in the same way: `${NAME:default}` is expanded, and every
+    default is filled in. Tuples count as lists, paths as strings, and NumPy scalars as Python numbers.
+
+    Args:
+        config: Path of a YAML file, or a dict of the same form.
+        overrides: `KEY=VALUE` strings such as `training.epochs=5`, applied in order.
+        allow_plugins: Import the plugins that the configuration names. They are imported as well if
+            `$MTL_ALLOW_PLUGINS` is 1.
+        in_memory: Aliases of datasets whose data is passed from Python. The configuration may leave out their entries,
+            or the `name` of an entry; `in_memory` is filled in.
+
+    Returns:
+        The validated experiment, which is immutable.
+
+    Raises:
+        ConfigError: The configuration is invalid. The message lists all problems, each with its key path and, for a
+            file, its line and column.
     """
-    file = Path(path)
-    stem = re.sub(r"^[^A-Za-z0-9_]|[^A-Za-z0-9_.-]", "_", file.stem)  # fit for a folder's name
+    overrides = [overrides] if isinstance(overrides, str) else list(overrides)
     allowed = allow_plugins or os.environ.get(ALLOW_PLUGINS, "").lower() in ("1", "true", "yes", "on")
-    return _experiment(read(file), overrides, Source(), stem[:MAX_NAME], allowed)
+    if isinstance(config, Mapping):
+        source = Source("in the configuration")
+        document = _document_of(config, source)
+        return _experiment(document, overrides, source, "experiment", allowed, in_memory)
+    try:
+        file = Path(config)
+    except TypeError as error:
+        kind = type(config).__name__
+        message = f"expected the path of an experiment file or a dict of the same form, got {kind}"
+        raise ConfigError(message) from error
+    stem = re.sub(r"^[^A-Za-z0-9_]|[^A-Za-z0-9_.-]", "_", file.stem)  # fit for a folder's name
+    return _experiment(read(file), overrides, Source(), stem[:MAX_NAME], allowed, in_memory)
 
 
 def experiment_from_dict(
@@ -63,13 +96,19 @@ def _import_plugins(plugins: Any, source: Source, allowed: bool) -> None:
 
 
 def _experiment(
-    document: Document, overrides: Sequence[str], source: Source, stem: str, allow_plugins: bool = False
+    document: Document,
+    overrides: Sequence[str],
+    source: Source,
+    stem: str,
+    allow_plugins: bool = False,
+    in_memory: Iterable[str] = (),
 ) -> Experiment:
     source.places = document.places
     if document.data is None:
         raise ConfigError(source.problem((), "nothing there: an experiment has at least datasets, tasks and a trunk"))
     if not isinstance(document.data, dict):
         raise ConfigError(source.problem((), f"expected an experiment (a mapping), found {found(document.data)}"))
+    _add_in_memory(document.data, in_memory)
     problems = overriding.apply(document, overrides, source)
     _import_plugins(document.data.get("plugins"), source, allow_plugins)
     undecided, unreadable = settle(document, Experiment)
@@ -88,6 +127,48 @@ def _experiment(
         raise ConfigError(in_order(problems))
     experiment._source = source
     return experiment
+
+
+def _add_in_memory(data: dict[str, Any], aliases: Iterable[str]) -> None:
+    """Fill in the entries, or their names, of datasets whose data is passed from Python."""
+    datasets = {} if data.get("datasets") is None else data["datasets"]
+    for alias in aliases:
+        if not isinstance(datasets, dict):
+            return  # reported by the validation
+        entry = datasets.get(alias)
+        if entry is None:
+            datasets[alias] = {"name": "in_memory"}
+        elif isinstance(entry, dict):
+            entry.setdefault("name", "in_memory")
+        data["datasets"] = datasets
+
+
+def _document_of(config: Mapping[str, Any], source: Source) -> Document:
+    """The document of a dict that has the form of a YAML file, its environment variables expanded."""
+    walk = _PythonWalk(source)
+    document = Document(walk.copied(config, ()))
+    if walk.problems:
+        raise ConfigError(in_order(walk.problems))
+    document.data = _expanded(document.data, (), document)
+    return document
+
+
+def _expanded(value: Any, path: KeyPath, document: Document) -> Any:
+    if isinstance(value, dict):
+        return {key: _expanded(item, (*path, key), document) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_expanded(item, (*path, index), document) for index, item in enumerate(value)]
+    if not isinstance(value, str) or "${" not in value:
+        return value
+    try:
+        text = expand(value)
+        scalar = resolve(text.strip())
+    except ValueError as error:
+        document.unexpanded[path] = str(error)
+        return None
+    if scalar != text:
+        document.readings[path] = Reading(text, scalar)
+    return scalar
 
 
 MAX_VALUES = 250_000  # with all defaults filled in, and the relations of the tasks
@@ -138,3 +219,18 @@ class _Walk:
         self.problems.append(self.source.problem(path, message))
         if len(self.problems) > MOST_PROBLEMS:
             raise ConfigError(in_order(self.problems))
+
+
+class _PythonWalk(_Walk):
+    """A walk over data written in Python: tuples are lists, paths are strings, NumPy scalars are numbers."""
+
+    def copied(self, value: Any, path: KeyPath) -> Any:
+        if isinstance(value, tuple):
+            value = list(value)
+        elif isinstance(value, Mapping):
+            value = dict(value)
+        elif isinstance(value, os.PathLike):
+            value = os.fspath(value)
+        elif type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
+            value = value.item()
+        return super().copied(value, path)

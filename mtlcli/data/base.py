@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -17,6 +17,7 @@ from mtlcli.data.examples import Examples, LazyInputs, concat_examples
 from mtlcli.data.fingerprint import DataRecord, Fingerprint, Rule, to_hex_keys
 from mtlcli.data.formats.column_encoding import TrainingTable
 from mtlcli.data.formats.column_report import TableReport, Unseen
+from mtlcli.data.formats.numerals import Notation
 from mtlcli.data.splitting import (
     Hashes,
     Mask,
@@ -48,6 +49,8 @@ class Dataset(ABC):
         made_of: names of the datasets from whose files this one is composed.
         value_range: smallest and largest possible value of an input, if bounded.
         fixed: True for published data whose examples and order never change.
+        notation: notation of numbers and dates, if the inputs are rows of a table.
+        missing: cells of a table that mean a missing value.
         record: record of the data that a checkpoint was trained on; None during training.
 
     Raises:
@@ -59,6 +62,8 @@ class Dataset(ABC):
     made_of: ClassVar[tuple[str, ...]] = ()
     value_range: ClassVar[tuple[int, int] | None] = None
     fixed: ClassVar[bool] = False
+    notation: Notation = Notation()
+    missing: Sequence[str] = ()
     record: DataRecord | None = None
 
     def __init__(self, *, val: float = 0.0, augment: list[str | dict[str, Any]] | None = None) -> None:
@@ -73,6 +78,20 @@ class Dataset(ABC):
         self._hashed: dict[str, Hashes] = {}
         self._val: dict[int, Mask] = {}  # seed → mask of the training examples in `val`
         self._kept: dict[str, frozenset[int]] = {}  # drawn split → keys excluded so that every class stays in training
+
+    def attach(self, data: object) -> None:
+        """Take the data that was passed from Python for this dataset.
+
+        Args:
+            data: Arrays, tensors or a `torch.utils.data.Dataset`, see the dataset `in_memory`.
+
+        Raises:
+            ConfigError: The dataset reads its own data.
+        """
+        raise ConfigError(
+            "data was passed from Python for this dataset, which reads its own; write `name: in_memory`, or leave the "
+            "entry out"
+        )
 
     @abstractmethod
     def describe(self) -> DatasetSpec:

@@ -5,25 +5,27 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch._dynamo.exc import TorchDynamoException
 from torch.onnx import OnnxExporterError
 
 from mtlcli.data.formats.numerals import ISO
 from mtlcli.errors import ConfigError
 from mtlcli.files import atomic, write_text
-from mtlcli.models.modules import ByName
 from mtlcli.specs import FIRST, MISSING, UNKNOWN, Column, DatasetSpec, TargetSpec
 from mtlcli.tasks.base import TaskKind
 from mtlcli.training.checkpoint.experiment import publishable
+from mtlcli.training.raw_input_model import Cleaned, RawInputModel
 from mtlcli.training.run import Run
 from mtlcli.training.run_folder import to_json
 from mtlcli.version import __version__
+
+__all__ = ["INTERFACE", "SUFFIXES", "Cleaned", "Format", "described", "export", "interface"]
 
 Format = Literal["onnx", "safetensors", "torch-export"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "safetensors": ".safetensors", "torch-export": ".pt2"}
@@ -73,39 +75,6 @@ def described(path: Path) -> Path:
     return path.with_name(os.fsdecode(name) + ".json")
 
 
-class _Predictor(nn.Module):
-    """The model with the one argument an exported program has, made safe for a table's inputs from anywhere."""
-
-    def __init__(self, run: Run) -> None:
-        super().__init__()
-        self.model = run.model
-        self.tables = ByName({alias: Cleaned(spec.columns) for alias, spec in run.specs.items() if spec.columns})
-
-    def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        cleaned = {alias: self.tables[alias](x) if alias in self.tables else x for alias, x in inputs.items()}
-        return self.model(cleaned)  # type: ignore[no-any-return]
-
-
-class Cleaned(nn.Module):
-    """Raw columns [B, columns] → the same, with the mean for a NaN in a number and 0 for what is no code of a category.
-
-    Data files are checked as they are read, so in training and `mtl eval` nothing of this kind reaches the model.
-    """
-
-    codes: Tensor
-    mean: Tensor
-
-    def __init__(self, columns: Sequence[Column]) -> None:
-        super().__init__()
-        codes = [0 if column.levels is None else FIRST + len(column.levels) for column in columns]
-        self.register_buffer("codes", torch.tensor(codes, dtype=torch.float32))  # how many there are; 0: a number
-        self.register_buffer("mean", torch.tensor([column.mean for column in columns], dtype=torch.float32))
-
-    def forward(self, x: Tensor) -> Tensor:
-        is_code = (x >= 0) & (x < self.codes) & (x == x.floor())
-        return torch.where(self.codes > 0, torch.where(is_code, x, 0.0), torch.where(x.isnan(), self.mean, x))
-
-
 def _example(run: Run) -> dict[str, Tensor]:
     """Raw inputs of every dataset; the sizes of their batches are left open in the program."""
     return {alias: torch.zeros(2 + at, *spec.input_shape) for at, (alias, spec) in enumerate(run.specs.items())}
@@ -114,7 +83,7 @@ def _example(run: Run) -> dict[str, Tensor]:
 def _program(run: Run) -> torch.export.ExportedProgram:
     inputs = _example(run)
     sizes = {alias: {0: torch.export.Dim(f"batch_{at}")} for at, alias in enumerate(inputs)}
-    return torch.export.export(_Predictor(run), (inputs,), dynamic_shapes=(sizes,))
+    return torch.export.export(RawInputModel(run.model, run.specs), (inputs,), dynamic_shapes=(sizes,))
 
 
 def _torch_export(run: Run, description: dict[str, Any], path: Path) -> None:

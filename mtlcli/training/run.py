@@ -115,6 +115,11 @@ class Run:
 
     def autocast(self) -> torch.autocast:
         """The context in which the model computes, by `training.precision`."""
-        precision = self.experiment.training.precision
-        dtype = torch.float16 if precision == "fp16" else torch.bfloat16
-        return torch.autocast(self.device.type, dtype, enabled=precision != "fp32")
+        return autocast(self.experiment, self.device)
+
+
+def autocast(experiment: Experiment, device: torch.device) -> torch.autocast:
+    """Return the context in which the model of an experiment computes on a device, by `training.precision`."""
+    precision = experiment.training.precision
+    dtype = torch.float16 if precision == "fp16" else torch.bfloat16
+    return torch.autocast(device.type, dtype, enabled=precision != "fp32")

@@ -87,6 +87,7 @@ class CensusIncome(Dataset):
     )
     rows = ROWS
     fixed = True
+    missing = ("?",)
 
     def __init__(
         self, *, root: str | None = None, download: bool = True, seed: Annotated[int, Field(ge=0)] = 0
@@ -129,7 +130,7 @@ class CensusIncome(Dataset):
             advice = suggest_fetch(self.name, self.root)
             path = ensure_files(self.name, self.collection, self.root, self.download)[file]
             try:
-                table = read_table(path, ",", ["?"], NAMES)
+                table = read_table(path, ",", self.missing, NAMES)
                 inputs = encode_columns(table, input_columns())
             except ConfigError as error:
                 raise MtlError(f"{error}. {advice}") from error

@@ -43,19 +43,26 @@ def open_datasets(
     stored: Mapping[str, DatasetSpec] | None = None,
     data: bool = True,
     records: Mapping[str, DataRecord] | None = None,
+    given: Mapping[str, Any] | None = None,
 ) -> Datasets:
     """Alias → the dataset and what it is like. ConfigError with all that can't be opened.
 
     stored: what the datasets were like when a checkpoint was trained; it takes the place of fitting them anew. Else
         tables share their columns, see `share_columns`: all datasets go through one trunk.
     data: whether the data itself is looked at; without, all is as `stored`. records: what the checkpoint records of its
-        data, by which splits are drawn.
+        data, by which splits are drawn. given: alias → data passed from Python, see `Dataset.attach`.
     """
     problems = Problems(experiment)
     opened: Datasets = {}
+    given = given or {}
+    if unknown := [alias for alias in given if alias not in experiment.datasets]:
+        known = f"{nearest(unknown[0], experiment.datasets)} There are: {', '.join(experiment.datasets)}"
+        raise ConfigError(f"data was passed for {unknown[0]!r}, which is no dataset of the experiment.{known}")
     for alias, entry in experiment.datasets.items():
         with problems.at(f"datasets.{alias}"), naming(alias):
             dataset: Dataset = _create(Dataset, registry.datasets, entry)
+            if alias in given:
+                dataset.attach(given[alias])
             if stored is None:
                 opened[alias] = (dataset, _instance(DatasetSpec, dataset.describe(), "what describe() returns is"))
             elif alias in stored:

@@ -27,14 +27,15 @@ from mtlcli.weighting.relation_matrix import Relations, read_relations
 LOG = logging.getLogger("mtl")
 
 
-def build(experiment: Experiment) -> Run:
+def build(experiment: Experiment, given: Mapping[str, Any] | None = None) -> Run:
     """Everything the experiment names, checked, initialized by its seed, on its device.
 
+    given: alias → data passed from Python, see `Dataset.attach`.
     Raises ConfigError for what can't work, before any data is read.
     """
     experiment = self_contained(experiment)
     device = choose_device(experiment)
-    opened = open_datasets(experiment)
+    opened = open_datasets(experiment, given=given)
     check(experiment, opened)
     prepare_device(experiment, device)
     run = assemble(experiment, device, opened)
@@ -48,12 +49,20 @@ def build(experiment: Experiment) -> Run:
     return run
 
 
-def rebuild(experiment: Experiment, payload: Mapping[str, Any], data: bool = True) -> Run:
+def rebuild(
+    experiment: Experiment,
+    payload: Mapping[str, Any],
+    data: bool = True,
+    prepare: bool = True,
+    given: Mapping[str, Any] | None = None,
+) -> Run:
     """The run of a checkpoint's payload, with its trained model. `experiment` may name other data or another device.
 
     It is to be evaluated or used, not trained: its weighting has no state. data: whether it is to be evaluated; no
-    file of the datasets is looked at otherwise. ConfigError, before anything takes memory, where the parts don't fit
-    each other, this machine, or the weights in the checkpoint, and where those aren't finite.
+    file of the datasets is looked at otherwise. prepare: whether threads, random generators and other settings of this
+    process are set as for a training. given: alias → data passed from Python. ConfigError, before anything takes
+    memory, where the parts don't fit each other, this machine, or the weights in the checkpoint, and where those aren't
+    finite.
     """
     device = choose_device(experiment)
     stored = {
@@ -63,7 +72,8 @@ def rebuild(experiment: Experiment, payload: Mapping[str, Any], data: bool = Tru
     weights = payload["model"]
     with within_memory():
         # on meta nothing is drawn or fetched (pretrained weights) only to be overwritten
-        opened = open_datasets(experiment, stored, data=data, records=data_records(payload) if data else None)
+        records = data_records(payload) if data else None
+        opened = open_datasets(experiment, stored, data=data, records=records, given=given)
         run = assemble(experiment, torch.device("meta"), opened)
         add_regularizers(run)
         fit_ranks(run.model, weights)
@@ -74,7 +84,8 @@ def rebuild(experiment: Experiment, payload: Mapping[str, Any], data: bool = Tru
     run.model.load_state_dict(weights, assign=True)
     for note in run.notes() if data else ():
         LOG.warning("%s", note)
-    prepare_device(experiment, device)
+    if prepare:
+        prepare_device(experiment, device)
     placement = Placement(device, experiment.training.loading, experiment.training.workers)
     return replace(run, device=device, placement=placement, model=run.model.to(device))
 

@@ -1,0 +1,1 @@
+"""The functions and classes that `mtlcli` exports; import them from there."""

@@ -1,0 +1,139 @@
+"""Inputs that users pass to a trained model, checked and converted to tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtlcli.data.base import Dataset
+from mtlcli.data.formats.row_encoding import encode_rows, is_rows
+from mtlcli.errors import InputError, nearest
+from mtlcli.specs import DatasetSpec
+
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64)
+
+
+class RawInputs:
+    """Converts the inputs of a trained model's datasets to raw tensors.
+
+    Args:
+        datasets: The datasets, by alias; their data is not read.
+        specs: Their descriptions, by alias.
+        columns: Alias → names of table columns that may be present and are ignored.
+    """
+
+    def __init__(
+        self, datasets: Mapping[str, Dataset], specs: Mapping[str, DatasetSpec], columns: Mapping[str, Sequence[str]]
+    ) -> None:
+        self.datasets, self.specs, self.columns = dict(datasets), dict(specs), dict(columns)
+
+    def tensors(self, inputs: Any, *, stored_type: bool = False) -> dict[str, Tensor]:
+        """Return alias → raw inputs [B, *input_shape].
+
+        Args:
+            inputs: Alias → inputs, or the inputs themselves for a model of one dataset.
+            stored_type: Require the type and the range of values that the dataset stores.
+
+        Raises:
+            InputError: A dataset is unknown, or its inputs have the wrong shape, type, columns or values.
+        """
+        tensors = {}
+        for alias, value in self._by_alias(inputs).items():
+            try:
+                tensors[alias] = self._tensor(alias, value, stored_type)
+            except InputError as error:
+                raise InputError(f"inputs of dataset {alias!r}: {error}") from error
+        return tensors
+
+    def _by_alias(self, inputs: Any) -> Mapping[str, Any]:
+        aliases = list(self.specs)
+        named = isinstance(inputs, Mapping) and not (len(aliases) == 1 and self._is_table(inputs))
+        if not named:
+            if len(aliases) > 1:
+                example = f"{{{aliases[0]!r}: …, {aliases[1]!r}: …}}"
+                raise InputError(f"the model has {len(aliases)} datasets; pass their inputs by name: {example}")
+            return {aliases[0]: inputs}
+        if not inputs:
+            raise InputError(f"there are no inputs; expected those of {' or '.join(aliases)}")
+        for alias in inputs:
+            if alias not in self.specs:
+                known = f"The model's datasets: {', '.join(aliases)}"
+                raise InputError(f"no dataset {alias!r}.{nearest(str(alias), aliases)} {known}")
+        return inputs  # type: ignore[no-any-return]
+
+    def _is_table(self, inputs: Mapping[str, Any]) -> bool:
+        """Return whether a mapping holds the columns of the only dataset, and not the dataset by its alias."""
+        ((alias, spec),) = self.specs.items()
+        return bool(spec.columns) and set(inputs) != {alias}
+
+    def _tensor(self, alias: str, value: Any, stored_type: bool) -> Tensor:
+        spec, dataset = self.specs[alias], self.datasets[alias]
+        if is_rows(value):
+            if not spec.columns:
+                raise InputError(f"expected a tensor or an array {_shape(spec)}, got rows of a table")
+            known = {*self.columns.get(alias, ()), *spec.targets}
+            return encode_rows(value, spec.columns, dataset.notation, dataset.missing, known)
+        tensor = _as_tensor(value)
+        expected = spec.input_shape
+        if len(expected) == 3 and expected[0] == 1 and tuple(tensor.shape[1:]) == expected[1:]:
+            tensor = tensor.unsqueeze(1)
+        if tuple(tensor.shape[1:]) != expected or tensor.ndim != len(expected) + 1:
+            raise InputError(f"expected the shape {_shape(spec)}, got {list(tensor.shape)}{_hint(tensor, expected)}")
+        if len(tensor) == 0:
+            raise InputError("there is no example in them")
+        if tensor.dtype == torch.bool or tensor.is_complex():
+            raise InputError(f"expected numbers, got {_name(tensor.dtype)}")
+        return _checked(tensor, spec, dataset) if stored_type else tensor
+
+
+def _as_tensor(value: Any) -> Tensor:
+    if isinstance(value, Tensor):
+        return value
+    try:
+        if isinstance(value, list | tuple) and value and all(isinstance(item, Tensor) for item in value):
+            return torch.stack(list(value))
+        return torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = f"{type(value).__module__}.{type(value).__name__}".removeprefix("builtins.")
+        raise InputError(f"expected a tensor or an array of numbers, got {kind} ({error})") from error
+
+
+def _checked(tensor: Tensor, spec: DatasetSpec, dataset: Dataset) -> Tensor:
+    """The tensor, of the type that the dataset stores. InputError for another one, or for values that it can't have."""
+    if dataset.value_range is not None or spec.state.get("dtype") == "uint8":
+        low, high = dataset.value_range or (0, 255)
+        if tensor.dtype not in INTEGERS:
+            raise InputError(
+                f"expected uint8 with the raw values {low} to {high}, got {_name(tensor.dtype)}; pass the values as "
+                "the dataset stores them, neither scaled nor normalized"
+            )
+        values = tensor.to(torch.int64) if tensor.dtype != torch.uint8 else tensor
+        if (least := int(values.min())) < low or (most := int(values.max())) > high:
+            wrong = least if least < low else most
+            raise InputError(f"expected values from {low} to {high}, as the dataset stores them, got {wrong}")
+        return values.to(torch.uint8)
+    if not spec.columns and tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+        wrong_rows = (~tensor.isfinite()).flatten(1).any(1).nonzero().flatten()
+        raise InputError(f"example {int(wrong_rows[0])} has a value that is not finite")
+    return tensor.float()
+
+
+def _shape(spec: DatasetSpec) -> str:
+    return f"[B, {', '.join(map(str, spec.input_shape))}]"
+
+
+def _hint(tensor: Tensor, expected: tuple[int, ...]) -> str:
+    """The remedy for some usual mistakes."""
+    if tuple(tensor.shape) == expected:
+        return "; add the dimension of the batch: x.unsqueeze(0)"
+    channels_last = (*expected[1:], expected[0])
+    if len(expected) == 3 and tuple(tensor.shape[1:]) == channels_last:
+        return "; channels come first: x.permute(0, 3, 1, 2)"
+    return ""
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,188 @@
+"""A trained model, loaded from a checkpoint to be used in Python."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mtlcli.api.predictions import Predictions, decode
+from mtlcli.api.raw_inputs import RawInputs
+from mtlcli.config import Experiment
+from mtlcli.data.fingerprint import DataRecord
+from mtlcli.errors import InputError
+from mtlcli.files import given_path
+from mtlcli.plugins import load_plugin
+from mtlcli.specs import DatasetSpec
+from mtlcli.tasks.base import TaskKind
+from mtlcli.training.assembly.build import rebuild
+from mtlcli.training.checkpoint.experiment import experiment_from_checkpoint
+from mtlcli.training.checkpoint.file import load_checkpoint
+from mtlcli.training.data_changes import data_records
+from mtlcli.training.raw_input_model import RawInputModel
+from mtlcli.training.run import Run, autocast
+from mtlcli.training.run_folder import checkpoint_of
+
+
+def load(
+    checkpoint: str | os.PathLike[str], *, device: str | torch.device = "cpu", plugins: Sequence[str] = ()
+) -> Model:
+    """Load a trained model from a checkpoint.
+
+    The data it was trained on is not needed. No code in the file is run.
+
+    Args:
+        checkpoint: A `.pt` file of a run, or the run's folder, of which the best checkpoint is taken.
+        device: Device of the model: `cpu`, `cuda`, `cuda:0`, `mps`, or `auto` for a GPU if one is available.
+        plugins: Modules, or files ending in `.py`, with components that the model needs; imported first.
+
+    Returns:
+        The model, in evaluation mode.
+
+    Raises:
+        ConfigError: The file is missing, damaged or no checkpoint of mtl, or the device is not available.
+    """
+    for plugin in [plugins] if isinstance(plugins, str) else plugins:
+        load_plugin(plugin, "plugin")
+    path = checkpoint_of(given_path(os.fspath(checkpoint), "checkpoint"))
+    payload = load_checkpoint(path)
+    experiment = experiment_from_checkpoint(payload, [f"training.device={device}"], path, data=False)
+    run = rebuild(experiment, payload, data=False, prepare=False)
+    return Model(run, data_records(payload))
+
+
+class Model(nn.Module):
+    """A trained multi-task model: raw inputs in, the outputs or predictions of every task out.
+
+    An ordinary `nn.Module`, made by `load`. Inputs are given by the alias of their dataset, or alone where the model
+    has one dataset. They are raw, as the dataset stores them: the model normalizes them itself. Images are uint8
+    [B, C, H, W], or [B, H, W] for one channel; rows of a table are a dict of columns, a list of dicts or a pandas
+    DataFrame, or a tensor that is already encoded [B, columns]. NumPy arrays count as tensors.
+
+    Args:
+        run: The run of a checkpoint.
+        records: Alias → record of the data that the model was trained on.
+
+    Attributes:
+        experiment: The configuration that the model was trained with.
+        specs: Alias → shape, targets and columns of the dataset.
+        kinds: Task → its kind.
+        sources: Task → (alias of its dataset, name of its target).
+    """
+
+    experiment: Experiment
+    specs: dict[str, DatasetSpec]
+    kinds: dict[str, TaskKind]
+    sources: dict[str, tuple[str, str]]
+
+    def __init__(self, run: Run, records: Mapping[str, DataRecord] | None = None) -> None:
+        super().__init__()
+        self.network = RawInputModel(run.model, run.specs)
+        self.experiment, self.specs, self.kinds, self.sources = run.experiment, run.specs, run.kinds, run.sources
+        self._inputs = RawInputs(
+            run.datasets,
+            run.specs,
+            {
+                alias: [*(record.columns or ()), *_named_columns(run, alias)]
+                for alias, record in (records or {}).items()
+            },
+        )
+        self.to(run.device)
+        self.eval()
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the model's parameters."""
+        return next(self.parameters()).device
+
+    def forward(self, inputs: Any) -> dict[str, Tensor]:
+        """Compute the raw outputs.
+
+        Args:
+            inputs: Alias → raw inputs, or the inputs alone for a model of one dataset; float tensors are accepted too.
+
+        Returns:
+            Task → outputs [B, outputs] on the model's device, for the tasks on the datasets given: logits, or the
+            predicted number in the target's units.
+
+        Raises:
+            InputError: A dataset is unknown, or its inputs have the wrong shape, type, columns or values.
+        """
+        return self.network(self._tensors(inputs))  # type: ignore[no-any-return]
+
+    def features(self, inputs: Any) -> dict[str, Tensor]:
+        """Compute the shared representation that each task's head is applied to.
+
+        Args:
+            inputs: As in `forward`.
+
+        Returns:
+            Task → representation [B, features]; the same tensor for tasks that share it.
+
+        Raises:
+            InputError: As in `forward`.
+        """
+        tensors = self._tensors(inputs)
+        tasks = [task for task, (alias, _) in self.sources.items() if alias in tensors]
+        return self.network.model.representations(self.network.cleaned(tensors), tasks)
+
+    @torch.no_grad()
+    def predict(self, inputs: Any, *, batch_size: int | None = None) -> dict[str, Predictions]:
+        """Predict the label of every task, without gradients, in evaluation mode and in batches.
+
+        The precision is that of the training, so that the predictions are those that `mtl eval` measures.
+
+        Args:
+            inputs: Alias → raw inputs, or the inputs alone for a model of one dataset. Images have to be of the type
+                and the range of values that the dataset stores.
+            batch_size: Examples in a batch; by default `evaluation.batch_size` of the configuration.
+
+        Returns:
+            Task → predictions, for the tasks on the datasets given, in the order of the inputs.
+
+        Raises:
+            InputError: A dataset is unknown, or its inputs have the wrong shape, type, columns or values.
+        """
+        size = self.experiment.evaluation.batch_size if batch_size is None else batch_size
+        if not isinstance(size, int) or size < 1:
+            raise InputError(f"batch_size: expected an integer > 0, got {batch_size!r}")
+        tensors = self._inputs.tensors(inputs, stored_type=True)
+        was_training = self.training
+        self.eval()
+        try:
+            outputs = {task: torch.cat(parts) for task, parts in self._outputs(tensors, size).items()}
+        finally:
+            self.train(was_training)
+        tasks = [task for task in self.kinds if task in outputs]
+        return {task: self._decoded(task, outputs[task]) for task in tasks}
+
+    def _outputs(self, tensors: Mapping[str, Tensor], size: int) -> dict[str, list[Tensor]]:
+        outputs: dict[str, list[Tensor]] = {}
+        for alias, tensor in tensors.items():
+            for batch in torch.split(tensor, size):
+                with autocast(self.experiment, self.device):
+                    found = self.network({alias: batch.to(self.device)})
+                for task, output in found.items():
+                    outputs.setdefault(task, []).append(output.cpu())
+        return outputs
+
+    def _decoded(self, task: str, outputs: Tensor) -> Predictions:
+        return decode(task, self.experiment.tasks[task].kind.name, self.kinds[task], outputs)
+
+    def _tensors(self, inputs: Any) -> dict[str, Tensor]:
+        return {alias: tensor.to(self.device) for alias, tensor in self._inputs.tensors(inputs).items()}
+
+
+def _named_columns(run: Run, alias: str) -> Iterator[str]:
+    """Names of a table's columns that the options of the dataset mention."""
+    options = run.experiment.datasets[alias].options
+    for option in ("split_column", "group_column"):
+        if isinstance(name := options.get(option), str):
+            yield name
+    targets = options.get("targets")
+    for columns in targets.values() if isinstance(targets, dict) else ():
+        if isinstance(columns, list):
+            yield from columns
