@@ -1,4 +1,4 @@
-"""Augmentation: torchvision's `transforms.v2` by name, repeatable example by example."""
+"""Augmentation by torchvision's `transforms.v2`, reproducible for each example."""
 
 from __future__ import annotations
 
@@ -13,26 +13,32 @@ from mtlcli.data.shuffling import stable_seed
 from mtlcli.error_origin import blaming
 from mtlcli.errors import MtlError, OptionError, nearest
 
-# Not for one raw image: they need boxes, masks, batches or functions, give several images, or change the type.
+# Unsuitable for a single raw image: need boxes, masks, batches or functions, return several images, or change the type.
 UNFIT = {
     "ClampBoundingBoxes", "ClampKeyPoints", "Compose", "ConvertBoundingBoxFormat", "ConvertImageDtype", "CutMix",
     "FiveCrop", "Lambda", "LinearTransformation", "MixUp", "Normalize", "PILToTensor", "RandomApply", "RandomChoice",
     "RandomIoUCrop", "RandomOrder", "SanitizeBoundingBoxes", "SanitizeKeyPoints", "SetClampingMode", "TenCrop",
     "ToDtype", "ToImage", "ToPILImage", "ToPureTensor", "ToTensor", "Transform", "UniformTemporalSubsample",
 }  # fmt: skip
-# They change the shape at random, so that a check may pass by chance.
+# Change the shape at random, so that a check may pass by chance.
 RESHAPING = {"RandomResize", "RandomShortestSize", "RandomZoomOut", "ScaleJitter"}
-DRAWS = 8  # that a check tries: what a transform does to an example it does by chance
+DRAWS = 8  # random draws in a check
 
 
 class Augmentation:
-    """The transforms of one dataset, applied one after the other to every raw example of the split `train`.
+    """Transforms of one dataset, applied in sequence to each raw example of the split `train`.
 
-    transforms: each a name (`RandomHorizontalFlip`) or its name and arguments (`{name: RandomCrop, size: 28}`).
+    The result depends only on (seed, alias, number of the pass, row), so it is the same in any worker and after a
+    resume at any step. Python code runs for each example: a dataset with augmentation always takes the `stream` route,
+        and is slower.
 
-    What an example becomes depends on (seed, alias, number of the pass, row) alone, so it is the same in any worker,
-    at any step a run starts again from. ValueError for a transform that doesn't exist or arguments it doesn't take.
-    Python runs for every example: a dataset with augmentation always takes the `stream` route, and is slower.
+    Args:
+        transforms: each a name (`RandomHorizontalFlip`) or a name with arguments (`{name: RandomCrop, size: 28}`).
+        seed: seed of the random draws.
+        alias: alias of the dataset.
+
+    Raises:
+        OptionError: a transform doesn't exist or has invalid arguments.
     """
 
     def __init__(self, transforms: Sequence[str | dict[str, Any]], seed: int = 0, alias: str = "") -> None:
@@ -40,21 +46,37 @@ class Augmentation:
         self.seed, self.alias = seed, alias
 
     def check(self, example: Tensor) -> None:
-        """ValueError where a transform fails on `example`, or changes its shape or type, in any of some draws."""
+        """Check that the transforms accept an example and preserve its shape and type, in several random draws.
+
+        Args:
+            example: raw example.
+
+        Raises:
+            ValueError: a transform fails, or changes the shape or type.
+        """
         with torch.random.fork_rng(devices=[]):
             for draw in range(DRAWS):
                 torch.default_generator.manual_seed(draw)
                 self._transform(example)
 
     def __call__(self, examples: Sequence[Tensor], passes: Sequence[int], rows: Sequence[int]) -> list[Tensor]:
-        """The augmented examples. passes, rows: the number of the pass and the row of each.
+        """Augment examples.
 
-        MtlError where a transform fails on one of them.
+        Args:
+            examples: raw examples.
+            passes: number of the pass of each example.
+            rows: row of each example in the dataset.
+
+        Returns:
+            The augmented examples.
+
+        Raises:
+            MtlError: a transform fails on an example.
         """
         augmented = []
         with torch.random.fork_rng(devices=[]):
             for example, number, row in zip(examples, passes, rows, strict=True):
-                # Only the CPU's generator: torch.manual_seed would seed the accelerator's too, and not give it back.
+                # Only the CPU's generator: torch.manual_seed would also seed the accelerator's, without restoring it.
                 torch.default_generator.manual_seed(stable_seed("augment", self.seed, self.alias, number, row))
                 try:
                     augmented.append(self._transform(example))
@@ -66,25 +88,28 @@ class Augmentation:
         augmented = example
         for transform in self.transforms:
             name = type(transform).__name__
-            taken = augmented
+            given = augmented
             try:
-                augmented = transform(taken)
+                augmented = transform(given)
             except Exception as error:
-                raise ValueError(f"{name} can't take an example {_kind(taken)}: {error}") from error
+                raise ValueError(f"{name} can't take an example {_describe_tensor(given)}: {error}") from error
             if not isinstance(augmented, Tensor) or augmented.dtype != example.dtype:
-                raise ValueError(f"{name} makes something other than {example.dtype} of an example")
+                raise ValueError(f"{name} changes the type of an example, which must remain {example.dtype}")
         if augmented.shape != example.shape:
             names = ", ".join(type(transform).__name__ for transform in self.transforms)
-            raise ValueError(f"{names} makes {_kind(augmented)} of an example {_kind(example)}; the shape has to stay")
+            raise ValueError(
+                f"{names} makes {_describe_tensor(augmented)} of an example {_describe_tensor(example)}; the shape "
+                f"must not change"
+            )
         return augmented
 
 
-def _kind(example: Tensor) -> str:
+def _describe_tensor(example: Tensor) -> str:
     return f"[{', '.join(map(str, example.shape))}] of {example.dtype}"
 
 
 def _build_transform(index: int, entry: str | dict[str, Any]) -> Any:
-    """The transform. OptionError at its place in the list, or at its own argument, where it can't be made."""
+    """Make a transform. OptionError locates an invalid one by its index in the list, or by its argument."""
     try:
         return _build(entry)
     except OptionError as error:
@@ -101,27 +126,23 @@ def _build(entry: str | dict[str, Any]) -> Any:
     if not isinstance(name, str):
         raise ValueError(f"{entry!r} needs a `name:`, such as {{name: RandomCrop, size: 28, padding: 4}}")
     base = v2.Transform  # type: ignore[attr-defined]
-    known = {
+    names = {
         key
         for key, value in vars(v2).items()
         if inspect.isclass(value) and issubclass(value, base) and key not in UNFIT | RESHAPING
     }
     if name in RESHAPING:
-        raise ValueError(f"{name!r} changes the shape of an image at random, and the shape has to stay")
-    if name not in known:
-        why = "can't augment a single raw image" if name in UNFIT else "is no transform of torchvision.transforms.v2"
-        raise ValueError(f"{name!r} {why}.{nearest(name, known)}")
+        raise ValueError(f"{name!r} changes the shape of an image at random, and the shape must not change")
+    if name not in names:
+        why = "can't augment a single raw image" if name in UNFIT else "is not a transform of torchvision.transforms.v2"
+        raise ValueError(f"{name!r} {why}.{nearest(name, names)}")
     transform = getattr(v2, name)
-    taken = [key for key in inspect.signature(transform).parameters if key not in ("args", "kwargs")]
-    if unknown := [key for key in arguments if key not in taken]:
-        raise OptionError(
-            {
-                str(
-                    key
-                ): f"{name} takes no {key!r}.{nearest(str(key), taken)} It takes: {', '.join(taken) or 'nothing'}"
-                for key in unknown
-            }
-        )
+    accepted = [key for key in inspect.signature(transform).parameters if key not in ("args", "kwargs")]
+    if unknown := [str(key) for key in arguments if key not in accepted]:
+        listed = ", ".join(accepted) or "nothing"
+        raise OptionError({
+            key: f"{name} takes no {key!r}.{nearest(key, accepted)} It takes: {listed}" for key in unknown
+        })  # fmt: skip
     try:
         return blaming(transform, arguments, sole=True)
     except OptionError:

@@ -12,22 +12,14 @@ import torch
 from torch import Tensor
 
 from mtlcli.data.augmentation import Augmentation
+from mtlcli.data.content_hash import Hashes, hash_named, hash_rows
 from mtlcli.data.download.collection import Collection
 from mtlcli.data.examples import Examples, LazyInputs, concat_examples
 from mtlcli.data.fingerprint import DataRecord, Fingerprint, Rule, to_hex_keys
 from mtlcli.data.formats.column_encoding import TrainingTable
 from mtlcli.data.formats.column_report import TableReport, Unseen
 from mtlcli.data.formats.numerals import Notation
-from mtlcli.data.splitting import (
-    Hashes,
-    Mask,
-    draw,
-    draw_by_position,
-    group_copies,
-    hash_named,
-    hash_rows,
-    to_class_codes,
-)
+from mtlcli.data.splitting import Mask, draw, draw_by_position, group_copies, to_class_codes
 from mtlcli.errors import ConfigError, OptionError, Problem
 from mtlcli.specs import Column, DatasetSpec, Shape, TargetSpec
 

@@ -1,4 +1,4 @@
-"""One dataset's examples on their way to the training device, in the order of an epoch."""
+"""Transfer of one dataset's examples to the training device, in the order of an epoch."""
 
 from __future__ import annotations
 
@@ -12,36 +12,47 @@ from torch import Tensor
 
 from mtlcli.data.augmentation import Augmentation
 from mtlcli.data.base import Examples
-from mtlcli.data.examples import reading
+from mtlcli.data.examples import wrap_read_errors
 from mtlcli.data.placement import Placement, Request, Route, Stream
 from mtlcli.data.shuffling import Rows, ShuffledEpochs
 from mtlcli.errors import ConfigError
 from mtlcli.specs import has_label
 
 Tasks = Mapping[str, tuple[str, str]]  # task → (alias of its dataset, name of its target)
-FetchBatch = Callable[[int, int], Tensor]  # [start, stop) of the order → the batch's inputs, on the device
+FetchBatch = Callable[[int, int], Tensor]  # positions [start, stop) of an epoch → inputs on the device
 
 
 @dataclass(frozen=True)
 class EpochOrder:
     """A dataset's examples in the order of one epoch.
 
-    targets: task → [amount, …] on the device, in that order. labelled: task → number of labelled examples before
-    each position, [amount + 1], for the tasks that have missing labels.
+    Attributes:
+        alias: alias of the dataset.
+        fetch: function that returns the inputs of positions [start, stop).
+        targets: task → labels [amount] or [amount, size] on the device, in this order.
+        labelled: task → number of labelled examples before each position, [amount + 1], for tasks with missing labels.
     """
 
     alias: str
-    cut: FetchBatch
+    fetch: FetchBatch
     targets: dict[str, Tensor]
     labelled: dict[str, Rows]
 
 
 class DatasetLoader:
-    """One dataset's examples: resident on the device, or streamed to it.
+    """Loads one dataset's examples, resident on the device or streamed to it.
 
-    examples: of one split. tasks: all of the experiment; those of other datasets are passed over.
-    augment: transforms of `transforms.v2`. ConfigError where there are no examples, ValueError for augmentation that
-    doesn't fit.
+    Args:
+        alias: alias of the dataset.
+        examples: examples of one split.
+        tasks: task → (alias, target), for all tasks of the experiment; those of other datasets are ignored.
+        seed: seed of the order and the augmentation of the examples.
+        placement: device, and route of the inputs to it.
+        augment: transforms of `torchvision.transforms.v2`, see `Augmentation`.
+
+    Raises:
+        ConfigError: there are no examples.
+        ValueError: the augmentation doesn't fit the examples.
     """
 
     def __init__(
@@ -66,69 +77,89 @@ class DatasetLoader:
         self.resident = self.stream = None
         if augment:
             augmentation = Augmentation(augment, seed, alias)
-            with reading(alias):
+            with wrap_read_errors(alias):
                 first = examples.inputs[0]
             augmentation.check(first)
             self.stream = Stream(examples.inputs, self.device, placement.workers, augmentation)
         else:
-            with reading(alias):
+            with wrap_read_errors(alias):
                 self.resident = placement.resident(examples.inputs)
             if self.resident is None:
                 self.stream = Stream(examples.inputs, self.device, placement.workers)
 
     @property
     def route(self) -> Route:
+        """Route of the inputs to the device."""
         return "stream" if self.resident is None else "resident"
 
-    def open(self, start: int, amount: int, chunks: Iterator[tuple[int, int]], shuffled: bool = True) -> EpochOrder:
-        """Positions [start, start + amount) of the dataset's stream, to be asked for chunk by chunk."""
+    def start_epoch(
+        self, start: int, amount: int, chunks: Iterator[tuple[int, int]], shuffled: bool = True
+    ) -> EpochOrder:
+        """Prepare an epoch: positions [start, start + amount) of the endless stream of shuffled passes.
+
+        Args:
+            start: first position in the stream.
+            amount: number of examples.
+            chunks: chunks [start, stop) of the epoch, in the order in which they will be fetched.
+            shuffled: False for the stored order (then `start` is 0).
+
+        Returns:
+            The examples in the order of the epoch.
+        """
         order = self.passes.order(start, start + amount) if shuffled else np.arange(amount)
         rows = order if self.rows is None else self.rows[order]
         on_device = torch.from_numpy(rows).to(self.device)
         return EpochOrder(
             self.alias,
-            self._cut(start, rows, on_device, chunks),
+            self._make_fetch(start, rows, on_device, chunks),
             {task: target.index_select(0, on_device) for task, target in self.targets.items()},
             {task: np.concatenate([[0], mask[rows].cumsum()]) for task, mask in self.masks.items()},
         )
 
-    def _cut(self, start: int, rows: Rows, on_device: Tensor, chunks: Iterator[tuple[int, int]]) -> FetchBatch:
+    def _make_fetch(self, start: int, rows: Rows, on_device: Tensor, chunks: Iterator[tuple[int, int]]) -> FetchBatch:
         resident = self.resident
         if resident is not None:
             return make_gather(resident, on_device)
 
         assert self.stream is not None
         requests = _iterate_requests(self.passes if self.augmented else None, start, rows, chunks)
-        following = self.stream.batches(requests)
+        next_batch = self.stream.batches(requests)
         alias = self.alias
 
-        def cut(first: int, last: int) -> Tensor:
-            with reading(alias):
-                return following()
+        def fetch(first: int, last: int) -> Tensor:
+            with wrap_read_errors(alias):
+                return next_batch()
 
-        return cut
+        return fetch
 
 
 def _place(target: Tensor, device: torch.device) -> Tensor:
-    """The labels on the device; MPS has no float64."""
+    """Move labels to the device; as float32 on MPS, which has no float64."""
     return (target.float() if device.type == "mps" and target.dtype == torch.float64 else target).to(device)
 
 
 def _iterate_requests(
     passes: ShuffledEpochs | None, start: int, rows: Rows, chunks: Iterator[tuple[int, int]]
 ) -> Iterator[Request]:
-    # A generator of its own: one that held the Feed would make a cycle with its DataLoader, and workers collected as
-    # part of a cycle are waited for, 5 s each.
+    # Not a method: a generator that holds the DatasetLoader would form a reference cycle with its DataLoader, and
+    # collecting workers as part of a cycle blocks for 5 s each.
     for first, last in chunks:
         numbers = [] if passes is None else passes.number(start + first, start + last).tolist()
         yield rows[first:last].tolist(), numbers
 
 
 def make_gather(inputs: Tensor, rows: Tensor) -> FetchBatch:
-    """[start, stop) → inputs[rows[start:stop]], in one copy.
+    """Return a function that gathers inputs[rows[start:stop]] in one copy.
 
-    The copy is of 8-byte words where an input is made of whole ones: the CPU's gather of a batch of images is then
-    four times as fast, as it no longer wakes other threads to share out the bytes.
+    The copy is of 8-byte words if an input consists of whole words: on the CPU, gathering a batch of images is then
+    four times as fast, since the copy is no longer split among threads.
+
+    Args:
+        inputs: resident inputs [N, *input_shape].
+        rows: int64 [amount], on the same device.
+
+    Returns:
+        Function of (start, stop).
     """
     words = None
     if inputs.is_contiguous() and inputs[0].nbytes % 8 == 0 and inputs.data_ptr() % 8 == 0 and inputs.ndim > 1:

@@ -1,4 +1,4 @@
-"""The examples of one split: inputs, in memory or read one at a time, and targets."""
+"""Examples of a split: inputs, in memory or read lazily, and targets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mtlcli.errors import ConfigError, InterruptedRunError, MtlError
 
 
 class LazyInputs(Protocol):
-    """Inputs that are read one at a time (image files): `inputs[i]` is a raw tensor of the dataset's input shape."""
+    """Inputs that are read one at a time, such as image files: `inputs[i]` is a raw tensor [*input_shape]."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, row: int) -> Tensor: ...
@@ -25,11 +25,12 @@ class LazyInputs(Protocol):
 
 @dataclass(frozen=True)
 class Examples:
-    """The examples of one split.
+    """Examples of one split.
 
-    inputs: [N, *input_shape] in memory (uint8 for images), or read lazily. Splits carved from one another share it.
-    targets: by name, [N] or [N, size], as `TargetSpec` says.
-    rows: [n] int64, the rows of `inputs` and `targets` that belong to this split, in order; None: all.
+    Args:
+        inputs: [N, *input_shape] in memory (uint8 for images), or lazy. Splits drawn from one another share them.
+        targets: name → labels [N] or [N, size], as `TargetSpec` defines them.
+        rows: int64 [n], the rows of `inputs` and `targets` in this split, in order; None for all.
     """
 
     inputs: Tensor | LazyInputs
@@ -40,12 +41,23 @@ class Examples:
         return len(self.inputs) if self.rows is None else len(self.rows)
 
     def labels(self, target: str) -> Tensor:
-        """The labels of a target for the examples of this split: [n] or [n, size]."""
+        """Return the labels of a target for the examples of this split.
+
+        Args:
+            target: name of the target.
+
+        Returns:
+            [n] or [n, size].
+        """
         return self.targets[target] if self.rows is None else self.targets[target][self.rows]
 
 
 class ConcatExamples:
-    """Examples of several parts, one part after the other, read one at a time."""
+    """Lazy concatenation of the inputs of several splits.
+
+    Args:
+        parts: the splits, in order.
+    """
 
     def __init__(self, parts: Sequence[Examples]) -> None:
         self.parts = parts
@@ -61,7 +73,14 @@ class ConcatExamples:
 
 
 def concat_examples(parts: Sequence[Examples]) -> Examples:
-    """The examples of several splits as one. Those that share their inputs still do."""
+    """Concatenate the examples of several splits. Splits that share their inputs still do.
+
+    Args:
+        parts: at least one split; all have the same targets.
+
+    Returns:
+        Their examples.
+    """
     first = parts[0]
     if len(parts) == 1:
         return first
@@ -82,15 +101,19 @@ def concat_examples(parts: Sequence[Examples]) -> Examples:
 
 
 @contextmanager
-def naming(alias: str) -> Iterator[None]:
-    """Raise an MtlError of dataset `alias` again with the key `datasets.<alias>`; a signal is passed on."""
+def locate_dataset_errors(alias: str) -> Iterator[None]:
+    """Add the key `datasets.<alias>` to each MtlError raised inside; an interruption passes unchanged.
+
+    Args:
+        alias: alias of the dataset.
+    """
     key = f"datasets.{alias}"
     try:
         yield
     except InterruptedRunError:
         raise
     except ConfigError as error:
-        problems = [one if one.path or one.mark else replace(one, path=key) for one in error.problems]
+        problems = [p if p.path or p.mark else replace(p, path=key) for p in error.problems]
         raise ConfigError(problems) from error
     except MtlError as error:
         if str(error).startswith(f"{key}: "):
@@ -99,12 +122,18 @@ def naming(alias: str) -> Iterator[None]:
 
 
 @contextmanager
-def reading(alias: str) -> Iterator[None]:
-    """Like `naming`, also of what the dataset's own code raises while its examples are read.
+def wrap_read_errors(alias: str) -> Iterator[None]:
+    """Convert exceptions of a dataset's own code into MtlError, with the key `datasets.<alias>`.
 
-    A lack of memory is passed on.
+    Errors due to a lack of memory and interruptions pass unchanged.
+
+    Args:
+        alias: alias of the dataset.
+
+    Raises:
+        MtlError: the examples can't be read.
     """
-    with naming(alias):
+    with locate_dataset_errors(alias):
         try:
             yield
         except (MtlError, MemoryError, torch.OutOfMemoryError):
@@ -112,9 +141,9 @@ def reading(alias: str) -> Iterator[None]:
         except Exception as error:
             if "can't allocate memory" in str(error):
                 raise
-            raise MtlError(unreadable(error)) from error
+            raise MtlError(describe_read_error(error)) from error
 
 
-def unreadable(error: Exception) -> str:
-    """One line for an exception of a dataset's own code."""
+def describe_read_error(error: Exception) -> str:
+    """Describe an exception of a dataset's own code in one line."""
     return f"the examples can't be read: {described(error)}"

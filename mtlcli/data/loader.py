@@ -1,4 +1,4 @@
-"""The batches of several datasets, step by step: a pure function of (seed, epoch, step)."""
+"""Batches of several datasets: a pure function of (seed, epoch, step)."""
 
 from __future__ import annotations
 
@@ -15,18 +15,24 @@ from mtlcli.data.samplers.base import Sampler
 
 
 class Loader:
-    """The training batches.
+    """Training batches of several datasets.
 
-    examples: alias → the split `train` of each dataset, in the experiment's order.
-    tasks: task → (alias, target).
-    sampler: made for the sizes of `examples`, in their order.
-    placement: the device, and how inputs get there.
-    augment: alias → transforms of `transforms.v2`, as `Augmentation` says.
+    Batches that start in the middle of an epoch are those that the whole epoch would have given, and both routes of the
+    inputs give the same batches, bit for bit. Torch's random state is neither read nor changed. The batch of a resident
+    dataset takes one gather on the device for the inputs and one slice per target, without Python code per example or
+    synchronization.
 
-    Batches that start in the middle of an epoch are those the whole epoch would have given, and both routes give the
-    same, bit for bit. Nothing here reads or changes torch's random state. A resident dataset's batch is one gather on
-    the device per input and a slice per target: no Python per example, no synchronization.
-    ConfigError where a dataset has no examples, ValueError for augmentation that doesn't fit.
+    Args:
+        examples: alias → split `train` of each dataset, in the experiment's order.
+        tasks: task → (alias of its dataset, name of its target).
+        sampler: sampler for the sizes of `examples`, in their order.
+        seed: seed of the order and the augmentation of the examples.
+        placement: device, and route of the inputs to it.
+        augment: alias → transforms of `torchvision.transforms.v2`, see `Augmentation`.
+
+    Raises:
+        ConfigError: a dataset has no examples.
+        ValueError: the augmentation doesn't fit the examples.
     """
 
     def __init__(
@@ -40,72 +46,91 @@ class Loader:
     ) -> None:
         augment = augment or {}
         self.sampler, self.steps = sampler, sampler.steps
-        self._feeds = [
-            DatasetLoader(alias, part, tasks, seed, placement, augment.get(alias, ()))
-            for alias, part in examples.items()
+        self._loaders = [
+            DatasetLoader(alias, split, tasks, seed, placement, augment.get(alias, ()))
+            for alias, split in examples.items()
         ]
 
     @property
     def route(self) -> dict[str, Route]:
-        """Alias → how its inputs reach the device."""
-        return {feed.alias: feed.route for feed in self._feeds}
+        """Alias → route of its inputs to the device."""
+        return {loader.alias: loader.route for loader in self._loaders}
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of epoch `epoch` (from 0), from step `start` on."""
-        opened = [
-            feed.open(epoch * amount, amount, _chunks(self.sampler, index, start))
-            for index, (feed, amount) in enumerate(zip(self._feeds, self.sampler.amounts, strict=True))
+        """Iterate over the batches of an epoch.
+
+        Args:
+            epoch: number of the epoch, from 0.
+            start: first step.
+
+        Yields:
+            One batch per step.
+        """
+        orders = [
+            loader.start_epoch(epoch * amount, amount, _iterate_chunks(self.sampler, index, start))
+            for index, (loader, amount) in enumerate(zip(self._loaders, self.sampler.amounts, strict=True))
         ]
         for step in range(start, self.steps):
-            yield _batch(zip(opened, self.sampler.take(step), strict=True))
+            yield _make_batch(zip(orders, self.sampler.take(step), strict=True))
 
 
 def evaluation_batches(
     examples: Mapping[str, Examples], tasks: Tasks, placement: Placement, batch_size: int
 ) -> Iterator[Batch]:
-    """Every example once, in order, one dataset after the other, without augmentation.
+    """Iterate over every example once, in order, one dataset after the other, without augmentation.
 
-    examples: alias → the split of each dataset; tasks: task → (alias, target). ConfigError for an empty split.
+    Args:
+        examples: alias → split to evaluate of each dataset.
+        tasks: task → (alias of its dataset, name of its target).
+        placement: device, and route of the inputs to it.
+        batch_size: maximum number of examples in a batch.
+
+    Yields:
+        Batches of one dataset each.
+
+    Raises:
+        ConfigError: a split is empty.
     """
-    for alias, part in examples.items():
-        size = len(part)
+    for alias, split in examples.items():
+        size = len(split)
         chunks = [(start, min(start + batch_size, size)) for start in range(0, size, batch_size)]
-        opened = DatasetLoader(alias, part, tasks, 0, placement).open(0, size, iter(chunks), shuffled=False)
+        order = DatasetLoader(alias, split, tasks, 0, placement).start_epoch(0, size, iter(chunks), shuffled=False)
         for chunk in chunks:
-            yield _batch([(opened, chunk)])
+            yield _make_batch([(order, chunk)])
 
 
-def _chunks(sampler: Sampler, index: int, start: int) -> Iterator[tuple[int, int]]:
-    """What the steps from `start` on take of dataset `index`, where they take some."""
+def _iterate_chunks(sampler: Sampler, index: int, start: int) -> Iterator[tuple[int, int]]:
+    """Yield the non-empty chunks of dataset `index` in the steps from `start` on."""
     for step in range(start, sampler.steps):
         first, last = sampler.take(step)[index]
         if last > first:
             yield first, last
 
 
-def _batch(takes: Iterable[tuple[EpochOrder, tuple[int, int]]]) -> Batch:
+def _make_batch(takes: Iterable[tuple[EpochOrder, tuple[int, int]]]) -> Batch:
     inputs: dict[str, Tensor] = {}
     targets: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
     for order, (start, stop) in takes:
         if start == stop:
             continue
-        inputs[order.alias] = order.cut(start, stop)
+        inputs[order.alias] = order.fetch(start, stop)
         for task, target in order.targets.items():
             targets[task] = target[start:stop]
-            seen = order.labelled.get(task)
-            counts[task] = stop - start if seen is None else int(seen[stop] - seen[start])
+            labelled = order.labelled.get(task)
+            counts[task] = stop - start if labelled is None else int(labelled[stop] - labelled[start])
     return Batch(inputs, targets, counts)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's examples, on the training device.
+    """Examples of one step, on the training device.
 
-    inputs: alias of the dataset → raw inputs [B, *input_shape]; a dataset that gives none to this step is left out.
-    targets: task → [B] or [B, size], for the tasks of the datasets in `inputs`.
-    counts: task → number of labelled examples, known on the host without asking the device; a task that has none is
-        in `targets` with the count 0, and sits the step out.
+    Attributes:
+        inputs: alias → raw inputs [B, *input_shape]; datasets without examples in this step are omitted.
+        targets: task → labels [B] or [B, size], for the tasks of the datasets in `inputs`.
+        counts: task → number of labelled examples, known on the host without synchronization. A task without any is in
+            `targets` with the count 0, and has no part in the step.
     """
 
     inputs: dict[str, Tensor]

@@ -1,4 +1,4 @@
-"""Where a dataset's inputs live while the model trains: on the training device, or read batch by batch."""
+"""Placement of a dataset's inputs: resident on the training device, or read batch by batch."""
 
 from __future__ import annotations
 
@@ -15,23 +15,25 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from mtlcli.cores import usable_cores
 from mtlcli.data.augmentation import Augmentation
 from mtlcli.data.base import LazyInputs
-from mtlcli.data.examples import unreadable
+from mtlcli.data.examples import describe_read_error
 from mtlcli.errors import MtlError
 
 log = logging.getLogger("mtl")
 
 Loading = Literal["auto", "resident", "stream"]
 Route = Literal["resident", "stream"]
-LISTED = 10  # examples that can't be read, of which the messages are given
-READ_WHOLE = 512 * 2**20  # bytes of image files that `auto` reads into memory once, rather than in every epoch
+MAX_ERRORS = 10  # messages about examples that can't be read
+READ_WHOLE = 512 * 2**20  # bytes of image files up to which `auto` reads them once rather than in every epoch
 
 
 class Placement:
-    """Decides the route of each dataset's inputs, and keeps what has been moved, for all the splits that share it.
+    """Decides the route of each dataset's inputs, and caches moved inputs for all splits that share them.
 
-    loading: `auto` makes resident what is in memory already and fits in a quarter of the accelerator's free memory
-        (of inputs read lazily, what takes up to 512 MiB); `resident` and `stream` decide for all.
-    workers: processes that read a streamed dataset; `auto`: one less than the usable cores, at most 4.
+    Args:
+        device: training device.
+        loading: `auto` makes inputs resident if they are in memory and fit in a quarter of the accelerator's free
+            memory (or, if they are read lazily, take up to 512 MiB); `resident` and `stream` apply to all.
+        workers: number of processes that read a streamed dataset; `auto` for one less than the usable cores, at most 4.
     """
 
     def __init__(
@@ -39,34 +41,45 @@ class Placement:
     ) -> None:
         self.device, self.loading = device, loading
         self.workers = min(4, usable_cores() - 1) if workers == "auto" else workers
-        self._kept: dict[int, tuple[Tensor | LazyInputs, Tensor | None]] = {}
+        self._placements: dict[int, tuple[Tensor | LazyInputs, Tensor | None]] = {}
 
     def resident(self, inputs: Tensor | LazyInputs) -> Tensor | None:
-        """The inputs [N, *input_shape] on the training device, moved there once; None: they are to be streamed."""
-        if id(inputs) not in self._kept:  # the inputs are kept too, so that their id stays theirs
-            self._kept[id(inputs)] = (inputs, self._place(inputs))
-        return self._kept[id(inputs)][1]
+        """Move inputs to the training device, once.
+
+        Args:
+            inputs: [N, *input_shape], in memory or lazy.
+
+        Returns:
+            The inputs on the training device, or None if they are to be streamed.
+        """
+        if id(inputs) not in self._placements:  # keep the inputs too, so that their id is not reused
+            self._placements[id(inputs)] = (inputs, self._place(inputs))
+        return self._placements[id(inputs)][1]
 
     def check(self, inputs: Tensor | LazyInputs) -> None:
-        """Read inputs that are read one at a time, where they will be resident, without keeping them.
+        """Read lazy inputs that will be resident, without keeping them.
 
-        MtlError with all that can't be read.
+        Args:
+            inputs: [N, *input_shape], in memory or lazy.
+
+        Raises:
+            MtlError: inputs that can't be read; lists them.
         """
-        if not isinstance(inputs, Tensor) and id(inputs) not in self._kept and self._fits(inputs):
-            _whole(inputs)
+        if not isinstance(inputs, Tensor) and id(inputs) not in self._placements and self._fits(inputs):
+            _read_all(inputs)
 
     def _place(self, inputs: Tensor | LazyInputs) -> Tensor | None:
         if not self._fits(inputs):
             return None
-        return (inputs if isinstance(inputs, Tensor) else _whole(inputs)).to(self.device)
+        return (inputs if isinstance(inputs, Tensor) else _read_all(inputs)).to(self.device)
 
     def _fits(self, inputs: Tensor | LazyInputs) -> bool:
-        """Return whether the inputs are to be resident."""
+        """Return True if the inputs are to be resident."""
         if self.loading == "auto":
-            return len(inputs) * inputs[0].nbytes <= self._room(inputs)
+            return len(inputs) * inputs[0].nbytes <= self._get_memory_limit(inputs)
         return self.loading == "resident"
 
-    def _room(self, inputs: Tensor | LazyInputs) -> float:
+    def _get_memory_limit(self, inputs: Tensor | LazyInputs) -> float:
         lazy = float("inf") if isinstance(inputs, Tensor) else float(READ_WHOLE)
         if self.device.type == "cpu":
             return lazy
@@ -74,8 +87,8 @@ class Placement:
         return min(lazy, free / 4)
 
 
-def _whole(inputs: LazyInputs) -> Tensor:
-    """All inputs [N, *input_shape]. MtlError with all that can't be read."""
+def _read_all(inputs: LazyInputs) -> Tensor:
+    """Read all inputs into one tensor [N, *input_shape]. MtlError lists all that can't be read."""
     example = inputs[0]
     log.info("reading %d files into memory (%d MiB)", len(inputs), len(inputs) * example.nbytes // 2**20)
     whole = torch.empty((len(inputs), *example.shape), dtype=example.dtype)
@@ -87,8 +100,8 @@ def _whole(inputs: LazyInputs) -> Tensor:
             else:
                 whole[row] = read
     if faults:
-        more = [f"… and {len(faults) - LISTED} more"] if len(faults) > LISTED else []
-        raise MtlError("\n".join([*faults[:LISTED], *more]))
+        more = [f"… and {len(faults) - MAX_ERRORS} more"] if len(faults) > MAX_ERRORS else []
+        raise MtlError("\n".join([*faults[:MAX_ERRORS], *more]))
     return whole
 
 
@@ -99,15 +112,15 @@ def _read(inputs: LazyInputs, row: int) -> Tensor | MtlError:
         return error
 
 
-# One batch as the workers get it: rows of the inputs, and for augmentation the number of the pass of each.
-# Lists, because tensors would travel between processes as shared memory with a file descriptor each.
+# Request for one batch: rows of the inputs, and for augmentation the number of the pass of each. These are lists,
+# because each tensor sent between processes would take shared memory and a file descriptor.
 Request = tuple[list[int], list[int]]
 
 
 class _Batches(Dataset[Tensor | MtlError]):
-    """What runs in the workers: a request → the batch [B, *input_shape].
+    """Map from a request to a batch [B, *input_shape], which runs in the workers.
 
-    An error is returned as an MtlError instead of raised, since the DataLoader would wrap its message in a traceback.
+    Errors are returned as MtlError rather than raised, because the DataLoader would wrap their messages in a traceback.
     """
 
     def __init__(self, inputs: Tensor | LazyInputs, augmentation: Augmentation | None) -> None:
@@ -119,7 +132,7 @@ class _Batches(Dataset[Tensor | MtlError]):
         except MtlError as error:
             return error
         except Exception as error:  # of the dataset's own code
-            return MtlError(unreadable(error))
+            return MtlError(describe_read_error(error))
 
     def _batch(self, rows: list[int], passes: list[int]) -> Tensor:
         if self.augmentation is None and isinstance(self.inputs, Tensor):
@@ -131,7 +144,7 @@ class _Batches(Dataset[Tensor | MtlError]):
 
 
 class _Requests(Sampler[Request]):
-    """The requests of the epoch at hand; exchanged between epochs, so that the workers live on."""
+    """Requests of the current epoch, replaced between epochs so that the workers persist."""
 
     requests: Iterable[Request] = ()
 
@@ -140,9 +153,15 @@ class _Requests(Sampler[Request]):
 
 
 class Stream:
-    """A dataset's batches in the order they are asked for, read ahead by `workers` processes (0: by this one).
+    """Batches of one dataset, read ahead in the order of the requests.
 
-    One epoch at a time: starting another ends the one before. Neither reads nor changes torch's random state.
+    Only one epoch is active: starting another ends the previous one. Torch's random state is neither read nor changed.
+
+    Args:
+        inputs: [N, *input_shape], in memory or lazy.
+        device: device of the batches.
+        workers: number of processes that read; 0 for this process.
+        augmentation: transforms of each example, or None.
     """
 
     def __init__(
@@ -157,22 +176,29 @@ class Stream:
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=device.type == "cuda",
-            generator=torch.Generator().manual_seed(0),  # else it draws from the global one
+            generator=torch.Generator().manual_seed(0),  # otherwise it draws from the global generator
         )
 
     def batches(self, requests: Iterable[Request]) -> Callable[[], Tensor]:
-        """A function that gives the next batch, on the device, each time it is called."""
+        """Start reading requests, and return a function that returns the next batch each time it is called.
+
+        Args:
+            requests: one per batch.
+
+        Returns:
+            Function without arguments that returns the next batch [B, *input_shape] on the device.
+        """
         self.requests.requests = requests
         loaded = iter(self.loader)
 
-        def following() -> Tensor:
+        def next_batch() -> Tensor:
             batch = next(loaded)
             if isinstance(batch, MtlError):
                 try:
                     raise batch
                 finally:
-                    del batch  # it would hold this frame, and the frame it: a cycle, see `feed._iterate_requests`
+                    del batch  # avoids a cycle of the error and this frame, see `dataset_loader._iterate_requests`
             on_device: Tensor = batch.to(self.device, non_blocking=True)
             return on_device
 
-        return following
+        return next_batch

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mtlcli.config import Experiment, load_experiment
-from mtlcli.data.examples import reading
+from mtlcli.data.examples import wrap_read_errors
 from mtlcli.errors import ConfigError, InterruptedRunError, Problem
 from mtlcli.training.assembly.assemble import open_datasets
 from mtlcli.training.state import check_same
@@ -92,7 +92,7 @@ class CurrentData:
         if keys[alias] not in self._known:
             for name, (dataset, _) in open_datasets(experiment).items():
                 if keys[name] not in self._known:
-                    with reading(name):
+                    with wrap_read_errors(name):
                         self._known[keys[name]] = None if dataset.fixed else dataset.recorded().short()
         return self._known[keys[alias]]
 

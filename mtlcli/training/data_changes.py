@@ -22,7 +22,7 @@ def data_records(payload: Mapping[str, Any]) -> dict[str, DataRecord]:
     """
     plain = payload.get("data", {})
     if not isinstance(plain, dict):
-        raise ConfigError(Problem("is not what mtl records of its data", "the checkpoint's data"))
+        raise ConfigError(Problem("is not a valid record of a dataset", "the checkpoint's data"))
     found = {alias: DataRecord.from_dict(one, f"the checkpoint's data.{alias}") for alias, one in plain.items()}
     return {alias: found.get(alias, DataRecord("position")) for alias in payload["specs"]}
 

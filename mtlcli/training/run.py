@@ -9,7 +9,7 @@ import torch
 
 from mtlcli.config import Experiment
 from mtlcli.data.base import Dataset, Examples
-from mtlcli.data.examples import reading
+from mtlcli.data.examples import wrap_read_errors
 from mtlcli.data.fingerprint import DataRecord
 from mtlcli.data.placement import Placement
 from mtlcli.errors import ConfigError
@@ -83,7 +83,7 @@ class Run:
             message = f"the dataset has no split {split!r}; it has {', '.join(spec.splits)}"
             raise ConfigError(self.experiment.problem(f"datasets.{alias}", message))
         if (alias, split) not in self._examples:
-            with Problems(self.experiment).now(f"datasets.{alias}"), reading(alias):
+            with Problems(self.experiment).now(f"datasets.{alias}"), wrap_read_errors(alias):
                 self._examples[alias, split] = self.datasets[alias].examples(split, self.experiment.seed)
         return self._examples[alias, split]
 
@@ -95,7 +95,7 @@ class Run:
         """The data as it is now, by alias, for a checkpoint."""
         found: dict[str, DataRecord] = {}
         for alias, dataset in self.datasets.items():
-            with Problems(self.experiment).now(f"datasets.{alias}"), reading(alias):
+            with Problems(self.experiment).now(f"datasets.{alias}"), wrap_read_errors(alias):
                 found[alias] = dataset.recorded()
         return found
 

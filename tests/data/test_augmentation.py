@@ -43,10 +43,10 @@ def test_an_example_depends_on_seed_alias_pass_and_row_alone() -> None:
     [
         (
             "RandomHorizontalFlop",
-            r"'RandomHorizontalFlop' is no transform of torchvision.transforms.v2. Did you mean 'Ran",
+            r"'RandomHorizontalFlop' is not a transform of torchvision.transforms.v2. Did you mean 'Ran",
         ),
         ("Normalize", "'Normalize' can't augment a single raw image"),
-        ("functional", "'functional' is no transform"),
+        ("functional", "'functional' is not a transform"),
         ({"name": "ScaleJitter", "target_size": [8, 8]}, "'ScaleJitter' changes the shape of an image at random"),
         ("RandomZoomOut", "'RandomZoomOut' changes the shape of an image at random"),
         ({"p": 1.0}, r"needs a `name:`"),
@@ -65,7 +65,10 @@ def test_what_is_refused(entry: str | dict[str, Any], message: str) -> None:
     [
         ({"name": "RandomCrop", "size": 4}, r"makes \[1, 4, 4\] of torch.uint8 of an example \[1, 8, 8\]"),
         ({"name": "RandomCrop", "size": 20}, "RandomCrop can't take an example"),
-        ({"name": "RandomRotation", "degrees": 30, "expand": True}, "RandomRotation makes .* the shape has to stay"),
+        (
+            {"name": "RandomRotation", "degrees": 30, "expand": True},
+            "RandomRotation makes .* the shape must not change",
+        ),
     ],
 )
 def test_what_does_not_fit_the_examples_is_refused(entry: dict[str, Any], message: str) -> None:

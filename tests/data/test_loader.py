@@ -76,7 +76,7 @@ def test_a_loader_dropped_within_an_epoch_leaves_no_cycle() -> None:
     gc.disable()
     try:
         dropped = loader(augment=AUGMENT, loading="stream", workers=1)
-        stream = dropped._feeds[0].stream
+        stream = dropped._loaders[0].stream
         assert stream is not None
         alive = weakref.ref(stream.loader)
         epoch = dropped.epoch(0)

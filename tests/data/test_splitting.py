@@ -6,7 +6,8 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mtlcli.data.splitting import COPIES, draw, group_copies, hash_rows, hash_texts, mix_bits, to_class_codes
+from mtlcli.data.content_hash import hash_rows, hash_texts, mix_bits
+from mtlcli.data.splitting import MAX_COPIES, draw, group_copies, to_class_codes
 from mtlcli.specs import IGNORE_INDEX
 
 SALT = ("test", 0)
@@ -83,12 +84,12 @@ def test_only_classes_of_one() -> None:
 
 
 def test_identical_examples_share_a_split_and_many_do_not() -> None:
-    hashes = np.repeat(hash_texts(["a", "b"]), [COPIES, 5000])
+    hashes = np.repeat(hash_texts(["a", "b"]), [MAX_COPIES, 5000])
     keys = group_copies(hashes)
-    assert len(np.unique(keys[:COPIES])) == 1 and len(np.unique(keys[COPIES:])) == 5001 - COPIES
+    assert len(np.unique(keys[:MAX_COPIES])) == 1 and len(np.unique(keys[MAX_COPIES:])) == 5001 - MAX_COPIES
     order = np.random.default_rng(0).permutation(len(hashes))
     assert sorted(group_copies(hashes[order])) == sorted(keys)
-    assert abs(draw(keys, 0.2, SALT).chosen.mean() - 0.2) < 6 * (0.16 / 5000) ** 0.5 + COPIES / 5000
+    assert abs(draw(keys, 0.2, SALT).chosen.mean() - 0.2) < 6 * (0.16 / 5000) ** 0.5 + MAX_COPIES / 5000
 
 
 def test_class_codes() -> None:

@@ -83,9 +83,12 @@ def test_columns_in_another_order(tmp_path: Path) -> None:
     ("lines", "message"),
     [
         (rows(0, 200) + rows(500, 600), r"datasets\.t: train: \d+ examples were added at the end of \d+"),
-        (rows(500, 600) + rows(0, 200), r"train: \d+ examples were added, a changed one counting as both; \d+ before"),
-        (rows(0, 200)[::-1], r"train: the same \d+ examples stand in another order"),
-        (rows(30, 200), r"train: \d+ examples were removed, a changed one counting as both; \d+ before, \d+ now"),
+        (
+            rows(500, 600) + rows(0, 200),
+            r"train: \d+ examples were added \(a changed one counts as both\); \d+ before",
+        ),
+        (rows(0, 200)[::-1], r"train: the same \d+ examples are in another order"),
+        (rows(30, 200), r"train: \d+ examples were removed \(a changed one counts as both\); \d+ before, \d+ now"),
         (rows(0, 150) + rows(700, 750), r"train: \d+ examples were removed and \d+ examples were added"),
     ],
 )
@@ -153,7 +156,7 @@ def test_a_checkpoint_of_an_earlier_mtl(run: Path, trained: Path) -> None:
 ])  # fmt: skip
 def test_a_record_that_mtl_does_not_write(trained: Path, broken: Any) -> None:
     payload = load_checkpoint(trained / "run/checkpoints/best.pt")
-    with pytest.raises(ConfigError, match=r"the checkpoint's data.*: is not what mtl records of its data"):
+    with pytest.raises(ConfigError, match=r"the checkpoint's data.*: is not a valid record of a dataset"):
         rebuild(experiment(trained / "t.csv"), {**payload, "data": broken})
 
 
@@ -191,7 +194,7 @@ def test_a_copy_of_the_data_is_the_data(run: Path, capsys: pytest.CaptureFixture
     copy = write(run.parent / "copy.csv", rows(0, 200)[::-1])
     document, err = evaluated(capsys, best, f"datasets.t.path={copy}")
     assert document["examples"] == before["examples"] and document["split"] == "test"
-    assert "stand in another order" in err
+    assert "are in another order" in err
     write(copy, rows(0, 260))
     document, err = evaluated(capsys, best, f"datasets.t.path={copy}")
     assert document["split"] == "all" and document["examples"] == {"y": 260}

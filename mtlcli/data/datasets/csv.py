@@ -12,13 +12,15 @@ from pydantic import Field
 from torch import Tensor
 
 from mtlcli.data.base import Dataset, Examples, add_val_split, restore_spec
+from mtlcli.data.content_hash import Hashes
 from mtlcli.data.formats.column_encoding import MOST_CATEGORIES, TrainingTable, encode_columns, fit_column
 from mtlcli.data.formats.column_report import UNNAMED, Features, TableReport, Unseen, choose_features
-from mtlcli.data.formats.csv_reader import Rows, Table, append, read_table
+from mtlcli.data.formats.csv_reader import Table, append, read_table
 from mtlcli.data.formats.numerals import ISO, Notation
 from mtlcli.data.formats.table_splits import MISSING_VALUES, Delimiter, TableSplits, Targets, split_table
 from mtlcli.data.formats.target_columns import TargetType, encode_target, find_non_number, fit_target
-from mtlcli.data.splitting import Codes, Hashes
+from mtlcli.data.shuffling import Rows
+from mtlcli.data.splitting import Codes
 from mtlcli.errors import ConfigError, Problem
 from mtlcli.files import user_path
 from mtlcli.registry import datasets

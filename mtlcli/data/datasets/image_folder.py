@@ -11,10 +11,11 @@ import torch
 from pydantic import Field
 
 from mtlcli.data.base import Dataset, Examples, add_val_split, restore_spec
+from mtlcli.data.content_hash import Hashes, hash_named, hash_texts
 from mtlcli.data.formats.class_folders import ClassFolders, find_class_folders, to_nfc
 from mtlcli.data.formats.compressed import describe_error
 from mtlcli.data.formats.images import ImageFiles, check_images, supported_suffixes
-from mtlcli.data.splitting import Hashes, draw, draw_by_position, hash_named, hash_texts
+from mtlcli.data.splitting import draw, draw_by_position
 from mtlcli.errors import ConfigError, MtlError, Problem, nearest
 from mtlcli.files import user_path
 from mtlcli.registry import datasets

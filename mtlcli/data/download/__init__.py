@@ -1,0 +1,1 @@
+"""Download and verification of datasets' files."""

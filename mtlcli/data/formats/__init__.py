@@ -1,0 +1,1 @@
+"""Readers of tables and images, and the encoding of their content."""

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtlcli.data.formats.csv_reader import Cells, Rows, Table
+from mtlcli.data.formats.csv_reader import Cells, Table
 from mtlcli.data.formats.numerals import ISO, Floats, Notation, describe_notation, detect_notation
+from mtlcli.data.shuffling import Rows
 from mtlcli.errors import ConfigError
 from mtlcli.specs import FIRST, MISSING, UNKNOWN, Column
 from mtlcli.text import fault, shown

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from mtlcli.data.formats.csv_reader import Cells, Rows, Table
+from mtlcli.data.formats.csv_reader import Cells, Table
 from mtlcli.data.formats.numerals import Floats, Notation, detect_notation, find_dotted_thousands
+from mtlcli.data.shuffling import Rows
+from mtlcli.data.splitting import Mask
 from mtlcli.specs import MISSING, UNKNOWN, Column, DatasetSpec
 from mtlcli.text import shown
 
@@ -19,8 +21,6 @@ UNKNOWN_SHARE = 0.05  # of a split's rows: with more in a column, a note says so
 MISSING_SHARE = 0.5
 MOST_CLASSES = 0.5  # of the rows: with more classes of a target, a note says so
 SHOWN = 3
-
-Mask = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from mtlcli.data.formats.text_lines import Lines
+from mtlcli.data.shuffling import Rows
 from mtlcli.errors import ConfigError, Problem, nearest
 from mtlcli.text import fault, listed, shown
 
-Rows = np.ndarray[tuple[int], np.dtype[np.int64]]
 Index = np.ndarray[tuple[int], np.dtype[np.int32]]
 SHOWN = 5  # ragged lines that are listed one by one
 MOST_COLUMNS = 50_000

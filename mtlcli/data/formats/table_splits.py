@@ -10,11 +10,13 @@ import numpy as np
 from pydantic import AfterValidator, Field
 
 from mtlcli.config.type_names import Words
+from mtlcli.data.content_hash import Hashes, hash_cells, hash_table, mix_bits
 from mtlcli.data.fingerprint import DataRecord
 from mtlcli.data.formats.column_report import UNNAMED
-from mtlcli.data.formats.csv_reader import Rows, Table
+from mtlcli.data.formats.csv_reader import Table
 from mtlcli.data.formats.numerals import Notation
-from mtlcli.data.splitting import Codes, Hashes, draw, draw_by_position, group_copies, hash_cells, hash_table, mix_bits
+from mtlcli.data.shuffling import Rows
+from mtlcli.data.splitting import Codes, draw, draw_by_position, group_copies
 from mtlcli.text import shown
 
 SPLITS = ("train", "val", "test")

@@ -23,8 +23,9 @@ from mtlcli.data.formats.column_encoding import (
     sort_levels,
     suggest_classes,
 )
-from mtlcli.data.formats.csv_reader import Rows, Table
+from mtlcli.data.formats.csv_reader import Table
 from mtlcli.data.formats.numerals import Floats, Notation
+from mtlcli.data.shuffling import Rows
 from mtlcli.errors import nearest
 from mtlcli.specs import IGNORE_INDEX, TargetSpec
 from mtlcli.text import listed, shown

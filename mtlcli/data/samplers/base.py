@@ -1,4 +1,4 @@
-"""How the examples of several datasets make up the steps of an epoch."""
+"""Base classes of samplers, which compose the steps of an epoch from the examples of several datasets."""
 
 from __future__ import annotations
 
@@ -8,15 +8,22 @@ import numpy as np
 
 
 class Sampler(ABC):
-    """Base of the samplers. Each dataset is an endless stream of passes, each a fresh shuffle of all its examples.
+    """Base class of samplers.
 
-    sizes: number of training examples of each dataset, in the experiment's order.
-    batch_size: examples per dataset and step, on average over the datasets.
-    smallest: the fewest examples that a step takes of a dataset, if it takes any and the dataset has so many. It is 1,
-        or 2 where the model has batch norm, which can't do with one. A larger `batch_size` than 1 is needed for that.
+    Each dataset is an endless stream of passes, each a new shuffle of all its examples. A sampler is a pure function of
+    the step, so that a run can resume at any step.
 
-    A sampler is a pure function of the step, so that a run can start again at any step. ValueError for an empty
-    dataset.
+    Args:
+        sizes: number of training examples of each dataset, in the experiment's order.
+        batch_size: examples per dataset and step, on average over the datasets.
+
+    Attributes:
+        smallest: minimum number of examples that a step takes from a dataset, unless it takes none or the dataset has
+            fewer. It is 1, or 2 for models with batch norm, which fails on a single example; this needs a `batch_size`
+            greater than 1.
+
+    Raises:
+        ValueError: a dataset is empty, or `batch_size` is less than 1.
     """
 
     smallest = 1
@@ -37,24 +44,40 @@ class Sampler(ABC):
     @property
     @abstractmethod
     def amounts(self) -> list[int]:
-        """Examples of each dataset in an epoch."""
+        """Number of examples of each dataset in an epoch."""
 
     @abstractmethod
     def take(self, step: int) -> list[tuple[int, int]]:
-        """For each dataset the examples [start, stop) of its epoch's amount that step `step` takes (may be empty)."""
+        """Return the positions that a step takes from each dataset.
+
+        Args:
+            step: step of the epoch, from 0.
+
+        Returns:
+            For each dataset [start, stop) in its amount of the epoch; possibly empty.
+        """
 
     def most_chunks(self, amount: int) -> int:
-        """The number of chunks of at least `smallest` examples that `amount` examples can be cut into, at least 1."""
+        """Return the maximum number of chunks of at least `smallest` examples, at least 1.
+
+        Args:
+            amount: number of examples to divide.
+        """
         return max(1, amount // min(self.smallest, self.batch_size))
 
 
 class EveryStepSampler(Sampler):
-    """Base of the samplers in which each step takes from every dataset, and an epoch is as many examples as there are.
+    """Base class of samplers that take examples from every dataset in each step.
 
-    With N examples in D datasets an epoch has S = ⌈N / (D · batch_size)⌉ steps and N examples. A dataset's share of
-    them, its amount, is cut into S chunks that differ by at most one example, so that no step is a small remainder;
-    into fewer, evenly spread over the steps, where the chunks would have less than `smallest` examples. S is lower
-    where no dataset has enough for S chunks. The amounts are proportional to `pull()`, rounded by largest remainder.
+    With N examples in D datasets, an epoch has S = ⌈N / (D · batch_size)⌉ steps and N examples. The amounts of the
+    datasets are proportional to `pull()`, rounded by the largest-remainder method. Each amount is divided into S chunks
+    whose sizes differ by at most one, so that no step is a small remainder. If these chunks would be smaller than
+    `smallest`, there are fewer of them, spread evenly over the steps. S is lower if no dataset has enough examples for
+    S chunks.
+
+    Args:
+        sizes: number of training examples of each dataset, in the experiment's order.
+        batch_size: examples per dataset and step, on average over the datasets.
     """
 
     def __init__(self, sizes: list[int], batch_size: int) -> None:
@@ -63,33 +86,51 @@ class EveryStepSampler(Sampler):
 
     @abstractmethod
     def pull(self) -> list[float]:
-        """How strongly each dataset is drawn from, up to a common factor."""
+        """Return the relative amount of each dataset, up to a common factor."""
 
     @property
     def steps(self) -> int:
+        """Steps (batches) in an epoch."""
         wanted = -(-sum(self.sizes) // (len(self.sizes) * self.batch_size))
         return min(wanted, self.most_chunks(max(self._amounts)))
 
     @property
     def amounts(self) -> list[int]:
+        """Number of examples of each dataset in an epoch."""
         return self._amounts
 
     def take(self, step: int) -> list[tuple[int, int]]:
+        """Return for each dataset the positions [start, stop) of its amount that a step takes."""
         steps = self.steps
         return [chunk(amount, min(steps, self.most_chunks(amount)), step, steps) for amount in self._amounts]
 
 
 def chunk(amount: int, chunks: int, index: int, steps: int | None = None) -> tuple[int, int]:
-    """[start, stop) of what step `index` takes where `amount` examples are cut into `chunks` of nearly equal size.
+    """Return the positions [start, stop) that a step takes if examples are divided into chunks of nearly equal size.
 
-    The chunks differ by at most one example. steps: those that the chunks are spread over, evenly; one each by default.
+    Args:
+        amount: number of examples.
+        chunks: number of chunks; their sizes differ by at most one.
+        index: the step.
+        steps: number of steps over which the chunks are spread evenly; by default one chunk per step.
+
+    Returns:
+        The positions; empty for a step without a chunk.
     """
     steps = steps or chunks
     return index * chunks // steps * amount // chunks, (index + 1) * chunks // steps * amount // chunks
 
 
 def apportion(total: int, pull: list[float]) -> list[int]:
-    """`total` whole examples shared out in proportion to `pull`, by largest remainder."""
+    """Divide `total` whole examples in proportion to `pull`, by the largest-remainder method.
+
+    Args:
+        total: number of examples.
+        pull: relative amounts.
+
+    Returns:
+        The amounts, whose sum is `total`.
+    """
     shares = total * np.asarray(pull, dtype=np.float64) / np.sum(pull)
     whole = np.floor(shares + 1e-9).astype(np.int64)
     left = total - int(whole.sum())

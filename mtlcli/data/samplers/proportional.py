@@ -1,4 +1,4 @@
-"""Every dataset in proportion to its size."""
+"""Sampling in proportion to the datasets' sizes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from mtlcli.registry import samplers
 
 @samplers.register("proportional")
 class Proportional(EveryStepSampler):
-    """Each step takes from every dataset in proportion to its size.
+    """Each step takes examples from every dataset in proportion to its size.
 
-    An epoch: every example of every dataset exactly once.
+    An epoch contains every example of every dataset exactly once.
+
+    Args:
+        sizes: number of training examples of each dataset.
+        batch_size: examples per dataset and step, on average over the datasets.
     """
 
     def pull(self) -> list[float]:

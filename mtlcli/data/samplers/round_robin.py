@@ -1,4 +1,4 @@
-"""One dataset a step."""
+"""Sampling from one dataset per step, in turn."""
 
 from __future__ import annotations
 
@@ -8,15 +8,21 @@ from mtlcli.registry import samplers
 
 @samplers.register("round_robin")
 class RoundRobin(Sampler):
-    """Each step takes from one dataset, in turn.
+    """Each step takes examples from one dataset, in turn.
 
-    An epoch: as many examples from each dataset as the largest has, so the largest exactly once, the smaller ones
-    repeated. It has D · ⌈largest / batch_size⌉ steps for D datasets; a step has at most `batch_size` examples, and
-    the steps of an epoch differ by at most one. (With a batch size of 2, an odd number and batch norm, one step has 3.)
+    An epoch contains as many examples of each dataset as the largest one has: each example of the largest exactly once,
+    those of smaller ones repeatedly. For D datasets it has D · ⌈largest / batch_size⌉ steps of at most `batch_size`
+    examples, whose sizes differ by at most one. (With batch norm, a batch size of 2 and an odd number of examples, one
+    step has 3.)
+
+    Args:
+        sizes: number of training examples of each dataset.
+        batch_size: maximum number of examples in a step.
     """
 
     @property
     def rounds(self) -> int:
+        """Steps of each dataset in an epoch."""
         return min(-(-max(self.sizes) // self.batch_size), self.most_chunks(max(self.sizes)))
 
     @property

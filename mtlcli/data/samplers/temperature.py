@@ -1,4 +1,4 @@
-"""Between proportional and uniform."""
+"""Sampling in proportion to a power of the datasets' sizes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,22 @@ from mtlcli.registry import samplers
 
 @samplers.register("temperature")
 class Temperature(EveryStepSampler):
-    """Each step takes from every dataset in proportion to size^(1/temperature).
+    """Each step takes examples from every dataset in proportion to size^(1/temperature).
 
-    An epoch: as many examples as the datasets have together. Small datasets are repeated within it, large ones partly
-    seen and gone on with in the next. From Arivazhagan et al., "Massively Multilingual Neural Machine Translation in
-    the Wild" (2019), section 4.2; there a batch is drawn at random, here every step has the same shares.
+    An epoch contains as many examples as the datasets have together. Small datasets are repeated within an epoch; large
+    ones are continued in the next.
 
-    Options:
-        temperature: 1 is `proportional`; the higher, the nearer to `uniform`.
+    Args:
+        sizes: number of training examples of each dataset.
+        batch_size: examples per dataset and step, on average over the datasets.
+        temperature: 1 is `proportional`; the larger, the closer to `uniform`.
+
+    References:
+        Arivazhagan et al., "Massively Multilingual Neural Machine Translation in the Wild: Findings and Challenges",
+        2019, arXiv:1907.05019, section 4.2.
+
+    Note:
+        In the paper each batch is drawn at random; here every step has the same shares.
     """
 
     def __init__(

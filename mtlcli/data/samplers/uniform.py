@@ -1,4 +1,4 @@
-"""Every dataset alike."""
+"""Sampling of the same number of examples from every dataset."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from mtlcli.registry import samplers
 class Uniform(EveryStepSampler):
     """Each step takes the same number of examples from every dataset, whatever its size.
 
-    An epoch: as many examples as the datasets have together, an equal share from each. A dataset smaller than that
-    share is repeated within the epoch, a larger one partly seen and gone on with in the next.
+    An epoch contains as many examples as the datasets have together, an equal share from each. A dataset smaller than
+    its share is repeated within an epoch; a larger one is continued in the next.
+
+    Args:
+        sizes: number of training examples of each dataset.
+        batch_size: examples per step from each dataset.
     """
 
     def pull(self) -> list[float]:

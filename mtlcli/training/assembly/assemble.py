@@ -13,7 +13,7 @@ from torch import nn
 from mtlcli import registry
 from mtlcli.config import ComponentConfig, Experiment
 from mtlcli.data.base import Dataset
-from mtlcli.data.examples import naming
+from mtlcli.data.examples import locate_dataset_errors
 from mtlcli.data.fingerprint import DataRecord
 from mtlcli.data.formats.shared_columns import share_columns
 from mtlcli.data.placement import Placement
@@ -59,7 +59,7 @@ def open_datasets(
         known = f"{nearest(unknown[0], experiment.datasets)} There are: {', '.join(experiment.datasets)}"
         raise ConfigError(f"data was passed for {unknown[0]!r}, which is no dataset of the experiment.{known}")
     for alias, entry in experiment.datasets.items():
-        with problems.at(f"datasets.{alias}"), naming(alias):
+        with problems.at(f"datasets.{alias}"), locate_dataset_errors(alias):
             dataset: Dataset = _create(Dataset, registry.datasets, entry)
             if alias in given:
                 dataset.attach(given[alias])

@@ -7,7 +7,7 @@ from torch import Tensor
 from mtlcli import registry
 from mtlcli.config import Experiment
 from mtlcli.data.base import Dataset, Examples
-from mtlcli.data.examples import reading
+from mtlcli.data.examples import wrap_read_errors
 from mtlcli.data.loader import Loader
 from mtlcli.errors import ConfigError, Problem
 from mtlcli.specs import IGNORE_INDEX, DatasetSpec, TargetSpec
@@ -46,7 +46,7 @@ def check_data(run: Run) -> None:
     problems = Problems(run.experiment)
     evaluated = run.experiment.evaluation.split
     for alias, dataset in run.datasets.items():
-        with problems.at(f"datasets.{alias}"), reading(alias):
+        with problems.at(f"datasets.{alias}"), wrap_read_errors(alias):
             _check_files(dataset)
             for split in run.splits():
                 if split in ("train", evaluated, "test"):
@@ -63,7 +63,7 @@ def check_files(experiment: Experiment, opened: Datasets, most: int | None = Non
     """ConfigError with all that is wrong with the files of all datasets, see `Dataset.check_files`."""
     problems = Problems(experiment)
     for alias, (dataset, _) in opened.items():
-        with problems.at(f"datasets.{alias}"), reading(alias):
+        with problems.at(f"datasets.{alias}"), wrap_read_errors(alias):
             _check_files(dataset, most)
     problems.check()
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from mtlcli.data.content_hash import hash_cells
 from mtlcli.data.datasets.csv import CSV
 from mtlcli.data.fingerprint import DataRecord
 from mtlcli.data.formats.numerals import Notation
-from mtlcli.data.splitting import hash_cells
 from mtlcli.errors import ConfigError
 
 HEADER = "site,x,y"

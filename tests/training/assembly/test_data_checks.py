@@ -183,7 +183,7 @@ def test_errors_while_reading_name_the_dataset(loading: str, workers: int, first
     examples = Examples(Failing(), {}, rows)
 
     def read() -> None:
-        DatasetLoader("pets", examples, {}, 0, placement).open(0, 4, iter([(0, 4)]), shuffled=False).cut(0, 4)
+        DatasetLoader("pets", examples, {}, 0, placement).start_epoch(0, 4, iter([(0, 4)]), shuffled=False).fetch(0, 4)
 
     with pytest.raises(MtlError) as caught:
         read()
