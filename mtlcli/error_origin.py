@@ -37,7 +37,12 @@ def plugin_spot(error: BaseException) -> Spot | None:
     """The innermost line of a plugin that the error passed through; None where it passed through none."""
     if isinstance(error, SyntaxError) and error.filename and _of_plugin(error.filename):
         return Spot(_short(error.filename), error.lineno or 1, "<module>")
-    return _innermost(error.__traceback__)
+    return _innermost(error.__traceback__, _of_plugin)
+
+
+def line_in(error: BaseException, file: str) -> Spot | None:
+    """Return the innermost line of a file that the error passed through; None if it passed through none."""
+    return _innermost(error.__traceback__, lambda name: name == file)
 
 
 def described(error: BaseException, found: str = "") -> str:
@@ -117,12 +122,13 @@ def _culprit(
     return needed[0] if sole and len(needed) == 1 else None
 
 
-def _innermost(trace: TracebackType | None) -> Spot | None:
-    found = None
+def _innermost(trace: TracebackType | None, counts: Callable[[str], bool]) -> Spot | None:
+    """Return the last line of the trace whose file counts."""
+    spot = None
     for frame in traceback.extract_tb(trace):
-        if _of_plugin(frame.filename):
-            found = Spot(_short(frame.filename), frame.lineno or 1, frame.name)
-    return found
+        if counts(frame.filename):
+            spot = Spot(_short(frame.filename), frame.lineno or 1, frame.name)
+    return spot
 
 
 def _of_plugin(file: str) -> bool:

@@ -173,10 +173,10 @@ class Registry(Generic[Target]):
 
     Args:
         group: the group's name in messages and in `mtl list KIND`, such as `trunk`.
-        package: dotted name of the package whose modules define the components that ship with `mtl`.
+        package: dotted name of the package whose modules define the components that ship with `mtl`; None if none do.
     """
 
-    def __init__(self, group: str, package: str) -> None:
+    def __init__(self, group: str, package: str | None) -> None:
         self.group = group
         self.package = package
         self._components: dict[str, Component[Target]] = {}
@@ -234,8 +234,9 @@ class Registry(Generic[Target]):
         """
         names = self.names()
         hint = nearest(name, names) if hint is None else hint
+        shipped = f"Choose from: {', '.join(names)}; others" if names else f"No {self.group} ships with mtl; they"
         return (
-            f"unknown {self.group} {name!r}.{hint} Choose from: {', '.join(names)}; others come from "
+            f"unknown {self.group} {name!r}.{hint} {shipped} come from "
             f"--plugin MODULE_OR_FILE or an installed package with an entry point in {PLUGIN_GROUP!r}"
         )
 
@@ -243,12 +244,13 @@ class Registry(Generic[Target]):
         if self._loaded:
             return
         self._loaded = True
-        _import_modules(self.package)
+        if self.package is not None:
+            _import_modules(self.package)
         load_entry_points()
 
     def _ships(self, module: str) -> bool:
         """Return whether a module is one of those that ship with `mtl`."""
-        return module.startswith(f"{self.package}.")
+        return self.package is not None and module.startswith(f"{self.package}.")
 
 
 class TorchRegistry(Registry[Callable[..., Any]]):
@@ -277,6 +279,7 @@ class TorchRegistry(Registry[Callable[..., Any]]):
         if self._loaded:
             return
         self._loaded = True
+        assert self.package is not None
         module = importlib.import_module(self.package)
         base = getattr(module, self.base)
         for name, value in vars(module).items():
@@ -304,6 +307,7 @@ sharings = Registry[Any]("sharing", "mtlcli.models.sharing")
 kinds = Registry[KindClass]("kind", "mtlcli.tasks.kinds")
 weightings = Registry[Any]("weighting", "mtlcli.weighting.methods")
 regularizers = Registry[RegularizerClass]("regularizer", "mtlcli.regularizers.terms")
+callbacks = Registry[Any]("callback", None)
 optimizers = TorchRegistry(
     "optimizer",
     "torch.optim",
@@ -333,5 +337,6 @@ REGISTRIES: dict[str, Registry[Any]] = {
     registry.group: registry
     for registry in (
         datasets, samplers, trunks, heads, sharings, kinds, weightings, regularizers, optimizers, schedulers,
+        callbacks,
     )
 }  # fmt: skip

@@ -26,7 +26,11 @@ from mtlcli.cli import table
 from mtlcli.studies.study_observer import StudyObserver
 from mtlcli.tables import format_duration, format_number
 from mtlcli.text import printable
-from mtlcli.training.observer import EpochReport, Observer, flow
+from mtlcli.training.backward.base import StepResult
+from mtlcli.training.callbacks import Callback
+from mtlcli.training.evaluate import TaskMetrics
+from mtlcli.training.messages import EpochReport, flow
+from mtlcli.training.state import TrainerState
 
 BAR = 54  # columns that the bar takes without its losses and rate, at the least
 
@@ -53,7 +57,7 @@ class PlainProgress(logging.Handler):
         self.console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
 
-class ProgressBar(Observer):
+class ProgressBar(Callback):
     """A bar for each epoch: steps, latest losses, samples/s, time to go. Drawn at most 5 times a second."""
 
     def __init__(self, console: Console) -> None:
@@ -69,28 +73,32 @@ class ProgressBar(Observer):
             refresh_per_second=5,
         )
         self.line: TaskID | None = None
-        self.epochs = 0
+        self.examples = 0  # of the run, up to the latest step
 
-    def started(self, epochs: int) -> None:
-        self.epochs = epochs
+    def on_fit_start(self, state: TrainerState) -> None:
+        self.examples = state.progress.examples
         self.bar.start()
 
-    def epoch_started(self, epoch: int, steps: int, done: int) -> None:
-        self.line = self.bar.add_task("", total=steps, completed=done, epoch=epoch, epochs=self.epochs, status="")
+    def on_epoch_start(self, state: TrainerState) -> None:
+        progress, epochs = state.progress, state.experiment.training.epochs
+        self.line = self.bar.add_task(
+            "", total=state.steps_per_epoch, completed=progress.step, epoch=progress.epoch + 1, epochs=epochs, status=""
+        )
 
-    def step(self, examples: int, losses: Mapping[str, float]) -> None:
+    def on_step_end(self, state: TrainerState, result: StepResult | None) -> None:
         assert self.line is not None
+        examples, self.examples = state.progress.examples - self.examples, state.progress.examples
         self.bar.advance(self.line)
         task = self.bar.tasks[-1]
         if task.completed % 50 == 0:
             rate = f"{(task.speed or 0.0) * examples:,.0f} samples/s"
-            self.bar.update(self.line, status=_fitting(losses, rate, self.bar.console.width - BAR))
+            self.bar.update(self.line, status=_fitting(state.log.latest, rate, self.bar.console.width - BAR))
 
-    def epoch_ended(self, report: EpochReport) -> None:
+    def on_epoch_end(self, state: TrainerState, metrics: TaskMetrics) -> None:
         assert self.line is not None
         self.bar.remove_task(self.line)
 
-    def stopped(self) -> None:
+    def on_fit_end(self, state: TrainerState, summary: Mapping[str, Any]) -> None:
         self.bar.stop()
 
 
@@ -102,14 +110,14 @@ def _fitting(losses: Mapping[str, float], rate: str, room: int) -> str:
     return next((text for text in texts if len(text) <= room), "")
 
 
-def watch() -> Observer:
-    """Send the log to stderr; the observer that shows a live bar, where stderr is a terminal."""
+def watch() -> list[Callback]:
+    """Send the log to stderr, and return the callback that draws a live bar if stderr is a terminal."""
     console = Console(stderr=True)
     log = logging.getLogger("mtl")
     log.setLevel(logging.INFO)
     log.propagate = False
     log.handlers = [PlainProgress(console)]
-    return ProgressBar(console) if sys.stderr.isatty() else Observer()
+    return [ProgressBar(console)] if sys.stderr.isatty() else []
 
 
 class StudyLines(StudyObserver):

@@ -47,7 +47,7 @@ def train(
         from mtlcli.studies.relate.for_weighting import unmeasured, with_relation
 
         experiment = unmeasured(experiment) if dry_run else with_relation(experiment, observer=watch_study())
-    trainer = Trainer(build(experiment), run_dir, resume=resume, observer=watch())
+    trainer = Trainer(build(experiment), run_dir, resume=resume, callbacks=watch())
     if dry_run:
         plan = trainer.rehearse()
         print_json(plan) if json else print_plan(plan)

@@ -264,3 +264,4 @@ WeightingField = Annotated[WeightingConfig, ComponentField(registry.weightings, 
 RegularizerField = Annotated[RegularizerConfig, ComponentField(registry.regularizers, RegularizerConfig)]
 OptimizerField = Annotated[OptimizerConfig, ComponentField(registry.optimizers, OptimizerConfig, default="Adam")]
 SchedulerField = Annotated[SchedulerConfig, ComponentField(registry.schedulers, SchedulerConfig)]
+CallbackField = Annotated[ComponentConfig, ComponentField(registry.callbacks)]

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFlo
 from pydantic.json_schema import GenerateJsonSchema
 
 from mtlcli.config.components import (
+    CallbackField,
     DatasetField,
     HeadField,
     KindField,
@@ -122,6 +123,7 @@ class Experiment(Section):
     plugins: modules, or files ending in .py, with components of your own; imported only with --allow-plugins.
     seed: of everything random in the run. sharing: how heads and trunk are wired.
     weighting: how the task losses become one update. regularizers: terms added to the objective.
+    callbacks: called while the run trains, to watch it; of plugins only.
     """
 
     name: RunName
@@ -137,15 +139,21 @@ class Experiment(Section):
     training: Training = Field({}, validate_default=True)
     checkpoint: Checkpoint = Checkpoint()
     evaluation: Evaluation = Evaluation()
+    callbacks: Annotated[list[CallbackField], Field(max_length=50)] = Field([], exclude=True)  # they change no number
     plugins: Annotated[list[str], Field(max_length=20)] = Field(
         [], exclude=True
     )  # how to read a file, not what it says
 
     _source: Source = PrivateAttr(default_factory=Source)
 
-    def resolved(self) -> dict[str, Any]:
-        """The experiment as plain data (dicts, lists, numbers, strings), every default filled in."""
-        return self.model_dump()
+    def resolved(self, callbacks: bool = False) -> dict[str, Any]:
+        """Return the experiment as plain data (dicts, lists, numbers, strings), every default filled in.
+
+        Args:
+            callbacks: whether to include them. They change no number of a run, so a checkpoint doesn't have them.
+        """
+        named = [entry.plain() for entry in self.callbacks] if callbacks else []
+        return self.model_dump() | ({"callbacks": named} if named else {})
 
     def problem(self, path: str, message: str) -> Problem:
         """A problem with the value at a dotted key path, with its place in the YAML file (or its nearest parent's)."""

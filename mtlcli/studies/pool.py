@@ -109,7 +109,7 @@ class Processes(Generic[R]):
         if experiment.training.threads == "auto":
             training = experiment.training.model_copy(update={"threads": self.threads})
             experiment = experiment.model_copy(update={"training": training})
-        job = Job(experiment.resolved(), run.folder, tuple(loaded_plugins()), self.after)
+        job = Job(experiment.resolved(callbacks=True), run.folder, tuple(loaded_plugins()), self.after)
         job = replace(job, directory=str(Path.cwd()), environment=dict(os.environ))
         answer, theirs = context().Pipe(duplex=False)
         started = context().Process(target=process, args=(self.work, job, theirs), name=str(run))

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from mtlcli.config import Experiment, load_experiment
+from mtlcli.config.differences import check_same
 from mtlcli.data.examples import wrap_read_errors
 from mtlcli.errors import ConfigError, InterruptedRunError, Problem
 from mtlcli.training.assembly.assemble import open_datasets
-from mtlcli.training.state import check_same
 
 # what may differ between the run that is there and the one asked for: where and how fast it trains
 FREE = ("training.device", "training.threads", "training.loading", "training.workers",

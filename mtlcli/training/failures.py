@@ -26,6 +26,10 @@ class DivergedError(MtlError):
     """A loss, a gradient or a weight is NaN or infinite."""
 
 
+class CallbackError(MtlError):
+    """An exception that a callback raised; the message names the callback and its line."""
+
+
 def column(name: str) -> str:
     """A column of the run in words: a task, or a regularizer."""
     kind = "regularizer" if name.startswith(PREFIX) else "task"
@@ -117,6 +121,8 @@ def explained(error: BaseException, batch_size: int, log: Path | None = None) ->
     """
     first = str(error).partition("\n")[0] or type(error).__name__
     where = "log.txt" if log is None else log
+    if isinstance(error, CallbackError):
+        return MtlError(f"{error} (traceback: {where})")
     if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in first:
         advice = "lower it (and raise training.accumulate), or set training.precision: bf16"
         return MtlError(f"out of memory with training.batch_size {batch_size}: {advice}")

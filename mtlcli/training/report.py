@@ -1,17 +1,18 @@
-"""What a run leaves when it ends: the final table, the run in one document, plots."""
+"""Final files of a run: tables, summary.json and plots; and the results of each epoch."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from functools import partial
+from typing import Any
 
 import torch
 
+from mtlcli.config import MEAN
 from mtlcli.data.loader import evaluation_batches
 from mtlcli.errors import InterruptedRunError, MtlError
+from mtlcli.models.sharing.base import SharingStats
 from mtlcli.specs import TrunkPass
 from mtlcli.training.assembly.regularization import PREFIX, compress, fit_ranks
 from mtlcli.training.checkpoint.file import load_checkpoint, plain, save_checkpoint
@@ -19,86 +20,99 @@ from mtlcli.training.data_report import unseen
 from mtlcli.training.device import peak_memory
 from mtlcli.training.evaluate import TaskMetrics, measure
 from mtlcli.training.failures import explained
-from mtlcli.training.history import is_task, table_csv, table_md
+from mtlcli.training.history import OPTIMIZER, SHARING, is_task, table_csv, table_md
+from mtlcli.training.messages import EpochReport, RunEnd
+from mtlcli.training.monitor import Monitor
 from mtlcli.training.plots import plot_figures, plot_history
 from mtlcli.training.run import Run
 from mtlcli.training.run_folder import RunFolder
 from mtlcli.training.signals import StopRequest
-
-if TYPE_CHECKING:
-    from mtlcli.training.trainer import Trainer
+from mtlcli.training.state import TrainerState
 
 Summary = dict[str, Any]
 LOG = logging.getLogger("mtl")
 
 
-def finish(trainer: Trainer, stop: StopRequest) -> Summary:
-    """Take the best epoch's model, evaluate it on the evaluated split and on `test`, write everything.
+def finish(state: TrainerState, folder: RunFolder, stop: StopRequest, plots: bool = True) -> Summary:
+    """Evaluate the model of the best epoch on the evaluated split and on `test`, and write the final files.
 
-    A split that can't be evaluated is left out of the tables (the evaluated one has the best epoch's figures then); the
-    summary has the status `failed` and says why. InterruptedRunError after a signal: the run's last checkpoint, from
-    which this is done anew, stays as it is.
+    A split that can't be evaluated is left out of the tables (for the evaluated split, they have the best epoch's
+    values instead), and the summary's status is `failed`.
+
+    Args:
+        state: the state of the run, whose last epoch is trained. The model is changed to that of the best epoch.
+        folder: the run folder.
+        stop: asked before each batch.
+        plots: whether to write plots.
+
+    Returns:
+        The content of summary.json.
+
+    Raises:
+        InterruptedRunError: after a signal. The last checkpoint is unchanged: a resumed run repeats this step.
     """
-    run, folder = trainer.run, trainer.folder
+    run = state.run
     best = load_checkpoint(folder.best)
     fit_ranks(run.model, best["model"])
     run.model.load_state_dict(best["model"])
     run.regularization.load_state_dict(best.get("regularizers", {}))
     split = run.experiment.evaluation.split
     splits = list(dict.fromkeys([split, *(["test"] if "test" in run.splits() else [])]))
-    metrics, failures = _measure(trainer, splits, stop)
+    metrics, failures = _measure(state, splits, stop)
     if "compression" not in best and (report := compress(run.model, run.regularization, run.specs, run.size)):
         before = metrics
-        metrics, _ = _measure(trainer, list(before), stop)
+        metrics, _ = _measure(state, list(before), stop)
         best["model"] = plain(dict(run.model.state_dict()))
         best["compression"] = {**report, "metrics": {"before": before, "after": metrics}}
         save_checkpoint(folder.best, best)
-    elif split in failures and split in trainer.examples:
-        metrics = {split: _best_so_far(trainer)[split], **metrics}
-    folder.write("table.csv", table_csv(metrics, trainer.examples))
-    folder.write("table.md", table_md(metrics, trainer.examples, run.positive))
-    if trainer.plots:
-        plot_history(trainer.history, split, folder.plots)
+    elif split in failures and split in state.examples:
+        metrics = {split: _best_so_far(state)[split], **metrics}
+    folder.write("table.csv", table_csv(metrics, state.examples))
+    folder.write("table.md", table_md(metrics, state.examples, run.positive))
+    if plots:
+        plot_history(state.history, split, folder.plots)
         if split not in failures:
             with torch.inference_mode(), run.autocast():
                 plot_figures(run.regularization.draw(_passes(run)), folder.plots)
-    error = _unevaluated(trainer, failures) if failures else None
+    error = _unevaluated(folder, failures) if failures else None
     status = "completed" if error is None else "failed"
-    summary = summarize(trainer, status, metrics, error, compression=best.get("compression"))
-    gaps = {one: unseen(run, one) for one in metrics if one not in failures}
-    summary |= {kind: {one: found[kind] for one, found in gaps.items()} for kind in ("unknown", "missing")}
+    summary = summarize(state, folder, status, metrics, error, compression=best.get("compression"))
+    gaps = {name: unseen(run, name) for name in metrics if name not in failures}
+    summary |= {kind: {name: gap[kind] for name, gap in gaps.items()} for kind in ("unknown", "missing")}
     folder.write_json("summary.json", summary)
     return summary
 
 
-def _measure(trainer: Trainer, splits: list[str], stop: StopRequest) -> tuple[dict[str, TaskMetrics], dict[str, str]]:
-    """The metrics of each split, and the reason of each that can't be evaluated."""
+def _measure(
+    state: TrainerState, splits: list[str], stop: StopRequest
+) -> tuple[dict[str, TaskMetrics], dict[str, str]]:
+    """Return the metrics of each split, and the reason for each that can't be evaluated."""
     metrics: dict[str, TaskMetrics] = {}
     failures: dict[str, str] = {}
     for split in splits:
         try:
-            evaluation = measure(trainer.run, split, poll=stop.poll)
+            evaluation = measure(state.run, split, poll=stop.poll)
         except InterruptedRunError:
             raise
         except Exception as error:
             LOG.debug("the split %r can't be evaluated: %s", split, error, exc_info=True)
-            failures[split] = str(explained(error, trainer.experiment.training.batch_size))
+            failures[split] = str(explained(error, state.experiment.training.batch_size))
         else:
-            metrics[split], trainer.examples[split] = evaluation.metrics, evaluation.examples
+            metrics[split], state.examples[split] = evaluation.metrics, evaluation.examples
     return metrics, failures
 
 
-def _unevaluated(trainer: Trainer, failures: dict[str, str]) -> MtlError:
+def _unevaluated(folder: RunFolder, failures: dict[str, str]) -> MtlError:
     lines = [f"{split}: {line}" for split, reason in failures.items() for line in reason.splitlines()]
     remedy = (
-        f"The model is trained; {trainer.folder.path} has it and the tables of what could be evaluated. Once the data "
-        f"can be read, the same command with --run-dir {trainer.folder.path} --resume must does the rest"
+        f"The model is trained; {folder.path} has it and the tables of what could be evaluated. Once the data "
+        f"can be read, the same command with --run-dir {folder.path} --resume must does the rest"
     )
     return MtlError("\n".join(["the run ended, but not every split can be evaluated:", *lines, remedy]))
 
 
 def _passes(run: Run) -> list[TrunkPass]:
-    """What the trunk makes of a few evaluated examples of each dataset, where a regularizer wants to see that."""
+    """Pass a few evaluated examples of each dataset through the trunk, if a regularizer plots them."""
     passes: list[TrunkPass] = []
     if run.regularization.sees_examples:
         run.model.eval()
@@ -110,18 +124,26 @@ def _passes(run: Run) -> list[TrunkPass]:
 
 
 def summarize(
-    trainer: Trainer,
+    state: TrainerState,
+    folder: RunFolder,
     status: str,
     metrics: dict[str, TaskMetrics],
     error: BaseException | None = None,
     compression: dict[str, Any] | None = None,
 ) -> Summary:
-    """The document of `summary.json`; of a run that ended, `unknown` and `missing` follow, see `data_report.unseen`.
+    """Return the content of `summary.json`.
 
-    metrics: split → task → metric → value; where the run didn't end, of its best epoch so far.
-    compression: what was taken out of the model, with its metrics before and after.
+    For a run that ended, `finish` adds `unknown` and `missing`: see `data_report.unseen`.
+
+    Args:
+        state: the state of the run.
+        folder: the run folder.
+        status: `completed`, `failed` or `interrupted`.
+        metrics: split → task → metric → value; for a run that didn't end, of its best epoch so far.
+        error: what ended the run.
+        compression: how the model was compressed, with its metrics before and after.
     """
-    run, progress, experiment = trainer.run, trainer.progress, trainer.run.experiment
+    run, progress, experiment = state.run, state.progress, state.experiment
     seconds = sum(progress.seconds_per_epoch) + progress.seconds
     monitor = experiment.evaluation.monitor
     best = {
@@ -134,88 +156,117 @@ def summarize(
         "seed": experiment.seed,
         "status": status,
         "error": None if error is None else str(error) or type(error).__name__,
-        "run_dir": str(trainer.folder.path),
-        "checkpoint": str(trainer.folder.best) if progress.best_epoch else None,
+        "run_dir": str(folder.path),
+        "checkpoint": str(folder.best) if progress.best_epoch else None,
         "epochs": progress.epoch,
         "steps": progress.steps,
         "metrics": metrics,
-        "examples": {split: trainer.examples[split] for split in metrics if split in trainer.examples},
+        "examples": {split: state.examples[split] for split in metrics if split in state.examples},
         "primary": {task: kind.primary for task, kind in run.kinds.items()},
         "positive": run.positive,
-        "data": {alias: record.short() for alias, record in trainer.data.items()},
+        "data": {alias: record.short() for alias, record in state.data.items()},
         "best": best if progress.best_epoch else None,
         "seconds_per_epoch": progress.seconds_per_epoch,
         "samples_per_second": progress.examples / seconds if seconds else None,
         "peak_memory_bytes": peak_memory(run.device),
-        "learning_rates": dict(zip(trainer.groups, progress.rates, strict=False)),
+        "learning_rates": state.learning_rates(),
         "parameters": run.model.count_parameters(),
         "device": str(run.device),
         "threads": torch.get_num_threads(),
-        "weighting": {"name": experiment.weighting.name, "route": trainer.step.backward.route},
-        "loading": trainer.loader.route,
-        "regularizers": _regularizers(trainer),
+        "weighting": {"name": experiment.weighting.name, "route": state.step.backward.route},
+        "loading": state.loader.route,
+        "regularizers": _regularizers(state),
         "compression": compression,
     }
     return summary
 
 
-def _regularizers(trainer: Trainer) -> dict[str, dict[str, Any]]:
-    """Each term's strength, the numbers it learns itself, and its figures in the last epoch."""
-    found: dict[str, dict[str, Any]] = {}
-    for term, part in trainer.run.regularization.regularizers():
-        last = {row[4]: row[5] for row in trainer.history.rows if row[3] == term.name}
-        parameters = sum(p.numel() for p in part.parameters())
-        found[term.name.removeprefix(PREFIX)] = {"strength": term.strength, "parameters": parameters, **last}
-    return found
+def _regularizers(state: TrainerState) -> dict[str, dict[str, Any]]:
+    """Return each regularizer's strength, its number of parameters, and its metrics in the last epoch."""
+    described: dict[str, dict[str, Any]] = {}
+    for term, regularizer in state.run.regularization.regularizers():
+        last = {row[4]: row[5] for row in state.history.rows if row[3] == term.name}
+        parameters = sum(p.numel() for p in regularizer.parameters())
+        described[term.name.removeprefix(PREFIX)] = {"strength": term.strength, "parameters": parameters, **last}
+    return described
 
 
-def write_unfinished(trainer: Trainer, status: str, error: BaseException) -> Summary:
-    """What there is of a run that was interrupted or failed, in its folder too, if that can still be written to.
+def write_unfinished(state: TrainerState, folder: RunFolder, status: str, error: BaseException) -> Summary:
+    """Write and return the summary of a run that was interrupted or failed. The traceback goes to the log file.
 
-    The traceback goes to the folder's log only.
+    Args:
+        state: the state of the run.
+        folder: the run folder; nothing is written if that isn't possible any more.
+        status: `interrupted` or `failed`.
+        error: what ended the run.
+
+    Returns:
+        The content of summary.json, with the metrics of the best epoch so far.
     """
     LOG.debug("%s: %s", status, error, exc_info=status == "failed")
-    summary = summarize(trainer, status, _best_so_far(trainer), error)
-    with suppress(MtlError):  # a full disk is likely to be what ended the run
-        trainer.folder.write("metrics.csv", trainer.history.to_csv())
-        trainer.folder.write_json("summary.json", summary)
+    summary = summarize(state, folder, status, _best_so_far(state), error)
+    with suppress(MtlError):  # a full disk may be what ended the run
+        folder.write("metrics.csv", state.history.to_csv())
+        folder.write_json("summary.json", summary)
     return summary
 
 
-def _best_so_far(trainer: Trainer) -> dict[str, TaskMetrics]:
-    """split → task → metric → value of the best epoch, by the history."""
+def _best_so_far(state: TrainerState) -> dict[str, TaskMetrics]:
+    """Return split → task → metric → value of the best epoch, from the history."""
     metrics: dict[str, TaskMetrics] = {}
-    for epoch, _, split, task, metric, value in trainer.history.rows:
-        if epoch == trainer.progress.best_epoch and is_task(task):
+    for epoch, _, split, task, metric, value in state.history.rows:
+        if epoch == state.progress.best_epoch and is_task(task):
             metrics.setdefault(split, {}).setdefault(task, {})[metric] = value
     return metrics
 
 
-class _LogFile(logging.FileHandler):
-    """A log that can't be written to, on a full disk, is no reason to end the run."""
+def record_epoch(
+    state: TrainerState, split: str, train: TaskMetrics, metrics: TaskMetrics, watch: SharingStats
+) -> None:
+    """Add an epoch to the history.
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
-        return
+    Args:
+        state: the state of the run; its counters are those of the end of the epoch.
+        split: the split that was evaluated.
+        train: column of the run → its mean loss and weight in training.
+        metrics: task → metric → value on `split`.
+        watch: what the sharing did in the evaluation.
+    """
+    add = partial(state.history.add, state.progress.epoch, state.progress.steps)
+    more = state.run.regularization.metrics()
+    add("train", {column: {**values, **more.get(column, {})} for column, values in train.items()})
+    if conflict := state.log.mean_conflict():
+        add("train", {MEAN: conflict})
+    add("train", {OPTIMIZER + group: {"lr": rate} for group, rate in state.learning_rates().items()})
+    add(split, metrics)
+    add(split, {SHARING + task: values for task, values in watch.means().items()})
 
 
-class _ZonedFormatter(logging.Formatter):
-    """Times as ISO 8601 with the offset from UTC (2026-11-30T17:41:05.123+05:45): the run folder is named in UTC."""
+def epoch_report(
+    state: TrainerState, monitor: Monitor, train: TaskMetrics, metrics: TaskMetrics, value: float, is_best: bool
+) -> EpochReport:
+    """Return the results of the latest epoch.
 
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 (logging's name)
-        return datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds")
+    Args:
+        state: the state of the run, at the end of the epoch.
+        monitor: the monitored metrics.
+        train: column of the run → its mean loss and weight in training.
+        metrics: task → metric → value on the evaluated split.
+        value: the monitored value.
+        is_best: whether it is the best so far.
+    """
+    progress = state.progress
+    speed = progress.examples / max(sum(progress.seconds_per_epoch), 1e-9)
+    return EpochReport(
+        progress.epoch, state.experiment.training.epochs, {task: train[task]["loss"] for task in state.run.kinds},
+        monitor.split, metrics, monitor.name, value, is_best, progress.seconds_per_epoch[-1], speed,
+        state.learning_rates(),
+    )  # fmt: skip
 
 
-@contextmanager
-def logged(folder: RunFolder) -> Iterator[None]:
-    """Write what is logged meanwhile to the folder's `log.txt` too."""
-    handler = _LogFile(folder.log, encoding="utf-8", errors="backslashreplace")
-    handler.setFormatter(_ZonedFormatter("%(asctime)s %(levelname)s %(message)s"))
-    level = LOG.level
-    LOG.addHandler(handler)
-    LOG.setLevel(logging.DEBUG)
-    try:
-        yield
-    finally:
-        LOG.removeHandler(handler)
-        LOG.setLevel(level)
-        handler.close()
+def run_end(state: TrainerState, monitor: Monitor) -> RunEnd:
+    """Return the message about the end of the training."""
+    progress, training = state.progress, state.experiment.training
+    return RunEnd(
+        progress.epoch, training.epochs, training.early_stopping, progress.best_epoch, monitor.name, progress.best_value
+    )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import math
 import os
 import tempfile
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +18,7 @@ from mtlcli.errors import ConfigError, MtlError
 from mtlcli.files import given_path, locked, sweep, write_text
 from mtlcli.training.checkpoint.rotation import Checkpoints
 
+LOG = logging.getLogger("mtl")
 Resume = Literal["never", "auto", "must"]
 
 
@@ -106,6 +109,36 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class _LogFile(logging.FileHandler):
+    """A log file whose write errors, such as those of a full disk, don't end the run."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        return
+
+
+class _ZonedFormatter(logging.Formatter):
+    """Formatter of times as ISO 8601 with the offset from UTC, such as 2026-11-30T17:41:05.123+05:45."""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 (logging's name)
+        return datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds")
+
+
+@contextmanager
+def logged(folder: RunFolder) -> Iterator[None]:
+    """Copy every message that is logged inside the `with` block to the folder's `log.txt`."""
+    handler = _LogFile(folder.log, encoding="utf-8", errors="backslashreplace")
+    handler.setFormatter(_ZonedFormatter("%(asctime)s %(levelname)s %(message)s"))
+    level = LOG.level
+    LOG.addHandler(handler)
+    LOG.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        LOG.removeHandler(handler)
+        LOG.setLevel(level)
+        handler.close()
 
 
 def checkpoint_of(path: Path) -> Path:

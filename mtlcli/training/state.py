@@ -1,52 +1,71 @@
-"""Everything a run is at one moment, as a checkpoint holds it, so that a resumed run gives the same bits."""
+"""State of a run that is training, and its checkpoint form, from which a resumed run computes the same bits."""
 
 from __future__ import annotations
 
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch.optim import Optimizer
 
 from mtlcli.config import Experiment, experiment_from_dict
+from mtlcli.config.differences import check_same
+from mtlcli.data.fingerprint import DataRecord
+from mtlcli.data.loader import Loader
 from mtlcli.errors import ConfigError, Problem
 from mtlcli.specs import DatasetSpec
 from mtlcli.text import listed
-from mtlcli.training.assembly.optimizers import learning_rates, scale_rates
+from mtlcli.training.assembly.data_checks import open_data
+from mtlcli.training.assembly.optimizers import group_names, learning_rates, make_optimizer, scale_rates
+from mtlcli.training.assembly.schedules import Schedule, make_schedule
 from mtlcli.training.checkpoint.experiment import plugins_of
 from mtlcli.training.checkpoint.file import plain, rng_state, set_rng_state
 from mtlcli.training.data_changes import check_unchanged
+from mtlcli.training.device import Threads
 from mtlcli.training.environment import device_name
+from mtlcli.training.evaluate import Amounts
+from mtlcli.training.failures import weighting_fault
 from mtlcli.training.history import History
+from mtlcli.training.messages import EpochReport, RunHeader
+from mtlcli.training.problems import Problems
 from mtlcli.training.run import Run
-
-if TYPE_CHECKING:
-    from mtlcli.training.trainer import Trainer
-
+from mtlcli.training.step import Step
+from mtlcli.training.step_log import StepLog
 
 LOG = logging.getLogger("mtl")
 
-# what may change when a run goes on (patterns of key paths): how long and how fast it learns, where and how it trains,
-# where its data is
+# key paths (patterns) that a resumed run may change: length, learning rate, machine, and the location of the data
 FREE = ("training.epochs", "optimizer.lr", "optimizer.groups.*.lr", "scheduler.T_max",
         "scheduler.total_iters", "scheduler.total_steps", "datasets.*.root", "datasets.*.path",
         "datasets.*.test_path", "datasets.*.val_path",
         "training.device", "training.threads", "training.loading", "training.workers", "training.early_stopping",
         "checkpoint.every", "checkpoint.keep")  # fmt: skip
 
+MakeStep = Callable[[Run, Optimizer, int], Step]
+"""Makes the step of a run from its optimizer and the number of steps in all epochs."""
+
 
 @dataclass
 class Progress:
-    """How far a run is.
+    """Counters of a run.
 
-    epoch: epochs done. step: steps made in the current epoch; steps: in all; examples: in all.
-    updates: steps in all in which the optimizer changed the parameters, neither without labels nor skipped by fp16's
-    loss scaling; epoch_updates: those in the current epoch. rates: learning rate of each of the optimizer's groups in
-    the latest step. best_epoch: 0 before there is one. seconds: trained in the current epoch.
+    Attributes:
+        epoch: number of finished epochs.
+        step: number of steps in the current epoch.
+        steps: number of steps in all epochs.
+        examples: number of examples in all steps.
+        best_epoch: the epoch with the best monitored value; 0 before the first epoch ends.
+        best_value: the best monitored value.
+        seconds: training time of the current epoch.
+        seconds_per_epoch: training time of each finished epoch.
+        updates: number of steps in which the optimizer changed the parameters: not those without a label, nor those
+            that the loss scaling of fp16 skipped.
+        epoch_updates: number of such steps in the current epoch.
+        rates: learning rate of each parameter group of the optimizer in the latest step.
     """
 
     epoch: int = 0
@@ -61,144 +80,190 @@ class Progress:
     epoch_updates: int = 0
     rates: list[float] = field(default_factory=list)
 
-
-def capture(trainer: Trainer) -> dict[str, Any]:
-    """The payload of a checkpoint: plain tensors, numbers, strings, lists and dicts."""
-    run = trainer.run
-    return {
-        "config": run.experiment.resolved(),
-        "specs": {alias: spec.to_dict() for alias, spec in run.specs.items()},
-        "data": {alias: record.to_dict() for alias, record in trainer.data.items()},
-        "plugins": plugins_of(run.experiment),
-        "made_with": _made_with(run),
-        "model": plain(dict(run.model.state_dict())),
-        "weighting": plain(dict(run.weighting.state_dict())),
-        "regularizers": plain(dict(run.regularization.state_dict())),
-        "step": plain(trainer.step.state_dict()),
-        "schedule": plain(trainer.schedule.state_dict()),
-        "rates": trainer.rates,
-        "progress": asdict(trainer.progress),
-        "log": trainer.log.state_dict(),
-        "history": json.dumps(trainer.history.rows),  # a hundred times as quick to read as so many rows of a pickle
-        "examples": trainer.examples,
-        "rng": rng_state(),
-    }
+    @classmethod
+    def load(cls, saved: Mapping[str, Any]) -> Progress:
+        """Return the progress of a checkpoint; one from before updates were counted has one in every step."""
+        return cls(**{"updates": saved["steps"], "epoch_updates": saved["step"], **saved})
 
 
-def _difference(stored: dict[str, Any] | None, spec: DatasetSpec) -> str:
-    """Say how a dataset whose content hasn't changed differs from that of the checkpoint, with the remedy."""
-    before = [column["name"] for column in (stored or {}).get("columns", [])]
-    here = [column.name for column in spec.columns]
-    if before != here and sorted(before) == sorted(here):
+@dataclass
+class TrainerState:
+    """Everything that changes while a run trains.
+
+    Attributes:
+        run: the run: its model, weighting, regularizers, datasets and device.
+        loader: batches of the training split.
+        step: the function that makes an optimizer step; it has the optimizer.
+        schedule: schedule of the learning rates.
+        log: losses and weights of the current epoch.
+        threads: number of threads of a CPU.
+        groups: names of the optimizer's parameter groups.
+        start_rates: learning rate of each of them before the schedule changes it.
+        progress: counters.
+        history: every metric of every epoch, the rows of metrics.csv.
+        data: alias → record of the dataset as it was when the run began.
+        examples: split → task → number of labelled examples, of each split that was evaluated.
+        header: facts about the run, such as its folder; None before `Trainer.fit`. Not part of a checkpoint.
+        report: results of the latest epoch; None before the first one ends. Not part of a checkpoint.
+    """
+
+    run: Run
+    loader: Loader
+    step: Step
+    schedule: Schedule
+    log: StepLog
+    threads: Threads
+    groups: list[str]
+    start_rates: list[float]
+    progress: Progress = field(default_factory=Progress)
+    history: History = field(default_factory=History)
+    data: dict[str, DataRecord] = field(default_factory=dict)
+    examples: dict[str, Amounts] = field(default_factory=dict)
+    header: RunHeader | None = None
+    report: EpochReport | None = None
+
+    @property
+    def experiment(self) -> Experiment:
+        """The experiment of the run."""
+        return self.run.experiment
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """The number of optimizer steps in an epoch."""
+        return -(-self.loader.steps // self.experiment.training.accumulate)
+
+    def learning_rates(self) -> dict[str, float]:
+        """Return parameter group of the optimizer → learning rate in the latest step; empty before the first step."""
+        return dict(zip(self.groups, self.progress.rates, strict=False))
+
+    def stopped_early(self) -> bool:
+        """Return whether the monitored value has not improved for `training.early_stopping` epochs."""
+        patience = self.experiment.training.early_stopping
+        return patience is not None and self.progress.epoch - self.progress.best_epoch >= patience
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the payload of a checkpoint: plain tensors, numbers, strings, lists and dicts."""
+        run = self.run
+        return {
+            "config": run.experiment.resolved(),
+            "specs": {alias: spec.to_dict() for alias, spec in run.specs.items()},
+            "data": {alias: record.to_dict() for alias, record in self.data.items()},
+            "plugins": plugins_of(run.experiment),
+            "made_with": _made_with(run),
+            "model": plain(dict(run.model.state_dict())),
+            "weighting": plain(dict(run.weighting.state_dict())),
+            "regularizers": plain(dict(run.regularization.state_dict())),
+            "step": plain(self.step.state_dict()),
+            "schedule": plain(self.schedule.state_dict()),
+            "rates": self.start_rates,
+            "progress": asdict(self.progress),
+            "log": self.log.state_dict(),
+            "history": json.dumps(self.history.rows),  # read a hundred times faster than the rows in a pickle
+            "examples": self.examples,
+            "rng": rng_state(),
+        }
+
+    def load_state_dict(self, payload: Mapping[str, Any], source: str = "the checkpoint") -> None:
+        """Continue from a checkpoint. Log what has changed since then, of the keys that may change.
+
+        Args:
+            payload: what `state_dict` returned.
+            source: the path of the checkpoint, for messages.
+
+        Raises:
+            ConfigError: if the checkpoint is of another experiment or of other data, or its state does not fit.
+        """
+        for change in check_same(_resolved(payload["config"], source), self.experiment.resolved(), FREE, source):
+            LOG.warning("changed since the checkpoint: %s", change)
+        check_unchanged(self.run, self.data, payload, source)
+        _check_specs(self.run.specs, payload["specs"], source)
+        made_with = payload.get("made_with", {})
+        self.threads.keep(made_with.get("threads"))
+        for name, value in _made_with(self.run).items():
+            if (before := made_with.get(name)) != value:
+                LOG.warning(
+                    "saved with %s %s, and this is %s: the last bits of the numbers may differ", name, before, value
+                )
+        try:
+            self.run.model.load_state_dict(payload["model"])
+            self.run.weighting.load_state_dict(payload["weighting"])
+            self.run.regularization.load_state_dict(payload["regularizers"])
+            self.step.load_state_dict(payload["step"])
+            scale_rates(self.step.optimizer, payload["rates"], self.start_rates)
+            self.schedule.load_state_dict(payload["schedule"])
+            self.progress = Progress.load(payload["progress"])
+            self.progress.rates = self.progress.rates or learning_rates(self.step.optimizer)
+            self.log.load_state_dict(payload["log"])
+            self.history = History([tuple(row) for row in json.loads(payload["history"])])
+            self.examples = {split: dict(amounts) for split, amounts in payload.get("examples", {}).items()}
+            set_rng_state(payload["rng"])
+        except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            reason = str(error).partition("\n")[0]
+            raise ConfigError(f"{source} holds no state that this run can go on from: {reason}") from error
+
+
+def new_state(run: Run, direction: str, make_step: MakeStep | None = None) -> TrainerState:
+    """Make the state of a run before its first step.
+
+    Args:
+        run: the run.
+        direction: whether more (`max`) or less (`min`) of the monitored value is better.
+        make_step: makes the step from the run, its optimizer and the number of steps in all epochs; None: `Step`.
+
+    Raises:
+        ConfigError: if the data can't be read, or the optimizer or the scheduler can't be made.
+    """
+    training = run.experiment.training
+    loader = open_data(run)
+    steps = -(-loader.steps // training.accumulate)
+    with Problems(run.experiment).now("optimizer"):
+        optimizer = make_optimizer(run)
+        step = Step(run, optimizer) if make_step is None else make_step(run, optimizer, steps * training.epochs)
+    groups, rates = group_names(run), learning_rates(optimizer)
+    with Problems(run.experiment).now("scheduler"):
+        schedule = make_schedule(run, optimizer, steps, direction)
+    log = StepLog(run.columns, run.device, run.weighting.check, weighting_fault(run))
+    judged = run.device.type == "cpu" and not training.deterministic
+    return TrainerState(run, loader, step, schedule, log, Threads(training.threads, judged=judged), groups, rates)
+
+
+def _check_specs(specs: Mapping[str, DatasetSpec], saved: Mapping[str, Any], source: str) -> None:
+    """Raise ConfigError if a dataset's spec differs from that in the checkpoint."""
+    # parsed first, since an older checkpoint lacks the fields that were added later
+    parsed = {a: DatasetSpec.from_dict(spec, f"{source}: specs.{a}").to_dict() for a, spec in saved.items()}
+    if differing := [alias for alias, spec in specs.items() if parsed.get(alias) != spec.to_dict()]:
+        raise ConfigError(
+            Problem(f"{source}: {_difference(parsed.get(alias), specs[alias])}", f"datasets.{alias}")
+            for alias in differing
+        )
+
+
+def _difference(saved: dict[str, Any] | None, spec: DatasetSpec) -> str:
+    """Describe the difference between the specs of a dataset whose content hasn't changed, with the remedy."""
+    before = [column["name"] for column in (saved or {}).get("columns", [])]
+    now = [column.name for column in spec.columns]
+    if before != now and sorted(before) == sorted(now):
         return f"the feature columns stand in another order. Restore the order in the file: {listed(before)}"
     return "the run was started with other data than this, or the data is read in another way now; start a new run"
 
 
-def restore(trainer: Trainer, payload: Mapping[str, Any]) -> None:
-    """Put a trainer where the checkpoint was taken, and log what has changed since and may.
-
-    ConfigError where it is of another experiment or other data, or holds no such state.
-    """
-    source = str(trainer.folder.last)
-    for changed in check_same(_resolved(payload["config"], source), trainer.experiment.resolved(), FREE, source):
-        LOG.warning("changed since the checkpoint: %s", changed)
-    check_unchanged(trainer.run, trainer.data, payload, source)
-    # parsed first, since an older checkpoint lacks the fields that have been added since
-    stored = {a: DatasetSpec.from_dict(s, f"{source}: specs.{a}").to_dict() for a, s in payload["specs"].items()}
-    if differing := [alias for alias, spec in trainer.run.specs.items() if stored.get(alias) != spec.to_dict()]:
-        raise ConfigError(
-            Problem(f"{source}: {_difference(stored.get(alias), trainer.run.specs[alias])}", f"datasets.{alias}")
-            for alias in differing
-        )
-    trainer.threads.keep(payload.get("made_with", {}).get("threads"))
-    for name, value in _made_with(trainer.run).items():
-        if (before := payload.get("made_with", {}).get(name)) != value:
-            LOG.warning(
-                "saved with %s %s, and this is %s: the last bits of the numbers may differ", name, before, value
-            )
-    try:
-        trainer.run.model.load_state_dict(payload["model"])
-        trainer.run.weighting.load_state_dict(payload["weighting"])
-        trainer.run.regularization.load_state_dict(payload["regularizers"])
-        trainer.step.load_state_dict(payload["step"])
-        scale_rates(trainer.step.optimizer, payload["rates"], trainer.rates)
-        trainer.schedule.load_state_dict(payload["schedule"])
-        trainer.progress = _progress(payload["progress"])
-        trainer.progress.rates = trainer.progress.rates or learning_rates(trainer.step.optimizer)
-        trainer.log.load_state_dict(payload["log"])
-        trainer.history = History([tuple(row) for row in json.loads(payload["history"])])
-        trainer.examples = {split: dict(amounts) for split, amounts in payload.get("examples", {}).items()}
-        set_rng_state(payload["rng"])
-    except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ConfigError(f"{source} holds no state that this run can go on from: {reason}") from error
-
-
-def _progress(saved: Mapping[str, Any]) -> Progress:
-    """The progress in a checkpoint; in one from before updates were counted, every step was one."""
-    return Progress(**{"updates": saved["steps"], "epoch_updates": saved["step"], **saved})
-
-
 def _resolved(config: Mapping[str, Any], source: str) -> Mapping[str, Any]:
-    """The experiment of a checkpoint with the defaults of options that its version did not have."""
+    """Return the experiment of a checkpoint, with the defaults of options that its version did not have."""
     try:
         return experiment_from_dict(dict(config), source=source).resolved()
-    except ConfigError:  # of a version with options that no longer exist: the differences are named as they are
+    except ConfigError:  # of a version with options that no longer exist: compared as it is
         return config
 
 
 def _made_with(run: Run) -> dict[str, Any]:
-    """What the bits of a run depend on beside its experiment."""
+    """Return what the bits of a run depend on, apart from its experiment."""
     return {"torch": str(torch.__version__), "device": device_name(run.device), "threads": torch.get_num_threads()}
 
 
-def check_same(saved: Mapping[str, Any], asked: Mapping[str, Any], free: Sequence[str], source: str) -> list[Problem]:
-    """What differs between two resolved experiments, of the keys that are free to.
-
-    free: patterns of key paths. ConfigError, naming every other key that differs, where there is one.
-    """
-    before, now = _flat(saved), _flat(asked)
-    missing = "(none)"
-    changed = [
-        Problem(f"is {_yaml(now.get(key, missing))}, and the saved run has {_yaml(before.get(key, missing))}", key)
-        for key in dict.fromkeys([*before, *now])
-        if before.get(key, missing) != now.get(key, missing)
-    ]
-    both = before.keys() & now.keys()
-    allowed = [one for one in changed if one.path in both and any(fnmatchcase(one.path, key) for key in free)]
-    if problems := [one for one in changed if one not in allowed]:
-        raise ConfigError([Problem(f"{source} is of another experiment; use another --run-dir, or undo:"), *problems])
-    return allowed
-
-
-def _yaml(value: Any) -> str:
-    """Format a scalar as YAML writes it."""
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else repr(value)
-
-
-def _flat(value: Any, path: str = "") -> dict[str, Any]:
-    """Dotted key path → scalar."""
-    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else None
-    if items is None:
-        return {path: value}
-    found: dict[str, Any] = {} if value else {path: value}
-    for key, item in items:
-        found |= _flat(item, f"{path}.{key}" if path else str(key))
-    return found
-
-
-def stopped_early(experiment: Experiment, progress: Progress) -> bool:
-    """Return whether there has been no improvement for as many epochs as `training.early_stopping` says."""
-    patience = experiment.training.early_stopping
-    return patience is not None and progress.epoch - progress.best_epoch >= patience
-
-
-def stopped_note(experiment: Experiment, progress: Progress) -> str | None:
-    """A warning that a resumed run stays ended although its epochs aren't done; None where it does not."""
-    training = experiment.training
-    if progress.epoch >= training.epochs or not stopped_early(experiment, progress):
+def stopped_note(state: TrainerState) -> str | None:
+    """Return a warning if a resumed run has stopped early, and stays so although it has epochs left; else None."""
+    progress, training = state.progress, state.experiment.training
+    if progress.epoch >= training.epochs or not state.stopped_early():
         return None
     return (
         f"the run stopped early after epoch {progress.epoch}, since epoch {progress.best_epoch} was the best and "

@@ -53,15 +53,15 @@ def waiting_refused() -> Iterator[None]:
 
 def steps(trainer: Trainer, batches: Iterator[Batch], count: int) -> None:
     for number in range(count):
-        made = trainer.step([next(batches)])
+        made = trainer.state.step([next(batches)])
         assert made is not None
-        trainer.log.record(number + 1, *made)
-        trainer.schedule.after_step()
+        trainer.state.log.record(number + 1, *made)
+        trainer.state.schedule.after_step()
 
 
 def assert_waits_for_nothing(trainer: Trainer) -> None:
     trainer.run.model.train()
-    batches = trainer.loader.epoch(0)
+    batches = trainer.state.loader.epoch(0)
     steps(trainer, batches, 2)  # what is made once, and the order of the epoch
     with waiting_refused():
         steps(trainer, batches, 4)
@@ -88,7 +88,7 @@ def test_a_cheaper_step_waits_for_nothing(options: dict[str, Any], tmp_path: Pat
 def weights_after(device: str, weighting: dict[str, Any], folder: Path) -> dict[str, Tensor]:
     trainer = Trainer(build(experiment(weighting, device, optimizer={"name": "SGD", "lr": 0.01})), folder)
     trainer.run.model.train()
-    steps(trainer, trainer.loader.epoch(0), 3)
+    steps(trainer, trainer.state.loader.epoch(0), 3)
     return {name: value.cpu() for name, value in trainer.run.model.state_dict().items()}
 
 
@@ -106,7 +106,7 @@ def test_the_numbers_are_the_cpus(weighting: dict[str, Any], tmp_path: Path, mon
 
 
 def train(made: Experiment, folder: Path, killed_at: int | None = None) -> Mapping[str, Any]:
-    return Trainer(build(made), folder, resume="auto", observer=Killer(killed_at or -1), plots=False).fit()
+    return Trainer(build(made), folder, resume="auto", callbacks=[Killer(killed_at or -1)], plots=False).fit()
 
 
 STATEFUL = ["uniform", "uncertainty", "gradnorm", "famo", "moco", "mgda", "pcgrad", "graddrop", "sdmgrad"]

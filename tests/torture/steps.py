@@ -15,7 +15,7 @@ from tests.training.killing import KilledError, Killer
 
 def train(experiment: Experiment, folder: Path, killed_after: int = -1) -> bool:
     """Start a run or go on with it. Whether it was killed."""
-    trainer = Trainer(build(experiment), folder, resume="auto", observer=Killer(killed_after), plots=False)
+    trainer = Trainer(build(experiment), folder, resume="auto", callbacks=[Killer(killed_after)], plots=False)
     try:
         trainer.fit()
     except KilledError:
@@ -30,7 +30,7 @@ def differing(root: Path, workers: int, only: Sequence[int] | None = None) -> li
     """
     whole = made(0)
     train(whole, root / "whole")
-    steps, wrong = Trainer(build(whole), root / "none").steps_per_epoch * whole.training.epochs, []
+    steps, wrong = Trainer(build(whole), root / "none").state.steps_per_epoch * whole.training.epochs, []
     for step in only or range(1, steps + 1):
         folder = root / f"killed-{step}"
         assert train(made(workers), folder, killed_after=step)

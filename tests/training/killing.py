@@ -1,23 +1,23 @@
-"""Runs that end in the middle, as a crash would end them."""
+"""Runs that end in the middle, as a crash ends them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from mtlcli.training.observer import Observer
+from mtlcli.training.backward.base import StepResult
+from mtlcli.training.callbacks import Callback
+from mtlcli.training.state import TrainerState
 
 
 class KilledError(KeyboardInterrupt):
-    """Passes through a run as it is, where another exception of a caller's code would be reported as an MtlError."""
+    """Passes through a run as it is, where another exception of a callback would be reported as an MtlError."""
 
 
-class Killer(Observer):
-    """Ends the run after so many steps; never, where there are none left from the beginning."""
+class Killer(Callback):
+    """Ends the run after `steps` steps; never, if that is negative."""
 
     def __init__(self, steps: int) -> None:
         self.left = steps
 
-    def step(self, examples: int, losses: Mapping[str, float]) -> None:
+    def on_step_end(self, state: TrainerState, result: StepResult | None) -> None:
         self.left -= 1
         if self.left == 0:
             raise KilledError

@@ -119,7 +119,7 @@ def test_the_log_names_the_weighting_where_a_step_cannot() -> None:
 
 def test_a_weight_of_the_model_that_is_not_finite_is_never_saved(tmp_path: Path) -> None:
     trainer = Trainer(build(digits()), tmp_path / "run", plots=False)
-    step = trainer.step
+    step = trainer.state.step
 
     def spoil(*arguments: Any) -> Any:
         made = step(*arguments)
@@ -128,7 +128,7 @@ def test_a_weight_of_the_model_that_is_not_finite_is_never_saved(tmp_path: Path)
                 next(trainer.run.model.parameters())[0, 0] = float("inf")
         return made
 
-    trainer.step = spoil  # type: ignore[assignment]
+    trainer.state.step = spoil  # type: ignore[assignment]
     spoil.optimizer, spoil.backward, spoil.state_dict = step.optimizer, step.backward, step.state_dict  # type: ignore[attr-defined]
     with pytest.raises(DivergedError, match=r"holds values that aren't finite after step 12"):
         trainer.fit()

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mtlcli.training.report import logged
-from mtlcli.training.run_folder import RunFolder
+from mtlcli.training.run_folder import RunFolder, logged
 
 
 @pytest.fixture(params=[345, 0, -210])

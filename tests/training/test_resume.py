@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mtlcli.config import Experiment
+from mtlcli.config.differences import check_same
 from mtlcli.errors import ConfigError
 from mtlcli.training.assembly.build import build
-from mtlcli.training.state import check_same
 from mtlcli.training.trainer import Trainer
 from tests.training.experiments import digits, training
 from tests.training.identical import bits
@@ -18,7 +18,7 @@ from tests.training.killing import KilledError, Killer
 
 
 def train(experiment: Experiment, folder: Path, killed_at: int | None = None) -> dict[str, Any]:
-    trainer = Trainer(build(experiment), folder, resume="auto", observer=Killer(killed_at or -1))
+    trainer = Trainer(build(experiment), folder, resume="auto", callbacks=[Killer(killed_at or -1)])
     return trainer.fit()
 
 

@@ -11,16 +11,18 @@ import pytest
 from mtlcli.errors import InterruptedRunError
 from mtlcli.training import evaluate as evaluation
 from mtlcli.training.assembly.build import build
+from mtlcli.training.backward.base import StepResult
+from mtlcli.training.callbacks import Callback
 from mtlcli.training.checkpoint.file import load_checkpoint
-from mtlcli.training.observer import Observer
 from mtlcli.training.signals import StopRequest
+from mtlcli.training.state import TrainerState
 from mtlcli.training.trainer import Trainer
 from tests.training.experiments import digits
 from tests.training.identical import bits
 
 
-def train(folder: Path, observer: Observer | None = None) -> Mapping[str, Any]:
-    return Trainer(build(digits(weighting="dwa")), folder, resume="auto", observer=observer, plots=False).fit()
+def train(folder: Path, *callbacks: Callback) -> Mapping[str, Any]:
+    return Trainer(build(digits(weighting="dwa")), folder, resume="auto", callbacks=callbacks, plots=False).fit()
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +70,10 @@ def test_in_an_evaluation(tmp_path: Path, whole: Path, monkeypatch: pytest.Monke
 
 
 def test_in_a_step(tmp_path: Path, whole: Path) -> None:
-    class Sender(Observer):
+    class Sender(Callback):
         left = 9
 
-        def step(self, examples: int, losses: Mapping[str, float]) -> None:
+        def on_step_end(self, state: TrainerState, result: StepResult | None) -> None:
             self.left -= 1
             if self.left == 0:
                 os.kill(os.getpid(), signal.SIGINT)

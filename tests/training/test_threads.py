@@ -1,7 +1,7 @@
 """The number of threads by the load, from made-up samples and a made-up /proc."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +9,9 @@ import torch
 
 from mtlcli.training import device
 from mtlcli.training.assembly.build import build
+from mtlcli.training.backward.base import StepResult
 from mtlcli.training.device import Sample, Threads, first_threads, free_cores, sample, thread_limit
+from mtlcli.training.state import TrainerState
 from mtlcli.training.trainer import Trainer
 from tests.training.experiments import digits, training
 from tests.training.identical import bits
@@ -178,23 +180,23 @@ def test_a_killed_run_goes_on_with_the_number_it_had(tmp_path: Path, monkeypatch
             torch.set_num_threads(1)
 
     class Killed(Killer):
-        def step(self, examples: int, losses: Mapping[str, float]) -> None:
+        def on_step_end(self, state: TrainerState, result: StepResult | None) -> None:
             seen.append(torch.get_num_threads())
-            super().step(examples, losses)
+            super().on_step_end(state, result)
 
     monkeypatch.setattr(Threads, "judge", judge)
     experiment = digits(training=training(threads="auto", epochs=3, batch_size=700), checkpoint={"every": "1 step"})
-    whole = Trainer(build(experiment), tmp_path / "whole", observer=Killed(-1)).fit()
+    whole = Trainer(build(experiment), tmp_path / "whole", callbacks=[Killed(-1)]).fit()
     assert (seen, whole["threads"]) == ([2, 2, 1, 1, 1, 1], 1)
     for kill in (1, 3, 5):
         folder = tmp_path / f"killed-{kill}"
         with pytest.raises(KilledError):
-            Trainer(build(experiment), folder, observer=Killed(kill)).fit()
+            Trainer(build(experiment), folder, callbacks=[Killed(kill)]).fit()
         seen.clear()
-        resumed = Trainer(build(experiment), folder, resume="auto", observer=Killed(-1))
-        judged = resumed.threads.judged
+        resumed = Trainer(build(experiment), folder, resume="auto", callbacks=[Killed(-1)])
+        judged = resumed.state.threads.judged
         summary = resumed.fit()
-        assert (judged, resumed.threads.judged) == (True, False)
+        assert (judged, resumed.state.threads.judged) == (True, False)
         if kill > 1:  # before, the change was still to come, and a resumed run isn't judged
             assert set(seen) == {1}
             assert bits(folder / "checkpoints/last.pt") == bits(tmp_path / "whole/checkpoints/last.pt")

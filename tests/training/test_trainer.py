@@ -13,11 +13,12 @@ import mtlcli
 from mtlcli.config import load_experiment
 from mtlcli.errors import ConfigError, MtlError
 from mtlcli.training.assembly.build import build, rebuild
+from mtlcli.training.callbacks import Callback
 from mtlcli.training.checkpoint.file import load_checkpoint
-from mtlcli.training.evaluate import evaluate
+from mtlcli.training.evaluate import TaskMetrics, evaluate
 from mtlcli.training.failures import DivergedError
-from mtlcli.training.observer import EpochReport, Observer
 from mtlcli.training.run_folder import RunFolder
+from mtlcli.training.state import TrainerState
 from mtlcli.training.trainer import Trainer
 from tests.training.experiments import digits, training
 
@@ -135,8 +136,8 @@ def test_scheduler_steps_as_its_interval_says(tmp_path: Path) -> None:
         experiment = digits(scheduler=scheduler, optimizer={"name": "SGD", "lr": 1.0}, training=training())
         trainer = Trainer(build(experiment), tmp_path / interval)
         trainer.fit()
-        assert trainer.progress.steps == 12
-        assert trainer.step.optimizer.param_groups[0]["lr"] == pytest.approx(0.5**expected)
+        assert trainer.state.progress.steps == 12
+        assert trainer.state.step.optimizer.param_groups[0]["lr"] == pytest.approx(0.5**expected)
 
 
 def test_warm_start_takes_the_trunk_and_may_freeze_it(tmp_path: Path) -> None:
@@ -167,15 +168,15 @@ def test_the_library_in_four_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_full_disk_ends_the_run_with_a_message_and_keeps_what_was_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class FullAfterOneEpoch(Observer):
-        def epoch_ended(self, report: EpochReport) -> None:
+    class FullAfterOneEpoch(Callback):
+        def on_epoch_end(self, state: TrainerState, metrics: TaskMetrics) -> None:
             monkeypatch.setattr(os, "fsync", full)
 
     def full(handle: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with pytest.raises(MtlError, match="can't be written: No space left on device"):
-        Trainer(build(digits()), tmp_path / "run", observer=FullAfterOneEpoch()).fit()
+        Trainer(build(digits()), tmp_path / "run", callbacks=[FullAfterOneEpoch()]).fit()
     monkeypatch.undo()
     assert load_checkpoint(tmp_path / "run/checkpoints/last.pt")["progress"]["epoch"] == 1
     assert not [path for path in (tmp_path / "run").rglob(".*") if path.name != ".lock"]
@@ -205,7 +206,7 @@ def test_a_metric_without_a_value_does_not_pick_the_best_epoch(
     if tasks == ["z"]:
         assert summary["best"]["epoch"] == 3  # the latest
     else:
-        accuracies = trainer.history.series("val", "accuracy")["y"][1]
+        accuracies = trainer.state.history.series("val", "accuracy")["y"][1]
         assert summary["best"]["value"] == max(accuracies)
         assert summary["best"]["epoch"] == accuracies.index(max(accuracies)) + 1
 

@@ -13,9 +13,12 @@ import torch
 from mtlcli.config import Experiment
 from mtlcli.errors import MtlError
 from mtlcli.training.assembly.build import build
+from mtlcli.training.callbacks import Callback
 from mtlcli.training.checkpoint.file import load_checkpoint
+from mtlcli.training.evaluate import TaskMetrics
 from mtlcli.training.failures import DivergedError
-from mtlcli.training.observer import EpochReport, Observer
+from mtlcli.training.messages import EpochReport
+from mtlcli.training.state import TrainerState
 from mtlcli.training.step import MOST_SKIPPED
 from mtlcli.training.trainer import Trainer
 from tests.training.experiments import digits, training
@@ -26,12 +29,13 @@ from tests.training.test_failures import poison
 LAST = "checkpoints/last.pt"
 
 
-class Listener(Observer):
+class Listener(Callback):
     def __init__(self) -> None:
         self.reports: list[EpochReport] = []
 
-    def epoch_ended(self, report: EpochReport) -> None:
-        self.reports.append(report)
+    def on_epoch_end(self, state: TrainerState, metrics: TaskMetrics) -> None:
+        assert state.report is not None
+        self.reports.append(state.report)
 
 
 def rates(folder: Path) -> dict[str, list[float]]:
@@ -60,7 +64,7 @@ def test_every_group_s_rate_is_recorded(tmp_path: Path) -> None:
     scheduler = {"name": "StepLR", "step_size": 1, "gamma": 0.5}
     listener = Listener()
     experiment = digits(optimizer=optimizer, scheduler=scheduler, weighting="uncertainty")
-    summary = Trainer(build(experiment), tmp_path / "run", observer=listener, plots=False).fit()
+    summary = Trainer(build(experiment), tmp_path / "run", callbacks=[listener], plots=False).fit()
     expected = {"trunk": [0.1, 0.05], "digit": [0.4, 0.2], "ink": [0.2, 0.1], "weighting": [0.4, 0.2]}
     assert rates(tmp_path / "run") == {f"optimizer.{group}": values for group, values in expected.items()}
     assert summary["learning_rates"] == {group: values[-1] for group, values in expected.items()}
@@ -74,7 +78,7 @@ def test_every_group_s_rate_is_recorded(tmp_path: Path) -> None:
 ])  # fmt: skip
 def test_groups_are_named_by_their_parts(tmp_path: Path, groups: dict[str, Any], name: list[str]) -> None:
     trainer = Trainer(build(digits(optimizer={"name": "SGD", "lr": 1.0, "groups": groups})), tmp_path / "run")
-    assert trainer.groups == name
+    assert trainer.state.groups == name
 
 
 def test_the_rate_of_the_last_step_is_recorded_and_shown(tmp_path: Path) -> None:
@@ -84,12 +88,12 @@ def test_the_rate_of_the_last_step_is_recorded_and_shown(tmp_path: Path) -> None
         optimizer={"name": "SGD", "lr": 0.01}, scheduler=scheduler, training=training(batch_size=29, accumulate=3)
     )
     listener = Listener()
-    trainer = Trainer(build(experiment), tmp_path / "run", observer=listener, plots=False)
+    trainer = Trainer(build(experiment), tmp_path / "run", callbacks=[listener], plots=False)
     trainer.fit()
     (model,) = rates(tmp_path / "run").values()
     assert model[-1] == pytest.approx(0.1 / 25 / 1e4)  # OneCycleLR's default end
     assert str(listener.reports[-1]).count("| lr 4e-07 |") == 1
-    assert load_checkpoint(tmp_path / "run" / LAST)["schedule"]["total_steps"] == trainer.progress.updates
+    assert load_checkpoint(tmp_path / "run" / LAST)["schedule"]["total_steps"] == trainer.state.progress.updates
 
 
 def test_batches_without_labels_make_no_step_of_the_schedule(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -99,11 +103,11 @@ def test_batches_without_labels_make_no_step_of_the_schedule(tmp_path: Path, cap
     experiment = table(tmp_path, labels, scheduler=scheduler, training=training(batch_size=2, epochs=3))
     trainer = Trainer(build(experiment), tmp_path / "run", plots=False)
     trainer.fit()
-    assert trainer.progress.steps == 60 and 3 <= trainer.progress.updates <= 9
-    assert trainer.schedule.state_dict()["last_epoch"] == trainer.progress.updates
+    assert trainer.state.progress.steps == 60 and 3 <= trainer.state.progress.updates <= 9
+    assert trainer.state.schedule.state_dict()["last_epoch"] == trainer.state.progress.updates
     assert caplog.text.count("of the epoch's 20 steps changed the parameters") == 1
     with pytest.raises(KilledError):
-        Trainer(build(experiment), tmp_path / "killed", observer=Killer(33), plots=False).fit()
+        Trainer(build(experiment), tmp_path / "killed", callbacks=[Killer(33)], plots=False).fit()
     Trainer(build(experiment), tmp_path / "killed", resume="must", plots=False).fit()
     assert bits(tmp_path / "killed" / LAST) == bits(tmp_path / "run" / LAST)
 
@@ -150,12 +154,12 @@ def test_overflows_at_the_start_are_no_reason_to_give_up(tmp_path: Path) -> None
     scheduler = {"name": "StepLR", "step_size": 1, "gamma": 0.9, "interval": "step"}
     experiment = digits(training=training(precision="fp16"), scheduler=scheduler)
     trainer = Trainer(build(experiment), tmp_path / "run", plots=False)
-    trainer.step.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**24)
-    trainer.step.backward.scaler = trainer.step.scaler  # type: ignore[attr-defined]
+    trainer.state.step.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**24)
+    trainer.state.step.backward.scaler = trainer.state.step.scaler  # type: ignore[attr-defined]
     trainer.fit()
-    updates = trainer.progress.updates
+    updates = trainer.state.progress.updates
     assert 0 < updates < 12
-    assert trainer.step.optimizer.param_groups[0]["lr"] == pytest.approx(1e-3 * 0.9**updates)
+    assert trainer.state.step.optimizer.param_groups[0]["lr"] == pytest.approx(1e-3 * 0.9**updates)
 
 
 @pytest.mark.parametrize("patience", [3, 5, None])
@@ -168,14 +172,14 @@ def test_a_run_that_stopped_early_and_gets_more_epochs(
     stopping = training(epochs=7, early_stopping=3)
     first = Trainer(build(digits(optimizer=optimizer, training=stopping, evaluation=monitor)), tmp_path / "run")
     first.fit()
-    assert first.progress.epoch == first.progress.best_epoch + 3 < 7
+    assert first.state.progress.epoch == first.state.progress.best_epoch + 3 < 7
     caplog.clear()
     longer = digits(
         optimizer=optimizer, training={**stopping, "epochs": 9, "early_stopping": patience}, evaluation=monitor
     )
     trainer = Trainer(build(longer), tmp_path / "run", resume="auto")
     with caplog.at_level(logging.INFO, "mtl"):
-        assert trainer.fit()["epochs"] == (9 if patience is None else first.progress.best_epoch + patience)
+        assert trainer.fit()["epochs"] == (9 if patience is None else first.state.progress.best_epoch + patience)
     stays = patience == 3
     assert ("stopped early after epoch" in caplog.text) == stays
     assert ("raise training.early_stopping above 3 or set it to null" in caplog.text) == stays

@@ -130,7 +130,7 @@ def step_memory(trainer: Trainer) -> float:
     for parameter in run.model.parameters():
         parameter.grad = None
     held = _bytes(run.model.state_dict(), run.weighting.state_dict(), run.regularization.state_dict())
-    batches = chain.from_iterable(trainer.loader.epoch(epoch) for epoch in range(STEPS * trainer.accumulate))
+    batches = chain.from_iterable(trainer.state.loader.epoch(epoch) for epoch in range(STEPS * trainer.accumulate))
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
         step = Step(run, make_optimizer(run))
         for _ in range(STEPS):

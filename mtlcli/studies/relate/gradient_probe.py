@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,7 +62,7 @@ def joint_points(joint: Experiment, folder: StudyFolder, observer: StudyObserver
     except MtlError as error:
         raise MtlError(f"joint run: {error}") from error
     observer.run_done("joint run", summary, reused)
-    points = load_checkpoint(folder.path / "joint" / "checkpoints" / "last.pt")["step"]["points"]
+    points = ProbingStep.points_in(load_checkpoint(folder.path / "joint" / "checkpoints" / "last.pt"))
     seen, tasks = torch.stack(points).double().numpy(), len(joint.tasks)
     return Points(seen[:, 0], seen[:, 1 : 1 + tasks], seen[:, 1 + tasks :])
 
@@ -70,10 +70,11 @@ def joint_points(joint: Experiment, folder: StudyFolder, observer: StudyObserver
 def _trainer(joint: Experiment, folder: StudyFolder) -> Trainer:
     run = build(joint)
     _start_alike(run)
-    trainer = Trainer(run, folder.path / "joint", resume="auto", plots=False)
-    steps = trainer.steps_per_epoch * joint.training.epochs
-    trainer.step = ProbingStep(run, trainer.step.optimizer, every=-(-steps // POINTS))
-    return trainer
+    return Trainer(run, folder.path / "joint", resume="auto", plots=False, make_step=_probing_step)
+
+
+def _probing_step(run: Run, optimizer: Optimizer, steps: int) -> ProbingStep:
+    return ProbingStep(run, optimizer, every=-(-steps // POINTS))
 
 
 def _start_alike(run: Run) -> None:
@@ -116,6 +117,12 @@ class ProbingStep(Step):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self.points, self.made = list(state["points"]), state["made"]
+
+    @staticmethod
+    def points_in(checkpoint: Mapping[str, Any]) -> list[Tensor]:
+        """Return the `points` that a checkpoint of a run with this step holds."""
+        points: list[Tensor] = checkpoint["step"]["points"]
+        return points
 
 
 def point(run: Run, batch: Batch, lr: float) -> Tensor:

@@ -137,8 +137,9 @@ def plugins_of(experiment: Experiment) -> dict[str, str]:
 
 def as_file(experiment: Experiment) -> dict[str, Any]:
     """The resolved experiment as `config.yaml` has it: with the plugins that its components come from."""
-    plugins = loaded_plugins(plugins_of(experiment).values())
-    return {**experiment.resolved(), **({"plugins": plugins} if plugins else {})}
+    named = [registry.callbacks[entry.name].plugin for entry in experiment.callbacks]
+    plugins = loaded_plugins([*plugins_of(experiment).values(), *(plugin for plugin in named if plugin is not None)])
+    return {**experiment.resolved(callbacks=True), **({"plugins": plugins} if plugins else {})}
 
 
 def lacking(problems: Iterable[Problem], recorded: Any) -> list[Problem]:

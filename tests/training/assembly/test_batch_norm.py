@@ -57,8 +57,8 @@ def test_a_small_dataset_beside_a_large_one_trains(tmp_path: Path) -> None:
     """The small one has 14 training examples for 19 steps."""
     experiment = two_datasets(0.99, training=training(batch_size=32, epochs=1))
     trainer = Trainer(build(experiment), tmp_path / "run", plots=False)
-    sizes = [len(range(*trainer.loader.sampler.take(step)[1])) for step in range(trainer.loader.steps)]
-    assert sum(sizes) < trainer.loader.steps and set(sizes) <= {0, 2, 3}
+    sizes = [len(range(*trainer.state.loader.sampler.take(step)[1])) for step in range(trainer.state.loader.steps)]
+    assert sum(sizes) < trainer.state.loader.steps and set(sizes) <= {0, 2, 3}
     assert trainer.fit()["status"] == "completed"
 
 
@@ -67,7 +67,7 @@ def test_odd_numbers_with_a_batch_size_of_2_train(tmp_path: Path) -> None:
         datasets={"digits": {"name": "digits", "val": 0.99}}, trunk=CNN, training=training(batch_size=2)
     )
     trainer = Trainer(build(experiment), tmp_path / "run", plots=False)
-    assert {sum(batch.counts.values()) for batch in trainer.loader.epoch(0)} <= {4, 6}  # of two tasks
+    assert {sum(batch.counts.values()) for batch in trainer.state.loader.epoch(0)} <= {4, 6}  # of two tasks
     assert trainer.fit()["status"] == "completed"
 
 

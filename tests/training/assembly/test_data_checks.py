@@ -21,7 +21,8 @@ from mtlcli.registry import datasets
 from mtlcli.specs import DatasetSpec, TargetSpec
 from mtlcli.training import report as summary_module
 from mtlcli.training.assembly.build import build
-from mtlcli.training.observer import Observer
+from mtlcli.training.callbacks import Callback
+from mtlcli.training.state import TrainerState
 from mtlcli.training.trainer import Trainer
 from tests.training.experiments import digits, training
 
@@ -206,13 +207,16 @@ def test_all_that_is_damaged_at_once() -> None:
     assert len(lines) == 11 and lines[-1] == "datasets.pets: … and 4 more"
 
 
-class Damaging(Observer):
+class Damaging(Callback):
     """Damages a file when the first epoch begins."""
 
     def __init__(self, file: Path) -> None:
         self.file, self.content = file, file.read_bytes()
 
-    def epoch_started(self, epoch: int, steps: int, done: int) -> None:
+    def on_epoch_start(self, state: TrainerState) -> None:
+        self.damage()
+
+    def damage(self) -> None:
         self.file.write_bytes(self.content[:60])
 
     def repair(self) -> None:
@@ -224,7 +228,7 @@ def test_what_is_damaged_while_training_leaves_the_rest(
 ) -> None:
     """Of the test split: the table of `val` is written, and a resumed run adds `test`."""
     run_dir, damaging = tmp_path / "run", Damaging(tmp_path / "pets/test/dog/1.png")
-    trainer = Trainer(build(load_experiment(str(config), [])), run_dir, observer=damaging)
+    trainer = Trainer(build(load_experiment(str(config), [])), run_dir, callbacks=[damaging])
     with pytest.raises(MtlError, match=r"test: datasets.pets: .*dog/1.png: .*truncated[^!]*--resume must") as caught:
         trainer.fit()
     assert caught.value.exit_code == 1
@@ -249,23 +253,23 @@ def test_the_evaluated_split_damaged_in_the_end(config: Path, tmp_path: Path, re
         finish = summary_module.finish
 
         def damaging(*args: Any) -> Any:
-            damage.epoch_started(1, 1, 0)
+            damage.damage()
             return finish(*args)
 
         patched.setattr("mtlcli.training.trainer.finish", damaging)
         with pytest.raises(MtlError, match=r"val: datasets.pets: .*val/dog/1.png"):
             trainer.fit()
     assert trainer.summary is not None and list(trainer.summary["metrics"]) == ["val", "test"]
-    rows = {(row[2], row[4]): row[5] for row in trainer.history.rows if row[3] == "what"}
+    rows = {(row[2], row[4]): row[5] for row in trainer.state.history.rows if row[3] == "what"}
     assert trainer.summary["metrics"]["val"]["what"]["accuracy"] == rows["val", "accuracy"]
 
 
 def test_the_steps_of_an_epoch_that_cannot_be_evaluated_are_kept(config: Path, tmp_path: Path) -> None:
     damaging = Damaging(tmp_path / "pets/val/dog/1.png")
-    trainer = Trainer(build(load_experiment(str(config), STREAMED)), tmp_path / "run", observer=damaging)
+    trainer = Trainer(build(load_experiment(str(config), STREAMED)), tmp_path / "run", callbacks=[damaging])
     with pytest.raises(MtlError, match=r"datasets.pets: .*val/dog/1.png"):
         trainer.fit()
-    assert trainer.checkpoints.load()["progress"]["steps"] == trainer.steps_per_epoch
+    assert trainer.checkpoints.load()["progress"]["steps"] == trainer.state.steps_per_epoch
     damaging.repair()
     again = Trainer(build(load_experiment(str(config), STREAMED)), tmp_path / "run", resume="must")
     assert again.fit()["status"] == "completed"

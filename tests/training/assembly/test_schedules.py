@@ -261,4 +261,6 @@ def test_a_new_learning_rate_takes_effect_at_once(tmp_path: Path) -> None:
         slower = digits(scheduler=scheduler, optimizer={"name": "SGD", "lr": 0.02}, training=training(epochs=3))
         resumed = Trainer(build(slower), folder, resume="must", plots=False)
         resumed.fit()
-        assert resumed.step.optimizer.param_groups[0]["lr"] == pytest.approx(0.02 * (1 if scheduler is None else 1e-3))
+        assert resumed.state.step.optimizer.param_groups[0]["lr"] == pytest.approx(
+            0.02 * (1 if scheduler is None else 1e-3)
+        )

@@ -11,9 +11,11 @@ import torch
 
 from mtlcli.errors import ConfigError, MtlError
 from mtlcli.training.assembly.build import build
+from mtlcli.training.callbacks import Callback
 from mtlcli.training.checkpoint.file import load_checkpoint
 from mtlcli.training.checkpoint.rotation import Checkpoints
-from mtlcli.training.observer import EpochReport, Observer
+from mtlcli.training.evaluate import TaskMetrics
+from mtlcli.training.state import TrainerState
 from mtlcli.training.trainer import Trainer
 from tests.training.experiments import digits, training
 
@@ -117,11 +119,11 @@ def test_a_file_that_may_not_grow_so_large_ends_the_run_in_one_line(tmp_path: Pa
 
 
 def test_a_folder_that_is_gone_ends_the_run_in_one_line(tmp_path: Path) -> None:
-    class Vandal(Observer):
-        def epoch_ended(self, report: EpochReport) -> None:
+    class Vandal(Callback):
+        def on_epoch_end(self, state: TrainerState, metrics: TaskMetrics) -> None:
             shutil.rmtree(tmp_path / "run")
 
-    trainer = Trainer(build(digits()), tmp_path / "run", observer=Vandal(), plots=False)
+    trainer = Trainer(build(digits()), tmp_path / "run", callbacks=[Vandal()], plots=False)
     with pytest.raises(MtlError, match=r"last\.pt: can't be written: No such file or directory$"):
         trainer.fit()
     assert trainer.summary is not None

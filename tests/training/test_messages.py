@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from mtlcli.training.observer import EpochReport, RunEnd, RunHeader, flow
+from mtlcli.training.messages import EpochReport, RunEnd, RunHeader, flow
 
 METRICS = {
     "digit": {"loss": 0.4184, "accuracy": 0.88889, "f1": 0.8743},

@@ -1,7 +1,8 @@
-"""Reports of a run while it trains. The command line prints them; the training itself prints nothing."""
+"""Log messages of a run: its header, its epochs and its end."""
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,14 +16,22 @@ from mtlcli.training.environment import device_name
 from mtlcli.training.evaluate import TaskMetrics
 from mtlcli.training.run import Run
 
+LOG = logging.getLogger("mtl")
 INDENT = "  "
 
 
 @dataclass(frozen=True)
 class RunHeader:
-    """A run that is about to train.
+    """Facts about a run that is about to train.
 
-    examples: split → alias of a dataset → examples. parameters: as of `MultiTaskModel.count_parameters`.
+    Attributes:
+        folder: the run folder.
+        device: name of the training device.
+        threads: number of threads torch uses.
+        examples: split → alias of a dataset → number of examples.
+        parameters: as returned by `MultiTaskModel.count_parameters`.
+        epochs: number of epochs of the run.
+        steps_per_epoch: number of optimizer steps in an epoch.
     """
 
     folder: Path
@@ -34,9 +43,10 @@ class RunHeader:
     steps_per_epoch: int
 
     def lines(self) -> list[str]:
+        """Return the lines that are logged before the first step."""
         aliases = dict.fromkeys(alias for amounts in self.examples.values() for alias in amounts)
         amounts = {
-            alias: ", ".join(f"{part[alias]:,} {split}" for split, part in self.examples.items() if alias in part)
+            alias: ", ".join(f"{counts[alias]:,} {split}" for split, counts in self.examples.items() if alias in counts)
             for alias in aliases
         }
         tasks = ", ".join(f"{task} {count:,}" for task, count in self.parameters["tasks"].items())
@@ -51,11 +61,20 @@ class RunHeader:
 
 @dataclass(frozen=True)
 class EpochReport:
-    """An epoch that was trained and evaluated.
+    """Results of an epoch.
 
-    epoch: from 1. losses: task → mean training loss. metrics: on `split`. monitor: name of the monitored figure.
-    value: that figure. seconds: of training only. learning_rates: of each of the optimizer's
-    groups of parameters, in the epoch's last step.
+    Attributes:
+        epoch: number of the epoch, from 1.
+        epochs: number of epochs of the run.
+        losses: task → mean training loss.
+        split: the split that was evaluated.
+        metrics: task → metric → value on `split`.
+        monitor: name of the monitored metric.
+        value: value of the monitored metric.
+        is_best: whether the value is the best so far.
+        seconds: duration of the training, without the evaluation.
+        samples_per_second: training speed over all epochs so far.
+        learning_rates: parameter group of the optimizer → learning rate in the last step.
     """
 
     epoch: int
@@ -74,10 +93,10 @@ class EpochReport:
         return " | ".join([self._epoch(), *map(" ".join, self._tasks()), *self._facts()])
 
     def lines(self, width: int) -> list[str]:
-        """The report in one line, or where it is longer than `width`: the epoch, and below it each task."""
+        """Return the report as one line, or if that exceeds `width`, one for the epoch and one for each task."""
         if len(str(self)) <= width:
             return [str(self)]
-        tasks = [flow(figures, width - len(INDENT), indent=INDENT) for figures in self._tasks()]
+        tasks = [flow(values, width - len(INDENT), indent=INDENT) for values in self._tasks()]
         head = flow([self._epoch(), *self._facts()], width, " | ", INDENT)
         return [*head, *(INDENT + line for lines in tasks for line in lines)]
 
@@ -85,8 +104,8 @@ class EpochReport:
         return f"epoch {self.epoch} of {self.epochs}"
 
     def _tasks(self) -> list[list[str]]:
-        """The figures of each task, such as `digit: train loss 0.3498,`, `val accuracy 0.9167`, `f1 0.9096`."""
-        parts = []
+        """Format each task's numbers, such as `digit: train loss 0.3498,`, `val accuracy 0.9167`, `f1 0.9096`."""
+        tasks = []
         for task, loss in self.losses.items():
             trained = "no labels in train" if math.isnan(loss) else f"train loss {format_number(loss)}"
             metrics = [(name, value) for name, value in self.metrics[task].items() if name != "loss"]
@@ -95,11 +114,11 @@ class EpochReport:
                 evaluated = [f"no labels in {self.split}"]
             else:
                 evaluated[0] = f"{self.split} {evaluated[0]}"
-            parts.append([f"{task}: {trained},", *evaluated])
-        return parts
+            tasks.append([f"{task}: {trained},", *evaluated])
+        return tasks
 
     def _facts(self) -> list[str]:
-        """The monitored figure, the learning rates and the speed."""
+        """Format the monitored value, the learning rates and the speed."""
         rates = {name: format_number(rate, zeros=False) for name, rate in self.learning_rates.items()}
         if len(set(rates.values())) == 1:
             rates = {"lr": next(iter(rates.values()))}
@@ -115,9 +134,15 @@ class EpochReport:
 
 @dataclass(frozen=True)
 class RunEnd:
-    """The end of a run's epochs.
+    """Result of a run whose last epoch is trained.
 
-    epoch: the last one trained, of so many `epochs`. patience: `training.early_stopping`. value: of the best epoch.
+    Attributes:
+        epoch: the last epoch that was trained.
+        epochs: number of epochs of the run.
+        patience: `training.early_stopping`.
+        best_epoch: the epoch with the best monitored value.
+        monitor: name of the monitored metric.
+        value: monitored value of the best epoch.
     """
 
     epoch: int
@@ -141,48 +166,44 @@ class RunEnd:
 
 
 def run_header(run: Run, folder: Path, steps_per_epoch: int) -> RunHeader:
-    """The header of a run that is about to train."""
+    """Return the header of a run that is about to train in `folder`."""
     return RunHeader(
         folder, device_name(run.device), torch.get_num_threads(), run.sizes(), run.model.count_parameters(),
         run.experiment.training.epochs, steps_per_epoch,
     )  # fmt: skip
 
 
-def flow(parts: Sequence[str], width: int, between: str = " ", indent: str = "") -> list[str]:
-    """Join the parts into lines of at most `width` characters, broken between parts and at spaces of a longer part.
+def log_data_notes(run: Run) -> None:
+    """Log the notes on the data, and the positive class of each binary task whose name isn't 1."""
+    for note in run.notes():
+        LOG.warning("%s", note)
+    for task, positive in run.positive.items():
+        LOG.info("task %s: class %r counts as yes (option `positive` of its kind)", task, positive)
 
-    The lines after the first begin with `indent`.
+
+def flow(texts: Sequence[str], width: int, between: str = " ", indent: str = "") -> list[str]:
+    """Join texts into lines of at most `width` characters, broken between texts or at the spaces of a longer one.
+
+    Args:
+        texts: what to join.
+        width: number of characters of a line.
+        between: separator of texts on the same line.
+        indent: beginning of every line but the first.
+
+    Returns:
+        The lines. One that holds no space can be longer than `width`.
     """
     lines: list[str] = []
-    for part in parts:
-        if lines and len(lines[-1]) + len(between) + len(part) <= width:
-            lines[-1] += between + part
+    for text in texts:
+        if lines and len(lines[-1]) + len(between) + len(text) <= width:
+            lines[-1] += between + text
             continue
-        for number, word in enumerate(part.split(" ")):
+        for number, word in enumerate(text.split(" ")):
             if number and len(lines[-1]) + 1 + len(word) <= width:
                 lines[-1] += f" {word}"
             else:
                 lines.append((indent if lines else "") + word)
     return lines
-
-
-class Observer:
-    """Base of the observers: every method does nothing. `step` is called in the step loop: it must be quick."""
-
-    def started(self, epochs: int) -> None:
-        """The run of so many epochs is about to train its first step, or the first after it was resumed."""
-
-    def epoch_started(self, epoch: int, steps: int, done: int) -> None:
-        """Epoch `epoch` (from 1) begins; `done` of its `steps` were made before the run was resumed."""
-
-    def step(self, examples: int, losses: Mapping[str, float]) -> None:
-        """One step is made, of so many examples; the latest losses the host knows of, by task."""
-
-    def epoch_ended(self, report: EpochReport) -> None:
-        """An epoch was trained, evaluated and saved."""
-
-    def stopped(self) -> None:
-        """No more will come: the run is done, or has failed."""
 
 
 def _count(number: int, noun: str) -> str:

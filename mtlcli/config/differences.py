@@ -1,0 +1,60 @@
+"""Comparison of two experiments, key by key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from mtlcli.errors import ConfigError, Problem
+
+
+def check_same(saved: Mapping[str, Any], current: Mapping[str, Any], free: Sequence[str], source: str) -> list[Problem]:
+    """Compare two resolved experiments, and accept differences only in the keys that may change.
+
+    Args:
+        saved: the experiment of the saved run, as `Experiment.resolved` returns it.
+        current: the experiment of this run, likewise.
+        free: patterns of the dotted key paths that may differ.
+        source: the place of the saved run, for messages.
+
+    Returns:
+        The differences in the keys that may change.
+
+    Raises:
+        ConfigError: if any other key differs; it names each of them.
+    """
+    before, now = _flat(saved), _flat(current)
+    missing = "(none)"
+    changed = [
+        Problem(f"is {_yaml(now.get(key, missing))}, and the saved run has {_yaml(before.get(key, missing))}", key)
+        for key in dict.fromkeys([*before, *now])
+        if before.get(key, missing) != now.get(key, missing)
+    ]
+    both = before.keys() & now.keys()
+    allowed = [
+        difference
+        for difference in changed
+        if difference.path in both and any(fnmatchcase(difference.path, key) for key in free)
+    ]
+    if problems := [difference for difference in changed if difference not in allowed]:
+        raise ConfigError([Problem(f"{source} is of another experiment; use another --run-dir, or undo:"), *problems])
+    return allowed
+
+
+def _yaml(value: Any) -> str:
+    """Format a scalar as YAML writes it."""
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def _flat(value: Any, path: str = "") -> dict[str, Any]:
+    """Return dotted key path → scalar."""
+    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else None
+    if items is None:
+        return {path: value}
+    flat: dict[str, Any] = {} if value else {path: value}
+    for key, item in items:
+        flat |= _flat(item, f"{path}.{key}" if path else str(key))
+    return flat
