@@ -145,3 +145,22 @@ def locked(folder: Path, taken: str) -> Iterator[None]:
             yield
         finally:
             HELD.remove(path)
+
+
+@contextmanager
+def wait_for_lock(path: Path, on_wait: Callable[[], None]) -> Iterator[None]:
+    """Hold an exclusive lock on a file, waiting for another thread or process that holds it.
+
+    The lock is released when the process ends, for whatever reason.
+
+    Args:
+        path: lock file, which is created if necessary.
+        on_wait: called before waiting, if the lock is held.
+    """
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            on_wait()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -20,8 +20,7 @@ def fetch(
     plugin: Plugins = None,
 ) -> None:
     """Fetch the files of datasets that are missing or damaged, and verify all of them."""
-    from mtlcli.data.download.collection import data_root
-    from mtlcli.data.download.collection import fetch as fetch_files
+    from mtlcli.data.download.collection import data_root, fetch_files
     from mtlcli.data.download.status import expand_names, get_dataset_class
     from mtlcli.errors import MtlError
 

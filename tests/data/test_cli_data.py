@@ -43,7 +43,7 @@ def test_what_can_not_be_had_does_not_stop_the_others(root: Path, capsys: pytest
     assert main(["data", "fetch", "fashion_mnist", "mnist"]) == 1
     told = capsys.readouterr()
     assert told.out.count("mnist: ") == 4
-    assert "fashion_mnist: can't fetch" in told.err and "nobody at home" in told.err
+    assert "fashion_mnist: can't download" in told.err and "nobody at home" in told.err
 
 
 def test_an_unknown_dataset(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""The columns of Census-Income: their names in the file, and those that are inputs with what they hold."""
+"""Columns of Census-Income: their names in the file, and the encoding of the inputs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import cache
 
 from mtlcli.specs import Column
 
-# As the dataset's own documentation (`census-income.names`) calls them, in the order of the file, which has no header.
+# Names from the dataset's documentation (`census-income.names`), in the order of the file, which has no header.
 _NAMES = """
     age; class of worker; detailed industry recode; detailed occupation recode; education; wage per hour; enroll
     in edu inst last wk; marital stat; major industry code; major occupation code; race; hispanic origin; sex;
@@ -21,8 +21,8 @@ _NAMES = """
 """
 NAMES = tuple(" ".join(_NAMES.split()).split("; "))
 
-# Every input as it is in the training file. Of a numeric one: mean, standard deviation, and both of log(1 + x). Of a
-# categorical one: its levels; `a…b`: all whole numbers from a to b; `= name`: those of another column.
+# Encoding of each input, fitted on the training file. Numeric column: mean, standard deviation, and both of log(1 + x).
+# Categorical column: its levels; `a…b` stands for all integers from a to b, `= name` for the levels of another column.
 INPUTS = """
 age: 34.4941987 22.3108393 3.2597503 0.938789251
 class of worker: Federal government; Local government; Never worked; Not in universe; Private;
@@ -109,21 +109,24 @@ year: 94; 95
 
 @cache
 def input_columns() -> tuple[Column, ...]:
-    """The 38 inputs, in the order of the file: all but education, marital status, the instance weight and the income.
+    """Return the 38 inputs in the order of the file: all columns except education, marital status, weight and income.
 
-    7 numeric and 31 categorical ones, as the documentation has it, which calls 33 of the 40 attributes nominal,
-    industry and occupation codes and the year among them.
+    7 are numeric and 31 categorical, as in the dataset's documentation, which calls 33 of the 40 attributes nominal,
+    including the codes of industry and occupation and the year.
+
+    Returns:
+        The columns.
     """
     levels: dict[str, tuple[str, ...]] = {}
     columns = []
     for entry in re.split(r"\n(?=\S)", INPUTS.strip()):
-        name, _, told = " ".join(entry.split()).partition(": ")
-        if re.fullmatch(r"[\d. ]+", told):
-            columns.append(Column(name, None, *map(float, told.split())))
+        name, _, encoding = " ".join(entry.split()).partition(": ")
+        if re.fullmatch(r"[\d. ]+", encoding):
+            columns.append(Column(name, None, *map(float, encoding.split())))
             continue
-        if span := re.fullmatch(r"(\d+)…(\d+)", told):
+        if span := re.fullmatch(r"(\d+)…(\d+)", encoding):
             levels[name] = tuple(map(str, range(int(span[1]), int(span[2]) + 1)))
         else:
-            levels[name] = levels[told[2:]] if told.startswith("= ") else tuple(told.split("; "))
+            levels[name] = levels[encoding[2:]] if encoding.startswith("= ") else tuple(encoding.split("; "))
         columns.append(Column(name, levels[name]))
     return tuple(columns)

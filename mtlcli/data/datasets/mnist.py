@@ -1,4 +1,4 @@
-"""MNIST."""
+"""MNIST dataset."""
 
 from __future__ import annotations
 
@@ -14,18 +14,22 @@ from mtlcli.registry import datasets
 
 @datasets.register("mnist")
 class MNIST(IdxImages):
-    """Handwritten digits: 60,000 grey images of 28×28 to train on, 10,000 to test.
+    """MNIST: 60,000 training and 10,000 test images of handwritten digits, grayscale, 28×28.
 
-    Target `digit`: ten classes. Inputs are uint8 [1, 28, 28]. The files are those of torchvision, in its folders
-    (`<root>/MNIST/raw`), fetched where they are missing; .gz will do. From LeCun et al., "Gradient-Based Learning
-    Applied to Document Recognition" (1998).
+    Inputs: uint8 [1, 28, 28]. Target: `digit`, ten classes.
 
-    Options:
-        root: folder of the data; default $MTL_DATA, else `data`.
-        download: whether to fetch missing files.
-        val: share of the 60,000 set aside as the split `val`, drawn by seed: 0.05 is 3,000 images.
-        augment: torchvision `transforms.v2` by name, applied to each training image: `RandomHorizontalFlip`,
-            `{name: RandomCrop, size: 28, padding: 2}`.
+    Files: those of torchvision, plain or .gz, in its folder `<root>/MNIST/raw`.
+
+    Args:
+        root: data root; default $MTL_DATA, else `data`.
+        download: whether to download missing files.
+        val: share of the 60,000 training images that becomes the split `val`, drawn by seed: 0.05 is 3,000 images.
+        augment: transforms of `torchvision.transforms.v2` by name, applied to each training image, such as
+            `RandomHorizontalFlip` or `{name: RandomCrop, size: 28, padding: 2}`.
+
+    References:
+        LeCun, Bottou, Bengio and Haffner, "Gradient-Based Learning Applied to Document Recognition", Proceedings of the
+        IEEE 86(11), 1998.
     """
 
     name = "mnist"

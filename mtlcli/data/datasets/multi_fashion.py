@@ -1,4 +1,4 @@
-"""MultiFashion."""
+"""MultiFashion dataset."""
 
 from __future__ import annotations
 
@@ -9,19 +9,24 @@ from mtlcli.registry import datasets
 
 @datasets.register("multi_fashion")
 class MultiFashion(OverlaidImages):
-    """Two garments in one grey image of 28×28, `left` over `right`: 60,000 to train on, 10,000 to test.
+    """MultiFashion: 60,000 training and 10,000 test images of two overlaid garments, grayscale, 28×28.
 
-    Targets `left` and `right`: ten classes each. Inputs are uint8 [1, 28, 28], made of Fashion-MNIST's images as
-    `multi_mnist` is made of MNIST's; the files are those of `fashion_mnist`. From Lin et al., "Pareto Multi-Task
-    Learning" (2019), where they are 36×36; here they are 28×28, as `multi_mnist`'s are.
+    Inputs: uint8 [1, 28, 28], made from Fashion-MNIST's images as `multi_mnist` is from MNIST's. Targets: `left` and
+    `right`, ten classes each. Files: those of `fashion_mnist`.
 
-    Options:
-        root: folder of the data; default $MTL_DATA, else `data`.
-        download: whether to fetch missing files.
-        val: share of the 60,000 set aside as the split `val`, drawn by seed before they are paired: 1/6 is 10,000
-            images, and 50,000 are left to train on.
-        augment: torchvision `transforms.v2` by name, applied to each pair of the split `train`:
+    Args:
+        root: data root; default $MTL_DATA, else `data`.
+        download: whether to download missing files.
+        val: share of the 60,000 training images that becomes the split `val`, drawn by seed before the images are
+            paired: 1/6 is 10,000 images and leaves 50,000 for training.
+        augment: transforms of `torchvision.transforms.v2` by name, applied to each training pair, such as
             `{name: RandomCrop, size: 28, padding: 2}`.
+
+    References:
+        Lin, Zhen, Li, Zhang and Kwong, "Pareto Multi-Task Learning", NeurIPS 2019, arXiv:1912.12854.
+
+    Note:
+        The paper's images are 36×36; here they are 28×28, like those of `multi_mnist`.
     """
 
     left, right = FashionMNIST, FashionMNIST

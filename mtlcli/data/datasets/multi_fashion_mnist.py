@@ -1,4 +1,4 @@
-"""Multi-(Fashion+MNIST)."""
+"""Multi-(Fashion+MNIST) dataset."""
 
 from __future__ import annotations
 
@@ -10,20 +10,25 @@ from mtlcli.registry import datasets
 
 @datasets.register("multi_fashion_mnist")
 class MultiFashionMNIST(OverlaidImages):
-    """A garment, `left`, and a digit, `right`, in one grey image of 28×28: 60,000 to train on, 10,000 to test.
+    """Multi-(Fashion+MNIST): 60,000 training and 10,000 test images of a garment and a digit, grayscale, 28×28.
 
-    Targets `left`, ten classes of garments, and `right`, ten digits. Inputs are uint8 [1, 28, 28], made as those of
-    `multi_mnist` are; each garment is used once, with a digit drawn from the same split. The files are those of
-    `fashion_mnist` and `mnist`. From Lin et al., "Pareto Multi-Task Learning" (2019), where they are 36×36; here they
-    are 28×28, as `multi_mnist`'s are.
+    Inputs: uint8 [1, 28, 28], made as those of `multi_mnist`; each garment is used once, with a digit drawn from the
+    same split. Targets: `left`, ten classes of garments, and `right`, ten digits. Files: those of `fashion_mnist` and
+    `mnist`.
 
-    Options:
-        root: folder of the data; default $MTL_DATA, else `data`.
-        download: whether to fetch missing files.
-        val: share of the 60,000 set aside as the split `val`, drawn by seed before they are paired: 1/6 is 10,000
-            images, and 50,000 are left to train on.
-        augment: torchvision `transforms.v2` by name, applied to each pair of the split `train`:
+    Args:
+        root: data root; default $MTL_DATA, else `data`.
+        download: whether to download missing files.
+        val: share of the 60,000 training images that becomes the split `val`, drawn by seed before the images are
+            paired: 1/6 is 10,000 images and leaves 50,000 for training.
+        augment: transforms of `torchvision.transforms.v2` by name, applied to each training pair, such as
             `{name: RandomCrop, size: 28, padding: 2}`.
+
+    References:
+        Lin, Zhen, Li, Zhang and Kwong, "Pareto Multi-Task Learning", NeurIPS 2019, arXiv:1912.12854.
+
+    Note:
+        The paper's images are 36×36; here they are 28×28, like those of `multi_mnist`.
     """
 
     left, right = FashionMNIST, MNIST

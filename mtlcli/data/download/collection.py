@@ -1,8 +1,7 @@
-"""Getting a dataset's files: from the first source that has them, verified before they are put in place."""
+"""Files of a dataset: downloaded from the first source that has them, and verified before they are put in place."""
 
 from __future__ import annotations
 
-import fcntl
 import gzip
 import hashlib
 import logging
@@ -17,34 +16,48 @@ from typing import IO, Literal, Protocol
 
 from mtlcli.data.formats.compressed import describe_error, open_decompressed
 from mtlcli.errors import ConfigError, MtlError
-from mtlcli.files import given_path
+from mtlcli.files import given_path, sync, wait_for_lock
 
 log = logging.getLogger("mtl")
 
 State = Literal["ok", "missing", "damaged"]
-WORK = ".fetch-"  # how the names of folders begin in which files are fetched
+WORK = ".fetch-"  # prefix of temporary folders
 
 
-class SourceUnavailable(Exception):  # noqa: N818  (it is no error: the next source is tried)
+class SourceUnavailable(Exception):  # noqa: N818  (not an error: the next source is tried)
     """A source that can't be reached or doesn't have the files, with the reason in one line."""
 
 
 class DownloadSource(Protocol):
-    """A place files may come from."""
+    """Source from which files can be downloaded."""
 
     @property
     def label(self) -> str:
-        """What it is called in the log."""
+        """Name of the source in messages."""
 
     def collect(self, names: Iterable[str], work: Path) -> Mapping[str, Path]:
-        """Those of the files that it has, plain or compressed (.gz), in `work` or elsewhere. Or SourceUnavailable."""
+        """Collect those of the files that the source has.
+
+        Args:
+            names: names of the files.
+            work: folder for temporary files.
+
+        Returns:
+            Name → path of the file, plain or compressed (.gz), in `work` or elsewhere.
+
+        Raises:
+            SourceUnavailable: the source can't be reached or doesn't have the files.
+        """
 
 
 @dataclass(frozen=True)
 class Collection:
-    """The files of a dataset that can be fetched, laid out as torchvision does it: `<root>/<folder>/raw/<file>`.
+    """Files of a dataset that can be downloaded, in torchvision's layout `<root>/<folder>/raw/<file>`.
 
-    files: name → SHA-256 of the uncompressed bytes, in hexadecimal. sources: in the order they are tried.
+    Args:
+        folder: folder of the dataset below the data root.
+        files: name → SHA-256 of the uncompressed content, in hexadecimal.
+        sources: sources in the order in which they are tried.
     """
 
     folder: str
@@ -52,20 +65,36 @@ class Collection:
     sources: tuple[DownloadSource, ...]
 
     def raw(self, root: Path) -> Path:
+        """Return the folder of the files below a data root."""
         return root / self.folder / "raw"
 
     def find(self, root: Path, file: str) -> Path | None:
-        """The file, or its .gz beside where it belongs; None where there is neither."""
+        """Find a file, plain or compressed.
+
+        Args:
+            root: the data root.
+            file: name of the file.
+
+        Returns:
+            Path of the file or its .gz, or None if neither exists.
+        """
         plain = self.raw(root) / file
-        # Unlike Path.is_file, it takes a folder that can't be looked into, or a name that is too long, for no file.
+        # Unlike Path.is_file, this returns False for an unreadable folder or a name that is too long.
         return next((path for path in (plain, plain.with_name(f"{file}.gz")) if os.path.isfile(path)), None)  # noqa: PTH113
 
     def complete(self, root: Path) -> bool:
-        """Whether every file is there; their checksums are not looked at."""
+        """Return True if every file exists. Checksums are not verified."""
         return all(self.find(root, file) for file in self.files)
 
     def check(self, root: Path) -> dict[str, State]:
-        """Every file's state, by its checksum."""
+        """Verify the checksum of every file.
+
+        Args:
+            root: the data root.
+
+        Returns:
+            Name → state of the file.
+        """
         return {file: self._state(self.find(root, file), digest) for file, digest in self.files.items()}
 
     def _state(self, path: Path | None, digest: str) -> State:
@@ -79,15 +108,35 @@ class Collection:
 
 
 def data_root(root: str | None) -> Path:
-    """Where data lives: `root`, else $MTL_DATA, else `data` in the current folder. ConfigError for no possible path."""
+    """Return the data root: `root`, else $MTL_DATA, else `data` in the current folder.
+
+    Args:
+        root: path given by the user, or None.
+
+    Returns:
+        The path.
+
+    Raises:
+        ConfigError: the path is invalid.
+    """
     return given_path(root or os.environ.get("MTL_DATA") or "data", "data root")
 
 
 def ensure_files(name: str, collection: Collection, root: str | None, download: bool) -> dict[str, Path]:
-    """File → its path, below `root` as `data_root` takes it; missing ones are fetched, their checksums not looked at.
+    """Find the files of a dataset, downloading missing ones. Checksums are not verified.
 
-    name: of the dataset, for messages. ConfigError where files are missing and `download` is false, MtlError where they
-    can't be had.
+    Args:
+        name: name of the dataset, for messages.
+        collection: its files.
+        root: path of the data root, see `data_root`.
+        download: whether to download missing files.
+
+    Returns:
+        Name → path of the file.
+
+    Raises:
+        ConfigError: files are missing and `download` is False.
+        MtlError: missing files can't be downloaded.
     """
     folder = data_root(root)
     if not collection.complete(folder):
@@ -95,67 +144,78 @@ def ensure_files(name: str, collection: Collection, root: str | None, download: 
             missing = [file for file in collection.files if collection.find(folder, file) is None]
             raise ConfigError(
                 f"{name}: no {', '.join(missing)} in {collection.raw(folder)}, and `download` is false. "
-                f"Run {_fetch_command(name, root)}, or set `root` or $MTL_DATA to where the data is"
+                f"Run {_fetch_command(name, root)}, or set `root` or $MTL_DATA to the folder of the data"
             )
-        fetch(name, collection, folder)
-    found = {file: collection.find(folder, file) for file in collection.files}
-    return {file: path for file, path in found.items() if path is not None}
+        fetch_files(name, collection, folder)
+    paths = {file: collection.find(folder, file) for file in collection.files}
+    return {file: path for file, path in paths.items() if path is not None}
 
 
 def suggest_fetch(name: str, root: str | None) -> str:
-    """What to do about a damaged file of a dataset, for the end of a message."""
-    return f"Run {_fetch_command(name, root)}: it verifies the files and fetches a damaged one again"
+    """Return the remedy for a damaged file of a dataset, for the end of a message.
 
+    Args:
+        name: name of the dataset.
+        root: path of the data root given by the user, or None.
 
-def fetch(name: str, collection: Collection, root: Path) -> dict[str, str]:
-    """Put every file in place that is missing or damaged. Returns file → where it came from.
-
-    name: of the dataset, for messages. Files appear whole and verified, whenever the process is killed; one process at
-    a time fetches, others wait and find the files. MtlError where no source has them, or the folder can't be written
-    to.
+    Returns:
+        A sentence without its final period.
     """
-    origins = _found(collection, root)
+    return f"Run {_fetch_command(name, root)}: it verifies the files and downloads damaged ones again"
+
+
+def fetch_files(name: str, collection: Collection, root: Path) -> dict[str, str]:
+    """Download every file that is missing or damaged.
+
+    Files are put in place whole and verified, even if the process is killed. Only one process downloads at a time;
+    others wait, and then use its files.
+
+    Args:
+        name: name of the dataset, for messages.
+        collection: its files.
+        root: the data root.
+
+    Returns:
+        Name → source of the file.
+
+    Raises:
+        MtlError: no source has the files, or the folder can't be written to.
+    """
+    origins = _list_verified(collection, root)
     if len(origins) == len(collection.files):
         return origins
     try:
         with _exclusive(name, collection.raw(root)):
-            origins = _found(collection, root)  # another process may have fetched them meanwhile
+            origins = _list_verified(collection, root)  # another process may have downloaded them meanwhile
             tried = _fetch_from_sources(name, collection, root, origins)
     except OSError as error:
         raise MtlError(f"{name}: can't write the data to {collection.raw(root)}: {describe_error(error)}") from error
     if missing := [file for file in collection.files if file not in origins]:
         raise MtlError(
-            f"{name}: can't fetch {', '.join(missing)}. Tried:\n" + "\n".join(tried) + f"\nTo place them by hand, put "
-            f"{', '.join(missing)} (or the same with .gz) into {collection.raw(root).absolute()}, and run "
-            f"`mtl data fetch {name}` again to verify them"
+            f"{name}: can't download {', '.join(missing)}. Sources tried:\n" + "\n".join(tried) + f"\nTo add them "
+            f"manually, copy {', '.join(missing)} (or .gz files of these names) to "
+            f"{collection.raw(root).absolute()}, and run `mtl data fetch {name}` again to verify them"
         )
     return {file: origins[file] for file in collection.files}
 
 
-def _found(collection: Collection, root: Path) -> dict[str, str]:
+def _list_verified(collection: Collection, root: Path) -> dict[str, str]:
     return {file: "already there" for file, state in collection.check(root).items() if state == "ok"}
 
 
 @contextmanager
 def _exclusive(name: str, raw: Path) -> Iterator[None]:
-    """Keep other processes from fetching into the folder `raw`, waiting for the one that does. OSError if it can't be.
-
-    The lock ends with the process, whatever ends it. What such a process has left unfinished is removed.
-    """
+    """Keep other processes from downloading into the folder `raw`, and remove what a killed one left behind."""
     raw.mkdir(parents=True, exist_ok=True)
-    with (raw.parent / ".lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.warning("%s: another process is fetching it; waiting for that", name)
-            fcntl.flock(file, fcntl.LOCK_EX)
+    message = "%s: another process is downloading it; waiting for that process"
+    with wait_for_lock(raw.parent / ".lock", lambda: log.warning(message, name)):
         for unfinished in raw.glob(f"{WORK}*"):
             shutil.rmtree(unfinished, ignore_errors=True)
         yield
 
 
 def _fetch_from_sources(name: str, collection: Collection, root: Path, origins: dict[str, str]) -> list[str]:
-    """Put the files in place that `origins` lacks, and note there where they came from. Returns what was in vain."""
+    """Put the files missing in `origins` in place, add their sources there, and return the sources that failed."""
     tried: list[str] = []
     for source in collection.sources:
         missing = [file for file in collection.files if file not in origins]
@@ -180,26 +240,25 @@ def _fetch_command(name: str, root: str | None) -> str:
 def _install_files(
     source: DownloadSource, collection: Collection, missing: list[str], root: Path, work: Path
 ) -> list[str]:
-    """Move the files that `source` has into place. SourceUnavailable if it has none, or wrong ones."""
-    found = source.collect(missing, work)
-    if not found:
+    """Move the files of a source into place. SourceUnavailable if it has none, or wrong ones."""
+    collected = source.collect(missing, work)
+    if not collected:
         raise SourceUnavailable("has none of the files")
     unpacked = {}
-    for file, path in found.items():
+    for file, path in collected.items():
         unpacked[file] = work / f"{file}.unpacked"
         try:
             with open_decompressed(path) as packed, unpacked[file].open("wb") as plain:
                 shutil.copyfileobj(packed, plain, 1 << 20)
-                plain.flush()
-                os.fsync(plain.fileno())
         except gzip.BadGzipFile as error:
-            raise SourceUnavailable(f"{file} is no whole gzip file: {error}") from error
-        with unpacked[file].open("rb") as plain_again:
-            if (digest := _digest(plain_again)) != collection.files[file]:
+            raise SourceUnavailable(f"{file} is not a complete gzip file: {error}") from error
+        sync(unpacked[file])
+        with unpacked[file].open("rb") as written:
+            if (digest := _digest(written)) != collection.files[file]:
                 raise SourceUnavailable(f"{file} has the wrong checksum: {digest} instead of {collection.files[file]}")
     for file, path in unpacked.items():
         path.replace(collection.raw(root) / file)
-    _sync_folder(collection.raw(root))
+    sync(collection.raw(root))
     return list(unpacked)
 
 
@@ -208,11 +267,3 @@ def _digest(file: IO[bytes]) -> str:
     while block := file.read(1 << 20):
         digest.update(block)
     return digest.hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

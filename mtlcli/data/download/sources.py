@@ -1,6 +1,6 @@
-"""The places files are fetched from: the system's copy, torchvision's mirrors, package registries.
+"""Sources of data files: local copies, torchvision's mirrors, and packages.
 
-A package registry is reached through its own client, so that proxies and mirrors are those the machine is set up with.
+A package registry is accessed through its own client, so that the machine's configured proxies and mirrors are used.
 """
 
 from __future__ import annotations
@@ -25,44 +25,53 @@ from mtlcli.data.download.collection import SourceUnavailable
 from mtlcli.data.formats.compressed import describe_error, open_decompressed
 from mtlcli.text import printable
 
-CONNECT_SECONDS = 5.0  # to connect to a mirror, and between two packets of it
-DOWNLOAD_SECONDS = 120.0  # for one file
-DOWNLOAD_BYTES = 2**30  # of one file
-COMMAND_SECONDS = 180.0  # for one command of a package manager
-DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}  # what is wrong here, not with a mirror
+CONNECT_SECONDS = 5.0  # time-out to connect to a mirror, and between two packets
+DOWNLOAD_SECONDS = 120.0  # time-out for one file
+DOWNLOAD_BYTES = 2**30  # maximum size of one file
+COMMAND_SECONDS = 180.0  # time-out for one command of a package manager
+LOCAL_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}  # faults of this machine, not of a mirror
 
 
 @dataclass(frozen=True)
 class SystemCopy:
-    """Files installed on this machine, by a package manager or by hand."""
+    """Files installed on this machine, by a package manager or manually.
+
+    Args:
+        folder: folder of the files.
+    """
 
     folder: Path
 
     @property
     def label(self) -> str:
+        """Name of the source in messages."""
         return f"the system's copy in {self.folder}"
 
     def collect(self, names: Iterable[str], work: Path) -> dict[str, Path]:
-        found = _find_files(self.folder, names)
-        if not found:
-            raise SourceUnavailable("not there")
-        return found
+        """Find the files in the folder, see `DownloadSource.collect`."""
+        files = _find_files(self.folder, names)
+        if not files:
+            raise SourceUnavailable("has none of the files")
+        return files
 
 
 @dataclass(frozen=True)
 class Mirrors:
-    """The mirrors that one of torchvision's dataset classes lists, compressed.
+    """Mirrors listed by one of torchvision's dataset classes, with compressed files.
 
-    dataset: name of the class, such as `MNIST`.
+    Args:
+        dataset: name of the class, such as `MNIST`.
     """
 
     dataset: str
 
     @property
     def label(self) -> str:
+        """Name of the source in messages."""
         return f"torchvision's mirrors of {self.dataset}"
 
     def collect(self, names: Iterable[str], work: Path) -> dict[str, Path]:
+        """Download the files from the first mirror that has them, see `DownloadSource.collect`."""
         from torchvision import datasets
 
         reasons = []
@@ -70,7 +79,7 @@ class Mirrors:
             try:
                 return {name: _download(f"{mirror}{name}.gz", work / f"{name}.gz") for name in names}
             except (OSError, HTTPException) as error:  # URLError and TimeoutError are OSErrors
-                if getattr(error, "errno", None) in DISK:
+                if getattr(error, "errno", None) in LOCAL_ERRORS:
                     raise
                 reasons.append(f"{mirror} {getattr(error, 'reason', None) or error}")
         raise SourceUnavailable("; ".join(reasons))
@@ -78,9 +87,11 @@ class Mirrors:
 
 @dataclass(frozen=True)
 class DebianPackage:
-    """A Debian package, downloaded and unpacked without installing it; needs no root.
+    """Debian package, downloaded and unpacked without installing it; needs no root permissions.
 
-    folder: where in the package the files are.
+    Args:
+        package: name of the package.
+        folder: folder of the files in the package.
     """
 
     package: str
@@ -88,28 +99,30 @@ class DebianPackage:
 
     @property
     def label(self) -> str:
+        """Name of the source in messages."""
         return f"the Debian package {self.package} (apt-get)"
 
     def collect(self, names: Iterable[str], work: Path) -> dict[str, Path]:
+        """Download the package and extract files, see `DownloadSource.collect`."""
         lists = work / "lists"
         (lists / "partial").mkdir(parents=True, exist_ok=True)
         options = [
             "-o", f"Dir::State::Lists={lists}", "-o", f"Dir::Cache={work / 'cache'}", "-o", "APT::Sandbox::User=root",
             "-o", "Debug::NoLocking=true", "-q",
         ]  # fmt: skip
-        run(["apt-get", "update", *options], work)
-        run(["apt-get", "download", *options, self.package], work)
+        run_command(["apt-get", "update", *options], work)
+        run_command(["apt-get", "download", *options, self.package], work)
         archive = next(work.glob(f"{self.package}_*.deb"), None)
         if archive is None:
-            raise SourceUnavailable("apt-get has left no package")
+            raise SourceUnavailable("apt-get downloaded no package")
         members = {f"{self.folder}/{name}{packed}": f"{name}{packed}" for name in names for packed in ("", ".gz")}
-        with subprocess.Popen(  # not `dpkg-deb -x`, which makes whatever links and devices the package has
+        with subprocess.Popen(  # not `dpkg-deb -x`, which would also create links and devices
             ["dpkg-deb", "--fsys-tarfile", archive.name], cwd=work, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         ) as unpacking:  # fmt: skip
             assert unpacking.stdout is not None
             try:
-                extract(unpacking.stdout, archive.name, members, work)
+                extract_members(unpacking.stdout, archive.name, members, work)
             finally:
                 unpacking.kill()
         return _find_files(work, names)
@@ -117,9 +130,11 @@ class DebianPackage:
 
 @dataclass(frozen=True)
 class NpmPackage:
-    """An npm package, downloaded without running anything of it.
+    """npm package, downloaded without executing any of its code.
 
-    package: with its version, `name@1.2.3`. folder: where in the package the files are.
+    Args:
+        package: name and version of the package, `name@1.2.3`.
+        folder: folder of the files in the package.
     """
 
     package: str
@@ -127,15 +142,19 @@ class NpmPackage:
 
     @property
     def label(self) -> str:
+        """Name of the source in messages."""
         return f"the npm package {self.package} (npm pack)"
 
     def collect(self, names: Iterable[str], work: Path) -> dict[str, Path]:
-        run(["npm", "pack", "--silent", "--ignore-scripts", "--fetch-retries=1", self.package], work)
+        """Download the package and extract files, see `DownloadSource.collect`."""
+        run_command(["npm", "pack", "--silent", "--ignore-scripts", "--fetch-retries=1", self.package], work)
         archive = next(work.glob("*.tgz"), None)
         if archive is None:
-            raise SourceUnavailable("npm has left no package")
+            raise SourceUnavailable("npm downloaded no package")
         with open_decompressed(archive) as packed:
-            return extract(packed, archive.name, {f"package/{self.folder}/{name}": name for name in names}, work)
+            return extract_members(
+                packed, archive.name, {f"package/{self.folder}/{name}": name for name in names}, work
+            )
 
 
 def _find_files(folder: Path, names: Iterable[str]) -> dict[str, Path]:
@@ -143,10 +162,17 @@ def _find_files(folder: Path, names: Iterable[str]) -> dict[str, Path]:
     return {name: path for name, paths in candidates.items() for path in paths if path.is_file()}
 
 
-def run(command: list[str], work: Path, name: str = "", **environment: str) -> None:
-    """Run a package manager in `work`. SourceUnavailable, with its last line, where it isn't there or fails.
+def run_command(command: list[str], work: Path, name: str = "", **environment: str) -> None:
+    """Run a package manager.
 
-    name: what messages call it, by default its first two words. environment: variables set for it.
+    Args:
+        command: program and arguments.
+        work: working folder.
+        name: name of the command in messages; by default its first two words.
+        **environment: environment variables to set.
+
+    Raises:
+        SourceUnavailable: the program is missing, or fails; with the last line of its output.
     """
     name = name or " ".join(command[:2])
     try:
@@ -155,7 +181,7 @@ def run(command: list[str], work: Path, name: str = "", **environment: str) -> N
             stdin=subprocess.DEVNULL, env={**os.environ, "LC_ALL": "C", **environment},
         )  # fmt: skip
     except FileNotFoundError as error:
-        raise SourceUnavailable(f"there is no {command[0]} here") from error
+        raise SourceUnavailable(f"{command[0]} is not installed") from error
     except OSError as error:
         raise SourceUnavailable(f"{command[0]} can't be run: {describe_error(error)}") from error
     except subprocess.TimeoutExpired as error:
@@ -178,7 +204,7 @@ def _download(url: str, path: Path) -> Path:
 
 
 def _connect(url: str) -> HTTPResponse:
-    """Open `url` within CONNECT_SECONDS. (`urlopen` alone allows that for each address of the host, one by one.)"""
+    """Open `url` within CONNECT_SECONDS in total. (`urlopen` applies its time-out to each address of the host.)"""
     opening: Future[HTTPResponse] = Future()
 
     def open_it() -> None:
@@ -194,45 +220,54 @@ def _connect(url: str) -> HTTPResponse:
         raise TimeoutError(f"no answer within {CONNECT_SECONDS:.0f} s") from error
 
 
-MOST_MEMBERS = 10_000  # of an archive
-MOST_BYTES = 400 * 2**20  # of an archive, uncompressed
+MAX_MEMBERS = 10_000  # members of an archive
+MAX_BYTES = 400 * 2**20  # uncompressed size of an archive
 
 
-def extract(stream: IO[bytes], archive: str, members: Mapping[str, str], work: Path) -> dict[str, Path]:
-    """Files out of an uncompressed tar archive that is read once, from its beginning. Returns name → file in `work`.
+def extract_members(stream: IO[bytes], archive: str, members: Mapping[str, str], work: Path) -> dict[str, Path]:
+    """Extract files from an uncompressed tar archive that is read once, from its beginning.
 
-    archive: its name, for messages. members: path in it → name of the file in `work`; those it lacks are left out.
-    SourceUnavailable for an archive that is damaged or larger than MOST_MEMBERS and MOST_BYTES allow, and for one of
-    `members` that is anything but a plain file (a link, a device).
+    Args:
+        stream: the archive.
+        archive: its name, for messages.
+        members: path in the archive → name of the file in `work`.
+        work: folder for the files.
+
+    Returns:
+        Name → path in `work`, without files that the archive lacks.
+
+    Raises:
+        SourceUnavailable: the archive is damaged, exceeds MAX_MEMBERS or MAX_BYTES, or one of `members` is not a
+            regular file.
     """
-    found = {}
+    extracted = {}
     try:
-        with tarfile.open(fileobj=cast("IO[bytes]", _Measured(stream)), mode="r|") as tar:
+        with tarfile.open(fileobj=cast("IO[bytes]", _SizeLimitedReader(stream)), mode="r|") as tar:
             for count, member in enumerate(tar):
-                if count >= MOST_MEMBERS:
-                    raise tarfile.ReadError(f"has more than {MOST_MEMBERS:,} members")
+                if count >= MAX_MEMBERS:
+                    raise tarfile.ReadError(f"has more than {MAX_MEMBERS:,} members")
                 if (name := members.get(member.name.removeprefix("./"))) is None:
                     continue
                 if not member.isreg():
-                    raise tarfile.ReadError(f"{member.name} is a link, a folder or a device, and a file is expected")
+                    raise tarfile.ReadError(f"{member.name} is a link, a folder or a device, not a regular file")
                 tar.extract(member, work / "extracted", filter="data")
-                found[name] = (work / "extracted" / member.name).replace(work / name)
-                if len(found) == len(set(members.values())):
+                extracted[name] = (work / "extracted" / member.name).replace(work / name)
+                if len(extracted) == len(set(members.values())):
                     break
     except (tarfile.TarError, gzip.BadGzipFile, EOFError, ValueError, RecursionError) as error:
         raise SourceUnavailable(f"{archive}: {error}") from error
-    return found
+    return extracted
 
 
-class _Measured:
-    """Reads a stream, up to MOST_BYTES: an archive of a few kB may become terabytes, in headers alone."""
+class _SizeLimitedReader:
+    """Reads at most MAX_BYTES of a stream: an archive of a few kB may expand to terabytes, in headers alone."""
 
     def __init__(self, stream: IO[bytes]) -> None:
-        self._stream, self._left = stream, MOST_BYTES
+        self._stream, self._left = stream, MAX_BYTES
 
     def read(self, size: int) -> bytes:
         block = self._stream.read(size)
         self._left -= len(block)
         if self._left < 0:
-            raise tarfile.ReadError(f"becomes more than {MOST_BYTES // 2**20} MiB")
+            raise tarfile.ReadError(f"expands to more than {MAX_BYTES // 2**20} MiB")
         return block

@@ -1,4 +1,4 @@
-"""What data is here: for `mtl data list` and `mtl doctor`."""
+"""State of the datasets' files, for `mtl data list` and `mtl doctor`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ from mtlcli.registry import datasets
 
 @dataclass(frozen=True)
 class DatasetStatus:
-    """What there is of one dataset.
+    """State of one dataset.
 
-    files: `ok`, `missing`, `damaged` or how many are what, by checksum; folder: where they belong. Both None where
-    there is nothing to fetch. origin: where the data comes from.
+    Attributes:
+        name: name of the dataset.
+        files: `ok`, `missing`, `damaged`, or the number of files in each state, by checksum; None if there is nothing
+            to download.
+        folder: folder of the files; None if there is nothing to download.
+        origin: source of the data in a few words.
     """
 
     name: str
@@ -25,27 +29,66 @@ class DatasetStatus:
 
 
 def check_dataset(name: str, root: str | None = None) -> DatasetStatus:
-    """Of the dataset `name`, with its files below `root`, by default $MTL_DATA or `data`. ConfigError if unknown."""
+    """Check the files of a dataset.
+
+    Args:
+        name: name of the dataset.
+        root: path of the data root, see `data_root`.
+
+    Returns:
+        Its state.
+
+    Raises:
+        ConfigError: the dataset is not registered.
+    """
     dataset = get_dataset_class(name)
     if dataset.collection is None:
         return DatasetStatus(name, None, None, dataset.origin)
     states = list(dataset.collection.check(data_root(root)).values())
     counts = {state: states.count(state) for state in ("ok", "damaged", "missing") if state in states}
-    told = ", ".join(state if len(counts) == 1 else f"{count} {state}" for state, count in counts.items())
-    return DatasetStatus(name, told, str(dataset.collection.raw(data_root(root))), dataset.origin)
+    files = ", ".join(state if len(counts) == 1 else f"{count} {state}" for state, count in counts.items())
+    return DatasetStatus(name, files, str(dataset.collection.raw(data_root(root))), dataset.origin)
 
 
 def list_datasets(root: str | None = None) -> dict[str, str]:
-    """Dataset → the state of its files, or where its data comes from."""
-    return {name: (found := check_dataset(name, root)).files or found.origin for name in datasets.names()}
+    """List the datasets with the state of their files or, if there is nothing to download, their source.
+
+    Args:
+        root: path of the data root, see `data_root`.
+
+    Returns:
+        Name → state or source.
+    """
+    statuses = [check_dataset(name, root) for name in datasets.names()]
+    return {status.name: status.files or status.origin for status in statuses}
 
 
 def expand_names(names: Iterable[str]) -> list[str]:
-    """`names`, but the datasets that others are made of in place of those, and none twice. ConfigError if unknown."""
-    return list(dict.fromkeys(part for name in names for part in get_dataset_class(name).made_of or (name,)))
+    """Replace datasets composed of others by these, and remove duplicates.
+
+    Args:
+        names: names of datasets.
+
+    Returns:
+        Names of the datasets whose files are used.
+
+    Raises:
+        ConfigError: a dataset is not registered.
+    """
+    return list(dict.fromkeys(used for name in names for used in get_dataset_class(name).made_of or (name,)))
 
 
 def get_dataset_class(name: str) -> type[Dataset]:
-    """The registered dataset. ConfigError, with the nearest name, for one that isn't."""
+    """Return the registered dataset class.
+
+    Args:
+        name: name of the dataset.
+
+    Returns:
+        The class.
+
+    Raises:
+        ConfigError: the dataset is not registered; suggests the nearest name.
+    """
     target: type[Dataset] = datasets[name].target
     return target

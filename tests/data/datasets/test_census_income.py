@@ -112,14 +112,14 @@ def test_compressed_files_will_do(root: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda text: text + text, r"census-income.data: 12 rows, and there should be 6\. Run `mtl data fetch census_"),
+        (lambda text: text + text, r"census-income.data: expected 6 rows, got 12\. Run `mtl data fetch census_"),
         (
             lambda text: text.replace(", 50000+.", ""),
             r"census-income.data:2: 41 values, where there are 42 columns\. Run",
         ),
         (
             lambda text: text.replace("50000+.", "yes"),
-            r"census-income.data:2: 'yes' in the last column, not - 50000\. or 50000\+\.\. Run",
+            r"census-income.data:2: 'yes' in the last column, expected - 50000\. or 50000\+\.\. Run",
         ),
         (lambda text: text.replace("73", "old"), r"census-income.data:1: 'old' in the numeric column 'age' .* Run"),
         (lambda text: "", "census-income.data: has no rows. Run"),

@@ -63,7 +63,7 @@ def test_no_memory_is_asked_for_that_the_file_cannot_fill(
     for name in ("terabytes announced", "gigabytes announced"):
         path = tmp_path / f"images{suffix}"
         path.write_bytes(gzip.compress(DAMAGED[name]) if suffix else DAMAGED[name])
-        with pytest.raises(MtlError, match=r"announces \d+ examples, \d+ bytes, and has no more than \d+"):
+        with pytest.raises(MtlError, match=r"its header gives \d+ examples, \d+ bytes; it has at most \d+"):
             read_idx(path, (4, 3), "")
     assert asked == []
 
@@ -72,7 +72,7 @@ def test_a_gz_that_becomes_far_more(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(compressed, "ALWAYS_ALLOWED", 2**10)
     path = tmp_path / "images.gz"
     path.write_bytes(gzip.compress(idx(IMAGES) + bytes(2**20)))
-    with pytest.raises(MtlError, match=r"images.gz: announces 5 examples, 60 bytes, and has more\. Fetch"):
+    with pytest.raises(MtlError, match=r"images.gz: its header gives 5 examples, 60 bytes; it has more\. Fetch"):
         read_idx(path, (4, 3), "Fetch it again")
 
 

@@ -83,14 +83,14 @@ def test_val_is_carved_and_shares_memory(tmp_path: Path, raw: Path) -> None:
         (
             "train-images-idx3-ubyte",
             FILES["train-images-idx3-ubyte"][:-100],
-            "announces 40 examples, 31360 bytes, and has no more than 31260",
+            "its header gives 40 examples, 31360 bytes; it has at most 31260",
         ),
         ("train-labels-idx1-ubyte", FILES["t10k-labels-idx1-ubyte"], "12 labels, but 40 images"),
-        ("train-labels-idx1-ubyte", idx(np.arange(0)), "has no examples"),
+        ("train-labels-idx1-ubyte", idx(np.arange(0)), "contains no examples"),
         (
             "train-labels-idx1-ubyte",
             idx(torch.full((40,), 77).numpy()),
-            r"label 77 of example 0 \(the first is 0\), where there are 10 classes",
+            r"label 77 of example 0 \(counted from 0\) is not one of the 10 classes",
         ),
     ],
 )

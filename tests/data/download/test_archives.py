@@ -10,7 +10,7 @@ import pytest
 
 from mtlcli.data.download import sources
 from mtlcli.data.download.collection import SourceUnavailable
-from mtlcli.data.download.sources import extract
+from mtlcli.data.download.sources import extract_members
 
 MEMBERS = {"package/data/train": "train", "package/data/test": "test"}
 Member = tuple[str, bytes, bytes | str]  # path, type, content or what it links to
@@ -56,14 +56,14 @@ def test_only_what_is_asked_for_is_taken(tmp_path: Path) -> None:
         file("./package/data/train", b"training"),
         file("package/data/test", b"testing"),
     )
-    found = extract(io.BytesIO(content), "a.tar", MEMBERS, work(tmp_path))
+    found = extract_members(io.BytesIO(content), "a.tar", MEMBERS, work(tmp_path))
     assert {name: path.read_bytes() for name, path in found.items()} == {"train": b"training", "test": b"testing"}
     assert everything(tmp_path) == {"train", "test"}
 
 
 def test_what_the_archive_lacks_is_left_out(tmp_path: Path) -> None:
     content = archive(file("package/data/test"))
-    assert list(extract(io.BytesIO(content), "a.tar", MEMBERS, work(tmp_path))) == ["test"]
+    assert list(extract_members(io.BytesIO(content), "a.tar", MEMBERS, work(tmp_path))) == ["test"]
 
 
 @pytest.mark.parametrize(
@@ -81,14 +81,14 @@ def test_what_is_no_file_is_not_taken_for_one(tmp_path: Path, type_: bytes, targ
     (tmp_path / "secret").write_text("of somebody")
     content = archive(("package/data/train", type_, target))
     with pytest.raises(SourceUnavailable, match=r"a.tar: package/data/train is a link, a folder or a device"):
-        extract(io.BytesIO(content), "a.tar", MEMBERS, work(tmp_path))
+        extract_members(io.BytesIO(content), "a.tar", MEMBERS, work(tmp_path))
     assert everything(tmp_path) == {"secret"}
 
 
 def test_a_link_in_place_of_a_folder_leads_nowhere(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     content = archive(("package/data", tarfile.SYMTYPE, str(tmp_path / "elsewhere")), file("package/data/train"))
-    found = extract(io.BytesIO(content), "a.tar", MEMBERS, work(tmp_path))
+    found = extract_members(io.BytesIO(content), "a.tar", MEMBERS, work(tmp_path))
     assert list(found) == ["train"] and not list((tmp_path / "elsewhere").iterdir())
 
 
@@ -115,16 +115,16 @@ class Endless(io.RawIOBase):
     ids=["member", "long name", "pax header"],
 )
 def test_an_archive_without_end(tmp_path: Path, start: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "MOST_BYTES", 2**21)
-    with pytest.raises(SourceUnavailable, match=r"a.tar: becomes more than 2 MiB"):
-        extract(Endless(start), "a.tar", MEMBERS, work(tmp_path))  # type: ignore[arg-type]
+    monkeypatch.setattr(sources, "MAX_BYTES", 2**21)
+    with pytest.raises(SourceUnavailable, match=r"a.tar: expands to more than 2 MiB"):
+        extract_members(Endless(start), "a.tar", MEMBERS, work(tmp_path))  # type: ignore[arg-type]
 
 
 def test_an_archive_of_very_many_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "MOST_MEMBERS", 100)
+    monkeypatch.setattr(sources, "MAX_MEMBERS", 100)
     content = archive(*[file(str(number)) for number in range(101)])
     with pytest.raises(SourceUnavailable, match=r"a.tar: has more than 100 members"):
-        extract(io.BytesIO(content), "a.tar", MEMBERS, work(tmp_path))
+        extract_members(io.BytesIO(content), "a.tar", MEMBERS, work(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -139,4 +139,4 @@ def test_an_archive_of_very_many_members(tmp_path: Path, monkeypatch: pytest.Mon
 )
 def test_a_damaged_archive(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(SourceUnavailable, match=r"^a.tar: "):
-        extract(io.BytesIO(content), "a.tar", MEMBERS, work(tmp_path))
+        extract_members(io.BytesIO(content), "a.tar", MEMBERS, work(tmp_path))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mtlcli.data.download import collection as downloads
-from mtlcli.data.download.collection import Collection, data_root, fetch
+from mtlcli.data.download.collection import Collection, data_root, fetch_files
 from mtlcli.data.formats import compressed
 from mtlcli.errors import ConfigError, MtlError
 from tests.data.download.collections import FakeSource, collection, mnist_files, place
@@ -30,7 +30,7 @@ def contents(root: Path, folder: str = "MNIST") -> dict[str, bytes]:
 @pytest.mark.parametrize("compressed", [False, True])
 def test_files_are_put_in_place(tmp_path: Path, compressed: bool) -> None:
     source = FakeSource(FILES, compressed=compressed)
-    assert fetch("mnist", collection(source), tmp_path) == dict.fromkeys(NAMES, "the fake source")
+    assert fetch_files("mnist", collection(source), tmp_path) == dict.fromkeys(NAMES, "the fake source")
     assert contents(tmp_path) == FILES
     assert set(collection().check(tmp_path).values()) == {"ok"}
 
@@ -39,7 +39,7 @@ def test_files_are_put_in_place(tmp_path: Path, compressed: bool) -> None:
 def test_what_is_there_is_kept(tmp_path: Path, compressed: bool) -> None:
     place(tmp_path / "MNIST/raw", FILES, compressed)
     source = FakeSource(FILES)
-    assert fetch("mnist", collection(source), tmp_path) == dict.fromkeys(NAMES, "already there")
+    assert fetch_files("mnist", collection(source), tmp_path) == dict.fromkeys(NAMES, "already there")
     assert source.asked == []
 
 
@@ -48,7 +48,7 @@ def test_a_damaged_file_is_fetched_again(tmp_path: Path, compressed: bool) -> No
     place(tmp_path / "MNIST/raw", {**FILES, NAMES[0]: FILES[NAMES[0]][:-1] + b"x"}, compressed)
     assert collection().check(tmp_path)[NAMES[0]] == "damaged"
     source = FakeSource(FILES)
-    origins = fetch("mnist", collection(source), tmp_path)
+    origins = fetch_files("mnist", collection(source), tmp_path)
     assert source.asked == [[NAMES[0]]]
     assert origins == {**dict.fromkeys(NAMES, "already there"), NAMES[0]: "the fake source"}
     assert set(collection().check(tmp_path).values()) == {"ok"}
@@ -59,7 +59,7 @@ def test_the_sources_are_tried_in_order(tmp_path: Path, caplog: pytest.LogCaptur
     part = FakeSource({NAMES[1]: FILES[NAMES[1]]}, "the second")
     whole, unasked = FakeSource(FILES, "the third"), FakeSource(FILES, "the fourth")
     with caplog.at_level(logging.INFO, "mtl"):
-        origins = fetch("mnist", collection(away, part, whole, unasked), tmp_path)
+        origins = fetch_files("mnist", collection(away, part, whole, unasked), tmp_path)
     assert origins == {**dict.fromkeys(NAMES, "the third"), NAMES[1]: "the second"}
     assert whole.asked == [[NAMES[0], *NAMES[2:]]] and unasked.asked == []
     assert caplog.messages == [
@@ -71,7 +71,7 @@ def test_the_sources_are_tried_in_order(tmp_path: Path, caplog: pytest.LogCaptur
 
 def test_wrong_content_is_never_put_in_place(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     wrong = FakeSource({**FILES, NAMES[2]: b"wrong"}, "the liar")
-    fetch("mnist", collection(wrong, FakeSource(FILES)), tmp_path)
+    fetch_files("mnist", collection(wrong, FakeSource(FILES)), tmp_path)
     assert contents(tmp_path) == FILES
     assert f"the liar: {NAMES[2]} has the wrong checksum" in caplog.text
 
@@ -83,8 +83,8 @@ def test_a_cut_off_archive_is_never_put_in_place(tmp_path: Path) -> None:
             found[NAMES[0]].write_bytes(found[NAMES[0]].read_bytes()[:-20])
             return found
 
-    with pytest.raises(MtlError, match="is no whole gzip file"):
-        fetch("mnist", collection(CutOff(FILES, compressed=True)), tmp_path)
+    with pytest.raises(MtlError, match="is not a complete gzip file"):
+        fetch_files("mnist", collection(CutOff(FILES, compressed=True)), tmp_path)
     assert contents(tmp_path) == {}
 
 
@@ -92,10 +92,10 @@ def test_all_failing_is_one_error_that_says_what_to_do(tmp_path: Path) -> None:
     place(tmp_path / "MNIST/raw", {NAMES[0]: FILES[NAMES[0]]})
     sources = FakeSource(None, "the first"), FakeSource({}, "the second")
     with pytest.raises(MtlError) as caught:
-        fetch("mnist", collection(*sources), tmp_path)
+        fetch_files("mnist", collection(*sources), tmp_path)
     message = str(caught.value)
     assert caught.value.exit_code == 1
-    assert f"can't fetch {', '.join(NAMES[1:])}. Tried:" in message
+    assert f"can't download {', '.join(NAMES[1:])}. Sources tried:" in message
     assert "the first: nobody at home" in message and "the second: has none of the files" in message
     assert str(tmp_path / "MNIST" / "raw") in message and "`mtl data fetch mnist`" in message
 
@@ -103,7 +103,7 @@ def test_all_failing_is_one_error_that_says_what_to_do(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
     (tmp_path / "MNIST").write_text("a file in the way")
     with pytest.raises(MtlError, match="can't write the data to"):
-        fetch("mnist", collection(FakeSource(FILES)), tmp_path)
+        fetch_files("mnist", collection(FakeSource(FILES)), tmp_path)
 
 
 def test_one_fetches_and_the_others_wait_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,9 +118,9 @@ def test_one_fetches_and_the_others_wait_for_it(tmp_path: Path, monkeypatch: pyt
 
     started, sources = threading.Event(), [Slow(FILES), FakeSource(FILES), FakeSource(FILES)]
     with ThreadPoolExecutor() as pool:
-        first = pool.submit(fetch, "mnist", collection(sources[0]), tmp_path)
+        first = pool.submit(fetch_files, "mnist", collection(sources[0]), tmp_path)
         assert started.wait(timeout=30)
-        others = [pool.submit(fetch, "mnist", collection(source), tmp_path) for source in sources[1:]]
+        others = [pool.submit(fetch_files, "mnist", collection(source), tmp_path) for source in sources[1:]]
         assert first.result(timeout=30) == dict.fromkeys(NAMES, "the fake source")
         assert [one.result(timeout=30) for one in others] == [dict.fromkeys(NAMES, "already there")] * 2
     assert [len(source.asked) for source in sources] == [1, 0, 0]
@@ -138,9 +138,9 @@ def test_whoever_waited_for_one_that_failed_fetches_itself(tmp_path: Path, monke
             return super().collect(names, work)
 
     with ThreadPoolExecutor() as pool:
-        first = pool.submit(fetch, "mnist", collection(Failing(None)), tmp_path)
+        first = pool.submit(fetch_files, "mnist", collection(Failing(None)), tmp_path)
         assert started.wait(timeout=30)
-        second = pool.submit(fetch, "mnist", collection(FakeSource(FILES)), tmp_path)
+        second = pool.submit(fetch_files, "mnist", collection(FakeSource(FILES)), tmp_path)
         with pytest.raises(MtlError, match="nobody at home"):
             first.result(timeout=30)
         assert second.result(timeout=30) == dict.fromkeys(NAMES, "the fake source")
@@ -164,10 +164,10 @@ def test_a_fetch_that_is_killed_leaves_nothing_to_be_taken_for_good(tmp_path: Pa
             os.kill(os.getpid(), signal.SIGKILL)
             return {}
 
-    killed_while(lambda: fetch("mnist", collection(Killed(FILES)), tmp_path))
+    killed_while(lambda: fetch_files("mnist", collection(Killed(FILES)), tmp_path))
     (left,) = (tmp_path / "MNIST/raw").iterdir()
     assert left.is_dir() and not collection().complete(tmp_path)
-    assert fetch("mnist", collection(FakeSource(FILES)), tmp_path) == dict.fromkeys(NAMES, "the fake source")
+    assert fetch_files("mnist", collection(FakeSource(FILES)), tmp_path) == dict.fromkeys(NAMES, "the fake source")
     assert contents(tmp_path) == FILES
 
 
@@ -182,11 +182,11 @@ def test_a_fetch_that_is_killed_between_two_files(tmp_path: Path) -> None:
             return replace(path, target)
 
         Path.replace = once  # type: ignore[method-assign,assignment]
-        fetch("mnist", collection(FakeSource(FILES)), tmp_path)
+        fetch_files("mnist", collection(FakeSource(FILES)), tmp_path)
 
     killed_while(dying)
     source = FakeSource(FILES)
-    origins = fetch("mnist", collection(source), tmp_path)
+    origins = fetch_files("mnist", collection(source), tmp_path)
     assert origins == {NAMES[0]: "already there"} | dict.fromkeys(NAMES[1:], "the fake source")
     assert source.asked == [NAMES[1:]] and contents(tmp_path) == FILES
 
@@ -197,7 +197,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(shutil, "copyfileobj", full)
     with pytest.raises(MtlError, match=r"^mnist: can't write the data to .*raw: No space left on device$") as caught:
-        fetch("mnist", collection(FakeSource(FILES)), tmp_path)
+        fetch_files("mnist", collection(FakeSource(FILES)), tmp_path)
     assert caught.value.exit_code == 1
     assert contents(tmp_path) == {}
 
@@ -215,7 +215,7 @@ def read_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_read_only_root(tmp_path: Path, read_only: None) -> None:
     with pytest.raises(MtlError, match=r"^mnist: can't write the data to .*raw: Read-only file system$"):
-        fetch("mnist", collection(FakeSource(FILES)), tmp_path)
+        fetch_files("mnist", collection(FakeSource(FILES)), tmp_path)
 
 
 def test_a_read_only_root_that_has_everything(
@@ -223,7 +223,7 @@ def test_a_read_only_root_that_has_everything(
 ) -> None:
     place(tmp_path / "MNIST/raw", FILES, compressed=True)  # read by way of gzip, not of Path.open
     request.getfixturevalue("read_only")
-    assert fetch("mnist", collection(FakeSource(FILES)), tmp_path) == dict.fromkeys(NAMES, "already there")
+    assert fetch_files("mnist", collection(FakeSource(FILES)), tmp_path) == dict.fromkeys(NAMES, "already there")
 
 
 @pytest.mark.parametrize("root", ["file", "file/deeper", "n" * 300])
@@ -231,7 +231,7 @@ def test_a_root_that_is_no_folder(tmp_path: Path, root: str) -> None:
     (tmp_path / "file").write_text("in the way")
     assert set(collection().check(tmp_path / root).values()) == {"missing"}
     with pytest.raises(MtlError, match=r"^mnist: can't write the data to .*: (Not a directory|File name too long)$"):
-        fetch("mnist", collection(FakeSource(FILES)), tmp_path / root)
+        fetch_files("mnist", collection(FakeSource(FILES)), tmp_path / root)
 
 
 @pytest.mark.parametrize("root", ["~nobody-of-that-name/data", "a\0b"])
@@ -244,7 +244,7 @@ def test_a_bomb_is_never_put_in_place(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(compressed, "ALWAYS_ALLOWED", 2**20)
     bomb = FakeSource({NAMES[0]: bytes(2**24)}, "the liar", compressed=True)
     with pytest.raises(MtlError, match=r"the liar: .* becomes more than 1 MiB when it is unpacked"):
-        fetch("mnist", collection(bomb), tmp_path)
+        fetch_files("mnist", collection(bomb), tmp_path)
     assert contents(tmp_path) == {}
 
 

