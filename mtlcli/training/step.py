@@ -9,11 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
 from mtlcli.data.loader import Batch
 from mtlcli.training.backward.base import Backward, StepResult
 from mtlcli.training.backward.gradient_backward import GradientBackward
+from mtlcli.training.backward.independent_samples import IndependentSamplesBackward
 from mtlcli.training.backward.loss_backward import LossBackward
 from mtlcli.training.failures import (
     DivergedError,
@@ -25,6 +27,7 @@ from mtlcli.training.failures import (
     weighting_fault,
 )
 from mtlcli.training.run import Run
+from mtlcli.weighting.base import GramianWeighting
 
 FP16_ADVICE = "Set training.precision to bf16 or fp32, or bring inputs, targets and losses to a size of about 1"
 MOST_SKIPPED = 40  # steps in a row under fp16: each halves the loss scale, which starts at 2^16
@@ -43,8 +46,7 @@ class Step:
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.scaler = torch.amp.GradScaler(run.device.type, enabled=run.experiment.training.precision == "fp16")
         self.skipped = 0  # steps in a row, up to the latest
-        route = LossBackward if run.weighting.level == "loss" else GradientBackward
-        self.backward: Backward = route(run, self.scaler)
+        self.backward = _backward(run, self.scaler)
 
     def __call__(
         self, batches: Sequence[Batch], progress: float = 0.0, number: int = 1
@@ -142,6 +144,13 @@ class Step:
         self.scaler.load_state_dict(state["scaler"])
         self.skipped = state.get("skipped", 0)
         self.backward.load_state_dict(state["backward"])
+
+
+def _backward(run: Run, scaler: GradScaler) -> Backward:
+    if run.weighting.level == "loss":
+        return LossBackward(run, scaler)
+    independent = isinstance(run.weighting, GramianWeighting) and run.weighting.independent
+    return (IndependentSamplesBackward if independent else GradientBackward)(run, scaler)
 
 
 def idle_reason(step: Step) -> str:

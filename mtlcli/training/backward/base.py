@@ -1,4 +1,4 @@
-"""What fills the gradients of a step."""
+"""Base class of the backward passes of a training step."""
 
 from __future__ import annotations
 
@@ -14,13 +14,19 @@ from mtlcli.data.loader import Batch
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step tells of itself: of the t tasks that had labels in it, then of the r regularizers.
+    """Losses, weights and gradient statistics of one step, on the device.
 
-    losses: [t + r], mean over the step's labelled examples; of a regularizer, as of a task where it counts as one, in
-    the objective: strength × Ω. weights: [t + r]; 1 for a regularizer that is no task. conflict: [2], the mean cosine
-    of the tasks' gradients and the share of pairs that oppose each other; None where the gradients weren't looked at.
-    largest: 0-d, the largest magnitude in the gradient of the step; None under fp16, whose scaler looks after that.
-    updated: whether the optimizer made its step; False where fp16's loss scaling skipped it.
+    The step has t tasks with labels and r regularizers; the tasks come first. A regularizer's loss is its term in the
+    objective, strength × Ω; its weight is 1 unless the weighting counts it as a task.
+
+    Attributes:
+        losses: Mean loss over the labelled examples of the step, shape [t + r].
+        weights: Weight of each loss, shape [t + r].
+        conflict: Mean cosine of the tasks' gradients and fraction of opposed pairs, shape [2]; None in a step that did
+            not compare the gradients.
+        largest: Largest absolute value in the gradient of the step, 0-d; None under fp16, where the loss scaler looks
+            for overflows.
+        updated: Whether the optimizer updated the parameters; False if fp16's loss scaling skipped the step.
     """
 
     losses: Tensor
@@ -31,27 +37,42 @@ class StepResult:
 
 
 class Backward(ABC):
-    """Base of the routes from the losses to the gradients. route: what it is called in `summary.json`."""
+    """Base of the backward passes, from the batches of a step to the gradients of all parameters.
+
+    Attributes:
+        route: Name of the computation in `summary.json`.
+    """
 
     route: str
 
     @abstractmethod
     def __call__(self, batches: Sequence[Batch], totals: list[int], shares: list[float]) -> StepResult:
-        """Fill the `.grad` of every parameter, as if the batches were one.
+        """Accumulate the gradient of a step into `.grad`, as if its batches were one.
 
-        totals: examples of each task of the weighting in the step, [T]: labelled ones of a real one, of which one has
-        some. shares: each batch's part of the step's examples. Under fp16 the gradients are scaled by the scaler, as
-        its `unscale_` expects.
+        Under fp16 the gradients are multiplied by the loss scale, as `GradScaler.unscale_` expects.
+
+        Args:
+            batches: Batches of the step, each with at least one label.
+            totals: Number of labelled examples of each task of the weighting in the step, length T; for a regularizer
+                that counts as a task, the number of examples.
+            shares: Fraction of the step's examples in each batch.
         """
 
-    def after_step(self, made: StepResult, batches: Sequence[Batch], totals: list[int], shares: list[float]) -> None:
-        """Called after the optimizer's step, with what it was made and made of."""
+    def after_step(self, result: StepResult, batches: Sequence[Batch], totals: list[int], shares: list[float]) -> None:
+        """Called after the optimizer's step.
+
+        Args:
+            result: What the call of this step returned.
+            batches: As in the call of this step.
+            totals: As in the call of this step.
+            shares: As in the call of this step.
+        """
         return
 
     def state_dict(self) -> dict[str, Any]:
-        """What must be saved for an exact resume."""
+        """Return the state that an exact resume requires."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
         return

@@ -1,4 +1,4 @@
-"""What the Jacobian of the tasks is taken of, and how an update made of its rows reaches the shared parameters."""
+"""Jacobians of the task losses, and the backward passes that compute them."""
 
 from __future__ import annotations
 
@@ -8,188 +8,249 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from mtlcli.training.backward.split_forward import (
+from mtlcli.training.backward.task_graphs import (
     Parameters,
-    SplitForward,
+    TaskGraphs,
     own_backward,
+    shared_backward,
     terms_backward,
-    trunk_backward,
-    walk,
+    weighted_backward,
 )
-from mtlcli.training.run import Run
 
 
 class Jacobians(ABC):
-    """Base: the tasks' gradients of one step, from its cuts (after `heads_backward`).
+    """Base of the Jacobians of one step, accumulated over its graphs.
 
-    apart: whether the datasets of a batch are to go through the trunk each on its own.
-    route: what it is called in `summary.json`.
+    Attributes:
+        parameters: Parameters in the shared part of the graphs.
+        route: Name of the computation in `summary.json`.
     """
 
-    apart = False
     route: str
 
-    def __init__(self, run: Run) -> None:
-        self.parameters = Parameters.of(run)
-        self.shared = self.parameters.shared
+    def __init__(self, parameters: Parameters) -> None:
+        self.parameters = parameters
 
     @abstractmethod
     def start(self, present: list[int]) -> None:
-        """Begin a step of these tasks (indices)."""
+        """Start a step.
+
+        Args:
+            present: Indices of the tasks present in the step, ascending.
+        """
 
     @abstractmethod
-    def add(self, cut: SplitForward, sample: int) -> None:
-        """Take a batch in, as part of the sample of that number."""
+    def add(self, graph: TaskGraphs, sample: int) -> None:
+        """Add the gradients of a graph, after its `tasks_backward`, to those of a sample."""
 
     @abstractmethod
     def matrix(self) -> Tensor:
-        """[samples, t, P], a row for each present task. May be changed in place."""
+        """Return J, shape [samples, t, P], with a row for each present task. It may be modified in place."""
 
     def combine(self, matrix: Tensor, weights: Tensor) -> Tensor:
-        """The update Jᵀw, [P]. matrix: [t, P]; weights: [t]."""
+        """Return the update Jᵀw, shape [P], for J [t, P] and weights [t]."""
         return matrix.T @ weights.to(matrix.dtype)
 
     @abstractmethod
     def descend(self, weights: Mapping[int, Tensor], update: Tensor) -> None:
-        """Fill the shared parameters' `.grad` with the update. weights: of each task; update: [P], made of the rows."""
+        """Accumulate the update into the `.grad` of the shared parameters.
+
+        Args:
+            weights: Weight of each present task by its index, 0-d.
+            update: Combination of the rows of J, shape [P].
+        """
 
 
 class ParameterJacobians(Jacobians):
-    """The Jacobian of all shared parameters, by a backward pass through the trunk for each task.
+    """Jacobian by the shared parameters, from one backward pass through the shared part for each task.
 
-    Tasks on different datasets go through graphs of their own, so that no row is computed over another task's examples;
-    not so where batch norm couples the examples of all datasets, which would be another function.
-    The passes are repeated, not batched (vmap): batched ones were no faster on a CPU, but for the smallest networks
-    (`benchmarks/gradients.py --batched`), and not every trunk allows them.
+    The passes are repeated, not batched with `torch.vmap`: on CPUs batched passes were faster for the smallest networks
+    only (`benchmarks/gradients.py --batched`), and not every trunk supports them.
+
+    Args:
+        parameters: Parameters in the shared part of the graphs.
+        tasks: Number of tasks of the weighting, T.
+        device: Device of the parameters.
+        samples: Number of samples whose Jacobians are kept apart.
     """
 
-    def __init__(self, run: Run, samples: int = 1) -> None:
-        super().__init__(run)
-        self.tasks, self.samples = len(run.weighting.tasks), samples
-        self.measured = self._measured(run)
-        self.rows = FlatGradients(self.measured, samples * self.tasks, run.device)
-        datasets = len({alias for alias, _ in run.sources.values()})
-        self.apart = datasets > 1 and not run.model.couples_examples()
-        apart = "separate" if datasets == len(run.kinds) else "separate repeated"
-        self.route = f"{apart if self.apart else 'repeated'} backward"
-        self.update = FlatGradients(self.measured, 1, run.device)
+    route = "repeated backward"
 
-    def _measured(self, run: Run) -> list[nn.Parameter]:
-        return self.shared
+    def __init__(self, parameters: Parameters, tasks: int, device: torch.device, samples: int = 1) -> None:
+        super().__init__(parameters)
+        self.tasks, self.samples, self.device = tasks, samples, device
+        self.measured = self._measured()
+        self.rows = FlatGradients(self.measured, samples * self.tasks, device)
+        self._updates = [FlatGradients(self.measured, 1, device)]
+        self.update = self._updates[0]
+
+    def _measured(self) -> Sequence[nn.Parameter]:
+        """Return the parameters that the Jacobian is taken by."""
+        return self.parameters.shared
 
     def start(self, present: list[int]) -> None:
+        """See `Jacobians.start`."""
         self.row_of = {task: row for row, task in enumerate(present)}
         self.written: set[int] = set()
         self.reached = [False] * len(self.measured)
+        self.update = self._free_update()
 
-    def add(self, cut: SplitForward, sample: int) -> None:
-        terms_backward(cut)
-        own_backward(cut, self.parameters.own)
-        self._add_rows(cut, sample)
+    def _free_update(self) -> FlatGradients:
+        """Return a buffer that no parameter's `.grad` is a view of, as one is if gradients accumulate over steps."""
+        used = {p.grad.untyped_storage().data_ptr() for p in self.parameters.shared if p.grad is not None}
+        for update in self._updates:
+            if update.matrix.untyped_storage().data_ptr() not in used:
+                return update
+        self._updates.append(FlatGradients(self.measured, 1, self.device))
+        return self._updates[-1]
 
-    def _add_rows(self, cut: SplitForward, sample: int) -> None:
+    def add(self, graph: TaskGraphs, sample: int) -> None:
+        """See `Jacobians.add`."""
+        terms_backward(graph)
+        own_backward(graph, self.parameters.own)
+        self._add_rows(graph, sample)
+
+    def _add_rows(self, graph: TaskGraphs, sample: int) -> None:
         if not self.measured:  # a frozen trunk
             return
-        for output, positions in cut.groups():
-            for i in positions:
-                gradient = cut.leaves[i].grad
-                if gradient is None:
-                    continue
-                found = torch.autograd.grad(output, self.measured, gradient, retain_graph=True, allow_unused=True)
-                self.reached = [before or one is not None for before, one in zip(self.reached, found, strict=True)]
-                row = sample * self.tasks + self.row_of[cut.tasks[i]]
-                self.rows.put(row, found, add=row in self.written)
-                self.written.add(row)
+        for output, gradients in graph.outputs():
+            for task, gradient in gradients.items():
+                if gradient is not None:
+                    self._put(sample * self.tasks + self.row_of[task], self._differentiate(output, gradient))
+
+    def _differentiate(self, output: Tensor, gradient: Tensor) -> Sequence[Tensor | None]:
+        """Return the gradient by each measured parameter, None for one that the output does not reach."""
+        return torch.autograd.grad(output, self.measured, gradient, retain_graph=True, allow_unused=True)
+
+    def _put(self, row: int, gradients: Sequence[Tensor | None]) -> None:
+        self.reached = [
+            before or gradient is not None for before, gradient in zip(self.reached, gradients, strict=True)
+        ]
+        self.rows.put(row, gradients, add=row in self.written)
+        self.written.add(row)
 
     def matrix(self) -> Tensor:
+        """See `Jacobians.matrix`."""
         present = len(self.row_of)
         for row in {s * self.tasks + r for s in range(self.samples) for r in range(present)} - self.written:
             self.rows.matrix[row].zero_()
         return self.rows.matrix.view(self.samples, self.tasks, -1)[:, :present]
 
     def combine(self, matrix: Tensor, weights: Tensor) -> Tensor:
+        """See `Jacobians.combine`."""
         return torch.mv(matrix.T, weights.to(matrix.dtype), out=self.update.matrix[0])
 
     def descend(self, weights: Mapping[int, Tensor], update: Tensor) -> None:
+        """See `Jacobians.descend`. The gradients are views of a buffer, which a later step overwrites."""
         if update.data_ptr() != self.update.matrix.data_ptr():
             self.update.matrix[0].copy_(update)
-        for parameter, gradient, reached in zip(self.shared, self.update.rows[0], self.reached, strict=True):
+        for parameter, view, reached in zip(self.parameters.shared, self.update.rows[0], self.reached, strict=True):
             if reached:
-                # what is there is the regularizers'
+                gradient = view if view.dtype == parameter.dtype else view.to(parameter.dtype)
+                # an existing gradient is that of the regularizers, or of earlier steps that accumulate
                 parameter.grad = gradient if parameter.grad is None else gradient.add_(parameter.grad)
 
 
 class LastLayerJacobians(ParameterJacobians):
-    """The Jacobian of the last layer before the heads; the trunk gets one backward with the weights found there."""
+    """Jacobian by the parameters of the last shared layer; the shared part has one weighted backward pass.
 
-    def __init__(self, run: Run) -> None:
-        super().__init__(run)
-        self.apart, self.route = False, "last-layer backward"
+    Args:
+        parameters: Parameters in the shared part of the graphs.
+        layer: Parameters of the last shared layer.
+        tasks: Number of tasks of the weighting, T.
+        device: Device of the parameters.
+    """
 
-    def _measured(self, run: Run) -> list[nn.Parameter]:
-        return run.model.last_shared_layer()
+    route = "last-layer backward"
+
+    def __init__(self, parameters: Parameters, layer: Sequence[nn.Parameter], tasks: int, device: torch.device) -> None:
+        self.layer = layer
+        super().__init__(parameters, tasks, device)
+
+    def _measured(self) -> Sequence[nn.Parameter]:
+        return self.layer
 
     def start(self, present: list[int]) -> None:
+        """See `Jacobians.start`."""
         super().start(present)
-        self.cuts: list[SplitForward] = []
+        self.graphs: list[TaskGraphs] = []
 
-    def add(self, cut: SplitForward, sample: int) -> None:
-        self._add_rows(cut, sample)
-        self.cuts.append(cut)
+    def add(self, graph: TaskGraphs, sample: int) -> None:
+        """See `Jacobians.add`."""
+        self._add_rows(graph, sample)
+        self.graphs.append(graph)
 
     def descend(self, weights: Mapping[int, Tensor], update: Tensor) -> None:
-        trunk_backward(self.cuts, weights, self.parameters)
+        """See `Jacobians.descend`."""
+        weighted_backward(self.graphs, weights, self.parameters)
 
 
 class FeatureJacobians(Jacobians):
-    """The Jacobian of the representations that the trunk hands to the heads; the trunk gets one backward.
+    """Jacobian by the outputs of the shared part; the shared part has one backward pass, from the update.
 
-    That is MGDA-UB (Sener and Koltun 2018, section 3.3): the norm of a combination of these gradients bounds that of
-    the parameters' from above, up to a constant. It is an approximation, but for what the methods promise of the
-    gradients of the representations themselves. Tasks on different datasets share no representation: their gradients
-    there are orthogonal, and no conflict between them is seen.
+    This is MGDA-UB: the norm of a combination of these gradients bounds the norm of the same combination of the
+    parameters' gradients from above, up to a constant. It is an approximation, except for what a method guarantees of
+    the gradients of the features themselves. Tasks on different datasets have no features in common: their gradients
+    are orthogonal here, and a conflict between them is not detected.
+
+    References:
+        Sener and Koltun, "Multi-Task Learning as Multi-Objective Optimization", NeurIPS 2018, section 3.3.
     """
 
     route = "features backward"
 
     def start(self, present: list[int]) -> None:
+        """See `Jacobians.start`."""
         self.row_of = {task: row for row, task in enumerate(present)}
-        self.cuts: list[SplitForward] = []
+        self.graphs: list[TaskGraphs] = []
 
-    def add(self, cut: SplitForward, sample: int) -> None:
-        self.cuts.append(cut)
+    def add(self, graph: TaskGraphs, sample: int) -> None:
+        """See `Jacobians.add`."""
+        self.graphs.append(graph)
 
     def matrix(self) -> Tensor:
+        """See `Jacobians.matrix`."""
         blocks = []
-        for cut in self.cuts:
-            for output, positions in cut.groups():
-                block = output.new_zeros(len(self.row_of), output.numel(), dtype=torch.float32)
-                for i in positions:
-                    if (gradient := cut.leaves[i].grad) is not None:
-                        block[self.row_of[cut.tasks[i]]].copy_(gradient.flatten())
+        for graph in self.graphs:
+            for output, gradients in graph.outputs():
+                block = output.new_zeros(len(self.row_of), output.numel(), dtype=_row_type([output]))
+                for task, gradient in gradients.items():
+                    if gradient is not None:
+                        block[self.row_of[task]].copy_(gradient.flatten())
                 blocks.append(block)
         if not blocks:  # the whole trunk is frozen
-            return self.cuts[0].leaves[0].new_zeros(1, len(self.row_of), 0, dtype=torch.float32)
+            return self.graphs[0].losses[0].new_zeros(1, len(self.row_of), 0, dtype=torch.float32)
         return (blocks[0] if len(blocks) == 1 else torch.cat(blocks, 1)).unsqueeze(0)
 
     def descend(self, weights: Mapping[int, Tensor], update: Tensor) -> None:
-        outputs = [output for cut in self.cuts for output, _ in cut.groups()]
-        parts = torch.split(update, [output.numel() for output in outputs])
-        cotangents = [part.view_as(o).to(o.dtype) for part, o in zip(parts, outputs, strict=True)]
-        walk(self.cuts, outputs, cotangents, self.parameters)
+        """See `Jacobians.descend`."""
+        outputs = [output for graph in self.graphs for output, _ in graph.outputs()]
+        blocks = torch.split(update, [output.numel() for output in outputs])
+        cotangents = [block.view_as(o).to(o.dtype) for block, o in zip(blocks, outputs, strict=True)]
+        shared_backward(self.graphs, outputs, cotangents, self.parameters)
 
 
 class FlatGradients:
-    """A matrix [rows, P] made once: each row holds a gradient of all P numbers of some parameters.
+    """Preallocated matrix of gradients, of which every row holds a gradient of the same parameters.
 
-    Each row is also there as one view per parameter, of the parameter's own shape and strides: a gradient is copied in
-    for all parameters at once, and a view can be a parameter's `.grad` (fused optimizers want its strides).
+    Each row is also available as one view per parameter, of the parameter's shape and strides, so that a gradient is
+    copied in one call for all parameters, and a view can be a parameter's `.grad` (fused optimizers require its
+    strides).
+
+    Args:
+        parameters: Parameters with P entries in total.
+        rows: Number of rows.
+        device: Device of the matrix.
+
+    Attributes:
+        matrix: Gradients, shape [rows, P], float32, or float64 if a parameter is.
+        rows: For each row the views, one per parameter.
     """
 
     def __init__(self, parameters: Sequence[Tensor], rows: int, device: torch.device) -> None:
         sizes = [parameter.numel() for parameter in parameters]
         self.size = sum(sizes)
-        self.matrix = torch.zeros(rows, self.size, device=device)
+        self.matrix = torch.zeros(rows, self.size, dtype=_row_type(parameters), device=device)
         starts = [sum(sizes[:i]) for i in range(len(sizes))]
         self.rows = [
             [
@@ -200,13 +261,19 @@ class FlatGradients:
         ]
 
     def put(self, row: int, gradients: Sequence[Tensor | None], add: bool = False) -> None:
-        """Copy one gradient per parameter into a row, or add it; None stands for zero."""
-        known = [(view, found) for view, found in zip(self.rows[row], gradients, strict=True) if found is not None]
-        if len(known) < len(gradients) and not add:
+        """Copy gradients, one per parameter, into a row, or add them to it; None counts as zero."""
+        pairs = [(view, gradient) for view, gradient in zip(self.rows[row], gradients, strict=True)
+                 if gradient is not None]  # fmt: skip
+        if len(pairs) < len(gradients) and not add:
             self.matrix[row].zero_()
-        if known:
-            views, there = [view for view, _ in known], [found for _, found in known]
+        if pairs:
+            views, values = [view for view, _ in pairs], [gradient for _, gradient in pairs]
             if add:
-                torch._foreach_add_(views, there)
+                torch._foreach_add_(views, values)
             else:
-                torch._foreach_copy_(views, there)
+                torch._foreach_copy_(views, values)
+
+
+def _row_type(tensors: Sequence[Tensor]) -> torch.dtype:
+    """Return the type of a gradient's row: float32, or float64 if one of the tensors is."""
+    return torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32

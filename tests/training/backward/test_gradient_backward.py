@@ -14,7 +14,7 @@ from mtlcli.errors import ConfigError
 from mtlcli.registry import weightings
 from mtlcli.training.assembly.build import build
 from mtlcli.training.assembly.optimizers import make_optimizer
-from mtlcli.training.backward.gradient_backward import conflict
+from mtlcli.training.backward.engines import conflict
 from mtlcli.training.failures import DivergedError
 from mtlcli.training.run import Run
 from mtlcli.training.step import Step
