@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from mtlcli.api.prepared_run import build
     from mtlcli.api.trained_model import Model, load
     from mtlcli.config import Experiment, load_experiment
+    from mtlcli.training.balancer import Balancer
     from mtlcli.training.run import Run
     from mtlcli.training.trainer import Trainer
 
 _HOMES = {
+    "Balancer": "mtlcli.training.balancer",
     "Experiment": "mtlcli.config",
     "Model": "mtlcli.api.trained_model",
     "Predictions": "mtlcli.api.predictions",
@@ -40,6 +42,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Balancer",
     "ConfigError",
     "Experiment",
     "InputError",

@@ -59,7 +59,7 @@ class Backward(ABC):
         """
 
     def after_step(self, result: StepResult, batches: Sequence[Batch], totals: list[int], shares: list[float]) -> None:
-        """Called after the optimizer's step.
+        """Finish a step whose update the optimizer has made.
 
         Args:
             result: What the call of this step returned.

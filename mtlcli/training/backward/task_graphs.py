@@ -21,7 +21,7 @@ class Parameters:
     """
 
     shared: Sequence[nn.Parameter]
-    own: Sequence[nn.Parameter] = ()
+    own: Sequence[Tensor] = ()
 
 
 @dataclass
@@ -108,7 +108,7 @@ def terms_backward(graph: TaskGraphs) -> None:
         torch.autograd.backward(terms, retain_graph=True)
 
 
-def own_backward(graph: TaskGraphs, own: Sequence[nn.Parameter]) -> None:
+def own_backward(graph: TaskGraphs, own: Sequence[Tensor]) -> None:
     """Accumulate the tasks' unweighted gradients into the `.grad` of `own`; the graph is retained."""
     for output, gradients in graph.outputs() if own else ():
         cotangent = torch.stack([_or_zeros(gradient, output) for gradient in gradients.values()]).sum(0)
