@@ -48,4 +48,4 @@ def resolve_config(
     if not isinstance(config, Experiment):
         return load_experiment(config, overrides, in_memory=datasets or ())
     overrides = [overrides] if isinstance(overrides, str) else list(overrides)
-    return experiment_from_dict(config.resolved(), overrides, source=config.name) if overrides else config
+    return experiment_from_dict(config.resolved(callbacks=True), overrides, source=config.name) if overrides else config

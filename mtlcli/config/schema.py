@@ -6,7 +6,7 @@ filled in, and an experiment made from that is the same.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, PrivateAttr
 from pydantic.json_schema import GenerateJsonSchema
@@ -49,6 +49,21 @@ class Section(BaseModel):
     """Base of the sections: strict types, unknown keys are errors, no NaN and no infinity."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    location: ClassVar[str] = ""  # key path of the section, with a dot at its end
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Raise AttributeError, except for private attributes.
+
+        Raises:
+            AttributeError: always; the message has the override that makes the change.
+        """
+        if not name.startswith("_"):
+            text = str(value) if isinstance(value, str | int | float) else "VALUE"
+            raise AttributeError(
+                f"an experiment can't be changed; pass the override '{self.location}{name}={text}' to "
+                "load_experiment, build or train instead"
+            )
+        super().__setattr__(name, value)
 
 
 class Task(Section):
@@ -58,6 +73,8 @@ class Task(Section):
     called like the task, else the dataset's main or only one).
     weight: the task's λ, for the weightings that use it.
     """
+
+    location: ClassVar[str] = "tasks.TASK."
 
     dataset: str
     target: str | None = None
@@ -75,6 +92,8 @@ class Training(Section):
     threads: of a CPU; `auto` is what affinity, CPU quota and the load of the machine leave.
     loading: `resident` keeps the data on the training device, `stream` reads it through a DataLoader.
     """
+
+    location: ClassVar[str] = "training."
 
     epochs: PositiveInt = 10
     batch_size: PositiveInt = 64
@@ -94,6 +113,8 @@ class Training(Section):
 class Checkpoint(Section):
     """When the run is saved, besides at the end of every epoch, and how many of the latest checkpoints are kept."""
 
+    location: ClassVar[str] = "checkpoint."
+
     every: Annotated[
         str,
         Field(pattern=r"^(epoch|[1-9][0-9]{0,8} (steps?|minutes?))$"),
@@ -105,12 +126,16 @@ class Checkpoint(Section):
 class Monitor(Section):
     """The figure that picks the best epoch: a task's metric, or its mean over the tasks."""
 
+    location: ClassVar[str] = "evaluation.monitor."
+
     task: str = "mean"
     metric: str = "primary"
 
 
 class Evaluation(Section):
     """What is measured after each epoch."""
+
+    location: ClassVar[str] = "evaluation."
 
     split: Literal["train", "val", "test"] = "val"
     batch_size: PositiveInt = 256

@@ -39,17 +39,22 @@ class MultiTaskModel(nn.Module):
 
     def forward(
         self,
-        inputs: Mapping[str, Tensor],
+        inputs: Mapping[str, Tensor] | Tensor,
         tasks: Iterable[str] | None = None,
         seen: list[TrunkPass] | None = None,
     ) -> dict[str, Tensor]:
-        """task → prediction [B, outputs].
+        """Return task → prediction [B, outputs].
 
-        inputs: alias → raw [B, …], as the dataset has them, uint8 or float; those no task needs are left alone.
-        tasks: those to predict, all on datasets in `inputs`; None: all that are.
-        seen: takes in what the shared trunk computes on the way, for the regularizers.
+        Args:
+            inputs: alias → raw inputs [B, …] of the dataset, uint8 or float; a bare tensor if there is one dataset.
+                Inputs that no task needs are ignored.
+            tasks: the tasks to predict, all on datasets in `inputs`; None predicts every such task.
+            seen: a list that receives the activations of the shared trunk, for the regularizers.
+
+        Raises:
+            TypeError: if `inputs` is neither a mapping nor, for a model of one dataset, a tensor.
         """
-        alias_of = self.sharing.inputs
+        inputs, alias_of = self._by_alias(inputs), self.sharing.inputs
         chosen = [task for task, alias in alias_of.items() if alias in inputs] if tasks is None else list(tasks)
         return self.sharing(self._normalized(inputs, chosen), chosen, seen)  # type: ignore[no-any-return]
 
@@ -58,6 +63,15 @@ class MultiTaskModel(nn.Module):
     ) -> dict[str, Tensor]:
         """task → what its head is given, [B, features], for the tasks asked for. inputs, seen: as in `forward`."""
         return self.sharing.representations(self._normalized(inputs, tasks), tasks, seen)
+
+    def _by_alias(self, inputs: Mapping[str, Tensor] | Tensor) -> Mapping[str, Tensor]:
+        if isinstance(inputs, Mapping):
+            return inputs
+        aliases = list(dict.fromkeys(self.sharing.inputs.values()))
+        if isinstance(inputs, Tensor) and len(aliases) == 1:
+            return {aliases[0]: inputs}
+        expected = ", ".join(f"{alias!r}: inputs" for alias in aliases)
+        raise TypeError(f"the model takes the inputs of each dataset, {{{expected}}}, not a {type(inputs).__name__}")
 
     def _normalized(self, inputs: Mapping[str, Tensor], tasks: Sequence[str]) -> dict[str, Tensor]:
         aliases = {self.sharing.inputs[task]: None for task in tasks}

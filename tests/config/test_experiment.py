@@ -125,3 +125,17 @@ def test_what_is_dumped_is_read_back(plain: object) -> None:
     assert document.unexpanded == {}
     assert document.data == {"x": plain}
     assert repr(document.data) == repr({"x": plain})
+
+
+def test_a_change_of_a_loaded_experiment_is_refused_with_the_override(tmp_path: Path) -> None:
+    experiment = loaded(tmp_path)
+    with pytest.raises(AttributeError, match=r"can't be changed; pass the override 'training\.epochs=3' to load_exp"):
+        experiment.training.epochs = 3
+    with pytest.raises(AttributeError, match="'seed=1'"):
+        experiment.seed = 1
+    with pytest.raises(AttributeError, match=r"'evaluation\.monitor\.task=digit'"):
+        experiment.evaluation.monitor.task = "digit"
+    with pytest.raises(AttributeError, match=r"'tasks\.TASK\.kind=VALUE'"):
+        next(iter(experiment.tasks.values())).kind = None  # type: ignore[assignment]
+    changed = load_experiment(tmp_path / "good.yaml", ["training.epochs=3"])
+    assert changed.training.epochs == 3

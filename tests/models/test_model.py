@@ -43,6 +43,23 @@ def test_all_tasks_whose_dataset_is_there_or_those_asked_for():
     assert list(model(both, iter(["garment", "digit"]))) == ["garment", "digit"]
 
 
+def test_a_bare_tensor_is_the_input_of_the_only_dataset():
+    model, x = make({"digit": "mnist", "parity": "mnist"}).eval(), images()
+    with torch.inference_mode():
+        bare, named = model(x), model({"mnist": x})
+    assert bare.keys() == named.keys() == {"digit", "parity"}
+    assert all(torch.equal(bare[task], named[task]) for task in bare)
+
+
+def test_other_inputs_are_refused_in_one_sentence():
+    message = "the model takes the inputs of each dataset, {'mnist': inputs, 'fashion': inputs}, not a Tensor"
+    with pytest.raises(TypeError) as caught:
+        make()(images())
+    assert str(caught.value) == message
+    with pytest.raises(TypeError, match=r"\{'mnist': inputs\}, not a list"):
+        make({"digit": "mnist"})([images()])
+
+
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.float16, torch.float32, torch.float64])
 def test_normalize_takes_any_dtype_and_leaves_its_input_alone(dtype):
     normalize = Normalize((3, 2, 2), [1, 2, 3], [2, 4, 8])
