@@ -33,14 +33,11 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure to a PNG file, atomically.
+    """Write a figure to a PNG file, atomically. MtlError is raised if the file can't be written.
 
     Args:
         figure: the figure.
         path: the file, ending in `.png`; an existing one is replaced.
-
-    Raises:
-        MtlError: the file can't be written.
     """
     with atomic(path) as temporary:
         figure.savefig(temporary, dpi=DPI)

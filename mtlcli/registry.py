@@ -138,10 +138,8 @@ class Component(Generic[Target]):
             **options: options by their names in the YAML.
 
         Returns:
-            What the class or function returns.
-
-        Raises:
-            OptionError: an option has a value that the component rejects. Other errors of the component pass through.
+            What the class or function returns. OptionError is raised if the component rejects the value of an option;
+            its other errors pass through.
         """
 
         def make(**chosen: Any) -> Any:
@@ -215,11 +213,7 @@ class Registry(Generic[Target]):
         return sorted(self._components)
 
     def __getitem__(self, name: str) -> Component[Target]:
-        """Return the component of that name.
-
-        Raises:
-            ConfigError: no component has that name; the message lists the registered ones.
-        """
+        """Return the component of that name, or raise ConfigError with the registered names."""
         self._load()
         if name not in self._components:
             raise ConfigError(self.unknown(name))
@@ -231,6 +225,9 @@ class Registry(Generic[Target]):
         Args:
             name: the unknown name.
             hint: a sentence, with a space before it, instead of the one that suggests the nearest name.
+
+        Returns:
+            The message, with all registered names.
         """
         names = self.names()
         hint = nearest(name, names) if hint is None else hint

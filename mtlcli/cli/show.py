@@ -50,8 +50,9 @@ def _find(name: str) -> list[Component[Any]]:
 
 
 def _described(component: Component[Any]) -> Iterator[str]:
+    from mtlcli.config.components import reserved_options
     from mtlcli.config.options import options_of
-    from mtlcli.config.type_names import described
+    from mtlcli.config.type_names import describe_type
 
     yield f"{component.group} {component.name}"
     # torch's own docstrings are pages of reStructuredText.
@@ -59,10 +60,10 @@ def _described(component: Component[Any]) -> Iterator[str]:
     without_options = ARGS.sub("", doc).strip()
     yield textwrap.indent(without_options, "  ")
     options = options_of(component)
-    shown = [*options.values(), *_common(component)]
+    shown = [*options.values(), *reserved_options(component)]
     if shown:
         rows = [["option", "default", "type", "what it does"]]
-        rows += [[o.name, _default(o), described(o.annotation), o.description] for o in shown]
+        rows += [[o.name, _default(o), describe_type(o.annotation), o.description] for o in shown]
         yield ""
         yield from (f"  {line}" for line in table.lines(rows))
     if component.group == "dataset" and not any(option.required for option in options.values()):
@@ -71,27 +72,6 @@ def _described(component: Component[Any]) -> Iterator[str]:
 
 def _origin(component: Component[Any]) -> str:
     return f"It is torch's own: {REGISTRIES[component.group].package}.{component.name}"
-
-
-def _common(component: Component[Any]) -> list[Option]:
-    """The keys that all entries of this kind have beside the component's own options."""
-    from mtlcli.config.components import (
-        ComponentConfig,
-        OptimizerConfig,
-        RegularizerConfig,
-        SchedulerConfig,
-        TrunkConfig,
-        WeightingConfig,
-    )
-
-    entries: dict[str, type[ComponentConfig]] = {
-        "trunk": TrunkConfig,
-        "optimizer": OptimizerConfig,
-        "regularizer": RegularizerConfig,
-        "scheduler": SchedulerConfig,
-        "weighting": WeightingConfig,
-    }
-    return list(entries.get(component.group, ComponentConfig).reserved(component).values())
 
 
 def _default(option: Option) -> str:

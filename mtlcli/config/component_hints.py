@@ -1,4 +1,4 @@
-"""The component that was probably meant by a name that is not registered: of another kind, or another tool's name."""
+"""Hints for unknown component names: components of other groups, and names used by other tools."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from mtlcli.errors import alike, nearest
 from mtlcli.registry import REGISTRIES, Registry
 
-# Components as other tools and papers have them → ours.
+# our name → names in other tools and papers
 NAMES: dict[str, dict[str, str]] = {
     "kind": {
         "classification": "cross_entropy crossentropy ce multiclass softmax nll categorical crossentropyloss",
@@ -54,8 +54,8 @@ NAMES: dict[str, dict[str, str]] = {
 }
 NOTHING = ("none", "no", "off", "false")
 NOTHING_OF = {
-    "scheduler": " Without a schedule it is null.",
-    "weighting": " Losses that are only added up are weighting: uniform, or fixed with the tasks' weights.",
+    "scheduler": " For a constant learning rate, use scheduler: null.",
+    "weighting": " For a sum of losses, use weighting: uniform, or fixed with the tasks' weights.",
 }
 ENTRIES = {
     "dataset": "datasets.ALIAS", "sampling": "training.sampling", "head": "tasks.TASK.head", "kind": "tasks.TASK.kind",
@@ -63,7 +63,7 @@ ENTRIES = {
 
 
 def component_hint(registry: Registry[Any], name: str) -> str:
-    """A hint for a name that the registry doesn't have: " Did you mean …?", or ""."""
+    """Return a hint for an unknown name, such as " Did you mean …?"; empty if nothing is similar."""
     names = registry.names()
     if close := alike(name, names):
         return f" Did you mean {close!r}?"
@@ -79,9 +79,9 @@ def component_hint(registry: Registry[Any], name: str) -> str:
             if option_for is not None and (option := option_for(name.lower())) is not None:
                 entry = ", ".join(f"{key}: {value}" for key, value in {"name": offering, **option}.items())
                 return f" {name!r} is a {offering} {next(iter(option))}: {_entry(other, f'{{{entry}}}')}."
-    parts = [part.strip() for part in name.split(",")]
-    if len(parts) > 1 and set(parts) <= set(names) and registry.group in REGISTRIES.keys() - ENTRIES.keys():
-        return f" Several are compared by mtl compare --vary {registry.group}={','.join(parts)}."
+    items = [item.strip() for item in name.split(",")]
+    if len(items) > 1 and set(items) <= set(names) and registry.group in REGISTRIES.keys() - ENTRIES.keys():
+        return f" To compare several, use mtl compare --vary {registry.group}={','.join(items)}."
     plain = name.lower().replace("-", "_").replace(" ", "_")
     for ours, theirs in NAMES.get(registry.group, {}).items():
         if plain in theirs.split() and ours in names:
@@ -90,7 +90,7 @@ def component_hint(registry: Registry[Any], name: str) -> str:
 
 
 def _entry(registry: Registry[Any], value: str) -> str:
-    """A component's entry, as a YAML file has it."""
+    """Return a component's entry as written in YAML."""
     if registry.group == "regularizer":
         return f"regularizers: [{value if value[0] == '{' else f'{{name: {value}}}'}]"
     return f"{ENTRIES.get(registry.group, registry.group)}: {value}"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cache
 from pathlib import PurePath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import (
     AfterValidator,
@@ -23,99 +23,123 @@ from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, cor
 from mtlcli import registry
 from mtlcli.config.component_hints import component_hint
 from mtlcli.config.options import PER_STEP, SUPPLIED, Options, options_model, options_of
-from mtlcli.config.type_names import Words, found
+from mtlcli.config.type_names import TypeDescription, format_value
 from mtlcli.registry import Component, Option, Registry
 
-NAME_KEYS = ("type", "kind", "class", "method", "model", "arch", "algorithm", "_target_")  # other tools' for `name`
+# keys of other tools for `name`
+NAME_KEYS = ("type", "kind", "class", "method", "model", "arch", "algorithm", "_target_")
 
 
 @dataclass(frozen=True)
 class ComponentConfig:
-    """A component chosen by name, with all its options, validated against its signature and defaults filled in."""
+    """A component chosen by name, with all its options, validated against its signature and defaults filled in.
+
+    The fields that subclasses add, with a description as metadata, are reserved keys: every entry of that class accepts
+    them, and they aren't passed to the component.
+
+    Args:
+        name: the component's name.
+        options: the component's options by name.
+    """
 
     name: str
     options: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def reserved(cls, component: Component[Any]) -> dict[str, Option]:
-        """The keys that every entry of this class has beside the component's own options."""
-        return {}
+        """Return the reserved keys of an entry that names this component."""
+        types = get_type_hints(cls, include_extras=True)
+        return {
+            f.name: Option(
+                f.name,
+                types[f.name],
+                f.default if f.default_factory is MISSING else f.default_factory(),
+                f.metadata["description"],
+            )
+            for f in fields(cls)
+            if f.metadata
+        }
 
     def plain(self) -> dict[str, Any]:
-        """As it stands in YAML: lists for tuples, strings for paths."""
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("name", "options")}
-        return {"name": self.name, **own, **_plain(self.options)}
+        """Return the entry as plain data for YAML: lists for tuples, strings for paths."""
+        reserved = {f.name: getattr(self, f.name) for f in fields(self) if f.metadata}
+        return {"name": self.name, **reserved, **_plain(self.options)}
 
 
 @dataclass(frozen=True)
 class TrunkConfig(ComponentConfig):
-    """A trunk. init_from: a checkpoint its weights start from. frozen: whether they stay as they are."""
+    """The entry of a trunk."""
 
-    init_from: str | None = None
-    frozen: bool = False
-
-    @classmethod
-    def reserved(cls, component: Component[Any]) -> dict[str, Option]:
-        weights = Option("init_from", str | None, None, "a checkpoint whose trunk the weights start from.")
-        frozen = Option("frozen", bool, False, "whether the trunk's weights stay as they are.")
-        return {"init_from": weights, "frozen": frozen}
+    init_from: str | None = field(
+        default=None, metadata={"description": "checkpoint whose trunk supplies the initial weights."}
+    )
+    frozen: bool = field(default=False, metadata={"description": "keep the trunk's weights fixed during training."})
 
 
 @dataclass(frozen=True)
 class SchedulerConfig(ComponentConfig):
-    """A scheduler. interval: whether it steps after each epoch or after each step of the optimizer."""
+    """The entry of a scheduler."""
 
-    interval: Literal["epoch", "step"] = "epoch"
+    interval: Literal["epoch", "step"] = field(
+        default="epoch", metadata={"description": "step the scheduler after each epoch or each optimizer step."}
+    )
 
     @classmethod
     def reserved(cls, component: Component[Any]) -> dict[str, Option]:
-        per_step = component.name in PER_STEP or getattr(component.target, "takes_length", False)
-        default = "step" if per_step else "epoch"
-        text = "whether it steps after each epoch or after each step of the optimizer."
-        return {"interval": Option("interval", Literal["epoch", "step"], default, text)}
+        """Return the reserved keys; the default of `interval` depends on the scheduler."""
+        keys = super().reserved(component)
+        if component.name in PER_STEP or getattr(component.target, "takes_length", False):
+            keys["interval"] = replace(keys["interval"], default="step")
+        return keys
 
 
 @dataclass(frozen=True)
 class WeightingConfig(ComponentConfig):
-    """A weighting. Of those that balance the tasks' gradients, None for the others and for those without the choice:
+    """The entry of a weighting. A key is None for the weightings that don't have it."""
 
-    gradients: what the gradients are of. every: steps from one solution to the next; the weights are reused between.
-    """
-
-    gradients: str | None = None
-    every: int | None = None
+    gradients: str | None = field(
+        default=None,
+        metadata={"description": "what the task gradients are taken with respect to: see `docs/weighting.md`."},
+    )
+    every: int | None = field(
+        default=None,
+        metadata={
+            "description": "solve for new weights every N steps; steps in between reuse them at the cost of `uniform`."
+        },
+    )
 
     @classmethod
     def reserved(cls, component: Component[Any]) -> dict[str, Option]:
-        found: dict[str, Option] = {}
-        target: Any = component.target
+        """Return the reserved keys that this weighting has."""
+        every_key = super().reserved(component)
+        target, keys = component.target, {}
         if choices := getattr(target, "gradients", ()):
-            text = "what the tasks' gradients are taken of: see `docs/weighting.md`."
-            found["gradients"] = Option("gradients", Literal[tuple(choices)], choices[0], text)
+            keys["gradients"] = replace(every_key["gradients"], annotation=Literal[tuple(choices)], default=choices[0])
         if getattr(target, "reuses_weights", False):
-            text = "steps from one solution to the next; between them its weights serve again, at `uniform`'s cost."
-            found["every"] = Option("every", PositiveInt, 1, text)
-        return found
+            keys["every"] = replace(every_key["every"], annotation=PositiveInt, default=1)
+        return keys
 
     def plain(self) -> dict[str, Any]:
+        """Return the entry as plain data, without the keys that this weighting doesn't have."""
         return {key: value for key, value in super().plain().items() if key in self.options or value is not None}
 
 
 @dataclass(frozen=True)
 class OptimizerConfig(ComponentConfig):
-    """An optimizer. groups: part of the model → the options that are its own, by name; the others are the optimizer's.
+    """The entry of an optimizer."""
 
-    A part is `trunk` (all that the tasks share), `heads` (all that they don't), or a task's name (what is its own).
-    """
-
-    groups: dict[str, dict[str, Any]] = field(default_factory=dict)
+    groups: dict[str, dict[str, Any]] = field(
+        default_factory=dict,
+        metadata={"description": "options of `trunk` (all shared parameters), `heads` (all others) or a task's name."},
+    )
 
     @classmethod
     def reserved(cls, component: Component[Any]) -> dict[str, Option]:
-        text = "options that are a part's own: of `trunk` (all that is shared), `heads` (all that isn't) or one task."
-        return {"groups": Option("groups", _groups(component), {}, text)}
+        """Return the reserved keys; `groups` has the options of this optimizer."""
+        return {"groups": replace(super().reserved(component)["groups"], annotation=_groups(component))}
 
     def plain(self) -> dict[str, Any]:
+        """Return the entry as plain data, without `groups` if it is empty."""
         plain = super().plain()
         groups = _plain(plain.pop("groups"))
         return {**plain, "groups": groups} if groups else plain
@@ -123,41 +147,43 @@ class OptimizerConfig(ComponentConfig):
 
 @cache
 def _groups(component: Component[Any]) -> Any:
-    """The type of an optimizer's `groups`: of each, any of its options but those of how it computes."""
+    """Return the type of an optimizer's `groups`: all its options may differ, except those that select a kernel."""
     options = {name: option for name, option in options_of(component).items() if name not in ("foreach", "fused")}
     fields: dict[str, Any] = {
         f"option_{name}": (option.annotation, Field(None, alias=name, description=option.description or None))
         for name, option in options.items()
     }
     model = create_model(f"optimizer.{component.name}.group", __base__=Options, **fields)
-    return Annotated[dict[str, model], AfterValidator(_given)]  # type: ignore[valid-type]
+    return Annotated[dict[str, model], AfterValidator(_set_options)]  # type: ignore[valid-type]
 
 
-def _given(groups: dict[str, Options]) -> dict[str, dict[str, Any]]:
-    """Of each group, the options that were given."""
+def _set_options(groups: dict[str, Options]) -> dict[str, dict[str, Any]]:
+    """Return the options that each group sets."""
     return {name: group.model_dump(by_alias=True, exclude_unset=True) for name, group in groups.items()}
 
 
 @dataclass(frozen=True)
 class RegularizerConfig(ComponentConfig):
-    """A regularizer. strength: what its term is multiplied by. as_task: whether the weighting counts it as a task."""
+    """The entry of a regularizer."""
 
-    strength: float = 1.0
-    as_task: bool = False
+    strength: NonNegativeFloat = field(default=1.0, metadata={"description": "factor of its term in the objective."})
+    as_task: bool = field(default=False, metadata={"description": "treat the term as one more task for the weighting."})
 
     @classmethod
     def reserved(cls, component: Component[Any]) -> dict[str, Option]:
-        target: Any = component.target
-        strength = Option("strength", NonNegativeFloat, target.default_strength, "what its term is multiplied by.")
-        as_task = Option("as_task", bool, False, "whether the weighting counts the term as one more task.")
-        return {"strength": strength, "as_task": as_task}
+        """Return the reserved keys; the default of `strength` depends on the regularizer."""
+        keys = super().reserved(component)
+        return {**keys, "strength": replace(keys["strength"], default=component.target.default_strength)}
 
 
 @dataclass(frozen=True)
-class ComponentField(Words):
-    """In an `Annotated` type: makes pydantic read an entry of this registry's components.
+class ComponentField(TypeDescription):
+    """Annotation that makes pydantic validate a value as the entry of a component.
 
-    default: the component of an entry that is left out or gives no name.
+    Args:
+        registry: the components to choose from.
+        entry: the class of the entry.
+        default: the component of an entry that is left out or has no name.
     """
 
     registry: Registry[Any]
@@ -166,30 +192,42 @@ class ComponentField(Words):
 
     @property
     def article(self) -> str:
+        """The group's name with its article, such as `an optimizer`."""
         return f"{'an' if self.registry.group[0] in 'aeiou' else 'a'} {self.registry.group}"
 
     @property
     def expected(self) -> str:  # type: ignore[override]
+        """See `TypeDescription`."""
         return f"the name of {self.article}, or a mapping of its name and options"
 
     @property
-    def many(self) -> str:  # type: ignore[override]
+    def plural(self) -> str:  # type: ignore[override]
+        """See `TypeDescription`."""
         return f"{self.registry.group}s"
 
     def component(self, value: Any) -> Component[Any] | None:
-        """The component that an entry as it stands in YAML names; None where it names none that exists."""
+        """Return the component that an entry in YAML names; None if no such component is registered."""
         name = value.get("name", self.default) if isinstance(value, dict) else value
         return self.registry[name] if isinstance(name, str) and name in self.registry.names() else None
 
     def model(self, component: Component[Any]) -> type[Options]:
+        """Return the pydantic model of an entry that names this component."""
         return _model(self, component)
 
     def validate(self, value: Any) -> ComponentConfig:
+        """Validate an entry.
+
+        Args:
+            value: a component's name, a mapping with `name` and options, or an entry that is validated already.
+
+        Returns:
+            The entry, with all defaults. pydantic's ValidationError is raised if the component or an option is unknown.
+        """
         if isinstance(value, ComponentConfig):
             return value
         component = self.component(value)
         if component is None:
-            raise self._unnamed(value)
+            raise self._unknown_component(value)
         plain = value if isinstance(value, dict) else {"name": value}
         given = self.model(component).model_validate(plain)
         values = {name.removeprefix("option_"): option for name, option in given} | (given.model_extra or {})
@@ -201,24 +239,23 @@ class ComponentField(Words):
         }
         return self.entry(component.name, options, **reserved)
 
-    def _unnamed(self, value: Any) -> ValidationError:
-        """The error of an entry whose component isn't known."""
-        kind = self.registry.group
+    def _unknown_component(self, value: Any) -> ValidationError:
+        group = self.registry.group
         named = isinstance(value, dict) and "name" in value
         name = value["name"] if named else value
         if isinstance(name, str):
             message = self.registry.unknown(name, component_hint(self.registry, name))
         elif named:
-            message = f"expected the name of {self.article}, found {found(name)}"
+            message = f"expected the name of {self.article}, found {format_value(name)}"
         elif isinstance(value, dict):
             other = next((key for key in value if key in NAME_KEYS), None)
             hint = f" (write `name` for {other!r})" if other else ""
-            message = f"has no `name`{hint}: which {kind}? Choose from: {', '.join(self.registry.names())}"
+            message = f"has no `name`{hint}: which {group}? Choose from: {', '.join(self.registry.names())}"
         else:
-            message = f"expected {self.expected}, found {found(value)}"
+            message = f"expected {self.expected}, found {format_value(value)}"
         error = PydanticCustomError("mtl", "{message}", {"message": message})
         return ValidationError.from_exception_data(
-            kind, [InitErrorDetails(type=error, loc=("name",) if named else (), input=value)]
+            group, [InitErrorDetails(type=error, loc=("name",) if named else (), input=value)]
         )
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -226,7 +263,7 @@ class ComponentField(Words):
         return core_schema.no_info_plain_validator_function(self.validate, serialization=plain)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """Any one of the components with its options, or the bare name of one that needs none."""
+        """Accept each component with its options, or the name alone of one without required options."""
         components = [self.registry[name] for name in self.registry.names()]
         models = {component.name: self.model(component) for component in components}
         bare = [
@@ -242,8 +279,8 @@ class ComponentField(Words):
 
 
 @cache
-def _model(chosen: ComponentField, component: Component[Any]) -> type[Options]:
-    return options_model(component, chosen.entry.reserved(component), chosen.default)
+def _model(field_type: ComponentField, component: Component[Any]) -> type[Options]:
+    return options_model(component, field_type.entry.reserved(component), field_type.default)
 
 
 def _plain(value: Any) -> Any:
@@ -265,3 +302,16 @@ RegularizerField = Annotated[RegularizerConfig, ComponentField(registry.regulari
 OptimizerField = Annotated[OptimizerConfig, ComponentField(registry.optimizers, OptimizerConfig, default="Adam")]
 SchedulerField = Annotated[SchedulerConfig, ComponentField(registry.schedulers, SchedulerConfig)]
 CallbackField = Annotated[ComponentConfig, ComponentField(registry.callbacks)]
+
+ENTRIES: dict[str, type[ComponentConfig]] = {
+    "trunk": TrunkConfig,
+    "weighting": WeightingConfig,
+    "regularizer": RegularizerConfig,
+    "optimizer": OptimizerConfig,
+    "scheduler": SchedulerConfig,
+}
+
+
+def reserved_options(component: Component[Any]) -> list[Option]:
+    """Return the keys of a component's entry that aren't options of the component itself."""
+    return list(ENTRIES.get(component.group, ComponentConfig).reserved(component).values())

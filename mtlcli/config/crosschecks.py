@@ -1,7 +1,7 @@
-"""What must fit between the parts of an experiment.
+"""Consistency checks between the sections of an experiment.
 
-Works on the plain data, as far as that has the right form, so that its findings come together with those of the
-schema instead of after them.
+They work on the plain data, as far as it has the right form, so that their problems are reported together with those
+of the schema.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MEAN = "mean"
 
 
 def crosschecks(data: dict[str, Any], source: Source) -> list[Problem]:
-    """The problems between the parts; of many only the first."""
+    """Return the inconsistencies between the sections, at most `MOST_PROBLEMS` + 1."""
     datasets, tasks = (_named(data.get(key)) for key in ("datasets", "tasks"))
     findings = chain(
         _empty(data),
@@ -28,41 +28,45 @@ def crosschecks(data: dict[str, Any], source: Source) -> list[Problem]:
         _task_datasets(tasks, datasets),
         _monitor(data.get("evaluation"), tasks),
     )
-    some = islice(findings, MOST_PROBLEMS + 1)  # one over, so that it is said that there are more
+    some = islice(findings, MOST_PROBLEMS + 1)  # one more, so that the report mentions further ones
     return [source.problem(path, message, at_key=at_key) for path, message, at_key in some]
 
 
 Finding = tuple[KeyPath, str, bool]
 
 
-def _named(part: Any) -> dict[str, Any]:
-    """The tasks or datasets; none where they aren't what the schema has, which is then told by it."""
-    return part if isinstance(part, dict) and len(part) <= MAX_NAMED else {}
+def _named(section: Any) -> dict[str, Any]:
+    """Return the tasks or datasets; none if the schema rejects them, which then reports it."""
+    return section if isinstance(section, dict) and len(section) <= MAX_NAMED else {}
 
 
 def _empty(data: dict[str, Any]) -> Iterator[Finding]:
-    for key, one in (("datasets", "dataset"), ("tasks", "task")):
+    for key, noun in (("datasets", "dataset"), ("tasks", "task")):
         if data.get(key) == {}:
-            yield (key,), f"there must be at least one {one}", True
+            yield (key,), f"at least one {noun} is required", True
 
 
 def _unnamed(tasks: dict[str, Any], datasets: dict[str, Any]) -> Iterator[Finding]:
-    """A task or dataset that is written where there should be a mapping of names to them."""
+    """Find a task or dataset in the place of a mapping of names to them."""
     if isinstance(name := datasets.get("name"), str):
         yield (
             ("datasets", "name"),
-            f"a dataset is written under an alias: `datasets: {{ALIAS: {{name: {name}}}}}`",
+            f"a dataset needs an alias: `datasets: {{ALIAS: {{name: {name}}}}}`",
             True,
         )
     keys = [key for key in ("dataset", "kind", "target") if isinstance(tasks.get(key), str)]
     for key in keys[:1]:
-        yield ("tasks", key), f"a task is written under its name: `tasks: {{NAME: {{{key}: {tasks[key]}, …}}}}`", True
+        yield ("tasks", key), f"a task needs a name: `tasks: {{NAME: {{{key}: {tasks[key]}, …}}}}`", True
 
 
 def _task_names(tasks: dict[str, Any]) -> Iterator[Finding]:
     for name in tasks:
         if name == MEAN:
-            yield ("tasks", name), f"a task can't be called {MEAN!r}, which stands for the mean over the tasks", True
+            yield (
+                ("tasks", name),
+                f"a task can't have the name {MEAN!r}, which is reserved for the mean over the tasks",
+                True,
+            )
 
 
 def _task_datasets(tasks: dict[str, Any], datasets: dict[str, Any]) -> Iterator[Finding]:
@@ -70,12 +74,12 @@ def _task_datasets(tasks: dict[str, Any], datasets: dict[str, Any]) -> Iterator[
     used = {name: dataset for name, dataset in given.items() if isinstance(dataset, str)}
     for task, dataset in used.items():
         if dataset not in datasets:
-            known = f"Choose from: {', '.join(datasets)}" if datasets else "There are none"
-            yield ("tasks", task, "dataset"), f"no dataset {dataset!r}.{nearest(dataset, datasets)} {known}", False
-    # Only where every task is readable can it be said that a dataset is used by none.
+            choices = f"Choose from: {', '.join(datasets)}" if datasets else "None are defined"
+            yield ("tasks", task, "dataset"), f"no dataset {dataset!r}.{nearest(dataset, datasets)} {choices}", False
+    # Whether a dataset is unused is certain only if every task is valid.
     if tasks and len(used) == len(tasks) and all(dataset in datasets for dataset in used.values()):
         for alias in datasets.keys() - set(used.values()):
-            yield ("datasets", alias), "no task uses this dataset; take it out, or add a task for it", True
+            yield ("datasets", alias), "no task uses this dataset; remove it, or add a task for it", True
 
 
 def _monitor(evaluation: Any, tasks: dict[str, Any]) -> Iterator[Finding]:
@@ -87,25 +91,25 @@ def _monitor(evaluation: Any, tasks: dict[str, Any]) -> Iterator[Finding]:
     if not isinstance(task, str):
         return
     if task != MEAN and task not in tasks:
-        known = [MEAN, *tasks]
-        yield (*path, "task"), f"no task {task!r}.{nearest(task, known)} Choose from: {', '.join(known)}", False
+        choices = [MEAN, *tasks]
+        yield (*path, "task"), f"no task {task!r}.{nearest(task, choices)} Choose from: {', '.join(choices)}", False
         return
-    metrics = [_metrics(tasks[one]) for one in (tasks if task == MEAN else [task])]
+    metrics = [_metrics(tasks[name]) for name in (tasks if task == MEAN else [task])]
     if not isinstance(metric, str) or metric == "primary" or not metrics or not all(metrics):
         return
-    known = [name for name in metrics[0] if all(name in others for others in metrics)]
-    if metric not in known:
+    choices = [name for name in metrics[0] if all(name in others for others in metrics)]
+    if metric not in choices:
         of = "that all tasks have" if task == MEAN else f"of task {task!r}"
-        known = ["primary", *known]
+        choices = ["primary", *choices]
         yield (
             (*path, "metric"),
-            f"no metric {metric!r} {of}.{nearest(metric, known)} Choose from: {', '.join(known)}",
+            f"no metric {metric!r} {of}.{nearest(metric, choices)} Choose from: {', '.join(choices)}",
             False,
         )
 
 
 def _metrics(task: Any) -> list[str]:
-    """The metrics of a task's kind; none where it can't be told."""
+    """Return the metrics of a task's kind; none if the kind is unknown."""
     kind = task.get("kind") if isinstance(task, dict) else None
     name = kind.get("name") if isinstance(kind, dict) else kind
     return list(kinds[name].target.directions) if name in kinds.names() else []

@@ -1,4 +1,4 @@
-"""Plain data as YAML that `config.yaml` reads back as the same data."""
+"""Conversion of plain data to YAML, which `config.yaml` parses to the same data."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from mtlcli.config.scalars import escape
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes the strings that YAML 1.1 or YAML 1.2 would read as something else; writes no anchors."""
+    """Dumper that quotes all strings that YAML 1.1 or 1.2 would resolve to another type, and writes no anchors."""
 
     def ignore_aliases(self, data: Any) -> bool:
+        """Return True: write every value in full."""
         return True
 
 
 def _string(dumper: _Dumper, text: str) -> yaml.ScalarNode:
-    # Line breaks that PyYAML would write as they are, and fold when it reads them.
+    # line breaks that PyYAML writes unescaped and folds on parsing
     style = '"' if re.search("[\x85\u2028\u2029]", text) else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
 
@@ -35,7 +36,7 @@ for _tag, _patterns in {
 
 
 def dump_yaml(plain: Any) -> str:
-    """The YAML of plain data: dicts with string keys, lists, strings, numbers, booleans, None."""
+    """Convert plain data (dicts with string keys, lists, strings, numbers, booleans, None) to YAML."""
     text: str = yaml.dump(
         _escaped(plain), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None
     )

@@ -1,4 +1,4 @@
-"""YAML → Experiment, or everything that is wrong with it at once."""
+"""Loading of experiments from YAML and from plain data, with all problems reported at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mtlcli.config.locations import MOST_PROBLEMS, KeyPath, Source, dotted, in_o
 from mtlcli.config.overrides import settle
 from mtlcli.config.scalars import expand, resolve
 from mtlcli.config.schema import MAX_NAME, Experiment
-from mtlcli.config.type_names import found
+from mtlcli.config.type_names import format_value
 from mtlcli.config.yaml import MAX_DEPTH, Document, Reading, read
 from mtlcli.errors import ConfigError, Problem
 from mtlcli.plugins import is_loaded, load_plugin
@@ -64,28 +64,37 @@ def load_experiment(
         kind = type(config).__name__
         message = f"expected the path of an experiment file or a dict of the same form, got {kind}"
         raise ConfigError(message) from error
-    stem = re.sub(r"^[^A-Za-z0-9_]|[^A-Za-z0-9_.-]", "_", file.stem)  # fit for a folder's name
+    stem = re.sub(r"^[^A-Za-z0-9_]|[^A-Za-z0-9_.-]", "_", file.stem)  # a valid name of a folder
     return _experiment(read(file), overrides, Source(), stem[:MAX_NAME], allowed, in_memory)
 
 
 def experiment_from_dict(
     plain: dict[str, Any], overrides: Sequence[str] = (), source: str = "checkpoint.pt"
 ) -> Experiment:
-    """The experiment in plain data, such as a checkpoint's; `source` says in messages where that came from."""
+    """Create an experiment from plain data, such as that of a checkpoint.
+
+    Args:
+        plain: the experiment as a dict.
+        overrides: `KEY=VALUE` strings, applied in order.
+        source: origin of the data, for error messages.
+
+    Returns:
+        The validated experiment. If it is invalid, ConfigError is raised, with all problems.
+    """
     where = Source(f"in the experiment of {source}")
     return _experiment(Document(bounded(plain, where)), overrides, where, "experiment")
 
 
 def _import_plugins(plugins: Any, source: Source, allowed: bool) -> None:
-    """Import the plugins that a file names. ConfigError where that isn't allowed, or one can't be imported."""
-    named = plugins if isinstance(plugins, list) and all(isinstance(one, str) for one in plugins) else []
+    """Import the plugins that a file names. Raise ConfigError if that isn't allowed or fails."""
+    named = plugins if isinstance(plugins, list) and all(isinstance(plugin, str) for plugin in plugins) else []
     missing = [plugin for plugin in named if not is_loaded(plugin)]
     if missing and not allowed:
         raise ConfigError(
             source.problem(
                 ("plugins",),
-                f"a plugin is code, so what a file names is imported only where you allow it: --allow-plugins, or "
-                f"{ALLOW_PLUGINS}=1 in the environment (after a look at: {', '.join(missing)})",
+                f"plugins run code, so those named in a file are imported only with --allow-plugins or "
+                f"{ALLOW_PLUGINS}=1 in the environment (review first: {', '.join(missing)})",
             )
         )
     for plugin in missing:
@@ -105,9 +114,11 @@ def _experiment(
 ) -> Experiment:
     source.places = document.places
     if document.data is None:
-        raise ConfigError(source.problem((), "nothing there: an experiment has at least datasets, tasks and a trunk"))
+        message = "the file is empty: an experiment needs at least datasets, tasks and a trunk"
+        raise ConfigError(source.problem((), message))
     if not isinstance(document.data, dict):
-        raise ConfigError(source.problem((), f"expected an experiment (a mapping), found {found(document.data)}"))
+        message = f"expected an experiment (a mapping), found {format_value(document.data)}"
+        raise ConfigError(source.problem((), message))
     _add_in_memory(document.data, in_memory)
     problems = overriding.apply(document, overrides, source)
     _import_plugins(document.data.get("plugins"), source, allow_plugins)
@@ -118,7 +129,7 @@ def _experiment(
     try:
         experiment = Experiment.model_validate(data)
     except ValidationError as error:
-        # A value that can't be expanded or read is null so far, which is no problem of its own.
+        # a value that can't be expanded or parsed is null, which isn't a second problem
         invalid = validation_errors.problems(error, Experiment, data, source)
         unset = {dotted(path) for path in [*document.unexpanded, *unreadable]}
         problems += [problem for problem in invalid if problem.path not in unset]
@@ -144,7 +155,7 @@ def _add_in_memory(data: dict[str, Any], aliases: Iterable[str]) -> None:
 
 
 def _document_of(config: Mapping[str, Any], source: Source) -> Document:
-    """The document of a dict that has the form of a YAML file, its environment variables expanded."""
+    """Convert a dict of the form of a YAML file to a document, with its environment variables expanded."""
     walk = _PythonWalk(source)
     document = Document(walk.copied(config, ()))
     if walk.problems:
@@ -171,15 +182,23 @@ def _expanded(value: Any, path: KeyPath, document: Document) -> Any:
     return scalar
 
 
-MAX_VALUES = 250_000  # with all defaults filled in, and the relations of the tasks
-MAX_INTEGER = 2**32 - 1  # the largest seed; nothing that is counted comes near it
+MAX_VALUES = 250_000  # including all defaults and task relations
+MAX_INTEGER = 2**32 - 1  # the largest seed; all other integers are smaller
 
 
 def bounded(data: Any, source: Source) -> Any:
-    """A copy of the data, which is plain: dicts with strings for keys, lists, strings, numbers, booleans, None.
+    """Copy plain data and check its size.
 
-    Raises ConfigError for anything else in it, for more or deeper nested values than an experiment has, and for
-    integers beyond any use.
+    Args:
+        data: dicts with string keys, lists, strings, numbers, booleans and None.
+        source: locations of its values.
+
+    Returns:
+        The copy.
+
+    Raises:
+        ConfigError: the data contains other types, more than `MAX_VALUES` values, more than `MAX_DEPTH` levels, or
+            integers beyond `MAX_INTEGER`.
     """
     walk = _Walk(source)
     copy = walk.copied(data, ())
@@ -197,7 +216,7 @@ class _Walk:
     def copied(self, value: Any, path: KeyPath) -> Any:
         self.values += 1
         if self.values > MAX_VALUES:
-            raise ConfigError(self.source.problem((), f"more than {MAX_VALUES} values, the most there may be"))
+            raise ConfigError(self.source.problem((), f"more than {MAX_VALUES} values, which is the maximum"))
         if type(value) in (dict, list):
             if len(path) >= MAX_DEPTH:
                 raise ConfigError(self.source.problem(path[:4], f"nested deeper than {MAX_DEPTH} levels"))
@@ -205,14 +224,14 @@ class _Walk:
                 return [self.copied(item, (*path, index)) for index, item in enumerate(value)]
             return {self._key(key, path): self.copied(item, (*path, str(key))) for key, item in value.items()}
         if type(value) is int and abs(value) > MAX_INTEGER:
-            self._refuse(path, f"too large an integer: they go up to {MAX_INTEGER}")
+            self._refuse(path, f"the integer is too large: the maximum is {MAX_INTEGER}")
         if value is not None and type(value) not in (bool, int, float, str):
-            self._refuse(path, f"a {type(value).__name__}, where there are only plain values")
+            self._refuse(path, f"expected plain data, found an object of type {type(value).__name__}")
         return value
 
     def _key(self, key: Any, path: KeyPath) -> Any:
         if type(key) is not str:
-            self._refuse(path, f"a key that is no string but a {type(key).__name__}")
+            self._refuse(path, f"expected a string as key, found an object of type {type(key).__name__}")
         return key
 
     def _refuse(self, path: KeyPath, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Where each value of an experiment came from, so that every problem can say so.
+"""Locations of an experiment's values, for error messages.
 
 A path is the tuple of keys and list indices that leads to a value: `("tasks", "digit", "head", "hidden", 0)`.
 """
@@ -13,16 +13,21 @@ from mtlcli.errors import Mark, Problem
 from mtlcli.text import printable
 
 KeyPath = tuple[str | int, ...]
-MOST_PROBLEMS = 50  # that are told at once: a file of another kind may have one in every line
+MOST_PROBLEMS = 50  # reported at once: a file of another format may have one in every line
 
 
 def dotted(path: KeyPath) -> str:
-    """A path as messages have it, escaped: a line break in a key would begin another message."""
+    """Return a path as text, with control characters escaped: a line break in a key would start another message."""
     return ".".join(printable(str(step)) for step in path)
 
 
 class Place(NamedTuple):
-    """Where a value stands: in a file (its key, where it has one, and itself), or else what set it, in words."""
+    """Location of a value.
+
+    Args:
+        value: place in a file, or a description of what set the value.
+        key: the same for its key; None if it has none.
+    """
 
     value: Mark | str
     key: Mark | str | None = None
@@ -30,50 +35,66 @@ class Place(NamedTuple):
 
 @dataclass
 class Source:
-    """The places of an experiment's values.
+    """Locations of all values of an experiment.
 
-    where: what the values came from, in words, for those without a place: "in the experiment of last.pt".
+    Args:
+        where: origin of the values without a location, such as "in the experiment of last.pt".
+        places: path → location.
     """
 
     where: str = ""
     places: dict[KeyPath, Place] = field(default_factory=dict)
 
     def problem(self, path: KeyPath, message: str, *, at_key: bool = False) -> Problem:
-        """A problem with the value at `path` (or its key), placed at the nearest parent if it has no place itself."""
+        """Describe a problem with a value.
+
+        Args:
+            path: path of the value.
+            message: the problem.
+            at_key: locate the problem at the value's key.
+
+        Returns:
+            The problem, with the location of the value or of its nearest parent that has one.
+        """
         place: Mark | str | None = self.where
         if path not in self.places:
-            below = next((found.value for at, found in self.places.items() if at[: len(path)] == path), None)
+            below = next((other.value for at, other in self.places.items() if at[: len(path)] == path), None)
             if isinstance(below, str):
-                return Problem(_with_origin(message, below), dotted(path))  # an override made this part
+                return Problem(_with_origin(message, below), dotted(path))  # an override created this mapping
         for length in range(len(path), -1, -1):
-            found = self.places.get(path[:length])
-            if found is not None:
+            nearest = self.places.get(path[:length])
+            if nearest is not None:
                 whole = length == len(path) and not at_key
-                place = found.value if whole or found.key is None else found.key
+                place = nearest.value if whole or nearest.key is None else nearest.key
                 break
         if isinstance(place, Mark):
             return Problem(message, dotted(path), place)
         return Problem(_with_origin(message, place) if place else message, dotted(path))
 
     def replace(self, path: KeyPath, places: Mapping[KeyPath, Place]) -> None:
-        """Forget the places at and under `path`, and take over these, whose paths start at `path`."""
+        """Replace the locations at and below `path` by others, whose paths are relative to `path`."""
         for old in [p for p in self.places if p[: len(path)] == path]:
             del self.places[old]
         self.places |= {path + below: place for below, place in places.items()}
 
 
 def _with_origin(message: str, origin: str) -> str:
-    """The message with what set the value, once: a problem may pass through several stages that place it."""
+    """Append the origin of the value, unless the message ends with it already."""
     return message if message.endswith(f"({origin})") else f"{message} ({origin})"
 
 
 def in_order(problems: list[Problem]) -> list[Problem]:
-    """By their place in the file, those without one last; only the first of several about the same value.
+    """Sort problems by their location in the file.
 
-    Of many only the first, and a last one that says so.
+    Args:
+        problems: the problems, in any order.
+
+    Returns:
+        The first problem of each value, those without a location last; at most `MOST_PROBLEMS`, and one that mentions
+        the omitted ones.
     """
     once = {(p.path, p.mark) if p.path or p.mark else p: p for p in reversed(problems)}.values()
     ordered = sorted(once, key=lambda p: (p.mark.line, p.mark.column, p.path) if p.mark else (2**31, 0, p.path))
     if len(ordered) > MOST_PROBLEMS:
-        ordered[MOST_PROBLEMS:] = [Problem(f"and more: these are the first {MOST_PROBLEMS} problems")]
+        ordered[MOST_PROBLEMS:] = [Problem(f"further problems are omitted: these are the first {MOST_PROBLEMS}")]
     return ordered

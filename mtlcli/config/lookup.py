@@ -1,4 +1,4 @@
-"""Lookup of the type that the schema has at a path of the data, through the components that the data names."""
+"""Look-up of the type of a value by its path in the data, through the components that the data names."""
 
 from __future__ import annotations
 
@@ -14,9 +14,13 @@ from mtlcli.registry import Component
 
 
 class Spot(NamedTuple):
-    """The end of an error's location, as far as it can be followed in the schema, with the type and value there.
+    """The last step of a path that the schema knows.
 
-    component: the innermost component whose entry holds it.
+    Args:
+        path: the path up to that step.
+        annotation: the type there.
+        value: the value there.
+        component: the innermost component whose entry contains it.
     """
 
     path: KeyPath
@@ -26,7 +30,7 @@ class Spot(NamedTuple):
 
 
 def follow(loc: KeyPath, annotation: Any, value: Any) -> Spot:
-    """Walk down from a type and its value, as far as the types are known and the value has the steps."""
+    """Follow a path from a type and its value, as far as the types are known and the value has the steps."""
     path: KeyPath = ()
     component: Component[Any] | None = None
     for step in loc:
@@ -40,21 +44,21 @@ def follow(loc: KeyPath, annotation: Any, value: Any) -> Spot:
 
 
 def _entered(annotation: Any, value: Any, component: Component[Any] | None) -> tuple[Any, Component[Any] | None]:
-    """For the type of a component entry: the model of the component that the value names."""
+    """Replace the type of a component's entry by the model of the component that the value names."""
     while isinstance(bare := _optional(annotation), type(Annotated[int, 0])):
-        chosen = next((m for m in typing.get_args(bare)[1:] if isinstance(m, ComponentField)), None)
-        if chosen is None:
+        entry = next((m for m in typing.get_args(bare)[1:] if isinstance(m, ComponentField)), None)
+        if entry is None:
             break
-        named = chosen.component(value)
-        return (annotation, component) if named is None else (chosen.model(named), named)
+        named = entry.component(value)
+        return (annotation, component) if named is None else (entry.model(named), named)
     return annotation, component
 
 
 def _below(annotation: Any, step: str | int) -> Any:
-    """The type of what `step` leads to in a value of this type; None where it is unknown."""
+    """Return the type of the item or key `step` of a value of this type; None if it is unknown."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (Union, types.UnionType):
-        branches = (_below(bare_type(one), step) for one in arguments)
+        branches = (_below(bare_type(branch), step) for branch in arguments)
         return next((below for below in branches if below is not None), None)
     if is_model(annotation):
         return fields_of(annotation).get(str(step))
@@ -66,7 +70,7 @@ def _below(annotation: Any, step: str | int) -> Any:
 
 
 def fields_of(annotation: Any) -> dict[str, Any]:
-    """The keys of a model, as the YAML has them, with their types."""
+    """Return the keys of a model, as written in YAML, with their types."""
     model: type[BaseModel] = bare_type(annotation)
     return {
         field.alias or name: Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
@@ -75,6 +79,7 @@ def fields_of(annotation: Any) -> dict[str, Any]:
 
 
 def is_model(annotation: Any) -> bool:
+    """Return whether a type is a pydantic model, or one or None."""
     bare = bare_type(annotation)
     return isinstance(bare, type) and issubclass(bare, BaseModel)
 
@@ -86,22 +91,22 @@ def _has(value: Any, step: str | int) -> bool:
 
 
 def _optional(annotation: Any) -> Any:
-    """X of `X | None`."""
+    """Return X for `X | None`."""
     if typing.get_origin(annotation) in (Union, types.UnionType):
-        others = [one for one in typing.get_args(annotation) if one is not type(None)]
+        others = [branch for branch in typing.get_args(annotation) if branch is not type(None)]
         if len(others) == 1:
             return others[0]
     return annotation
 
 
 def bare_type(annotation: Any) -> Any:
-    """Without `| None` and without the constraints of `Annotated`."""
+    """Return a type without `| None` and without the constraints of `Annotated`."""
     annotation = _optional(annotation)
     return typing.get_args(annotation)[0] if typing.get_origin(annotation) is Annotated else annotation
 
 
 def fits(value: Any, annotation: Any) -> bool:
-    """Return whether a value is of a type, by the strict rules of an experiment."""
+    """Return whether a type accepts a value under the strict rules of experiments."""
     model = create_model("Value", __config__=ConfigDict(strict=True, allow_inf_nan=False), value=(annotation, ...))
     try:
         model(value=value)

@@ -1,4 +1,4 @@
-"""A component's options as a pydantic model, made from its signature: what validates them and describes them."""
+"""Pydantic models of components' options, created from the components' signatures."""
 
 from __future__ import annotations
 
@@ -20,40 +20,49 @@ _NOTHING = object()
 
 
 class Options(BaseModel):
-    """Base of the models made here: strict types, unknown options are errors, no NaN and no infinity."""
+    """Base of the models: strict types, no unknown options, no NaN or infinity."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class FreeOptions(Options):
-    """Base of the model of a component that checks options of any name itself."""
+    """Base of the models of components that check the names of their options themselves."""
 
     model_config = ConfigDict(extra="allow")
 
 
 @cache
 def options_of(component: Component[Any]) -> dict[str, Option]:
-    """The options a YAML file may set, by name, their annotations reduced to what YAML can give."""
-    found = component.options if component.keyword_only else torch_options(component)
+    """Return the options that a YAML file may set, by name, with types reduced to those that YAML can represent."""
+    options = component.options if component.keyword_only else torch_options(component)
     return {
         name: Option(name, plain, option.default, option.description)
-        for name, option in found.items()
+        for name, option in options.items()
         if (plain := _plain(option.annotation)) is not _NOTHING
     }
 
 
 def options_model(component: Component[Any], reserved: dict[str, Option], default: str | None) -> type[Options]:
-    """The model of an entry: `name`, the reserved keys its kind has in common, and the component's options.
+    """Create the pydantic model of a component's entry.
 
-    default: name of the component an entry has that gives none.
+    Args:
+        component: the component.
+        reserved: the keys that aren't options of the component itself, by name.
+        default: name of the component of an entry without `name`; None if `name` is required.
+
+    Returns:
+        The model, with the fields `option_name`, one for each reserved key and one for each option.
+
+    Raises:
+        ConfigError: the component has an option with the name of a reserved key.
     """
     options = options_of(component)
     if taken := sorted({"name", *reserved} & options.keys()):
         raise ConfigError(
-            f"{component.group} {component.name!r} can't have an option called {taken[0]!r}: it is reserved"
+            f"{component.group} {component.name!r} can't have an option {taken[0]!r}: the name is reserved"
         )
     fields: dict[str, Any] = {
-        # The prefix keeps names such as `copy` and `model_x` apart from pydantic's own.
+        # The prefix separates names such as `copy` and `model_x` from those of pydantic.
         f"option_{option.name}": (
             option.annotation,
             Field(
@@ -67,28 +76,28 @@ def options_model(component: Component[Any], reserved: dict[str, Option], defaul
     return create_model(
         f"{component.group}.{component.name}",
         __base__=FreeOptions if component.takes_any_option else Options,
-        __doc__=component.doc if component.keyword_only else component.summary,  # torch's run to pages
+        __doc__=component.doc if component.keyword_only else component.summary,  # torch's are pages long
         option_name=(name, named),
         **fields,
     )
 
 
 def _plain(annotation: Any) -> Any:
-    """The part of a type that YAML can give; lists for tuples, strings for paths; _NOTHING where there is none."""
+    """Reduce a type to the values that YAML can represent; _NOTHING if it can represent none."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
         inner = _plain(arguments[0])
         return inner if inner is _NOTHING else Annotated[inner, *arguments[1:]]
     if origin in (Union, types.UnionType):
-        parts = [part for one in arguments if (part := _plain(one)) is not _NOTHING]
-        return Union[tuple(parts)] if [p for p in parts if p is not type(None)] else _NOTHING  # noqa: UP007
+        branches = [plain for branch in arguments if (plain := _plain(branch)) is not _NOTHING]
+        return Union[tuple(branches)] if [b for b in branches if b is not type(None)] else _NOTHING  # noqa: UP007
     if origin is Literal or annotation in (Any, object, None, type(None)):
         return annotation
     if origin in (collections.abc.Iterable, collections.abc.Sequence, list):
         item = _plain(arguments[0])
         return item if item is _NOTHING else types.GenericAlias(list, (item,))
     if origin is tuple:
-        items = [... if one is ... else _plain(one) for one in arguments]
+        items = [... if item is ... else _plain(item) for item in arguments]
         return _NOTHING if _NOTHING in items else Annotated[types.GenericAlias(tuple, tuple(items)), Strict(False)]
     if origin in (dict, collections.abc.Mapping):
         key, value = map(_plain, arguments)
@@ -100,24 +109,24 @@ def _plain(annotation: Any) -> Any:
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else _NOTHING
 
 
-# Left to the builder, which knows how many steps the run has, where the YAML doesn't set them.
+# Options whose default is computed from the number of steps of the run.
 SUPPLIED = {("CosineAnnealingLR", "T_max"), ("OneCycleLR", "total_steps"), ("PolynomialLR", "total_iters")}
 PER_STEP = {"OneCycleLR", "CyclicLR"}
-# Counts of steps or epochs, which torch takes of any sign: a negative one makes StepLR raise the rate → the least.
+# Counts of steps or epochs → their minimum. torch accepts negative ones, with which StepLR increases the rate.
 COUNTS = {
     **dict.fromkeys(["T_0", "T_max", "step_size", "step_size_up", "step_size_down", "total_steps", "epochs"], 1),
     **dict.fromkeys(["steps_per_epoch"], 1), **dict.fromkeys(["total_iters", "patience", "cooldown"], 0),
 }  # fmt: skip
-BUILDERS = {  # parameters that are no options → what there is in their place
-    "last_epoch": "A run is resumed, and its schedule with it, by --run-dir FOLDER --resume auto.",
-    "mode": "The monitored metric says whether more or less of it is better.",  # of ReduceLROnPlateau
-    "capturable": "It is for programs around an optimizer, not for a run.",
-    "differentiable": "It is for programs around an optimizer, not for a run.",
+EXCLUDED = {  # parameters of torch's classes that are no options → the reason
+    "last_epoch": "To resume a run and its schedule, use --run-dir FOLDER --resume auto.",
+    "mode": "It is derived from the monitored metric.",  # of ReduceLROnPlateau
+    "capturable": "It has no effect in a run: it serves programs that call the optimizer themselves.",
+    "differentiable": "It has no effect in a run: it serves programs that call the optimizer themselves.",
 }
 
 
 def torch_options(component: Component[Any]) -> dict[str, Option]:
-    """The options of an optimizer or scheduler; the first parameter is what it works on, and no option."""
+    """Return the options of one of torch's optimizers or schedulers: all parameters but the first."""
     function = component.target.__init__
     # torch imports some names of its annotations for type checkers only.
     names = {**vars(typing), **vars(collections.abc), **function.__globals__}
@@ -141,24 +150,24 @@ def torch_options(component: Component[Any]) -> dict[str, Option]:
 
 
 def reason_against(component: Component[Any], name: str) -> str | None:
-    """Why a parameter of torch's optimizer or scheduler is no option; None where it may be one."""
+    """Return the reason why a parameter of torch's optimizer or scheduler is no option; None for an option."""
     if component.keyword_only or (name == "mode" and component.name != "ReduceLROnPlateau"):
         return None
-    return BUILDERS.get(name)
+    return EXCLUDED.get(name)
 
 
 def _descriptions(doc: str) -> dict[str, str]:
-    """The first sentence of each entry `name (type): description` of a torch docstring."""
+    """Return the first sentence of each entry `name (type): description` of a docstring of torch."""
     entries = re.findall(r"^ {4}(\w+) \([^:]*\): *(.*(?:\n {6,}.*)*)", doc, re.MULTILINE)
     sentences = {name: " ".join(text.split()).split(". ")[0] for name, text in entries}
     return {name: re.sub(r" ?\(?[Dd]efault:.*", "", text).rstrip(".") + "." for name, text in sentences.items()}
 
 
 Width = Annotated[int, Field(gt=0, le=2**20)]
-"""Features of a layer, or channels."""
+"""Number of features or channels of a layer."""
 
 Widths = Annotated[list[Width], Field(max_length=100)]
-"""Those of layers that follow each other."""
+"""Widths of consecutive layers."""
 
 Copies = Annotated[int, Field(gt=0, le=100)]
-"""How many networks of the same form."""
+"""Number of networks of the same architecture."""

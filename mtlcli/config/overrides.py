@@ -1,4 +1,4 @@
-"""`KEY=VALUE` from the command line: dotted keys, YAML or plain text on the right, applied in order."""
+"""Overrides: `KEY=VALUE` arguments with a dotted key and a value that is YAML or plain text, applied in order."""
 
 from __future__ import annotations
 
@@ -16,21 +16,32 @@ from mtlcli.config.locations import KeyPath, Place, Source, dotted
 from mtlcli.config.lookup import fits, follow
 from mtlcli.config.scalars import NULL, expand
 from mtlcli.config.schema import Experiment
-from mtlcli.config.type_names import quoted
+from mtlcli.config.type_names import quote_argument
 from mtlcli.config.yaml import MAX_DEPTH, Document, Reading, parse
 from mtlcli.errors import ConfigError, Problem, nearest
 
-NAMED_BY_USER = (("tasks",), ("datasets",))  # whose keys are names, not the schema's
+NAMED_BY_USER = (("tasks",), ("datasets",))  # mappings whose keys the user chooses
 
 
 def apply(document: Document, overrides: Sequence[str], source: Source) -> list[Problem]:
-    """Set the overrides in the document and in its source. Returns what is wrong with them."""
+    """Apply overrides to a document.
+
+    Args:
+        document: the document, which is modified.
+        overrides: `KEY=VALUE` strings.
+        source: locations of its values, to which those of the overrides are added.
+
+    Returns:
+        The problems of the overrides themselves; their values are validated with the rest of the document.
+    """
     problems: list[Problem] = []
     for override in overrides:
         try:
             _apply(document, override, source)
         except ConfigError as error:
-            problems += [Problem(f"override {quoted(override)}: {problem.message}") for problem in error.problems]
+            problems += [
+                Problem(f"override {quote_argument(override)}: {problem.message}") for problem in error.problems
+            ]
     return problems
 
 
@@ -43,7 +54,7 @@ def _apply(document: Document, override: str, source: Source) -> None:
     if key.count(".") >= MAX_DEPTH:
         raise ConfigError(f"nested deeper than {MAX_DEPTH} levels")
     if not text:
-        raise ConfigError(f"nothing after the '='; write {key}=null for no value, {key}='\"\"' for an empty string")
+        raise ConfigError(f"no value after '='; write {key}=null for null, {key}='\"\"' for an empty string")
     value = _parsed(text, override)
     if value.unexpanded:
         raise ConfigError([Problem(message) for message in value.unexpanded.values()])
@@ -53,9 +64,9 @@ def _apply(document: Document, override: str, source: Source) -> None:
     for step in parents:
         parent, path = _enter(parent, path, step)
         reading = document.readings.get(path)
-        if reading is not None and not isinstance(reading.value, dict | list):  # a bare name, which is an entry now
+        if reading is not None and not isinstance(reading.value, dict | list):  # a component's name
             document.readings[*path, "name"] = document.readings.pop(path)
-    place = f"set by the override {quoted(override)}"
+    place = f"set by the override {quote_argument(override)}"
     changed = _index(parent, path, last) if isinstance(parent, list) else last
     if _renames(parent, path, last, value.data):
         _drop_options(document, parent, path, source)
@@ -67,16 +78,16 @@ def _apply(document: Document, override: str, source: Source) -> None:
 
 
 def _parsed(text: str, override: str) -> Document:
-    """The right-hand side, read as YAML; unless it is a quoted string, it may be meant as it is, too."""
+    """Parse the value as YAML; unless it is a quoted string, its plain text is another possible reading."""
     try:
         document = parse(text, override)
     except ConfigError as error:
-        message = f"override {quoted(override)}: {error.problems[0].message}"
+        message = f"override {quote_argument(override)}: {error.problems[0].message}"
         return Document(text, readings={(): Reading(_expanded(text), text, error=message)})
     if document.unexpanded or (isinstance(document.data, str) and text.lstrip()[:1] in ("'", '"')):
         return document
     if document.data is None and not NULL.fullmatch(text.strip()):
-        message = f"override {quoted(override)}: as YAML this is nothing (' #' begins a comment)"
+        message = f"override {quote_argument(override)}: as YAML the value is empty (' #' starts a comment)"
         return Document(text, readings={(): Reading(text, text, error=message)})
     document.readings = {(): Reading(_expanded(text), document.data), **document.readings}
     return document
@@ -90,26 +101,26 @@ def _expanded(text: str) -> str:
 
 
 def _hint(override: str) -> str:
-    """A hint for an override that has no `=`."""
+    """Return a hint for an override without `=`."""
     if colon := re.fullmatch(r"([\w.-]+):\s*(\S.*)", override):
         return f": write {shlex.quote(f'{colon[1]}={colon[2]}')}"
     if override.endswith((".yaml", ".yml")):
-        return "; only one experiment file is taken"
+        return "; only one experiment file is accepted"
     if re.fullmatch(r"[\w.-]+", override) and override.partition(".")[0] in Experiment.model_fields:
         return f": write {override}=VALUE, without spaces"
     return ""
 
 
 def _enter(parent: Any, path: KeyPath, step: str) -> tuple[Any, KeyPath]:
-    """What `step` leads to, made a mapping where it is left out, null or the bare name of a component."""
+    """Return the value at `step`, replaced by a mapping if it is missing, null or a component's name."""
     if isinstance(parent, list):
         index = _index(parent, path, step)
         key: str | int = index
         below = parent[index]
     else:
         if path in NAMED_BY_USER and step not in parent:
-            known = f"Choose from: {', '.join(parent)}" if parent else "There are none"
-            raise ConfigError(f"nothing called {step!r} in {path[0]}.{nearest(step, parent)} {known}")
+            choices = f"Choose from: {', '.join(parent)}" if parent else "None are defined"
+            raise ConfigError(f"no {step!r} in {path[0]}.{nearest(step, parent)} {choices}")
         key, below = step, parent.get(step)
     if not isinstance(below, dict | list):
         empty: Any = [] if (*path, step) == ("regularizers",) else {}
@@ -125,13 +136,13 @@ def _index(parent: list[Any], path: KeyPath, step: str) -> int:
 
 
 def _renames(parent: Any, path: KeyPath, last: str, value: Any) -> bool:
-    """Whether an entry gets another component than the one it names."""
+    """Return whether the override changes the component of an entry."""
     entry = isinstance(parent, dict) and path != () and path not in NAMED_BY_USER
     return entry and last == "name" and "name" in parent and parent["name"] != value
 
 
 def _drop_options(document: Document, parent: dict[str, Any], path: KeyPath, source: Source) -> None:
-    """Options belong to their component: drop those of the one before, but for those that overrides have set."""
+    """Remove the options of the previous component, except those set by overrides."""
     for key in [key for key in parent if key != "name"]:
         place = source.places.get((*path, key))
         if place is None or not isinstance(place.value, str):
@@ -141,14 +152,19 @@ def _drop_options(document: Document, parent: dict[str, Any], path: KeyPath, sou
 
 
 def settle(document: Document, model: type[BaseModel]) -> tuple[list[Problem], set[KeyPath]]:
-    """Put the right reading of each ambiguous value into the document, whose data is a mapping.
+    """Resolve each ambiguous value of a document by the type of its key.
 
-    Returns the problems of values that can't be read, and their paths; the values there are None.
+    Args:
+        document: the document, which is modified; its data is a mapping.
+        model: the model of the whole document.
+
+    Returns:
+        The problems of values that can't be parsed, and their paths; these values become None.
     """
     problems, unreadable, texts = list[Problem](), set[KeyPath](), set[KeyPath]()
     for path, reading in document.readings.items():
         if any(path[:length] in texts for length in range(len(path))):
-            continue  # a part of what turned out to be text
+            continue  # inside a value that was resolved to text
         spot = follow(path, model, document.data)
         annotation = spot.annotation if spot.path == path else None
         chosen = _chosen(reading, annotation)
@@ -163,7 +179,7 @@ def settle(document: Document, model: type[BaseModel]) -> tuple[list[Problem], s
 
 
 def _chosen(reading: Reading, annotation: Any) -> Any:
-    """The reading that fits the type; None for a type that isn't known."""
+    """Return the reading that fits the type, which is None if unknown."""
     if reading.error is not None:
         return reading.text
     if annotation is None:
@@ -177,7 +193,7 @@ def _chosen(reading: Reading, annotation: Any) -> Any:
 
 
 def _takes_text(annotation: Any) -> bool:
-    """Return whether the type takes any string or a path."""
+    """Return whether the type accepts any string or a path."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
         return _takes_text(arguments[0])

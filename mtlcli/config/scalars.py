@@ -1,6 +1,6 @@
-"""What a plain YAML scalar means, by the core schema of YAML 1.2 (https://yaml.org/spec/1.2.2/#103-core-schema).
+"""Plain YAML scalars by the core schema of YAML 1.2 (https://yaml.org/spec/1.2.2/#103-core-schema), and variables.
 
-PyYAML alone follows YAML 1.1, where `1e-3` is a string, `012` is ten and `on` is true.
+PyYAML itself follows YAML 1.1, where `1e-3` is a string, `012` is ten and `on` is true.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 
 Scalar = str | int | float | bool | None
 
-MAX_DIGITS = 1000  # Python refuses to read integers of more than 4300 digits
+MAX_DIGITS = 1000  # Python doesn't parse integers of more than 4300 digits
 NULL = re.compile(r"null|Null|NULL|~|")
 BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
 INT = re.compile(r"[-+]?[0-9]+")
@@ -22,7 +22,17 @@ NAN = re.compile(r"\.(?:nan|NaN|NAN)")
 
 
 def resolve(text: str) -> Scalar:
-    """The value of a plain (unquoted) scalar. ValueError for an integer too long to be one."""
+    """Resolve a plain (unquoted) scalar.
+
+    Args:
+        text: the scalar.
+
+    Returns:
+        Its value; a string unless it matches another type.
+
+    Raises:
+        ValueError: an integer has more than `MAX_DIGITS` digits.
+    """
     if NULL.fullmatch(text):
         return None
     if BOOL.fullmatch(text):
@@ -30,7 +40,7 @@ def resolve(text: str) -> Scalar:
     for pattern, base in ((INT, 10), (OCTAL, 8), (HEXADECIMAL, 16)):
         if pattern.fullmatch(text):
             if len(text) > MAX_DIGITS:
-                raise ValueError(f"a number of {len(text)} digits; {MAX_DIGITS} are the most")
+                raise ValueError(f"a number has {len(text)} digits; the maximum is {MAX_DIGITS}")
             return int(text, base)
     if FLOAT.fullmatch(text) or INFINITY.fullmatch(text) or NAN.fullmatch(text):
         return float(
@@ -44,64 +54,66 @@ def resolve(text: str) -> Scalar:
     return text
 
 
-MAX_EXPANDED = 512 * 1024  # characters that all variables of a document together may hold
+MAX_EXPANDED = 512 * 1024  # characters of all variables of a document together
 EXPRESSION = re.compile(r"\$(\$+\{)|\$\{(?:([A-Za-z_][A-Za-z0-9_]*)(?:(:-?)([^}]*))?\})?")
-SHELL_ONLY = "=?+"  # what follows the colon in the forms ${NAME:=x}, ${NAME:?x} and ${NAME:+x} of the shell
+SHELL_ONLY = "=?+"  # after the colon in the shell's forms ${NAME:=x}, ${NAME:?x} and ${NAME:+x}
 
 
 def expand(text: str, limit: int = MAX_EXPANDED) -> str:
-    """The text with its variables' values in place. `$${` stands for a literal `${`.
+    """Replace the environment variables in a text by their values.
 
-    `${NAME:default}` gives the default where the variable is not set; `${NAME:-default}`, as in the shell, also where
-    it is empty. A default that begins with a minus sign is therefore written `${NAME:--0.1}`.
+    `${NAME:default}` is the default if the variable is not set; `${NAME:-default}`, as in the shell, also if it is
+    empty. A default that starts with a minus sign is therefore written `${NAME:--0.1}`. `$${` is a literal `${`.
 
-    limit: the most characters that all the values together may have.
-    Raises ValueError for a variable that isn't set and has no default, for a `${` that starts no expression, for an
-    expression inside another, for the shell's other forms, and for more characters than `limit`.
+    Args:
+        text: the text.
+        limit: maximum number of characters of all values together.
+
+    Returns:
+        The text with the values. ValueError is raised if a variable is not set and has no default, if a `${` starts no
+        valid expression, if an expression contains another, or if the values have more than `limit` characters.
     """
-    room = limit
+    left = limit
 
     def value(match: re.Match[str]) -> str:
-        nonlocal room
+        nonlocal left
         literal, name, colon, default = match.groups()
         if literal is not None:
             return str(literal)
         if name is None:
             raise ValueError(_malformed(text, match.start()))
         if default is not None and "${" in default:
-            raise ValueError(
-                f"{text!r} has an expression inside another, which is not supported: write a plain default"
-            )
+            raise ValueError(f"{text!r} contains nested expressions, which are not supported: write a plain default")
         if colon == ":" and default and default[0] in SHELL_ONLY:
             raise ValueError(
-                f"${{{name}:{default[0]}…}} is not supported: a default is written ${{{name}:default}}, and one that "
-                f"begins with {default[0]!r} ${{{name}:-{default}}}"
+                f"${{{name}:{default[0]}…}} is not supported: write ${{{name}:default}} for a default, and "
+                f"${{{name}:-{default}}} for one that starts with {default[0]!r}"
             )
-        found = os.environ.get(name, default)
-        if colon == ":-" and not found:
-            found = default
-        if found is None:
+        replacement = os.environ.get(name, default)
+        if colon == ":-" and not replacement:
+            replacement = default
+        if replacement is None:
             raise ValueError(
                 f"the environment variable {name} is not set; set it, or give a default: ${{{name}:default}}"
             )
-        room -= len(found)
-        if room < 0:
-            raise ValueError(f"the variables hold too much: {limit} characters are the most there is room for")
-        return found
+        left -= len(replacement)
+        if left < 0:
+            raise ValueError(f"the values of the variables are too long: the maximum is {limit} characters together")
+        return replacement
 
     return EXPRESSION.sub(value, text)
 
 
 def _malformed(text: str, start: int) -> str:
-    """The message for a `${` that starts no expression."""
-    message = f"expected ${{NAME}} or ${{NAME:default}} in {text!r}; a literal '${{' is written '$${{'"
+    """Return the error message for a `${` that starts no expression."""
+    message = f"expected ${{NAME}} or ${{NAME:default}} in {text!r}; write '$${{' for a literal '${{'"
     if shell := re.match(r"\$\{([A-Za-z_][A-Za-z0-9_]*)-([^}]*)\}", text[start:]):
         return f"{message}; for ${{{shell[1]}-{shell[2]}}} write ${{{shell[1]}:{shell[2]}}}"
     if "}" not in text[start:]:
-        return f"{message}; the closing brace is missing (a ' #' begins a comment unless the value is in quotes)"
+        return f"{message}; the closing brace is missing (' #' starts a comment unless the value is in quotes)"
     return message
 
 
 def escape(text: str) -> str:
-    """The text that `expand` turns into `text`."""
+    """Return the text that `expand` converts to `text`."""
     return text.replace("${", "$${")

@@ -1,7 +1,7 @@
-"""The experiment: everything one run is made from, validated.
+"""Schema of experiments.
 
-Made by `config.load`, from YAML or from a plain dict; `resolved()` gives it back as plain data with every default
-filled in, and an experiment made from that is the same.
+`config.load` creates an `Experiment` from YAML or from a plain dict. `Experiment.resolved()` returns it as plain data
+with every default filled in; an experiment created from that data is equal to it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mtlcli.config.components import (
     WeightingField,
 )
 from mtlcli.config.locations import Source
-from mtlcli.config.type_names import Words
+from mtlcli.config.type_names import TypeDescription
 from mtlcli.errors import Problem
 
 MAX_NAME = 100  # characters: names become parts of file names
@@ -33,12 +33,14 @@ MAX_NAMED = 500  # tasks, and datasets
 Name = Annotated[
     str,
     Field(pattern=rf"^[A-Za-z_][A-Za-z0-9_-]{{0,{MAX_NAME - 1}}}$"),
-    Words(f"a name of at most {MAX_NAME} letters, digits, '_' and '-' that starts with a letter or '_'", "names"),
+    TypeDescription(
+        f"a name of at most {MAX_NAME} letters, digits, '_' and '-' that starts with a letter or '_'", "names"
+    ),
 ]
 RunName = Annotated[
     str,
     Field(pattern=rf"^[A-Za-z0-9_][A-Za-z0-9_.-]{{0,{MAX_NAME - 1}}}$"),
-    Words(
+    TypeDescription(
         f"a name of at most {MAX_NAME} letters, digits, '_', '-' and '.' that starts with a letter, a digit or '_'",
         "names",
     ),
@@ -46,9 +48,11 @@ RunName = Annotated[
 
 
 class Section(BaseModel):
-    """Base of the sections: strict types, unknown keys are errors, no NaN and no infinity."""
+    """Base of the sections: strict types, no unknown keys, no NaN or infinity."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
     location: ClassVar[str] = ""  # key path of the section, with a dot at its end
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -67,121 +71,152 @@ class Section(BaseModel):
 
 
 class Task(Section):
-    """A named target on a dataset.
-
-    dataset: alias of the dataset that holds its examples. target: the one in it (null: the target
-    called like the task, else the dataset's main or only one).
-    weight: the task's λ, for the weightings that use it.
-    """
+    """A task: one target of a dataset, with a loss, metrics and a head."""
 
     location: ClassVar[str] = "tasks.TASK."
 
     dataset: str
+    """Alias of the dataset with the task's examples."""
     target: str | None = None
+    """Target of the dataset. Default: the target with the task's name, else the dataset's main or only target."""
     kind: KindField
+    """Kind of the task, which determines its loss and metrics."""
     head: HeadField = Field("linear", validate_default=True)
+    """Network from the trunk's features to the task's outputs."""
     weight: NonNegativeFloat = 1.0
+    """Weight of the task's loss, for the weightings that use it."""
     description: str = ""
+    """Description of the task in words, compared with the others' by `mtl relate --measure semantic`."""
 
 
 class Training(Section):
-    """How the run trains.
-
-    batch_size: examples per dataset and step. accumulate: batches per optimizer step.
-    clip_norm: largest total norm of the gradient. early_stopping: epochs without a better monitored value.
-    threads: of a CPU; `auto` is what affinity, CPU quota and the load of the machine leave.
-    loading: `resident` keeps the data on the training device, `stream` reads it through a DataLoader.
-    """
+    """Options of training."""
 
     location: ClassVar[str] = "training."
 
     epochs: PositiveInt = 10
+    """Passes over the training data."""
     batch_size: PositiveInt = 64
+    """Examples of each dataset per batch."""
     sampling: SamplingField = Field("proportional", validate_default=True)
+    """Strategy for drawing batches from several datasets."""
     accumulate: PositiveInt = 1
+    """Batches per optimizer step."""
     clip_norm: PositiveFloat | None = None
+    """Maximum total norm of the gradient. Default: no clipping."""
     early_stopping: PositiveInt | None = None
+    """Stop after this many epochs without a better value of the monitored metric. Default: never."""
     device: str = "auto"
+    """Device to train on, such as `cpu` or `cuda:0`; `auto` uses a GPU if one is available."""
     threads: Annotated[int, Field(gt=0, le=4096)] | Literal["auto"] = "auto"
+    """CPU threads; `auto` uses the cores that affinity, CPU quota and the load of the machine leave."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Floating-point format of the forward pass; bf16 and fp16 use autocast."""
     compile: bool = False
+    """Compile the model with torch.compile."""
     deterministic: bool = False
+    """Use deterministic algorithms only, which may be slower."""
     loading: Literal["auto", "resident", "stream"] = "auto"
+    """`resident` keeps the data on the training device, `stream` reads it through a DataLoader."""
     workers: Annotated[int, Field(ge=0, le=1024)] | Literal["auto"] = "auto"
+    """Worker processes of the DataLoader."""
 
 
 class Checkpoint(Section):
-    """When the run is saved, besides at the end of every epoch, and how many of the latest checkpoints are kept."""
+    """Schedule of checkpoints."""
 
     location: ClassVar[str] = "checkpoint."
 
     every: Annotated[
         str,
         Field(pattern=r"^(epoch|[1-9][0-9]{0,8} (steps?|minutes?))$"),
-        Words("`epoch`, or a number of steps or minutes such as `500 steps` or `10 minutes`", "rhythms"),
+        TypeDescription("`epoch`, or a number of steps or minutes such as `500 steps` or `10 minutes`", "schedules"),
     ] = "epoch"
+    """Interval between checkpoints, in addition to the end of every epoch: `500 steps` or `10 minutes`."""
     keep: Annotated[int, Field(ge=1, le=1000)] = 2
+    """Number of latest checkpoints to keep."""
 
 
 class Monitor(Section):
-    """The figure that picks the best epoch: a task's metric, or its mean over the tasks."""
+    """Metric that selects the best epoch."""
 
     location: ClassVar[str] = "evaluation.monitor."
 
     task: str = "mean"
+    """A task, or `mean` for the mean over all tasks."""
     metric: str = "primary"
+    """A metric of the task, or `primary` for the primary metric of its kind."""
 
 
 class Evaluation(Section):
-    """What is measured after each epoch."""
+    """Evaluation after each epoch."""
 
     location: ClassVar[str] = "evaluation."
 
     split: Literal["train", "val", "test"] = "val"
+    """Split to evaluate."""
     batch_size: PositiveInt = 256
+    """Examples per batch."""
     monitor: Monitor = Monitor()
+    """Metric that selects the best epoch."""
 
 
 class Experiment(Section):
-    """One experiment: an `mtl` configuration file.
-
-    plugins: modules, or files ending in .py, with components of your own; imported only with --allow-plugins.
-    seed: of everything random in the run. sharing: how heads and trunk are wired.
-    weighting: how the task losses become one update. regularizers: terms added to the objective.
-    callbacks: called while the run trains, to watch it; of plugins only.
-    """
+    """A multi-task experiment."""
 
     name: RunName
+    """Name of the experiment and of its run folder. Default: the name of the file."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Seed of all random numbers of the run."""
     datasets: Annotated[dict[Name, DatasetField], Field(max_length=MAX_NAMED)]
+    """Alias → dataset."""
     tasks: Annotated[dict[Name, Task], Field(max_length=MAX_NAMED)]
+    """Name → task."""
     trunk: TrunkField
+    """Network that the tasks share."""
     sharing: SharingField = Field("hard", validate_default=True)
+    """Parameter sharing: the arrangement of trunks and heads."""
     weighting: WeightingField = Field("fixed", validate_default=True)
+    """Method that combines the tasks' losses or gradients into one update."""
     regularizers: Annotated[list[RegularizerField], Field(max_length=50)] = []
+    """Terms added to the objective."""
     optimizer: OptimizerField = Field("Adam", validate_default=True)
+    """Optimizer."""
     scheduler: SchedulerField | None = None
+    """Learning-rate schedule. Default: a constant rate."""
     training: Training = Field({}, validate_default=True)
+    """Options of training."""
     checkpoint: Checkpoint = Checkpoint()
+    """Schedule of checkpoints."""
     evaluation: Evaluation = Evaluation()
-    callbacks: Annotated[list[CallbackField], Field(max_length=50)] = Field([], exclude=True)  # they change no number
-    plugins: Annotated[list[str], Field(max_length=20)] = Field(
-        [], exclude=True
-    )  # how to read a file, not what it says
+    """Evaluation after each epoch."""
+    # callbacks and plugins don't change the numbers of a run, so they aren't part of the resolved experiment
+    callbacks: Annotated[list[CallbackField], Field(max_length=50)] = Field([], exclude=True)
+    """Callbacks from plugins, called during training."""
+    plugins: Annotated[list[str], Field(max_length=20)] = Field([], exclude=True)
+    """Modules, or files ending in .py, with your own components; imported only with --allow-plugins."""
 
     _source: Source = PrivateAttr(default_factory=Source)
 
     def resolved(self, callbacks: bool = False) -> dict[str, Any]:
-        """Return the experiment as plain data (dicts, lists, numbers, strings), every default filled in.
+        """Return the experiment as plain data (dicts, lists, numbers, strings), with every default filled in.
 
         Args:
-            callbacks: whether to include them. They change no number of a run, so a checkpoint doesn't have them.
+            callbacks: include the callbacks, which checkpoints don't contain.
         """
         named = [entry.plain() for entry in self.callbacks] if callbacks else []
         return self.model_dump() | ({"callbacks": named} if named else {})
 
     def problem(self, path: str, message: str) -> Problem:
-        """A problem with the value at a dotted key path, with its place in the YAML file (or its nearest parent's)."""
+        """Describe a problem with a value of the experiment.
+
+        Args:
+            path: dotted key path of the value.
+            message: the problem, what was expected and what was given.
+
+        Returns:
+            The problem, with the location of the value in the YAML file, or that of its nearest parent.
+        """
         keys = [int(key) if key.isdecimal() else key for key in path.split(".")] if path else []
         return self._source.problem(tuple(keys), message)
 
@@ -192,25 +227,25 @@ class Experiment(Section):
 
 
 EXPRESSION = {"type": "string", "pattern": r"^\$\{[A-Za-z_][A-Za-z0-9_]*(:[^}]*)?\}$"}
-ABOUT = ("title", "description", "default")  # what a schema says about a value without restricting it
+ABOUT = ("title", "description", "default")  # keys of a JSON Schema that don't restrict the value
 
 
 def json_schema() -> dict[str, Any]:
-    """The schema, knowing the components that are registered at this moment."""
+    """Return the JSON Schema of experiment files, with all components that are registered now."""
     schema = Experiment.model_json_schema(mode="validation")
-    schema["required"].remove("name")  # the file's own name stands in
+    schema["required"].remove("name")  # the default is the name of the file
     schema = _strict(schema)
     return {"$schema": GenerateJsonSchema.schema_dialect, "title": "mtl experiment", **schema}
 
 
 def _strict(schema: Any) -> Any:
-    """Closes mappings to other keys, and lets `${ENV}` stand where a number or a choice is wanted."""
+    """Forbid unknown keys in mappings, and accept `${ENV}` for numbers and choices."""
     if isinstance(schema, list):
         return [_strict(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
     strict = {
-        # What these hold are data and names, not schemas.
+        # the values of these are data and names, not schemas
         key: value if key in ("default", "const", "enum", "required") else _strict(value)
         for key, value in schema.items()
     }

@@ -1,4 +1,4 @@
-"""The key that was probably meant by one that does not exist: at another level, or by another tool's name for it."""
+"""Hints for unknown keys and invalid values: keys of other sections, and names used by other tools."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from mtlcli.config.schema import Experiment
 from mtlcli.config.yaml import parse
 from mtlcli.errors import ConfigError, alike, nearest
 
-# Keys as other tools have them → ours, by the first of these that the experiment has; * is a task or a dataset.
+# our key → names in other tools. A name may belong to several keys: the first that the experiment has is suggested.
+# `*` is a task or a dataset.
 KEYS: dict[str, str] = {
     "training.epochs": "num_epochs n_epochs nb_epochs max_epochs total_epochs num_train_epochs epoch",
     "training.batch_size": "batchsize bs batch train_batch_size per_device_train_batch_size",
@@ -67,31 +68,28 @@ KEYS: dict[str, str] = {
     "datasets.*.val": "val_split valid_split validation_split val_size val_fraction val_ratio validation valid",
     "datasets.*.test": "test_split test_size test_fraction test_ratio",
 }
-STRENGTHS = [
-    "weight",
-    "lambda",
-    "lambda_",
-    "coefficient",
-    "coef",
-    "coeff",
-    "alpha",
-    "factor",
-    "scale",
-    "loss_weight",
-]  # of a regularizer
-# What is no key but an option of the command line.
+# names in other tools for a regularizer's `strength`
+STRENGTHS = ["weight", "lambda", "lambda_", "coefficient", "coef", "coeff", "alpha", "factor", "scale", "loss_weight"]
+# command-line option → keys of other tools with the same purpose
 FLAGS = {
-    "the run folder is given on the command line, --run-dir FOLDER": "output_dir out_dir save_dir log_dir logdir "
+    "set the run folder on the command line: --run-dir FOLDER": "output_dir out_dir save_dir log_dir logdir "
     "run_dir results_dir checkpoint_dir output output_path save_path",
-    "a run is resumed by the command line, --run-dir FOLDER --resume auto": "resume resume_from resume_from_checkpoint",
-    "several seeds are given on the command line, mtl compare --seeds N": "seeds num_seeds n_seeds",
+    "resume a run on the command line: --run-dir FOLDER --resume auto": "resume resume_from resume_from_checkpoint",
+    "use several seeds on the command line: mtl compare --seeds N": "seeds num_seeds n_seeds",
 }
 
 
 def key_hint(key: str, parent: KeyPath, fields: Mapping[str, Any], data: Any) -> str:
-    """A hint for an unknown `key` of the mapping at `parent`: " Did you mean …?", or "".
+    """Suggest a key instead of an unknown one.
 
-    fields: the keys it may have. data: the experiment's, as far as it has the right form.
+    Args:
+        key: the unknown key.
+        parent: path of the mapping that contains it.
+        fields: the valid keys of that mapping.
+        data: the experiment, as far as it is valid.
+
+    Returns:
+        The hint, such as " Did you mean …?"; empty if nothing is similar.
     """
     if key.partition(":")[0] in fields and ":" in key:
         return f" Is a space missing after '{key.partition(':')[0]}:'?"
@@ -102,17 +100,17 @@ def key_hint(key: str, parent: KeyPath, fields: Mapping[str, Any], data: Any) ->
         return " Did you mean 'strength'?"
     if close := alike(plain, fields):
         return f" Did you mean {close!r}?"
-    known = dict.fromkeys(_keys(data, parent))
-    elsewhere = [path for path in known if path[-1] == plain and path[:-1] != parent]
+    keys = dict.fromkeys(_keys(data, parent))
+    elsewhere = [path for path in keys if path[-1] == plain and path[:-1] != parent]
     nearby = [path for path in elsewhere if len(path) == min(map(len, elsewhere))]
     if len(nearby) > 1:
-        nearby = [path for path in nearby if path[0] != "evaluation"]  # whose batch size is seldom what is meant
+        nearby = [path for path in nearby if path[0] != "evaluation"]  # its batch size is rarely the intended one
     if nearby:
         return f" Did you mean {' or '.join(repr(dotted(_placeholder(path, parent, data))) for path in nearby[:3])}?"
     renamed = [_expanded(ours, parent, data) for ours, names in KEYS.items() if plain in names.split()]
-    renamed = [path for path in renamed if path in known]
+    renamed = [path for path in renamed if path in keys]
     here = [path for path in renamed if path[:-1] == parent]
-    if parent:  # a word of its own there, unless it is one that all of a run's settings know
+    if parent:  # inside a component's entry, suggest other sections only for settings of the run
         renamed = [path for path in renamed if path[0] in ("training", "evaluation", "checkpoint")]
     if here or renamed:
         best = (here or renamed)[0]
@@ -121,21 +119,21 @@ def key_hint(key: str, parent: KeyPath, fields: Mapping[str, Any], data: Any) ->
 
 
 def override_for(flag: str, data: Any) -> str | None:
-    """The key that an unknown option of the command line stands for: `--batch-size` → training.batch_size."""
+    """Return the key with the meaning of an unknown command-line option: `--batch-size` → training.batch_size."""
     name = flag.lstrip("-")
     plain = name.lower().replace("-", "_")
-    known = list(_keys(data, ()))
-    if any(dotted(path) == name for path in known) or name.partition(".")[0] in Experiment.model_fields:
+    keys = list(_keys(data, ()))
+    if any(dotted(path) == name for path in keys) or name.partition(".")[0] in Experiment.model_fields:
         return name
-    same = [path for path in known if path[-1] == plain]
+    same = [path for path in keys if path[-1] == plain]
     same += [
-        path for ours, names in KEYS.items() if plain in names.split() if (path := _expanded(ours, (), data)) in known
+        path for ours, names in KEYS.items() if plain in names.split() if (path := _expanded(ours, (), data)) in keys
     ]
     return dotted(_placeholder(min(same, key=len), (), data)) if same else None
 
 
 def takes(key: str, value: str, data: Any) -> bool:
-    """Return whether the key's type accepts the value."""
+    """Return whether the type of a key accepts a value."""
     path = tuple(key.split("."))
     annotation = _fields_at(path[:-1], data).get(path[-1])
     if annotation is None or path == ("training", "device"):
@@ -148,8 +146,8 @@ def takes(key: str, value: str, data: Any) -> bool:
 
 
 def _keys(data: Any, parent: KeyPath) -> Iterator[KeyPath]:
-    """The path of every key the experiment has or may have; of tasks and datasets those of one, see `_one`."""
-    tasks, datasets = (_one(data, key, parent) for key in ("tasks", "datasets"))
+    """Yield the path of every valid key; of the tasks and datasets, those of one (see `_example`)."""
+    tasks, datasets = (_example(data, key, parent) for key in ("tasks", "datasets"))
     sections: list[KeyPath] = [
         (), ("training",), ("checkpoint",), ("evaluation",), ("evaluation", "monitor"), ("optimizer",), ("scheduler",),
         ("trunk",), ("sharing",), ("weighting",), ("training", "sampling"), ("tasks", tasks), ("tasks", tasks, "kind"),
@@ -161,10 +159,10 @@ def _keys(data: Any, parent: KeyPath) -> Iterator[KeyPath]:
 
 
 def _fields_at(section: KeyPath, data: Any) -> Mapping[str, Any]:
-    """The keys of a section; of a component's entry, by the component it names or is by default."""
+    """Return the keys of a section; of a component's entry, those of the named or default component."""
     spot = follow(section, Experiment, data)
     annotation, missing = spot.annotation, section[len(spot.path) :]
-    for step in missing:  # left out: by the types, and the default component
+    for step in missing:  # sections that are left out: by their types and the default component
         if not is_model(annotation):
             return {}
         annotation = fields_of(annotation).get(str(step))
@@ -172,8 +170,8 @@ def _fields_at(section: KeyPath, data: Any) -> Mapping[str, Any]:
     return fields_of(annotation) if annotation is not None and is_model(annotation) else {}
 
 
-def _one(data: Any, key: str, parent: KeyPath) -> str:
-    """The task or dataset of `parent`, or the first there is."""
+def _example(data: Any, key: str, parent: KeyPath) -> str:
+    """Return the task or dataset that contains `parent`, or the first one."""
     if len(parent) > 1 and parent[0] == key:
         return str(parent[1])
     named = data.get(key) if isinstance(data, Mapping) else None
@@ -181,13 +179,13 @@ def _one(data: Any, key: str, parent: KeyPath) -> str:
 
 
 def _expanded(pattern: str, parent: KeyPath, data: Any) -> KeyPath:
-    """The path of a pattern of `KEYS`."""
+    """Return the path of a pattern of `KEYS`."""
     steps = pattern.split(".")
-    return tuple(_one(data, steps[0], parent) if step == "*" else step for step in steps)
+    return tuple(_example(data, steps[0], parent) if step == "*" else step for step in steps)
 
 
 def _placeholder(path: KeyPath, parent: KeyPath, data: Any) -> KeyPath:
-    """The path, with TASK or ALIAS for the name of one of several tasks or datasets, unless it is that of `parent`."""
+    """Replace the name of one of several tasks or datasets by TASK or ALIAS, unless it contains `parent`."""
     if path[0] not in ("tasks", "datasets") or len(path) < 2 or path[:2] == parent[:2]:
         return path
     named = data.get(path[0]) if isinstance(data, Mapping) else None
@@ -196,7 +194,7 @@ def _placeholder(path: KeyPath, parent: KeyPath, data: Any) -> KeyPath:
     return (path[0], "TASK" if path[0] == "tasks" else "ALIAS", *path[2:])
 
 
-# Words of other tools for the choices there are.
+# our choice → words of other tools
 CHOICES = {
     "fp32": "float32 float full 32 32-true single", "fp16": "float16 half 16 16-mixed fp16-mixed mixed amp",
     "bf16": "bfloat16 bf16-mixed", "step": "steps batch iteration", "epoch": "epochs",
@@ -206,9 +204,9 @@ TRUE, FALSE = ("yes", "on", "y"), ("no", "off", "n")
 
 
 def value_hint(value: Any, annotation: Any) -> str:
-    """A hint for a value of the wrong type: "; write …", or ""."""
+    """Return a hint for a value of the wrong type, such as "; write …"; empty if there is nothing to suggest."""
     if isinstance(value, str) and (variable := re.match(r"\$([A-Za-z_][A-Za-z0-9_]*)", value)):
-        return f"; an environment variable is written ${{{variable[1]}}}"
+        return f"; write ${{{variable[1]}}} for an environment variable"
     if is_model(annotation) and isinstance(value, str) and re.match(r"\w+:\S", value):
         return "; is a space missing after the colon?"
     if is_model(annotation) and not isinstance(value, dict) and value is not None:
@@ -223,7 +221,7 @@ def value_hint(value: Any, annotation: Any) -> str:
 
 
 def _spelled(value: Any) -> str:
-    """The value as YAML has to spell it: a string that looks like something else in quotes."""
+    """Return the value as written in YAML: a string that would resolve to another type is quoted."""
     try:
         return json.dumps(value) if isinstance(value, str) and not isinstance(resolve(value), str) else str(value)
     except ValueError:
@@ -231,11 +229,11 @@ def _spelled(value: Any) -> str:
 
 
 def _meant(text: str, annotation: Any) -> str:
-    """The same of a string."""
+    """Return the hint for a string."""
     word = text.strip().lower()
     if bare_type(annotation) is bool and word in (*TRUE, *FALSE):
         return f"; write {'true' if word in TRUE else 'false'}"
-    choices = [one for one in _choices(annotation) if word in CHOICES.get(one, "").split() or word == one.lower()]
+    choices = [c for c in _choices(annotation) if word in CHOICES.get(c, "").split() or word == c.lower()]
     if choices:
         return f"; write {choices[0]}"
     try:
@@ -246,7 +244,7 @@ def _meant(text: str, annotation: Any) -> str:
 
 
 def _choices(annotation: Any) -> list[str]:
-    """The strings that a type takes by name."""
+    """Return the strings that a type lists as its values."""
     if typing.get_origin(annotation) is Literal:
-        return [one for one in typing.get_args(annotation) if isinstance(one, str)]
-    return [choice for one in typing.get_args(annotation) for choice in _choices(one)]
+        return [value for value in typing.get_args(annotation) if isinstance(value, str)]
+    return [choice for branch in typing.get_args(annotation) for choice in _choices(branch)]

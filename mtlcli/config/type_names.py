@@ -1,4 +1,4 @@
-"""Types and values in words, for messages and for `mtl show`."""
+"""Descriptions of types and values, for error messages and `mtl show`."""
 
 from __future__ import annotations
 
@@ -12,26 +12,31 @@ from typing import Annotated, Any, Literal, Union
 import annotated_types
 from pydantic.fields import FieldInfo
 
-SHOWN = 60  # characters of a value that a message shows
-ARGUMENT = 200  # of an argument of the command line
+MAX_VALUE = 60  # characters of a value in a message
+MAX_ARGUMENT = 200  # characters of a command-line argument in a message
 SINGULAR = {int: "an integer", float: "a number", bool: "true or false", str: "a string", Path: "a path"}
 PLURAL = {int: "integers", float: "numbers", bool: "true or false", str: "strings", Path: "paths"}
 
 
-def quoted(argument: str) -> str:
-    """An argument of the command line, as a message names it."""
-    return _short(repr(argument), ARGUMENT)
+def quote_argument(argument: str) -> str:
+    """Return a command-line argument in quotes, shortened if it is long."""
+    return _short(repr(argument), MAX_ARGUMENT)
 
 
-class Words:
-    """In an `Annotated` type: what it takes, one or many, in words that say it better than its parts would."""
+class TypeDescription:
+    """Annotation that replaces the generated description of a type.
 
-    def __init__(self, expected: str, many: str) -> None:
-        self.expected, self.many = expected, many
+    Args:
+        expected: description of one value, such as "a name of at most 100 letters".
+        plural: description of several values, such as "names".
+    """
+
+    def __init__(self, expected: str, plural: str) -> None:
+        self.expected, self.plural = expected, plural
 
 
-def found(value: Any) -> str:
-    """A value from a YAML file, as a message names it."""
+def format_value(value: Any) -> str:
+    """Return a value from a YAML file as JSON, shortened if it is long; of a string, `the string '…'`."""
     if value is None:
         return "null"
     if isinstance(value, str):
@@ -39,21 +44,29 @@ def found(value: Any) -> str:
     return _short(json.dumps(value, default=str, ensure_ascii=False))
 
 
-def described(annotation: Any, *, plural: bool = False) -> str:
-    """What a type takes: `list[PositiveInt]` → "a list of integers > 0"."""
+def describe_type(annotation: Any, *, plural: bool = False) -> str:
+    """Describe the values of a type: `list[PositiveInt]` → "a list of integers > 0".
+
+    Args:
+        annotation: the type, as annotated in a signature or a model.
+        plural: describe several values instead of one.
+
+    Returns:
+        The description, without a final period.
+    """
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
         return _constrained(arguments[0], arguments[1:], plural)
     if origin in (Union, types.UnionType):
-        return " or ".join(described(one, plural=plural) for one in arguments)
+        return " or ".join(describe_type(branch, plural=plural) for branch in arguments)
     if origin is Literal:
         return ", ".join(map(_literal, arguments[:-1])) + (" or " if arguments[1:] else "") + _literal(arguments[-1])
     if origin is tuple and arguments[-1:] != (...,):
-        return f"[{', '.join(map(described, arguments))}]"
+        return f"[{', '.join(map(describe_type, arguments))}]"
     if origin in (list, tuple, collections.abc.Sequence):
-        return f"{'lists' if plural else 'a list'} of {described(arguments[0], plural=True)}"
+        return f"{'lists' if plural else 'a list'} of {describe_type(arguments[0], plural=True)}"
     if origin in (dict, collections.abc.Mapping):
-        return f"{'mappings' if plural else 'a mapping'} of names to {described(arguments[1], plural=True)}"
+        return f"{'mappings' if plural else 'a mapping'} of names to {describe_type(arguments[1], plural=True)}"
     if annotation in (None, type(None)):
         return "null"
     if isinstance(annotation, type) and annotation in SINGULAR:
@@ -67,10 +80,10 @@ def described(annotation: Any, *, plural: bool = False) -> str:
 
 def _constrained(annotation: Any, metadata: tuple[Any, ...], plural: bool) -> str:
     rules: list[str] = []
-    for one in _flat(metadata):
-        if isinstance(one, Words):
-            return one.many if plural else one.expected
-        match one:
+    for item in _flat(metadata):
+        if isinstance(item, TypeDescription):
+            return item.plural if plural else item.expected
+        match item:
             case annotated_types.Gt(limit):
                 rules.append(f"> {limit}")
             case annotated_types.Ge(limit):
@@ -83,19 +96,19 @@ def _constrained(annotation: Any, metadata: tuple[Any, ...], plural: bool) -> st
                 rules.append("that isn't empty" if limit == 1 else f"of at least {limit}")
             case annotated_types.MaxLen(limit):
                 rules.append(f"no longer than {limit}")
-    return " ".join([described(annotation, plural=plural), *[" and ".join(rules)][: len(rules)]])
+    return " ".join([describe_type(annotation, plural=plural), *[" and ".join(rules)][: len(rules)]])
 
 
 def _flat(metadata: tuple[Any, ...]) -> list[Any]:
-    """The single constraints: a `Field(...)` holds several, an `Interval` too."""
+    """Return the single constraints: a `Field(...)` or an `Interval` contains several."""
     single: list[Any] = []
-    for one in metadata:
-        if isinstance(one, FieldInfo):
-            single += [one, *_flat(tuple(one.metadata))]
-        elif isinstance(one, annotated_types.GroupedMetadata):
-            single += list(one)
+    for item in metadata:
+        if isinstance(item, FieldInfo):
+            single += [item, *_flat(tuple(item.metadata))]
+        elif isinstance(item, annotated_types.GroupedMetadata):
+            single += list(item)
         else:
-            single.append(one)
+            single.append(item)
     return single
 
 
@@ -103,5 +116,5 @@ def _literal(value: Any) -> str:
     return repr(value) if isinstance(value, str) else json.dumps(value)
 
 
-def _short(text: str, length: int = SHOWN) -> str:
+def _short(text: str, length: int = MAX_VALUE) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"

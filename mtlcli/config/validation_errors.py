@@ -1,4 +1,4 @@
-"""pydantic's validation errors as problems in our voice: where, what was expected, what was found, the nearest name."""
+"""Conversion of pydantic's validation errors to problems with the location, the expected and the given value."""
 
 from __future__ import annotations
 
@@ -13,15 +13,25 @@ from mtlcli.config.locations import MOST_PROBLEMS, KeyPath, Source
 from mtlcli.config.lookup import bare_type, fields_of, follow, is_model
 from mtlcli.config.options import options_of, reason_against
 from mtlcli.config.suggestions import key_hint, value_hint
-from mtlcli.config.type_names import described, found
+from mtlcli.config.type_names import describe_type, format_value
 from mtlcli.errors import Problem
 from mtlcli.registry import REGISTRIES, Component
 
 
 def problems(error: ValidationError, model: type[BaseModel], data: Any, source: Source) -> list[Problem]:
-    """What is wrong with `data`, which was to be an instance of `model`: all, but of many only the first."""
-    some = error.errors(include_url=False)[: MOST_PROBLEMS + 1]  # one over, so that it is said that there are more
-    return [_problem(one, model, data, source) for one in some]
+    """Convert pydantic's error to problems.
+
+    Args:
+        error: the error.
+        model: the model that rejected the data.
+        data: the data.
+        source: locations of its values.
+
+    Returns:
+        The problems, at most `MOST_PROBLEMS` + 1.
+    """
+    details = error.errors(include_url=False)[: MOST_PROBLEMS + 1]  # one more, so that the report mentions further ones
+    return [_problem(detail, model, data, source) for detail in details]
 
 
 def _problem(error: ErrorDetails, model: type[BaseModel], data: Any, source: Source) -> Problem:
@@ -32,17 +42,17 @@ def _problem(error: ErrorDetails, model: type[BaseModel], data: Any, source: Sou
     if error["type"] in ("extra_forbidden", "missing") and is_model(parent.annotation):
         fields = fields_of(parent.annotation)
         if error["type"] == "missing":
-            expected = described(fields[str(loc[-1])])
+            expected = describe_type(fields[str(loc[-1])])
             return source.problem(loc, f"missing; expected {expected}", at_key=True)
         return source.problem(loc, _unknown(loc, fields, parent.component, data), at_key=True)
     if loc[-1:] == ("[key]",):
         parent = follow(loc[:-2], model, data)
         key_type = typing.get_args(bare_type(parent.annotation))[0]
-        return source.problem(loc[:-1], f"expected {described(key_type)}, found {found(loc[-2])}", at_key=True)
+        message = f"expected {describe_type(key_type)}, found {format_value(loc[-2])}"
+        return source.problem(loc[:-1], message, at_key=True)
     spot = follow(loc, model, data)
-    message = (
-        f"expected {described(spot.annotation)}, found {found(spot.value)}{value_hint(spot.value, spot.annotation)}"
-    )
+    hint = value_hint(spot.value, spot.annotation)
+    message = f"expected {describe_type(spot.annotation)}, found {format_value(spot.value)}{hint}"
     return source.problem(spot.path, message)
 
 
@@ -57,12 +67,12 @@ def _unknown(loc: KeyPath, fields: dict[str, Any], component: Component[Any] | N
         hint = f" {reason}"
     else:
         hint = key_hint(key, parent, dict.fromkeys(options), data) or _others_with(key, component)
-    known = f"Options: {', '.join(options)}" if options else "It has no options"
-    return f"unknown option of {component.group} {component.name!r}.{hint} {known}"
+    choices = f"Options: {', '.join(options)}" if options else "It has no options"
+    return f"unknown option of {component.group} {component.name!r}.{hint} {choices}"
 
 
 def _others_with(option: str, component: Component[Any]) -> str:
-    """A hint that names the components of the same kind that have the option."""
+    """Return a hint that lists the components of the same group with that option."""
     registry = REGISTRIES[component.group]
     having = [name for name in registry.names() if name != component.name and option in options_of(registry[name])]
     return f" {', '.join(having)} {'has' if len(having) == 1 else 'have'} it." if having else ""

@@ -88,7 +88,7 @@ def test_all_errors_of_a_dict_are_reported_with_their_key_paths(tmp_path: Path) 
         ({}, "datasets: missing"),
         ({"datasets": {1: 2}}, "a key that is no string"),
         ({**DIGITS, "weighting": "pcgrd"}, r"weighting: unknown weighting 'pcgrd'\. Did you mean 'pcgrad'\?"),
-        ({**DIGITS, "trunk": object()}, "trunk: a object, where there are only plain values"),
+        ({**DIGITS, "trunk": object()}, "trunk: expected plain data, found an object of type object"),
     ],
 )
 def test_what_is_no_configuration_gets_a_clear_message(config: Any, message: str) -> None:

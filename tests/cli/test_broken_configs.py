@@ -50,11 +50,11 @@ def test_broken_experiments(
     ("name", "content", "expected"),
     [
         ("missing.yaml", None, "can't be read: No such file"),
-        ("empty.yaml", b"", ":1:1: nothing there"),
-        ("comments.yaml", b"# to do\n", ":1:1: nothing there"),
+        ("empty.yaml", b"", ":1:1: the file is empty"),
+        ("comments.yaml", b"# to do\n", ":1:1: the file is empty"),
         ("binary.yaml", bytes(range(256)), ":2:118: not a text file"),
         ("image.yaml", b"\x89PNG\r\n\x1a\n\0\0", ":1:1: not a text file in UTF-8"),
-        ("nul.yaml", b"seed: 1\nname: a\0b\n", ":2:8: not a text file: it has the character U+0000"),
+        ("nul.yaml", b"seed: 1\nname: a\0b\n", ":2:8: not a text file: it contains the character U+0000"),
         ("latin.yaml", "seed: 1\nname: né\n".encode("latin-1"), ":2:8: not a text file in UTF-8"),
         ("large.yaml", b"# \n" * MAX_BYTES, "larger than"),
         (".", None, "can't be read: Is a directory"),
@@ -83,7 +83,7 @@ def test_many_tasks(verb: list[str | Path], tmp_path: Path, capsys: pytest.Captu
     )  # fmt: skip
     printed = message(capsys, *verb, file).splitlines()
     assert len(printed) == MOST_PROBLEMS + 1
-    assert printed[-1] == f"error: and more: these are the first {MOST_PROBLEMS} problems"
+    assert printed[-1] == f"error: further problems are omitted: these are the first {MOST_PROBLEMS}"
 
 
 def test_many_layers(
@@ -120,7 +120,7 @@ def test_an_override_too_long_for_a_file_name(tmp_path: Path, capsys: pytest.Cap
     capsys.readouterr()
     printed = message(capsys, "validate", tmp_path / "good.yaml", "trunk.hidden=[" + "x," * 60_000 + "]")
     assert printed.startswith("error: override 'trunk.hidden=[x,x,x,") and len(printed) < 400
-    assert printed.endswith(": more than 15000 values, the most there may be\n")
+    assert printed.endswith(": more than 15000 values, which is the maximum\n")
 
 
 def test_a_run_folder_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,12 +45,12 @@ def test_what_is_no_use_or_no_plain_value_is_named() -> None:
         "s": (1,),
     }
     assert refused(data) == [
-        "a.b.1: too large an integer: they go up to 4294967295 (in the experiment of x.pt)",
-        "c: too large an integer: they go up to 4294967295 (in the experiment of x.pt)",
-        "k: a key that is no string but a int (in the experiment of x.pt)",
-        "o: a OrderedDict, where there are only plain values (in the experiment of x.pt)",
-        "s: a tuple, where there are only plain values (in the experiment of x.pt)",
-        "t: a Tensor, where there are only plain values (in the experiment of x.pt)",
+        "a.b.1: the integer is too large: the maximum is 4294967295 (in the experiment of x.pt)",
+        "c: the integer is too large: the maximum is 4294967295 (in the experiment of x.pt)",
+        "k: expected a string as key, found an object of type int (in the experiment of x.pt)",
+        "o: expected plain data, found an object of type OrderedDict (in the experiment of x.pt)",
+        "s: expected plain data, found an object of type tuple (in the experiment of x.pt)",
+        "t: expected plain data, found an object of type Tensor (in the experiment of x.pt)",
     ]
 
 
@@ -73,12 +73,12 @@ def test_data_that_holds_itself_over_and_over() -> None:
 def test_number_of_values(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load, "MAX_VALUES", 11)
     assert bounded([0] * 10, Source()) == [0] * 10
-    assert refused([0] * 11) == ["more than 11 values, the most there may be (in the experiment of x.pt)"]
+    assert refused([0] * 11) == ["more than 11 values, which is the maximum (in the experiment of x.pt)"]
 
 
 def test_of_many_problems_the_first_are_told() -> None:
     problems = refused([2**40] * 1000)
     assert problems[:2] == [
-        f"{at}: too large an integer: they go up to 4294967295 (in the experiment of x.pt)" for at in (0, 1)
+        f"{at}: the integer is too large: the maximum is 4294967295 (in the experiment of x.pt)" for at in (0, 1)
     ]
-    assert problems[MOST_PROBLEMS:] == [f"and more: these are the first {MOST_PROBLEMS} problems"]
+    assert problems[MOST_PROBLEMS:] == [f"further problems are omitted: these are the first {MOST_PROBLEMS}"]

@@ -36,7 +36,7 @@ def test_what_is_no_expression_is_an_error(text: str) -> None:
 def test_variables_have_room_for_so_many_characters(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LONG", "x" * 10)
     assert expand("a${LONG}b${LONG}", 20) == "a" + "x" * 10 + "b" + "x" * 10
-    with pytest.raises(ValueError, match="the variables hold too much: 19 characters are the most there is room for"):
+    with pytest.raises(ValueError, match="the values of the variables are too long: the maximum is 19 characters"):
         expand("${LONG}${LONG}", 19)
 
 
@@ -51,10 +51,10 @@ def test_a_default_as_the_shell_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("${A:=b}", r"\$\{A:=…\} is not supported: a default is written \$\{A:default\}, .* \$\{A:-=b\}"),
+        ("${A:=b}", r"\$\{A:=…\} is not supported: write \$\{A:default\} for a default, .* \$\{A:-=b\}"),
         ("${A:?b}", "not supported"),
         ("${A:+b}", "not supported"),
-        ("${A:${B:c}}", "an expression inside another"),
+        ("${A:${B:c}}", "nested expressions"),
         ("${A-b}", r"for \$\{A-b\} write \$\{A:b\}"),
         ("${A:b", "the closing brace is missing"),
     ],
@@ -86,12 +86,12 @@ def test_what_a_variable_holds_is_read_as_its_key_wants_it(tmp_path: Path, monke
 
 
 def test_a_flow_mapping_says_that_quotes_are_needed(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r'write "\$\{…\}" in quotes here: a number stays a number'):
+    with pytest.raises(ConfigError, match=r'put "\$\{…\}" in quotes here: a number stays a number'):
         loaded(tmp_path, GOOD.replace("epochs: 2", "epochs: ${EPOCHS:2}"))
 
 
 def test_a_variable_without_braces(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"found the string '\$SEED'; an environment variable is written \$\{SEED\}"):
+    with pytest.raises(ConfigError, match=r"found the string '\$SEED'; write \$\{SEED\} for an environment variable"):
         loaded(tmp_path, GOOD.replace("seed: 3", "seed: $SEED"))
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mtlcli.config.components import ComponentField
 from mtlcli.config.options import options_of
-from mtlcli.config.type_names import described, found
+from mtlcli.config.type_names import describe_type, format_value
 from mtlcli.errors import ConfigError
 from mtlcli.registry import Component, Registry, optimizers, schedulers
 
@@ -59,7 +59,7 @@ def chosen() -> ComponentField:
 def test_only_what_yaml_can_give_is_an_option() -> None:
     options = options_of(EVERYTHING)
     assert "supplied" not in options and "scale" not in options and "weights" not in options
-    assert {name: described(option.annotation) for name, option in options.items()} == {
+    assert {name: describe_type(option.annotation) for name, option in options.items()} == {
         "width": "an integer > 0",
         "share": "a number ≥ 0 and < 1",
         "copy": "true or false",
@@ -88,7 +88,7 @@ def test_values_get_the_types_of_the_signature(chosen: ComponentField) -> None:
 
 
 def test_an_option_called_name_is_the_component_author_s_mistake(chosen: ComponentField) -> None:
-    with pytest.raises(ConfigError, match="thing 'reserved_name' can't have an option called 'name'"):
+    with pytest.raises(ConfigError, match="thing 'reserved_name' can't have an option 'name'"):
         chosen.validate("reserved_name")
 
 
@@ -97,8 +97,8 @@ def test_every_option_of_torch_has_a_type_in_words(registry: Registry) -> None:
     for name in registry.names():
         options = options_of(registry[name])
         assert options.keys().isdisjoint({"params", "optimizer", "last_epoch", "scale_fn"})
-        assert all(described(option.annotation) for option in options.values())
-    assert described(options_of(optimizers["Adam"])["betas"].annotation) == "[a number, a number]"
+        assert all(describe_type(option.annotation) for option in options.values())
+    assert describe_type(options_of(optimizers["Adam"])["betas"].annotation) == "[a number, a number]"
     assert options_of(optimizers["Adam"])["lr"].description == "learning rate."
 
 
@@ -114,11 +114,11 @@ def test_every_option_of_torch_has_a_type_in_words(registry: Registry) -> None:
     ],
 )
 def test_types_in_words(annotation: Any, words: str) -> None:
-    assert described(annotation) == words
+    assert describe_type(annotation) == words
 
 
 def test_values_in_words() -> None:
-    assert found(None) == "null"
-    assert found("a") == "the string 'a'"
-    assert found({"a": [1, True]}) == '{"a": [1, true]}'
-    assert len(found(list(range(1000)))) == 60
+    assert format_value(None) == "null"
+    assert format_value("a") == "the string 'a'"
+    assert format_value({"a": [1, True]}) == '{"a": [1, true]}'
+    assert len(format_value(list(range(1000)))) == 60

@@ -77,7 +77,7 @@ def test_an_override_settles_a_variable_that_is_not_set(tmp_path: Path, monkeypa
         ("training.epochs=[", "override 'training.epochs=[': not YAML"),
         ("training=*a", "override 'training=*a': aliases"),
         ("training={epochs: 1, epochs: 2}", "override 'training={epochs: 1, epochs: 2}': duplicate key"),
-        ("tasks.dgit.weight=2", "'tasks.dgit.weight=2': nothing called 'dgit' in tasks. Did you mean 'digit'?"),
+        ("tasks.dgit.weight=2", "'tasks.dgit.weight=2': no 'dgit' in tasks. Did you mean 'digit'?"),
         ("regularizers.0.strength=1", "no item '0' in regularizers, which has 0"),
         ("tasks.ink.head.hidden.x=1", "no item 'x' in tasks.ink.head.hidden, which has 1"),
         ("training.epochs=0", "epochs: expected an integer > 0, found 0 (set by the override 'training.epochs=0')"),
@@ -160,11 +160,11 @@ def test_text_where_the_key_takes_text_and_null_where_it_takes_null(tmp_path: Pa
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("scheduler=", "override 'scheduler=': nothing after the '='; write scheduler=null"),
-        ("scheduler=#x", "override 'scheduler=#x': as YAML this is nothing (' #' begins a comment)"),
+        ("scheduler=", "override 'scheduler=': no value after '='; write scheduler=null"),
+        ("scheduler=#x", "override 'scheduler=#x': as YAML the value is empty (' #' starts a comment)"),
         ("training.epochs:3", "override 'training.epochs:3': expected KEY=VALUE with a dotted key, such as "
          "training.epochs=5: write training.epochs=3"),
-        ("b.yaml", "only one experiment file is taken"),
+        ("b.yaml", "only one experiment file is accepted"),
     ],
 )  # fmt: skip
 def test_what_would_silently_be_something_else(tmp_path: Path, override: str, message: str) -> None:

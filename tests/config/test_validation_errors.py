@@ -43,7 +43,7 @@ FOUND = """\
 9:82: tasks.ink.head.hidden.1: expected an integer > 0 and ≤ 1048576, found -3
 10:3: tasks.keys.dataset: missing; expected a string
 10:16: tasks.keys.kind: expected the name of a kind, or a mapping of its name and options, found 3
-11:3: tasks.mean: a task can't be called 'mean', which stands for the mean over the tasks
+11:3: tasks.mean: a task can't have the name 'mean', which is reserved for the mean over the tasks
 11:9: tasks.mean: expected a mapping, found []
 14:3: trunk.fetures: unknown option of trunk 'mlp'. Did you mean 'features'? Options: dropout, features, frozen, hidden, init_from
 15:17: sharing.name: expected the name of a sharing, found ["hard"]
@@ -79,10 +79,10 @@ def test_all_at_once_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
-        (GOOD, "", "1:1: nothing there"),
-        (GOOD, "# nothing\n", "1:1: nothing there"),
+        (GOOD, "", "1:1: the file is empty"),
+        (GOOD, "# nothing\n", "1:1: the file is empty"),
         (GOOD, "- a\n", '1:1: expected an experiment (a mapping), found ["a"]'),
-        (GOOD, "tasks: {}\n", "1:1: tasks: there must be at least one task"),
+        (GOOD, "tasks: {}\n", "1:1: tasks: at least one task is required"),
         (GOOD, "seed: 1\n", "1:1: datasets: missing; expected a mapping"),
         (GOOD, "seed: 1\n", "1:1: trunk: missing; expected the name of a trunk, or a mapping of its name and options"),
         ("name: mlp, hidden: [32]", "hidden: [32]", "12:8: trunk: has no `name`: which trunk? Choose from: cnn"),
@@ -98,8 +98,8 @@ def test_all_at_once_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         ("weight: 0.5", "weight: true", "11:13: tasks.ink.weight: expected a number ≥ 0, found true"),
         ("seed: 3", "name: a/b", "1:7: name: expected a name of at most 100 letters, digits"),
         ("seed: 3", "_source: 1", "1:1: _source: unknown key"),
-        ("seed: 3", f"seed: 1{'0' * 400}", "1:7: seed: too large an integer: they go up to 4294967295"),
-        ("lr: 1e-3", f"lr: 1{'0' * 400}", "14:30: optimizer.lr: too large an integer"),
+        ("seed: 3", f"seed: 1{'0' * 400}", "1:7: seed: the integer is too large: the maximum is 4294967295"),
+        ("lr: 1e-3", f"lr: 1{'0' * 400}", "14:30: optimizer.lr: the integer is too large"),
         ("training:", "evaluation: {monitor: {task: []}}\ntraining:",
          "16:30: evaluation.monitor.task: expected a string, found []"),
         ("dataset: images, target: digit", "dataset: {}", "5:20: tasks.digit.dataset: expected a string, found {}"),

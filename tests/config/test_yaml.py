@@ -51,15 +51,15 @@ def test_all_that_is_not_strict_is_reported_at_once() -> None:
     [
         ("a: &a [*a]", "x.yaml:1:4: a: anchors"),
         ("a: {<<: {b: 1}, <<: {c: 1}}", "x.yaml:1:17: a.<<: duplicate key"),
-        ("a:\n\tb: 1\n", "x.yaml:2:1: a tab; YAML is indented with spaces"),
-        ("a: 1\n---\nb: 2\n", "x.yaml:2:1: a second document"),
+        ("a:\n\tb: 1\n", "x.yaml:2:1: tab character: YAML is indented with spaces"),
+        ("a: 1\n---\nb: 2\n", "x.yaml:2:1: the file contains a second document"),
         ("a: [1, 2\nb: 3\n", "x.yaml:2:2: not YAML: while parsing a flow sequence"),
         ("? [a, b]\n: 1\n", "x.yaml:1:3: a key must be a plain string"),
         ("a: {b: ${C}}", 'x.yaml:1:9: not YAML: while parsing a flow mapping, expected \',\' or \'}\', but got \'{\'; '
-         'write "${…}" in quotes here'),
-        ("a: 1\nb: \0\n", "x.yaml:2:4: not a text file: it has the character U+0000"),
+         'put "${…}" in quotes here'),
+        ("a: 1\nb: \0\n", "x.yaml:2:4: not a text file: it contains the character U+0000"),
         ('a: "\\UFFFFFFFF"', "x.yaml:1:1: not YAML"),
-        ("a: " + "9" * 2000, "x.yaml:1:4: a: a number of 2000 digits"),
+        ("a: " + "9" * 2000, "x.yaml:1:4: a: a number has 2000 digits"),
         ("[" * 10000, f"x.yaml:1:{MAX_DEPTH + 1}: nested deeper than {MAX_DEPTH} levels"),
         ("%YAML 2.0\n---\na: 1", "x.yaml:1:1: not YAML: found incompatible YAML document"),
     ],
@@ -97,7 +97,7 @@ def test_what_is_no_file_is_refused_without_reading_it(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("pipe")
     for name in (tmp_path / "pipe", tmp_path / "link", Path("/dev/zero"), Path("/dev/null")):
-        with pytest.raises(ConfigError, match=f"^{name}: not a file: an experiment is read from nothing else$"):
+        with pytest.raises(ConfigError, match=f"^{name}: not a regular file$"):
             read(name)
 
 
@@ -114,7 +114,7 @@ def test_the_name_of_a_file_cannot_act_on_the_terminal(tmp_path: Path) -> None:
 def test_values_may_be_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mtlcli.config.yaml.MAX_VALUES", 5)
     assert parse("a: [1, 1, 1]", "x").data["a"] == [1, 1, 1]
-    assert problems("a: [1, 1, 1, 1]") == ["x.yaml:1:14: more than 5 values, the most there may be"]
+    assert problems("a: [1, 1, 1, 1]") == ["x.yaml:1:14: more than 5 values, which is the maximum"]
 
 
 def test_of_many_problems_the_first_are_told() -> None:
@@ -122,18 +122,18 @@ def test_of_many_problems_the_first_are_told() -> None:
     assert found[:MOST_PROBLEMS] == [
         f"x.yaml:{line}:1: a: duplicate key, first given in line 1" for line in range(2, MOST_PROBLEMS + 2)
     ]
-    assert found[MOST_PROBLEMS:] == [f"and more: these are the first {MOST_PROBLEMS} problems"]
+    assert found[MOST_PROBLEMS:] == [f"further problems are omitted: these are the first {MOST_PROBLEMS}"]
 
 
 def test_all_variables_together_have_room_for_so_many_characters(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LONG", "x" * 100_000)
     document = parse("a: [" + "'${LONG}'," * 8 + "]", "x")
     assert [path[1] for path in document.unexpanded] == [5, 6, 7]
-    assert "the variables hold too much: 24323" in document.unexpanded[("a", 5)]
+    assert "the values of the variables are too long: the maximum is 24323" in document.unexpanded[("a", 5)]
 
 
 def test_half_of_a_surrogate_pair() -> None:
-    assert problems(r'a: "\ud83d"') == ["x.yaml:1:4: a: not text: it has half of a surrogate pair"]
+    assert problems(r'a: "\ud83d"') == ["x.yaml:1:4: a: invalid Unicode: unpaired surrogate"]
 
 
 def test_a_file_name_that_is_not_utf8_is_written_and_read_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import AfterValidator, Field
 
-from mtlcli.config.type_names import Words
+from mtlcli.config.type_names import TypeDescription
 from mtlcli.data.content_hash import Hashes, hash_cells, hash_table, mix_bits
 from mtlcli.data.fingerprint import DataRecord
 from mtlcli.data.formats.column_report import UNNAMED
@@ -115,7 +115,7 @@ Delimiter = Annotated[
     str,
     Field(min_length=1, max_length=2),
     AfterValidator(_delimiter),
-    Words("one character, not a quote or a line break (`\\t` is a tab)", "characters"),
+    TypeDescription("one character, not a quote or a line break (`\\t` is a tab)", "characters"),
 ]
 Names = Annotated[list[str], Field(min_length=1)]
 Targets = Names | dict[str, Literal["classes", "binary", "real"] | Names]

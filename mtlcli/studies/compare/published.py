@@ -13,7 +13,7 @@ from pydantic import Field, PositiveFloat, ValidationError
 from mtlcli.config import validation_errors
 from mtlcli.config.locations import KeyPath, Source, in_order
 from mtlcli.config.schema import Section
-from mtlcli.config.type_names import found as found_words
+from mtlcli.config.type_names import format_value
 from mtlcli.config.yaml import read
 from mtlcli.errors import ConfigError, Problem, nearest
 from mtlcli.studies.compare.document import estimated
@@ -66,7 +66,7 @@ def read_published(path: str | Path, plan: Plan) -> list[PublishedTable]:
     source = Source(places=document.places)
     data = document.data
     if not isinstance(data, dict):
-        raise ConfigError(source.problem((), f"expected `tables:`, found {found_words(data)}"))
+        raise ConfigError(source.problem((), f"expected `tables:`, found {format_value(data)}"))
     try:
         parsed = _File.model_validate(data)
     except ValidationError as error:
