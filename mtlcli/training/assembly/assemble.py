@@ -56,7 +56,7 @@ def open_datasets(
     opened: Datasets = {}
     given = given or {}
     if unknown := [alias for alias in given if alias not in experiment.datasets]:
-        known = f"{nearest(unknown[0], experiment.datasets)} There are: {', '.join(experiment.datasets)}"
+        known = f"{nearest(unknown[0], experiment.datasets)} Choose from: {', '.join(experiment.datasets)}"
         raise ConfigError(f"data was passed for {unknown[0]!r}, which is no dataset of the experiment.{known}")
     for alias, entry in experiment.datasets.items():
         with problems.at(f"datasets.{alias}"), locate_dataset_errors(alias):
