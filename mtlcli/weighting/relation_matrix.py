@@ -1,4 +1,4 @@
-"""A matrix of how the tasks relate: read from a file, checked against the tasks, made positive semidefinite."""
+"""Task relation matrices: reading, validation, and projection onto the positive semidefinite matrices."""
 
 from __future__ import annotations
 
@@ -15,25 +15,33 @@ from mtlcli.files import user_path
 
 Matrix = NDArray[np.float64]
 Relations = dict[str, dict[str, float]]
-LONGEST = 16 * 2**20  # characters of a file
-TOLERANCE = 1e-6  # of the largest entry, or eigenvalue: what rounding and a file's few decimals may do
+MAX_CHARACTERS = 16 * 2**20  # of a file
+TOLERANCE = 1e-6  # for rounding and the decimals of a file, relative to the largest entry or eigenvalue
 
 
 def read_relations(path: str) -> Relations:
-    """The table in a CSV file, {task: {task: number}}, as `mtl relate` writes it: both header and first column name
-    the tasks, in any order, below and beside a corner cell `task`.
+    """Read a relation matrix from a CSV file, in the format of `mtl relate`.
 
-    ValueError, with the line, for what isn't such a table.
+    The first row and the first column contain the names of the tasks, in any order; the corner cell is `task`.
+
+    Args:
+        path: Path of the file, may start with `~`.
+
+    Returns:
+        Entries of the matrix, `{row task: {column task: number}}`.
+
+    Raises:
+        ValueError: If the file is not such a table, with the line.
     """
     file = user_path(path)
     try:
-        if file.exists() and not (file.is_file() or file.is_dir()):  # a pipe would be waited for
+        if file.exists() and not (file.is_file() or file.is_dir()):  # reading a pipe would block
             raise ValueError(f"{path}: can't be read: not a file")
         with file.open(encoding="utf-8") as stream:
-            text = stream.read(LONGEST + 1)
-        if len(text) > LONGEST:
+            text = stream.read(MAX_CHARACTERS + 1)
+        if len(text) > MAX_CHARACTERS:
             raise ValueError(
-                f"{path}: larger than {LONGEST // 2**20} MiB, far more than the relations of 500 tasks take"
+                f"{path}: larger than {MAX_CHARACTERS // 2**20} MiB, more than a matrix of 500 tasks needs"
             )
         rows = list(csv.reader(text.splitlines()))
     except OSError as error:
@@ -42,39 +50,47 @@ def read_relations(path: str) -> Relations:
         raise ValueError(f"{path}: not a CSV file: {error}") from error
     corner, *columns = [cell.strip() for cell in rows[0]] if rows and rows[0] else [""]
     if corner not in ("task", "") or not columns:
-        raise ValueError(f"{path}:1: expected `task,` and the tasks' names, as `mtl relate` writes it")
-    _once(columns, f"{path}:1")
+        raise ValueError(f"{path}:1: expected `task,` and the names of the tasks, as written by `mtl relate`")
+    _check_unique(columns, f"{path}:1")
     relations: Relations = {}
     for line, row in enumerate(rows[1:], start=2):
         if not any(row):
             continue
         task, *cells = [cell.strip() for cell in row]
         if len(cells) != len(columns):
-            raise ValueError(f"{path}:{line}: expected a task's name and {len(columns)} numbers, found {row}")
+            raise ValueError(f"{path}:{line}: expected the name of a task and {len(columns)} numbers, got {row}")
         if task in relations:
             raise ValueError(f"{path}:{line}: a second row for {task!r}")
         relations[task] = {
-            column: _number(cell, f"{path}:{line}: R[{task}, {column}]")
+            column: _parse_number(cell, f"{path}:{line}: R[{task}, {column}]")
             for column, cell in zip(columns, cells, strict=True)
         }
     return relations
 
 
-def relation_matrix(given: str | Sequence[Sequence[float]] | Mapping[str, Mapping[str, float]],
-                    tasks: Sequence[str]) -> Matrix:  # fmt: skip
-    """R [T, T], symmetric, in the order of the tasks.
+def build_relation_matrix(
+    source: str | Sequence[Sequence[float]] | Mapping[str, Mapping[str, float]], tasks: Sequence[str]
+) -> Matrix:
+    """Build the symmetric relation matrix R in the order of the tasks.
 
-    given: a CSV file; rows in the order of the tasks; or {task: {task: number}} in any order.
-    ValueError where it isn't finite, symmetric, and of exactly these tasks.
+    Args:
+        source: Path of a CSV file; rows in the order of the tasks; or `{task: {task: number}}` in any order.
+        tasks: Names of the T tasks.
+
+    Returns:
+        R, [T, T].
+
+    Raises:
+        ValueError: If the matrix is not finite, not symmetric, or not of exactly these tasks.
     """
-    named = read_relations(given) if isinstance(given, str) else given
-    if isinstance(named, Mapping):
-        _same(named, tasks, "row")
-        for task, row in named.items():
-            _same(row, tasks, f"column, in the row of {task!r},")
-        rows = [[named[task][other] for other in tasks] for task in tasks]
+    relations = read_relations(source) if isinstance(source, str) else source
+    if isinstance(relations, Mapping):
+        _check_names(relations, tasks, "row")
+        for task, row in relations.items():
+            _check_names(row, tasks, f"column, in the row of {task!r},")
+        rows = [[relations[task][other] for other in tasks] for task in tasks]
     else:
-        rows = [list(row) for row in named]
+        rows = [list(row) for row in relations]
         if len(rows) != len(tasks) or {len(row) for row in rows} != {len(tasks)}:
             sizes = sorted({len(row) for row in rows})
             raise ValueError(
@@ -89,16 +105,21 @@ def relation_matrix(given: str | Sequence[Sequence[float]] | Mapping[str, Mappin
         i, j = divmod(int(skew.argmax()), len(tasks))
         raise ValueError(
             f"matrix: not symmetric: R[{tasks[i]}, {tasks[j]}] is {matrix[i, j]:.6g}, and R[{tasks[j]}, {tasks[i]}] is "
-            f"{matrix[j, i]:.6g}. Only their mean would count; `mtl relate` writes the symmetrized matrix"
+            f"{matrix[j, i]:.6g}. Only their mean would have an effect; `mtl relate` writes a symmetric matrix"
         )
     return (matrix + matrix.T) / 2
 
 
 def nearest_psd(matrix: Matrix) -> Matrix:
-    """The positive semidefinite matrix nearest to a symmetric one, in the Frobenius norm: without the negative
-    eigenvalues (Higham, "Computing a nearest symmetric positive semidefinite matrix", 1988).
+    """Project a symmetric matrix onto the positive semidefinite ones, in the Frobenius norm.
 
-    The matrix itself where it is positive semidefinite up to rounding.
+    Negative eigenvalues are set to 0 (Higham, "Computing a nearest symmetric positive semidefinite matrix", 1988).
+
+    Args:
+        matrix: [T, T], symmetric.
+
+    Returns:
+        [T, T] nearest matrix; `matrix` itself if it is positive semidefinite up to rounding.
     """
     values, vectors = np.linalg.eigh(matrix)
     if _is_psd(values):
@@ -108,14 +129,22 @@ def nearest_psd(matrix: Matrix) -> Matrix:
 
 
 def check_psd(matrix: Matrix) -> None:
-    """ValueError, with the numbers and the choice, where a symmetric matrix isn't positive semidefinite."""
+    """Check that a symmetric matrix is positive semidefinite.
+
+    Args:
+        matrix: [T, T], symmetric.
+
+    Raises:
+        ValueError: If it is not, with its eigenvalues and the possible choices.
+    """
     values = np.linalg.eigvalsh(matrix)
     if not _is_psd(values):
         change = float(np.linalg.norm(values.clip(max=0)))
         raise ValueError(
-            f"matrix: not positive semidefinite: its eigenvalues go from {values[0]:.4g} to {values[-1]:.4g}, so the "
-            f"objective may have no lower bound. Choose `project: psd` (the nearest matrix that is, which changes R by "
-            f"‖·‖_F = {change:.4g} of {float(np.linalg.norm(matrix)):.4g}) or `project: none` (R as it is)"
+            f"matrix: not positive semidefinite: its eigenvalues range from {values[0]:.4g} to {values[-1]:.4g}, so "
+            f"the objective may have no lower bound. Set `project: psd` (the nearest positive semidefinite matrix, "
+            f"which changes R by {change:.4g} in the Frobenius norm, of {float(np.linalg.norm(matrix)):.4g}) or "
+            f"`project: none` (R as it is)"
         )
 
 
@@ -123,25 +152,25 @@ def _is_psd(eigenvalues: NDArray[np.floating[Any]]) -> bool:
     return bool(eigenvalues[0] >= -TOLERANCE * np.abs(eigenvalues).max())
 
 
-def _same(found: Iterable[str], tasks: Sequence[str], what: str) -> None:
-    """ValueError where these aren't exactly the tasks."""
-    names = list(found)
+def _check_names(labels: Iterable[str], tasks: Sequence[str], what: str) -> None:
+    """Raise ValueError if the names are not exactly those of the tasks."""
+    names = list(labels)
+    unknown = [name for name in names if name not in tasks]
     if missing := [task for task in tasks if task not in names]:
-        left = [name for name in names if name not in tasks]
         raise ValueError(
-            f"matrix: no {what} for task {missing[0]!r}.{nearest(missing[0], left)} Choose from: {', '.join(names)}"
+            f"matrix: no {what} for task {missing[0]!r}.{nearest(missing[0], unknown)} It has: {', '.join(names)}"
         )
-    if unknown := [name for name in names if name not in tasks]:
-        raise ValueError(f"matrix: a {what} for {unknown[0]!r}, which is no task. The tasks are: {', '.join(tasks)}")
+    if unknown:
+        raise ValueError(f"matrix: a {what} for {unknown[0]!r}, which is not a task. The tasks: {', '.join(tasks)}")
 
 
-def _once(names: Sequence[str], where: str) -> None:
+def _check_unique(names: Sequence[str], where: str) -> None:
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"{where}: two columns {name!r}")
 
 
-def _number(cell: str, what: str) -> float:
+def _parse_number(cell: str, what: str) -> float:
     try:
         value = float(cell)
     except ValueError:

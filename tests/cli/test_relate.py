@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mtlcli.cli import main
-from mtlcli.weighting.relation_matrix import relation_matrix
+from mtlcli.weighting.relation_matrix import build_relation_matrix
 
 DIGITS = str(Path(__file__).parents[2] / "configs" / "digits.yaml")
 TASKS = ["digit", "parity", "ink", "segments"]
@@ -22,7 +22,7 @@ def test_all_measures(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkey
     for measure in ("performance", "gradient", "affinity", "data", "semantic"):
         assert f"\n{measure}: " in f"\n{printed.out}"
         assert (out / measure / "heatmap.png").is_file()
-        relation_matrix(str(out / measure / "relation.csv"), TASKS)
+        build_relation_matrix(str(out / measure / "relation.csv"), TASKS)
     assert "n=8" in printed.out
     assert "[95% interval: bootstrap over examples, 200 resamples]" in printed.out
     assert re.search(r"  parity +0\.4617 \[0\.46\d+, 0\.46\d+\] n=1293 ", printed.out)

@@ -98,7 +98,7 @@ def _conflict_free(rows: Array, **_: Any) -> Array | None:
 
 
 def _orders(weighting: Any, count: int) -> list[list[int]]:
-    orders: list[list[int]] = weighting.orders(range(count)).T.tolist()
+    orders: list[list[int]] = weighting.get_orders(range(count)).T.tolist()
     return orders
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mtlcli.weighting.solvers import dual_cone
-from mtlcli.weighting.solvers.dual_cone import project
+from mtlcli.weighting.solvers.dual_cone import project_onto_dual_cone
 from tests.oracles import dual_cone as oracle
 from tests.weighting.jacobians import SCALES, every_kind, of_rank, random
 
@@ -40,7 +40,7 @@ def test_meets_the_optimality_conditions(count: int, scale: float) -> None:
     rows = torch.cat([torch.eye(count), torch.ones(1, count)]).double()
     for name, jacobian in every_kind(count):
         gramian = scale * jacobian @ (scale * jacobian).T
-        solution = project(rows, gramian, 0.0, 1e-4)
+        solution = project_onto_dual_cone(rows, gramian, 0.0, 1e-4)
         assert solution.isfinite().all(), name
         if gramian.trace() > 0:
             assert_solved(solution, rows, regular(jacobian))
@@ -69,8 +69,8 @@ def test_the_fixed_number_of_pivots_is_enough(count: int) -> None:
     for seed in range(20):
         for jacobian in (random(seed, count), random(seed, count, max(1, count // 2)), of_rank(seed, count, 1)):
             matrix = regular(jacobian)
-            free = dual_cone._guess(matrix, matrix, identity, 1e-4, dual_cone.ITERATIONS_ELSEWHERE)
-            signed = dual_cone._pivot_carefully(matrix, identity, matrix, free, dual_cone.PIVOTS_ELSEWHERE)
+            free = dual_cone._guess(matrix, matrix, identity, 1e-4, dual_cone.DEVICE_ITERATIONS)
+            signed = dual_cone._pivot_carefully(matrix, identity, matrix, free, dual_cone.DEVICE_PIVOTS)
             assert_solved(identity - signed.clamp(max=0.0), identity, matrix)
 
 
@@ -79,7 +79,7 @@ def test_the_fixed_number_of_pivots_is_enough(count: int) -> None:
 def test_other_regularizations(count: int, reg_eps: float) -> None:
     rows = torch.eye(count, dtype=torch.float64)
     for _, jacobian in every_kind(count):
-        solution = project(rows, jacobian @ jacobian.T, 0.0, reg_eps)
+        solution = project_onto_dual_cone(rows, jacobian @ jacobian.T, 0.0, reg_eps)
         matrix = regular(jacobian, reg_eps)
         # rounding is magnified by the largest v
         assert_solved(solution, rows, matrix, 1e-10 * max(1.0, float(solution.max())))
@@ -87,6 +87,6 @@ def test_other_regularizations(count: int, reg_eps: float) -> None:
 
 def test_never_waits_for_the_device() -> None:
     rows = torch.ones(2, 5, device="meta", dtype=torch.float64)
-    solution = project(rows, torch.ones(5, 5, device="meta", dtype=torch.float64), 1e-4, 1e-4)
+    solution = project_onto_dual_cone(rows, torch.ones(5, 5, device="meta", dtype=torch.float64), 1e-4, 1e-4)
     assert solution.shape == (2, 5)
     assert solution.device.type == "meta"

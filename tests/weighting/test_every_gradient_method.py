@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mtlcli.registry import weightings
-from mtlcli.weighting.base import GradientWeighting, GramianWeighting, JacobianWeighting, Seeded
+from mtlcli.weighting.base import GradientWeighting, GramianWeighting, JacobianWeighting
+from mtlcli.weighting.randomness import SeededMixin
 from tests.weighting.jacobians import SCALES, create, descend, every_kind, named, random
 
 NAMES = [name for name in named(GradientWeighting) if name != "torchjd"]  # which is whatever its aggregator is
-DETERMINISTIC = [name for name in NAMES if not issubclass(weightings[name].target, Seeded)]  # type: ignore[arg-type]
+DETERMINISTIC = [name for name in NAMES if not issubclass(weightings[name].target, SeededMixin)]  # type: ignore[arg-type]
 # with the options that take away a regularization the method's authors added
 NON_CONFLICTING: dict[str, dict[str, Any]] = {
     "conflict_free": {}, "fairgrad": {}, "mgda": {}, "nash_mtl": {},

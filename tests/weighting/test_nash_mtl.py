@@ -171,5 +171,8 @@ def test_torch_and_numpy_find_the_same(count: int, fairness: float) -> None:
     for kind, jacobian in every_kind(count):
         if kind in SOLVABLE:
             gramian = jacobian @ jacobian.T
-            on_device, on_cpu = bargaining.solution(torch, gramian, fairness), bargaining.bargain(gramian, fairness)
+            on_device, on_cpu = (
+                bargaining.solve_bargaining_with(torch, gramian, fairness),
+                bargaining.solve_bargaining(gramian, fairness),
+            )
             torch.testing.assert_close(on_device, on_cpu, rtol=1e-6, atol=0)

@@ -19,7 +19,7 @@ from tests.weighting.methods import tasks
 
 def orders(weighting: PCGrad, present: list[int]) -> list[list[int]]:
     """Each task's order of the others, of the step that was last started."""
-    made: list[list[int]] = weighting.orders(present).T.tolist()
+    made: list[list[int]] = weighting.get_orders(present).T.tolist()
     return made
 
 

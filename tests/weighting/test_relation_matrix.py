@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtlcli.weighting.relation_matrix import check_psd, nearest_psd, read_relations, relation_matrix
+from mtlcli.weighting.relation_matrix import build_relation_matrix, check_psd, nearest_psd, read_relations
 from tests.oracles import relation as oracle
 
 TASKS = ["digit", "parity", "ink"]
@@ -39,34 +39,34 @@ def test_a_file_a_mapping_and_a_list_are_the_same_matrix(tmp_path: Path, order: 
     expected = np.array(MATRIX)[np.ix_(at, at)]
     mapping = {task: dict(zip(TASKS, row, strict=True)) for task, row in zip(TASKS, MATRIX, strict=True)}
     for given_ in (written(tmp_path, GOOD), mapping, expected.tolist()):
-        np.testing.assert_array_equal(relation_matrix(given_, order), expected)
+        np.testing.assert_array_equal(build_relation_matrix(given_, order), expected)
 
 
 def test_a_file_in_any_order_of_rows_and_columns(tmp_path: Path) -> None:
     text = "task, ink, digit, parity\r\nparity, 0, 0.5, 1\r\n\r\ndigit, -0.25, 1, 0.5\r\nink, 1, -0.25, 0\r\n"
-    np.testing.assert_array_equal(relation_matrix(written(tmp_path, text), TASKS), MATRIX)
+    np.testing.assert_array_equal(build_relation_matrix(written(tmp_path, text), TASKS), MATRIX)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"relation\.csv:1: expected `task,` and the tasks' names"),
+        ("", r"relation\.csv:1: expected `task,` and the names of the tasks"),
         ("1,2\n3,4\n", r"relation\.csv:1: expected `task,`"),
         ("\n", r"relation\.csv:1: expected `task,`"),
         (b"\xff\xfe", "not a CSV file"),
-        (GOOD.replace("-0.25,0,1e0", "-0.25,0"), r"relation\.csv:4: expected a task's name and 3 numbers, found"),
+        (GOOD.replace("-0.25,0,1e0", "-0.25,0"), r"relation\.csv:4: expected the name of a task and 3 numbers, got"),
         (GOOD.replace("1e0", "one"), r"relation\.csv:4: R\[ink, ink\] is 'one'; expected a finite number"),
         (GOOD.replace("1e0", "nan"), r"relation\.csv:4: R\[ink, ink\] is 'nan'; expected a finite number"),
         (GOOD + "ink,1,2,3\n", r"relation\.csv:5: a second row for 'ink'"),
         (GOOD.replace("task,digit,parity", "task,digit,digit"), r"relation\.csv:1: two columns 'digit'"),
         (GOOD.replace("\nink", "\ninky"), "no row for task 'ink'. Did you mean 'inky'?"),
         (GOOD.replace("parity,ink", "parity,inky"), "no column, in the row of 'digit', for task 'ink'. Did you mean"),
-        (GOOD + "tone,1,2,3\n", "a row for 'tone', which is no task. The tasks are: digit, parity, ink"),
+        (GOOD + "tone,1,2,3\n", "a row for 'tone', which is not a task. The tasks: digit, parity, ink"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, text: str | bytes, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        relation_matrix(written(tmp_path, text), TASKS)
+        build_relation_matrix(written(tmp_path, text), TASKS)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
@@ -87,11 +87,11 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_what_is_wrong_with_numbers_is_said(matrix: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        relation_matrix(matrix, TASKS)
+        build_relation_matrix(matrix, TASKS)
 
 
 def test_rounding_is_no_asymmetry() -> None:
-    found = relation_matrix([[1.0, 0.3333333], [0.3333330, 1.0]], TASKS[:2])
+    found = build_relation_matrix([[1.0, 0.3333333], [0.3333330, 1.0]], TASKS[:2])
     np.testing.assert_array_equal(found, found.T)
 
 

@@ -78,7 +78,7 @@ def test_finite_and_as_promised_for_many_tasks(name: str, count: int) -> None:
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """The way of a device whose values aren't read, taken on the CPU."""
     for module in (backend, dual_cone, gramian, imtl_g, min_norm):
-        monkeypatch.setattr(module, "on_host", lambda tensor: False)
+        monkeypatch.setattr(module, "is_on_host", lambda tensor: False)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -26,7 +26,7 @@ from mtlcli.training.checkpoint.file import load_checkpoint
 from mtlcli.training.run import Run
 from mtlcli.training.step import Step
 from mtlcli.training.trainer import Trainer
-from mtlcli.weighting.solvers.gramian import exact_type, inner_products
+from mtlcli.weighting.solvers.gramian import compute_gramian, exact_dtype
 
 POINTS = 80  # at which the gradients are looked at, at most
 
@@ -137,7 +137,7 @@ def point(run: Run, batch: Batch, lr: float) -> Tensor:
     shared: list[Tensor] = [p for p in run.model.shared_parameters() if p.requires_grad]
     names = list(run.kinds)
     present = [index for index, task in enumerate(names) if batch.counts.get(task, 0)]
-    seen = torch.full((2 * len(names) + 1, len(names)), torch.nan, dtype=exact_type(run.device), device=run.device)
+    seen = torch.full((2 * len(names) + 1, len(names)), torch.nan, dtype=exact_dtype(run.device), device=run.device)
     buffers = list(run.model.buffers())
     kept = [buffer.clone() for buffer in buffers]
     _without_dropout(run.model)
@@ -180,5 +180,5 @@ def _gradient(loss: Tensor, shared: list[Tensor]) -> list[Tensor]:
 
 def _gramian(gradients: list[list[Tensor]]) -> Tensor:
     """[t, t], summed parameter by parameter: no second copy of all gradients is made."""
-    parts = [inner_products(torch.stack([row.flatten() for row in rows])) for rows in zip(*gradients, strict=True)]
+    parts = [compute_gramian(torch.stack([row.flatten() for row in rows])) for rows in zip(*gradients, strict=True)]
     return torch.stack(parts).sum(0)

@@ -1,0 +1,1 @@
+"""The weightings that ship with `mtl`, one per module."""

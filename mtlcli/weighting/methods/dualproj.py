@@ -1,4 +1,4 @@
-"""The sum of the gradients, projected so that it conflicts with none of them."""
+"""DualProj: projection of the sum of the gradients onto their dual cone."""
 
 from __future__ import annotations
 
@@ -8,40 +8,47 @@ from torch import Tensor
 
 from mtlcli.registry import weightings
 from mtlcli.weighting.base import GramianWeighting, WeightedTask
-from mtlcli.weighting.solvers.dual_cone import NormEps, RegEps, project
+from mtlcli.weighting.solvers.dual_cone import NormEps, RegEps, project_onto_dual_cone
 
 
 @weightings.register("dualproj")
 class DualProj(GramianWeighting):
-    """DualProj: the sum of the gradients is projected onto the directions that conflict with no task.
+    """DualProj: project the sum of the gradients onto the directions that conflict with no task.
 
-    Lopez-Paz and Ranzato, "Gradient Episodic Memory for Continual Learning", NIPS 2017, equation 11, with the gradients
-    of all tasks as the memory's and their sum as the gradient g to be corrected:
+    It is Gradient Episodic Memory (GEM) with the gradients of all tasks as the memory and their sum as the gradient to
+    correct:
 
-        update = the nearest point to Σ_t g_t in {d: g_i·d ≥ 0 for all i}
-        w = argmin_v vᵀ G v  with  v ≥ 1
+        update = the point nearest to Σ_t g_t in {d: g_i·d ≥ 0 for all i}
+        w = argmin_v vᵀ G v  subject to  v ≥ 1
 
-    Where the sum conflicts with no task, it is the update and all weights are 1. All weights are at least 1: a conflict
-    is resolved by adding to the gradients the sum conflicts with, and the weights sum to more than the number of tasks
-    then.
+    If the sum conflicts with no task, it is the update and all weights are 1. Otherwise the conflict is resolved by
+    increasing the weights of the gradients that the sum conflicts with, so the weights sum to more than T.
 
-    As in TorchJD's DualProj, G is first divided by its trace, and `reg_eps` is added to its diagonal, so that w is
-    unique. The weights are invariant to the scale of all the gradients, while the trace is above `norm_eps`. Promised:
-    no task's loss rises to first order, G w ≥ −reg_eps·tr(G)·w.
+    As in TorchJD, G is first divided by its trace, and `reg_eps` is added to its diagonal, so that w is unique. The
+    weights are invariant to a common scale of all gradients while the trace is above `norm_eps`. To first order no
+    task's loss increases: G w ≥ −reg_eps·tr(G)·w.
 
-    Deviations: the sum of the tasks where TorchJD takes their mean. The paper's γ, a constant added to the weights in
-    practice, is 0.
+    Note:
+        Deviations. The sum of the tasks, where TorchJD takes their mean. The constant γ that the paper adds to the
+        weights in practice is 0.
 
-    Options:
-        norm_eps: where Σ_t ‖g_t‖² is below it, the gradients are summed as they are.
-        reg_eps: what is added to the diagonal of G, after it is divided by its trace.
+    Args:
+        tasks: The T tasks.
+        norm_eps: Value of Σ_t ‖g_t‖² below which the gradients are summed without projection.
+        reg_eps: Ridge added to the diagonal of G after it is divided by its trace.
+
+    References:
+        Lopez-Paz and Ranzato, "Gradient Episodic Memory for Continual Learning", NIPS 2017, arXiv:1706.08840,
+        equation 11.
     """
 
-    def __init__(self, tasks: Sequence[WeightedTask], *, norm_eps: NormEps = 1e-4, reg_eps: RegEps = 1e-4) -> None:
+    def __init__(
+        self, tasks: Sequence[WeightedTask | str], *, norm_eps: NormEps = 1e-4, reg_eps: RegEps = 1e-4
+    ) -> None:
         super().__init__(tasks)
         self.norm_eps = norm_eps
         self.reg_eps = reg_eps
 
     def weights(self, gramian: Tensor, losses: Tensor, present: Sequence[int]) -> Tensor:
         """See `GramianWeighting.weights`."""
-        return project(gramian.new_ones(1, len(gramian)), gramian, self.norm_eps, self.reg_eps)[0]
+        return project_onto_dual_cone(gramian.new_ones(1, len(gramian)), gramian, self.norm_eps, self.reg_eps)[0]

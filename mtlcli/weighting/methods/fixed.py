@@ -1,4 +1,4 @@
-"""Weights that the user sets."""
+"""Weights set by the user."""
 
 from __future__ import annotations
 
@@ -13,19 +13,22 @@ from mtlcli.weighting.base import LossWeighting, WeightedTask
 
 @weightings.register("fixed")
 class Fixed(LossWeighting):
-    """The sum of the losses with each task's own `weight:` λ.
+    """Fixed weights: minimize the sum of the losses, each times the `weight:` λ of its task.
 
-    objective = Σ_t λ_t L_t
+        objective = Σ_t λ_t L_t
 
-    The λ are used as they are, not normalized: doubling all of them doubles the objective.
+    The λ are used as they are, without normalization: doubling all of them doubles the objective.
+
+    Args:
+        tasks: The T tasks with their weights λ.
     """
 
     uses_task_weights = True
     weights: Tensor
 
-    def __init__(self, tasks: Sequence[WeightedTask]) -> None:
+    def __init__(self, tasks: Sequence[WeightedTask | str]) -> None:
         super().__init__(tasks)
-        # Set by the configuration, not learned: no part of the state.
+        # from the configuration, so not part of the state
         self.register_buffer("weights", torch.tensor([task.weight for task in self.tasks]), persistent=False)
 
     def objective(self, losses: Tensor, present: Sequence[int], share: float = 1.0) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""The product of the losses instead of their sum."""
+"""GLS: geometric loss strategy."""
 
 from __future__ import annotations
 
@@ -14,20 +14,26 @@ FLOOR = 1e-12
 
 @weightings.register("gls")
 class GLS(LossWeighting):
-    """Geometric Loss Strategy: the geometric mean of the losses, which no scaling of a task's loss can unbalance.
-
-    Chennupati, Sistu, Yogamani and Rawashdeh, "MultiNet++: Multi-Stream Feature Aggregation and Geometric Loss Strategy
-    for Multi-Task Learning", CVPR Workshops 2019, equation 2:
+    """GLS, Geometric Loss Strategy: minimize the geometric mean of the losses.
 
         objective F = (Π_t L_t)^(1/T) = exp(mean_t log L_t),    so the gradient of L_t gets the weight F / (T L_t)
 
-    The weights are those of a *mean*, as the paper has it, not of a sum as elsewhere here: equal losses have weight 1/T
-    each. A learning rate tuned for `uniform` is T times larger in effect than here.
+    Scaling the loss of a task scales the objective without changing the balance of the tasks. As in the paper, the
+    weights are those of a *mean*, not of a sum as for most methods here: equal losses have weight 1/T each, so that a
+    learning rate tuned for `uniform` is effectively T times too small.
 
-    Deviations: computed through logarithms, which neither overflow nor underflow at many tasks. A loss below 1e-12
-    (or 0, or negative, for which the geometric mean isn't defined) counts as 1e-12 and gets the weight 0. A task that
-    is absent from a step leaves the mean: T is then the number of those present. The paper's focused loss (a task
-    counted twice) isn't here.
+    Note:
+        Deviations. Computed in the logarithmic domain, which neither overflows nor underflows with many tasks. A loss
+        below 1e-12 (including 0 and negative ones, for which the geometric mean is undefined) counts as 1e-12 and gets
+        weight 0. If tasks are absent from a step, the mean is over those present. The paper's focused loss, which
+        counts a task twice, is not implemented.
+
+    Args:
+        tasks: The T tasks.
+
+    References:
+        Chennupati, Sistu, Yogamani and Rawashdeh, "MultiNet++: Multi-Stream Feature Aggregation and Geometric Loss
+        Strategy for Multi-Task Learning", CVPR Workshops 2019, arXiv:1904.08492, equation 2.
     """
 
     linear = False

@@ -1,4 +1,4 @@
-"""In each coordinate of the gradient, one sign only."""
+"""GradDrop: gradient sign dropout."""
 
 from __future__ import annotations
 
@@ -10,62 +10,67 @@ from pydantic import Field
 from torch import Tensor
 
 from mtlcli.registry import weightings
-from mtlcli.weighting.base import JacobianWeighting, Seeded, WeightedTask
-from mtlcli.weighting.solvers.gramian import block_width, norms
+from mtlcli.weighting.base import JacobianWeighting, WeightedTask
+from mtlcli.weighting.randomness import SeededMixin
+from mtlcli.weighting.solvers.gramian import block_width, compute_norms
 
 
 @weightings.register("graddrop")
-class GradDrop(Seeded, JacobianWeighting):
-    """Gradient Sign Dropout (GradDrop): in each coordinate only the gradients of one sign, drawn at random, are kept.
+class GradDrop(SeededMixin, JacobianWeighting):
+    """GradDrop, Gradient Sign Dropout: keep only the gradients of one randomly drawn sign in each coordinate.
 
-    Chen, Ngiam, Huang, Luong, Kretzschmar, Chai and Anguelov, "Just Pick a Sign: Optimizing Deep Multitask Models with
-    Gradient Sign Dropout", NeurIPS 2020, algorithm 1, with the identity for its f. In each coordinate,
-    with U uniform on [0, 1) and drawn anew at each step, and leak ℓ:
+    In each coordinate, with U uniform on [0, 1), drawn anew in each step, and leak ℓ:
 
         P = ½ (1 + Σ_t g_t / Σ_t |g_t|),    M_t = [P > U][g_t > 0] + [P < U][g_t < 0]
         update = Σ_t (ℓ + (1−ℓ) M_t) g_t
 
-    It is in the scale of the sum of the tasks: where all agree in sign, it is the sum. It isn't made of weights; those
-    in the log are the share of each task's squared gradient that was kept, Σ (ℓ + (1−ℓ) M_t) g_t² / Σ g_t² (1 for a
-    zero gradient), the multiple of g_t that comes nearest to what was kept of it. A scaling of all losses scales the
-    update. It may conflict with a task.
+    The scale is that of the sum of the tasks: where all signs agree, it is the sum. The update is not a weighted sum of
+    the gradients; the logged weights are the fraction of each task's squared gradient that was kept, Σ (ℓ + (1−ℓ) M_t)
+    g_t² / Σ g_t² (1 for a zero gradient), which is the least-squares fit of what was kept by a multiple of g_t. Scaling
+    all losses scales the update. The update may conflict with a task.
 
-    Deviations: the paper's layer sits at an activation, multiplies the gradients with the sign of its input, sums them
-    over the batch for P and has one U for all examples. Here each coordinate of the Jacobian is on its own, as in
-    TorchJD: with `gradients: parameters` a coordinate is a parameter (the sum over the batch is in its gradient), with
-    `gradients: features` one feature of one example. One leak for all tasks, where each may have its own in the paper.
-    P = U counts as P < U.
+    Note:
+        Deviations. The function f of the paper is the identity. The paper's layer acts on an activation: it multiplies
+        the gradients by the sign of its input, sums them over the batch for P, and shares one U among all examples.
+        Here, as in TorchJD, the coordinates of the Jacobian are independent: parameters with `gradients: parameters`,
+        whose gradients include the sum over the batch, or the features of each example with `gradients: features`. All
+        tasks have the same leak, where the paper allows one per task. P = U counts as P < U.
 
-    Options:
-        leak: ℓ, the part of what would be dropped that is kept all the same; 1 is `uniform`.
+    Args:
+        tasks: The T tasks.
+        leak: Fraction ℓ of the dropped gradients that is kept; 1 is `uniform`.
+
+    References:
+        Chen, Ngiam, Huang, Luong, Kretzschmar, Chai and Anguelov, "Just Pick a Sign: Optimizing Deep Multitask Models
+        with Gradient Sign Dropout", NeurIPS 2020, arXiv:2010.06808, algorithm 1.
     """
 
     reuses_weights = False
 
-    def __init__(self, tasks: Sequence[WeightedTask], *, leak: Annotated[float, Field(ge=0, le=1)] = 0.0) -> None:
+    def __init__(self, tasks: Sequence[WeightedTask | str], *, leak: Annotated[float, Field(ge=0, le=1)] = 0.0) -> None:
         super().__init__(tasks)
         self.leak = leak
-        self._draw = torch.empty(0)  # on the CPU, made once: fresh memory for it takes as long as the drawing
+        self._draw = torch.empty(0)  # reused CPU buffer: allocating it takes as long as drawing the numbers
 
     @torch.no_grad()
     def update(
         self, jacobian: Tensor, gramian: Tensor, losses: Tensor, present: Sequence[int]
     ) -> tuple[Tensor, Tensor]:
-        """See `JacobianWeighting.update`. Goes through J once, in blocks of columns that stay in the cache."""
+        """Combine the gradients in one pass over J, in blocks that fit the cache; see `JacobianWeighting.update`."""
         size = jacobian.shape[1]
         if len(self._draw) < size:
             self._draw = torch.empty(size)
         draw = torch.rand(size, generator=self.generator, out=self._draw[:size])
         draw = draw.to(jacobian.device, non_blocking=True)
-        lengths = norms(gramian)[:, None]
+        lengths = compute_norms(gramian)[:, None]
         inverses = torch.where(lengths > 1e-37, 1 / lengths, 0.0).to(jacobian.dtype)
         update, shares = torch.empty_like(jacobian[0]), torch.zeros_like(lengths[:, 0])
         block = block_width(jacobian)
-        parts = zip(torch.split(jacobian, block, 1), torch.split(draw, block), torch.split(update, block), strict=True)
-        for gradients, uniform, out in parts:
+        blocks = zip(torch.split(jacobian, block, 1), torch.split(draw, block), torch.split(update, block), strict=True)
+        for gradients, uniform, out in blocks:
             total = gradients.sum(0)
             sign = torch.where(0.5 * (1 + total / gradients.abs().sum(0)) > uniform, 1.0, -1.0)
-            kept = (gradients * sign).relu_()  # of the sign that is kept, made positive
+            kept = (gradients * sign).relu_()  # absolute values of the gradients with the kept sign
             torch.mul(kept.sum(0), sign, out=out)
             if self.leak:
                 out.mul_(1 - self.leak).add_(total, alpha=self.leak)

@@ -1,4 +1,4 @@
-"""The gradients' bargaining solution."""
+"""Nash-MTL: multi-task learning as a bargaining game."""
 
 from __future__ import annotations
 
@@ -10,43 +10,48 @@ from torch import Tensor
 
 from mtlcli.registry import weightings
 from mtlcli.weighting.base import GramianWeighting, WeightedTask
-from mtlcli.weighting.solvers.bargaining import bargain
+from mtlcli.weighting.solvers.bargaining import solve_bargaining
 
 
 @weightings.register("nash_mtl")
 class NashMTL(GramianWeighting):
-    """Nash-MTL: the tasks bargain for the update, and none can gain a percent without the others losing more.
+    """Nash-MTL: find the Nash bargaining solution, with the decrease of its loss as the utility of a task.
 
-    Navon, Shamsian, Achituve, Maron, Kawaguchi, Chechik and Fetaya, "Multi-Task Learning as a Bargaining Game", ICML
-    2022, claim 3.1: the d in a ball that maximizes Σ_t log g_t·d, a task's utility being what its loss falls by, is
+    The d in a ball that maximizes Σ_t log g_t·d is
 
-        d ∝ Jᵀα    with    G α = 1/α,  α > 0        (element by element)
-        w = T α / Σ_t α_t,    update Jᵀw, shortened to ‖Jᵀw‖ ≤ max_norm
+        d ∝ Jᵀα    with    G α = 1/α,  α > 0        (element-wise)
+        w = T α / Σ_t α_t,    update = Jᵀw, shortened to ‖Jᵀw‖ ≤ max_norm
 
-    Every task gets the same share, α_t g_t·d, so the update is in conflict with none where it isn't 0. Its direction is
-    the same whatever the units of a loss: with c L_t for L_t, α_t becomes α_t / c.
+    α_t g_t·d is the same for all tasks, so the update conflicts with none unless it is 0. Its direction does not depend
+    on the units of the losses: replacing L_t by c L_t replaces α_t by α_t / c.
 
-    Deviations: solved by Newton's method (see `newton`), where the paper and the official code run up to 20 convex
-    programs and stop at a residual of 1e-3. Nash's own α has a scale set by the gradients, ‖Jᵀα‖² = T always (with the
-    Gramian divided by its norm, as in the official code, T ‖G‖); ours is scaled to a sum of T, like all weights here.
-    Where some combination of the gradients is 0 (Pareto stationary) there is no solution: the direction that α grows in
-    is found with a ridge of 1e-8 of G's diagonal, and the update is nearly 0. A task whose gradient is 0 has no part in
-    the game and the weight 1; the others' weights sum to their number. `max_norm` shortens the weights in the step that
-    solves for them; with `every: k` (the code's `update_weights_every`) they stay the same in the steps after it, where
-    the code would clip each anew. As there, only the update of the shared parameters is shortened.
+    Note:
+        Deviations. Solved by Newton's method, where the paper and the official code solve up to 20 convex programs and
+        stop at a residual of 1e-3. The scale of Nash's α depends on the gradients, ‖Jᵀα‖² = T always (T ‖G‖ with the
+        official code's normalization of the Gramian); here it is scaled to a sum of T. If a combination of the
+        gradients is 0 (Pareto stationary), there is no solution: the direction in which α grows is computed with a
+        ridge of 1e-8 on G's diagonal, and the update is nearly 0. A task with a zero gradient does not take part and
+        gets weight 1; the other weights sum to the number of the other tasks. `max_norm` shortens the weights in the
+        step that solves for them; with `every: k` (`update_weights_every` in the code) the following steps reuse them,
+        where the code clips each update anew. As there, only the update of the shared parameters is shortened.
 
-    Options:
-        max_norm: the most that ‖Jᵀw‖ can be (the official code's default, 1); null for no limit.
+    Args:
+        tasks: The T tasks.
+        max_norm: Largest norm ‖Jᵀw‖ of the update, by default the official code's; null for no limit.
+
+    References:
+        Navon, Shamsian, Achituve, Maron, Kawaguchi, Chechik and Fetaya, "Multi-Task Learning as a Bargaining Game",
+        ICML 2022, arXiv:2202.01017, claim 3.1.
     """
 
-    def __init__(self, tasks: Sequence[WeightedTask], *, max_norm: PositiveFloat | None = 1.0) -> None:
+    def __init__(self, tasks: Sequence[WeightedTask | str], *, max_norm: PositiveFloat | None = 1.0) -> None:
         super().__init__(tasks)
         self.max_norm = max_norm
 
     @torch.no_grad()
     def weights(self, gramian: Tensor, losses: Tensor, present: Sequence[int]) -> Tensor:
         """See `GramianWeighting.weights`."""
-        weights = bargain(gramian, 1.0)
+        weights = solve_bargaining(gramian, 1.0)
         if self.max_norm is None:
             return weights
         norm = (weights @ (gramian @ weights)).clamp(min=0.0).sqrt()

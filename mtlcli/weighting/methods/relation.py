@@ -1,4 +1,4 @@
-"""The tasks' losses in pairs, as far as a matrix says that they are related."""
+"""Pairs of losses weighted by a task relation matrix."""
 
 from __future__ import annotations
 
@@ -12,44 +12,45 @@ from torch import Tensor
 from mtlcli.errors import MtlError
 from mtlcli.registry import weightings
 from mtlcli.weighting.base import LossWeighting, WeightedTask
-from mtlcli.weighting.relation_matrix import Matrix, check_psd, nearest_psd, relation_matrix
-from mtlcli.weighting.solvers.gramian import exact_type
+from mtlcli.weighting.relation_matrix import Matrix, build_relation_matrix, check_psd, nearest_psd
+from mtlcli.weighting.solvers.gramian import exact_dtype
 
-ROUNDING = 1e-6  # of the largest weight of a step: what a weight of 0 may be
+ROUNDING = 1e-6  # error of a weight, relative to the largest one of the step
 
 
 @weightings.register("relation")
 class Relation(LossWeighting):
-    """A matrix R of how related the tasks are: the products of all pairs of losses, each by its R_ij.
+    """Task relations: minimize the sum of the products of all pairs of losses, weighted by a relation matrix R.
 
-    The seed document's objective, with λ_i the tasks' `weight:`:
+    With λ_i the `weight:` of task i:
 
         L = Σ_i Σ_j R_ij λ_i λ_j L_i L_j,    so the gradient of L_i gets the weight 2 λ_i Σ_j R_ij λ_j L_j
 
-    It is one quadratic form of the T losses, with one backward: a task counts for more, the higher the losses of the
-    tasks that R relates to it. R is symmetric, of exactly the experiment's tasks (a regularizer with `as_task` is one,
-    by its name in tables), in any order. A task that is absent from a step leaves both sums.
+    This is a quadratic form in the T losses, with one backward pass: the weight of a task increases with the losses of
+    the tasks that R relates it to. R is symmetric and covers exactly the tasks of the experiment (including
+    regularizers with `as_task`, by their names in the tables). Tasks that are absent from a step leave both sums.
 
-    Scale: the document's own, not normalized. With R = 1 throughout it is (Σ λ L)², with R the identity Σ (λ L)²: the
-    weights shrink with the losses, and don't sum to the number of tasks.
+    The objective is not normalized. With all entries of R equal to 1 it is (Σ λ L)², with R the identity Σ (λ L)²: the
+    weights decrease with the losses, and do not sum to the number of tasks.
 
-    Where R isn't positive semidefinite, L isn't convex in the losses, may have no lower bound, and may fall while
-    they rise: it is an error unless `project` says what to do. In any case the weight of a task can turn negative in a
-    step where R_ij < 0, which would train it to do worse. What is done then is `negative`:
+    If R is not positive semidefinite, L is not convex in the losses, may have no lower bound, and may decrease while
+    they increase; this is an error unless `project` is set. In all cases the weight of a task can become negative in a
+    step if some R_ij < 0, which would increase its loss. The option `negative` controls the handling:
 
-    * `error`: the run fails, with the task, its weight and the step. Nothing in a step waits for the device, so that
-      is noticed where the log of the steps is read: at most 128 steps later (64 on a CPU), or at the end of the epoch
-      or before a checkpoint, neither of which is then saved.
-    * `clamp`: the weight is 0 in that step. L keeps its value, and is a constant to the losses of those tasks.
-    * `allow`: the gradient is the one that L has.
+    * `error`: the run fails and reports the task, its weight and the step. As nothing in a step waits for the device,
+      this is detected when the log of the steps is read: at most 128 steps later (64 on a CPU), or before the end of
+      the epoch or a checkpoint, which is then not saved.
+    * `clamp`: the weight is 0 in this step. L keeps its value, but is constant in the losses of these tasks.
+    * `allow`: the gradient is that of L.
 
-    Options:
-        matrix: R: the file `relation.csv` of `mtl relate`; or a list of rows in the order of the tasks; or
-            `{task: {task: number}}`. A run's own config holds the numbers, whatever becomes of the file.
-        from: what to measure R by before the run, as `mtl relate --measure` does; in the place of `matrix`.
-        project: `psd` takes the nearest positive semidefinite matrix for R, `none` takes R as it is; to be chosen
-            where R isn't positive semidefinite.
-        negative: what is done with a weight below 0.
+    Args:
+        tasks: The T tasks with their weights λ.
+        matrix: R: path of the `relation.csv` of `mtl relate`; a list of rows in the order of the tasks; or
+            `{task: {task: number}}`. The config of a run contains the numbers, so that it does not depend on the file.
+        from_: Measure of `mtl relate` by which R is computed before the run, instead of `matrix`.
+        project: `psd` replaces R by the nearest positive semidefinite matrix, `none` uses R as it is; required if R is
+            not positive semidefinite.
+        negative: Handling of a negative weight: `error`, `clamp` or `allow`.
     """
 
     linear = False
@@ -59,7 +60,7 @@ class Relation(LossWeighting):
 
     def __init__(
         self,
-        tasks: Sequence[WeightedTask],
+        tasks: Sequence[WeightedTask | str],
         *,
         matrix: str | list[list[float]] | dict[str, dict[str, float]] | None = None,
         from_: Literal["performance", "gradient", "affinity", "data", "semantic"] | None = None,
@@ -69,21 +70,21 @@ class Relation(LossWeighting):
         super().__init__(tasks)
         if (matrix is None) == (from_ is None):
             raise ValueError(
-                "relation needs one of `matrix` (a file such as the relation.csv of `mtl relate`, or the numbers) and "
-                f"`from` (what to measure it by first), and has {'neither' if matrix is None else 'both'}"
+                "relation needs exactly one of `matrix` (the relation.csv of `mtl relate`, or the numbers) and "
+                f"`from` (the measure to compute it by), got {'neither' if matrix is None else 'both'}"
             )
         self.project = project
         self.negative = negative
         relations = self._relations(matrix)
-        # Set by the configuration, not learned: no part of the state.
+        # from the configuration, so not part of the state
         self.register_buffer("preferences", torch.tensor([task.weight for task in self.tasks]), persistent=False)
         self.register_buffer("relations", torch.tensor(relations, dtype=torch.float32), persistent=False)
 
-    def _relations(self, given: str | list[list[float]] | dict[str, dict[str, float]] | None) -> Matrix:
-        """R [T, T]; NaN as long as it isn't measured, so that nothing can be trained by it."""
-        if given is None:
+    def _relations(self, source: str | list[list[float]] | dict[str, dict[str, float]] | None) -> Matrix:
+        """Return R [T, T]; NaN until it is measured, so that training without a measured matrix fails."""
+        if source is None:
             return np.full((len(self.tasks), len(self.tasks)), np.nan)
-        matrix = relation_matrix(given, [task.name for task in self.tasks])
+        matrix = build_relation_matrix(source, [task.name for task in self.tasks])
         if self.project == "psd":
             return nearest_psd(matrix)
         if self.project is None:
@@ -92,7 +93,7 @@ class Relation(LossWeighting):
 
     def objective(self, losses: Tensor, present: Sequence[int], share: float = 1.0) -> tuple[Tensor, Tensor]:
         """See `LossWeighting.objective`."""
-        exact = exact_type(losses.device)  # the square of a loss may overflow float32
+        exact = exact_dtype(losses.device)  # the square of a loss may overflow float32
         preferences = self.select(self.preferences, present)
         relations = self.select(self.select(self.relations, present).T, present)
         scaled = preferences * losses.to(exact)
@@ -100,7 +101,7 @@ class Relation(LossWeighting):
         weights = 2 * preferences * (relations * scaled.detach()).sum(1)
         if self.negative == "clamp":
             kept = weights.clamp(min=0)
-            objective = objective + ((kept - weights) * (losses - losses.detach())).sum()  # adds 0, but to the gradient
+            objective = objective + ((kept - weights) * (losses - losses.detach())).sum()  # changes the gradient only
             weights = kept
         return objective, weights.to(losses.dtype)
 
@@ -112,6 +113,6 @@ class Relation(LossWeighting):
         if self.negative == "error" and lowest < -ROUNDING * largest:
             raise MtlError(
                 f"weighting relation: the weight of task {task!r} is {lowest:.4g} at step {step}: R relates it "
-                f"negatively to tasks with a higher loss, and it would be trained to do worse. Choose "
-                f"`weighting.negative=clamp` (a weight below 0 counts as 0) or `allow`, or another matrix"
+                f"negatively to tasks with a higher loss, so training would increase its loss. Set "
+                f"`weighting.negative=clamp` (a negative weight counts as 0) or `allow`, or use another matrix"
             )

@@ -1,4 +1,4 @@
-"""A common descent direction near the mean gradient, from independent samples of the gradients."""
+"""SDMGrad: stochastic direction-oriented multi-objective gradient descent."""
 
 from __future__ import annotations
 
@@ -11,50 +11,54 @@ from torch import Tensor
 
 from mtlcli.registry import weightings
 from mtlcli.weighting.base import GramianWeighting, WeightedTask
-from mtlcli.weighting.solvers.backend import Array, Module, solved
-from mtlcli.weighting.solvers.gramian import put
-from mtlcli.weighting.solvers.simplex import restrict, running_means, threshold
+from mtlcli.weighting.solvers.backend import Array, Backend, run_solver
+from mtlcli.weighting.solvers.gramian import combine_rows, compute_gramian, write_rows
+from mtlcli.weighting.solvers.simplex import find_threshold, make_running_means, restrict_to_present
 
 
 @weightings.register("sdmgrad")
 class SDMGrad(GramianWeighting):
-    """SDMGrad: the common descent direction, drawn to the mean gradient, without the bias of a single sample.
+    """SDMGrad: regularize MGDA towards the mean gradient, unbiased by independent samples of the gradients.
 
-    Xiao, Ban and Ji, "Direction-oriented Multi-objective Learning: Simple and Provable Stochastic Algorithms", NeurIPS
-    2023, Algorithm 1. The step's examples are divided into three parts, whose gradients are the columns of G₁, G₂ and
-    G₃, with means g₀(G). S times, from the w of the step before (1/T in the first one), with Π the projection onto the
-    simplex:
+    The examples of a step are divided into three parts, whose gradients are the columns of G₁, G₂ and G₃, with the
+    means g₀(G). S times, from the w of the previous step (1/T in the first), with Π the projection onto the simplex:
 
         w ← Π(w − β G₁ᵀ (G₂ w + λ g₀(G₂))),    then update = T (G₃ w + λ g₀(G₃)) / (1 + λ)
 
-    This is gradient descent on ½ ‖G w + λ g₀‖² with an estimate of its gradient that is unbiased, as G₁ and G₂ are
-    independent. The paper's update is G₃ w + λ g₀(G₃), which is (1 + λ) times a mean of the tasks; as in the official
-    code, it is scaled to the sum of the tasks: the weights T (w + λ/T) / (1 + λ) sum to T.
+    This is gradient descent on ½ ‖G w + λ g₀‖² with an estimate of the gradient that is unbiased, as G₁ and G₂ are
+    independent. The paper's update G₃ w + λ g₀(G₃) is (1 + λ) times a mean of the tasks; here, as in the official code,
+    it is scaled to the sum of the tasks: the weights T (w + λ/T) / (1 + λ) sum to T. Scaling all losses scales the
+    update.
 
-    Scale-invariant: all losses times a number is the update times it.
+    Note:
+        Deviations. The S iterations of a step share G₁ and G₂, as in the official code, where algorithm 1 draws new
+        ones for each. β is `step_size` divided by the largest row sum of |G₁ᵀ G₂|: with 1, the iterations converge if
+        G₁ = G₂. The official code divides by the squared mean norm of the gradients instead, with a step size of 10 and
+        a momentum of 0.5, which is not in algorithm 1; its w then oscillates (on random gradients of 10 tasks, 20 of
+        its iterations reach 7 times the minimum of ‖G w + λ g₀‖², 20 iterations of this implementation twice). Its
+        three samples share one buffer, so that only the last one is used; here they are separate. A task that is absent
+        from a step keeps its w; the w of the present tasks are scaled to sum to 1 for the step, and back to their
+        previous sum. G₃ is not computed explicitly: the third part needs one backward pass with the weights.
 
-    Deviations: the S iterations of a step share their G₁ and G₂, where Algorithm 1 draws new ones for each (the
-    official code shares them too). β is `step_size` divided by the largest row sum of |G₁ᵀ G₂|: with 1, the iterations
-    are sure to converge if G₁ = G₂. The official code divides by the squared mean norm of the gradients instead, with
-    a step of 10 and a momentum of 0.5 that Algorithm 1 hasn't; its w then jumps about the simplex (of random gradients
-    of 10 tasks, 20 such iterations reach 7 times the least ‖G w + λ g₀‖², these 20 reach twice the least). Its three
-    samples are one and the same buffer, by mistake, so that it has only the last one; here they are three. A task that
-    is absent from a step keeps its w; those present have w scaled to sum to 1 for the step, and back to what they
-    summed to. G₃ itself is never there: the third part goes backward once, with the weights found.
+    Args:
+        tasks: The T tasks.
+        regularization: Strength λ of the regularization towards the mean gradient; 0 is MGDA. The paper's experiments
+            use 0.3.
+        step_size: Step size β, in units of 1 / the largest row sum of |G₁ᵀ G₂|; above 2 it may not converge.
+        iterations: Number of iterations S.
 
-    Options:
-        regularization: λ, how strongly the mean gradient draws; 0: MGDA (0.3 in the paper's experiments).
-        step_size: β, in units of 1 / the largest row sum of |G₁ᵀ G₂|; above 2 it may not converge.
-        iterations: S.
+    References:
+        Xiao, Ban and Ji, "Direction-oriented Multi-objective Learning: Simple and Provable Stochastic Algorithms",
+        NeurIPS 2023, arXiv:2305.18409, algorithm 1.
     """
 
-    gradients = ("parameters",)  # the features of different examples can't be multiplied
+    gradients = ("parameters",)  # features of different examples have no inner products
     independent = True
     shares: Tensor
 
     def __init__(
         self,
-        tasks: Sequence[WeightedTask],
+        tasks: Sequence[WeightedTask | str],
         *,
         regularization: NonNegativeFloat = 0.3,
         step_size: PositiveFloat = 1.0,
@@ -68,18 +72,40 @@ class SDMGrad(GramianWeighting):
 
     @torch.no_grad()
     def weights(self, gramian: Tensor, losses: Tensor, present: Sequence[int]) -> Tensor:
-        """See `GramianWeighting.weights`. Moves w."""
+        """Update w and return the weights, see `GramianWeighting.weights`."""
         count = len(present)
-        shares, total = restrict(self.shares, present, gramian)
-        shares = solved(descend, gramian, shares, *running_means(count, gramian),
+        shares, total = restrict_to_present(self.shares, present, gramian)
+        shares = run_solver(iterate_weights, gramian, shares, *make_running_means(count, gramian),
                         self.step_size, self.regularization, self.iterations)  # fmt: skip
-        put(self.shares, present, total * shares)
+        write_rows(self.shares, present, total * shares)
         weights: Tensor = (count * shares + self.regularization) / (1.0 + self.regularization)
         return weights
 
+    @torch.no_grad()
+    def forward(self, jacobian: Tensor, losses: Tensor | None = None, present: Sequence[int] | None = None) -> Tensor:
+        """Combine the gradients of one optimizer step, for use outside of a training run.
 
-def descend(
-    xp: Module,
+        Args:
+            jacobian: [3, t, P], the gradients of the present tasks on three independent samples of the examples.
+            losses: Not used.
+            present: Indices of the present tasks, ascending; all tasks by default.
+
+        Returns:
+            [P] update J₃ᵀw, with weights w from the first two samples.
+        """
+        if jacobian.ndim != 3 or len(jacobian) != 3:
+            raise ValueError(f"SDMGrad: expected Jacobians [3, t, P] of three samples, got {list(jacobian.shape)}")
+        first, second, third = jacobian.detach()
+        losses, present = self._checked(third, losses, present)
+        count = len(present)
+        self.start_step()
+        return combine_rows(
+            self.weights(compute_gramian(torch.cat([first, second]))[:count, count:], losses, present), third
+        )
+
+
+def iterate_weights(
+    xp: Backend,
     products: Array,
     shares: Array,
     means: Array,
@@ -88,9 +114,20 @@ def descend(
     regularization: float,
     iterations: int,
 ) -> Array:
-    """w [t] after so many iterations from `shares`, with `products` [t, t] = G₁ᵀ G₂, by NumPy or torch.
+    """Run the iterations of SDMGrad on w.
 
-    means, shifts: `running_means`.
+    Args:
+        xp: Backend, NumPy or torch.
+        products: [t, t], inner products G₁ᵀ G₂.
+        shares: [t], initial w.
+        means: [t, t], matrix from `make_running_means`.
+        shifts: [t], shifts from `make_running_means`.
+        step_size: Step size in units of 1 / the largest row sum of |G₁ᵀ G₂|.
+        regularization: Strength λ.
+        iterations: Number of iterations.
+
+    Returns:
+        [t] new w.
     """
     largest = xp.clip(abs(products).sum(1).max(), float(xp.finfo(products.dtype).tiny), None)
     descent = products * (-step_size / largest)
@@ -98,6 +135,6 @@ def descend(
     descent = descent + xp.diag(shifts * 0.0 + 1.0)
     zero = shifts * 0.0
     for _ in range(iterations):
-        moved = pull + descent @ shares
-        shares = xp.maximum(moved - threshold(xp, moved, means, shifts), zero)
+        updated = pull + descent @ shares
+        shares = xp.maximum(updated - find_threshold(xp, updated, means, shifts), zero)
     return shares

@@ -1,4 +1,4 @@
-"""The aggregators of the `torchjd` package."""
+"""Aggregators of the `torchjd` package."""
 
 from __future__ import annotations
 
@@ -15,73 +15,81 @@ from torch import Tensor, nn
 from mtlcli.errors import nearest
 from mtlcli.registry import weightings
 from mtlcli.weighting.base import JacobianWeighting, WeightedTask
-from mtlcli.weighting.solvers.gramian import combine, units
+from mtlcli.weighting.solvers.gramian import combine_rows, normalize_gramian
 
-BASES = ("Aggregator", "WeightedAggregator", "GramianWeightedAggregator")  # not methods; what methods are made from
-NEGLIGIBLE = 1e-6  # an eigenvalue of the cosines between gradients that are float32
+BASES = ("Aggregator", "WeightedAggregator", "GramianWeightedAggregator")  # base classes of the aggregators
+NEGLIGIBLE = 1e-6  # relative eigenvalue of the cosine matrix of float32 gradients
+PLAIN = (bool, int, float, str, torch.dtype, torch.device)
 
 
 @weightings.register("torchjd")
 class TorchJD(JacobianWeighting):
-    """Any aggregator of TorchJD: `{name: torchjd, aggregator: UPGrad}`, with the aggregator's own options beside it.
-
-    Quinton and Rey, "Jacobian Descent for Multi-Objective Optimization", 2024 (arXiv:2406.16232); https://torchjd.org
-    lists the aggregators, their papers and their options. Needs the extra `mtlcli[torchjd]`.
+    """TorchJD: use an aggregator of the `torchjd` package, as in `{name: torchjd, aggregator: UPGrad}`.
 
         update = aggregator(J)
 
-    Scale: TorchJD's own, as its users know it: most aggregators give a mean of the tasks (`Mean`, `UPGrad`, `MGDA`,
-    `DualProj`, …: weights that sum to about 1), some a sum (`Sum`, `PCGrad`, `IMTLG`, …). The learning rate that suits
-    `uniform` is for a sum, so that a mean wants T times of it.
+    https://torchjd.org lists the aggregators with their papers and options. Requires the extra `mtlcli[torchjd]`.
 
-    The weights in the log are those whose Jᵀw comes nearest to the update. What an aggregator remembers is saved with
-    the run; the ones that draw random numbers draw them from torch's global generator, which is saved too. An
-    aggregator that keeps something of every task, or is given something for every task (`NashMTL`, `pref_vector`),
-    needs all tasks in every step: TorchJD starts it anew, or raises an error, where their number changes. An
-    aggregator may wait for the device, as many of TorchJD's solvers do.
+    The scale is that of TorchJD: most aggregators return a mean over the tasks (`Mean`, `UPGrad`, `MGDA`, `DualProj`,
+    …, with weights that sum to about 1), some a sum (`Sum`, `PCGrad`, `IMTLG`, …). For a mean, multiply a learning rate
+    tuned for `uniform` by T.
 
-    Options:
-        aggregator: the name of the class in `torchjd.aggregation`; its arguments are options too, lists for vectors.
+    The logged weights are the least-squares solution of Jᵀw = update. The state of an aggregator is saved with the run;
+    aggregators with random numbers use torch's global generator, which is saved too. An aggregator with a state or an
+    option per task (`NashMTL`, `pref_vector`) requires all tasks in every step: TorchJD resets it, or raises an error,
+    when their number changes. Many of TorchJD's solvers wait for the device.
+
+    Args:
+        tasks: The T tasks.
+        aggregator: Class name in `torchjd.aggregation`. Its arguments are further options, with lists for vectors.
+        **options: Arguments of the aggregator.
+
+    References:
+        Quinton and Rey, "Jacobian Descent for Multi-Objective Optimization", 2024, arXiv:2406.16232.
     """
 
-    reuses_weights = False  # an update needn't be a combination of the gradients
+    reuses_weights = False  # an update may be no weighted sum of the gradients
     place: Tensor
     aggregator: nn.Module
 
-    def __init__(self, tasks: Sequence[WeightedTask], *, aggregator: str, **options: Any) -> None:
+    def __init__(self, tasks: Sequence[WeightedTask | str], *, aggregator: str, **options: Any) -> None:
         super().__init__(tasks)
-        self.register_buffer("place", torch.empty(0), persistent=False)  # knows the device
-        # No submodule: TorchJD's buffers come into being with the first step, which load_state_dict wouldn't accept.
+        self.register_buffer("place", torch.empty(0), persistent=False)  # follows the device
+        # Not a submodule: TorchJD creates buffers in the first step, which load_state_dict would reject.
         object.__setattr__(self, "aggregator", _build(aggregator, options, len(self.tasks)))
 
     @torch.no_grad()
     def update(
         self, jacobian: Tensor, gramian: Tensor, losses: Tensor, present: Sequence[int]
     ) -> tuple[Tensor, Tensor]:
-        """See `JacobianWeighting.update`. The weights are the least-squares solution of Jᵀw = update."""
+        """Apply the aggregator and fit the weights to its update, see `JacobianWeighting.update`."""
         with torch.autocast(jacobian.device.type, enabled=False):
             update = self.aggregator(jacobian)
-        # G w = J update, with every gradient scaled to the length 1, so that a short one isn't lost among long ones.
-        cosines, _, scales = units(torch, gramian)
-        projections = combine(update, jacobian.mT).nan_to_num_().to(gramian.dtype)
+        # Solve G w = J update for unit gradients, so that short ones are not lost among long ones.
+        cosines, _, scales = normalize_gramian(torch, gramian)
+        projections = combine_rows(update, jacobian.mT).nan_to_num_().to(gramian.dtype)
         return update, scales * (torch.linalg.pinv(cosines, rtol=NEGLIGIBLE, hermitian=True) @ (scales * projections))
 
     def get_extra_state(self) -> dict[str, Any]:
-        """What the aggregator remembers."""
-        return capture(self.aggregator)
+        """Return the state of the aggregator, which `state_dict` includes."""
+        return _capture_state(self.aggregator)
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Put the aggregator where `get_extra_state` found it, on the device of the run that goes on."""
-        restore(self.aggregator, state, self.place.device)
+        """Restore the state of the aggregator, on the device of the current run.
+
+        Args:
+            state: State from `get_extra_state`.
+        """
+        _restore_state(self.aggregator, state, self.place.device)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> TorchJD:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        move(self.aggregator, fn)
+        _move_tensors(self.aggregator, fn)
         return self
 
 
 def _build(name: str, options: dict[str, Any], tasks: int) -> nn.Module:
-    """The aggregator, tried out on a Jacobian of `tasks` rows. ValueError where it can't be made or doesn't work."""
+    """Build the aggregator and test it on a Jacobian of `tasks` rows; ValueError if that fails."""
     try:
         package = importlib.import_module("torchjd.aggregation")
     except ModuleNotFoundError as error:
@@ -92,30 +100,32 @@ def _build(name: str, options: dict[str, Any], tasks: int) -> nn.Module:
         if inspect.isclass(value) and issubclass(value, package.Aggregator) and key not in BASES
     }
     if "every" in options:
-        raise ValueError("torchjd has no `every`: an aggregator's update needn't be made of weights to use again")
+        raise ValueError("torchjd does not support `every`: an aggregator may return no weights that can be reused")
     if name not in classes:
         raise ValueError(
             f"torchjd has no aggregator {name!r}.{nearest(name, classes)} Choose from: {', '.join(sorted(classes))}"
         )
     try:
-        with torch.device("cpu"):  # there are values to be read, also where everything else is built on meta
-            given = {key: torch.tensor(value) if isinstance(value, list) else value for key, value in options.items()}
-            aggregator: nn.Module = classes[name](**given)
-            _try_out(copy.deepcopy(aggregator), tasks)
-    except Exception as error:  # whatever TorchJD raises for options that don't fit
-        raise ValueError(f"torchjd's {name}: {error} ({_signature(name, classes[name])})") from error
+        with torch.device("cpu"):  # values are read, even if everything else is built on meta
+            arguments = {
+                key: torch.tensor(value) if isinstance(value, list) else value for key, value in options.items()
+            }
+            aggregator: nn.Module = classes[name](**arguments)
+            _try_aggregator(copy.deepcopy(aggregator), tasks)
+    except Exception as error:  # TorchJD raises errors of many types for invalid options
+        raise ValueError(f"torchjd's {name}: {error} ({_describe_options(name, classes[name])})") from error
     return aggregator
 
 
 @torch.no_grad()
-def _try_out(aggregator: nn.Module, tasks: int) -> None:
+def _try_aggregator(aggregator: nn.Module, tasks: int) -> None:
     with torch.random.fork_rng(devices=[]), torch.autocast("cpu", enabled=False), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         aggregator(torch.eye(tasks, tasks + 1) + 0.1)
 
 
-def _signature(name: str, target: type) -> str:
-    """The options of an aggregator, in words."""
+def _describe_options(name: str, target: type) -> str:
+    """Describe the options of an aggregator."""
     words = []
     for parameter in inspect.signature(target).parameters.values():
         required = parameter.default is parameter.empty
@@ -124,33 +134,30 @@ def _signature(name: str, target: type) -> str:
     return f"its options: {', '.join(words)}" if words else f"{name} has no options"
 
 
-PLAIN = (bool, int, float, str, torch.dtype, torch.device)
-
-
-def capture(aggregator: nn.Module) -> dict[str, Any]:
-    """The buffers and plain attributes of the aggregator's modules, by path and name, as a checkpoint takes them."""
+def _capture_state(aggregator: nn.Module) -> dict[str, Any]:
+    """Return the buffers and plain attributes of the modules of an aggregator, by path and name, as plain data."""
     return {
         path: {name: _encode(value) for name, value in _members(module).items() if _is_state(module, name, value)}
         for path, module in aggregator.named_modules()
     }
 
 
-def restore(aggregator: nn.Module, state: dict[str, Any], device: torch.device) -> None:
-    """Put an aggregator of the same options where `capture` found it, on this device."""
+def _restore_state(aggregator: nn.Module, state: dict[str, Any], device: torch.device) -> None:
+    """Set the state from `_capture_state` in an aggregator with the same options, on the device."""
     modules = dict(aggregator.named_modules())
     for path, members in state.items():
         for name, value in members.items():
             setattr(modules[path], name, _decode(value, device))
-        # NashMTL makes its problem at its first step only, and it can't be saved.
+        # NashMTL builds its optimization problem in its first step, and it can't be saved.
         if members.get("step") and hasattr(modules[path], "_init_optim_problem"):
             modules[path]._init_optim_problem()
-    move(aggregator, lambda tensor: tensor.to(device, copy=True))
+    _move_tensors(aggregator, lambda tensor: tensor.to(device, copy=True))
 
 
-def move(aggregator: nn.Module, to: Callable[[Tensor], Tensor]) -> None:
-    """Move the tensors of an aggregator: options such as `pref_vector`, which nn.Module would leave, and buffers.
+def _move_tensors(aggregator: nn.Module, to: Callable[[Tensor], Tensor]) -> None:
+    """Apply `to` to the tensors of an aggregator: buffers, and options such as `pref_vector`, which nn.Module ignores.
 
-    The buffers of the ones that compute on the CPU stay there: those whose `_state_key` doesn't have the device in it.
+    Buffers of aggregators that compute on the CPU are not moved: those without the device in their `_state_key`.
     """
     for module in aggregator.modules():
         key = getattr(module, "_state_key", None)
@@ -161,13 +168,13 @@ def move(aggregator: nn.Module, to: Callable[[Tensor], Tensor]) -> None:
 
 
 def _members(module: nn.Module) -> dict[str, Any]:
-    """What a module has beside what every nn.Module has: plain attributes and buffers."""
-    own = {name: value for name, value in vars(module).items() if name not in vars(nn.Module())}
-    return {**own, **module._buffers}
+    """Return the buffers and the attributes that an nn.Module does not have by default."""
+    attributes = {name: value for name, value in vars(module).items() if name not in vars(nn.Module())}
+    return {**attributes, **module._buffers}
 
 
 def _is_state(module: nn.Module, name: str, value: Any) -> bool:
-    """Whether a member can change and can be saved; plain tensors are options."""
+    """Return True if a member can change and can be saved. Tensors that are no buffers are options."""
     if isinstance(value, Tensor):
         return name in module._buffers
     items = value if isinstance(value, tuple) else (value,)

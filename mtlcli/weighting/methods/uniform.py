@@ -1,4 +1,4 @@
-"""All tasks alike."""
+"""Equal weights."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from mtlcli.weighting.base import LossWeighting
 
 @weightings.register("uniform")
 class Uniform(LossWeighting):
-    """The plain sum of the losses: every task has weight 1.
+    """Uniform weights: minimize the sum of the losses.
 
-    objective = Σ_t L_t
+        objective = Σ_t L_t
+
+    Args:
+        tasks: The T tasks.
     """
 
     def objective(self, losses: Tensor, present: Sequence[int], share: float = 1.0) -> tuple[Tensor, Tensor]:

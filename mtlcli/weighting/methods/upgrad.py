@@ -1,4 +1,4 @@
-"""The sum of the gradients, each projected so that it conflicts with none of them."""
+"""UPGrad: unconflicting projection of gradients."""
 
 from __future__ import annotations
 
@@ -9,35 +9,40 @@ from torch import Tensor
 
 from mtlcli.registry import weightings
 from mtlcli.weighting.base import GramianWeighting, WeightedTask
-from mtlcli.weighting.solvers.dual_cone import NormEps, RegEps, project
+from mtlcli.weighting.solvers.dual_cone import NormEps, RegEps, project_onto_dual_cone
 
 
 @weightings.register("upgrad")
 class UPGrad(GramianWeighting):
-    """UPGrad: every task's gradient is projected onto the directions that conflict with no task, then they are summed.
+    """UPGrad: project each gradient onto the directions that conflict with no task, and sum.
 
-    Quinton and Rey, "Jacobian Descent for Multi-Objective Optimization", arXiv 2406.16232, 2024, equation 3 and
-    proposition 1, with the sum in place of the mean:
+        update = Σ_t π(g_t),    π(x) the point nearest to x in {d: g_i·d ≥ 0 for all i}
+        w = Σ_t argmin_v vᵀ G v  subject to  v ≥ e_t
 
-        update = Σ_t π(g_t),    π(x) the nearest point to x in {d: g_i·d ≥ 0 for all i}
-        w = Σ_t argmin_v vᵀ G v  with  v ≥ e_t
-
-    Tasks without conflict have weight 1 each. All weights are at least 1: a conflict is resolved by adding to the
-    other gradients, and the weights sum to more than the number of tasks then.
+    Without conflicts all weights are 1. Otherwise a conflict is resolved by increasing the weights of the other
+    gradients, so all weights are at least 1 and sum to more than T.
 
     As in TorchJD, G is first divided by its trace, and `reg_eps` is added to its diagonal, so that w is unique. The
-    weights are invariant to the scale of all the gradients, while the trace is above `norm_eps`. Promised: no task's
-    loss rises to first order, G w ≥ −reg_eps·tr(G)·w.
+    weights are invariant to a common scale of all gradients while the trace is above `norm_eps`. To first order no
+    task's loss increases: G w ≥ −reg_eps·tr(G)·w.
 
-    Deviations: TorchJD, the authors' code, calls a QP solver on the CPU for each task; here all are solved at once,
-    exactly and where G is.
+    Note:
+        Deviations. The sum of the tasks, where the paper takes their mean. TorchJD, the authors' code, calls a QP
+        solver on the CPU for each task; here all problems are solved at once, exactly, on the device of G.
 
-    Options:
-        norm_eps: where Σ_t ‖g_t‖² is below it, the gradients are summed as they are.
-        reg_eps: what is added to the diagonal of G, after it is divided by its trace.
+    Args:
+        tasks: The T tasks.
+        norm_eps: Value of Σ_t ‖g_t‖² below which the gradients are summed without projection.
+        reg_eps: Ridge added to the diagonal of G after it is divided by its trace.
+
+    References:
+        Quinton and Rey, "Jacobian Descent for Multi-Objective Optimization", 2024, arXiv:2406.16232, equation 3 and
+        proposition 1.
     """
 
-    def __init__(self, tasks: Sequence[WeightedTask], *, norm_eps: NormEps = 1e-4, reg_eps: RegEps = 1e-4) -> None:
+    def __init__(
+        self, tasks: Sequence[WeightedTask | str], *, norm_eps: NormEps = 1e-4, reg_eps: RegEps = 1e-4
+    ) -> None:
         super().__init__(tasks)
         self.norm_eps = norm_eps
         self.reg_eps = reg_eps
@@ -45,4 +50,4 @@ class UPGrad(GramianWeighting):
     def weights(self, gramian: Tensor, losses: Tensor, present: Sequence[int]) -> Tensor:
         """See `GramianWeighting.weights`."""
         each = torch.eye(len(gramian), dtype=gramian.dtype, device=gramian.device)
-        return project(each, gramian, self.norm_eps, self.reg_eps).sum(0)
+        return project_onto_dual_cone(each, gramian, self.norm_eps, self.reg_eps).sum(0)

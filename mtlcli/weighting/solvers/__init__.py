@@ -1,0 +1,1 @@
+"""Solvers of the small problems in T variables that the weightings pose."""

@@ -1,4 +1,4 @@
-"""Solvers written once for NumPy and torch."""
+"""NumPy and torch as interchangeable backends of the solvers."""
 
 from __future__ import annotations
 
@@ -9,32 +9,48 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# NumPy's or torch's: what a solver uses of them has the same name and meaning in both.
+# NumPy or torch: solvers use only functions that both have under the same name.
 Array = Any
-Module = Any
+Backend = Any
 
 
-def on_host(tensor: Tensor) -> bool:
-    """Return whether a value of the tensor can be read without waiting for a device."""
+def is_on_host(tensor: Tensor) -> bool:
+    """Return True if values of the tensor can be read without waiting for a device."""
     return tensor.device.type == "cpu"
 
 
 @torch.no_grad()
-def solved(solver: Callable[..., Any], *given: Any) -> Any:
-    """What `solver(xp, *given)` returns, an array or a tuple of arrays; xp: NumPy or torch.
+def run_solver(solver: Callable[..., Any], *arguments: Any) -> Any:
+    """Call `solver(xp, *arguments)` with NumPy for tensors on the CPU, with torch elsewhere.
 
-    On the CPU it is computed by NumPy, whose operations on ten numbers take a third of torch's time; elsewhere by
-    torch, without waiting for the device, so that how much is computed can't depend on values there.
+    On the CPU, NumPy needs a third of torch's time for operations on ten numbers. On other devices nothing waits for
+    the device, so that the number of operations cannot depend on values.
+
+    Args:
+        solver: Function of the backend `xp` (NumPy or torch) and the arguments; returns an array or a tuple of arrays.
+        *arguments: Tensors, which become arrays on the CPU, and any other values.
+
+    Returns:
+        Result of the solver, as a tensor or a tuple of tensors.
     """
-    if not all(on_host(x) for x in given if isinstance(x, Tensor)):
-        return solver(torch, *given)
+    if not all(is_on_host(x) for x in arguments if isinstance(x, Tensor)):
+        return solver(torch, *arguments)
     with np.errstate(all="ignore"):
-        found = solver(np, *(x.numpy() if isinstance(x, Tensor) else x for x in given))
-    return tuple(map(torch.from_numpy, found)) if isinstance(found, tuple) else torch.from_numpy(found)
+        result = solver(np, *(x.numpy() if isinstance(x, Tensor) else x for x in arguments))
+    return tuple(map(torch.from_numpy, result)) if isinstance(result, tuple) else torch.from_numpy(result)
 
 
-def solve(xp: Module, matrix: Array, right: Array) -> Array:
-    """x with `matrix` [t, t] x = `right` [t]; not finite where there is none."""
+def solve_linear(xp: Backend, matrix: Array, right: Array) -> Array:
+    """Solve a linear system of t equations.
+
+    Args:
+        xp: Backend, NumPy or torch.
+        matrix: [t, t], left-hand side.
+        right: [t], right-hand side.
+
+    Returns:
+        [t] solution; not finite if the matrix is singular.
+    """
     if xp is torch:
         return torch.linalg.solve_ex(matrix, right).result
     try:

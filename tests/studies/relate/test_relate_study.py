@@ -19,7 +19,7 @@ from mtlcli.studies.study_observer import StudyObserver
 from mtlcli.training.assembly.build import build
 from mtlcli.training.run_folder import to_json
 from mtlcli.training.trainer import Trainer
-from mtlcli.weighting.relation_matrix import relation_matrix
+from mtlcli.weighting.relation_matrix import build_relation_matrix
 from tests.studies.fake_data import TRAINING, experiment, made, task
 
 __all__ = ["made"]
@@ -88,7 +88,7 @@ def test_the_files(studied: dict[str, Any]) -> None:
     assert json.loads((folder / "relate.json").read_text()) == json.loads(to_json(studied))
     groups = json.loads((folder / "groups.json").read_text())
     for name, relation in relations(studied).items():
-        matrix = relation_matrix(str(folder / name / "relation.csv"), list(TASKS))
+        matrix = build_relation_matrix(str(folder / name / "relation.csv"), list(TASKS))
         assert matrix.tolist() == [[relation[a][b] for b in TASKS] for a in TASKS]  # every digit
         assert (folder / name / "heatmap.png").read_bytes().startswith(b"\x89PNG")
         assert json.loads((folder / name / "numbers.json").read_text())
@@ -275,8 +275,8 @@ def test_the_matrix_of_a_weighting_is_measured_first(tmp_path: Path, monkeypatch
     options = found.weighting.options
     assert options["from"] is None
     assert options["project"] == "psd"
-    expected = relation_matrix(str(folder / "relation.csv"), list(TASKS))
-    assert relation_matrix(options["matrix"], list(TASKS)).tolist() == expected.tolist()
+    expected = build_relation_matrix(str(folder / "relation.csv"), list(TASKS))
+    assert build_relation_matrix(options["matrix"], list(TASKS)).tolist() == expected.tolist()
     build(found)  # takes it
     watched = Counted()
     assert with_relation(wanted, budget=SMALL, observer=watched) == found
