@@ -163,7 +163,7 @@ def _described_options(doc: str) -> Iterator[tuple[str, str]]:
     """Yield the `name: description` entries of a docstring's `Args:` (or `Options:`) block."""
     block = ARGS.search(doc)
     for entry in re.finditer(r"^    (\w+): (.*(?:\n {5,}.*)*)", block[1] if block else "", re.MULTILINE):
-        yield entry[1], " ".join(entry[2].split())
+        yield _option_name(entry[1]), " ".join(entry[2].split())
 
 
 class Registry(Generic[Target]):

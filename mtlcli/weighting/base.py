@@ -48,6 +48,9 @@ class Weighting(nn.Module):
     Args:
         tasks: The T tasks. A string is short for `WeightedTask(string)`.
 
+    Raises:
+        TypeError: If `tasks` is a string instead of a list.
+
     Attributes:
         level: Input of the method: the losses, the Gramian G = J Jᵀ of the gradients, or their Jacobian J.
         uses_task_weights: True if the method reads the weights λ of the tasks.

@@ -142,8 +142,8 @@ def check_psd(matrix: Matrix) -> None:
         change = float(np.linalg.norm(values.clip(max=0)))
         raise ValueError(
             f"matrix: not positive semidefinite: its eigenvalues range from {values[0]:.4g} to {values[-1]:.4g}, so "
-            f"the objective may have no lower bound. Set `project: psd` (the nearest positive semidefinite matrix, "
-            f"which changes R by {change:.4g} in the Frobenius norm, of {float(np.linalg.norm(matrix)):.4g}) or "
+            f"the objective may have no lower bound. Set `project: psd` (the nearest positive semidefinite matrix, at "
+            f"a Frobenius distance of {change:.4g}, with ‖R‖_F = {float(np.linalg.norm(matrix)):.4g}) or "
             f"`project: none` (R as it is)"
         )
 

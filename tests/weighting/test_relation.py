@@ -116,9 +116,9 @@ def test_a_matrix_that_is_not_psd_needs_a_choice() -> None:
 
 
 def test_one_of_matrix_and_from() -> None:
-    with pytest.raises(ValueError, match=r"one of `matrix` .* and has neither"):
+    with pytest.raises(ValueError, match=r"one of `matrix` .*, got neither"):
         Relation(PAIR)
-    with pytest.raises(ValueError, match=r"one of `matrix` .* and has both"):
+    with pytest.raises(ValueError, match=r"one of `matrix` .*, got both"):
         Relation(PAIR, matrix=OPPOSED, from_="data")
     assert Relation(PAIR, from_="data").objective(torch.ones(2), [0, 1])[0].isnan()  # nothing learns by it
 

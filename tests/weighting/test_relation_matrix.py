@@ -134,8 +134,9 @@ def test_what_is_psd_up_to_rounding_stays_as_it_is() -> None:
         assert nearest_psd(matrix) is matrix
 
 
-def test_what_is_not_psd_is_told_with_its_numbers() -> None:
+def test_indefinite_matrices_are_reported_with_their_eigenvalues() -> None:
     matrix = np.array([[1.0, 2.0], [2.0, 1.0]])  # eigenvalues −1 and 3
-    with pytest.raises(ValueError, match=r"eigenvalues go from -1 to 3.*‖·‖_F = 1 of 3\.162.*`project: none`"):
+    message = r"eigenvalues range from -1 to 3.*distance of 1, with ‖R‖_F = 3\.162.*`project: none`"
+    with pytest.raises(ValueError, match=message):
         check_psd(matrix)
     np.testing.assert_allclose(nearest_psd(matrix), [[1.5, 1.5], [1.5, 1.5]])

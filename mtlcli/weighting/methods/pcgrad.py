@@ -49,4 +49,5 @@ class PCGrad(SequentialProjection):
             steps.append(opposed.gather(1, column).relu_())
             opposed.addcmul_(steps[-1], cosines.index_select(0, order), value=-1)
         coefficients = lengths.new_zeros(len(lengths), len(lengths)).scatter(1, orders.T, torch.cat(steps, 1))
-        return (lengths[:, None] * coefficients).sum(0).mul_(inverses).add_(1.0)
+        weights: Tensor = (lengths[:, None] * coefficients).sum(0).mul_(inverses).add_(1.0)
+        return weights

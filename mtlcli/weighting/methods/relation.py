@@ -51,6 +51,9 @@ class Relation(LossWeighting):
         project: `psd` replaces R by the nearest positive semidefinite matrix, `none` uses R as it is; required if R is
             not positive semidefinite.
         negative: Handling of a negative weight: `error`, `clamp` or `allow`.
+
+    Raises:
+        ValueError: If not exactly one of `matrix` and `from_` is given, or the matrix is invalid.
     """
 
     linear = False

@@ -92,6 +92,9 @@ class SDMGrad(GramianWeighting):
 
         Returns:
             [P] update J₃ᵀw, with weights w from the first two samples.
+
+        Raises:
+            ValueError: If the Jacobians are not those of three samples.
         """
         if jacobian.ndim != 3 or len(jacobian) != 3:
             raise ValueError(f"SDMGrad: expected Jacobians [3, t, P] of three samples, got {list(jacobian.shape)}")
