@@ -103,7 +103,7 @@ def test_a_pipe_is_not_waited_for_nor_a_device_read_without_end(tmp_path: Path) 
 
 
 def test_a_file_that_is_far_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mtlcli.weighting.relation_matrix.LONGEST", 10)
+    monkeypatch.setattr("mtlcli.weighting.relation_matrix.MAX_CHARACTERS", 10)
     with pytest.raises(ValueError, match=r"relation\.csv: larger than 0 MiB"):
         read_relations(written(tmp_path, GOOD))
 

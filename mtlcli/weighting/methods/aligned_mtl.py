@@ -28,9 +28,9 @@ class AlignedMTL(GramianWeighting):
     all gradients are 0, all weights are 1.
 
     Note:
-        Deviations. The task weights of the paper, its pre-defined w, are 1 each, as in the official code (TorchJD:
-        1/T). Eigenvalues below 4e-12 of the largest count as 0, since rounding of float32 gradients can cause them: (16
-        eps)² with eps = 1.2e-7. The official code's threshold is λ_1·T·eps.
+        Deviations from the paper. The task weights of the paper, its pre-defined w, are 1 each, as in the official code
+        (TorchJD: 1/T). Eigenvalues below 4e-12 of the largest count as 0, since rounding of float32 gradients can cause
+        them: (16 eps)² with eps = 1.2e-7. The official code's threshold is λ_1·T·eps.
 
     Args:
         tasks: The T tasks.

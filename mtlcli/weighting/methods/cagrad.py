@@ -28,11 +28,11 @@ class CAGrad(GramianWeighting):
     For c < 1 the mean loss always decreases to first order; d may conflict with single tasks.
 
     Note:
-        Deviations. The minimum is exact, by an active-set method, where the official code runs SLSQP or 20 steps of
-        gradient descent. The mean is multiplied by T, as there. The code divides d by 1 + c² by default, which is not
-        in the paper: see `rescale`. If ‖g_ω‖ is 0 at the minimum, every d in the ball with min g_t·d = 0 is a solution;
-        a component of 1e-5 of each gradient's length, orthogonal to all others, then selects one. A task with a zero
-        gradient cannot improve: it gets no ω, but counts for T and for the mean.
+        Deviations from the paper. The minimum is exact, by an active-set method, where the official code runs SLSQP or
+        20 steps of gradient descent. The mean is multiplied by T, as there. The code divides d by 1 + c² by default,
+        which is not in the paper: see `rescale`. If ‖g_ω‖ is 0 at the minimum, every d in the ball with min g_t·d = 0
+        is a solution; a component of 1e-5 of each gradient's length, orthogonal to all others, then selects one. A task
+        with a zero gradient cannot improve: it gets no ω, but counts for T and for the mean.
 
     Args:
         tasks: The T tasks.

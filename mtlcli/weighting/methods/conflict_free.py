@@ -31,10 +31,11 @@ class ConFIG(JacobianWeighting):
     number of steps.
 
     Note:
-        Deviations. If all gradients cancel (such as two opposed ones) the direction is undefined and the update is 0.
-        Zero gradients are left out and get weight 0. A gradient counts as linearly dependent if its angle to the span
-        of the others is below 2e-6 rad, the resolution of float32. TorchJD's rank tolerance grows with P: with 400,000
-        float32 parameters it finds no direction between two tasks with a cosine of −0.999, this implementation does.
+        Deviations from the paper. If all gradients cancel (such as two opposed ones) the direction is undefined and the
+        update is 0. Zero gradients are left out and get weight 0. A gradient counts as linearly dependent if its angle
+        to the span of the others is below 2e-6 rad, the resolution of float32. TorchJD's rank tolerance grows with P:
+        with 400,000 float32 parameters it finds no direction between two tasks with a cosine of −0.999, this
+        implementation does.
 
     Args:
         tasks: The T tasks.

@@ -31,11 +31,11 @@ class DBMTL(JacobianWeighting):
     update is smaller by the factor 1 − β_1. The update does not depend on the units of the losses.
 
     Note:
-        Deviations. Heads are trained on their own losses, where the paper uses log-losses for them too. A loss below 0
-        counts as 0. A task with ‖ĝ_t‖ below 1e-12 of the largest is left out (the paper adds ε to its norm). A task
-        that is absent from a step keeps its ĝ and k, and is not part of the sum or the maximum. With `every`, the steps
-        between two solutions use the weights α / (‖ĝ_t‖ (L_t + ε)) with their own gradients. Both defaults are those of
-        the authors' code in LibMTL.
+        Deviations from the paper. Heads are trained on their own losses, where the paper uses log-losses for them too.
+        A loss below 0 counts as 0. A task with ‖ĝ_t‖ below 1e-12 of the largest is left out (the paper adds ε to its
+        norm). A task that is absent from a step keeps its ĝ and k, and is not part of the sum or the maximum. With
+        `every`, the steps between two solutions use the weights α / (‖ĝ_t‖ (L_t + ε)) with their own gradients. Both
+        defaults are those of the authors' code in LibMTL.
 
     Args:
         tasks: The T tasks.

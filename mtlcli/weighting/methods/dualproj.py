@@ -29,8 +29,8 @@ class DualProj(GramianWeighting):
     task's loss increases: G w ≥ −reg_eps·tr(G)·w.
 
     Note:
-        Deviations. The sum of the tasks, where TorchJD takes their mean. The constant γ that the paper adds to the
-        weights in practice is 0.
+        Deviations from the paper. The sum of the tasks, where TorchJD takes their mean. The constant γ that the paper
+        adds to the weights in practice is 0.
 
     Args:
         tasks: The T tasks.

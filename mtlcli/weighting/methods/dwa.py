@@ -23,9 +23,9 @@ class DWA(LossWeighting):
     All weights are 1 in the first two epochs; they always sum to the number of tasks.
 
     Note:
-        Deviations. If tasks are absent from a step, the weights of those present are scaled to sum to their number. An
-        epoch without labels of a task does not count for it: its r is that of the last two epochs with labels, and 1
-        before there are two. A ratio that is not finite (after a loss of 0) counts as 1.
+        Deviations from the paper. If tasks are absent from a step, the weights of those present are scaled to sum to
+        their number. An epoch without labels of a task does not count for it: its r is that of the last two epochs with
+        labels, and 1 before there are two. A ratio that is not finite (after a loss of 0) counts as 1.
 
     Args:
         tasks: The T tasks.

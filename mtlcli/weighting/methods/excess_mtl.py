@@ -31,12 +31,13 @@ class ExcessMTL(JacobianWeighting):
     (paper: 1).
 
     Note:
-        Deviations. The default of one warm-up step is the official code's; appendix C.1 of the paper mentions three
-        epochs, which `warmup_steps` can be set to. In the code the weights can become infinite or NaN (they are
-        products, divided by Ê⁰ even if it is 0); here their logarithms are stored, and a step with an Ê of 0 does not
-        count as a warm-up step of the task. A task that is absent from a step keeps its S and Ê⁰. The exponents are
-        relative to their mean over the present tasks that have finished their warm-up, which cancels between these, so
-        that the weights of the others stay in proportion; the weights of the present tasks sum to their number.
+        Deviations from the paper. The default of one warm-up step is the official code's; appendix C.1 of the paper
+        mentions three epochs, which `warmup_steps` can be set to. In the code the weights can become infinite or NaN
+        (they are products, divided by Ê⁰ even if it is 0); here their logarithms are stored, and a step with an Ê of 0
+        does not count as a warm-up step of the task. A task that is absent from a step keeps its S and Ê⁰. The
+        exponents are relative to their mean over the present tasks that have finished their warm-up, which cancels
+        between these, so that the weights of the others stay in proportion; the weights of the present tasks sum to
+        their number.
 
     Args:
         tasks: The T tasks.

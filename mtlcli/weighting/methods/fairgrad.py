@@ -26,10 +26,10 @@ class FairGrad(GramianWeighting):
     Every g_t·d is positive unless the update is 0: it conflicts with no task.
 
     Note:
-        Deviations. Solved by Newton's method, where the official code calls SciPy's least squares. The scale of v
-        depends on the gradients; here it is scaled to a sum of T, and the code's clipping of the update to a norm of 1
-        is left to `training.clip_norm`. If a combination of the gradients is 0 (Pareto stationary), there is no
-        solution: the direction in which v grows is computed with a ridge of 1e-8 on G's diagonal, and the update is
+        Deviations from the paper. Solved by Newton's method, where the official code calls SciPy's least squares. The
+        scale of v depends on the gradients; here it is scaled to a sum of T, and the code's clipping of the update to a
+        norm of 1 is left to `training.clip_norm`. If a combination of the gradients is 0 (Pareto stationary), there is
+        no solution: the direction in which v grows is computed with a ridge of 1e-8 on G's diagonal, and the update is
         nearly 0. A task with a zero gradient does not take part and gets weight 1; the other weights sum to the number
         of the other tasks. For a below 0.5 or above 5, with norms that differ by factors of 1e4 or more, 40 Newton
         steps may not suffice; the weights are then those of the last step.

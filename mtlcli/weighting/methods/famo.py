@@ -34,10 +34,11 @@ class FAMO(LossWeighting):
     The default γ is that of algorithm 2 (official code: 0.01 and 1e-5 in different versions).
 
     Note:
-        Deviations. A loss below 1e-12 (including 0 and negative ones) counts as 1e-12 and gets weight 0, without
-        affecting the other weights; the code adds 1e-8. If tasks are absent from a step, the softmax, T and δ are those
-        of the present tasks, and logits and Adam moments of the absent ones are unchanged. A change of a loss that is
-        not finite counts as 0. The code clips the gradient to a norm of 1, which is left to `training.clip_norm` here.
+        Deviations from the paper. A loss below 1e-12 (including 0 and negative ones) counts as 1e-12 and gets weight 0,
+        without affecting the other weights; the code adds 1e-8. If tasks are absent from a step, the softmax, T and δ
+        are those of the present tasks, and logits and Adam moments of the absent ones are unchanged. A change of a loss
+        that is not finite counts as 0. The code clips the gradient to a norm of 1, which is left to
+        `training.clip_norm` here.
 
     Args:
         tasks: The T tasks.

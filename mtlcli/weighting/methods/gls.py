@@ -23,10 +23,10 @@ class GLS(LossWeighting):
     learning rate tuned for `uniform` is effectively T times too small.
 
     Note:
-        Deviations. Computed in the logarithmic domain, which neither overflows nor underflows with many tasks. A loss
-        below 1e-12 (including 0 and negative ones, for which the geometric mean is undefined) counts as 1e-12 and gets
-        weight 0. If tasks are absent from a step, the mean is over those present. The paper's focused loss, which
-        counts a task twice, is not implemented.
+        Deviations from the paper. Computed in the logarithmic domain, which neither overflows nor underflows with many
+        tasks. A loss below 1e-12 (including 0 and negative ones, for which the geometric mean is undefined) counts as
+        1e-12 and gets weight 0. If tasks are absent from a step, the mean is over those present. The paper's focused
+        loss, which counts a task twice, is not implemented.
 
     Args:
         tasks: The T tasks.

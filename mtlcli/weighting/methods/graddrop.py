@@ -30,11 +30,11 @@ class GradDrop(SeededMixin, JacobianWeighting):
     all losses scales the update. The update may conflict with a task.
 
     Note:
-        Deviations. The function f of the paper is the identity. The paper's layer acts on an activation: it multiplies
-        the gradients by the sign of its input, sums them over the batch for P, and shares one U among all examples.
-        Here, as in TorchJD, the coordinates of the Jacobian are independent: parameters with `gradients: parameters`,
-        whose gradients include the sum over the batch, or the features of each example with `gradients: features`. All
-        tasks have the same leak, where the paper allows one per task. P = U counts as P < U.
+        Deviations from the paper. The function f of the paper is the identity. The paper's layer acts on an activation:
+        it multiplies the gradients by the sign of its input, sums them over the batch for P, and shares one U among all
+        examples. Here, as in TorchJD, the coordinates of the Jacobian are independent: parameters with `gradients:
+        parameters`, whose gradients include the sum over the batch, or the features of each example with `gradients:
+        features`. All tasks have the same leak, where the paper allows one per task. P = U counts as P < U.
 
     Args:
         tasks: The T tasks.

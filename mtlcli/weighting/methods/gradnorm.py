@@ -32,11 +32,12 @@ class GradNorm(GramianWeighting):
     `gradients: parameters` or `features` the norms are those of these gradients. The heads have weight 1.
 
     Note:
-        Deviations. A weight is at least 1e-6 before scaling; the paper does not specify how weights stay positive. An
-        absent task keeps its weight and its Adam moments; the weights of the present tasks are scaled to sum to their
-        number in the step, and scaled back to their previous share of T after it. The paper suggests log C for L(0) if
-        the first loss depends on the initialization; here it is always the first loss. A loss of 0 or less counts as 0;
-        if all are 0, or a first loss was, r or L̃ is 1. With `every: k`, one step of the method is made every k steps.
+        Deviations from the paper. A weight is at least 1e-6 before scaling; the paper does not specify how weights stay
+        positive. An absent task keeps its weight and its Adam moments; the weights of the present tasks are scaled to
+        sum to their number in the step, and scaled back to their previous share of T after it. The paper suggests log C
+        for L(0) if the first loss depends on the initialization; here it is always the first loss. A loss of 0 or less
+        counts as 0; if all are 0, or a first loss was, r or L̃ is 1. With `every: k`, one step of the method is made
+        every k steps.
 
     Args:
         tasks: The T tasks.

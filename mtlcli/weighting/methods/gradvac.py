@@ -34,10 +34,10 @@ class GradVac(SequentialProjection):
     is above its target all are 1. The direction of g_i' does not depend on the units of the losses.
 
     Note:
-        Deviations. There is one group of parameters, all shared ones (the paper's "whole model"). φ̂/√(1−φ̂²) is at
-        most 100 (φ̂ = ±0.99995), where the paper divides by zero: for nearly parallel tasks the result would be
-        rounding error. A pair with an undefined cosine (a gradient is 0, or g_i' has shrunk to a millionth of g_i)
-        leaves its target unchanged, as do absent tasks.
+        Deviations from the paper. There is one group of parameters, all shared ones (the paper's "whole model").
+        φ̂/√(1−φ̂²) is at most 100 (φ̂ = ±0.99995), where the paper divides by zero: for nearly parallel tasks the
+        result would be rounding error. A pair with an undefined cosine (a gradient is 0, or g_i' has shrunk to a
+        millionth of g_i) leaves its target unchanged, as do absent tasks.
 
     Args:
         tasks: The T tasks.

@@ -38,16 +38,16 @@ class IMTLG(GramianWeighting):
     0. A task with a zero gradient gets weight 0, and the others sum to T.
 
     Note:
-        Deviations. The paper's weights sum to 1. TorchJD uses least squares for opposed gradients too, with weights
-        that are unbounded for c → 1 and an update that increases the second loss; its threshold for a Σw of 0 is
-        absolute, so that huge gradients count as 0.
+        Deviations from the paper. The paper's weights sum to 1. TorchJD uses least squares for opposed gradients too,
+        with weights that are unbounded for c → 1 and an update that increases the second loss; its threshold for a Σw
+        of 0 is absolute, so that huge gradients count as 0.
 
     Args:
         tasks: The T tasks.
 
     References:
         Liu, Li, Kuang, Xue, Chen, Yang, Liao and Zhang, "Towards Impartial Multi-task Learning", ICLR 2021, section
-        3.1.
+        3.
     """
 
     @torch.no_grad()

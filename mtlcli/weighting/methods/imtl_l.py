@@ -24,9 +24,10 @@ class IMTLL(LossWeighting):
     every weight is 1. The sum of the weights is not fixed: it grows as the losses decrease.
 
     Note:
-        Deviations. The gradients of the shared parameters are scaled as well as those of the heads; the paper's full
-        method uses IMTL-G for the shared ones. A task that is absent from a step keeps its s, and its −s leaves the
-        objective together with its loss. While a loss is exactly 0 or negative, its s has no minimum and grows.
+        Deviations from the paper. The gradients of the shared parameters are scaled as well as those of the heads; the
+        paper's full method uses IMTL-G for the shared ones. A task that is absent from a step keeps its s, and its −s
+        leaves the objective together with its loss. While a loss is exactly 0 or negative, its s has no minimum and
+        grows.
 
     Args:
         tasks: The T tasks.

@@ -30,9 +30,9 @@ class MGDA(GramianWeighting):
     constant n: w ∝ α_t / n_t, scaled to Σw = T. The update still conflicts with no task.
 
     Note:
-        Deviations. The minimum is exact, by an active-set method, where the Frank-Wolfe algorithm of the paper and the
-        projected steps of the official code stop at an approximation (for two tasks at α = 0.001 and 0.999 at the
-        latest). For linearly dependent gradients, α has the smallest Σα²‖g‖². The normalizations are those of the
+        Deviations from the paper. The minimum is exact, by an active-set method, where the Frank-Wolfe algorithm of the
+        paper and the projected steps of the official code stop at an approximation (with two tasks, α within [0.001,
+        0.999]). For linearly dependent gradients, α has the smallest Σα²‖g‖². The normalizations are those of the
         official code ("not included in the paper"); the code solves for α with normalized gradients but descends along
         Σα_t g_t of the original ones, which may conflict with a task. n uses the absolute value of a loss, and is at
         least 1e-15 of the largest n.

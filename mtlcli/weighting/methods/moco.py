@@ -30,15 +30,15 @@ class MoCo(JacobianWeighting):
     so that larger gradients change λ faster.
 
     Note:
-        Deviations. y is not projected onto a ball with the (unknown) Lipschitz constant as its radius, as in the
-        official code. The y and λ of an update are those after the step, as in the official code. Its variants for some
-        data sets (gradients scaled to the norms of the losses and a softmax in place of Π, both also in LibMTL, and the
-        derivative 2YᵀYλ) are not in the paper and not implemented. β is constant by default, as in the paper's theorems
-        for constant step sizes: with the exponent 0.5 of some of that code, y falls behind a network that Adam moves
-        equally far in each step (`configs/multimnist.yaml` at a learning rate of 0.005 reached 11 %, and 94 % with the
-        default). A task that is absent from a step keeps its y, λ and k of β_k; the λ of the present tasks are scaled
-        to sum to 1 for the step, and back to their previous sum. With `every`, the steps between two solutions use Tλ
-        with their own gradients.
+        Deviations from the paper. y is not projected onto a ball with the (unknown) Lipschitz constant as its radius,
+        as in the official code. The y and λ of an update are those after the step, as in the official code. Its
+        variants for some data sets (gradients scaled to the norms of the losses and a softmax in place of Π, both also
+        in LibMTL, and the derivative 2YᵀYλ) are not in the paper and not implemented. β is constant by default, as in
+        the paper's theorems for constant step sizes: with the exponent 0.5 of some of that code, y falls behind a
+        network that Adam moves equally far in each step (`configs/multimnist.yaml` at a learning rate of 0.005 reached
+        11 %, and 94 % with the default). A task that is absent from a step keeps its y, λ and k of β_k; the λ of the
+        present tasks are scaled to sum to 1 for the step, and back to their previous sum. With `every`, the steps
+        between two solutions use Tλ with their own gradients.
 
     Args:
         tasks: The T tasks.

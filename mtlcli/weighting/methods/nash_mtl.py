@@ -26,14 +26,15 @@ class NashMTL(GramianWeighting):
     on the units of the losses: replacing L_t by c L_t replaces α_t by α_t / c.
 
     Note:
-        Deviations. Solved by Newton's method, where the paper and the official code solve up to 20 convex programs and
-        stop at a residual of 1e-3. The scale of Nash's α depends on the gradients, ‖Jᵀα‖² = T always (T ‖G‖ with the
-        official code's normalization of the Gramian); here it is scaled to a sum of T. If a combination of the
-        gradients is 0 (Pareto stationary), there is no solution: the direction in which α grows is computed with a
-        ridge of 1e-8 on G's diagonal, and the update is nearly 0. A task with a zero gradient does not take part and
-        gets weight 1; the other weights sum to the number of the other tasks. `max_norm` shortens the weights in the
-        step that solves for them; with `every: k` (`update_weights_every` in the code) the following steps reuse them,
-        where the code clips each update anew. As there, only the update of the shared parameters is shortened.
+        Deviations from the paper. Solved by Newton's method, where the paper and the official code solve up to 20
+        convex programs and stop at a residual of 1e-3. The scale of Nash's α depends on the gradients, ‖Jᵀα‖² = T
+        always (T ‖G‖ with the official code's normalization of the Gramian); here it is scaled to a sum of T. If a
+        combination of the gradients is 0 (Pareto stationary), there is no solution: the direction in which α grows is
+        computed with a ridge of 1e-8 on G's diagonal, and the update is nearly 0. A task with a zero gradient does not
+        take part and gets weight 1; the other weights sum to the number of the other tasks. `max_norm` shortens the
+        weights in the step that solves for them; with `every: k` (`update_weights_every` in the code) the following
+        steps reuse them, where the code clips each update anew. As there, only the update of the shared parameters is
+        shortened.
 
     Args:
         tasks: The T tasks.

@@ -51,9 +51,6 @@ class Relation(LossWeighting):
         project: `psd` replaces R by the nearest positive semidefinite matrix, `none` uses R as it is; required if R is
             not positive semidefinite.
         negative: Handling of a negative weight: `error`, `clamp` or `allow`.
-
-    Raises:
-        ValueError: If not exactly one of `matrix` and `from_` is given, or the matrix is invalid.
     """
 
     linear = False
@@ -71,20 +68,22 @@ class Relation(LossWeighting):
         negative: Literal["error", "clamp", "allow"] = "error",
     ) -> None:
         super().__init__(tasks)
-        if (matrix is None) == (from_ is None):
-            raise ValueError(
-                "relation needs exactly one of `matrix` (the relation.csv of `mtl relate`, or the numbers) and "
-                f"`from` (the measure to compute it by), got {'neither' if matrix is None else 'both'}"
-            )
         self.project = project
         self.negative = negative
-        relations = self._relations(matrix)
+        relations = self._relations(matrix, from_)
         # from the configuration, so not part of the state
         self.register_buffer("preferences", torch.tensor([task.weight for task in self.tasks]), persistent=False)
         self.register_buffer("relations", torch.tensor(relations, dtype=torch.float32), persistent=False)
 
-    def _relations(self, source: str | list[list[float]] | dict[str, dict[str, float]] | None) -> Matrix:
+    def _relations(
+        self, source: str | list[list[float]] | dict[str, dict[str, float]] | None, measure: str | None
+    ) -> Matrix:
         """Return R [T, T]; NaN until it is measured, so that training without a measured matrix fails."""
+        if (source is None) == (measure is None):
+            raise ValueError(
+                "relation needs exactly one of `matrix` (the relation.csv of `mtl relate`, or the numbers) and "
+                f"`from` (the measure to compute it by), got {'neither' if source is None else 'both'}"
+            )
         if source is None:
             return np.full((len(self.tasks), len(self.tasks)), np.nan)
         matrix = build_relation_matrix(source, [task.name for task in self.tasks])

@@ -22,8 +22,8 @@ class RLW(SeededMixin, LossWeighting):
         w = T softmax(z),    objective = Σ_t w_t L_t
 
     Note:
-        Deviations. The weights sum to the number of tasks (paper: 1). If tasks are absent from a step, the softmax is
-        over those present and the weights sum to their number.
+        Deviations from the paper. The weights sum to the number of tasks (paper: 1). If tasks are absent from a step,
+        the softmax is over those present and the weights sum to their number.
 
     Args:
         tasks: The T tasks.

@@ -31,14 +31,14 @@ class SDMGrad(GramianWeighting):
     update.
 
     Note:
-        Deviations. The S iterations of a step share G₁ and G₂, as in the official code, where algorithm 1 draws new
-        ones for each. β is `step_size` divided by the largest row sum of |G₁ᵀ G₂|: with 1, the iterations converge if
-        G₁ = G₂. The official code divides by the squared mean norm of the gradients instead, with a step size of 10 and
-        a momentum of 0.5, which is not in algorithm 1; its w then oscillates (on random gradients of 10 tasks, 20 of
-        its iterations reach 7 times the minimum of ‖G w + λ g₀‖², 20 iterations of this implementation twice). Its
-        three samples share one buffer, so that only the last one is used; here they are separate. A task that is absent
-        from a step keeps its w; the w of the present tasks are scaled to sum to 1 for the step, and back to their
-        previous sum. G₃ is not computed explicitly: the third part needs one backward pass with the weights.
+        Deviations from the paper. The S iterations of a step share G₁ and G₂, as in the official code, where algorithm
+        1 draws new ones for each. β is `step_size` divided by the largest row sum of |G₁ᵀ G₂|: with 1, the iterations
+        converge if G₁ = G₂. The official code divides by the squared mean norm of the gradients instead, with a step
+        size of 10 and a momentum of 0.5, which is not in algorithm 1; its w then oscillates (on random gradients of 10
+        tasks, 20 of its iterations reach 7 times the minimum of ‖G w + λ g₀‖², 20 iterations of this implementation
+        twice). Its three samples share one buffer, so that only the last one is used; here they are separate. A task
+        that is absent from a step keeps its w; the w of the present tasks are scaled to sum to 1 for the step, and back
+        to their previous sum. G₃ is not computed explicitly: the third part needs one backward pass with the weights.
 
     Args:
         tasks: The T tasks.

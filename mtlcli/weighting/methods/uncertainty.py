@@ -24,9 +24,9 @@ class Uncertainty(LossWeighting):
     fixed.
 
     Note:
-        Deviations. s = log σ² is learned instead of σ, as the authors recommend. A task that is absent from a step
-        keeps its s, and its ½ s leaves the objective together with its loss. Absolute and Huber losses are weighted
-        like Gaussian ones.
+        Deviations from the paper. s = log σ² is learned instead of σ, as the authors recommend. A task that is absent
+        from a step keeps its s, and its ½ s leaves the objective together with its loss. Absolute and Huber losses are
+        weighted like Gaussian ones.
 
     Args:
         tasks: The T tasks with their likelihoods.

@@ -27,8 +27,8 @@ class UPGrad(GramianWeighting):
     task's loss increases: G w ≥ −reg_eps·tr(G)·w.
 
     Note:
-        Deviations. The sum of the tasks, where the paper takes their mean. TorchJD, the authors' code, calls a QP
-        solver on the CPU for each task; here all problems are solved at once, exactly, on the device of G.
+        Deviations from the paper. The sum of the tasks, where the paper takes their mean. TorchJD, the authors' code,
+        calls a QP solver on the CPU for each task; here all problems are solved at once, exactly, on the device of G.
 
     Args:
         tasks: The T tasks.

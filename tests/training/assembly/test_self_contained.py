@@ -109,7 +109,7 @@ def test_what_is_to_be_measured_first_is_only_valid(tmp_path: Path, capsys: pyte
 
 
 def test_both_and_neither_are_errors(relation: dict[str, Any]) -> None:
-    for more, message in (({"from": "data"}, "has both"), ({"matrix": None}, "has neither")):
+    for more, message in (({"from": "data"}, "got both"), ({"matrix": None}, "got neither")):
         with pytest.raises(ConfigError, match=message):
             build(digits(weighting={**relation, **more}))
 
