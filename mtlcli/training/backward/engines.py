@@ -12,7 +12,7 @@ from torch.amp.grad_scaler import GradScaler
 from mtlcli.training.backward.jacobians import Jacobians
 from mtlcli.training.backward.task_graphs import TaskGraphs, weighted_backward
 from mtlcli.weighting.base import GradientWeighting, GramianWeighting, JacobianWeighting, LossWeighting
-from mtlcli.weighting.solvers.gramian import exact_type, inner_products, units
+from mtlcli.weighting.solvers.gramian import compute_gramian, exact_dtype, normalize_gramian
 
 
 class LossEngine:
@@ -72,7 +72,7 @@ class GradientEngine:
         self, weighting: GradientWeighting, jacobians: Jacobians, device: torch.device, every: int = 1
     ) -> None:
         self.weighting, self.jacobians, self.device, self.every = weighting, jacobians, device, every
-        self.exact = exact_type(device)
+        self.exact = exact_dtype(device)
         count = len(weighting.tasks)
         self.due = [0] * count  # steps of each task until the next solution that it requires
         self.weights = torch.ones(count, dtype=self.exact, device=device)
@@ -130,7 +130,7 @@ class GradientEngine:
 
     def _solve(self, losses: Tensor) -> tuple[Tensor, Tensor]:
         (jacobian,) = self._jacobian()
-        gramian, finite = check_finite(inner_products(jacobian))
+        gramian, finite = check_finite(compute_gramian(jacobian))
         if isinstance(self.weighting, JacobianWeighting):
             # reading the value costs nothing on a CPU, and saves two passes over J
             unmasked = self.device.type == "cpu" and bool(finite)
@@ -203,7 +203,7 @@ def conflict(gramian: Tensor) -> Tensor:
     Returns:
         Both numbers, shape [2], NaN without any pair.
     """
-    cosines, lengths, _ = units(torch, gramian)
+    cosines, lengths, _ = normalize_gramian(torch, gramian)
     nonzero = (lengths > 0).to(gramian.dtype)
     pairs = torch.outer(nonzero, nonzero).triu_(diagonal=1)
     cosines = cosines * pairs

@@ -14,7 +14,7 @@ from mtlcli.training.backward.engines import GradientEngine, check_finite, confl
 from mtlcli.training.backward.gradient_backward import GradientBackward, Piece
 from mtlcli.training.backward.task_graphs import TaskGraphs, weighted_backward
 from mtlcli.weighting.base import GramianWeighting
-from mtlcli.weighting.solvers.gramian import inner_products
+from mtlcli.weighting.solvers.gramian import compute_gramian
 
 
 class IndependentSamplesEngine(GradientEngine):
@@ -47,7 +47,7 @@ class IndependentSamplesEngine(GradientEngine):
         portions = self.weighting.select(self.portions.T, self.present).T
         # Each sample's gradient is that of the mean over its own labels.
         means = torch.where(portions > 0, 1.0 / portions, 0.0).to(self.exact)
-        products = inner_products(rows.flatten(0, 1)).view(*shape, *shape) * means[:2, :, None, None] * means[:2]
+        products = compute_gramian(rows.flatten(0, 1)).view(*shape, *shape) * means[:2, :, None, None] * means[:2]
         products, finite = check_finite(products)
         weights = self.weighting.weights(products[0, :, 1], losses.to(self.exact), self.present)
         self._remember(weights, finite)
