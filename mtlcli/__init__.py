@@ -20,12 +20,14 @@ from mtlcli.version import __version__
 
 if TYPE_CHECKING:
     from mtlcli.api.checkpoint_evaluation import evaluate
+    from mtlcli.api.model_training import train
     from mtlcli.api.predictions import Predictions
     from mtlcli.api.prepared_run import build
     from mtlcli.api.trained_model import Model, load
     from mtlcli.config import Experiment, load_experiment
     from mtlcli.training.balancer import Balancer
     from mtlcli.training.run import Run
+    from mtlcli.training.run_summary import Summary
     from mtlcli.training.trainer import Trainer
 
 _HOMES = {
@@ -34,11 +36,13 @@ _HOMES = {
     "Model": "mtlcli.api.trained_model",
     "Predictions": "mtlcli.api.predictions",
     "Run": "mtlcli.training.run",
+    "Summary": "mtlcli.training.run_summary",
     "Trainer": "mtlcli.training.trainer",
     "build": "mtlcli.api.prepared_run",
     "evaluate": "mtlcli.api.checkpoint_evaluation",
     "load": "mtlcli.api.trained_model",
     "load_experiment": "mtlcli.config",
+    "train": "mtlcli.api.model_training",
 }
 
 __all__ = [
@@ -50,12 +54,14 @@ __all__ = [
     "MtlError",
     "Predictions",
     "Run",
+    "Summary",
     "Trainer",
     "__version__",
     "build",
     "evaluate",
     "load",
     "load_experiment",
+    "train",
 ]
 
 

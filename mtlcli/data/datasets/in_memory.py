@@ -1,0 +1,265 @@
+"""Data passed from Python."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from mtlcli.data.augmentation import Augmentation
+from mtlcli.data.base import Dataset, Examples, add_val_split, restore_spec
+from mtlcli.data.formats.python_data import Labels, PythonData, convert_data
+from mtlcli.data.formats.python_targets import TargetType, encode_python_target, fit_python_target, is_missing
+from mtlcli.data.splitting import draw, draw_by_position, group_copies, hash_named, hash_rows, to_class_codes
+from mtlcli.errors import ConfigError, nearest
+from mtlcli.registry import datasets
+from mtlcli.specs import DatasetSpec, Shape, TargetSpec
+
+SAMPLED = 1000  # examples that the statistics of inputs read one at a time are computed on
+ROWS = 4096  # that are converted to float64 at once
+
+
+@datasets.register("in_memory")
+class InMemory(Dataset):
+    """Arrays, tensors or a torch Dataset passed from Python: `mtlcli.train(config, datasets={"alias": data})`.
+
+    The data is a tuple (inputs, targets) of arrays or tensors, a map-style `torch.utils.data.Dataset` or a list, whose
+    items are (input, target), (input, {name: target}) or dicts, or a dict with one of these for each split. The
+    configuration may leave out the dataset's entry. The data is not stored in the run folder or the checkpoint: pass it
+    again to resume or to evaluate. `mtlcli.load` needs none.
+
+    Inputs are uint8, or converted to float32. Images are [N, C, H, W] or [N, H, W], other inputs [N, F]. The model
+    normalizes them by the mean and standard deviation of each channel or feature over the training examples. Items of a
+    Dataset are read once and kept in memory up to 512 MiB; beyond that inputs are read in every epoch, splits are drawn
+    by position, and the statistics are those of 1,000 training examples. Random transformations belong in `augment`.
+
+    A target that is passed without a name is called `target`. Its type follows from the type of its labels: truth
+    values are `binary`, integers (0, 1, 2, …) and strings are `classes`, floats are `real`, several columns of truth
+    values or of 0 and 1 are `multilabel`. A missing label is None, NaN, or -100 among integers.
+
+    Args:
+        targets: Type of a target, by name, in place of the inferred one: `classes`, `binary`, `real` or `multilabel`.
+        classes: Names of the classes or labels of a target, by name, in the order of their indices.
+        input: Key of the input in items that are dicts; all other keys are targets.
+        normalize: Normalize the inputs; if not, the model gets their values as they are.
+        test: Share of the examples that becomes the split `test`, if the data is not divided into splits. An example's
+            membership is a function of its content and `seed`; every class keeps an example to train on.
+        seed: Seed of the split `test`; the same for every run, whatever the run's own seed.
+        val: Share of the training examples that becomes the split `val`, drawn by the run's seed, if there is no such
+            split.
+        augment: Transforms of torchvision's `transforms.v2` by name, applied to each training image.
+    """
+
+    origin = "passed from Python"
+
+    def __init__(
+        self,
+        *,
+        targets: dict[str, TargetType] = {},  # noqa: B006  (never changed)
+        classes: dict[str, list[str]] = {},  # noqa: B006
+        input: str = "input",  # noqa: A002  (the option's name)
+        normalize: bool = True,
+        test: Annotated[float, Field(ge=0, lt=1)] = 0.2,
+        seed: Annotated[int, Field(ge=0)] = 0,
+        val: Annotated[float, Field(ge=0, lt=1)] = 0.1,
+        augment: list[str | dict[str, Any]] | None = None,
+    ) -> None:
+        super().__init__(val=val, augment=augment)
+        self.types, self.classes, self.input, self.normalize = targets, classes, input, normalize
+        self.test, self.seed = test, seed
+        self._given: object = None
+        self._stored: DatasetSpec | None = None
+        self._loaded: tuple[DatasetSpec, dict[str, Examples]] | None = None
+
+    def attach(self, data: object) -> None:
+        self._given, self._loaded = data, None
+
+    def describe(self) -> DatasetSpec:
+        """Convert the data, and compute the statistics of the training examples."""
+        return self._load()[0]
+
+    def restore(self, spec: DatasetSpec) -> DatasetSpec:
+        """Encode the labels as in the checkpoint; the data need not have examples of all classes."""
+        self._stored, self._loaded = spec, None
+        return restore_spec(spec, self._load()[0])
+
+    def own_splits(self) -> tuple[str, ...]:
+        return tuple(self._load()[1])
+
+    def draws_test(self) -> bool:
+        return self._given is not None and "" in self._converted
+
+    def read(self, split: str) -> Examples:
+        examples = self._load()[1]
+        if split not in examples:
+            raise ConfigError(f"the data has no split {split!r}; it has: {', '.join(examples)}")
+        return examples[split]
+
+    def check_augment(self, spec: DatasetSpec) -> None:
+        if self.augment:
+            Augmentation(self.augment).check(torch.zeros(spec.input_shape, dtype=getattr(torch, spec.state["dtype"])))
+
+    @property
+    def _converted(self) -> dict[str, PythonData]:
+        if self._given is None:
+            raise ConfigError(
+                "the data of this dataset is passed from Python and is not stored with a run; pass it (again) as "
+                "`datasets=` of mtlcli.train, mtlcli.build or mtlcli.evaluate"
+            )
+        if not isinstance(self._given, _Converted):
+            self._given = _Converted(convert_data(self._given, self.input))
+        return self._given.splits
+
+    def _load(self) -> tuple[DatasetSpec, dict[str, Examples]]:
+        if self._loaded is None:
+            converted = self._converted
+            self._check_names(converted)
+            stored = self._stored
+            targets, named = self._fit(converted) if stored is None else (stored.targets, stored.state["named"])
+            encoded = {split: _encoded(data, split, targets, named) for split, data in converted.items()}
+            examples = encoded if "" not in encoded else self._draw_test(encoded[""])
+            if stored is None:
+                targets = {name: _with_statistics(name, target, examples) for name, target in targets.items()}
+            targets = {
+                name: replace(target, missing=any(is_missing(data.targets[name], name) for data in converted.values()))
+                for name, target in targets.items()
+            }
+            shape = _shape(converted)
+            self._loaded = self._described(examples, targets, named, shape), examples
+        return self._loaded
+
+    def _described(
+        self, examples: dict[str, Examples], targets: dict[str, TargetSpec], named: list[str], shape: Shape
+    ) -> DatasetSpec:
+        first = next(iter(examples.values())).inputs[0]
+        statistics: tuple[tuple[float, ...], tuple[float, ...]] = (0.0,), (1.0,)
+        if self.normalize and "train" in examples and self._stored is None:
+            statistics = _statistics(examples["train"])
+        return DatasetSpec(
+            input_shape=shape,
+            targets=targets,
+            main_target=next(iter(targets)) if len(targets) == 1 else None,
+            splits=add_val_split(tuple(examples), self.val),
+            mean=statistics[0],
+            std=statistics[1],
+            state={"dtype": str(first.dtype).removeprefix("torch."), "named": named},
+        )
+
+    def _fit(self, converted: dict[str, PythonData]) -> tuple[dict[str, TargetSpec], list[str]]:
+        """The targets, fitted on `train` (on all examples where splits are drawn), and those labelled by names."""
+        train = converted.get("train", converted.get(""))
+        if train is None:
+            raise ConfigError(f"there are no training examples: the data has the splits {', '.join(converted)}")
+        fitted = {
+            name: fit_python_target(labels, name, self.types.get(name), self.classes.get(name))
+            for name, labels in train.targets.items()
+        }
+        return {name: target for name, (target, _) in fitted.items()}, [n for n, (_, named) in fitted.items() if named]
+
+    def _check_names(self, converted: dict[str, PythonData]) -> None:
+        """ConfigError where splits differ in their targets or inputs, or an option names a target that isn't there."""
+        (split, first), *others = converted.items()
+        wanted = list(first.targets) if self._stored is None else list(self._stored.targets)
+        for other, data in [(split, first), *others] if self._stored is not None else others:
+            if lacking := [name for name in wanted if name not in data.targets]:
+                where = f"split {other!r}: " if other else ""
+                raise ConfigError(
+                    f"{where}there is no target {lacking[0]!r}; the targets are: {', '.join(data.targets)}"
+                )
+        for option, names in (("targets", self.types), ("classes", self.classes)):
+            if unknown := [name for name in names if name not in first.targets]:
+                known = f"{nearest(unknown[0], first.targets)} The targets are: {', '.join(first.targets)}"
+                raise ConfigError(f"`{option}` names {unknown[0]!r}, which is no target.{known}")
+
+    def _draw_test(self, whole: Examples) -> dict[str, Examples]:
+        salt = ("test", self.seed)
+        if not isinstance(whole.inputs, Tensor) or (self.record is not None and self.record.rule == "position"):
+            chosen = draw_by_position(len(whole), round(self.test * len(whole)), salt)
+        else:
+            tensors = {"inputs": whole.inputs, **{f"target {name}": t for name, t in whole.targets.items()}}
+            keys = group_copies(hash_named({name: hash_rows(tensor) for name, tensor in tensors.items()}))
+            kept = frozenset() if self.record is None else self.record.kept_keys("test")
+            classes = [codes for t in whole.targets.values() if (codes := to_class_codes(t)) is not None]
+            drawn = draw(keys, self.test, salt, classes if self._stored is None else [], kept)
+            chosen, self._kept["test"] = drawn.chosen, drawn.kept
+        rows = {"train": np.flatnonzero(~chosen), "test": np.flatnonzero(chosen)}
+        return {
+            split: Examples(whole.inputs, whole.targets, torch.from_numpy(chosen_rows))
+            for split, chosen_rows in rows.items()
+            if len(chosen_rows)
+        }
+
+
+class _Converted:
+    """Data that has been converted: split → examples."""
+
+    def __init__(self, splits: dict[str, PythonData]) -> None:
+        self.splits = splits
+
+
+def _shape(converted: dict[str, PythonData]) -> Shape:
+    """The shape of an example. ConfigError where the splits differ in it, or a value is not finite."""
+    shapes: dict[str, Shape] = {}
+    for split, data in converted.items():
+        where = f"split {split!r}: " if split else ""
+        if not len(data.inputs):
+            raise ConfigError(f"{where}there are no examples")
+        shapes[split] = tuple(data.inputs[0].shape)
+        if isinstance(data.inputs, Tensor) and data.inputs.is_floating_point():
+            wrong = (~data.inputs.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
+            if wrong:
+                more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+                raise ConfigError(f"{where}the input of example {wrong[0]}{more} has a value that is not finite")
+    if len(set(shapes.values())) > 1:
+        listed = ", ".join(f"{split} {list(shape)}" for split, shape in shapes.items())
+        raise ConfigError(f"the inputs of the splits differ in shape: {listed}")
+    return next(iter(shapes.values()))
+
+
+def _encoded(data: PythonData, split: str, targets: dict[str, TargetSpec], named: list[str]) -> Examples:
+    try:
+        labels: dict[str, Labels] = {name: data.targets[name] for name in targets}
+        encoded = {
+            name: encode_python_target(labels[name], name, target, name in named) for name, target in targets.items()
+        }
+    except ConfigError as error:
+        raise ConfigError(f"split {split!r}: {error}" if split else str(error)) from error
+    return Examples(data.inputs, encoded)
+
+
+def _with_statistics(name: str, target: TargetSpec, examples: dict[str, Examples]) -> TargetSpec:
+    """The target with the mean and standard deviation of its labels in the split `train`, if it is a real one."""
+    if target.type != "real":
+        return target
+    labels = examples["train"].labels(name).double()
+    labels = labels[~labels.isnan()]
+    if not len(labels):
+        raise ConfigError(f"target {name!r} has no label in the training examples")
+    return replace(target, mean=float(labels.mean()), std=float(labels.std(correction=0)))
+
+
+def _statistics(train: Examples) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel or feature, in float64."""
+    rows = np.arange(len(train.inputs)) if train.rows is None else train.rows.numpy()
+    if isinstance(train.inputs, Tensor):
+        inputs: Tensor = train.inputs
+        chunks = [rows[start : start + ROWS] for start in range(0, len(rows), ROWS)]
+    else:
+        sampled = rows[:: -(-len(rows) // SAMPLED)]
+        inputs = torch.stack([train.inputs[int(row)] for row in sampled])
+        chunks = [np.arange(len(sampled))]
+
+    count = sum(len(chunk) for chunk in chunks) * (inputs[0].numel() // inputs.shape[1])
+    reduced = [0, *range(2, inputs.ndim)]
+    mean = torch.stack([_double(inputs, chunk).sum(reduced) for chunk in chunks]).sum(0) / count
+    centred = mean.reshape(-1, *[1] * (inputs.ndim - 2))
+    squares = torch.stack([(_double(inputs, chunk) - centred).square().sum(reduced) for chunk in chunks]).sum(0)
+    return tuple(mean.tolist()), tuple((squares / count).sqrt().tolist())
+
+
+def _double(inputs: Tensor, rows: Any) -> Tensor:
+    return inputs[torch.from_numpy(rows)].double()
