@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from mtlcli.api.trained_model import Model, load
     from mtlcli.config import Experiment, load_experiment
     from mtlcli.training.balancer import Balancer
+    from mtlcli.training.callbacks import Callback
     from mtlcli.training.run import Run
     from mtlcli.training.run_summary import Summary
     from mtlcli.training.trainer import Trainer
 
 _HOMES = {
     "Balancer": "mtlcli.training.balancer",
+    "Callback": "mtlcli.training.callbacks",
     "Experiment": "mtlcli.config",
     "Model": "mtlcli.api.trained_model",
     "Predictions": "mtlcli.api.predictions",
@@ -47,6 +49,7 @@ _HOMES = {
 
 __all__ = [
     "Balancer",
+    "Callback",
     "ConfigError",
     "Experiment",
     "InputError",

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from mtlcli.api.prepared_run import Config, resolve_config
 from mtlcli.errors import ConfigError
 from mtlcli.training.assembly.build import build as build_run
+from mtlcli.training.callbacks import Callback, checked_callbacks
 from mtlcli.training.run_summary import Summary
 from mtlcli.training.trainer import Trainer
 
@@ -20,6 +21,7 @@ def train(
     run_dir: str | os.PathLike[str] | None = None,
     resume: Literal["never", "auto", "must"] = "never",
     datasets: Mapping[str, Any] | None = None,
+    callbacks: Sequence[Callback] = (),
     plots: bool = True,
 ) -> Summary:
     """Train a model, as `mtl train` does, and return the summary of the run.
@@ -35,6 +37,7 @@ def train(
         datasets: Alias → data passed from Python: a tuple (inputs, targets) of arrays or tensors, a map-style
             `torch.utils.data.Dataset`, or a dict with one of these for each split. The configuration may leave out the
             entries of these datasets, or set the options of the dataset `in_memory` in them.
+        callbacks: Instances of subclasses of `Callback`, called while the run trains.
         plots: Write plots to the run folder.
 
     Returns:
@@ -43,8 +46,10 @@ def train(
     Raises:
         ConfigError: The configuration is invalid or can't work, or the run folder is in use or holds another run.
         InterruptedRunError: The run was interrupted (Ctrl-C, SIGTERM); its state is saved.
+        TypeError: One of the callbacks is no `Callback`.
         MtlError: The training failed; what was saved stays in the run folder.
     """
+    callbacks = checked_callbacks(callbacks)
     if resume not in ("never", "auto", "must"):
         raise ConfigError(f"resume: expected 'never', 'auto' or 'must', got {resume!r}")
     if resume != "never" and run_dir is None:
@@ -55,4 +60,5 @@ def train(
 
         experiment = with_relation(experiment)
     folder = None if run_dir is None else os.fspath(run_dir)
-    return Summary(Trainer(build_run(experiment, datasets), folder, resume=resume, plots=plots).fit())
+    run = build_run(experiment, datasets)
+    return Trainer(run, folder, resume=resume, callbacks=callbacks, plots=plots).fit()

@@ -13,7 +13,7 @@ from mtlcli.training.backward.base import StepResult
 from mtlcli.training.evaluate import TaskMetrics
 from mtlcli.training.failures import CallbackError
 from mtlcli.training.problems import Problems
-from mtlcli.training.report import Summary
+from mtlcli.training.run_summary import Summary
 from mtlcli.training.state import TrainerState
 
 

@@ -26,10 +26,10 @@ from mtlcli.training.monitor import Monitor
 from mtlcli.training.plots import plot_figures, plot_history
 from mtlcli.training.run import Run
 from mtlcli.training.run_folder import RunFolder
+from mtlcli.training.run_summary import Summary
 from mtlcli.training.signals import StopRequest
 from mtlcli.training.state import TrainerState
 
-Summary = dict[str, Any]
 LOG = logging.getLogger("mtl")
 
 
@@ -151,7 +151,7 @@ def summarize(
         "monitor": f"{experiment.evaluation.split}.{monitor.task}.{monitor.metric}",
         "value": progress.best_value,
     }
-    summary: Summary = {
+    return Summary({
         "name": experiment.name,
         "seed": experiment.seed,
         "status": status,
@@ -177,8 +177,7 @@ def summarize(
         "loading": state.loader.route,
         "regularizers": _regularizers(state),
         "compression": compression,
-    }
-    return summary
+    })  # fmt: skip
 
 
 def _regularizers(state: TrainerState) -> dict[str, dict[str, Any]]:

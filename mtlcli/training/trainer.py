@@ -28,9 +28,10 @@ from mtlcli.training.failures import check_model, explained
 from mtlcli.training.messages import log_data_notes, run_header
 from mtlcli.training.monitor import Monitor
 from mtlcli.training.rehearsal import rehearse
-from mtlcli.training.report import Summary, epoch_report, finish, record_epoch, run_end, write_unfinished
+from mtlcli.training.report import epoch_report, finish, record_epoch, run_end, write_unfinished
 from mtlcli.training.run import Run
 from mtlcli.training.run_folder import Resume, RunFolder, logged
+from mtlcli.training.run_summary import Summary
 from mtlcli.training.signals import StopRequest
 from mtlcli.training.state import MakeStep, new_state, stopped_note
 from mtlcli.training.step import idle_reason
@@ -245,14 +246,14 @@ class Trainer:
 
     def _end_callbacks(self) -> None:
         """Call the callbacks' `on_fit_end`. An error in one of them makes a completed run a failed one."""
-        summary = self.summary or {"status": "failed"}
+        summary = self.summary or Summary(status="failed")
         try:
             self.callbacks.on_fit_end(self.state, summary)
         except MtlError as error:
             reported = explained(error, self.experiment.training.batch_size, self.folder.log)
             LOG.debug("%s", error, exc_info=True)
             if summary["status"] == "completed":
-                summary |= {"status": "failed", "error": str(reported)}
+                summary.update({"status": "failed", "error": str(reported)})
                 self.folder.write_json("summary.json", summary)
             else:
                 LOG.warning("%s", reported)

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from mtlcli.data.augmentation import Augmentation
 from mtlcli.data.base import Dataset, Examples, add_val_split, restore_spec
+from mtlcli.data.content_hash import hash_named, hash_rows
 from mtlcli.data.formats.python_data import Labels, PythonData, convert_data
 from mtlcli.data.formats.python_targets import TargetType, encode_python_target, fit_python_target, is_missing
-from mtlcli.data.splitting import draw, draw_by_position, group_copies, hash_named, hash_rows, to_class_codes
+from mtlcli.data.splitting import draw, draw_by_position, group_copies, to_class_codes
 from mtlcli.errors import ConfigError, nearest
 from mtlcli.registry import datasets
 from mtlcli.specs import DatasetSpec, Shape, TargetSpec
@@ -42,16 +43,16 @@ class InMemory(Dataset):
     values or of 0 and 1 are `multilabel`. A missing label is None, NaN, or -100 among integers.
 
     Args:
-        targets: Type of a target, by name, in place of the inferred one: `classes`, `binary`, `real` or `multilabel`.
-        classes: Names of the classes or labels of a target, by name, in the order of their indices.
-        input: Key of the input in items that are dicts; all other keys are targets.
-        normalize: Normalize the inputs; if not, the model gets their values as they are.
-        test: Share of the examples that becomes the split `test`, if the data is not divided into splits. An example's
+        targets: type of a target, by name, in place of the inferred one: `classes`, `binary`, `real` or `multilabel`.
+        classes: names of the classes or labels of a target, by name, in the order of their indices.
+        input: key of the input in items that are dicts; all other keys are targets.
+        normalize: normalize the inputs; if not, the model gets their values as they are.
+        test: share of the examples that becomes the split `test`, if the data is not divided into splits. An example's
             membership is a function of its content and `seed`; every class keeps an example to train on.
-        seed: Seed of the split `test`; the same for every run, whatever the run's own seed.
-        val: Share of the training examples that becomes the split `val`, drawn by the run's seed, if there is no such
+        seed: seed of the split `test`; the same for every run, whatever the run's own seed.
+        val: share of the training examples that becomes the split `val`, drawn by the run's seed, if there is no such
             split.
-        augment: Transforms of torchvision's `transforms.v2` by name, applied to each training image.
+        augment: transforms of torchvision's `transforms.v2` by name, applied to each training image.
     """
 
     origin = "passed from Python"
