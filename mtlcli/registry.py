@@ -51,6 +51,7 @@ class RegularizerClass(Protocol):
     reshapes: bool
     sees_examples: bool
     sees_trunk: bool
+    needs_gates: bool
 
     def __call__(self, *supplied: Any, **options: Any) -> Any:
         """Create the regularizer."""

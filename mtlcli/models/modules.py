@@ -1,33 +1,78 @@
-"""Modules under names the user chose."""
+"""Helpers for `torch.nn` modules: a module dictionary, a memory layout and passes over blank examples."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from mtlcli.specs import Shape
 
-class ByName(nn.ModuleDict):
-    """An `nn.ModuleDict` that takes any name without a dot, also those of its own methods.
 
-    Torch's refuses a task or a dataset called `type`, `train` or `items`, since it could not be reached as an
-    attribute. Here modules are reached with [name] only; the keys of the state dict are the names as they are.
+class AnyNameModuleDict(nn.ModuleDict):
+    """An `nn.ModuleDict` whose keys may also be the names of its own attributes and methods.
+
+    `nn.ModuleDict` rejects a task or a dataset called `type`, `train` or `items`, since it registers each module as an
+    attribute. This class reaches modules through `[name]` only. Any name without a dot is allowed, and the keys of the
+    state dict are the same as those of an `nn.ModuleDict`.
     """
 
     def add_module(self, name: str, module: nn.Module | None) -> None:
+        """Add a module under a name without a dot."""
         assert name and "." not in name and module is not None
         self._modules[name] = module
 
     def __setattr__(self, name: str, value: Any) -> None:
-        object.__setattr__(self, name, value)  # torch's would refuse its own `training` beside a module of that name
+        # nn.Module.__setattr__ would refuse to set its own `training` if a module has that name
+        object.__setattr__(self, name, value)
+
+
+@contextmanager
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
+    """Run a block with `module` in evaluation mode and without gradients; restore its mode afterwards.
+
+    A forward pass in this block draws no random numbers and leaves the statistics of batch norm unchanged.
+
+    Args:
+        module: the module to run.
+    """
+    training = module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        module.train(training)
+
+
+def blank_example(module: nn.Module, shape: Shape) -> Tensor:
+    """Return a batch of one example of zeros on the device of a module's parameters, which may be `meta`.
+
+    Args:
+        module: the module that the example is for; without parameters, the default device is used.
+        shape: shape of the example without the batch.
+
+    Returns:
+        Zeros, float32 [1, *shape].
+    """
+    device = next((parameter.device for parameter in module.parameters()), None)
+    return torch.zeros(1, *shape, device=device)
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """[B, C, H, W] with the same values, channels-last in memory, so that a convolution's output is so too.
+    """Convert images to channels-last memory format, so that the output of a convolution has it too.
 
-    Images of one channel are not copied: their memory is in that order already and only the strides need to say so
-    (`contiguous(memory_format=…)` takes their usual strides for channels-last ones, and a convolution doesn't).
+    An image with one channel is not copied: its memory is already in that order, and only its strides are changed
+    (`contiguous(memory_format=torch.channels_last)` accepts its contiguous strides, but convolutions don't).
+
+    Args:
+        x: images, [B, C, H, W].
+
+    Returns:
+        The same values, [B, C, H, W], in channels-last memory format.
     """
     if x.shape[1] == 1:
         return x.movedim(1, -1).contiguous().movedim(-1, 1)

@@ -1,4 +1,4 @@
-"""Transfer learning: what tasks share starts from a checkpoint, and may stay as it is."""
+"""Transfer learning: load the trunks from a checkpoint, and freeze them."""
 
 from __future__ import annotations
 
@@ -10,46 +10,71 @@ from torch import Tensor
 from mtlcli.models.sharing.base import Sharing
 from mtlcli.models.trunks.base import Trunk
 
-SHOWN = 20  # keys that are named one by one
+MAX_LISTED = 20  # differences that a message lists
 
 
 def warm_start(sharing: Sharing, state: Mapping[str, Tensor], source: str) -> None:
-    """Load all but the heads (the trunk and its buffers) out of the state dict of a whole `MultiTaskModel`.
+    """Load everything but the heads from the state dict of a `MultiTaskModel`.
 
-    source: where the state comes from, for messages. Strict: ValueError, before anything is changed, that names what is
-    missing, left over, of another shape or type, or not finite.
+    Loading is strict: nothing is changed unless all keys, shapes and types match.
+
+    Args:
+        sharing: the sharing whose trunks receive the parameters and buffers.
+        state: state dict of the whole model.
+        source: origin of the state dict, for error messages.
+
+    Raises:
+        ValueError: if keys are missing or unexpected, or have another shape or type, or values are not finite; the
+            message lists them.
     """
     check_trunk(sharing, state, source)
-    found = _without_heads(state)
-    if wrong := not_finite(found):
-        raise ValueError(f"the trunk in {source} can't be used: {told(wrong)}")
-    sharing.load_state_dict(found, strict=False)
+    trunk_state = _without_heads(state)
+    if problems := find_not_finite(trunk_state):
+        raise ValueError(f"the trunk in {source} can't be used: {join_problems(problems)}")
+    sharing.load_state_dict(trunk_state, strict=False)
 
 
 def check_trunk(sharing: Sharing, state: Mapping[str, Tensor], source: str) -> None:
-    """ValueError where `warm_start` couldn't load a state dict of these shapes; its tensors may be on `meta`."""
+    """Check that `warm_start` can load a state dict, by its keys, shapes and types alone.
+
+    Args:
+        sharing: the sharing whose trunks would receive the parameters and buffers.
+        state: state dict of the whole model; its tensors may be on `meta`.
+        source: origin of the state dict, for error messages.
+
+    Raises:
+        ValueError: if keys are missing or unexpected, or have another shape or type.
+    """
     own = {key: value for key, value in sharing.state_dict().items() if not key.startswith("heads.")}
-    if problems := mismatches(own, _without_heads(state)):
+    if problems := find_mismatches(own, _without_heads(state)):
         raise ValueError(
-            f"the trunk in {source} isn't like this one: {told(problems)}. "
+            f"the trunk in {source} isn't like this one: {join_problems(problems)}. "
             "Give this trunk the options that one was trained with"
         )
 
 
 def _without_heads(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What a sharing has but for its heads, out of the state dict of a whole model."""
-    found = {key.removeprefix("sharing."): value for key, value in state.items() if key.startswith("sharing.")}
-    return {key: value for key, value in found.items() if not key.startswith("heads.")}
+    """Return the entries of a sharing, except for its heads, from the state dict of a whole model."""
+    entries = {key.removeprefix("sharing."): value for key, value in state.items() if key.startswith("sharing.")}
+    return {key: value for key, value in entries.items() if not key.startswith("heads.")}
 
 
-def mismatches(own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
-    """Every key of `found` that is missing, left over or of another shape or type than in `own`, in words."""
-    both = [(key, value, found[key]) for key, value in own.items() if key in found]
+def find_mismatches(own: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> list[str]:
+    """Compare the keys, shapes and types of two state dicts.
+
+    Args:
+        own: state dict of the model.
+        other: state dict to load.
+
+    Returns:
+        A description of each key of `other` that is missing or unexpected, or has another shape or type.
+    """
+    both = [(key, value, other[key]) for key, value in own.items() if key in other]
     return [
-        *(f"{key} is missing" for key in own if key not in found),
-        *(f"{key} is left over" for key in found if key not in own),
+        *(f"{key} is missing" for key in own if key not in other),
+        *(f"{key} is left over" for key in other if key not in own),
         *(
-            f"{key} is {_shape(there)}, and {_shape(here)} here"
+            f"{key} is {_format_shape(there)}, and {_format_shape(here)} here"
             for key, here, there in both
             if here.shape != there.shape
         ),
@@ -57,29 +82,51 @@ def mismatches(own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[s
     ]
 
 
-def not_finite(state: Mapping[str, Tensor]) -> list[str]:
-    """Every key of floating numbers that aren't all finite, in words."""
-    return [f"{key} holds NaN or infinity" for key, value in state.items() if not _finite(value)]
+def find_not_finite(state: Mapping[str, Tensor]) -> list[str]:
+    """Return a description of each key of a state dict whose floating-point values are not all finite.
+
+    Args:
+        state: the state dict.
+
+    Returns:
+        The descriptions.
+    """
+    return [f"{key} holds NaN or infinity" for key, value in state.items() if not _is_finite(value)]
 
 
-def told(wrong: list[str]) -> str:
-    """The first of many keys that are wrong, and how many there are beside."""
-    return "; ".join(wrong[:SHOWN]) + (f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else "")
+def join_problems(problems: list[str]) -> str:
+    """Join descriptions to one text, with the number of those that are left out.
+
+    Args:
+        problems: descriptions, such as those of `find_mismatches`.
+
+    Returns:
+        The first `MAX_LISTED` descriptions, separated by semicolons.
+    """
+    omitted = len(problems) - MAX_LISTED
+    return "; ".join(problems[:MAX_LISTED]) + (f"; and {omitted} more" if omitted > 0 else "")
 
 
-def _finite(tensor: Tensor) -> bool:
-    """Of the extremes, which are NaN where one is: a tensor of all comparisons would take memory."""
+def _is_finite(tensor: Tensor) -> bool:
+    """Check the extremes, which are NaN if any value is: a mask of all values would take memory."""
     if not tensor.is_floating_point() or tensor.numel() == 0:
         return True
     return all(bool(torch.isfinite(extreme)) for extreme in torch.aminmax(tensor))
 
 
 def freeze(trunk: Trunk) -> Trunk:
-    """The same trunk, kept as it is: no gradients, and it stays in evaluation mode when the model is set to train."""
+    """Freeze a trunk: it receives no gradients and stays in evaluation mode.
+
+    Args:
+        trunk: the trunk, which is changed in place.
+
+    Returns:
+        The same trunk.
+    """
     trunk.frozen = True
     trunk.requires_grad_(False)
     return trunk.eval()
 
 
-def _shape(tensor: Tensor) -> str:
+def _format_shape(tensor: Tensor) -> str:
     return "×".join(map(str, tensor.shape)) or "a number"

@@ -26,7 +26,6 @@ class Subject:
         own, and `features`, which is the last one again. What a `TrunkPass` holds. Empty under a sharing in which no
         one trunk passes all examples.
     private: whether tasks have features of their own beside the shared ones (`TrunkPass.private`).
-    gated: whether gates mix experts (`TrunkPass.selectors`).
     """
 
     trunks: Mapping[str, nn.Module]
@@ -34,7 +33,6 @@ class Subject:
     inputs: Mapping[str, str]
     shapes: Mapping[str, Shape]
     private: bool = False
-    gated: bool = False
 
 
 class Regularizer(nn.Module):
@@ -58,6 +56,7 @@ class Regularizer(nn.Module):
     default_strength: ClassVar[float]
     sees_examples: ClassVar[bool] = False
     sees_trunk: ClassVar[bool] = True
+    needs_gates: ClassVar[bool] = False
     reshapes: ClassVar[bool] = False
     likelihood: ClassVar[Literal["gaussian", "categorical"]] = "categorical"
 

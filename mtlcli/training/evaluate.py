@@ -13,7 +13,7 @@ from torch import Tensor
 from mtlcli import registry
 from mtlcli.config import Experiment
 from mtlcli.data.loader import Batch, evaluation_batches
-from mtlcli.models.sharing.base import SharingStats
+from mtlcli.models.sharing.base import SharingRecord, SharingStats
 from mtlcli.tasks.base import at_least_float32
 from mtlcli.training.checkpoint.file import rng_state, set_rng_state
 from mtlcli.training.run import Run
@@ -36,23 +36,24 @@ class Evaluation:
 
 
 def evaluate(
-    run: Run, split: str = "test", watch: SharingStats | None = None, poll: Callable[[], None] | None = None
+    run: Run, split: str = "test", stats: SharingStats | None = None, poll: Callable[[], None] | None = None
 ) -> TaskMetrics:
     """Return task → metric → value on `split`; see `measure`."""
-    return measure(run, split, watch, poll).metrics
+    return measure(run, split, stats, poll).metrics
 
 
 def measure(
     run: Run,
     split: str | Mapping[str, str] = "test",
-    watch: SharingStats | None = None,
+    stats: SharingStats | None = None,
     poll: Callable[[], None] | None = None,
     receive: Receive | None = None,
 ) -> Evaluation:
     """Evaluate every task on `split`, `loss` among its metrics, over all labelled examples; NaN where there are none.
 
     split: of all datasets, or of each by alias; `all` are the examples of all splits.
-    watch: takes in what the sharing does on the way. poll: called before each batch; may end it all by raising.
+    stats: receives statistics of the sharing (gates, stitches, masks).
+    poll: called before each batch; may end it all by raising.
     receive: called with the predictions and targets of each task of each batch.
     The model computes in the experiment's precision. Every random generator is left as it was, so that evaluating (and
     what it imports for the first time) never changes a training. ConfigError where a dataset has no such split.
@@ -65,16 +66,15 @@ def measure(
     batches = evaluation_batches(run.examples(split), run.sources, run.placement, run.experiment.evaluation.batch_size)
     was_training = run.model.training
     run.model.eval()
-    run.model.sharing.watch = watch
+    record = SharingRecord(stats=stats)
     try:
         for batch in batches:
             if poll is not None:
                 poll()
             with torch.inference_mode():
-                _take(run, batch, metrics, sums, counts, receive)
+                _take(run, batch, record, metrics, sums, counts, receive)
     finally:
         run.model.train(was_training)
-        run.model.sharing.watch = None
         set_rng_state(random_state)
     found = {
         task: {"loss": float(sums[task]) / counts[task] if counts[task] else math.nan, **metrics[task].compute()}
@@ -87,6 +87,7 @@ def measure(
 def _take(
     run: Run,
     batch: Batch,
+    record: SharingRecord,
     metrics: Mapping[str, Any],
     sums: dict[str, Tensor],
     counts: Amounts,
@@ -95,7 +96,7 @@ def _take(
     """Add a batch to the metrics, and to the sums of losses and the counts of labels."""
     names = [task for task, count in batch.counts.items() if count]
     with run.autocast():
-        predictions = run.model(batch.inputs, names)
+        predictions = run.model(batch.inputs, names, record)
     for task in names:
         prediction = at_least_float32(predictions[task])
         metrics[task].update(prediction, batch.targets[task])

@@ -12,7 +12,7 @@ import torch
 from mtlcli.config import MEAN
 from mtlcli.data.loader import evaluation_batches
 from mtlcli.errors import InterruptedRunError, MtlError
-from mtlcli.models.sharing.base import SharingStats
+from mtlcli.models.sharing.base import SharingRecord, SharingStats
 from mtlcli.specs import TrunkPass
 from mtlcli.training.assembly.regularization import PREFIX, compress, fit_ranks
 from mtlcli.training.checkpoint.file import load_checkpoint, plain, save_checkpoint
@@ -119,7 +119,7 @@ def _passes(run: Run) -> list[TrunkPass]:
         for alias, examples in run.examples(run.experiment.evaluation.split).items():
             batch = next(evaluation_batches({alias: examples}, run.sources, run.placement, 8))
             with torch.inference_mode(), run.autocast():
-                run.model(batch.inputs, None, passes)
+                run.model(batch.inputs, None, SharingRecord(passes))
     return passes
 
 
@@ -220,7 +220,7 @@ def _best_so_far(state: TrainerState) -> dict[str, TaskMetrics]:
 
 
 def record_epoch(
-    state: TrainerState, split: str, train: TaskMetrics, metrics: TaskMetrics, watch: SharingStats
+    state: TrainerState, split: str, train: TaskMetrics, metrics: TaskMetrics, stats: SharingStats
 ) -> None:
     """Add an epoch to the history.
 
@@ -229,7 +229,7 @@ def record_epoch(
         split: the split that was evaluated.
         train: column of the run → its mean loss and weight in training.
         metrics: task → metric → value on `split`.
-        watch: what the sharing did in the evaluation.
+        stats: what the sharing did in the evaluation.
     """
     add = partial(state.history.add, state.progress.epoch, state.progress.steps)
     more = state.run.regularization.metrics()
@@ -238,7 +238,7 @@ def record_epoch(
         add("train", {MEAN: conflict})
     add("train", {OPTIMIZER + group: {"lr": rate} for group, rate in state.learning_rates().items()})
     add(split, metrics)
-    add(split, {SHARING + task: values for task, values in watch.means().items()})
+    add(split, {SHARING + task: values for task, values in stats.means().items()})
 
 
 def epoch_report(

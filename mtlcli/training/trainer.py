@@ -192,8 +192,8 @@ class Trainer:
 
     def _end_epoch(self, stop: StopRequest) -> None:
         """Evaluate the epoch, record and save it. The evaluation comes first: if it fails, nothing has changed."""
-        state, progress, watch = self.state, self.state.progress, SharingStats()
-        evaluation = self._evaluate(watch, stop)
+        state, progress, stats = self.state, self.state.progress, SharingStats()
+        evaluation = self._evaluate(stats, stop)
         metrics, train = evaluation.metrics, state.log.means()
         state.examples[self.monitor.split] = evaluation.examples
         weighted = [train[column]["loss"] for column in self.run.columns[: len(self.run.weighting.tasks)]]
@@ -204,7 +204,7 @@ class Trainer:
         progress.epoch += 1
         self._advance_schedule(value)
         progress.step = progress.epoch_updates = 0
-        record_epoch(state, self.monitor.split, train, metrics, watch)
+        record_epoch(state, self.monitor.split, train, metrics, stats)
         is_best = self.monitor.is_better(value, progress.best_value)
         if is_best:
             progress.best_epoch, progress.best_value = progress.epoch, value
@@ -218,10 +218,10 @@ class Trainer:
         LOG.info("%s", state.report)
         self.callbacks.on_epoch_end(state, metrics)
 
-    def _evaluate(self, watch: SharingStats, stop: StopRequest) -> Evaluation:
+    def _evaluate(self, stats: SharingStats, stop: StopRequest) -> Evaluation:
         """Evaluate the monitored split. If that fails, save the run first."""
         try:
-            return measure(self.run, self.monitor.split, watch, stop.poll)
+            return measure(self.run, self.monitor.split, stats, stop.poll)
         except InterruptedRunError:
             raise
         except Exception:

@@ -6,8 +6,8 @@ from torch import nn
 
 from mtlcli.models.inputs import Normalize
 from mtlcli.models.model import MultiTaskModel
-from mtlcli.models.modules import ByName
-from mtlcli.models.sharing.hard import Hard
+from mtlcli.models.modules import AnyNameModuleDict
+from mtlcli.models.sharing.hard import HardSharing
 from mtlcli.models.trunks.lenet import LeNet
 from mtlcli.models.trunks.mlp import MLP
 
@@ -18,7 +18,7 @@ STATISTICS = {"mnist": ((33.3,), (78.6,)), "fashion": ((72.9,), (90.0,))}
 def make(inputs=None, trunk=LeNet, statistics=STATISTICS, shape=SHAPE) -> MultiTaskModel:
     torch.manual_seed(0)
     inputs = inputs or {"digit": "mnist", "garment": "fashion"}
-    sharing = Hard(lambda: trunk(shape, features=6), lambda task, features: nn.Linear(features, 10), inputs)
+    sharing = HardSharing(lambda: trunk(shape, features=6), lambda task, features: nn.Linear(features, 10), inputs)
     return MultiTaskModel(sharing, {alias: Normalize(shape, *known) for alias, known in statistics.items()})
 
 
@@ -113,7 +113,7 @@ def test_tasks_and_datasets_may_be_called_like_torchs_own_methods():
 
 def test_by_name_refuses_what_would_break_the_keys_of_the_state_dict():
     with pytest.raises(AssertionError):
-        ByName({"a.b": nn.Identity()})
+        AnyNameModuleDict({"a.b": nn.Identity()})
 
 
 def test_parameter_counts():

@@ -6,7 +6,7 @@ from torch import nn
 
 from mtlcli.models.inputs import Normalize
 from mtlcli.models.model import MultiTaskModel
-from mtlcli.models.sharing.hard import Hard
+from mtlcli.models.sharing.hard import HardSharing
 from mtlcli.models.trunks.cnn import CNN
 from mtlcli.models.warm_start import warm_start
 
@@ -14,7 +14,7 @@ from mtlcli.models.warm_start import warm_start
 def make(seed: int, tasks: list[str], **options) -> MultiTaskModel:
     torch.manual_seed(seed)
     shape = (1, 8, 8)
-    sharing = Hard(
+    sharing = HardSharing(
         lambda: CNN(shape, depth=1, **options), lambda task, width: nn.Linear(width, 3), dict.fromkeys(tasks, "data")
     )
     return MultiTaskModel(sharing, {"data": Normalize(shape, [0.0], [1.0])})

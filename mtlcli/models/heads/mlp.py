@@ -1,4 +1,4 @@
-"""A small fully connected network as a head."""
+"""Fully connected head."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from pydantic import Field
 from torch import nn
 
 from mtlcli.config.options import Widths
+from mtlcli.models.heads.base import Head
 from mtlcli.registry import heads
 
 
 @heads.register("mlp")
-class MLP(nn.Sequential):
+class MLPHead(nn.Sequential, Head):
     """Hidden layers with ReLU and dropout, then one linear layer: [B, features] → [B, outputs].
 
-    Options:
+    Args:
+        features: width of the representation.
+        outputs: width of the prediction.
         hidden: widths of the hidden layers; may be empty.
-        dropout: probability that a value of a hidden layer is dropped in training.
+        dropout: dropout probability of the hidden layers.
     """
 
     def __init__(

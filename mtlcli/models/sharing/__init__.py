@@ -1,0 +1,1 @@
+"""Sharings: the ways in which tasks share trunks."""

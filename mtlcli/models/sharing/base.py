@@ -1,119 +1,192 @@
-"""What every sharing is: how one or several trunks and the tasks' heads are wired."""
+"""Base class of the sharings: how one or several trunks and the heads of the tasks are connected."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from mtlcli.models.modules import ByName
+from mtlcli.models.modules import AnyNameModuleDict
 from mtlcli.models.trunks.base import Trunk
 from mtlcli.specs import TrunkPass
 
 MakeTrunk = Callable[[], Trunk]
+"""Creates a trunk, with newly initialized parameters at each call."""
+
 MakeHead = Callable[[str, int], nn.Module]
-
-
-class Sharing(nn.Module, ABC):
-    """Base of the sharings.
-
-    make_trunk: makes a trunk, freshly initialized at each call.
-    make_head: (task, features) → a head for representations of that width; the subclass fills `heads` with them.
-    inputs: task → alias of the dataset its examples come from, in the tasks' order.
-    common_features: whether all tasks on the same dataset are given the same representation.
-    private: whether each task has features of its own beside the shared ones.
-    one_trunk: whether all examples pass one trunk, the first of `trunks`, whose activations `seen` takes in.
-    gated: whether gates mix experts; `seen` takes in their selectors.
-    watch: takes in what is to be seen of the sharing at work (gates, stitches, masks), where one is set.
-    """
-
-    common_features: ClassVar[bool] = False
-    private: ClassVar[bool] = False
-    one_trunk: ClassVar[bool] = False
-    gated: ClassVar[bool] = False
-    watch: SharingStats | None = None
-
-    def __init__(self, make_trunk: MakeTrunk, make_head: MakeHead, inputs: Mapping[str, str]) -> None:
-        super().__init__()
-        self.inputs = dict(inputs)
-        self.heads = ByName()
-
-    @abstractmethod
-    def trunks(self) -> dict[str, Trunk]:
-        """Name → trunk; the shared one first."""
-
-    @abstractmethod
-    def representations(
-        self, inputs: Mapping[str, Tensor], tasks: Iterable[str], seen: list[TrunkPass] | None = None
-    ) -> dict[str, Tensor]:
-        """What each task's head is given, [B, features]; the same tensor for tasks that share it.
-
-        inputs: alias → normalized [B, *input_shape]. tasks: those wanted.
-        seen: takes in what the shared trunk computes on the way, for the regularizers.
-        """
-
-    def forward(
-        self, inputs: Mapping[str, Tensor], tasks: Iterable[str], seen: list[TrunkPass] | None = None
-    ) -> dict[str, Tensor]:
-        """task → prediction [B, outputs], for the tasks asked for. seen: as in `representations`."""
-        found = self.representations(inputs, tasks, seen)
-        return {task: self.heads[task](representation) for task, representation in found.items()}
-
-    def own_modules(self, task: str) -> list[nn.Module]:
-        """The modules that serve this task alone, its head first."""
-        return [self.heads[task]]
-
-    @staticmethod
-    def through(trunk: Trunk, inputs: Mapping[str, Tensor], seen: list[TrunkPass] | None) -> dict[str, Tensor]:
-        """alias → features: the examples of all datasets in one pass through a trunk."""
-        x, rows = concat_datasets(inputs)
-        if seen is None:
-            features = trunk(x)
-        else:
-            features, activations = trunk.activations(x, trunk.activation_names())
-            seen.append(TrunkPass(rows, {"input": x, **activations, "features": features}))
-        return split_datasets(features, rows)
-
-    def shared_parameters(self) -> list[nn.Parameter]:
-        """All parameters that don't belong to one task alone."""
-        own = {id(p) for task in self.inputs for module in self.own_modules(task) for p in module.parameters()}
-        return [p for p in self.parameters() if id(p) not in own]
+"""Creates the head of a task for representations of a given width: (task, features) → head."""
 
 
 class SharingStats:
-    """Means over examples, summed up on their device; read once, at the end.
-
-    A sharing whose `watch` is set adds to it, in `representations`, what each task makes of the shared network.
-    """
+    """Means over examples of the quantities of a sharing, such as gate weights; summed on the device, read once."""
 
     def __init__(self) -> None:
         self._sums: dict[str, dict[str, Tensor]] = {}
         self._counts: dict[tuple[str, str], int] = {}
 
     def add(self, task: str, name: str, value: Tensor, examples: int) -> None:
-        """Take in `value`, 0-d, the mean over so many examples of a figure of the task: such as `expert0`."""
-        figures = self._sums.setdefault(task, {})
-        part = value.detach().float() * examples
-        figures[name] = figures[name] + part if name in figures else part
+        """Add the mean of a quantity over some examples.
+
+        Args:
+            task: the task that the quantity belongs to.
+            name: name of the quantity, such as `expert0`.
+            value: mean over the examples, 0-d.
+            examples: number of the examples.
+        """
+        sums = self._sums.setdefault(task, {})
+        total = value.detach().float() * examples
+        sums[name] = sums[name] + total if name in sums else total
         self._counts[task, name] = self._counts.get((task, name), 0) + examples
 
     def means(self) -> dict[str, dict[str, float]]:
-        """task → name → mean over all examples."""
+        """Return task → name → mean over all examples added so far."""
         return {
-            task: {name: float(total) / self._counts[task, name] for name, total in figures.items()}
-            for task, figures in self._sums.items()
+            task: {name: float(total) / self._counts[task, name] for name, total in sums.items()}
+            for task, sums in self._sums.items()
         }
 
 
+@dataclass(frozen=True)
+class SharingRecord:
+    """Record of intermediate results in the forward passes of a sharing, filled by `Sharing.representations`.
+
+    Attributes:
+        passes: receives one `TrunkPass` for each forward pass through a shared trunk or through gates; None: the passes
+            are not recorded.
+        stats: receives the statistics of gates, stitches and masks; None: they are not recorded.
+    """
+
+    passes: list[TrunkPass] | None = None
+    stats: SharingStats | None = None
+
+
+class Sharing(nn.Module, ABC):
+    """Base class of the sharings.
+
+    A subclass creates its trunks with `make_trunk`, fills `heads` with the results of `make_head`, and implements
+    `trunks` and `encode`. The options of the configuration are the keyword-only arguments of its constructor.
+
+    Args:
+        make_trunk: creates a trunk, with newly initialized parameters at each call.
+        make_head: creates the head of a task: (task, features) → module, [B, features] → [B, outputs].
+        inputs: task → alias of the dataset that its examples come from, in the order of the tasks.
+
+    Attributes:
+        common_features: whether all tasks on the same dataset have the same representation.
+        private: whether each task has its own features in addition to the shared ones.
+        one_trunk: whether all examples pass through one trunk, the first of `trunks`, whose activations are recorded in
+            `SharingRecord.passes`.
+        gated: whether gates mix experts; the selectors of the gates are recorded in `SharingRecord.passes`.
+        heads: task → its head.
+    """
+
+    common_features: ClassVar[bool] = False
+    private: ClassVar[bool] = False
+    one_trunk: ClassVar[bool] = False
+    gated: ClassVar[bool] = False
+
+    def __init__(self, make_trunk: MakeTrunk, make_head: MakeHead, inputs: Mapping[str, str]) -> None:
+        super().__init__()
+        self.inputs = dict(inputs)
+        self.heads = AnyNameModuleDict()
+
+    @abstractmethod
+    def trunks(self) -> dict[str, Trunk]:
+        """Return name → trunk, the shared trunk first."""
+
+    @abstractmethod
+    def encode(
+        self, inputs: Mapping[str, Tensor], alias_of: Mapping[str, str], record: SharingRecord
+    ) -> dict[str, Tensor]:
+        """Compute the representation of each task; called by `representations`.
+
+        Args:
+            inputs: alias → normalized inputs, [B, *input_shape], of the datasets in `alias_of`, of which there is at
+                least one.
+            alias_of: the requested tasks → alias of the dataset of each.
+            record: receives the intermediate results that it asks for.
+
+        Returns:
+            Task → input of its head, [B, features]; tasks with the same representation share one tensor.
+        """
+
+    def representations(
+        self, inputs: Mapping[str, Tensor], tasks: Iterable[str], record: SharingRecord | None = None
+    ) -> dict[str, Tensor]:
+        """Compute the representation of each requested task.
+
+        Args:
+            inputs: alias → normalized inputs, [B, *input_shape].
+            tasks: the requested tasks, whose datasets are all in `inputs`.
+            record: receives the intermediate results that it asks for; None: nothing is recorded.
+
+        Returns:
+            Task → input of its head, [B, features]; tasks with the same representation share one tensor.
+        """
+        alias_of = {task: self.inputs[task] for task in tasks}
+        if not alias_of:
+            return {}
+        wanted = {alias: inputs[alias] for alias in alias_of.values()}
+        return self.encode(wanted, alias_of, SharingRecord() if record is None else record)
+
+    def forward(
+        self, inputs: Mapping[str, Tensor], tasks: Iterable[str], record: SharingRecord | None = None
+    ) -> dict[str, Tensor]:
+        """Compute the predictions of the requested tasks.
+
+        Args:
+            inputs: alias → normalized inputs, [B, *input_shape].
+            tasks: the requested tasks, whose datasets are all in `inputs`.
+            record: receives the intermediate results that it asks for; None: nothing is recorded.
+
+        Returns:
+            Task → prediction, [B, outputs].
+        """
+        representations = self.representations(inputs, tasks, record)
+        return {task: self.heads[task](representation) for task, representation in representations.items()}
+
+    def own_modules(self, task: str) -> list[nn.Module]:
+        """Return the modules whose parameters belong to one task alone, its head first.
+
+        Args:
+            task: the task.
+
+        Returns:
+            Modules that only the loss of this task reaches.
+        """
+        return [self.heads[task]]
+
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """Return all parameters that don't belong to one task alone."""
+        own = {id(p) for task in self.inputs for module in self.own_modules(task) for p in module.parameters()}
+        return [p for p in self.parameters() if id(p) not in own]
+
+
 def concat_datasets(inputs: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, int]]:
-    """The examples of all datasets in one batch, and alias → how many of the rows are its, in their order."""
+    """Concatenate the examples of all datasets to one batch.
+
+    Args:
+        inputs: alias → examples, [B_alias, …].
+
+    Returns:
+        The joint batch, [ΣB_alias, …], and alias → B_alias, in the order of the rows.
+    """
     rows = {alias: x.shape[0] for alias, x in inputs.items()}  # len() would fix it in an exported program
     return (next(iter(inputs.values())) if len(inputs) == 1 else torch.cat(list(inputs.values()))), rows
 
 
 def split_datasets(x: Tensor, rows: Mapping[str, int]) -> dict[str, Tensor]:
-    """alias → its rows of x: the opposite of `concat_datasets`."""
+    """Split a joint batch into the examples of each dataset; the inverse of `concat_datasets`.
+
+    Args:
+        x: joint batch, [ΣB_alias, …].
+        rows: alias → B_alias, in the order of the rows.
+
+    Returns:
+        Alias → its rows of `x`, [B_alias, …].
+    """
     return dict(zip(rows, [x] if len(rows) == 1 else torch.split(x, list(rows.values())), strict=True))

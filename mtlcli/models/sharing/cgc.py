@@ -1,4 +1,4 @@
-"""Shared experts beside experts of each task, in one level."""
+"""Customized gate control."""
 
 from __future__ import annotations
 
@@ -12,22 +12,32 @@ from mtlcli.registry import sharings
 
 @sharings.register("cgc")
 class CGC(PLE):
-    """Customized gate control: trunks of each task beside shared ones, and for each task a gate that mixes both.
+    """Customized gate control (CGC): task-specific and shared trunks, mixed by a gate for each task.
 
         f_t(x) = g_t(x) · S_t(x),   g_t(x) = softmax(W_t x)
 
-    S_t are the features of the task's own trunks and of the shared ones, all of them the experiment's `trunk:`; x is
-    the example, normalized, through the trunk's encoder (of tables) and flattened. Task t's head is given f_t(x),
-    [B, features]. Its own trunks, its gate and its head belong to the task; they see the examples of its dataset only.
+    S_t are the features of the task's own trunks and of the shared ones, all built from the experiment's `trunk:`; x is
+    the normalized example, converted by the trunk's encoder (for tables) and flattened. The input of task t's head is
+    f_t(x), [B, F]. The own trunks, the gate and the head belong to the task and process only the examples of its
+    dataset. This is `ple` with one level.
 
-    Source: Tang et al., Progressive layered extraction (PLE), RecSys 2020, its CGC: it is `ple` with one level.
-    The mean weight of each trunk over a task's examples is in metrics.csv (`sharing.<task>`) and plots/sharing.png.
-    ValueError for tasks' names that can't be told from the experts'.
+    The mean weight of each trunk over a task's examples is recorded in metrics.csv (`sharing.<task>`) and
+    plots/sharing.png.
 
-    Options:
-        shared_experts: how many trunks are shared.
-        task_experts: how many trunks each task has of its own.
-        bias: whether a gate is softmax(W x + b); the paper's has no b, so that it is even where x is 0.
+    References:
+        Tang, Liu, Zhao and Gong, Progressive layered extraction (PLE): a novel multi-task learning model for
+            personalized recommendations, RecSys 2020, the CGC model.
+
+    Args:
+        make_trunk: creates a trunk; called for each expert.
+        make_head: creates the head of a task: (task, features) → module, [B, features] → [B, outputs].
+        inputs: task → alias of its dataset.
+        shared_experts: number of shared trunks.
+        task_experts: number of trunks that each task has for itself.
+        bias: whether a gate is softmax(W x + b); the paper's gates have no b, so their weights are equal where x is 0.
+
+    Raises:
+        ValueError: if the name of a task is ambiguous with the name of an expert.
     """
 
     def __init__(

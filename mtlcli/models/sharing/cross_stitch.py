@@ -1,8 +1,8 @@
-"""A trunk for each task, with learned mixtures of their activations between the stages."""
+"""Cross-stitch networks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import torch
@@ -10,42 +10,61 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mtlcli.errors import nearest
-from mtlcli.models.modules import ByName
-from mtlcli.models.sharing.base import MakeHead, MakeTrunk, Sharing, concat_datasets, split_datasets
-from mtlcli.models.sharing.experts import give_one_encoder
-from mtlcli.models.trunks.base import Stage, Trunk, key, stages_of
+from mtlcli.models.modules import AnyNameModuleDict
+from mtlcli.models.sharing.base import (
+    MakeHead,
+    MakeTrunk,
+    Sharing,
+    SharingRecord,
+    SharingStats,
+    concat_datasets,
+    split_datasets,
+)
+from mtlcli.models.sharing.experts import share_encoder
+from mtlcli.models.trunks.base import Stage, Trunk, stage_key, trace_stages
 from mtlcli.registry import sharings
-from mtlcli.specs import TrunkPass
 
 
 @sharings.register("cross_stitch")
 class CrossStitch(Sharing):
-    """A trunk for each task, and after every stage a cross-stitch unit that mixes the activations of all of them.
+    """Cross-stitch network: a trunk for each task, and learned linear combinations of their activations.
 
-        x̃_t = Σ_s α_ts x_s    x_s: what the stage of task s's trunk gives; α_ts: learned, a number for each channel
+        x̃_t = Σ_s α_ts x_s    x_s: output of the stage of task s's trunk; α_ts: learned, one scalar per channel
 
-    The next stage of t's trunk is given x̃_t, and t's head what is left after the last one. α starts as `init` for a
-    trunk's own task; the others share the rest equally, so that a mixture is of its inputs' size, as the paper wants.
-    The paper stitches after the pools and after the fully connected layers, the last hidden one among them: so do the
-    units here, which follow all stages, the last one too. A channel is a feature map, or a feature of a vector.
+    A cross-stitch unit follows every stage. The next stage of task t's trunk receives x̃_t, and t's head receives x̃_t
+    of the last stage. α starts as `init` for a trunk's own task, and the rest is divided equally among the other
+    tasks, so that a combination has the magnitude of its inputs, as the paper recommends. A channel is a feature map,
+    or a feature of a vector. The paper places units after the pools and after the fully connected layers, including the
+    last hidden one; accordingly, the units here follow all stages, including the last one.
 
-    All examples pass all trunks, also those of datasets that a trunk's own task isn't on: a task's x̃ takes its
-    dataset's rows of every x_s. With T tasks there are T times the trunk's parameters and T² numbers per channel for
-    the stitches, and an example passes T trunks. Every task's loss reaches every trunk and stitch, and so they are
-    shared; not so what comes after the last stitch (its own row of it, and in later stages its own trunk), which is
-    the task's own and passes its own examples alone. α is logged: per stage and pair, the mean over the channels.
+    All examples pass through all trunks, including the examples of datasets other than that of a trunk's own task: a
+    task's x̃ takes its dataset's rows of every x_s. With T tasks there are T times the parameters of a trunk and T²
+    scalars per channel for the units, and an example passes through T trunks. The loss of every task reaches every
+    trunk and unit, so they are shared. What follows the last unit (a task's row of that unit, and its trunk in later
+    stages) belongs to the task and processes only its own examples. α is logged as the mean over the channels for each
+    stage and pair of tasks.
 
-    Source: Misra, Shrivastava, Gupta and Hebert, Cross-stitch networks for multi-task learning, CVPR 2016, sections 3
-    and 4, equation 1; there for two tasks.
-    Deviations: the paper starts the trunks from networks trained on each task, and gives α a learning rate a hundred to
-    a thousand times theirs; here the trunks start as `trunk:` does and α has the trunks' learning rate. All trunks have
-    one encoder of tables, which isn't stitched. With one task there is nothing to mix, and α starts as 1.
-    `trunk.frozen` freezes the trunks, not the stitches. ValueError for stages there aren't.
+    Note:
+        Deviations from the paper: the paper initializes the trunks from networks trained for each task, and gives α a
+        learning rate a hundred to a thousand times that of the trunks; here the trunks start as `trunk:` defines and α
+        has the learning rate of the trunks. The paper combines two tasks; here any number. All trunks share one encoder
+        of tables, which is not stitched. With one task, α starts as 1. `trunk.frozen` freezes the trunks, not the
+        units.
 
-    Options:
-        init: α at the start for a task's own trunk.
-        per_channel: whether α is a number for each channel, or one for the whole activation.
-        stages: those that are followed by a stitch, as the trunk names them; none: all.
+    References:
+        Misra, Shrivastava, Gupta and Hebert, Cross-stitch networks for multi-task learning, CVPR 2016,
+            arXiv:1604.03539, sections 3 and 4, equation 1.
+
+    Args:
+        make_trunk: creates a trunk; called for each task.
+        make_head: creates the head of a task: (task, features) → module, [B, features] → [B, outputs].
+        inputs: task → alias of its dataset.
+        init: initial α of a task's own trunk.
+        per_channel: whether α has a scalar for each channel, or one for the whole activation.
+        stages: names of the trunk's stages that are followed by a unit; null: all stages.
+
+    Raises:
+        ValueError: if the trunk has no stage of a name in `stages`.
     """
 
     def __init__(
@@ -59,68 +78,66 @@ class CrossStitch(Sharing):
         stages: Annotated[list[str], Field(min_length=1)] | None = None,
     ) -> None:
         super().__init__(make_trunk, make_head, inputs)
-        self.task_trunks = ByName({task: make_trunk() for task in inputs})
-        known = stages_of(self._trunk(next(iter(inputs))))
-        give_one_encoder(list(self.trunks().values()))
-        self.stitched = _chosen(stages, list(known))
-        self.tail = _tail(known, self.stitched[-1])
-        channels = {name: known[name].shape[0] if per_channel else 1 for name in self.stitched}
-        tasks = list(inputs)
-        self.stitches = ByName(
-            {
-                key(stage): ByName({task: Stitch(at, len(tasks), width, init) for at, task in enumerate(tasks)})
-                for stage, width in channels.items()
-            }
-        )
+        self.task_trunks = AnyNameModuleDict({task: make_trunk() for task in inputs})
+        first = self._trunk(next(iter(inputs)))
+        traced = trace_stages(first)
+        share_encoder(list(self.trunks().values()))
+        self.stitched = _select_stages(stages, list(traced))
+        self.tail = _layers_after(first, traced, self.stitched[-1])
+        channels = {name: traced[name].shape[0] if per_channel else 1 for name in self.stitched}
+
+        def make_units(width: int) -> AnyNameModuleDict:
+            return AnyNameModuleDict(
+                {task: CrossStitchUnit(index, len(inputs), width, init) for index, task in enumerate(inputs)}
+            )
+
+        self.stitches = AnyNameModuleDict({stage_key(stage): make_units(width) for stage, width in channels.items()})
         self.heads.update({task: make_head(task, self._trunk(task).features) for task in inputs})
 
     def trunks(self) -> dict[str, Trunk]:
         return {task: self._trunk(task) for task in self.inputs}
 
-    def representations(
-        self, inputs: Mapping[str, Tensor], tasks: Iterable[str], seen: list[TrunkPass] | None = None
+    def encode(
+        self, inputs: Mapping[str, Tensor], alias_of: Mapping[str, str], record: SharingRecord
     ) -> dict[str, Tensor]:
-        """See `Sharing`. There is no one trunk that `seen` could take in."""
-        wanted = list(dict.fromkeys(tasks))
-        if not wanted:
-            return {}
-        x, rows = concat_datasets({self.inputs[task]: inputs[self.inputs[task]] for task in wanted})
+        x, rows = concat_datasets(inputs)
         stages = {task: trunk.stages() for task, trunk in self.trunks().items()}
-        found = dict.fromkeys(self.inputs, self._trunk(next(iter(self.inputs))).encoder(x))
+        activations = dict.fromkeys(self.inputs, self._trunk(next(iter(self.inputs))).encoder(x))
         for name in next(iter(stages.values())):
-            found = {task: stages[task][name](y) for task, y in found.items()}
+            activations = {task: stages[task][name](y) for task, y in activations.items()}
             if name == self.stitched[-1]:
-                parts = [split_datasets(y, rows) for y in found.values()]
-                found = {task: self._mixed(name, task, [p[self.inputs[task]] for p in parts]) for task in wanted}
+                of_dataset = [split_datasets(y, rows) for y in activations.values()]
+                activations = {
+                    task: self._stitch(name, task, [y[alias] for y in of_dataset]) for task, alias in alias_of.items()
+                }
             elif name in self.stitched:
-                found = {task: self._mixed(name, task, list(found.values())) for task in found}
-        if self.watch is not None:
-            self._show(wanted, rows)
-        return {task: found[task] for task in wanted}
+                activations = {task: self._stitch(name, task, list(activations.values())) for task in activations}
+        if record.stats is not None:
+            self._add_stats(record.stats, alias_of, rows)
+        return {task: activations[task] for task in alias_of}
 
     def own_modules(self, task: str) -> list[nn.Module]:
         trunk, head = self._trunk(task), super().own_modules(task)
         if len(self.inputs) == 1:
             return [*head, trunk, self.stitches]
-        last = self._stitch(self.stitched[-1], task)
+        last = self._unit(self.stitched[-1], task)
         return [*head, last, *(trunk.get_submodule(layer) for layer in self.tail)]
 
-    def _mixed(self, stage: str, task: str, activations: Sequence[Tensor]) -> Tensor:
-        out: Tensor = self._stitch(stage, task)(activations)
-        return out
+    def _stitch(self, stage: str, task: str, activations: Sequence[Tensor]) -> Tensor:
+        stitched: Tensor = self._unit(stage, task)(activations)
+        return stitched
 
-    def _stitch(self, stage: str, task: str) -> Stitch:
-        stitch = self.stitches[key(stage)][task]  # type: ignore[index]
-        assert isinstance(stitch, Stitch)
-        return stitch
+    def _unit(self, stage: str, task: str) -> CrossStitchUnit:
+        unit = self.stitches[stage_key(stage)][task]  # type: ignore[index]
+        assert isinstance(unit, CrossStitchUnit)
+        return unit
 
-    def _show(self, tasks: Sequence[str], rows: Mapping[str, int]) -> None:
-        assert self.watch is not None
-        for task in tasks:
+    def _add_stats(self, stats: SharingStats, alias_of: Mapping[str, str], rows: Mapping[str, int]) -> None:
+        for task, alias in alias_of.items():
             for stage in self.stitched:
-                means = self._stitch(stage, task).alpha.mean(1).unbind()
+                means = self._unit(stage, task).alpha.mean(1).unbind()
                 for source, mean in zip(self.inputs, means, strict=True):
-                    self.watch.add(task, f"{stage}.{source}", mean, rows[self.inputs[task]])
+                    stats.add(task, f"{stage}.{source}", mean, rows[alias])
 
     def _trunk(self, task: str) -> Trunk:
         trunk = self.task_trunks[task]
@@ -128,42 +145,53 @@ class CrossStitch(Sharing):
         return trunk
 
 
-class Stitch(nn.Module):
-    """One task's row of a cross-stitch unit: T activations [B, C, …] → Σ_s α_s x_s. alpha: [T, C], or [T, 1].
+class CrossStitchUnit(nn.Module):
+    """One task's row of a cross-stitch unit: x̃ = Σ_s α_s x_s.
 
-    own: the task's place among the T; its α starts as `init`.
+    Args:
+        own: index of the task among the T tasks; its α starts as `init`.
+        tasks: number of tasks T.
+        channels: number of channels C, or 1 for one scalar per activation.
+        init: initial α of the task's own trunk.
     """
 
     def __init__(self, own: int, tasks: int, channels: int, init: float) -> None:
         super().__init__()
         alpha = torch.full((tasks, channels), (1 - init) / max(tasks - 1, 1))
         alpha[own] = init if tasks > 1 else 1.0
-        self.alpha = nn.Parameter(alpha)
+        self.alpha = nn.Parameter(alpha)  # [T, C]
 
     def forward(self, activations: Sequence[Tensor]) -> Tensor:
+        """Combine the activations of all trunks.
+
+        Args:
+            activations: T activations, [B, C, …] each.
+
+        Returns:
+            The combination, [B, C, …].
+        """
         first, *others = activations
         alpha = self.alpha.to(first.dtype).view(*self.alpha.shape, *(1 for _ in first.shape[2:]))
-        mixed = first * alpha[0]
+        total = first * alpha[0]
         for source, x in enumerate(others, 1):
-            mixed = torch.addcmul(mixed, x, alpha[source])
-        return mixed
+            total = torch.addcmul(total, x, alpha[source])
+        return total
 
 
-def _chosen(stages: Sequence[str] | None, there: Sequence[str]) -> list[str]:
-    """The stages to be stitched, in the trunk's order. ValueError for one there isn't."""
-    wanted = there if stages is None else stages
+def _select_stages(stages: Sequence[str] | None, available: Sequence[str]) -> list[str]:
+    """Return the stages to stitch, in the order of the trunk."""
+    wanted = available if stages is None else stages
     for name in wanted:
-        if name not in there:
+        if name not in available:
             raise ValueError(
-                f"stages: the trunk has no stage {name!r}.{nearest(name, there)} Choose from: {', '.join(there)}"
+                f"stages: the trunk has no stage {name!r}.{nearest(name, available)} Choose from: {', '.join(available)}"
             )
-    return [name for name in there if name in wanted]
+    return [name for name in available if name in wanted]
 
 
-def _tail(stages: Mapping[str, Stage], last: str) -> list[str]:
-    """The layers that the stages after the last stitch use, and none before."""
-    names = list(stages)
-    cut = names.index(last) + 1
-    before = frozenset[str]().union(*(stages[name].layers for name in names[:cut]))
-    after = frozenset[str]().union(*(stages[name].layers for name in names[cut:]))
-    return sorted(after - before)
+def _layers_after(trunk: Trunk, stages: Mapping[str, Stage], last: str) -> list[str]:
+    """Return the layers with parameters that the stages after the stage `last` call, and no stage before."""
+    cut = list(stages).index(last) + 1
+    called = [stage.modules for stage in stages.values()]
+    after = frozenset[str]().union(*called[cut:]).difference(*called[:cut])
+    return sorted(name for name in after if trunk.get_submodule(name)._parameters)

@@ -1,4 +1,4 @@
-"""A mixture of experts whose gates select a few of them, and can be trained like any other layer."""
+"""DSelect-k: a mixture of experts with a differentiable sparse gate."""
 
 from __future__ import annotations
 
@@ -10,38 +10,49 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from mtlcli.models.sharing.base import MakeHead, MakeTrunk
-from mtlcli.models.sharing.experts import GatePerTask, Gating, at_least_float32
+from mtlcli.models.sharing.experts import GateOutput, MultiGateMixture, at_least_float32
 from mtlcli.registry import sharings
 
 
 @sharings.register("dselect_k")
-class DSelectK(GatePerTask):
-    """DSelect-k: as `mmoe`, with gates that come to select k of the experts, by a smooth function of binary codes.
+class DSelectK(MultiGateMixture):
+    """DSelect-k: `mmoe` with gates that select at most k experts through a smooth function of binary codes.
 
         f_t(x) = Σ_e q_te f_e(x),   q = Σ_i softmax(α)_i r(z_i), i = 1…k
         r(z)_e = Π_j S(z_j) where bit j of e's binary code is 1, 1 − S(z_j) where it is 0
         S(z) = 0 up to −γ/2, 1 from γ/2, and between them −2 z³/γ³ + 3 z/(2γ) + ½
 
-    Each of a task's k selectors r has a number z_j for each bit of the experts' codes. All experts count alike at the
-    start. Once the numbers are at least γ/2 away from 0 a selector has chosen one expert, and so the task at most k:
-    for good, as S is flat there. The regularizer `gate_entropy` leads there, with the paper's λ as its `strength`.
+    Each of a task's k selectors r has a variable z_j for each bit of the experts' codes. At the start all experts have
+    nearly equal weights. Once all z_j are at least γ/2 away from 0, a selector has chosen one expert, and the task at
+    most k; the choice is permanent, since S is constant there. The regularizer `gate_entropy` drives the selectors
+    there; its `strength` is the paper's λ.
 
-    z and α are the same for all of a task's examples (the paper's static gates), or linear in the example,
-    `per_example: true` (it is given what a gate of `mmoe` is). The gates belong to their tasks, the experts are shared.
-    Where the number of experts is no power of 2 some codes are no expert's, and what a selector gives these is lost:
-    the weights sum to less than 1. `gate_entropy` has the term that keeps selectors from ending there.
+    z and α are the same for all of a task's examples (the paper's static gates) or, with `per_example: true`, linear in
+    the example, in the form in which a gate of `mmoe` receives it. A gate belongs to its task; the experts are shared.
+    If the number of experts is not a power of 2, some codes belong to no expert, and the weight that a selector gives
+    them is lost: the weights sum to less than 1. `gate_entropy` contains the term that prevents selectors from ending
+    there.
 
-    Source: Hazimeh et al., DSelect-k: differentiable selection in the mixture of experts with applications to
-    multi-task learning, NeurIPS 2021; how z and α start, and biases per example, are from the authors' code.
-    Deviations: all experts are computed for all examples, also those that no task selects; in the authors' code the
-    term for codes of no expert is always added, here it is part of `gate_entropy`.
-    ValueError for k above the number of experts.
+    Note:
+        Deviations: all experts are computed for all examples, including experts that no task selects. The authors' code
+        always adds the term for codes of no expert; here it is part of `gate_entropy`. The initialization of z and α
+        and the biases per example follow the authors' code.
 
-    Options:
-        experts: how many trunks.
-        k: how many of them a task may come to use.
-        gamma: γ, the width in which S isn't flat.
-        per_example: whether each example has weights of its own; otherwise a task's examples have the same.
+    References:
+        Hazimeh, Zhao, Chowdhery, Sathiamoorthy, Chen, Mazumder, Hong and Chi, DSelect-k: differentiable selection in
+            the mixture of experts with applications to multi-task learning, NeurIPS 2021, arXiv:2106.03760.
+
+    Args:
+        make_trunk: creates a trunk; called for each expert.
+        make_head: creates the head of a task: (task, features) → module, [B, features] → [B, outputs].
+        inputs: task → alias of its dataset.
+        experts: number of trunks.
+        k: maximum number of experts that a task selects.
+        gamma: γ, the width of the interval in which S is not constant.
+        per_example: whether each example has its own weights; otherwise all examples of a task have the same.
+
+    Raises:
+        ValueError: if `k` exceeds the number of experts.
     """
 
     def __init__(
@@ -65,34 +76,56 @@ class DSelectK(GatePerTask):
 
 
 def smooth_step(t: Tensor, gamma: float) -> Tensor:
-    """S(t): 0 up to −γ/2, 1 from γ/2, and between them −2 t³/γ³ + 3 t/(2γ) + ½; its derivative is continuous.
+    """Compute the smooth step S(t): 0 up to −γ/2, 1 from γ/2, and −2 t³/γ³ + 3 t/(2γ) + ½ between them.
 
-    0 and 1 are exact, and so is the derivative 0 there.
+    Its derivative is continuous. The values 0 and 1 and the derivative 0 there are exact.
+
+    Args:
+        t: argument, of any shape.
+        gamma: γ, the width of the interval in which S is not constant.
+
+    Returns:
+        S(t), of the shape of `t`.
     """
     t = (t / gamma).clamp(-0.5, 0.5)
     return t * (1.5 - 2 * t.square()) + 0.5
 
 
 def select(z: Tensor, experts: int, gamma: float) -> Tensor:
-    """Single-expert selectors r(z): [..., bits] → [..., experts].
+    """Compute single-expert selectors r(z).
 
     r_e is the product over the bits of S(z_j) where the binary code of e has a 1, and 1 − S(z_j) where it has a 0; the
-    first bit is the highest. Sums to 1 over all 2^bits codes, and so over the experts where each code has one.
-    (Grown bit by bit: the gradient of `torch.prod` counts its zeros, for which it waits for the device.)
+    first bit is the most significant. r sums to 1 over all 2^bits codes, and thus over the experts if every code
+    belongs to one. (It is computed bit by bit, since the gradient of `torch.prod` counts zeros, which synchronizes with
+    the device.)
+
+    Args:
+        z: variables of the selectors, [..., bits].
+        experts: number of experts E.
+        gamma: γ, the width of the smooth step.
+
+    Returns:
+        The selectors, [..., E].
     """
-    found = torch.ones_like(z[..., :1])
+    product = torch.ones_like(z[..., :1])
     for step in smooth_step(z, gamma).unbind(-1):
         step = step.unsqueeze(-1)
-        found = torch.stack([found * (1 - step), found * step], -1).flatten(-2)
-    return found[..., :experts]
+        product = torch.stack([product * (1 - step), product * step], -1).flatten(-2)
+    return product[..., :experts]
 
 
 class SelectorGate(nn.Module):
-    """q = Σ_i softmax(α)_i r(z_i), i = 1…k: what is given, [n, …], → weights [n or 1, E], of which at most k are > 0
-    once every z is at least γ/2 away from 0.
+    """Gate q = Σ_i softmax(α)_i r(z_i), i = 1…k, of which at most k weights are positive once |z| ≥ γ/2 everywhere.
 
-    z and α are numbers that are learned, the same for every example, or, per example, linear in what is given.
-    They start as in the authors' code: z within ±γ/100, where every expert counts nearly the same, α within ±0.05.
+    z and α are parameters that are the same for every example or, with `per_example`, linear in the example. They are
+    initialized as in the authors' code: z within ±γ/100, where all experts have nearly equal weights, α within ±0.05.
+
+    Args:
+        inputs: number of values in the gate's input for one example.
+        experts: number of experts E.
+        k: number of selectors.
+        gamma: γ, the width of the smooth step.
+        per_example: whether z and α depend on the example.
     """
 
     def __init__(self, inputs: int, experts: int, k: int, gamma: float, per_example: bool) -> None:
@@ -101,23 +134,37 @@ class SelectorGate(nn.Module):
         self.bits = (experts - 1).bit_length()
         make = nn.Linear if per_example else Constant
         self.code, self.share = make(inputs, k * self.bits), make(inputs, k)
-        for part, bound in ((self.code, gamma / 100), (self.share, 0.05)):
-            for parameter in part.parameters():
+        for module, bound in ((self.code, gamma / 100), (self.share, 0.05)):
+            for parameter in module.parameters():
                 nn.init.uniform_(parameter, -bound, bound)
 
-    def forward(self, x: Tensor) -> Gating:
+    def forward(self, x: Tensor) -> GateOutput:
+        """Compute the weights of the experts.
+
+        Args:
+            x: inputs, [n, …], flattened to [n, inputs].
+
+        Returns:
+            Weights, [n or 1, E], and selectors, [n or 1, k, E].
+        """
         x = x.flatten(1)
         selectors = select(at_least_float32(self.code(x)).view(-1, self.k, self.bits), self.experts, self.gamma)
         shares = at_least_float32(self.share(x)).softmax(1)
-        return Gating((shares.unsqueeze(2) * selectors).sum(1), selectors)
+        return GateOutput((shares.unsqueeze(2) * selectors).sum(1), selectors)
 
 
 class Constant(nn.Module):
-    """Numbers that are learned, [1, outputs], whatever it is given."""
+    """Learned values that don't depend on the input.
+
+    Args:
+        inputs: number of values in the input for one example; unused.
+        outputs: number of values.
+    """
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.value = nn.Parameter(torch.empty(1, outputs))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the values, [1, outputs], for any input."""
         return self.value

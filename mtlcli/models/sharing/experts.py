@@ -1,40 +1,68 @@
-"""Trunks as experts: several of them for the same examples, whole or cut into consecutive parts."""
+"""Mixtures of experts whose experts are trunks, or consecutive segments of trunks."""
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from itertools import pairwise
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from mtlcli.models.modules import ByName
-from mtlcli.models.sharing.base import MakeHead, MakeTrunk, Sharing, SharingStats, concat_datasets, split_datasets
-from mtlcli.models.trunks.base import Trunk
+from mtlcli.models.modules import AnyNameModuleDict
+from mtlcli.models.sharing.base import (
+    MakeHead,
+    MakeTrunk,
+    Sharing,
+    SharingRecord,
+    SharingStats,
+    concat_datasets,
+    split_datasets,
+)
+from mtlcli.models.trunks.base import Trunk, trace_stages
 from mtlcli.specs import TrunkPass
 
 
-def give_one_encoder(trunks: Sequence[Trunk]) -> None:
-    """Leave the first trunk's encoder, which is then to be called once for all of them, and take out the others'."""
+def share_encoder(trunks: Sequence[Trunk]) -> None:
+    """Keep the encoder of the first trunk only, which is then called once for all trunks.
+
+    Args:
+        trunks: the trunks; the encoders of all but the first one become the identity.
+    """
     for trunk in trunks[1:]:
         trunk.encoder = nn.Identity()
 
 
 def run_stages(trunk: Trunk, x: Tensor, start: int = 0, end: int | None = None) -> Tensor:
-    """What the trunk's stages from `start` to before `end` make of x, which is encoded already."""
+    """Apply consecutive stages of a trunk.
+
+    Args:
+        trunk: the trunk.
+        x: output of the encoder, or the activation of the stage before `start`, [B, …].
+        start: index of the first stage.
+        end: index after the last stage; None: the number of stages.
+
+    Returns:
+        The activation of the last of these stages, [B, …].
+    """
     for stage in list(trunk.stages().values())[start:end]:
         x = stage(x)
     return x
 
 
 @dataclass(frozen=True)
-class Part:
+class Segment:
     """Consecutive stages of a trunk.
 
-    start, end: of the stages. inputs: numbers in what an example gives it. modules: paths of those with weights that
-    only this part calls, none inside another; `get_submodule` finds what is there, also after a layer was replaced.
+    Attributes:
+        start: index of the first stage.
+        end: index after the last stage.
+        inputs: number of values in the segment's input for one example.
+        modules: paths of the modules with parameters or buffers that only this segment calls, none inside another.
+            `get_submodule` returns the current module, also after a layer was replaced.
     """
 
     start: int
@@ -43,12 +71,18 @@ class Part:
     modules: tuple[str, ...]
 
 
-@torch.no_grad()
-def parts_of(trunk: Trunk, count: int) -> list[Part]:
-    """The trunk's chain cut into `count` parts of as many stages each; where that doesn't go, the later ones have more.
+def split_trunk(trunk: Trunk, count: int) -> list[Segment]:
+    """Split the stages of a trunk into segments of equal length; if that is impossible, later segments are longer.
 
-    Found out with one blank example, in evaluation mode: it draws no random numbers and leaves statistics alone; may be
-    on `meta`. ValueError where there are fewer stages.
+    Args:
+        trunk: the trunk, which is left unchanged; its device may be `meta`.
+        count: number of segments.
+
+    Returns:
+        The segments, in order.
+
+    Raises:
+        ValueError: if the trunk has fewer stages than segments.
     """
     names = list(trunk.stages())
     if count > len(names):
@@ -56,54 +90,51 @@ def parts_of(trunk: Trunk, count: int) -> list[Part]:
             f"levels: the trunk has {len(names)} stage{'s' * (len(names) > 1)} ({', '.join(names)}) to be cut into "
             f"levels, so {len(names)} at most, got {count}. Give it more layers, or use fewer levels"
         )
-    bounds = [len(names) * at // count for at in range(count + 1)]
-    called: list[set[str]] = [set() for _ in range(count)]
-    at = 0
-
-    def note(name: str) -> Any:
-        return lambda module, arguments: called[at].update(_subtree(trunk, name))
-
-    modules = [(name, module) for name, module in trunk.named_modules() if name and module.state_dict()]
-    handles = [module.register_forward_pre_hook(note(name)) for name, module in modules]
-    was_training = trunk.training
-    trunk.eval()
-    try:
-        device = next((parameter.device for parameter in trunk.parameters()), None)
-        x = trunk.encoder(torch.zeros(1, *trunk.input_shape, device=device))
-        called[0].clear()  # the encoder is no part
-        widths = []
-        for at in range(count):
-            widths.append(x.numel())
-            x = run_stages(trunk, x, bounds[at], bounds[at + 1])
-    finally:
-        trunk.train(was_training)
-        for handle in handles:
-            handle.remove()
-    found = []
-    for at in range(count):
-        others = _subtree(trunk, "encoder").union(*called[:at], *called[at + 1 :])
-        found.append(Part(bounds[at], bounds[at + 1], widths[at], _outermost(called[at], others)))
-    return found
+    bounds = [len(names) * index // count for index in range(count + 1)]
+    stages = list(trace_stages(trunk).values())
+    called = [
+        {path for stage in stages[start:end] for name in stage.modules for path in _stateful_subtree(trunk, name)}
+        for start, end in pairwise(bounds)
+    ]
+    encoder = _subtree(trunk, "encoder")
+    return [
+        Segment(
+            bounds[index],
+            bounds[index + 1],
+            math.prod(stages[bounds[index]].input_shape),
+            _outermost(called[index], encoder.union(*called[:index], *called[index + 1 :])),
+        )
+        for index in range(count)
+    ]
 
 
 def _subtree(trunk: Trunk, name: str) -> set[str]:
-    """The paths of a module and of all in it."""
+    """Return the paths of a module and of all modules inside it."""
     return {".".join(filter(None, [name, inner])) for inner, _ in trunk.get_submodule(name).named_modules()}
 
 
+def _stateful_subtree(trunk: Trunk, name: str) -> set[str]:
+    """Return the subtree of a module with parameters or buffers; nothing for any other module."""
+    return _subtree(trunk, name) if trunk.get_submodule(name).state_dict() else set()
+
+
 def _outermost(called: set[str], others: set[str]) -> tuple[str, ...]:
-    """Of the modules in `called`, those that are in no other such one; none that is, or holds, one of `others`."""
-    shut = {".".join(path[:depth]) for path in (name.split(".") for name in others) for depth in range(len(path) + 1)}
-    own = called - shut
+    """Return the outermost modules of `called` that neither are in `others` nor contain a module of `others`."""
+    excluded = {
+        ".".join(path[:depth]) for path in (name.split(".") for name in others) for depth in range(len(path) + 1)
+    }
+    own = called - excluded
     parents = {name: [".".join(name.split(".")[:depth]) for depth in range(1, name.count(".") + 1)] for name in own}
     return tuple(sorted(name for name in own if not own.intersection(parents[name])))
 
 
-class Gating(NamedTuple):
-    """What a gate says of n examples and E experts; n is 1 where it says the same of all.
+class GateOutput(NamedTuple):
+    """Output of a gate for n examples and E experts.
 
-    weights: [n, E], each ≥ 0. selectors: [n, k, E], the k distributions over the experts that they are a mean of, which
-    the regularizer `gate_entropy` looks at.
+    Attributes:
+        weights: non-negative weights of the experts, [n, E]; n is 1 if they are the same for all examples.
+        selectors: the k distributions over the experts whose mean the weights are, [n, k, E]; the regularizer
+            `gate_entropy` penalizes their entropy.
     """
 
     weights: Tensor
@@ -111,22 +142,44 @@ class Gating(NamedTuple):
 
 
 class SoftmaxGate(nn.Module):
-    """softmax(W x), or softmax(W x + b) with a bias: [n, …], flattened to [n, D], → weights [n, E] that sum to 1.
+    """Softmax gate: softmax(W x), or softmax(W x + b) with a bias.
 
-    Computed in float32 at least, in every precision: eight bits would make the weights' sum wrong by half a percent.
+    It is computed at least in float32: with 8 bits of precision, the sum of the weights would deviate from 1 by up to
+    half a percent.
+
+    Args:
+        inputs: number of values in the gate's input for one example.
+        experts: number of experts E.
+        bias: whether the gate has a bias b.
     """
 
     def __init__(self, inputs: int, experts: int, bias: bool) -> None:
         super().__init__()
         self.linear = nn.Linear(inputs, experts, bias=bias)
 
-    def forward(self, x: Tensor) -> Gating:
+    def forward(self, x: Tensor) -> GateOutput:
+        """Compute the weights of the experts.
+
+        Args:
+            x: inputs, [n, …], flattened to [n, inputs].
+
+        Returns:
+            Weights [n, E] that sum to 1; the only selector is the weights themselves.
+        """
         weights = at_least_float32(self.linear(x.flatten(1))).softmax(1)
-        return Gating(weights, weights.unsqueeze(1))
+        return GateOutput(weights, weights.unsqueeze(1))
 
 
-def mixed(weights: Tensor, outputs: Sequence[Tensor]) -> Tensor:
-    """Σ_e weights_e · outputs_e: weights [n or 1, E], each output [n, …] → [n, …], laid out as the outputs are."""
+def mix_experts(weights: Tensor, outputs: Sequence[Tensor]) -> Tensor:
+    """Compute the weighted sum Σ_e weights_e · outputs_e.
+
+    Args:
+        weights: weights of the experts, [n or 1, E].
+        outputs: E outputs, [n, …] each.
+
+    Returns:
+        The sum, [n, …], in the memory layout of the outputs.
+    """
     columns = weights.view(*weights.shape, *(1 for _ in outputs[0].shape[1:])).unbind(1)
     total = columns[0] * outputs[0]
     for column, output in zip(columns[1:], outputs[1:], strict=True):
@@ -134,29 +187,44 @@ def mixed(weights: Tensor, outputs: Sequence[Tensor]) -> Tensor:
     return total
 
 
-def show(watch: SharingStats, owner: str, names: Sequence[str], weights: Tensor, examples: int) -> None:
-    """Tell the mean weight of each expert. names: of the experts; weights: [n or 1, E]; examples: that have them."""
+def add_gate_stats(stats: SharingStats, owner: str, names: Sequence[str], weights: Tensor, examples: int) -> None:
+    """Add the mean weight of each expert to the statistics.
+
+    Args:
+        stats: the statistics.
+        owner: the task that the gate belongs to, or the name of a shared gate.
+        names: names of the E experts.
+        weights: weights of the experts, [n or 1, E].
+        examples: number of examples that the weights apply to.
+    """
     for name, weight in zip(names, weights.mean(0).unbind(), strict=True):
-        watch.add(owner, name, weight, examples)
+        stats.add(owner, name, weight, examples)
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """In float32 at least."""
+    """Convert a tensor to float32 unless its precision is higher."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 MakeGate = Callable[[int], nn.Module]
+"""Creates a gate for inputs of a given number of values: a module [n, …] → `GateOutput`."""
 
 
-class Mixture(Sharing):
-    """Base of the sharings whose experts are trunks: a head is given f(x) = Σ_e g_e(x) expert_e(x), [B, features].
+class MixtureOfExperts(Sharing):
+    """Base class of the sharings whose experts are whole trunks: the input of a head is Σ_e g_e(x) expert_e(x), [B, F].
 
-    Each example passes each expert once, whatever the number of its tasks, and all datasets go through an expert
-    together, as under hard sharing. A gate g is given the example as the first stages are: normalized, through the
-    trunk's encoder, of which there is one for all experts, and flattened.
+    Each example passes through each expert once, regardless of the number of its tasks, and the examples of all
+    datasets pass through an expert together, as in hard sharing. The input of a gate g is that of the first stages: the
+    normalized example, converted by the trunk's encoder (one for all experts) and flattened.
 
-    experts: how many. make_gate: makes a gate (module: [n, …] → `Gating`) for inputs of so many numbers.
-    A subclass says by `gate_of` which gate is a task's.
+    A subclass assigns a gate to each task by `gate_of`.
+
+    Args:
+        make_trunk: creates a trunk; called for each expert.
+        make_head: creates the head of a task: (task, features) → module, [B, features] → [B, outputs].
+        inputs: task → alias of its dataset.
+        experts: number of experts.
+        make_gate: creates a gate for inputs of a given number of values.
     """
 
     gated = True
@@ -171,56 +239,59 @@ class Mixture(Sharing):
     ) -> None:
         super().__init__(make_trunk, make_head, inputs)
         trunks = [make_trunk() for _ in range(experts)]
-        (whole,) = parts_of(trunks[0], 1)
-        give_one_encoder(trunks)
-        self.gates = ByName({name: make_gate(whole.inputs) for name in dict.fromkeys(map(self.gate_of, inputs))})
+        (whole,) = split_trunk(trunks[0], 1)
+        share_encoder(trunks)
+        self.gates = AnyNameModuleDict(
+            {name: make_gate(whole.inputs) for name in dict.fromkeys(map(self.gate_of, inputs))}
+        )
         self.experts = nn.ModuleList(trunks)
         self.heads.update({task: make_head(task, trunks[0].features) for task in inputs})
 
     @abstractmethod
     def gate_of(self, task: str) -> str:
-        """The name of a task's gate."""
+        """Return the name of the gate of a task."""
 
     def trunks(self) -> dict[str, Trunk]:
-        return {f"expert{at}": trunk for at, trunk in enumerate(self._experts())}
+        """Return name → expert."""
+        return {f"expert{index}": trunk for index, trunk in enumerate(self._experts())}
 
-    def representations(
-        self, inputs: Mapping[str, Tensor], tasks: Iterable[str], seen: list[TrunkPass] | None = None
+    def encode(
+        self, inputs: Mapping[str, Tensor], alias_of: Mapping[str, str], record: SharingRecord
     ) -> dict[str, Tensor]:
-        """See `Sharing`. `seen` takes in the selectors of the gates."""
-        alias_of = {task: self.inputs[task] for task in tasks}
-        if not alias_of:
-            return {}
-        x, rows = concat_datasets({alias: inputs[alias] for alias in alias_of.values()})
+        """See `Sharing.encode`; the selectors of the gates are recorded."""
+        x, rows = concat_datasets(inputs)
         x = self._experts()[0].encoder(x)
-        given = split_datasets(x, rows)
+        gate_inputs = split_datasets(x, rows)
         outputs = [split_datasets(run_stages(expert, x), rows) for expert in self._experts()]
-        made: dict[tuple[str, str], tuple[Gating, Tensor]] = {}  # by gate and dataset: tasks may have both in common
-        found: dict[str, Tensor] = {}
+        mixtures: dict[tuple[str, str], tuple[GateOutput, Tensor]] = {}  # (gate, alias) → the gate's output, mixture
+        representations: dict[str, Tensor] = {}
         for task, alias in alias_of.items():
-            place = self.gate_of(task), alias
-            if place not in made:
-                gating: Gating = self.gates[place[0]](given[alias])
-                made[place] = gating, mixed(gating.weights, [output[alias] for output in outputs])
-            gating, found[task] = made[place]
-            if self.watch is not None:
-                show(self.watch, task, list(self.trunks()), gating.weights, rows[alias])
-        if seen is not None:
-            said: dict[str, list[Tensor]] = {}
-            for (name, _), (gating, _) in made.items():
-                said.setdefault(name, []).append(gating.selectors)
-            seen.append(TrunkPass(rows, {}, selectors={name: torch.cat(parts) for name, parts in said.items()}))
-        return found
+            key = self.gate_of(task), alias
+            if key not in mixtures:  # tasks may have both the gate and the dataset in common
+                gate: GateOutput = self.gates[key[0]](gate_inputs[alias])
+                mixtures[key] = gate, mix_experts(gate.weights, [output[alias] for output in outputs])
+            gate, representations[task] = mixtures[key]
+            if record.stats is not None:
+                add_gate_stats(record.stats, task, list(self.trunks()), gate.weights, rows[alias])
+        if record.passes is not None:
+            selectors: dict[str, list[Tensor]] = {}
+            for (name, _), (gate, _) in mixtures.items():
+                selectors.setdefault(name, []).append(gate.selectors)
+            joint = {name: torch.cat(tensors) for name, tensors in selectors.items()}
+            record.passes.append(TrunkPass(rows, {}, selectors=joint))
+        return representations
 
     def _experts(self) -> list[Trunk]:
         return cast("list[Trunk]", list(self.experts))
 
 
-class GatePerTask(Mixture):
-    """Base of the mixtures in which each task has a gate of its own: it belongs to the task, as its head does."""
+class MultiGateMixture(MixtureOfExperts):
+    """Base class of the mixtures in which each task has its own gate, which belongs to the task like its head."""
 
     def gate_of(self, task: str) -> str:
+        """Return the task itself: its gate has its name."""
         return task
 
     def own_modules(self, task: str) -> list[nn.Module]:
+        """Return the head and the gate of a task."""
         return [*super().own_modules(task), self.gates[task]]

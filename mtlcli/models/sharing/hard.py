@@ -1,26 +1,32 @@
-"""Hard parameter sharing: one trunk for all tasks."""
+"""Hard parameter sharing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from torch import Tensor
 
-from mtlcli.models.sharing.base import MakeHead, MakeTrunk, Sharing
+from mtlcli.models.sharing.base import MakeHead, MakeTrunk, Sharing, SharingRecord, concat_datasets, split_datasets
 from mtlcli.models.trunks.base import Trunk
 from mtlcli.registry import sharings
 from mtlcli.specs import TrunkPass
 
 
 @sharings.register("hard")
-class Hard(Sharing):
-    """One trunk for all tasks, a head for each.
+class HardSharing(Sharing):
+    """Hard parameter sharing: one trunk for all tasks, and a head for each task.
 
-    The inputs of all datasets in the batch go through the trunk in one pass, so they have one shape; tasks on the same
-    dataset are given the same features. A trunk with batch norm therefore sees the statistics of the joint batch in
-    training, not those of each dataset apart.
+    The inputs of all datasets in a batch pass through the trunk together, so they must have the same shape. Tasks on
+    the same dataset have the same representation. In training, batch norm in the trunk uses the statistics of the joint
+    batch, not those of each dataset.
 
-    Source: Caruana, Multitask learning: a knowledge-based source of inductive bias, 1993.
+    References:
+        Caruana, Multitask learning: a knowledge-based source of inductive bias, ICML 1993.
+
+    Args:
+        make_trunk: creates a trunk; called once.
+        make_head: creates the head of a task: (task, features) → module, [B, features] → [B, outputs].
+        inputs: task → alias of its dataset.
     """
 
     common_features = True
@@ -34,11 +40,14 @@ class Hard(Sharing):
     def trunks(self) -> dict[str, Trunk]:
         return {"trunk": self.trunk}
 
-    def representations(
-        self, inputs: Mapping[str, Tensor], tasks: Iterable[str], seen: list[TrunkPass] | None = None
+    def encode(
+        self, inputs: Mapping[str, Tensor], alias_of: Mapping[str, str], record: SharingRecord
     ) -> dict[str, Tensor]:
-        alias_of = {task: self.inputs[task] for task in tasks}
-        if not alias_of:
-            return {}
-        features = self.through(self.trunk, {alias: inputs[alias] for alias in alias_of.values()}, seen)
-        return {task: features[alias] for task, alias in alias_of.items()}
+        x, rows = concat_datasets(inputs)
+        if record.passes is None:
+            features = self.trunk(x)
+        else:
+            features, activations = self.trunk.activations(x, self.trunk.activation_names())
+            record.passes.append(TrunkPass(rows, {"input": x, **activations, "features": features}))
+        of_dataset = split_datasets(features, rows)
+        return {task: of_dataset[alias] for task, alias in alias_of.items()}

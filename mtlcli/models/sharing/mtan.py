@@ -1,49 +1,67 @@
-"""One trunk for all tasks, and for each task attention to what its stages give."""
+"""Multi-task attention network."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import pairwise
 
 import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from mtlcli.models.modules import ByName
-from mtlcli.models.sharing.base import MakeHead, MakeTrunk, Sharing, concat_datasets, split_datasets
-from mtlcli.models.trunks.base import Trunk, key, stages_of
+from mtlcli.models.modules import AnyNameModuleDict
+from mtlcli.models.sharing.base import (
+    MakeHead,
+    MakeTrunk,
+    Sharing,
+    SharingRecord,
+    SharingStats,
+    concat_datasets,
+    split_datasets,
+)
+from mtlcli.models.trunks.base import Trunk, stage_key, trace_stages
 from mtlcli.registry import sharings
 from mtlcli.specs import Shape, TrunkPass
 
 
 @sharings.register("mtan")
 class MTAN(Sharing):
-    """Multi-task attention network: one trunk for all tasks, and for each task a mask on what every stage gives.
+    """Multi-task attention network (MTAN): one trunk for all tasks, and task-specific attention masks on its stages.
 
         â_j = a_j ⊙ p_j,   a_j = σ(h_j(g_j([u_j ; f_j(â_{j−1})]))),   a_1 = σ(h_1(g_1(u_1)))
 
-    p_j is what the trunk's stage j gives, a_j a task's mask of the same shape; a head is given â of the last stage.
-    g and h are a task's own: on maps 1×1 convolutions with batch norm, ReLU between them. f is shared by the tasks, as
-    in the paper: on maps a 3×3 convolution with batch norm and ReLU to the next stage's channels, then max pooling to
-    its size (the paper's halves it). Every task's â passes f on its own, so that batch norm mixes no tasks.
+    p_j is the output of the trunk's stage j and a_j a task's mask of the same shape; the input of the head is â of the
+    last stage. g and h are task-specific: for feature maps, 1×1 convolutions with batch norm and a ReLU between them. f
+    is shared by the tasks, as in the paper: for feature maps, a 3×3 convolution with batch norm and ReLU to the next
+    stage's channels, followed by max pooling to its size (which the paper halves). The â of each task passes through f
+    separately, so that batch norm doesn't mix tasks.
 
-    The trunk is passed as under `hard` sharing, all datasets at once; a task attends to its own dataset's examples.
-    The mean of each mask is logged.
+    All datasets pass through the trunk together, as in `hard` sharing; a task attends to the examples of its own
+    dataset. The mean of each mask is logged.
 
-    Source: Liu, Johns and Davison, End-to-end multi-task learning with attention, CVPR 2019, section 3.2, equations 1
-    and 2, and the authors' code. Deviations: in the paper u_j and p_j are the outputs of the first and the last
-    convolution of a block of the trunk; here a stage gives one activation, and u_j = p_j. There all stages give maps.
-    Where a vector follows maps, f is the convolution and the mean over the map (as before the linear layer of the
-    authors' wide ResNet); on vectors f, g and h are linear layers without batch norm, f with ReLU. Convolutions before
-    batch norm have no bias, and weights start as torch's layers do.
+    In a stage with C channels a task has 3 C² / reduction parameters (2 C² / reduction in the first stage) and as many
+    multiplications per pixel; f to a stage with C' channels has 9 C C' parameters (C C' between vectors) and is applied
+    once for each task. With a small trunk this exceeds the cost of the trunk itself.
 
-    What it costs: in a stage of C channels a task has 3 C² / reduction weights of its own (2 C² in the first), and as
-    many multiplications per pixel; f to a stage of C' channels has 9 C C' weights (C C' between vectors), passed once
-    for each task. With a small trunk that is more than the trunk itself.
-    ValueError for stages that give neither maps [C, H, W] nor vectors.
+    Note:
+        Deviations from the paper: there u_j and p_j are the outputs of the first and the last convolution of a block of
+        the trunk; here a stage has one activation, and u_j = p_j. There all stages have feature maps. Here, where a
+        vector follows feature maps, f is the convolution and the mean over the map (as before the linear layer of the
+        authors' wide ResNet); for vectors, f, g and h are linear layers without batch norm, f with a ReLU. Convolutions
+        before batch norm have no bias, and parameters have torch's default initialization.
 
-    Options:
-        reduction: g makes C / reduction channels of a stage's C; the authors' ResNet has 4, their other networks 1.
+    References:
+        Liu, Johns and Davison, End-to-end multi-task learning with attention, CVPR 2019, arXiv:1803.10704,
+            section 3.2, equations 1 and 2, and the authors' code.
+
+    Args:
+        make_trunk: creates a trunk; called once.
+        make_head: creates the head of a task: (task, features) → module, [B, features] → [B, outputs].
+        inputs: task → alias of its dataset.
+        reduction: g reduces C channels to C / reduction; 4 in the authors' ResNet, 1 in their other networks.
+
+    Raises:
+        ValueError: if a stage's activation is neither a feature map [C, H, W] nor a vector.
     """
 
     one_trunk = True
@@ -58,56 +76,58 @@ class MTAN(Sharing):
     ) -> None:
         super().__init__(make_trunk, make_head, inputs)
         self.trunk = make_trunk()
-        shapes = {name: stage.shape for name, stage in stages_of(self.trunk).items()}
+        shapes = {name: stage.shape for name, stage in trace_stages(self.trunk).items()}
         for name, shape in shapes.items():
             if len(shape) not in (1, 3):
-                told = "×".join(map(str, shape))
+                actual = "×".join(map(str, shape))
                 raise ValueError(
-                    f"mtan attends to maps [C, H, W] and vectors, and the trunk's stage {name} gives {told}"
+                    f"mtan attends to maps [C, H, W] and vectors, and the trunk's stage {name} gives {actual}"
                 )
-        first = next(iter(shapes))  # beside any other there is what f leads to it, with as many channels
-        beside = {stage: 0 if stage == first else shape[0] for stage, shape in shapes.items()}
+        first = next(iter(shapes))  # every later stage also has the output of f, with as many channels
+        extra = {stage: 0 if stage == first else shape[0] for stage, shape in shapes.items()}
 
-        def makers() -> ByName:
-            return ByName({key(stage): mask_maker(shape, beside[stage], reduction) for stage, shape in shapes.items()})
+        def make_masks() -> AnyNameModuleDict:
+            return AnyNameModuleDict(
+                {stage_key(stage): make_mask_network(shape, extra[stage], reduction) for stage, shape in shapes.items()}
+            )
 
-        self.attention = ByName({task: makers() for task in inputs})
-        self.passages = ByName({key(to): passage(shapes[of], shapes[to]) for of, to in pairwise(shapes)})
+        self.attention = AnyNameModuleDict({task: make_masks() for task in inputs})
+        self.passages = AnyNameModuleDict(
+            {stage_key(to): make_passage(shapes[of], shapes[to]) for of, to in pairwise(shapes)}
+        )
         self.heads.update({task: make_head(task, self.trunk.features) for task in inputs})
 
     def trunks(self) -> dict[str, Trunk]:
         return {"trunk": self.trunk}
 
-    def representations(
-        self, inputs: Mapping[str, Tensor], tasks: Iterable[str], seen: list[TrunkPass] | None = None
+    def encode(
+        self, inputs: Mapping[str, Tensor], alias_of: Mapping[str, str], record: SharingRecord
     ) -> dict[str, Tensor]:
-        """See `Sharing`. `seen` takes in what the trunk gives, before any mask."""
-        alias_of = {task: self.inputs[task] for task in tasks}
-        if not alias_of:
-            return {}
-        x, rows = concat_datasets({alias: inputs[alias] for alias in alias_of.values()})
+        """See `Sharing.encode`; the recorded activations are those of the trunk, before any mask."""
+        x, rows = concat_datasets(inputs)
         stages = list(self.trunk.stages())
-        names = self.trunk.activation_names() if seen is not None else []
+        names = self.trunk.activation_names() if record.passes is not None else []
         features, activations = self.trunk.activations(x, [*names, *stages])
-        if seen is not None:
-            seen.append(TrunkPass(rows, {"input": x, **{n: activations[n] for n in names}, "features": features}))
-        parts = {stage: split_datasets(activations[stage], rows) for stage in stages}
+        if record.passes is not None:
+            named = {name: activations[name] for name in names}
+            record.passes.append(TrunkPass(rows, {"input": x, **named, "features": features}))
+        of_dataset = {stage: split_datasets(activations[stage], rows) for stage in stages}
         return {
-            task: self._attended(task, {stage: there[alias] for stage, there in parts.items()})
+            task: self._attend(task, {stage: parts[alias] for stage, parts in of_dataset.items()}, record.stats)
             for task, alias in alias_of.items()
         }
 
-    def _attended(self, task: str, activations: Mapping[str, Tensor]) -> Tensor:
-        """Stage → the trunk's activation of the task's examples: what the task's head is given, [B, features]."""
-        makers = self.attention[task]
-        assert isinstance(makers, ByName)
+    def _attend(self, task: str, activations: Mapping[str, Tensor], stats: SharingStats | None) -> Tensor:
+        """Apply a task's masks. activations: stage → activation of the task's examples, [B, …]."""
+        masks = self.attention[task]
+        assert isinstance(masks, AnyNameModuleDict)
         attended: Tensor | None = None
-        for stage, given in activations.items():
-            beside = [] if attended is None else [self.passages[key(stage)](attended)]
-            mask: Tensor = makers[key(stage)](torch.cat([given, *beside], 1) if beside else given)
-            attended = mask * given
-            if self.watch is not None:
-                self.watch.add(task, stage, mask.float().mean(), given.shape[0])
+        for stage, activation in activations.items():
+            extra = [] if attended is None else [self.passages[stage_key(stage)](attended)]
+            mask: Tensor = masks[stage_key(stage)](torch.cat([activation, *extra], 1) if extra else activation)
+            attended = mask * activation
+            if stats is not None:
+                stats.add(task, stage, mask.float().mean(), activation.shape[0])
         assert attended is not None
         return attended
 
@@ -115,20 +135,26 @@ class MTAN(Sharing):
         return [*super().own_modules(task), self.attention[task]]
 
 
-def mask_maker(shape: Shape, beside: int, reduction: int) -> nn.Module:
-    """σ(h(g([u; v]))): a stage's activation u, and v beside it in the channels, → a mask of u's shape, in (0, 1).
+def make_mask_network(shape: Shape, extra: int, reduction: int) -> nn.Module:
+    """Create the network of a mask: σ(h(g([u; v]))), from a stage's activation u and v, the output of f.
 
-    Of maps [B, C + beside, H, W], g and h are 1×1 convolutions, both with batch norm, ReLU between; of vectors
-    [B, C + beside], linear layers.
+    For feature maps g and h are 1×1 convolutions with batch norm and a ReLU between them; for vectors, linear layers
+    with a ReLU between them.
 
-    shape: of u, without the batch. beside: channels of v. reduction: g has C / reduction channels.
+    Args:
+        shape: shape of u without the batch: [C, H, W] or [C].
+        extra: number of channels of v.
+        reduction: g reduces C channels to C / reduction.
+
+    Returns:
+        A module [B, C + extra, …] → mask in (0, 1), [B, C, …].
     """
     channels = shape[0]
     hidden = max(channels // reduction, 1)
     if len(shape) == 1:
-        return nn.Sequential(nn.Linear(channels + beside, hidden), nn.ReLU(), nn.Linear(hidden, channels), nn.Sigmoid())
+        return nn.Sequential(nn.Linear(channels + extra, hidden), nn.ReLU(), nn.Linear(hidden, channels), nn.Sigmoid())
     return nn.Sequential(
-        nn.Conv2d(channels + beside, hidden, 1, bias=False),
+        nn.Conv2d(channels + extra, hidden, 1, bias=False),
         nn.BatchNorm2d(hidden),
         nn.ReLU(inplace=True),
         nn.Conv2d(hidden, channels, 1, bias=False),
@@ -137,12 +163,22 @@ def mask_maker(shape: Shape, beside: int, reduction: int) -> nn.Module:
     )
 
 
-def passage(shape: Shape, following: Shape) -> nn.Module:
-    """A stage's activation → one of the following stage's shape, both without the batch.
+def make_passage(shape: Shape, following: Shape) -> nn.Module:
+    """Create f: a module from the shape of a stage's activation to the shape of the following stage's activation.
 
-    From maps: a 3×3 convolution with batch norm and ReLU, then max pooling to the size of the maps that follow (nearest
-    neighbours where these are larger), or the mean over the map where a vector follows. From vectors: a linear layer
-    with ReLU. ValueError where maps follow a vector.
+    From feature maps: a 3×3 convolution with batch norm and ReLU, followed by max pooling to the size of the following
+    maps (nearest-neighbour upsampling if those are larger), or by the mean over the map if a vector follows. From
+    vectors: a linear layer with ReLU.
+
+    Args:
+        shape: shape of the activation without the batch.
+        following: shape of the following activation without the batch.
+
+    Returns:
+        A module [B, *shape] → [B, *following].
+
+    Raises:
+        ValueError: if feature maps follow a vector.
     """
     if len(shape) == 1:
         if len(following) > 1:
@@ -154,6 +190,7 @@ def passage(shape: Shape, following: Shape) -> nn.Module:
 
 
 def _resize(size: Shape, following: Shape) -> list[nn.Module]:
+    """Return the layers that resize feature maps of a size [H, W] to another, or to a vector."""
     if not following:
         return [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     if following == size:

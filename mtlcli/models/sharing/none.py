@@ -1,44 +1,49 @@
-"""No sharing: a trunk of its own for each task, all in one run."""
+"""Separate trunks: no parameters are shared."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from mtlcli.models.modules import ByName
-from mtlcli.models.sharing.base import MakeHead, MakeTrunk, Sharing
+from mtlcli.models.modules import AnyNameModuleDict
+from mtlcli.models.sharing.base import MakeHead, MakeTrunk, Sharing, SharingRecord
 from mtlcli.models.trunks.base import Trunk
 from mtlcli.registry import sharings
-from mtlcli.specs import TrunkPass
 
 
 @sharings.register("none")
 class NoSharing(Sharing):
-    """No sharing: each task has a trunk and a head of its own, all trained in one run.
+    """No sharing: each task has its own trunk and head, trained in one run.
 
-    What sharing is measured against. Every trunk is the experiment's `trunk:`, with its own weights, and passes the
-    examples of its task's dataset alone: T tasks have T times the trunk's parameters, and an example passes as many
-    trunks as there are tasks on its dataset. No parameter gets the gradients of two tasks, so a weighting of gradients
-    has nothing to weigh, and one of losses only scales each task's learning rate.
-    Tasks trained in runs of their own differ in what they have one of here: the optimizer's clipping of the gradient,
-    the number of steps (that of all tasks together), the epoch that is best, which is that of the monitored metric.
-    `trunk.frozen` freezes all trunks; `trunk.init_from` wants a checkpoint of this sharing with the same tasks.
+    This is the baseline for the other sharings. Every trunk is built from the experiment's `trunk:`, has its own
+    parameters, and processes only the examples of its task's dataset. T tasks therefore have T times the parameters of
+    a trunk, and an example passes through as many trunks as its dataset has tasks. No parameter receives the gradients
+    of two tasks: a gradient-level weighting has nothing to combine, and a loss-level weighting only scales the learning
+    rate of each task.
+
+    Tasks that are trained in separate runs differ in what they share here: the gradient clipping of the optimizer, the
+    number of steps (that of all tasks together), and the best epoch, which is chosen by the monitored metric.
+    `trunk.frozen` freezes all trunks; `trunk.init_from` needs a checkpoint of this sharing with the same tasks.
+
+    Args:
+        make_trunk: creates a trunk; called for each task.
+        make_head: creates the head of a task: (task, features) → module, [B, features] → [B, outputs].
+        inputs: task → alias of its dataset.
     """
 
     def __init__(self, make_trunk: MakeTrunk, make_head: MakeHead, inputs: Mapping[str, str]) -> None:
         super().__init__(make_trunk, make_head, inputs)
-        self.task_trunks = ByName({task: make_trunk() for task in inputs})
+        self.task_trunks = AnyNameModuleDict({task: make_trunk() for task in inputs})
         self.heads.update({task: make_head(task, self._trunk(task).features) for task in inputs})
 
     def trunks(self) -> dict[str, Trunk]:
         return {task: self._trunk(task) for task in self.inputs}
 
-    def representations(
-        self, inputs: Mapping[str, Tensor], tasks: Iterable[str], seen: list[TrunkPass] | None = None
+    def encode(
+        self, inputs: Mapping[str, Tensor], alias_of: Mapping[str, str], record: SharingRecord
     ) -> dict[str, Tensor]:
-        """See `Sharing`. There is no shared trunk that `seen` could take in."""
-        return {task: self._trunk(task)(inputs[self.inputs[task]]) for task in tasks}
+        return {task: self._trunk(task)(inputs[alias]) for task, alias in alias_of.items()}
 
     def own_modules(self, task: str) -> list[nn.Module]:
         return [*super().own_modules(task), self._trunk(task)]

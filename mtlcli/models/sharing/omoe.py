@@ -1,4 +1,4 @@
-"""A mixture of experts with one gate for all tasks."""
+"""One-gate mixture of experts."""
 
 from __future__ import annotations
 
@@ -6,28 +6,34 @@ from collections.abc import Mapping
 
 from mtlcli.config.options import Copies
 from mtlcli.models.sharing.base import MakeHead, MakeTrunk
-from mtlcli.models.sharing.experts import Mixture, SoftmaxGate
+from mtlcli.models.sharing.experts import MixtureOfExperts, SoftmaxGate
 from mtlcli.registry import sharings
 
 
 @sharings.register("omoe")
-class OMoE(Mixture):
-    """One-gate mixture of experts: several trunks, and a gate that mixes them for each example, for all tasks alike.
+class OMoE(MixtureOfExperts):
+    """One-gate mixture of experts (OMoE): several trunks, mixed for each example by one gate for all tasks.
 
         f(x) = Σ_e g_e(x) f_e(x),   g(x) = softmax(W x)
 
-    An expert is the experiment's `trunk:`, with weights of its own; x is the example, normalized, through the trunk's
-    encoder (of tables) and flattened. Tasks on the same dataset are given the same features, as under hard sharing;
-    experts and gate are shared.
+    An expert f_e is the experiment's `trunk:` with its own parameters; x is the normalized example, converted by the
+    trunk's encoder (for tables) and flattened. Tasks on the same dataset have the same representation, as in hard
+    sharing. Experts and gate are shared.
 
-    Source: the OMoE of Ma et al., Modeling task relationships in multi-task learning with multi-gate
-    mixture-of-experts, KDD 2018, equation 5; after Jacobs et al., Adaptive mixtures of local experts, 1991.
-    Every example passes all experts, so it costs as many trunks in compute and in parameters. The mean weight of each
-    expert over the examples of a task's dataset is in metrics.csv (`sharing.<task>`) and plots/sharing.png.
+    Every example passes through all experts, so compute and parameters grow with their number. The mean weight of each
+    expert over the examples of a task's dataset is recorded in metrics.csv (`sharing.<task>`) and plots/sharing.png.
 
-    Options:
-        experts: how many trunks; the paper has 8, far smaller than a whole trunk may be.
-        bias: whether the gate is softmax(W x + b); the paper's has no b, so that it is even where x is 0.
+    References:
+        Ma, Zhao, Yi, Chen, Hong and Chi, Modeling task relationships in multi-task learning with multi-gate
+            mixture-of-experts, KDD 2018, equation 5.
+        Jacobs, Jordan, Nowlan and Hinton, Adaptive mixtures of local experts, Neural Computation 1991.
+
+    Args:
+        make_trunk: creates a trunk; called for each expert.
+        make_head: creates the head of a task: (task, features) → module, [B, features] → [B, outputs].
+        inputs: task → alias of its dataset.
+        experts: number of trunks; the paper uses 8, which are much smaller than typical trunks.
+        bias: whether the gate is softmax(W x + b); the paper's gate has no b, so its weights are equal where x is 0.
     """
 
     common_features = True

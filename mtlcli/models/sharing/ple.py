@@ -1,18 +1,26 @@
-"""Shared experts beside experts of each task, in levels."""
+"""Progressive layered extraction."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import cast
 
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from mtlcli.config.options import Copies
-from mtlcli.models.modules import ByName
-from mtlcli.models.sharing.base import MakeHead, MakeTrunk, Sharing, concat_datasets, split_datasets
-from mtlcli.models.sharing.experts import Gating, SoftmaxGate, give_one_encoder, mixed, parts_of, run_stages, show
+from mtlcli.models.modules import AnyNameModuleDict
+from mtlcli.models.sharing.base import MakeHead, MakeTrunk, Sharing, SharingRecord, concat_datasets, split_datasets
+from mtlcli.models.sharing.experts import (
+    GateOutput,
+    SoftmaxGate,
+    add_gate_stats,
+    mix_experts,
+    run_stages,
+    share_encoder,
+    split_trunk,
+)
 from mtlcli.models.trunks.base import Trunk
 from mtlcli.registry import sharings
 from mtlcli.specs import TrunkPass
@@ -22,38 +30,51 @@ SHARED = "shared"
 
 @sharings.register("ple")
 class PLE(Sharing):
-    """Progressive layered extraction: experts of each task beside shared ones, in levels that part them step by step.
+    """Progressive layered extraction (PLE): shared and task-specific experts in several levels, mixed by gates.
 
-    In each level every task t has experts of its own, and there are shared ones. With g what the gates make of them:
+    In each level every task t has its own experts, and there are shared experts. With g the outputs of the gates:
 
-        g_t^l = softmax(W_t^l g_t^{l−1}) · S_t^l            S_t^l: outputs of t's own experts, and of the shared ones
-        g_shared^l = softmax(W^l g_shared^{l−1}) · S^l      S^l: outputs of all tasks' experts, and of the shared ones
+        g_t^l = softmax(W_t^l g_t^{l−1}) · S_t^l            S_t^l: outputs of t's own experts and of the shared experts
+        g_shared^l = softmax(W^l g_shared^{l−1}) · S^l      S^l: outputs of all tasks' experts and of the shared experts
 
-    A task's experts are given its g_t^{l−1}, the shared ones g_shared^{l−1}; in the first level all are given the
-    example, normalized, through the trunk's encoder (of tables). The last level has no shared gate; its g_t^L are what
-    the heads are given, [B, features]. A gate is given what its owner's experts are, flattened.
+    The input of a task's experts is g_t^{l−1}, that of the shared experts g_shared^{l−1}; in the first level it is the
+    normalized example, converted by the trunk's encoder (for tables). The last level has no shared gate; the inputs of
+    the heads are its g_t^L, [B, F]. The input of a gate is that of its owner's experts, flattened.
 
-    An expert is a trunk, cut: the experiment's `trunk:` is made for each expert, its chain of stages (as `mtl show`
-    names them) cut into `levels` parts of as many stages each, where the later ones have more if that doesn't go; the
-    parts of one trunk are the experts of that number, one in each level. So a trunk takes the place of the paper's
-    layers, and an example's way from input to head is as long as under hard sharing.
+    Each expert is a segment of a trunk: the experiment's `trunk:` is built for each expert number, and its stages (as
+    `mtl show` lists them) are split into `levels` segments of equal length; if that is impossible, later segments are
+    longer. The segments of one trunk are the experts with that number, one in each level. A trunk thus takes the place
+    of the layers of the paper's experts, and the path from input to head is as long as in hard sharing.
 
-    With tasks on several datasets: below the last level all examples pass the experts of all tasks, because the shared
-    gate chooses from all of them; in the last level an example passes the shared experts, and those of the tasks on its
-    dataset. What only one task's loss reaches belongs to that task: its experts of the last level, its gates of the
-    last two. What it has below that reaches the other tasks by the shared gate, and is shared.
+    With tasks on several datasets: below the last level all examples pass through the experts of all tasks, because the
+    shared gate mixes all of them; in the last level an example passes through the shared experts and through those of
+    the tasks on its dataset. What only one task's loss reaches belongs to that task: its experts of the last level and
+    its gates of the last two levels. The task's other modules reach the other tasks through the shared gates, and are
+    shared.
 
-    Source: Tang et al., Progressive layered extraction (PLE), RecSys 2020, where experts are networks of a size of
-    their own, and tasks have all examples in common. The mean weight of each expert in a task's gates, over the
-    examples of its dataset, is in metrics.csv (`sharing.<task>`; of the shared gates, over all, `sharing.shared`) and
-    plots/sharing.png. An example passes all trunks, but for the last parts of those for other datasets' tasks.
-    ValueError for more levels than the trunk has stages, and for tasks' names that can't be told from the experts'.
+    The mean weight of each expert in a task's gates, over the examples of its dataset, is recorded in metrics.csv
+    (`sharing.<task>`; for the shared gates, over all examples, `sharing.shared`) and plots/sharing.png. An example
+    passes through all trunks except for the last segments of those of other datasets' tasks.
 
-    Options:
-        levels: extraction levels that the trunk is cut into; with 1 it is `cgc`.
-        shared_experts: how many trunks are shared.
-        task_experts: how many trunks each task has of its own.
-        bias: whether a gate is softmax(W x + b); the paper's has no b, so that it is even where x is 0.
+    Note:
+        Deviations: in the paper the experts are networks of their own size, and all tasks have the same examples.
+
+    References:
+        Tang, Liu, Zhao and Gong, Progressive layered extraction (PLE): a novel multi-task learning model for
+            personalized recommendations, RecSys 2020.
+
+    Args:
+        make_trunk: creates a trunk; called for each expert number.
+        make_head: creates the head of a task: (task, features) → module, [B, features] → [B, outputs].
+        inputs: task → alias of its dataset.
+        levels: number of extraction levels that a trunk is split into; 1 is `cgc`.
+        shared_experts: number of shared trunks.
+        task_experts: number of trunks that each task has for itself.
+        bias: whether a gate is softmax(W x + b); the paper's gates have no b, so their weights are equal where x is 0.
+
+    Raises:
+        ValueError: if the trunk has fewer stages than `levels`, or the name of a task is ambiguous with the name of an
+            expert.
     """
 
     gated = True
@@ -71,94 +92,93 @@ class PLE(Sharing):
     ) -> None:
         super().__init__(make_trunk, make_head, inputs)
         counts = [(SHARED, shared_experts), *((task, task_experts) for task in inputs)]
-        names = [f"{owner}{at}" for owner, count in counts for at in range(count)]
-        if twice := [name for name, times in Counter(names).items() if times > 1]:
+        names = [f"{owner}{number}" for owner, count in counts for number in range(count)]
+        if ambiguous := [name for name, times in Counter(names).items() if times > 1]:
             raise ValueError(
-                f"two experts would be called {twice[0]!r}: the shared ones are shared0, shared1, …, and a task's are "
-                "called by its name and a number. Rename the task"
+                f"two experts would be called {ambiguous[0]!r}: the shared ones are shared0, shared1, …, and a task's "
+                "are called by its name and a number. Rename the task"
             )
-        self.owned = {owner: [f"{owner}{at}" for at in range(count)] for owner, count in counts}
-        tasks = [name for name in names if name not in self.owned[SHARED]]
-        self.choices = {o: (tasks if o == SHARED else owned) + self.owned[SHARED] for o, owned in self.owned.items()}
-        self.experts = ByName({name: make_trunk() for name in names})
-        self.parts = parts_of(self._expert(f"{SHARED}0"), levels)
-        give_one_encoder(list(self.trunks().values()))
+        self.owned = {owner: [f"{owner}{number}" for number in range(count)] for owner, count in counts}
+        of_tasks = [name for name in names if name not in self.owned[SHARED]]
+        self.choices = {
+            owner: (of_tasks if owner == SHARED else owned) + self.owned[SHARED] for owner, owned in self.owned.items()
+        }
+        self.experts = AnyNameModuleDict({name: make_trunk() for name in names})
+        self.segments = split_trunk(self._expert(f"{SHARED}0"), levels)
+        share_encoder(list(self.trunks().values()))
         self.gates = nn.ModuleList()
-        for level, part in enumerate(self.parts):
+        for level, segment in enumerate(self.segments):
             owners = [*inputs, SHARED] if level < levels - 1 else list(inputs)
-            widths = {owner: len(self.choices[owner]) for owner in owners}
-            self.gates.append(ByName({o: SoftmaxGate(part.inputs, width, bias) for o, width in widths.items()}))
+            gates = {owner: SoftmaxGate(segment.inputs, len(self.choices[owner]), bias) for owner in owners}
+            self.gates.append(AnyNameModuleDict(gates))
         self.heads.update({task: make_head(task, self._expert(f"{SHARED}0").features) for task in inputs})
 
     def trunks(self) -> dict[str, Trunk]:
         return {name: self._expert(name) for owned in self.owned.values() for name in owned}
 
-    def representations(
-        self, inputs: Mapping[str, Tensor], tasks: Iterable[str], seen: list[TrunkPass] | None = None
+    def encode(
+        self, inputs: Mapping[str, Tensor], alias_of: Mapping[str, str], record: SharingRecord
     ) -> dict[str, Tensor]:
-        """See `Sharing`. `seen` takes in the selectors of the gates."""
-        alias_of = {task: self.inputs[task] for task in tasks}
-        if not alias_of:
-            return {}
-        x, rows = concat_datasets({alias: inputs[alias] for alias in alias_of.values()})
-        given = dict.fromkeys([SHARED, *self.inputs], self._expert(f"{SHARED}0").encoder(x))
-        said: dict[tuple[int, str], Gating] = {}
-        last = len(self.parts) - 1
+        """See `Sharing.encode`; the selectors of the gates are recorded."""
+        joint, rows = concat_datasets(inputs)
+        mixtures = dict.fromkeys([SHARED, *self.inputs], self._expert(f"{SHARED}0").encoder(joint))
+        gates: dict[tuple[int, str], GateOutput] = {}  # (level, owner) → output of the gate
+        last = len(self.segments) - 1
         for level in range(last):
-            outputs = {name: self._pass(name, level, x) for owner, x in given.items() for name in self.owned[owner]}
-            given = {owner: self._mix(level, owner, given[owner], outputs, said) for owner in given}
-        common = {name: split_datasets(self._pass(name, last, given[SHARED]), rows) for name in self.owned[SHARED]}
-        found: dict[str, Tensor] = {}
+            outputs = {name: self._run(name, level, x) for owner, x in mixtures.items() for name in self.owned[owner]}
+            mixtures = {owner: self._mix(level, owner, x, outputs, gates) for owner, x in mixtures.items()}
+        shared = {name: split_datasets(self._run(name, last, mixtures[SHARED]), rows) for name in self.owned[SHARED]}
+        representations: dict[str, Tensor] = {}
         for task, alias in alias_of.items():
-            own = split_datasets(given[task], rows)[alias]
-            outputs = {name: self._pass(name, last, own) for name in self.owned[task]}
-            outputs |= {name: pieces[alias] for name, pieces in common.items()}
-            found[task] = self._mix(last, task, own, outputs, said)
-        if self.watch is not None or seen is not None:
-            self._tell(said, alias_of, rows, seen)
-        return found
+            x = split_datasets(mixtures[task], rows)[alias]
+            outputs = {name: self._run(name, last, x) for name in self.owned[task]}
+            outputs |= {name: of_dataset[alias] for name, of_dataset in shared.items()}
+            representations[task] = self._mix(last, task, x, outputs, gates)
+        if record.stats is not None or record.passes is not None:
+            self._record_gates(gates, alias_of, rows, record)
+        return representations
 
     def own_modules(self, task: str) -> list[nn.Module]:
-        levels = len(self.parts)
-        gates = [cast("ByName", self.gates[level])[task] for level in range(max(levels - 2, 0), levels)]
+        levels = len(self.segments)
+        gates = [cast("AnyNameModuleDict", self.gates[level])[task] for level in range(max(levels - 2, 0), levels)]
         modules = [*super().own_modules(task), *gates]
         trunks = [self._expert(name) for name in self.owned[task]]
         if levels > 1:
-            return [*modules, *(trunk.get_submodule(path) for trunk in trunks for path in self.parts[-1].modules)]
+            return [*modules, *(trunk.get_submodule(path) for trunk in trunks for path in self.segments[-1].modules)]
         return [*modules, *trunks]
 
     def _expert(self, name: str) -> Trunk:
         return cast("Trunk", self.experts[name])
 
-    def _pass(self, name: str, level: int, x: Tensor) -> Tensor:
-        return run_stages(self._expert(name), x, self.parts[level].start, self.parts[level].end)
+    def _run(self, name: str, level: int, x: Tensor) -> Tensor:
+        return run_stages(self._expert(name), x, self.segments[level].start, self.segments[level].end)
 
     def _mix(
-        self, level: int, owner: str, x: Tensor, outputs: Mapping[str, Tensor], said: dict[tuple[int, str], Gating]
+        self, level: int, owner: str, x: Tensor, outputs: Mapping[str, Tensor], gates: dict[tuple[int, str], GateOutput]
     ) -> Tensor:
-        """What the owner's gate of a level makes of the experts' outputs for x; `said` takes in what the gate says."""
-        gating: Gating = cast("ByName", self.gates[level])[owner](x)
-        said[level, owner] = gating
-        return mixed(gating.weights, [outputs[name] for name in self.choices[owner]])
+        """Mix the experts' outputs for x by the owner's gate of a level, and add the gate's output to `gates`."""
+        gate: GateOutput = cast("AnyNameModuleDict", self.gates[level])[owner](x)
+        gates[level, owner] = gate
+        return mix_experts(gate.weights, [outputs[name] for name in self.choices[owner]])
 
-    def _tell(
+    def _record_gates(
         self,
-        said: Mapping[tuple[int, str], Gating],
+        gates: Mapping[tuple[int, str], GateOutput],
         alias_of: Mapping[str, str],
         rows: Mapping[str, int],
-        seen: list[TrunkPass] | None,
+        record: SharingRecord,
     ) -> None:
-        """Tell `watch` and `seen` of the gates; of a task's, what it says of the examples of its dataset."""
-        last, selectors = len(self.parts) - 1, dict[str, Tensor]()
-        for (level, owner), gating in said.items():
+        """Record the gates' outputs; those of a task's gates, for the examples of its dataset."""
+        last, selectors = len(self.segments) - 1, dict[str, Tensor]()
+        for (level, owner), gate in gates.items():
             if owner != SHARED and owner not in alias_of:
                 continue
             if owner != SHARED and level < last:
-                gating = Gating(*(split_datasets(x, rows)[alias_of[owner]] for x in gating))
+                gate = GateOutput(*(split_datasets(x, rows)[alias_of[owner]] for x in gate))
             prefix = f"level{level + 1}." if last else ""
-            selectors[prefix + owner] = gating.selectors
-            if self.watch is not None:
+            selectors[prefix + owner] = gate.selectors
+            if record.stats is not None:
                 names = [prefix + name for name in self.choices[owner]]
-                show(self.watch, owner, names, gating.weights, gating.weights.shape[0])
-        if seen is not None:
-            seen.append(TrunkPass(dict(rows), {}, selectors=selectors))
+                add_gate_stats(record.stats, owner, names, gate.weights, gate.weights.shape[0])
+        if record.passes is not None:
+            record.passes.append(TrunkPass(dict(rows), {}, selectors=selectors))

@@ -1,35 +1,45 @@
-"""A shared trunk for all tasks, and a private one for each."""
+"""A shared trunk for all tasks, and a private trunk for each task."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from mtlcli.models.modules import ByName
-from mtlcli.models.sharing.base import MakeHead, MakeTrunk
-from mtlcli.models.sharing.hard import Hard
+from mtlcli.models.modules import AnyNameModuleDict
+from mtlcli.models.sharing.base import MakeHead, MakeTrunk, SharingRecord
+from mtlcli.models.sharing.hard import HardSharing
 from mtlcli.models.trunks.base import Trunk
 from mtlcli.registry import sharings
-from mtlcli.specs import TrunkPass
 
 
 @sharings.register("shared_private")
-class SharedPrivate(Hard):
-    """A shared trunk, and a private one for each task: a head is given both features, side by side.
+class SharedPrivate(HardSharing):
+    """Shared-private model: the head of each task receives shared and private features, concatenated.
 
-    All trunks are the experiment's `trunk:`, each with its own weights, so a task's head gets [shared, private]
-    features, twice as many as a trunk has. The shared trunk is passed as under `hard` sharing; a private trunk sees
-    only the examples of its task's dataset, and gets no other task's gradient, like a head: it belongs to the task in
-    every count and in every weighting.
-    Alone, nothing keeps what tasks have in common out of the private trunks, or what they haven't out of the shared
-    one; the regularizer `adversarial` with its `orthogonality` does.
+    All trunks are built from the experiment's `trunk:` and have separate parameters, so the head of a task receives
+    [shared, private] features, twice the width of one trunk. The examples of all datasets pass through the shared trunk
+    as in `hard` sharing. The private trunk of a task processes only the examples of the task's dataset and receives
+    only the gradient of this task: like the head, it counts as the task's own for every weighting.
 
-    Sources: Liu, Qiu and Huang, Adversarial multi-task learning for text classification, ACL 2017, section 3 (the
-    shared-private model, there of LSTMs); Bousmalis et al., Domain separation networks, NeurIPS 2016 (private encoders
-    of domains). With T tasks it has T + 1 times the trunk's parameters, and passes each example through 1 + (the tasks
-    on its dataset) trunks. `trunk.frozen` freezes all of them; `trunk.init_from` wants a checkpoint of this sharing.
+    The model alone doesn't keep what tasks have in common out of the private trunks, or what they don't have in common
+    out of the shared trunk; the regularizer `adversarial` with its option `orthogonality` does.
+
+    With T tasks the model has T + 1 times the parameters of a trunk, and an example passes through 1 + (number of tasks
+    on its dataset) trunks. `trunk.frozen` freezes all of them; `trunk.init_from` needs a checkpoint of the same
+    sharing.
+
+    References:
+        Liu, Qiu and Huang, Adversarial multi-task learning for text classification, ACL 2017, arXiv:1704.05742,
+            section 3: the shared-private model, there with LSTMs.
+        Bousmalis, Trigeorgis, Silberman, Krishnan and Erhan, Domain separation networks, NeurIPS 2016,
+            arXiv:1608.06019: private encoders of domains.
+
+    Args:
+        make_trunk: creates a trunk; called for the shared trunk, then for each task.
+        make_head: creates the head of a task: (task, features) → module, [B, features] → [B, outputs].
+        inputs: task → alias of its dataset.
     """
 
     private = True
@@ -37,23 +47,23 @@ class SharedPrivate(Hard):
 
     def __init__(self, make_trunk: MakeTrunk, make_head: MakeHead, inputs: Mapping[str, str]) -> None:
         super().__init__(make_trunk, lambda task, features: make_head(task, 2 * features), inputs)
-        self.private_trunks = ByName({task: make_trunk() for task in inputs})
+        self.private_trunks = AnyNameModuleDict({task: make_trunk() for task in inputs})
 
     def trunks(self) -> dict[str, Trunk]:
         private = {f"private.{task}": self._private_trunk(task) for task in self.inputs}
         return {"trunk": self.trunk, **private}
 
-    def representations(
-        self, inputs: Mapping[str, Tensor], tasks: Iterable[str], seen: list[TrunkPass] | None = None
+    def encode(
+        self, inputs: Mapping[str, Tensor], alias_of: Mapping[str, str], record: SharingRecord
     ) -> dict[str, Tensor]:
-        """See `Sharing`. [B, 2 features], the shared ones first; the private ones are in what `seen` takes in."""
-        found = super().representations(inputs, tasks, seen)
-        for task, shared in found.items():
-            private = self.private_trunks[task](inputs[self.inputs[task]])
-            found[task] = torch.cat([shared, private], 1)
-            if seen is not None:
-                seen[-1].private[task] = private
-        return found
+        """See `Sharing.encode`; the representations are [B, 2 F], the shared features first."""
+        representations = super().encode(inputs, alias_of, record)
+        for task, shared in representations.items():
+            private = self.private_trunks[task](inputs[alias_of[task]])
+            representations[task] = torch.cat([shared, private], 1)
+            if record.passes is not None:
+                record.passes[-1].private[task] = private
+        return representations
 
     def own_modules(self, task: str) -> list[nn.Module]:
         return [*super().own_modules(task), self._private_trunk(task)]

@@ -1,0 +1,1 @@
+"""Trunks: networks from an input to a feature vector."""

@@ -1,4 +1,4 @@
-"""What every trunk is: a chain of named stages from an input to a feature vector."""
+"""Base class of the trunks, and a trace of their stages."""
 
 from __future__ import annotations
 
@@ -8,22 +8,27 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-import torch
 from torch import Tensor, nn
 
+from mtlcli.models.modules import blank_example, evaluation_mode
 from mtlcli.specs import Shape
 
 
 class Trunk(nn.Module, ABC):
-    """Base of the trunks: [B, *input_shape] → [B, features].
+    """Base class of the trunks: a chain of named stages, [B, *input_shape] → [B, features].
 
-    of_columns: whether it takes a table's raw columns. The builder then supplies these, a tuple of `Column`, in place
-        of the input shape; any other trunk is given numbers, of which the model makes a table's columns.
-    encoder: what turns an example's raw columns into numbers before the first stage; nothing but for tables. Sharings
-        with several trunks for the same examples may give them one.
-    features: width of the output, set by the subclass.
-    input_shape: of one example, set by the builder.
-    frozen: whether the trunk is kept as it is: see `warm_start.freeze`.
+    A subclass sets `features`, adds its layers and implements `stages`. Its constructor receives the input shape as its
+    positional argument, and the options of the configuration as keyword-only arguments.
+
+    Attributes:
+        of_columns: whether the trunk processes the raw columns of a table. The constructor then receives a tuple of
+            `Column` instead of the input shape. Other trunks receive numbers into which the model has converted the
+            columns.
+        encoder: module that converts the raw columns of a table to numbers before the first stage; the identity unless
+            `of_columns` is True. A sharing that passes the same examples through several trunks may share one encoder.
+        features: width F of the output [B, F]; set by the subclass.
+        input_shape: shape of an example without the batch; set by the builder.
+        frozen: whether the trunk is kept unchanged in training, see `warm_start.freeze`.
     """
 
     of_columns: ClassVar[bool] = False
@@ -38,97 +43,151 @@ class Trunk(nn.Module, ABC):
 
     @abstractmethod
     def stages(self) -> dict[str, Callable[[Tensor], Tensor]]:
-        """The chain in order: a name for each stage's activation → the stage. The trunk is encoder, then these.
+        """Return the stages in order: name of the stage's activation → function of the previous activation.
 
-        A stage doesn't change its input in place: it is the activation of the stage before.
+        The trunk is the encoder followed by these stages. A stage must not change its input in place, since the input
+        is the activation of the previous stage.
         """
 
     def forward(self, x: Tensor) -> Tensor:
+        """Compute the features.
+
+        Args:
+            x: inputs, [B, *input_shape].
+
+        Returns:
+            Features, [B, F].
+        """
         x = self.encoder(x)
         for stage in self.stages().values():
             x = stage(x)
         return x
 
     def activation_names(self) -> list[str]:
-        """The activations there are by name, in order."""
+        """Return the names of all activations that `activations` can return, in order."""
         return list(self.stages())
 
     def activations(self, x: Tensor, names: Iterable[str]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The features, and the activations named, in the trunk's order. ValueError for a name there isn't."""
-        wanted, found = self.known(names), {}
+        """Compute the features and the named activations.
+
+        Args:
+            x: inputs, [B, *input_shape].
+            names: names of activations.
+
+        Returns:
+            The features, [B, F], and name → activation, [B, …], in the order of the stages.
+
+        Raises:
+            ValueError: if the trunk has no activation of one of the names.
+        """
+        wanted, activations = self.check_activation_names(names), {}
         x = self.encoder(x)
         for name, stage in self.stages().items():
             x = stage(x)
             if name in wanted:
-                found[name] = x
-        return x, found
+                activations[name] = x
+        return x, activations
 
-    def known(self, names: Iterable[str]) -> set[str]:
-        """`names` as a set. ValueError, with the names there are, for one that names no activation."""
-        wanted, there = set(names), self.activation_names()
-        if unknown := wanted.difference(there):
-            raise ValueError(f"no activation {', '.join(sorted(unknown))}; there are: {', '.join(there)}")
+    def check_activation_names(self, names: Iterable[str]) -> set[str]:
+        """Return `names` as a set.
+
+        Args:
+            names: names of activations.
+
+        Returns:
+            The names without duplicates.
+
+        Raises:
+            ValueError: if the trunk has no activation of one of the names; the message lists the available ones.
+        """
+        wanted, available = set(names), self.activation_names()
+        if unknown := wanted.difference(available):
+            raise ValueError(f"no activation {', '.join(sorted(unknown))}; there are: {', '.join(available)}")
         return wanted
 
     def train(self, mode: bool = True) -> Self:
-        """A frozen trunk stays in evaluation mode: dropout is off, and batch norm keeps its statistics."""
+        """Set the training mode; a frozen trunk stays in evaluation mode.
+
+        Args:
+            mode: True for training, False for evaluation.
+
+        Returns:
+            The trunk itself.
+        """
         return super().train(mode and not self.frozen)
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of a trunk.
+    """Shapes and modules of one stage of a trunk.
 
-    shape: of its activation, without the batch. layers: names within the trunk of the modules that it calls and that
-    have parameters of their own.
+    Attributes:
+        input_shape: shape of the input without the batch.
+        shape: shape of the activation without the batch.
+        modules: paths, within the trunk, of all modules that the stage calls.
     """
 
+    input_shape: Shape
     shape: Shape
-    layers: frozenset[str]
+    modules: frozenset[str]
 
 
-def stages_of(trunk: Trunk) -> dict[str, Stage]:
-    """Name → stage, in order, seen as a blank example passes them on the trunk's device, which may be `meta`.
+def trace_stages(trunk: Trunk) -> dict[str, Stage]:
+    """Trace the stages of a trunk with one blank example, in evaluation mode and without gradients.
 
-    It leaves the trunk as it was, and draws no random number: it passes in evaluation mode. ValueError where the trunk
-    can't take an example of its `input_shape`.
+    Args:
+        trunk: the trunk, which is left unchanged; its device may be `meta`.
+
+    Returns:
+        Name → stage, in order.
+
+    Raises:
+        ValueError: if the trunk cannot process an example of its `input_shape`.
     """
-    device = next(trunk.parameters()).device
-    x = torch.zeros(1, *trunk.input_shape, device=device)
-    training = trunk.training
-    trunk.eval()
-    found: dict[str, Stage] = {}
-    try:
-        with torch.no_grad():
-            x = trunk.encoder(x)
+    stages: dict[str, Stage] = {}
+    with evaluation_mode(trunk):
+        try:
+            x = trunk.encoder(blank_example(trunk, trunk.input_shape))
             for name, stage in trunk.stages().items():
-                with _called(trunk) as layers:
+                input_shape = tuple(x.shape[1:])
+                with _record_calls(trunk) as called:
                     x = stage(x)
-                found[name] = Stage(tuple(x.shape[1:]), frozenset(layers))
-    except RuntimeError as error:  # how torch says that shapes don't fit
-        raise ValueError(f"the trunk can't take the datasets' inputs: {error}") from error
-    finally:
-        trunk.train(training)
-    return found
+                stages[name] = Stage(input_shape, tuple(x.shape[1:]), frozenset(called))
+        except RuntimeError as error:  # torch's error for shapes that don't fit
+            raise ValueError(f"the trunk can't take the datasets' inputs: {error}") from error
+    return stages
 
 
-def key(stage: str) -> str:
-    """The name of a module that belongs to the stage: none has a dot in it, as the stages of some trunks have."""
+def activation_shapes(trunk: Trunk) -> dict[str, Shape]:
+    """Compute the shapes of all activations of a trunk from one blank example.
+
+    Args:
+        trunk: the trunk, which is left unchanged; its device may be `meta`.
+
+    Returns:
+        Name → shape without the batch, in the order of the stages, followed by `features`.
+    """
+    with evaluation_mode(trunk):
+        features, activations = trunk.activations(blank_example(trunk, trunk.input_shape), trunk.activation_names())
+    return {name: tuple(x.shape[1:]) for name, x in {**activations, "features": features}.items()}
+
+
+def stage_key(stage: str) -> str:
+    """Convert the name of a stage, which may contain dots, to a name that a module can have."""
     return stage.replace(".", "-")
 
 
 @contextmanager
-def _called(trunk: nn.Module) -> Iterator[set[str]]:
-    """The names of the modules with parameters that are called in the block."""
-    names: set[str] = set()
+def _record_calls(trunk: nn.Module) -> Iterator[set[str]]:
+    """Collect the paths of the trunk's modules that are called in the block."""
+    called: set[str] = set()
 
-    def note(name: str) -> Callable[[nn.Module, Any], None]:
-        return lambda module, inputs: names.add(name)
+    def record(name: str) -> Callable[[nn.Module, Any], None]:
+        return lambda module, inputs: called.add(name)
 
-    owners = [(name, module) for name, module in trunk.named_modules() if module._parameters]
-    handles = [module.register_forward_pre_hook(note(name)) for name, module in owners]
+    handles = [module.register_forward_pre_hook(record(name)) for name, module in trunk.named_modules() if name]
     try:
-        yield names
+        yield called
     finally:
         for handle in handles:
             handle.remove()

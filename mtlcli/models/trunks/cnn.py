@@ -1,4 +1,4 @@
-"""A small modern convolutional trunk."""
+"""A small convolutional trunk with batch norm."""
 
 from __future__ import annotations
 
@@ -18,19 +18,24 @@ from mtlcli.specs import Shape
 
 @trunks.register("cnn")
 class CNN(Trunk):
-    """Blocks of 3×3 convolutions with batch norm and ReLU: images [B, C, H, W] → [B, features].
+    """Blocks of 3×3 convolutions with batch norm and ReLU: images [B, C, H, W] → [B, F].
 
-    A block's first convolution is followed by a 2×2 max pool, so that all after it costs a quarter; the last block by
-    dropout and a fully connected layer with ReLU. Activations: block1, block2, …, fc.
-    ValueError for inputs that aren't images or are too small to be halved by every block.
+    A 2×2 max pool follows the first convolution of a block, so that the remaining ones have a quarter of the cost;
+    dropout and a fully connected layer with ReLU follow the last block. Activations: block1, block2, …, fc.
 
-    Source: the form of the blocks is that of Jordan, 94% on CIFAR-10 in 3.29 seconds on a single GPU, 2024, with ReLU.
+    References:
+        Jordan, 94% on CIFAR-10 in 3.29 seconds on a single GPU, 2024, arXiv:2404.00498: the structure of the blocks,
+            here with ReLU.
 
-    Options:
-        widths: output channels of the blocks.
-        depth: convolutions in each block.
-        features: width of the output.
-        dropout: probability that a value is dropped in training, before the fully connected layer.
+    Args:
+        input_shape: shape [C, H, W] of an image.
+        widths: numbers of output channels of the blocks.
+        depth: number of convolutions in each block.
+        features: width F of the output.
+        dropout: dropout probability before the fully connected layer.
+
+    Raises:
+        ValueError: if the inputs are not images or are too small to be halved by every block.
     """
 
     def __init__(
@@ -65,7 +70,7 @@ class CNN(Trunk):
 
 
 def _block(inputs: int, outputs: int, depth: int) -> nn.Module:
-    """[B, inputs, H, W] → [B, outputs, H // 2, W // 2]."""
+    """Create a block [B, inputs, H, W] → [B, outputs, H // 2, W // 2]."""
     layers: list[nn.Module] = []
     for layer in range(depth):
         layers += [

@@ -1,4 +1,4 @@
-"""The seed document's trunk: two convolutions and two fully connected layers."""
+"""A LeNet-style trunk: two convolutions and two fully connected layers."""
 
 from __future__ import annotations
 
@@ -16,28 +16,37 @@ from mtlcli.models.trunks.base import Trunk
 from mtlcli.registry import trunks
 from mtlcli.specs import Shape
 
-MINIMUM = 16  # two times: a 5×5 convolution without padding, then a 2×2 pool
+MINIMUM = 16  # pixels; two 5×5 convolutions without padding, each followed by a 2×2 pool
 
 
 @trunks.register("lenet")
 class LeNet(Trunk):
-    """The seed document's small convolutional trunk: images [B, C, H, W] of at least 16×16 → [B, features].
+    """LeNet in the variant of PyTorch's first MNIST example: images [B, C, H, W] of at least 16×16 → [B, F].
 
-    conv1 (5×5), 2×2 max pool, ReLU; conv2 (5×5, twice the channels), channel dropout, 2×2 max pool, ReLU; fc1, ReLU,
-    dropout; fc2, with no activation function after it. The document drops with probability 0.5 in both places, and
-    its features are 10 wide. Activations: conv1, conv2, fc1 (each after its ReLU, fc1 before its dropout) and fc2.
-    The channel dropout is drawn after the pool: it multiplies a channel by a number ≥ 0, so it does the same there,
-    on a quarter of the values.
+    The layers are conv1 (5×5), 2×2 max pool, ReLU; conv2 (5×5, twice the channels), channel dropout, 2×2 max pool,
+    ReLU; fc1, ReLU, dropout; and fc2 without an activation function. Activations: conv1, conv2, fc1 (each after its
+    ReLU, fc1 before its dropout) and fc2.
 
-    Source: LeCun et al., Gradient-based learning applied to document recognition, 1998, in the form of PyTorch's first
-    MNIST example. ValueError for inputs that aren't images or are smaller than 16×16.
+    Channel dropout is applied after the pool: it multiplies a channel by a non-negative number, so the result is the
+    same as before the pool, with a quarter of the values.
 
-    Options:
-        channels: output channels of conv1; conv2 has twice as many.
+    Note:
+        In PyTorch's example, both dropout probabilities are 0.5 and the output has 10 features.
+
+    References:
+        LeCun, Bottou, Bengio and Haffner, Gradient-based learning applied to document recognition, Proceedings of the
+            IEEE 1998.
+
+    Args:
+        input_shape: shape [C, H, W] of an image.
+        channels: number of output channels of conv1; conv2 has twice as many.
         hidden: width of fc1.
-        features: width of the output; null: there is no fc2, and fc1 is the output.
-        dropout: probability that a value of fc1 is dropped in training, before fc2.
+        features: width F of the output; null: fc2 is omitted, and fc1 is the output.
+        dropout: dropout probability of fc1's output, before fc2.
         channel_dropout: probability that a whole channel of conv2 is dropped in training.
+
+    Raises:
+        ValueError: if the inputs are not images or are smaller than 16×16.
     """
 
     def __init__(
@@ -75,7 +84,7 @@ class LeNet(Trunk):
         return F.dropout2d(x, self.channel_dropout, self.training)
 
     def _fc1(self, x: Tensor) -> Tensor:
-        return F.relu(self.fc1(x.flatten(1)))  # in the order channel, row, column, whatever the layout
+        return F.relu(self.fc1(x.flatten(1)))  # in the order channel, row, column, for any memory layout
 
     def _fc2(self, x: Tensor) -> Tensor:
         assert self.fc2 is not None

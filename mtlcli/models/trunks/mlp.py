@@ -17,14 +17,15 @@ from mtlcli.specs import Shape
 
 @trunks.register("mlp")
 class MLP(Trunk):
-    """Fully connected layers, each followed by ReLU and dropout: any input, flattened, → [B, features].
+    """Fully connected layers, each followed by ReLU and dropout: inputs of any shape, flattened → [B, F].
 
     Activations: fc1, fc2, …, one per layer (after the ReLU, before the dropout); the last one is the features.
 
-    Options:
+    Args:
+        input_shape: shape of an example without the batch.
         hidden: widths of the hidden layers; may be empty.
-        features: width of the output.
-        dropout: probability that a value of a hidden layer is dropped in training.
+        features: width F of the output.
+        dropout: dropout probability of the hidden layers.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A trunk for tables that embeds their categories."""
+"""A trunk for tables with entity embeddings of the categories."""
 
 from __future__ import annotations
 
@@ -16,26 +16,30 @@ from mtlcli.specs import Column
 
 @trunks.register("tabular")
 class Tabular(MLP):
-    """Learned vectors for the categories of a table beside its numbers, then fully connected layers → [B, features].
+    """Embeddings of a table's categories, concatenated with its numbers, then fully connected layers → [B, F].
 
-    Takes the raw columns [B, columns] of a table (`csv`, `census_income`). A categorical column has a vector for each
-    category and one for a missing value; a category that wasn't seen in training is a vector of zeros, and stays so. A
-    numeric column is one number, by its mean and standard deviation over the training examples; a missing one is the
-    mean of the column (before any logarithm). Vectors and numbers, side by side, go through layers as those of `mlp`:
-    each followed by ReLU and dropout. Activations: fc1, fc2, …, one per layer (after the ReLU, before the dropout); the
-    last one is the features.
+    The inputs are the raw columns [B, columns] of a table (`csv`, `census_income`). A categorical column has a learned
+    vector for each category and one for a missing value; the vector of a category that doesn't occur in the training
+    examples is constantly zero. A numeric column is standardized by its mean and standard deviation over the training
+    examples; a missing number is the mean of the column (before any logarithm). Vectors and numbers are concatenated
+    and pass through the layers of `mlp`, each followed by ReLU and dropout. Activations: fc1, fc2, …, one per layer
+    (after the ReLU, before the dropout); the last one is the features.
 
-    Source: Guo and Berkhahn, Entity embeddings of categorical variables, 2016, section 3. The vectors start from
-    N(0, 0.1²).
+    Note:
+        Embeddings are initialized from N(0, 0.1²).
 
-    Options:
+    References:
+        Guo and Berkhahn, Entity embeddings of categorical variables, 2016, arXiv:1604.06737, section 3.
+
+    Args:
+        columns: the columns of the table.
         embedding: width of the vectors of every categorical column; `auto`: for each column round(1.6 n^0.56), where n
-            counts its categories and the missing one (fastai's rule): 3 for 2 categories, 15 for 52.
-        numeric: `standardize`: (x − mean) / std; `log1p`: the same of sign(x)·log(1 + |x|), for amounts that are spread
-            over several powers of ten.
+            counts its categories and the missing value (fastai's rule), e.g. 3 for 2 categories, 15 for 52.
+        numeric: `standardize`: (x − mean) / std; `log1p`: the same for sign(x)·log(1 + |x|), for amounts that span
+            several orders of magnitude.
         hidden: widths of the hidden layers; may be empty.
-        features: width of the output.
-        dropout: probability that a value of a hidden layer is dropped in training.
+        features: width F of the output.
+        dropout: dropout probability of the hidden layers.
     """
 
     of_columns = True

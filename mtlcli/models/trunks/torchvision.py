@@ -1,4 +1,4 @@
-"""Any of torchvision's classification models as a trunk."""
+"""The classification models of torchvision as trunks."""
 
 from __future__ import annotations
 
@@ -18,23 +18,28 @@ from mtlcli.specs import Shape
 
 @trunks.register("torchvision")
 class TorchVision(Trunk):
-    """A classification model of torchvision without its last layer: images [B, 1 or 3, H, W] → [B, features].
+    """A classification model of torchvision without its last layer: images [B, 1 or 3, H, W] → [B, F].
 
-    features is the width of what the last layer was given, e.g. 512 for `resnet18`. Images of one channel are repeated
-    to three. Activations: the outputs of the model's own modules by name: its children, such as `layer1`, and theirs,
-    such as `layer1.0`; and those of the stages. An auxiliary classifier is left out.
-    Stages: a ResNet's, ResNeXt's or wide ResNet's are `stem`, `layer1`, …, `layer4` and `pool`; for every other model
-    whose top-level modules are a chain, these modules (see `models.chain`), of which `features` is often nearly all;
-    for the rest (the vision transformers `vit_…`) there is one, `network`.
-    Inputs come normalized by the dataset's own statistics, not by ImageNet's, with pretrained weights too.
-    On the meta device (`mtl validate`) no weights are fetched.
+    F is the input width of the last layer, e.g. 512 for `resnet18`. Images with one channel are repeated to three. An
+    auxiliary classifier is left out.
 
-    ValueError for an unknown model or unknown weights, weights that can't be fetched, inputs that aren't images of one
-    or three channels, or images of a size the model can't take.
+    Stages: those of a ResNet, ResNeXt or wide ResNet are `stem`, `layer1`, …, `layer4` and `pool`; those of any other
+    model whose top-level modules form a chain are these modules, of which `features` often contains nearly all layers;
+    all other models (the vision transformers `vit_…`) have one stage, `network`. Activations: the outputs of the stages
+    and of the model's named modules, such as `layer1` and `layer1.0`.
 
-    Options:
+    Inputs are normalized by the statistics of the dataset, not by those of ImageNet, even with pretrained weights. On
+    the device `meta` (`mtl validate`) no weights are downloaded.
+
+    Args:
+        input_shape: shape [C, H, W] of an image, with 1 or 3 channels.
         model: torchvision's name of the model, e.g. `resnet18` or `mobilenet_v3_small`.
-        weights: torchvision's name of pretrained weights, e.g. `DEFAULT` or `IMAGENET1K_V1`; none: random ones.
+        weights: torchvision's name of pretrained weights, e.g. `DEFAULT` or `IMAGENET1K_V1`; null: random
+            initialization.
+
+    Raises:
+        ValueError: if the model or the weights are unknown, the weights can't be downloaded, the inputs are not images
+            with 1 or 3 channels, or the model can't process images of this size.
     """
 
     def __init__(self, input_shape: Shape, *, model: str, weights: str | None = None) -> None:
@@ -55,7 +60,7 @@ class TorchVision(Trunk):
 
     @staticmethod
     def option_for(name: str) -> dict[str, str] | None:
-        """The option that chooses torchvision's model of that name; None where there is none."""
+        """Return the options that select the model of torchvision with this name; None if it has no such model."""
         import torchvision
 
         models: Any = torchvision.models
@@ -63,10 +68,10 @@ class TorchVision(Trunk):
 
     def stages(self) -> dict[str, Callable[[Tensor], Tensor]]:
         if self.chain is None:
-            return {"network": lambda x: self.network(_three(x))}
+            return {"network": lambda x: self.network(_to_three_channels(x))}
         stages = {name: self._stage(links) for name, links in self.chain.items()}
         name, first = next(iter(stages.items()))
-        return {**stages, name: lambda x: first(_three(x))}
+        return {**stages, name: lambda x: first(_to_three_channels(x))}
 
     def _stage(self, links: Sequence[Link]) -> Callable[[Tensor], Tensor]:
         def stage(x: Tensor) -> Tensor:
@@ -79,31 +84,31 @@ class TorchVision(Trunk):
     def activation_names(self) -> list[str]:
         if self.chain is None:
             return [*(name for name, _ in self.network.named_children()), "network"]
-        called = ([*(str(one.target) for one in links if one.is_module), name] for name, links in self.chain.items())
+        called = ([*(str(link.target) for link in links if link.is_module), name] for name, links in self.chain.items())
         return list(dict.fromkeys(name for names in called for name in names))
 
     def activations(self, x: Tensor, names: Iterable[str]) -> tuple[Tensor, dict[str, Tensor]]:
         modules, wanted = dict(self.network.named_modules()), set(names)
-        found: dict[str, Tensor] = {}  # dict[…]() is nothing that torch.compile knows
-        self.known(wanted - modules.keys())
+        activations: dict[str, Tensor] = {}  # torch.compile does not support dict[…]()
+        self.check_activation_names(wanted - modules.keys())
         stages = self.stages()
 
         def keep(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
-            return lambda module, inputs, output: found.__setitem__(name, output)
+            return lambda module, inputs, output: activations.__setitem__(name, output)
 
         handles = [modules[name].register_forward_hook(keep(name)) for name in wanted - stages.keys()]
         try:
             for name, stage in stages.items():
                 x = stage(x)
                 if name in wanted:
-                    found[name] = x
-            return x, found
+                    activations[name] = x
+            return x, activations
         finally:
             for handle in handles:
                 handle.remove()
 
 
-def _three(x: Tensor) -> Tensor:
+def _to_three_channels(x: Tensor) -> Tensor:
     """[B, 1 or 3, H, W] → [B, 3, H, W]."""
     return x.expand(-1, 3, -1, -1)
 
@@ -112,16 +117,16 @@ def _check_names(model: str, weights: str | None) -> None:
     import torchvision
 
     models: Any = torchvision.models
-    known = models.list_models(module=models)
-    if model not in known:
+    available = models.list_models(module=models)
+    if model not in available:
         raise ValueError(
-            f"torchvision has no classification model {model!r}.{nearest(model, known)} "
-            f"It has {len(known)}, among them resnet18, mobilenet_v3_small and efficientnet_b0"
+            f"torchvision has no classification model {model!r}.{nearest(model, available)} "
+            f"It has {len(available)}, among them resnet18, mobilenet_v3_small and efficientnet_b0"
         )
-    there = ["DEFAULT", *models.get_model_weights(model).__members__]
-    if weights is not None and weights not in there:
+    names = ["DEFAULT", *models.get_model_weights(model).__members__]
+    if weights is not None and weights not in names:
         raise ValueError(
-            f"{model} has no weights {weights!r}.{nearest(weights, there)} Choose from: {', '.join(there)}"
+            f"{model} has no weights {weights!r}.{nearest(weights, names)} Choose from: {', '.join(names)}"
         )
 
 
@@ -140,15 +145,18 @@ def _build(model: str, weights: str | None) -> nn.Module:
             f"Place the file in {torch.hub.get_dir()}/checkpoints by hand, or leave `weights` out"
         ) from error
     if getattr(network, "aux_logits", False):
-        network.aux_logits, network.AuxLogits = False, None  # inception_v3 with weights: built with its auxiliary head
-    if hasattr(network, "transform_input"):  # GoogLeNet and Inception with weights: inputs normalized by ImageNet's
+        network.aux_logits, network.AuxLogits = (
+            False,
+            None,
+        )  # inception_v3 with weights has its auxiliary head
+    if hasattr(network, "transform_input"):  # GoogLeNet and Inception with weights convert ImageNet's normalization
         network.transform_input = False
     assert isinstance(network, nn.Module)
     return network
 
 
 def _build_on_meta(model: str) -> nn.Module:
-    """The model without memory for its weights."""
+    """Build a model on `meta`, without memory for its parameters."""
     try:
         with torch.device("meta"):
             return _build(model, None)
@@ -158,9 +166,9 @@ def _build_on_meta(model: str) -> nn.Module:
 
 
 def _without_classifier(network: nn.Module) -> nn.Module:
-    """The network with its last linear layer (SqueezeNet: its last convolution) replaced by the identity.
+    """Replace the last linear layer (in SqueezeNet the last convolution) of a network by the identity.
 
-    What has no weights at the top level doesn't compute in place any more: that changed the activation before it.
+    Top-level modules without weights no longer compute in place, since that would change the previous activation.
     """
     *_, last = (name for name, module in network.named_modules() if isinstance(module, nn.Linear | nn.Conv2d))
     parent, _, name = last.rpartition(".")
@@ -173,14 +181,18 @@ def _without_classifier(network: nn.Module) -> nn.Module:
     return network
 
 
-MEANS: tuple[Any, ...] = ("mean", torch.mean, F.adaptive_avg_pool2d)  # over a map, as networks spell it
+MEANS: tuple[Any, ...] = ("mean", torch.mean, F.adaptive_avg_pool2d)  # operations for the mean over a feature map
 
 
 @dataclass(frozen=True)
 class Link:
-    """One operation of a chain: a module's (target: its path), a tensor's method (its name), or a function.
+    """One operation of a chain: a call of a module, of a method of the tensor, or of a function.
 
-    further: its arguments beside the tensor that comes along the chain.
+    Attributes:
+        target: path of the module, name of the method, or the function.
+        is_module: whether `target` is the path of a module.
+        further: positional arguments after the tensor.
+        keywords: keyword arguments.
     """
 
     target: str | Callable[..., Any]
@@ -197,18 +209,25 @@ class Link:
 
 
 Chain = dict[str, list[Link]]
+"""Name of a stage → its operations, in order."""
 
 
 def chain_of(network: nn.Module) -> Chain | None:
-    """The network's stages in order, name → its operations; None where its top-level modules are no chain.
+    """Split a network into a chain of stages.
 
-    torch.fx records what `forward` calls, so that all stages together are exactly what the network computes; what it
-    does in training and in evaluation has to be the same but for what its modules do.
+    torch.fx records the calls of `forward`, so that all stages together compute exactly what the network computes. The
+    calls must be the same in training and in evaluation mode.
 
-    A stage is a top-level module with a matrix of weights (convolutions, linear layers) and those without that follow
-    it: norms, activation functions, pools. The mean over the maps begins a last stage.
-    A stage is called as its last module, whose output is the stage's; but the first one `stem`, where it is several
-    modules and others with weights follow, and one without weights `pool`.
+    A stage consists of a top-level module with a weight matrix (convolutions, linear layers) and the following modules
+    without one: norms, activation functions, pools. The mean over the feature maps begins the last stage. A stage has
+    the name of its last module with two exceptions: the first stage is `stem` if it has several modules and other
+    stages with weights follow, and a stage without weights is `pool`.
+
+    Args:
+        network: the network, whose training mode is left unchanged.
+
+    Returns:
+        Name → operations of each stage, in order; None if the top-level modules are not a chain.
     """
     training = network.training
     links, evaluated = (_links(network.train(mode)) for mode in (True, False))
@@ -220,32 +239,33 @@ def chain_of(network: nn.Module) -> Chain | None:
         if not groups or _is_mean(network, link) or (_has_weights(network, [link]) and _is_full(network, groups[-1])):
             groups.append([])
         groups[-1].append(link)
-    return {_name(network, groups, at): group for at, group in enumerate(groups)}
+    return {_name(network, groups, index): group for index, group in enumerate(groups)}
 
 
 class _TopLevel(fx.Tracer):
-    """Looks into the network's own `forward` alone."""
+    """A tracer that records the calls of the network's own `forward` only."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Return True: no module is traced further."""
         return True
 
 
 def _links(network: nn.Module) -> list[Link] | None:
     try:
         first, *nodes, last = _TopLevel().trace(network).nodes
-    except (fx.proxy.TraceError, TypeError):  # what it calls depends on the values it is given
+    except (fx.proxy.TraceError, TypeError):  # the calls depend on the values of the input
         return None
-    links, before = [], first
+    links, previous = [], first
     for node in nodes:
         further, keywords = tuple(node.args[1:]), dict(node.kwargs)
         inputs: list[fx.Node] = []
         fx.node.map_arg((further, keywords), inputs.append)
-        if node.args[:1] != (before,) or inputs:
+        if node.args[:1] != (previous,) or inputs:
             return None
         assert node.op in ("call_module", "call_method", "call_function")
         links.append(Link(node.target, node.op == "call_module", further, keywords))
-        before = node
-    return links if last.args == (before,) else None
+        previous = node
+    return links if last.args == (previous,) else None
 
 
 def _has_weights(network: nn.Module, links: Sequence[Link]) -> bool:
@@ -261,12 +281,12 @@ def _is_mean(network: nn.Module, link: Link) -> bool:
 
 
 def _is_full(network: nn.Module, group: Sequence[Link]) -> bool:
-    """Whether another module with weights is no part of this stage."""
+    """Return whether a further module with weights begins a new stage."""
     return _has_weights(network, group) and not _is_mean(network, group[0])
 
 
-def _name(network: nn.Module, groups: Sequence[Sequence[Link]], at: int) -> str:
-    modules = [str(link.target) for link in groups[at] if link.is_module]
-    if at == 0 and len(modules) > 1 and any(_is_full(network, group) for group in groups[1:]):
+def _name(network: nn.Module, groups: Sequence[Sequence[Link]], index: int) -> str:
+    modules = [str(link.target) for link in groups[index] if link.is_module]
+    if index == 0 and len(modules) > 1 and any(_is_full(network, group) for group in groups[1:]):
         return "stem"
-    return modules[-1] if _has_weights(network, groups[at]) else "pool"
+    return modules[-1] if _has_weights(network, groups[index]) else "pool"

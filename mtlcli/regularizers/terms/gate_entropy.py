@@ -8,7 +8,7 @@ import torch
 from pydantic import NonNegativeFloat
 from torch import Tensor
 
-from mtlcli.registry import regularizers, sharings
+from mtlcli.registry import regularizers
 from mtlcli.regularizers.base import Regularizer, Subject
 from mtlcli.specs import TrunkPass
 
@@ -42,13 +42,11 @@ class GateEntropy(Regularizer):
     default_strength = 0.01
     sees_examples = True
     sees_trunk = False
+    needs_gates = True
 
     def __init__(self, subject: Subject, *, reachable: NonNegativeFloat = 1.0) -> None:
         super().__init__()
         self.reachable = reachable
-        if not subject.gated:
-            known = [name for name in sharings.names() if getattr(sharings[name].target, "gated", False)]
-            raise ValueError(f"the sharing has no gates; use one that has: {', '.join(known)}, or leave this term out")
 
     def term(self, passes: Sequence[TrunkPass]) -> Tensor:
         """See `Regularizer`."""

@@ -148,7 +148,7 @@ def add_regularizers(run: Run) -> None:
         with Problems(run.experiment).now("trunk"):  # torch says so where the inputs don't fit
             run.size = size(run.model, run.specs)
     with run.device if run.device.type == "meta" else nullcontext():
-        run.regularization = regularize(run.experiment, run.model, run.input_shape).to(run.device)
+        run.regularization = regularize(run.experiment, run.model).to(run.device)
 
 
 def try_model(run: Run) -> None:

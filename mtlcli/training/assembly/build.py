@@ -12,7 +12,7 @@ import torch
 from mtlcli.config import Experiment
 from mtlcli.data.placement import Placement
 from mtlcli.errors import ConfigError
-from mtlcli.models.warm_start import mismatches, not_finite, told
+from mtlcli.models.warm_start import find_mismatches, find_not_finite, join_problems
 from mtlcli.specs import DatasetSpec
 from mtlcli.training.assembly.assemble import add_regularizers, assemble, open_datasets, start_trunk, try_model
 from mtlcli.training.assembly.check import check
@@ -77,10 +77,10 @@ def rebuild(
         run = assemble(experiment, torch.device("meta"), opened)
         add_regularizers(run)
         fit_ranks(run.model, weights)
-    if differing := mismatches(run.model.state_dict(), weights):
-        raise ConfigError(f"the checkpoint holds another model: {told(differing)}")
-    if wrong := not_finite(weights):
-        raise ConfigError(f"the checkpoint's model can't be used: {told(wrong)}")
+    if differing := find_mismatches(run.model.state_dict(), weights):
+        raise ConfigError(f"the checkpoint holds another model: {join_problems(differing)}")
+    if wrong := find_not_finite(weights):
+        raise ConfigError(f"the checkpoint's model can't be used: {join_problems(wrong)}")
     run.model.load_state_dict(weights, assign=True)
     for note in run.notes() if data else ():
         LOG.warning("%s", note)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from mtlcli.models.modules import evaluation_mode
 from mtlcli.specs import Shape
 from mtlcli.training.assembly.model_size import blank_inputs
 from mtlcli.training.run import Run
@@ -40,13 +40,10 @@ def layers(run: Run) -> list[Layer]:
             shapes[module] = tuple(output.shape[1:])
 
     handles = [module.register_forward_hook(note) for module in model.modules()]
-    training = model.training
-    model.eval()
     try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with evaluation_mode(model), FlopCounterMode(display=False) as counter:
             model(blank_inputs(model, run.specs))
     finally:
-        model.train(training)
         for handle in handles:
             handle.remove()
     flops = {name.partition(".")[2]: sum(counts.values()) for name, counts in counter.get_flop_counts().items()}

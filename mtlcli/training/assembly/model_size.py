@@ -6,13 +6,13 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor
 from torch.nn import Module, Parameter
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from mtlcli.errors import ConfigError
 from mtlcli.models.model import MultiTaskModel
+from mtlcli.models.modules import blank_example, evaluation_mode
 from mtlcli.specs import DatasetSpec
 
 
@@ -30,20 +30,16 @@ def flops_per_sample(model: MultiTaskModel, specs: Mapping[str, DatasetSpec]) ->
     from torch.utils.flop_counter import FlopCounterMode  # which imports triton
 
     found = {}
-    training = model.training
-    model.eval()
     for alias, blank in blank_inputs(model, specs).items():
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with evaluation_mode(model), FlopCounterMode(display=False) as counter:
             model({alias: blank})
         found[alias] = counter.get_total_flops()
-    model.train(training)
     return found
 
 
 def blank_inputs(model: MultiTaskModel, specs: Mapping[str, DatasetSpec]) -> dict[str, Tensor]:
     """alias → a raw example of nothing but zeros, [1, …], on the model's device."""
-    device = next(model.parameters()).device
-    return {alias: torch.zeros(1, *spec.input_shape, device=device) for alias, spec in specs.items()}
+    return {alias: blank_example(model, spec.input_shape) for alias, spec in specs.items()}
 
 
 MOST_TENSORS = 10_000  # a network of more takes long only to be built

@@ -7,14 +7,13 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 from mtlcli import registry
 from mtlcli.config import Experiment
 from mtlcli.models.model import MultiTaskModel
 from mtlcli.models.sharing.base import Sharing
-from mtlcli.models.trunks.base import Trunk
+from mtlcli.models.trunks.base import activation_shapes
 from mtlcli.registry import RegularizerClass
 from mtlcli.regularizers.base import Regularizer, Subject
 from mtlcli.regularizers.factorized import Factorized
@@ -109,7 +108,7 @@ class Regularization(nn.Module):
             part.after_step(term.strength * learning_rate)
 
 
-def regularize(experiment: Experiment, model: MultiTaskModel, input_shape: Shape) -> Regularization:
+def regularize(experiment: Experiment, model: MultiTaskModel) -> Regularization:
     """Make the experiment's regularizers, on the model's device, for its weights as they are. Some reshape its trunk.
 
     ConfigError with all that don't fit.
@@ -117,13 +116,13 @@ def regularize(experiment: Experiment, model: MultiTaskModel, input_shape: Shape
     terms, problems = terms_of(experiment), Problems(experiment)
     components = [registry.regularizers[entry.name] for entry in experiment.regularizers]
     made: dict[int, Regularizer] = {}
-    subject = _subject(model, input_shape) if terms else None
+    subject = _subject(model) if terms else None
     for term in sorted(terms, key=lambda term: not components[term.index].target.reshapes):
         with problems.at(f"regularizers.{term.index}"):
             if term.as_task and term.strength == 0:
                 raise ValueError("a term that is counted as a task needs a strength above 0")
             options = experiment.regularizers[term.index].options
-            _check_trunk(components[term.index].target, model.sharing)
+            _check_sharing(components[term.index].target, model.sharing)
             made[term.index] = part = components[term.index].create(subject, **options)
             if term.as_task and not part.differentiable:
                 raise ValueError("as_task: it has no gradient that a weighting could weigh; leave `as_task` out")
@@ -131,38 +130,35 @@ def regularize(experiment: Experiment, model: MultiTaskModel, input_shape: Shape
     return Regularization(terms, [made[term.index] for term in terms])
 
 
-def _check_trunk(regularizer: RegularizerClass, sharing: Sharing) -> None:
-    """ValueError for one that looks at the activations of a trunk that all examples pass, where there is none."""
-    if not regularizer.sees_examples or not regularizer.sees_trunk or sharing.one_trunk:
-        return
-    there = {name: registry.sharings[name].target for name in registry.sharings.names()}
-    name = next((name for name, target in there.items() if target is type(sharing)), type(sharing).__name__)
-    fitting = [name for name, target in there.items() if getattr(target, "one_trunk", False)]
-    raise ValueError(
-        f"looks at the activations of a trunk that all examples pass, and under `sharing: {name}` there is none. "
-        f"There is one under: {', '.join(fitting)}"
-    )
+def _check_sharing(regularizer: RegularizerClass, sharing: Sharing) -> None:
+    """Raise ValueError if a regularizer needs a trunk for all examples, or gates, and the sharing has none."""
+    if regularizer.sees_examples and regularizer.sees_trunk and not sharing.one_trunk:
+        name = next((name for name, target in _sharings().items() if target is type(sharing)), type(sharing).__name__)
+        raise ValueError(
+            f"looks at the activations of a trunk that all examples pass, and under `sharing: {name}` there is none. "
+            f"There is one under: {_sharings_with('one_trunk')}"
+        )
+    if regularizer.needs_gates and not sharing.gated:
+        names = _sharings_with("gated")
+        raise ValueError(f"the sharing has no gates; use one that has: {names}, or leave this term out")
 
 
-def _subject(model: MultiTaskModel, input_shape: Shape) -> Subject:
+def _sharings() -> dict[str, Any]:
+    return {name: registry.sharings[name].target for name in registry.sharings.names()}
+
+
+def _sharings_with(attribute: str) -> str:
+    return ", ".join(name for name, target in _sharings().items() if getattr(target, attribute, False))
+
+
+def _subject(model: MultiTaskModel) -> Subject:
     sharing = model.sharing
     trunks, heads = sharing.trunks(), dict(sharing.heads.items())
-    shapes = _shapes(next(iter(trunks.values())), input_shape) if sharing.one_trunk else {}
-    return Subject(trunks, heads, sharing.inputs, shapes, sharing.private, sharing.gated)
-
-
-def _shapes(shared: Trunk, input_shape: Shape) -> dict[str, Shape]:
-    device = next(shared.parameters()).device
-    was_training = shared.training
-    shared.eval()
-    with torch.no_grad():
-        blank = torch.zeros(1, *input_shape, device=device)
-        features, found = shared.activations(blank, shared.activation_names())
-    shared.train(was_training)
-    shapes = {} if shared.of_columns else {"input": input_shape}
-    shapes |= {name: tuple(x.shape[1:]) for name, x in found.items()}
-    shapes["features"] = tuple(features.shape[1:])
-    return shapes
+    shared, shapes = next(iter(trunks.values())), dict[str, Shape]()
+    if sharing.one_trunk:
+        shapes = {} if shared.of_columns else {"input": shared.input_shape}
+        shapes |= activation_shapes(shared)
+    return Subject(trunks, heads, sharing.inputs, shapes, sharing.private)
 
 
 def compress(

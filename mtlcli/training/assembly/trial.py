@@ -14,6 +14,7 @@ from torch import Tensor
 from mtlcli import registry
 from mtlcli.error_origin import described
 from mtlcli.errors import MtlError, OptionError
+from mtlcli.models.sharing.base import SharingRecord
 from mtlcli.models.trunks.base import Trunk
 from mtlcli.registry import Component
 from mtlcli.specs import IGNORE_INDEX, TargetSpec, TrunkPass
@@ -43,7 +44,7 @@ def try_model_parts(run: Run, problems: Problems) -> None:
     predictions: dict[str, Tensor] = {}
     passes: list[TrunkPass] | None = [] if run.regularization.sees_examples else None
     with _at(run, problems, "sharing"):
-        predictions = run.model(inputs, list(run.kinds), passes)
+        predictions = run.model(inputs, list(run.kinds), SharingRecord(passes))
     losses: list[Tensor] = []
     for task, prediction in predictions.items():
         _check_task(run, problems, task, prediction, losses)

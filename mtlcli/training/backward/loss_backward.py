@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
 from mtlcli.data.loader import Batch
+from mtlcli.models.sharing.base import SharingRecord
 from mtlcli.specs import TrunkPass
 from mtlcli.training.backward.base import Backward, StepResult
 from mtlcli.training.backward.engines import LossEngine, loss_scale
@@ -65,7 +66,7 @@ class LossBackward(Backward):
         passes: list[TrunkPass] | None = [] if regularization.sees_examples else None
         by_task: dict[int, Tensor] = {}
         with self.run.autocast():
-            predictions = self.run.model(batch.inputs, list(present.values()), passes)
+            predictions = self.run.model(batch.inputs, list(present.values()), SharingRecord(passes))
             for index, task in present.items():
                 by_task[index] = self.run.kinds[task].loss(predictions[task], batch.targets[task])
         if not regularization.terms:

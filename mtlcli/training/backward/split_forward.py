@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from mtlcli.data.loader import Batch
+from mtlcli.models.sharing.base import SharingRecord
 from mtlcli.specs import TrunkPass
 from mtlcli.training.backward.task_graphs import Parameters, TaskGraphs
 from mtlcli.training.run import Run
 
-Represent = Callable[[Mapping[str, Tensor], Sequence[str], list[TrunkPass] | None], dict[str, Tensor]]
+Represent = Callable[[Mapping[str, Tensor], Sequence[str], SharingRecord | None], dict[str, Tensor]]
 
 
 @dataclass
@@ -69,7 +70,7 @@ def split_forward(run: Run, represent: Represent, batch: Batch, separate: bool) 
     with run.autocast():
         representations: dict[str, Tensor] = {}
         for group in groups:
-            representations |= represent(batch.inputs, group, passes)
+            representations |= represent(batch.inputs, group, SharingRecord(passes))
         for task in names:
             leaf = graph.append(representations[task])
             graph.losses.append(run.kinds[task].loss(run.model.heads[task](leaf), batch.targets[task]))

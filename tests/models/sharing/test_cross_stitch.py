@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlcli.models.model import MultiTaskModel
-from mtlcli.models.sharing.base import SharingStats
+from mtlcli.models.sharing.base import SharingRecord, SharingStats
 from mtlcli.models.sharing.cross_stitch import CrossStitch
 from mtlcli.models.sharing.none import NoSharing
 from mtlcli.models.trunks.base import Trunk
@@ -154,9 +154,9 @@ def test_the_stitches_are_shown() -> None:
     sharing = make().eval()
     with torch.no_grad():
         sharing.stitches["fc1"]["parity"].alpha[2] = torch.arange(5.0)
-    sharing.watch = SharingStats()
-    sharing(batches(mnist=4, fashion=2), list(INPUTS))
-    found = sharing.watch.means()
+    stats = SharingStats()
+    sharing(batches(mnist=4, fashion=2), list(INPUTS), SharingRecord(stats=stats))
+    found = stats.means()
     names = [f"{stage}.{task}" for stage in ("fc1", "fc2") for task in INPUTS]
     assert {task: list(means) for task, means in found.items()} == dict.fromkeys(INPUTS, names)
     assert found["parity"]["fc1.garment"] == pytest.approx(2.0)

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from mtlcli.models.sharing.base import SharingRecord
 from mtlcli.models.sharing.dselect_k import DSelectK, SelectorGate, select, smooth_step
 from mtlcli.registry import sharings
 from mtlcli.regularizers.base import Subject
@@ -128,7 +129,7 @@ def test_a_gate_finds_the_two_experts_that_are_needed() -> None:
     torch.manual_seed(1)
     outputs = torch.randn(4, 64)
     target = 0.3 * outputs[1] + 0.7 * outputs[2]
-    gate, term = SelectorGate(1, 4, 2, 1.0, per_example=False), GateEntropy(Subject({}, {}, {}, {}, gated=True))
+    gate, term = SelectorGate(1, 4, 2, 1.0, per_example=False), GateEntropy(Subject({}, {}, {}, {}))
     optimizer = torch.optim.Adam(gate.parameters(), lr=0.02)
     for _ in range(300):
         optimizer.zero_grad()
@@ -146,10 +147,10 @@ def test_a_gate_finds_the_two_experts_that_are_needed() -> None:
 
 def test_static_gates_say_the_same_of_all_examples() -> None:
     sharing, inputs, seen = make(DSelectK), batches(mnist=5, fashion=3), list[TrunkPass]()
-    sharing(inputs, INPUTS, seen)
+    sharing(inputs, INPUTS, SharingRecord(seen))
     assert {name: tuple(x.shape) for name, x in seen[0].selectors.items()} == dict.fromkeys(INPUTS, (1, 2, 4))
     seen.clear()
-    make(DSelectK, per_example=True)(inputs, ["garment"], seen)
+    make(DSelectK, per_example=True)(inputs, ["garment"], SharingRecord(seen))
     assert seen[0].selectors["garment"].shape == (3, 2, 4)
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mtlcli.models.sharing.base import Sharing, SharingStats
+from mtlcli.models.sharing.base import Sharing, SharingRecord, SharingStats
 from mtlcli.models.trunks.base import Trunk
 from mtlcli.models.trunks.torchvision import TorchVision
 from mtlcli.models.warm_start import freeze
@@ -181,10 +181,10 @@ def test_what_it_shows_of_itself_is_a_mean_over_examples(name: str) -> None:
     sharing, given = make(name).eval(), batches()
     found = []
     for cuts in ([slice(0, 6)], [slice(0, 1), slice(1, 6)]):
-        sharing.watch = SharingStats()
+        stats = SharingStats()
         for cut in cuts:
-            sharing({alias: x[cut] for alias, x in given.items()}, list(TWO))
-        found.append(sharing.watch.means())
+            sharing({alias: x[cut] for alias, x in given.items()}, list(TWO), SharingRecord(stats=stats))
+        found.append(stats.means())
     whole, parts = found
     assert {task: list(means) for task, means in whole.items()} == {task: list(means) for task, means in parts.items()}
     for task, means in whole.items():
@@ -195,10 +195,9 @@ def test_what_it_shows_of_itself_is_a_mean_over_examples(name: str) -> None:
 def test_those_that_have_something_to_show() -> None:
     silent = set()
     for name in NAMES:
-        sharing = make(name).eval()
-        sharing.watch = SharingStats()
-        sharing(batches(), list(TWO))
-        if not sharing.watch.means():
+        sharing, stats = make(name).eval(), SharingStats()
+        sharing(batches(), list(TWO), SharingRecord(stats=stats))
+        if not stats.means():
             silent.add(name)
     assert silent == {"hard", "none", "shared_private"}
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mtlcli.models.sharing.hard import Hard
+from mtlcli.models.sharing.hard import HardSharing
 from mtlcli.models.trunks.cnn import CNN
 from mtlcli.models.trunks.mlp import MLP
 
@@ -12,9 +12,9 @@ INPUTS = {"digit": "mnist", "parity": "mnist", "garment": "fashion"}
 SHAPE = (1, 8, 8)
 
 
-def make(trunk=MLP) -> Hard:
+def make(trunk=MLP) -> HardSharing:
     torch.manual_seed(0)
-    return Hard(lambda: trunk(SHAPE, features=6), lambda task, features: nn.Linear(features, len(task)), INPUTS)
+    return HardSharing(lambda: trunk(SHAPE, features=6), lambda task, features: nn.Linear(features, len(task)), INPUTS)
 
 
 def batches(**rows: int) -> dict[str, Tensor]:

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from mtlcli.models.sharing.base import SharingStats
+from mtlcli.models.sharing.base import SharingRecord, SharingStats
 from mtlcli.models.sharing.dselect_k import DSelectK
-from mtlcli.models.sharing.experts import SoftmaxGate, mixed, parts_of
-from mtlcli.models.sharing.hard import Hard
+from mtlcli.models.sharing.experts import SoftmaxGate, mix_experts, split_trunk
+from mtlcli.models.sharing.hard import HardSharing
 from mtlcli.models.sharing.mmoe import MMoE
 from mtlcli.models.sharing.omoe import OMoE
 from mtlcli.models.trunks.cnn import CNN
@@ -54,7 +54,7 @@ def test_the_gradients_are_those_of_the_mixture() -> None:
 
     def mixture(x: Tensor, outputs: Tensor, weight: Tensor, bias: Tensor) -> Any:
         said = torch.func.functional_call(gate, {"linear.weight": weight, "linear.bias": bias}, (x,))
-        return mixed(said.weights, outputs.unbind(1))
+        return mix_experts(said.weights, outputs.unbind(1))
 
     assert torch.autograd.gradcheck(mixture, (x, outputs, weight, bias))
 
@@ -73,7 +73,7 @@ def test_a_gates_weights_sum_to_one(experts: int, scale: float) -> None:
 
 @pytest.mark.parametrize("kind", [OMoE, MMoE])
 def test_with_one_expert_it_is_hard_sharing(kind: Any) -> None:
-    sharing, hard, inputs = make(kind, experts=1), make(Hard), batches(mnist=4, fashion=3)
+    sharing, hard, inputs = make(kind, experts=1), make(HardSharing), batches(mnist=4, fashion=3)
     hard.trunk.load_state_dict(sharing.experts[0].state_dict())
     hard.heads.load_state_dict(sharing.heads.state_dict())
     for mine, other in zip(sharing(inputs, INPUTS).values(), hard(inputs, INPUTS).values(), strict=True):
@@ -103,10 +103,12 @@ def test_a_gate_of_one_tells_which_expert() -> None:
 def test_maps_are_mixed_as_they_lie() -> None:
     maps = [torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last) for _ in range(3)]
     weights = torch.randn(2, 3).softmax(1)
-    found = mixed(weights, maps)
+    found = mix_experts(weights, maps)
     torch.testing.assert_close(found, torch.einsum("ne,enchw->nchw", weights, torch.stack(maps)))
     assert found.is_contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(mixed(weights[:1], maps)[1], mixed(weights[[0, 0]], maps)[1])  # a gate that is the same
+    torch.testing.assert_close(
+        mix_experts(weights[:1], maps)[1], mix_experts(weights[[0, 0]], maps)[1]
+    )  # a gate that is the same
 
 
 # What passes
@@ -163,7 +165,7 @@ def test_finding_the_widths_draws_nothing_and_leaves_statistics_alone() -> None:
     trunk = Encoded((2,))
     trunk.input_shape = (2,)
     before, state = torch.get_rng_state(), {name: value.clone() for name, value in trunk.state_dict().items()}
-    (part,) = parts_of(trunk, 1)
+    (part,) = split_trunk(trunk, 1)
     assert (part.start, part.end, part.inputs, part.modules) == (0, 2, 3, ("first", "second"))
     assert torch.equal(torch.get_rng_state(), before)
     assert trunk.training and trunk.first[1].training
@@ -197,12 +199,9 @@ def test_names_of_trunks_and_weights() -> None:
 def test_it_tells_the_mean_weight_of_each_expert(kind: Any) -> None:
     sharing, inputs = make(kind, experts=4), batches(mnist=5, fashion=3)
     whole, halves = SharingStats(), SharingStats()
-    sharing.watch = whole
-    sharing(inputs, INPUTS)
-    sharing.watch = halves
+    sharing(inputs, INPUTS, SharingRecord(stats=whole))
     for part in (slice(0, 2), slice(2, None)):
-        sharing({alias: x[part] for alias, x in inputs.items()}, INPUTS)
-    sharing.watch = None
+        sharing({alias: x[part] for alias, x in inputs.items()}, INPUTS, SharingRecord(stats=halves))
     sharing(inputs, INPUTS)
     for task, alias in INPUTS.items():
         weights = sharing.gates[sharing.gate_of(task)](inputs[alias]).weights.mean(0).tolist()
@@ -213,7 +212,7 @@ def test_it_tells_the_mean_weight_of_each_expert(kind: Any) -> None:
 @pytest.mark.parametrize(("kind", "rows"), [(OMoE, {"all": 8}), (MMoE, {"digit": 5, "parity": 5, "garment": 3})])
 def test_the_pass_holds_what_the_gates_say(kind: Any, rows: dict[str, int]) -> None:
     sharing, inputs, seen = make(kind), batches(mnist=5, fashion=3), list[TrunkPass]()
-    sharing(inputs, INPUTS, seen)
+    sharing(inputs, INPUTS, SharingRecord(seen))
     (found,) = seen
     assert found.rows == {"mnist": 5, "fashion": 3}
     assert {name: tuple(x.shape) for name, x in found.selectors.items()} == {n: (r, 1, 4) for n, r in rows.items()}

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from mtlcli.models.model import MultiTaskModel
-from mtlcli.models.sharing.base import SharingStats
-from mtlcli.models.sharing.hard import Hard
-from mtlcli.models.sharing.mtan import MTAN, passage
+from mtlcli.models.sharing.base import SharingRecord, SharingStats
+from mtlcli.models.sharing.hard import HardSharing
+from mtlcli.models.sharing.mtan import MTAN, make_passage
 from mtlcli.models.trunks.base import Trunk
 from mtlcli.models.trunks.cnn import CNN
 from mtlcli.models.trunks.mlp import MLP
@@ -78,7 +78,7 @@ def test_it_is_the_papers_equations(trunk: str, reduction: int) -> None:
 
 @pytest.mark.parametrize("trunk", ["mlp", "cnn"])
 def test_masks_of_ones_are_hard_sharing_and_of_zeros_leave_nothing(trunk: str) -> None:
-    sharing, hard, inputs = make(trunk).eval(), make(trunk, kind=Hard).eval(), batches(mnist=3, fashion=2)
+    sharing, hard, inputs = make(trunk).eval(), make(trunk, kind=HardSharing).eval(), batches(mnist=3, fashion=2)
     sharing.trunk.load_state_dict(hard.trunk.state_dict())
     for bias, scale in ((50.0, 1), (-200.0, 0)):
         for masks in sharing.attention.values():
@@ -94,12 +94,12 @@ def test_the_trunk_is_passed_once_as_under_hard_sharing_and_seen_so() -> None:
     sharing, inputs, seen, passed = make("cnn").eval(), batches(mnist=5, fashion=3), list[TrunkPass](), []
     sharing.trunk.block1.register_forward_hook(lambda module, args, out: passed.append(len(args[0])))
     unseen = sharing.representations(inputs, ["garment", "digit"])
-    found = sharing.representations(inputs, ["garment", "digit"], seen)
+    found = sharing.representations(inputs, ["garment", "digit"], SharingRecord(seen))
     assert passed == [8, 8]
     assert all(torch.equal(found[task], unseen[task]) for task in ("garment", "digit"))
-    hard, expected = make("cnn", kind=Hard).eval(), list[TrunkPass]()
+    hard, expected = make("cnn", kind=HardSharing).eval(), list[TrunkPass]()
     hard.trunk.load_state_dict(sharing.trunk.state_dict())
-    hard.representations(inputs, ["garment", "digit"], expected)
+    hard.representations(inputs, ["garment", "digit"], SharingRecord(expected))
     assert seen[0].rows == expected[0].rows == {"fashion": 3, "mnist": 5}
     assert list(seen[0].activations) == list(expected[0].activations)
     for name, activation in expected[0].activations.items():
@@ -118,9 +118,9 @@ def test_no_task_reaches_another_ones_attention_even_by_batch_norm() -> None:
 
 def test_the_masks_are_shown() -> None:
     sharing, inputs = disturbed(make("cnn")), batches(mnist=4, fashion=2)
-    sharing.watch = SharingStats()
-    sharing({alias: x.double() for alias, x in inputs.items()}, list(INPUTS))
-    found = sharing.watch.means()
+    stats = SharingStats()
+    sharing({alias: x.double() for alias, x in inputs.items()}, list(INPUTS), SharingRecord(stats=stats))
+    found = stats.means()
     assert {task: list(means) for task, means in found.items()} == {task: ["block1", "block2", "fc"] for task in INPUTS}
     _, activations = sharing.trunk.activations(inputs["mnist"].double(), sharing.trunk.activation_names())
     _, masks = oracle.mtan([p.detach().numpy() for p in activations.values()],
@@ -144,7 +144,7 @@ def test_the_last_shared_layer_is_the_trunks() -> None:
      ((3, 4, 4), (2, 8, 9)), ((3, 5, 5), (4, 1, 1)), ((3, 4, 6), (7,)), ((5,), (7,))],
 )  # fmt: skip
 def test_a_passage_leads_to_the_shape_that_follows(shape: tuple[int, ...], following: tuple[int, ...]) -> None:
-    out = passage(shape, following)(torch.randn(2, *shape))
+    out = make_passage(shape, following)(torch.randn(2, *shape))
     assert out.shape == (2, *following)
     assert out.is_contiguous(memory_format=torch.channels_last) or out.dim() == 2
 

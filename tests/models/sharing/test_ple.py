@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mtlcli.models.sharing.base import SharingStats
+from mtlcli.models.sharing.base import SharingRecord, SharingStats
 from mtlcli.models.sharing.cgc import CGC
-from mtlcli.models.sharing.experts import parts_of
+from mtlcli.models.sharing.experts import split_trunk
 from mtlcli.models.sharing.ple import PLE
 from mtlcli.models.trunks.base import Trunk
 from mtlcli.models.trunks.cnn import CNN
@@ -47,7 +47,7 @@ def levels_in_numpy(sharing: Any) -> list[oracle.Level]:
         return run
 
     found = []
-    for part, gates in zip(sharing.parts, sharing.gates, strict=True):
+    for part, gates in zip(sharing.segments, sharing.gates, strict=True):
         experts = {
             owner: [chain(sharing.experts[name], part.start, part.end) for name in names]
             for owner, names in sharing.owned.items()
@@ -220,7 +220,7 @@ class Odd(Trunk):
 def test_whose_modules_are_is_found_by_calling() -> None:
     trunk = Odd(SHAPE)
     trunk.input_shape = SHAPE
-    first, last = parts_of(trunk, 2)
+    first, last = split_trunk(trunk, 2)
     assert (first.modules, last.modules) == (("nest.0",), ("attention", "nest.1"))
     assert (first.inputs, last.inputs) == (12, 6)
     sharing = make(PLE, Odd)
@@ -231,7 +231,7 @@ def test_whose_modules_are_is_found_by_calling() -> None:
 def test_the_chain_is_cut_into_parts_of_as_many_stages(count: int, cuts: list[int]) -> None:
     trunk = deep(SHAPE)
     trunk.input_shape = SHAPE
-    parts = parts_of(trunk, count)
+    parts = split_trunk(trunk, count)
     assert [part.end for part in parts] == cuts
     assert [part.start for part in parts] == [0, *cuts[:-1]]
     widths = [12, 5, 4, 7]
@@ -245,11 +245,9 @@ def test_the_chain_is_cut_into_parts_of_as_many_stages(count: int, cuts: list[in
 def test_it_tells_the_mean_weight_of_each_expert() -> None:
     sharing, inputs = make(PLE, deep, levels=3), batches(mnist=5, fashion=3)
     whole, halves = SharingStats(), SharingStats()
-    sharing.watch = whole
-    sharing(inputs, TASKS)
-    sharing.watch = halves
-    sharing({"mnist": inputs["mnist"]}, ["digit", "parity"])
-    sharing({"fashion": inputs["fashion"]}, ["garment"])
+    sharing(inputs, TASKS, SharingRecord(stats=whole))
+    sharing({"mnist": inputs["mnist"]}, ["digit", "parity"], SharingRecord(stats=halves))
+    sharing({"fashion": inputs["fashion"]}, ["garment"], SharingRecord(stats=halves))
     found = whole.means()
     assert list(found["garment"]) == [f"level{at}.{name}" for at in (1, 2, 3) for name in ("garment0", "shared0")]
     assert list(found["shared"]) == [f"level{at}.{t}0" for at in (1, 2) for t in [*TASKS, "shared"]]
@@ -263,7 +261,7 @@ def test_it_tells_the_mean_weight_of_each_expert() -> None:
 
 def test_the_pass_holds_what_the_gates_say() -> None:
     sharing, inputs, seen = make(PLE, task_experts=2), batches(mnist=5, fashion=3), list[TrunkPass]()
-    sharing(inputs, ["garment", "parity"], seen)
+    sharing(inputs, ["garment", "parity"], SharingRecord(seen))
     (found,) = seen
     shapes = {name: tuple(x.shape) for name, x in found.selectors.items()}
     assert shapes == {
@@ -274,7 +272,7 @@ def test_the_pass_holds_what_the_gates_say() -> None:
         "level2.parity": (5, 1, 3),
     }
     seen.clear()
-    make(CGC)(inputs, TASKS, seen)
+    make(CGC)(inputs, TASKS, SharingRecord(seen))
     assert list(seen[0].selectors) == TASKS
 
 

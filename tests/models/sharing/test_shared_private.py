@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from mtlcli.models.inputs import Normalize
 from mtlcli.models.model import MultiTaskModel
-from mtlcli.models.sharing.hard import Hard
+from mtlcli.models.sharing.base import SharingRecord
+from mtlcli.models.sharing.hard import HardSharing
 from mtlcli.models.sharing.shared_private import SharedPrivate
 from mtlcli.models.trunks.cnn import CNN
 from mtlcli.models.trunks.mlp import MLP
@@ -73,7 +74,7 @@ def test_only_what_is_asked_for_is_computed():
 
 def test_the_pass_holds_the_private_features_beside_what_the_shared_trunk_computes():
     sharing, inputs, seen = make(), batches(mnist=5, fashion=3), list[TrunkPass]()
-    sharing(inputs, ["garment", "digit"], seen)
+    sharing(inputs, ["garment", "digit"], SharingRecord(seen))
     (found,) = seen
     assert found.rows == {"fashion": 3, "mnist": 5}
     assert list(found.private) == ["garment", "digit"]
@@ -108,7 +109,7 @@ def test_names_in_the_state_dict():
 
 
 def test_it_starts_from_a_checkpoint_of_its_own_kind_only():
-    whole, other, hard = model(), make(), make(kind=Hard)
+    whole, other, hard = model(), make(), make(kind=HardSharing)
     with torch.no_grad():
         for p in whole.parameters():
             p.add_(1)
@@ -143,7 +144,7 @@ def test_in_a_step_what_is_a_tasks_own_gets_its_own_gradient(
         )
     )
     whole, seen = batch(run, 0, 32), list[TrunkPass]()
-    predictions = run.model(whole.inputs, None, seen)
+    predictions = run.model(whole.inputs, None, SharingRecord(seen))
     losses = torch.stack([kind.loss(predictions[task], whole.targets[task]) for task, kind in run.kinds.items()])
     extra = sum(run.regularization.losses(seen, run.autocast()), torch.zeros(()))
     weights = torch.ones(4) if weighting == "uniform" else WEIGHTS.float()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mtlcli.errors import ConfigError
+from mtlcli.models.sharing.base import SharingRecord
 from mtlcli.models.sharing.dselect_k import select
 from mtlcli.registry import weightings
 from mtlcli.regularizers.base import Subject
@@ -26,7 +27,7 @@ from tests.training.experiments import digits
 
 
 def make(**options: Any) -> GateEntropy:
-    return GateEntropy(Subject({}, {}, {}, {}, gated=True), **options)
+    return GateEntropy(Subject({}, {}, {}, {}), **options)
 
 
 def passed(**selectors: Tensor) -> TrunkPass:
@@ -77,9 +78,10 @@ def test_it_keeps_a_selector_from_codes_of_no_expert() -> None:
 
 
 def test_a_sharing_without_gates() -> None:
-    with pytest.raises(ValueError, match=r"no gates; use one that has: cgc, dselect_k, mmoe, omoe, ple, or leave"):
-        GateEntropy(Subject({}, {}, {}, {}))
-    with pytest.raises(ConfigError, match=r"regularizers\.0: the sharing has no gates"):
+    with pytest.raises(
+        ConfigError,
+        match=r"regularizers\.0: the sharing has no gates; use one that has: cgc, dselect_k, mmoe, omoe, ple, or leave",
+    ):
         check_experiment(digits(regularizers=[{"name": "gate_entropy"}]))
 
 
@@ -108,7 +110,7 @@ def test_in_a_step_no_weight_multiplies_it(sharing: Any, weighting: str, plugins
         )
     )
     whole, seen = batch(run, 0, 32), list[TrunkPass]()
-    predictions = run.model(whole.inputs, None, seen)
+    predictions = run.model(whole.inputs, None, SharingRecord(seen))
     losses = torch.stack([kind.loss(predictions[task], whole.targets[task]) for task, kind in run.kinds.items()])
     (extra,) = run.regularization.losses(seen, run.autocast())
     weights = torch.ones(4) if weighting == "uniform" else WEIGHTS.float()
