@@ -184,7 +184,8 @@ def _select_stages(stages: Sequence[str] | None, available: Sequence[str]) -> li
     for name in wanted:
         if name not in available:
             raise ValueError(
-                f"stages: the trunk has no stage {name!r}.{nearest(name, available)} Choose from: {', '.join(available)}"
+                f"stages: the trunk has no stage {name!r}.{nearest(name, available)} "
+                f"Choose from: {', '.join(available)}"
             )
     return [name for name in available if name in wanted]
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mtlcli.config import experiment_from_dict
 from mtlcli.data.loader import Batch
 from mtlcli.errors import ConfigError
+from mtlcli.models.sharing.base import SharingRecord
 from mtlcli.registry import regularizers, weightings
 from mtlcli.regularizers.base import Regularizer, Subject
 from mtlcli.specs import TrunkPass
@@ -103,7 +104,7 @@ def parameters(run: Run) -> dict[str, list[nn.Parameter]]:
 def expected(run: Run, whole: Batch, weights: dict[str, float]) -> list[Tensor]:
     """Gradients of Σ w_t L_t + Σ strength Ω for the trunk, of Σ L_t + … for the heads, of strength Ω for its own."""
     passes: list[TrunkPass] = []
-    predictions = run.model(whole.inputs, None, passes)
+    predictions = run.model(whole.inputs, None, SharingRecord(passes))
     losses = {task: kind.loss(predictions[task], whole.targets[task]) for task, kind in run.kinds.items()}
     terms = {t.name: t.strength * part.term(passes) for t, part in run.regularization.regularizers()}
     everything = {**losses, **terms}
