@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlcli.models.model import MultiTaskModel
-from mtlcli.models.modules import ByName
+from mtlcli.models.modules import AnyNameModuleDict
 from mtlcli.specs import FIRST, Column, DatasetSpec
 
 
@@ -23,7 +23,7 @@ class RawInputModel(nn.Module):
     def __init__(self, model: MultiTaskModel, specs: Mapping[str, DatasetSpec]) -> None:
         super().__init__()
         self.model = model
-        self.tables = ByName({alias: Cleaned(spec.columns) for alias, spec in specs.items() if spec.columns})
+        self.tables = AnyNameModuleDict({alias: Cleaned(spec.columns) for alias, spec in specs.items() if spec.columns})
 
     def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Compute the outputs of every task on the datasets in `inputs`.
