@@ -15,7 +15,8 @@ DOCS = Path(__file__).parents[1] / "docs"
 def test_the_weighting_of_your_own_trains(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], plugins_forgotten: None
 ) -> None:
-    (code,) = re.findall(r"^```python\n(.*?)^```$", (DOCS / "weighting.md").read_text(), re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```python\n(.*?)^```$", (DOCS / "weighting.md").read_text(), re.MULTILINE | re.DOTALL)
+    (code,) = (block for block in blocks if "@weightings.register" in block)
     plugin = tmp_path / "inverse_norm_of_the_documentation.py"
     plugin.write_text(code)
     config = str(DOCS.parent / "configs/digits.yaml")
