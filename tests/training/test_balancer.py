@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +22,7 @@ from mtlcli.training.assembly.optimizers import make_optimizer
 from mtlcli.training.balancer import Balancer
 from mtlcli.training.run import Run
 from mtlcli.training.step import Step
-from mtlcli.weighting.base import GramianWeighting, WeightedTask
+from mtlcli.weighting.base import GramianWeighting, WeightedTask, Weighting
 from tests.training.backward.test_gradient_backward import CNN, MLP, SAME, batch
 from tests.training.experiments import digits, training
 
@@ -509,3 +511,28 @@ def test_wrong_arguments() -> None:
         balancer_of(loop, "relation", **{"from": "data"})
     with pytest.raises(ValueError, match="the state is that of the tasks"):
         balancer_of(loop).load_state_dict(balancer_of(Loop(["a"])).state_dict())
+
+
+def test_the_examples_of_the_documentation_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One after the other, as a reader would enter them."""
+    monkeypatch.chdir(tmp_path)
+    document = (Path(__file__).parents[2] / "docs/balancer.md").read_text()
+    examples = re.findall(r"^```python\n(.*?)^```$", document, re.MULTILINE | re.DOTALL)
+    assert len(examples) == 6
+    namespace: dict[str, Any] = {}
+    for example in examples:
+        exec(compile(example, "docs/balancer.md", "exec"), namespace)
+    assert capsys.readouterr().out.startswith("tensor([")
+
+
+def test_methods_that_need_more_are_documented() -> None:
+    """Every weighting that learns parameters, looks back or counts epochs is in the table of docs/balancer.md."""
+    document = (Path(__file__).parents[2] / "docs/balancer.md").read_text()
+    for name in NAMES:
+        weighting = balancer_of(Loop(), name, **OPTIONS.get(name, {})).weighting
+        more = bool(list(weighting.parameters())) or getattr(weighting, "looks_back", False)
+        more |= type(weighting).end_epoch is not Weighting.end_epoch or getattr(weighting, "independent", False)
+        if more or getattr(weighting, "gradients", ("",))[0] == "last_layer":
+            assert re.search(rf"^\| [^|]*`{name}`", document, re.MULTILINE), name
