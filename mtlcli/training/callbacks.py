@@ -27,14 +27,14 @@ class Callback:
     """
 
     def on_fit_start(self, state: TrainerState) -> None:
-        """Called before the first step, or the first one after a resume.
+        """Run before the first step, or the first one after a resume.
 
         Args:
             state: the state of the run; `state.header` has its folder and its numbers of examples and parameters.
         """
 
     def on_epoch_start(self, state: TrainerState) -> None:
-        """Called before the first step of an epoch, or the first one after a resume in the middle of it.
+        """Run before the first step of an epoch, or the first one after a resume in the middle of it.
 
         Args:
             state: the state of the run; `state.progress.epoch` epochs are finished, and `state.progress.step` steps of
@@ -42,7 +42,7 @@ class Callback:
         """
 
     def on_step_end(self, state: TrainerState, result: StepResult | None) -> None:
-        """Called after each step, in the training loop: it should be fast.
+        """Run after each step, in the training loop: it should be fast.
 
         Args:
             state: the state of the run. `state.log.latest` has the latest losses that the host knows, by task.
@@ -51,7 +51,7 @@ class Callback:
         """
 
     def on_epoch_end(self, state: TrainerState, metrics: TaskMetrics) -> None:
-        """Called after an epoch has been evaluated and saved.
+        """Run after an epoch has been evaluated and saved.
 
         Args:
             state: the state of the run; `state.report` has the results of the epoch.
@@ -59,7 +59,7 @@ class Callback:
         """
 
     def on_fit_end(self, state: TrainerState, summary: Summary) -> None:
-        """Called at the end, also of a run that failed or was interrupted.
+        """Run at the end, also of a run that failed or was interrupted.
 
         Args:
             state: the state of the run.
@@ -68,36 +68,33 @@ class Callback:
 
 
 class Callbacks(Callback):
-    """Calls several callbacks in their order.
+    """Several callbacks, called in their order.
 
     Args:
-        callbacks: instances of subclasses of `Callback`.
-
-    Raises:
-        TypeError: if one of them is anything else.
+        callbacks: instances of subclasses of `Callback`; see `checked_callbacks`.
     """
 
     def __init__(self, callbacks: Sequence[Callback] = ()) -> None:
         self.callbacks = checked_callbacks(callbacks)
 
     def on_fit_start(self, state: TrainerState) -> None:
-        """See `Callback`; an exception is raised as a `CallbackError`, here and in the other methods."""
+        """Call each callback. Its exception is raised as a `CallbackError`, here and in the other methods."""
         self._call("on_fit_start", state)
 
     def on_epoch_start(self, state: TrainerState) -> None:
-        """See `Callback`."""
+        """Call each callback."""
         self._call("on_epoch_start", state)
 
     def on_step_end(self, state: TrainerState, result: StepResult | None) -> None:
-        """See `Callback`."""
+        """Call each callback."""
         self._call("on_step_end", state, result)
 
     def on_epoch_end(self, state: TrainerState, metrics: TaskMetrics) -> None:
-        """See `Callback`."""
+        """Call each callback."""
         self._call("on_epoch_end", state, metrics)
 
     def on_fit_end(self, state: TrainerState, summary: Summary) -> None:
-        """See `Callback`. Every callback is called, whatever the others raise; the first error is raised then."""
+        """Call every callback, whatever the others raise, and raise the first error then."""
         errors = []
         for callback in self.callbacks:
             try:
@@ -113,13 +110,16 @@ class Callbacks(Callback):
 
 
 def checked_callbacks(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
-    """Return the callbacks as a tuple.
+    """Check that all callbacks are instances of subclasses of `Callback`.
 
     Args:
-        callbacks: instances of subclasses of `Callback`.
+        callbacks: the callbacks.
+
+    Returns:
+        The callbacks as a tuple.
 
     Raises:
-        TypeError: if `callbacks` is a single callback or no sequence, or one of them is no instance of `Callback`.
+        TypeError: if `callbacks` is no list or tuple, or one of them is no instance of `Callback`.
     """
     if isinstance(callbacks, Callback | str) or not isinstance(callbacks, Iterable):
         raise TypeError(f"callbacks: expected a list of callbacks, got {_described(callbacks)}")
@@ -133,11 +133,7 @@ def checked_callbacks(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
 
 
 def make_callbacks(experiment: Experiment) -> list[Callback]:
-    """Create the callbacks that the experiment names.
-
-    Raises:
-        ConfigError: if one can't be created, or is no `Callback`; with its place in the YAML file.
-    """
+    """Create the callbacks that an experiment names; one that can't be created raises ConfigError with its place."""
     callbacks: list[Callback] = []
     problems = Problems(experiment)
     for index, entry in enumerate(experiment.callbacks):

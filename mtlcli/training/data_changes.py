@@ -1,4 +1,4 @@
-"""Changes of the data since a checkpoint was trained on it: refused on resume, warned of in an evaluation."""
+"""Changes of the data since a checkpoint was saved: an error on resume, a warning in an evaluation."""
 
 from __future__ import annotations
 
@@ -12,25 +12,41 @@ from mtlcli.errors import ConfigError, Problem
 from mtlcli.training.run import Run
 
 LOG = logging.getLogger("mtl")
-OVERLAP = 0.25  # share of the training examples among those evaluated from which there is a warning
+OVERLAP = 0.25  # share of the training examples among the evaluated ones from which a warning is logged
 
 
 def data_records(payload: Mapping[str, Any]) -> dict[str, DataRecord]:
-    """The records of a checkpoint's datasets, by alias; in older checkpoints splits were drawn by position.
+    """Return the records of a checkpoint's datasets; older checkpoints have none: their splits were drawn by position.
 
-    ConfigError where it isn't what mtl records.
+    Args:
+        payload: the content of the checkpoint.
+
+    Returns:
+        Alias → record.
+
+    Raises:
+        ConfigError: if the records are malformed.
     """
     plain = payload.get("data", {})
     if not isinstance(plain, dict):
         raise ConfigError(Problem("is not a valid record of a dataset", "the checkpoint's data"))
-    found = {alias: DataRecord.from_dict(one, f"the checkpoint's data.{alias}") for alias, one in plain.items()}
-    return {alias: found.get(alias, DataRecord("position")) for alias in payload["specs"]}
+    records = {alias: DataRecord.from_dict(record, f"the checkpoint's data.{alias}") for alias, record in plain.items()}
+    return {alias: records.get(alias, DataRecord("position")) for alias in payload["specs"]}
 
 
 def check_unchanged(run: Run, now: Mapping[str, DataRecord], payload: Mapping[str, Any], source: str) -> None:
-    """Refuse to go on where the data has changed: ConfigError with all that has.
+    """Check that the data has not changed since a checkpoint was saved.
 
-    A change of the split `test` alone is a warning, for the training doesn't see it. now: the data as it is.
+    A change of the split `test` is a warning, since it doesn't affect the training.
+
+    Args:
+        run: the run.
+        now: alias → record of the data as it is now.
+        payload: the content of the checkpoint.
+        source: path of the checkpoint, for messages.
+
+    Raises:
+        ConfigError: if the data has changed; the message lists all changes.
     """
     before = data_records(payload)
     problems: list[Problem] = []
@@ -48,7 +64,7 @@ def check_unchanged(run: Run, now: Mapping[str, DataRecord], payload: Mapping[st
                 problems.append(problem)
     if problems:
         best = f"{source.rpartition('last.pt')[0]}best.pt"
-        head = f"{source}: a run goes on only with the data it was started with, and that has changed:"
+        head = f"{source}: a run can be resumed only with the data it was started with, and that has changed:"
         remedy = (
             f"Restore the data as it was, or start a new run with another --run-dir; trunk.init_from={best} gives it "
             "this run's trunk"
@@ -57,19 +73,30 @@ def check_unchanged(run: Run, now: Mapping[str, DataRecord], payload: Mapping[st
 
 
 def new_datasets(run: Run, moved: Iterable[str]) -> set[str]:
-    """Those of the datasets `moved` to another place whose content isn't that of the data the model was trained on."""
-    found = set()
+    """Return the moved datasets whose content differs from the data that the model was trained on.
+
+    Args:
+        run: the run.
+        moved: aliases of the datasets that are in another place.
+
+    Returns:
+        Aliases of those with other content.
+    """
+    changed = set()
     for alias in moved:
         record, hashes = run.datasets[alias].record, run.datasets[alias].all_hashes()
         if record is None or hashes is None or Fingerprint.of(hashes).whole() != record.whole():
-            found.add(alias)
-    return found
+            changed.add(alias)
+    return changed
 
 
 def warn_of_changes(run: Run, splits: Mapping[str, str], new: set[str]) -> None:
-    """Warn of data that isn't what the model was trained on, before it is evaluated.
+    """Log a warning if the evaluated data differs from the data that the model was trained on.
 
-    splits: alias → the split that is evaluated. new: the datasets that are of other data anyway.
+    Args:
+        run: the run.
+        splits: alias → the split that is evaluated.
+        new: aliases of the datasets that are meant to have other data.
     """
     for alias, dataset in run.datasets.items():
         record = dataset.record
@@ -103,19 +130,19 @@ def _warn_of_overlap(alias: str, dataset: Dataset, record: DataRecord, split: st
 
 
 def _changes(dataset: Dataset, record: DataRecord, now: DataRecord | None = None) -> dict[str, str]:
-    """Split → what has changed in it; under "" what concerns all of the data. now: the data as it is, where known."""
+    """Return split → its change, and "" → a change of all data. now: the data as it is, if known."""
     if not record.splits:
         return {}
     columns = dataset.hashed_columns()
     if record.columns is not None and columns is not None and set(record.columns) != set(columns):
         gone, added = sorted(set(record.columns) - set(columns)), sorted(set(columns) - set(record.columns))
-        parts = [f"column {name!r} is gone" for name in gone] + [f"column {name!r} is new" for name in added]
-        return {"": f"{', '.join(parts)}; rows are known by all their cells, so they may be in other splits"}
-    found: dict[str, str] = {}
+        differences = [f"column {name!r} is gone" for name in gone] + [f"column {name!r} is new" for name in added]
+        return {"": f"{', '.join(differences)}; rows are identified by all cells, so they may be in other splits"}
+    changes: dict[str, str] = {}
     own = dataset.own_splits()
     for split, before in record.splits.items():
         if split not in own:
-            found[split] = f"{before.n:,} examples before, none now"
+            changes[split] = f"{before.n:,} examples before, none now"
             continue
         if now is not None and now.splits.get(split) == before:
             continue
@@ -126,8 +153,8 @@ def _changes(dataset: Dataset, record: DataRecord, now: DataRecord | None = None
             amount = len(dataset.examples(split, 0)) if split == "test" else before.n
             change = None if amount == before.n else f"{before.n:,} examples before, {amount:,} now"
         if change is not None:
-            found[split] = change
+            changes[split] = change
     for split in own:
         if split not in record.splits:
-            found[split] = "there was no such split"
-    return found
+            changes[split] = "the split didn't exist"
+    return changes

@@ -1,4 +1,4 @@
-"""A report on the data of an experiment: every column, and every target with its labels."""
+"""Report on the data of an experiment: columns, targets and numbers of labels."""
 
 from __future__ import annotations
 
@@ -19,16 +19,21 @@ Report = dict[str, dict[str, Any]]
 Gaps = dict[str, dict[str, dict[str, dict[str, float]]]]
 SHOWN_CLASSES = 10
 SHOWN_COLUMNS = 200
-EPOCH = date(1970, 1, 1)  # which dates are counted from
+EPOCH = date(1970, 1, 1)  # day 0 of encoded dates
 
 
 def data_report(run: Run, fetch: bool = False) -> Report:
-    """Alias → `columns`, `excluded` and `targets` of the dataset, plain data.
+    """Describe the columns and targets of each dataset.
 
-    columns: of a table, name → type, the share of missing values and the levels or the range over the training rows.
-    excluded: column → why it isn't a feature. targets: name → type, the number of labels of each split, and over the
-    training rows the number of each class or label, or the range, mean and standard deviation.
-    fetch: whether to read data that may have to be downloaded; without, such datasets have no targets here.
+    Args:
+        run: the run.
+        fetch: whether to read data that may have to be downloaded; if not, the targets of such datasets are left out.
+
+    Returns:
+        Alias → a dict of plain data. `columns`, for a table: name → type, share of missing values, and levels or range
+        in the training rows. `excluded`: column → the reason why it isn't a feature. `targets`: name → type, number of
+        labels in each split, and for the training rows the number of each class or label, or the range, mean and
+        standard deviation.
     """
     return {
         alias: {
@@ -41,10 +46,14 @@ def data_report(run: Run, fetch: bool = False) -> Report:
 
 
 def unseen(run: Run, split: str | Mapping[str, str]) -> Gaps:
-    """`unknown` and `missing` → alias → column → {count, share} of the rows of the split (one, or one by alias).
+    """Count the categories unseen in training and the missing values in the rows of a split.
 
-    Counts the categories that training has not seen and the missing values; datasets and columns without any are left
-    out.
+    Args:
+        run: the run.
+        split: name of the split of all datasets, or alias → name.
+
+    Returns:
+        `unknown` and `missing` → alias → column → {count, share}; datasets and columns without any are left out.
     """
     counts: Gaps = {"unknown": {}, "missing": {}}
     for alias, examples in run.examples(split).items():
@@ -56,24 +65,38 @@ def unseen(run: Run, split: str | Mapping[str, str]) -> Gaps:
 
 
 def lines(report: Report) -> Iterator[list[str]]:
-    """The report as rows of cells, the first of which is the head; nothing where there is no column and no target."""
-    if not any(any(part.values()) for part in report.values()):
+    """Yield the rows of the report, the header first; nothing if it has no column and no target.
+
+    Args:
+        report: what `data_report` returned.
+
+    Yields:
+        The cells of a row.
+    """
+    if not any(any(description.values()) for description in report.values()):
         return
     yield ["dataset", "column", "as", "type", "missing", "levels, range, or labels"]
-    for alias, part in report.items():
-        for name, facts in list(part["columns"].items())[:SHOWN_COLUMNS]:
+    for alias, description in report.items():
+        for name, facts in list(description["columns"].items())[:SHOWN_COLUMNS]:
             yield [alias, name, "feature", facts["type"], f"{facts['missing']:.1%}", _content(facts)]
-        if (more := len(part["columns"]) - SHOWN_COLUMNS) > 0:
+        if (more := len(description["columns"]) - SHOWN_COLUMNS) > 0:
             yield [alias, f"… {more} more", "feature", "", "", ""]
-        for name, why in part["excluded"].items():
+        for name, why in description["excluded"].items():
             yield [alias, name, "not used", "", "", why]
-        for name, facts in part["targets"].items():
+        for name, facts in description["targets"].items():
             labels = ", ".join(f"{split} {count:,}" for split, count in facts["labels"].items())
             yield [alias, name, "target", facts["type"], f"{facts['missing']:.1%}", f"{_content(facts)} ({labels})"]
 
 
 def unseen_lines(gaps: Gaps) -> Iterator[str]:
-    """A line for each column with unknown categories or missing values."""
+    """Yield a line for each column with unknown categories or missing values.
+
+    Args:
+        gaps: what `unseen` returned.
+
+    Yields:
+        The line.
+    """
     for kind, words in (("unknown", "categories that training has not seen"), ("missing", "missing values")):
         for alias, columns in gaps[kind].items():
             for name, cells in columns.items():
@@ -95,11 +118,11 @@ def _columns(dataset: Dataset) -> dict[str, dict[str, Any]]:
 
 
 def _targets_at_hand(run: Run, alias: str) -> dict[str, dict[str, Any]]:
-    """The targets where the examples can be read without a download; else nothing."""
+    """Describe the targets if the examples can be read without a download."""
     dataset = run.datasets[alias]
     if dataset.collection is not None or dataset.made_of:
         return {}
-    with suppress(MtlError):  # a training names what is wrong with the examples
+    with suppress(MtlError):  # a training run reports errors in the examples
         return _targets(run, alias)
     return {}
 
@@ -109,7 +132,7 @@ def _targets(run: Run, alias: str) -> dict[str, dict[str, Any]]:
     examples = {split: run.examples_of(alias, split) for split in spec.splits}
     targets: dict[str, dict[str, Any]] = {}
     for name, target in spec.targets.items():
-        labels = {split: part.labels(name) for split, part in examples.items()}
+        labels = {split: of_split.labels(name) for split, of_split in examples.items()}
         counts = {split: int(has_label(values).sum()) for split, values in labels.items()}
         total = sum(len(values) for values in labels.values())
         basis = labels.get("train", next(iter(labels.values())))
@@ -134,8 +157,8 @@ def _distribution(labels: Tensor, target: TargetSpec) -> dict[str, Any]:
         return {"range": [None, None], "mean": None, "std": None}
     digits = 7 if values.dtype == torch.float32 else 15
     values = values.double()
-    figures = (values.min(), values.max(), values.mean(), values.std(correction=0))
-    low, high, mean, std = (float(f"{figure.item():.{digits}g}") for figure in figures)
+    statistics = (values.min(), values.max(), values.mean(), values.std(correction=0))
+    low, high, mean, std = (float(f"{statistic.item():.{digits}g}") for statistic in statistics)
     return {"range": [low, high], "mean": mean, "std": std}
 
 

@@ -1,4 +1,4 @@
-"""The device a run trains on, and how that device is set up."""
+"""Training device, its setup, and the number of threads of a CPU."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from mtlcli.errors import ConfigError
 
 
 def choose_device(experiment: Experiment) -> torch.device:
-    """`training.device`; `auto` is the first GPU if there is one. ConfigError where the device doesn't exist."""
+    """Return the device of `training.device`; ConfigError if it doesn't exist. `auto` is the first GPU, if any."""
     asked = experiment.training.device
     if asked == "auto":
         if torch.cuda.is_available():
@@ -44,19 +44,24 @@ def choose_device(experiment: Experiment) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).partition("\n")[0]
-        message = f"device {asked!r} can't be used here: {reason}. Here are: auto, {', '.join(devices())}"
+        message = f"device {asked!r} can't be used here: {reason}. Available: auto, {', '.join(devices())}"
         raise ConfigError(experiment.problem("training.device", message)) from error
     return torch.device("cuda", torch.cuda.current_device()) if asked == "cuda" else device
 
 
 def devices() -> list[str]:
-    """Names of the devices there are."""
-    found = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
-    return [*found, "mps"] if torch.backends.mps.is_available() else found
+    """Return the names of the available devices."""
+    names = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    return [*names, "mps"] if torch.backends.mps.is_available() else names
 
 
 def prepare_device(experiment: Experiment, device: torch.device) -> None:
-    """Set thread count, determinism and memory allocation of this process, and seed every generator."""
+    """Set the number of threads, determinism and memory allocation of this process, and seed all generators.
+
+    Args:
+        experiment: the experiment.
+        device: the training device.
+    """
     training = experiment.training
     torch.set_num_threads(first_threads(training.threads, by_load=device.type == "cpu" and not training.deterministic))
     if training.deterministic:
@@ -70,16 +75,17 @@ def prepare_device(experiment: Experiment, device: torch.device) -> None:
 
 
 def seed_everything(seed: int) -> None:
+    """Seed the random generators of Python, NumPy and torch."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
 
 def _keep_freed_memory() -> None:
-    """Let glibc keep the memory that one step frees for the next one.
+    """Let glibc keep the memory that a step frees for the next one.
 
-    By default it returns every block over 128 KiB to the system, so each step's activations are mapped and page-faulted
-    anew: a third of the time of a small network's step. 32 MiB is the most M_MMAP_THRESHOLD takes.
+    By default, glibc returns every block over 128 KiB to the system, so that each step's activations are mapped and
+    page-faulted again: a third of the time of a small network's step. 32 MiB is the maximum of M_MMAP_THRESHOLD.
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
@@ -90,7 +96,7 @@ def _keep_freed_memory() -> None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: the most the GPU's allocator held, or the process's largest resident set on a CPU."""
+    """Return the peak memory in bytes: of the GPU's allocator, or of the process's resident set on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -101,17 +107,20 @@ LOG = logging.getLogger("mtl")
 
 SHORTEST = 0.2  # seconds over which a load can be measured before a run
 LONGEST = 30.0
-BETWEEN = 1.0  # seconds of epochs over which it can be measured again
-SLACK = 0.25  # of a core, that others may use without taking it away
+BETWEEN = 1.0  # seconds of epochs after which it can be measured again
+SLACK = 0.25  # fraction of a core that others may use while it counts as free
 MOST = 4096
 
 
 @dataclass(frozen=True)
 class Sample:
-    """CPU time up to a moment, in seconds.
+    """CPU times at one moment, in seconds.
 
-    moment: of a monotonic clock. busy: of all processes, on the cores this one may run on. own: of this process.
-    group: of the control group that limits this process, if there is one.
+    Attributes:
+        moment: time of a monotonic clock.
+        busy: CPU time of all processes on the cores that this one may use.
+        own: CPU time of this process.
+        group: CPU time of the control group that limits this process, if any.
     """
 
     moment: float
@@ -121,10 +130,17 @@ class Sample:
 
 
 def sample(root: Path = ROOT) -> Sample | None:
-    """CPU time up to now; None where the system doesn't say."""
+    """Read the CPU times.
+
+    Args:
+        root: root of the file system, with `proc` and `sys`.
+
+    Returns:
+        The CPU times; None if the system doesn't report them.
+    """
     cores = {f"cpu{core}" for core in affinity()}
     count_nice = os.nice(0) > 0  # processes of lower priority than ours take little from us
-    busy, known = 0, False
+    busy, has_core = 0, False
     try:
         lines = (root / "proc/stat").read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
@@ -134,8 +150,8 @@ def sample(root: Path = ROOT) -> Sample | None:
         if name in cores and len(fields) >= 8 and all(field.isdecimal() for field in fields[:8]):
             user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields[:8])
             busy += user + system + irq + softirq + steal + (nice if count_nice else 0)
-            known = True
-    if not known:
+            has_core = True
+    if not has_core:
         return None
     limited = limited_group(root)
     group = None if limited is None else group_usage(limited[0])
@@ -143,7 +159,17 @@ def sample(root: Path = ROOT) -> Sample | None:
 
 
 def free_cores(before: Sample, after: Sample, cores: int, quota: float | None = None) -> float:
-    """Cores that other processes left free between two samples, of `cores` and of the quota of this process's group."""
+    """Return the number of cores that other processes left free between two samples.
+
+    Args:
+        before: the first sample.
+        after: the second sample.
+        cores: number of cores that this process may use.
+        quota: CPU quota of this process's control group, in cores.
+
+    Returns:
+        Number of free cores, with fractions.
+    """
     elapsed = max(after.moment - before.moment, 1e-9)
     own = after.own - before.own
     free = cores - max(0.0, after.busy - before.busy - own) / elapsed
@@ -153,12 +179,12 @@ def free_cores(before: Sample, after: Sample, cores: int, quota: float | None = 
 
 
 def thread_limit(root: Path = ROOT) -> int:
-    """Threads on an idle machine: `OMP_NUM_THREADS` where it is set, else the physical cores this process may use."""
+    """Return the threads to use on an idle machine: `OMP_NUM_THREADS`, or the physical cores this process may use."""
     return explicit_threads() or physical_cores(root)
 
 
 def explicit_threads() -> int | None:
-    """The number in `OMP_NUM_THREADS`, which is not judged."""
+    """Return the number in `OMP_NUM_THREADS`, which is never changed; None if it has none."""
     first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     return min(int(first), MOST) if first.isdecimal() and int(first) > 0 else None
 
@@ -167,10 +193,16 @@ _STARTED = sample()
 
 
 def first_threads(asked: int | Literal["auto"], *, by_load: bool = True, root: Path = ROOT) -> int:
-    """The threads to start with: `asked`, or for `auto` as many as the limit and the load of the machine leave.
+    """Return the number of threads to start with.
 
-    by_load: False for a number that depends on the machine alone. The load is measured from the start of the program;
-    where that was too long or too short ago, over 0.2 s.
+    Args:
+        asked: `training.threads`; for `auto`, the number depends on the limit and the load of the machine.
+        by_load: whether the load counts; if not, `auto` depends on the machine alone. The load is measured since the
+            start of the program, or over 0.2 s if that was too recent or too long ago.
+        root: root of the file system, with `proc` and `sys`.
+
+    Returns:
+        The number of threads.
     """
     if asked != "auto":
         return asked
@@ -188,10 +220,17 @@ def first_threads(asked: int | Literal["auto"], *, by_load: bool = True, root: P
 
 
 class Threads:
-    """Judges the number of threads of a run between its epochs.
+    """Number of threads of a run, adapted to the load of the machine between epochs.
 
-    judged: whether the number may change: `auto`, on a CPU, without `OMP_NUM_THREADS` and not `deterministic`.
-    A smaller number is taken at once, a larger one when two measurements in a row have room for it.
+    A smaller number is applied at once, a larger one after two measurements in a row that allow it.
+
+    Args:
+        asked: `training.threads`.
+        judged: whether the number may change: on a CPU, and not `deterministic`.
+        root: root of the file system, with `proc` and `sys`.
+
+    Attributes:
+        judged: whether the number may change: also requires `auto`, and no `OMP_NUM_THREADS`.
     """
 
     def __init__(self, asked: int | Literal["auto"], *, judged: bool, root: Path = ROOT) -> None:
@@ -199,10 +238,14 @@ class Threads:
         self.limit = thread_limit(root)
         self.judged = judged and asked == "auto" and self.limit > 1 and explicit_threads() is None
         self._before = sample(root) if self.judged else None
-        self._room: int | None = None  # of the measurement before, where that was for more threads
+        self._room: int | None = None  # threads that the previous measurement allowed, if more than there were
 
     def judge(self, epoch: int) -> None:
-        """Set torch's number of threads for the epochs from `epoch` (from 1) on."""
+        """Set torch's number of threads by the load since the last call.
+
+        Args:
+            epoch: number of the next epoch, from 1, for the log.
+        """
         before, after = self._before, sample(self.root) if self.judged else None
         if before is None or after is None or after.moment - before.moment < BETWEEN:
             return
@@ -211,7 +254,7 @@ class Threads:
         free = free_cores(before, after, len(affinity()), cpu_quota(self.root))
         room = _fitting(self.limit, free)
         if room > now and self._room is None:
-            self._room = room  # a larger number has to fit twice
+            self._room = room  # a larger number must be possible twice
             return
         fitting = min(room, self._room or room)
         self._room = None
@@ -223,9 +266,12 @@ class Threads:
             )  # fmt: skip
 
     def keep(self, saved: object) -> None:
-        """Go on with the number of threads in a checkpoint, for the same bits; from then on it isn't judged.
+        """Restore the number of threads of a checkpoint, for the same bits, and never change it again.
 
-        A number that the user gives, in `training.threads` or `OMP_NUM_THREADS`, is kept instead.
+        A number that the user sets, in `training.threads` or `OMP_NUM_THREADS`, takes precedence.
+
+        Args:
+            saved: the number in the checkpoint; anything but a number is ignored.
         """
         if self.asked != "auto" or explicit_threads() is not None or not isinstance(saved, int):
             return
@@ -235,8 +281,8 @@ class Threads:
             torch.set_num_threads(saved)
             if saved != now:
                 LOG.warning(
-                    "going on with %d thread%s as before, for the same bits, where this machine has room for %d; "
-                    "training.threads=%d uses that",
+                    "continuing with %d thread%s as before, for the same bits; this machine has room for %d, which "
+                    "training.threads=%d would use",
                     saved, "" if saved == 1 else "s", now, now,
                 )  # fmt: skip
 

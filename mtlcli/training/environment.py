@@ -1,4 +1,4 @@
-"""What a run was made with: versions, device, commit, command line."""
+"""Environment of a run: versions, device, commit, command line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,14 @@ PACKAGES = (
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """A JSON document of this process's environment."""
+    """Describe the environment of this process.
+
+    Args:
+        device: the training device.
+
+    Returns:
+        The content of environment.json.
+    """
     return {
         "mtl": __version__,
         "python": platform.python_version(),
@@ -40,22 +47,23 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str | None]:
-    """Installed version of each package `mtl` stands on, None where it is missing."""
-    found: dict[str, str | None] = {}
+    """Return the installed version of each package `mtl` depends on; None if it is missing."""
+    installed: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            installed[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            found[package] = None
-    return found
+            installed[package] = None
+    return installed
 
 
 def device_name(device: torch.device) -> str:
+    """Return the name of a device, with the model of a GPU."""
     return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
 
 
 def git_commit() -> str | None:
-    """Commit of the git checkout the process runs in, with a + where it has changes; None outside one."""
+    """Return the commit of the current git checkout, followed by a + if it has changes; None outside a checkout."""
     try:
         commit = subprocess.run(
             ["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True

@@ -1,4 +1,4 @@
-"""Metrics of a model on a split."""
+"""Evaluation of a model on a split."""
 
 from __future__ import annotations
 
@@ -21,14 +21,16 @@ from mtlcli.training.run import Run
 TaskMetrics = dict[str, dict[str, float]]
 Amounts = dict[str, int]  # task → number of labelled examples
 Receive = Callable[[str, Tensor, Tensor], None]
-"""Takes a task's name, its predictions [B, outputs] in float32 and its targets, for one batch."""
+"""Receives a task's name, predictions [B, outputs] in float32 and targets [B, …] of a batch."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """Result of evaluating a model on a split.
 
-    metrics: task → metric → value. examples: task → number of labelled examples the values are computed over.
+    Attributes:
+        metrics: task → metric → value.
+        examples: task → number of labelled examples.
     """
 
     metrics: TaskMetrics
@@ -38,7 +40,17 @@ class Evaluation:
 def evaluate(
     run: Run, split: str = "test", stats: SharingStats | None = None, poll: Callable[[], None] | None = None
 ) -> TaskMetrics:
-    """Return task → metric → value on `split`; see `measure`."""
+    """Evaluate every task on a split.
+
+    Args:
+        run: the run, with the model to evaluate.
+        split: name of the split.
+        stats: receives statistics of the sharing.
+        poll: called before each batch; an exception it raises ends the evaluation.
+
+    Returns:
+        Task → metric → value, see `measure`.
+    """
     return measure(run, split, stats, poll).metrics
 
 
@@ -49,14 +61,20 @@ def measure(
     poll: Callable[[], None] | None = None,
     receive: Receive | None = None,
 ) -> Evaluation:
-    """Evaluate every task on `split`, `loss` among its metrics, over all labelled examples; NaN where there are none.
+    """Evaluate every task on a split, over all labelled examples.
 
-    split: of all datasets, or of each by alias; `all` are the examples of all splits.
-    stats: receives statistics of the sharing (gates, stitches, masks).
-    poll: called before each batch; may end it all by raising.
-    receive: called with the predictions and targets of each task of each batch.
-    The model computes in the experiment's precision. Every random generator is left as it was, so that evaluating (and
-    what it imports for the first time) never changes a training. ConfigError where a dataset has no such split.
+    The model computes in the experiment's precision. The states of all random generators are restored afterwards, so
+    that an evaluation never changes the training that follows. A dataset without the split raises ConfigError.
+
+    Args:
+        run: the run, with the model to evaluate.
+        split: name of the split of all datasets, or alias → name; `all` means the examples of all splits.
+        stats: receives statistics of the sharing.
+        poll: called before each batch; an exception it raises ends the evaluation.
+        receive: called with the predictions and targets of each task in each batch.
+
+    Returns:
+        The metrics, `loss` among them, and the numbers of examples; a metric is NaN for a task without labels.
     """
     random_state = rng_state()
     metrics = {task: kind.metrics(run.device) for task, kind in run.kinds.items()}
@@ -76,12 +94,12 @@ def measure(
     finally:
         run.model.train(was_training)
         set_rng_state(random_state)
-    found = {
+    values = {
         task: {"loss": float(sums[task]) / counts[task] if counts[task] else math.nan, **metrics[task].compute()}
         for task in run.kinds
     }
     set_rng_state(random_state)
-    return Evaluation(found, counts)
+    return Evaluation(values, counts)
 
 
 def _take(
@@ -108,7 +126,7 @@ def _take(
 
 
 def primary_metric(experiment: Experiment, task: str) -> str:
-    """The metric that a task is judged by, without building its kind."""
+    """Return the name of a task's primary metric, without building its kind."""
     kind = experiment.tasks[task].kind
     name: str = kind.options.get("primary") or registry.kinds[kind.name].target.primary
     return name

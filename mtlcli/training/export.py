@@ -1,4 +1,4 @@
-"""A trained model for use elsewhere."""
+"""Export of a trained model to ONNX, safetensors and torch.export."""
 
 from __future__ import annotations
 
@@ -29,23 +29,31 @@ __all__ = ["INTERFACE", "SUFFIXES", "Cleaned", "Format", "described", "export", 
 
 Format = Literal["onnx", "safetensors", "torch-export"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "safetensors": ".safetensors", "torch-export": ".pt2"}
-INTERFACE = "model.json"  # the extra file in a torch-export file
-LONGEST = 255  # bytes of a file's name
+INTERFACE = "model.json"  # name of the extra file in a torch-export file
+LONGEST = 255  # maximum length of a file name in bytes
 assert list(SUFFIXES) == list(get_args(Format))
 
 
 def export(run: Run, file_format: Format, path: Path) -> None:
-    """Write the model of a run on the CPU, in evaluation mode, to `path`.
+    """Write the model of a run on the CPU, in evaluation mode, to a file.
 
-    `torch-export` and `onnx` hold the whole computation: a dict of raw inputs, alias of the dataset → [B, *input_shape]
-    float32 with any B, to a dict of outputs, task → [B, outputs] (logits of a class, a label; a real target in its own
-    units). In a table's inputs, NaN is a missing number, and what is no code of a category is one not seen in training.
-    `safetensors` holds the weights by their names in the state dict, and in its metadata the datasets' specs as JSON.
+    `torch-export` and `onnx` hold the whole computation, from a dict of raw inputs (alias of the dataset →
+    [B, *input_shape], float32, any B) to a dict of outputs (task → [B, outputs]: logits of classes or labels, or the
+    prediction of a real target in its own units). In the inputs of a table, NaN is a missing number, and a value that
+    isn't the code of a category is a category not seen in training. `safetensors` holds the weights by their names in
+    the state dict, and the specs of the datasets as JSON in its metadata.
 
-    All hold the description that `interface` returns in their metadata, as JSON: `onnx` in `metadata_props` and
-    `safetensors` in its metadata, with a key for each part; `torch-export` as the extra file INTERFACE. The file
-    `described(path)` holds the same.
-    ConfigError where a format's package is missing, or it can't hold the model.
+    Each file has the description that `interface` returns as JSON: `onnx` in `metadata_props` and `safetensors` in its
+    metadata, with one entry for each key; `torch-export` as the extra file `model.json`. The file `described(path)` has
+    it too.
+
+    Args:
+        run: the run, with the trained model.
+        file_format: the format.
+        path: the file to write.
+
+    Raises:
+        ConfigError: if a package of the format is missing, or the format can't represent the model.
     """
     run.model.eval().requires_grad_(False)
     with torch.no_grad():
@@ -56,7 +64,7 @@ def export(run: Run, file_format: Format, path: Path) -> None:
         "torch-export": _torch_export,
     }
     try:
-        # torch's exporters warn of what they are made of, not of anything the user can change
+        # torch's exporters warn about their own internals, which the user can't change
         with atomic(path) as temporary, warnings.catch_warnings(action="ignore"):
             writers[file_format](run, description, temporary)
     except ImportError as error:
@@ -70,13 +78,13 @@ def export(run: Run, file_format: Format, path: Path) -> None:
 
 
 def described(path: Path) -> Path:
-    """The file next to an exported one that describes it: `best.onnx` → `best.onnx.json`."""
+    """Return the path of the description of an exported file: `best.onnx` → `best.onnx.json`."""
     name = os.fsencode(path.name)[: LONGEST - len(".json")]
     return path.with_name(os.fsdecode(name) + ".json")
 
 
 def _example(run: Run) -> dict[str, Tensor]:
-    """Raw inputs of every dataset; the sizes of their batches are left open in the program."""
+    """Return raw inputs of every dataset; the exported program accepts any batch size."""
     return {alias: torch.zeros(2 + at, *spec.input_shape) for at, (alias, spec) in enumerate(run.specs.items())}
 
 
@@ -92,14 +100,14 @@ def _torch_export(run: Run, description: dict[str, Any], path: Path) -> None:
 
 
 def _onnx(run: Run, description: dict[str, Any], path: Path) -> None:
-    import onnx  # noqa: F401  what torch's exporter needs, before it starts
+    import onnx  # noqa: F401  torch's exporter needs both; imported first for a clear error
     import onnxscript  # noqa: F401
 
     names: dict[str, Any] = {"input_names": list(run.specs), "output_names": list(run.kinds)}
-    made = torch.onnx.export(_program(run), (), dynamo=True, verbose=False, **names)
-    assert made is not None
-    made.model.metadata_props.update({key: json.dumps(value) for key, value in description.items()})
-    made.save(path, external_data=False)
+    program = torch.onnx.export(_program(run), (), dynamo=True, verbose=False, **names)
+    assert program is not None
+    program.model.metadata_props.update({key: json.dumps(value) for key, value in description.items()})
+    program.save(path, external_data=False)
 
 
 def _safetensors(run: Run, description: dict[str, Any], path: Path) -> None:
@@ -113,23 +121,28 @@ def _safetensors(run: Run, description: dict[str, Any], path: Path) -> None:
 
 
 NUMERIC = (
-    "float32 of x - offset, subtracted in float64; NaN where the number is missing, which counts as the mean of the "
-    "training rows"
+    "float32 of x - offset, subtracted in float64; NaN if the number is missing, which the model replaces by the mean "
+    "of the training rows"
 )
 CATEGORICAL = (
-    "the position in levels, plus 2; 0 for a category that is not in levels, 1 where it is missing. A number that is "
-    "no such code counts as 0. Where all levels are numbers, any spelling of the same number is the same category"
+    "the position in levels, plus 2; 0 for a category that is not in levels, 1 if it is missing. A number that is "
+    "no such code counts as 0. If all levels are numbers, any spelling of the same number is the same category"
 )
 RAW = (
-    "raw values, as the dataset has them: the model itself subtracts the mean and divides by the standard deviation. "
+    "raw values, as in the dataset: the model itself subtracts the mean and divides by the standard deviation. "
     "Do not normalize them, and do not divide images by 255"
 )
 
 
 def interface(run: Run, outputs: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Describe the model's inputs and outputs as plain data: the content of the `.json` file next to an exported one.
+    """Describe the model's inputs and outputs.
 
-    outputs: task → what the model gives for an example, for its type.
+    Args:
+        run: the run.
+        outputs: task → outputs of the model for an example, which give the types.
+
+    Returns:
+        The content of the `.json` file of an exported model, as plain data.
     """
     sources = run.sources
     return {
@@ -185,7 +198,7 @@ def _column(column: Column) -> dict[str, Any]:
 
 
 def _meaning(kind: TaskKind, target: TargetSpec) -> dict[str, Any]:
-    """Meaning of a task's outputs, and the class that each belongs to."""
+    """Describe the meaning of a task's outputs, and the class of each."""
     if kind.probabilities is None:
         return {"values": "predictions", "probabilities": None, "classes": None}
     description = {"values": "logits", "probabilities": kind.probabilities, "classes": list(target.class_names)}

@@ -1,4 +1,4 @@
-"""Losses, gradients and weights that are NaN or infinite: seen before they reach the model, and told of."""
+"""Failures of a run: values that are NaN or infinite, and errors of torch, plugins and callbacks."""
 
 from __future__ import annotations
 
@@ -31,22 +31,36 @@ class CallbackError(MtlError):
 
 
 def column(name: str) -> str:
-    """A column of the run in words: a task, or a regularizer."""
+    """Return a description of a column of the run, such as `task 'digit'`."""
     kind = "regularizer" if name.startswith(PREFIX) else "task"
     return f"{kind} {name.removeprefix(PREFIX)!r}"
 
 
 def check_losses(step: int, losses: Mapping[str, float]) -> None:
-    """DivergedError where a loss isn't finite. losses: by column of the run."""
+    """Check that every loss is finite.
+
+    Args:
+        step: number of the step, for the message.
+        losses: column of the run → loss.
+
+    Raises:
+        DivergedError: if a loss is NaN or infinite.
+    """
     for name, value in losses.items():
         if not math.isfinite(value):
             raise DivergedError(f"the loss of {column(name)} is {value} at step {step}. {CAUSES}")
 
 
 def check_weights(step: int, weights: Mapping[str, float], fault: str) -> None:
-    """DivergedError where the weight that a task was given isn't finite, though its loss and gradient are.
+    """Check that the weight of every task and regularizer is finite.
 
-    weights: by column of the run. fault: `weighting_fault`.
+    Args:
+        step: number of the step, for the message.
+        weights: column of the run → weight; the losses are finite.
+        fault: explanation of the error, see `weighting_fault`.
+
+    Raises:
+        DivergedError: if a weight is NaN or infinite.
     """
     for name, value in weights.items():
         if not math.isfinite(value):
@@ -56,7 +70,7 @@ def check_weights(step: int, weights: Mapping[str, float], fault: str) -> None:
 
 
 def weighting_fault(run: Run) -> str:
-    """State that the run's weighting produced a number that isn't finite, and what to do."""
+    """Return the explanation and the remedy for a weight that the run's weighting computed and that isn't finite."""
     entry = run.experiment.weighting
     name = " ".join([entry.name, *([entry.options["aggregator"]] if "aggregator" in entry.options else [])])
     if any(True for _ in run.weighting.parameters()):
@@ -72,14 +86,21 @@ def weighting_fault(run: Run) -> str:
 
 
 def largest(tensors: Sequence[Tensor]) -> Tensor:
-    """The largest magnitude in all of them, 0-d; NaN where one holds NaN."""
+    """Return the largest magnitude in all tensors, 0-d; NaN if one of them holds NaN."""
     return torch.nn.utils.get_total_norm(tensors, norm_type=math.inf)
 
 
 def check_gradient(step: int, size: float, culprits: Sequence[str], fault: str | None = None) -> None:
-    """DivergedError where the gradient's `largest` isn't finite.
+    """Check that the gradient is finite.
 
-    culprits: columns whose own gradient isn't finite. fault: `weighting_fault`, where it is known that all of them are.
+    Args:
+        step: number of the step, for the message.
+        size: largest magnitude in the gradient, see `largest`.
+        culprits: columns of the run whose own gradient isn't finite.
+        fault: explanation by the weighting, see `weighting_fault`, if every task's own gradient is finite.
+
+    Raises:
+        DivergedError: if the gradient holds NaN or infinity.
     """
     if math.isfinite(size):
         return
@@ -90,8 +111,17 @@ def check_gradient(step: int, size: float, culprits: Sequence[str], fault: str |
 
 
 def culprits(run: Run, batches: Sequence[Batch], parameters: Sequence[Tensor]) -> list[str]:
-    """The tasks whose loss alone has a gradient that isn't finite. Changes the gradients; the run is over."""
-    found = []
+    """Find the tasks whose loss alone has a gradient that isn't finite.
+
+    Args:
+        run: the run, which can't continue: its gradients are overwritten.
+        batches: the batches of the step.
+        parameters: the parameters of the optimizer.
+
+    Returns:
+        Names of the tasks.
+    """
+    diverged = []
     for task, kind in run.kinds.items():
         for parameter in parameters:
             parameter.grad = None
@@ -103,21 +133,35 @@ def culprits(run: Run, batches: Sequence[Batch], parameters: Sequence[Tensor]) -
                 loss.backward()  # type: ignore[no-untyped-call]
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         if gradients and not bool(largest(gradients).isfinite()):
-            found.append(task)
-    return found
+            diverged.append(task)
+    return diverged
 
 
 def check_model(step: int, state: Mapping[str, Tensor]) -> None:
-    """DivergedError that names the first of a model's weights and statistics that isn't finite."""
+    """Check that every weight and statistic of a model is finite.
+
+    Args:
+        step: number of the step, for the message.
+        state: the model's state dict.
+
+    Raises:
+        DivergedError: if one holds NaN or infinity; the message names the first.
+    """
     for name, value in state.items():
         if value.is_floating_point() and not bool(value.isfinite().all()):
             raise DivergedError(f"{name} holds values that aren't finite after step {step}. {CAUSES}")
 
 
 def explained(error: BaseException, batch_size: int, log: Path | None = None) -> BaseException:
-    """The error itself, or an MtlError of one line for what torch or a plugin raises.
+    """Return an MtlError of one line for an error of torch, a plugin or a callback, and any other error as it is.
 
-    batch_size: the run's. log: the run's log file, which has the traceback.
+    Args:
+        error: the error.
+        batch_size: batch size of the run, for the message.
+        log: log file of the run, which has the traceback.
+
+    Returns:
+        The error to raise.
     """
     first = str(error).partition("\n")[0] or type(error).__name__
     where = "log.txt" if log is None else log
@@ -128,7 +172,7 @@ def explained(error: BaseException, batch_size: int, log: Path | None = None) ->
         return MtlError(f"out of memory with training.batch_size {batch_size}: {advice}")
     if BATCH_NORM_REFUSAL in first:
         return MtlError(
-            f"the run failed: batch norm was given one value per channel, with training.batch_size {batch_size}: raise "
+            f"the run failed: batch norm got one value per channel, with training.batch_size {batch_size}: raise "
             f"it, or use a trunk without batch norm (traceback: {where})"
         )
     if isinstance(error, MtlError) or not isinstance(error, Exception | SystemExit):

@@ -1,4 +1,4 @@
-"""The figures of a run, epoch by epoch, and the tables made of them."""
+"""Metrics of a run, epoch by epoch, and its tables."""
 
 from __future__ import annotations
 
@@ -10,44 +10,54 @@ from mtlcli.training.evaluate import Amounts, TaskMetrics
 
 HEADER = ["epoch", "step", "split", "task", "metric", "value"]
 Row = tuple[int, int, str, str, str, float]
-SHARING = "sharing."  # before a task's name, of what the sharing does with its examples
-OPTIMIZER = "optimizer."  # before the name of a group of parameters
+SHARING = "sharing."  # prefix of a task, for statistics of the sharing on its examples
+OPTIMIZER = "optimizer."  # prefix of a parameter group
 
 
 def is_task(name: str) -> bool:
-    """Whether the name in a row's column `task` is a task's: what else there is has a dot, which no task's name has."""
+    """Return whether an entry of the column `task` is a task; other entries contain a dot, unlike a task's name."""
     return "." not in name
 
 
 @dataclass
 class History:
-    """Tidy rows: epoch (from 1), optimizer steps made by its end, split, task, metric, value."""
+    """Metrics of all epochs, in tidy form.
+
+    Attributes:
+        rows: epoch (from 1), steps up to its end, split, task, metric, value.
+    """
 
     rows: list[Row] = field(default_factory=list)
 
     def add(self, epoch: int, step: int, split: str, values: TaskMetrics) -> None:
+        """Add the metrics of an epoch on a split."""
         for task, metrics in values.items():
             self.rows += [(epoch, step, split, task, metric, value) for metric, value in metrics.items()]
 
     def series(self, split: str, metric: str) -> dict[str, tuple[list[int], list[float]]]:
-        """Task → (epochs, values) of a metric on a split."""
-        found: dict[str, tuple[list[int], list[float]]] = {}
-        for epoch, _, where, task, name, value in self.rows:
-            if (where, name) == (split, metric):
-                epochs, values = found.setdefault(task, ([], []))
+        """Return task → (epochs, values) of a metric on a split."""
+        series: dict[str, tuple[list[int], list[float]]] = {}
+        for epoch, _, row_split, task, name, value in self.rows:
+            if (row_split, name) == (split, metric):
+                epochs, values = series.setdefault(task, ([], []))
                 epochs.append(epoch)
                 values.append(value)
-        return found
+        return series
 
     def to_csv(self) -> str:
-        """`metrics.csv`; floats with every digit, a missing value empty."""
+        """Return the content of metrics.csv: floats with all digits, an empty cell for a missing value."""
         return format_csv([HEADER, *self.rows])
 
 
 def table_csv(metrics: Mapping[str, TaskMetrics], examples: Mapping[str, Amounts]) -> str:
-    """The final table as CSV: a row for each split and task, a column for each metric, every digit.
+    """Format the final metrics as CSV: a row for each split and task, a column for each metric, floats with all digits.
 
-    examples: split → task → number of labelled examples, the column `n`.
+    Args:
+        metrics: split → task → metric → value.
+        examples: split → task → number of labelled examples, the column `n`.
+
+    Returns:
+        The content of table.csv.
     """
     columns = metric_names(metrics)
     rows = [
@@ -61,9 +71,15 @@ def table_csv(metrics: Mapping[str, TaskMetrics], examples: Mapping[str, Amounts
 def table_md(
     metrics: Mapping[str, TaskMetrics], examples: Mapping[str, Amounts], positive: Mapping[str, str] | None = None
 ) -> str:
-    """Return the final table as Markdown, and a line below it that says which classes count as yes.
+    """Format the final metrics as a Markdown table, followed by a line with the positive classes.
 
-    examples: as of `table_csv`. positive: task → class, see `Run.positive`.
+    Args:
+        metrics: split → task → metric → value.
+        examples: split → task → number of labelled examples, the column `n`.
+        positive: task → positive class, see `Run.positive`.
+
+    Returns:
+        The content of table.md.
     """
     columns = metric_names(metrics)
     rows = [
@@ -78,10 +94,10 @@ def table_md(
 
 
 def yes_classes(positive: Mapping[str, str]) -> str:
-    """The line below a metric table that says which class counts as yes in each binary task."""
+    """Return the line below a table of metrics that names the positive class of each binary task."""
     return "Counts as yes: " + ", ".join(f"{task} = {name!r}" for task, name in positive.items())
 
 
 def metric_names(metrics: Mapping[str, TaskMetrics]) -> list[str]:
-    """Every metric in the table, in the order of first appearance."""
+    """Return all metrics, in the order of first appearance."""
     return list(dict.fromkeys(name for tasks in metrics.values() for values in tasks.values() for name in values))

@@ -1,4 +1,4 @@
-"""The monitored value of an epoch, by which the best one is chosen."""
+"""Monitored value of an epoch, which selects the best one."""
 
 from __future__ import annotations
 
@@ -13,9 +13,18 @@ from mtlcli.training.evaluate import TaskMetrics
 class Monitor:
     """The metrics that `evaluation.monitor` selects, and their mean.
 
-    split: the evaluated split. metrics: task → its monitored metric. direction: whether more (`max`) or less (`min`) of
-    them is better. name: the value in reports, such as `val digit accuracy` or `val mean primary`.
-    Raises ValueError where a task has no such metric, or where a mean would mix metrics of opposite directions.
+    Args:
+        experiment: the experiment.
+        kinds: task → its kind.
+
+    Attributes:
+        split: the evaluated split.
+        metrics: task → its monitored metric.
+        direction: whether a larger (`max`) or a smaller (`min`) value is better.
+        name: the value's name in reports, such as `val digit accuracy` or `val mean primary`.
+
+    Raises:
+        ValueError: if a task has no such metric, or the mean is of metrics with opposite directions.
     """
 
     def __init__(self, experiment: Experiment, kinds: Mapping[str, TaskKind]) -> None:
@@ -31,23 +40,23 @@ class Monitor:
         if len(set(directions.values())) > 1:
             opposed = ", ".join(f"{name} {self.metrics[name]} ({way})" for name, way in directions.items())
             raise ValueError(
-                f"the mean of metrics of opposite directions means nothing: {opposed}; monitor one task, or loss"
+                f"the mean of metrics with opposite directions is meaningless: {opposed}; monitor one task, or loss"
             )
         self.direction = next(iter(directions.values()))
 
     def value(self, metrics: TaskMetrics) -> float:
-        """Mean of the monitored metrics that are finite; NaN where none is."""
+        """Return the mean of the monitored metrics that are finite; NaN if none is."""
         finite = [value for task, metric in self.metrics.items() if math.isfinite(value := metrics[task][metric])]
         return sum(finite) / len(finite) if finite else math.nan
 
     def is_better(self, value: float, best: float) -> bool:
-        """Return whether a value beats the best so far. Any value does where that is NaN; NaN beats no number."""
+        """Return whether a value is better than the best so far. Any value is better than NaN; NaN is never better."""
         if math.isnan(best):
             return True
         return value > best if self.direction == "max" else value < best
 
     def undefined_note(self, metrics: TaskMetrics) -> str | None:
-        """A warning that names the tasks whose monitored metric has no value; None where all have one."""
+        """Return a warning with the tasks whose monitored metric has no value; None if all have one."""
         undefined = [task for task, metric in self.metrics.items() if not math.isfinite(metrics[task][metric])]
         if not undefined:
             return None

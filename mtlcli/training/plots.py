@@ -1,4 +1,4 @@
-"""PNG plots of a run's history."""
+"""Plots of a run's history."""
 
 from __future__ import annotations
 
@@ -14,16 +14,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-LEGEND = 12  # names are shown of at most so many lines
+LEGEND = 12  # largest number of lines for which a legend is drawn
 
 
 def plot_history(history: History, split: str, folder: Path) -> None:
-    """`losses.png`, `weights.png`, `metrics.png`, for gradient weightings `conflict.png`: a line for each task.
+    """Plot the metrics over the epochs, as PNG files.
 
-    `learning_rates.png`: a line for each of the optimizer's groups of parameters.
+    `losses.png`, `weights.png`, `metrics.png` and, for gradient weightings, `conflict.png` have a line for each task;
+    `learning_rates.png` has one for each parameter group. Each regularizer has a file with a panel for each metric. If
+    the sharing has statistics, `sharing.png` has a column of panels for each task and a row for each trunk stage.
 
-    For each regularizer one of its own, with a panel for each figure; where the sharing has something to show,
-    `sharing.png`: a column of panels for each task, with a row for each stage of the trunk, or one row.
+    Args:
+        history: the metrics of all epochs.
+        split: the evaluated split.
+        folder: the folder of the plots.
     """
     losses = {f"{task} ({where})": line for where in dict.fromkeys(["train", split])
               for task, line in history.series(where, "loss").items() if is_task(task)}  # fmt: skip
@@ -35,8 +39,8 @@ def plot_history(history: History, split: str, folder: Path) -> None:
     for name in [name for name in weights if name.startswith(PREFIX)]:
         panels: dict[str, dict[str, tuple[list[int], list[float]]]] = {}
         for metric in dict.fromkeys(row[4] for row in history.rows if row[3] == name):
-            title, _, part = metric.partition(".")  # `rank.fc1` is a line of the panel `rank`
-            panels.setdefault(f"{name}: {title}", {})[part] = history.series("train", metric)[name]
+            title, _, label = metric.partition(".")  # `rank.fc1` is a line of the panel `rank`
+            panels.setdefault(f"{name}: {title}", {})[label] = history.series("train", metric)[name]
         _plot(folder / f"{name}.png", panels)
     if conflict := {name: line for name in ("cosine", "conflict") for line in history.series("train", name).values()}:
         titles = {"cosine": "mean cosine of the tasks' gradients", "conflict": "share of opposed pairs"}
@@ -62,15 +66,15 @@ def plot_history(history: History, split: str, folder: Path) -> None:
 
 
 def plot_figures(figures: Mapping[str, Figure], folder: Path) -> None:
-    """Save pictures as `<name>.png`."""
+    """Save matplotlib figures as `<name>.png` in a folder."""
     for name, figure in figures.items():
         save_figure(figure, folder / f"{name}.png")
 
 
 def _plot(path: Path, panels: dict[str, dict[str, tuple[list[int], list[float]]]], columns: int | None = None) -> None:
-    """One panel for each entry: title → line's label → (epochs, values); so many side by side, or all.
+    """Draw a panel for each entry, title → label of a line → (epochs, values), in so many columns or in one row.
 
-    In several rows, none for an entry without lines, and all of a row on the same scale.
+    In several rows, an entry without lines has no panel, and the panels of a row have the same scale.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -80,12 +84,12 @@ def _plot(path: Path, panels: dict[str, dict[str, tuple[list[int], list[float]]]
     grid = figure.subplots(rows, columns, squeeze=False, sharey="row" if rows > 1 else False)
     for axes, (title, lines) in zip(grid.flat, panels.items(), strict=True):
         axes.set_visible(rows == 1 or bool(lines))
-        axes.tick_params(labelleft=True)  # the first of its row, that would have the scale, may be missing
+        axes.tick_params(labelleft=True)  # the first panel of the row may be missing
         for label, (epochs, values) in lines.items():
             axes.plot(epochs, values, marker="o" if len(epochs) < 30 else "", markersize=3, label=label)
         axes.set(title=title, xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=GRID)
-        if any(lines) and len(lines) <= LEGEND:  # a lone line needs no name
+        if any(lines) and len(lines) <= LEGEND:  # a single line needs no legend
             axes.legend(fontsize="small")
     save_figure(figure, path)

@@ -1,4 +1,4 @@
-"""What is wrong with an experiment's parts, with the place of each in the YAML file."""
+"""Problems with the components of an experiment, with the place of each in the YAML file."""
 
 from __future__ import annotations
 
@@ -13,30 +13,39 @@ EXPECTED = (ValueError, TypeError, RuntimeError, ArithmeticError, AssertionError
 
 
 class Problems:
-    """Collects the problems that an experiment's parts raise."""
+    """Collector of the problems that the components of an experiment raise.
+
+    Args:
+        experiment: the experiment.
+
+    Attributes:
+        collected: the problems so far.
+    """
 
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
-        self.found: list[Problem] = []
+        self.collected: list[Problem] = []
 
     @contextmanager
     def at(self, path: str) -> Iterator[None]:
-        """Collect the problem a component at `path` raises, and go on after the block."""
+        """Return a context that collects the problem that the component at a key path raises in it."""
         try:
             yield
         except ConfigError as error:
-            self.found += [self._placed(problem, path) for problem in error.problems]
+            self.collected += [self._placed(problem, path) for problem in error.problems]
         except OptionError as error:
-            self.found += [self.experiment.problem(f"{path}.{key}", reason) for key, reason in error.refused.items()]
+            self.collected += [
+                self.experiment.problem(f"{path}.{key}", reason) for key, reason in error.refused.items()
+            ]
         except MtlError:
             raise
         except (Exception, SystemExit) as error:
             if not isinstance(error, EXPECTED) and plugin_spot(error) is None:
                 raise
-            self.found.append(self.experiment.problem(path, described(error)))
+            self.collected.append(self.experiment.problem(path, described(error)))
 
     def _placed(self, problem: Problem, path: str) -> Problem:
-        """The problem with its place, where it has none: that of `path`."""
+        """Return the problem with the place of `path`, if it has none."""
         place = self.experiment.problem(path, "").message.strip()  # " (set by the override …)", or nothing
         has_place = bool(place) and problem.message.endswith(place)
         if problem.mark or has_place or problem.path not in ("", path):
@@ -45,12 +54,17 @@ class Problems:
 
     @contextmanager
     def now(self, path: str) -> Iterator[None]:
-        """Raise at once the ConfigError for what a component at `path` raises."""
+        """Return a context that raises ConfigError for the problem that the component at a key path raises in it."""
         problems = Problems(self.experiment)
         with problems.at(path):
             yield
         problems.check()
 
     def check(self) -> None:
-        if self.found:
-            raise ConfigError(self.found)
+        """Check that no problem was collected.
+
+        Raises:
+            ConfigError: if there are problems; the message lists them.
+        """
+        if self.collected:
+            raise ConfigError(self.collected)

@@ -1,4 +1,4 @@
-"""One step of a run that writes nothing, and a description of the run: `mtl train --dry-run`."""
+"""A single step of a run without any output file, for `mtl train --dry-run`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,17 @@ from mtlcli.training.step import Step
 
 
 def rehearse(run: Run, loader: Loader, step: Step, steps_per_epoch: int) -> dict[str, Any]:
-    """Make one step, which changes the model, and describe the run as a JSON document."""
+    """Make one step, which changes the model, and describe the run.
+
+    Args:
+        run: the run.
+        loader: batches of the training split.
+        step: makes an optimizer step.
+        steps_per_epoch: number of optimizer steps in an epoch.
+
+    Returns:
+        The description, as plain data.
+    """
     run.model.train()
     step([next(loader.epoch(0))])
     return {

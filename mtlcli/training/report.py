@@ -46,10 +46,8 @@ def finish(state: TrainerState, folder: RunFolder, stop: StopRequest, plots: boo
         plots: whether to write plots.
 
     Returns:
-        The content of summary.json.
-
-    Raises:
-        InterruptedRunError: after a signal. The last checkpoint is unchanged: a resumed run repeats this step.
+        The content of summary.json. A signal raises InterruptedRunError and leaves the last checkpoint unchanged, so
+        that a resumed run repeats this step.
     """
     run = state.run
     best = load_checkpoint(folder.best)
@@ -106,9 +104,9 @@ def _unevaluated(folder: RunFolder, failures: dict[str, str]) -> MtlError:
     lines = [f"{split}: {line}" for split, reason in failures.items() for line in reason.splitlines()]
     remedy = (
         f"The model is trained; {folder.path} has it and the tables of what could be evaluated. Once the data "
-        f"can be read, the same command with --run-dir {folder.path} --resume must does the rest"
+        f"can be read, the same command with --run-dir {folder.path} --resume must evaluates the rest"
     )
-    return MtlError("\n".join(["the run ended, but not every split can be evaluated:", *lines, remedy]))
+    return MtlError("\n".join(["the run has ended, but not every split can be evaluated:", *lines, remedy]))
 
 
 def _passes(run: Run) -> list[TrunkPass]:
@@ -142,6 +140,9 @@ def summarize(
         metrics: split → task → metric → value; for a run that didn't end, of its best epoch so far.
         error: what ended the run.
         compression: how the model was compressed, with its metrics before and after.
+
+    Returns:
+        The document, as plain data.
     """
     run, progress, experiment = state.run, state.progress, state.experiment
     seconds = sum(progress.seconds_per_epoch) + progress.seconds
@@ -253,6 +254,9 @@ def epoch_report(
         metrics: task → metric → value on the evaluated split.
         value: the monitored value.
         is_best: whether it is the best so far.
+
+    Returns:
+        The results, for the log and the callbacks.
     """
     progress = state.progress
     speed = progress.examples / max(sum(progress.seconds_per_epoch), 1e-9)

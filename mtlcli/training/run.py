@@ -1,4 +1,4 @@
-"""One training, ready to start."""
+"""A run: everything that an experiment trains and evaluates."""
 
 from __future__ import annotations
 
@@ -23,13 +23,21 @@ from mtlcli.weighting.base import Weighting
 
 @dataclass
 class Run:
-    """Every part of a run, built, on its device.
+    """Datasets, model, weighting and regularizers of an experiment, on their device.
 
-    datasets, specs: by alias. kinds: by task, in the experiment's order.
-    sources: task → (alias of its dataset, name of its target).
-    weighting: of the tasks, and of the regularizers that count as such.
-    input_shape: of an example as the trunk is given it, the same for all datasets.
-    size: of the model before the regularizers reshaped it (see `size.size`); empty where there are none.
+    Attributes:
+        experiment: the experiment.
+        device: the device of the model.
+        datasets: alias → dataset.
+        specs: alias → shapes, targets and statistics of the dataset.
+        sources: task → (alias of its dataset, name of its target).
+        kinds: task → its kind, in the experiment's order.
+        model: the model.
+        weighting: the weighting of the tasks, and of the regularizers that count as tasks.
+        placement: how inputs reach the device.
+        input_shape: shape of an example as the trunk takes it, the same for all datasets.
+        size: size of the model before the regularizers changed its layers; empty if there are no regularizers.
+        regularization: the regularizers.
     """
 
     experiment: Experiment
@@ -47,14 +55,11 @@ class Run:
     _examples: dict[tuple[str, str], Examples] = field(default_factory=dict)
 
     def splits(self) -> list[str]:
-        """The splits that every dataset has."""
+        """Return the splits that every dataset has."""
         return [s for s in ("train", "val", "test") if all(s in spec.splits for spec in self.specs.values())]
 
     def notes(self) -> list[str]:
-        """Notes on the data for the user, each with the key it is about.
-
-        The datasets' own, and one for the tasks that have the same target.
-        """
+        """Return notes on the data, each with its key path: the datasets' own, and those on tasks with one target."""
         notes = [f"datasets.{alias}: {note}" for alias, dataset in self.datasets.items() for note in dataset.notes()]
         tasks: dict[tuple[str, str], list[str]] = {}
         for task, source in self.sources.items():
@@ -68,16 +73,31 @@ class Run:
         return notes
 
     def examples(self, split: str | Mapping[str, str]) -> dict[str, Examples]:
-        """The examples of `split` of each dataset, read once. ConfigError where a dataset has no such split.
+        """Return the examples of a split of each dataset. They are read once.
 
-        split: `all` are those of all splits; a mapping names the split of each dataset, by alias.
+        Args:
+            split: name of the split of all datasets, or alias → name; `all` means the examples of all splits.
+
+        Returns:
+            Alias → examples. A dataset without that split raises ConfigError.
         """
         return {
             alias: self.examples_of(alias, split if isinstance(split, str) else split[alias]) for alias in self.specs
         }
 
     def examples_of(self, alias: str, split: str) -> Examples:
-        """The examples of `split` of one dataset; see `examples`. Errors name the dataset."""
+        """Return the examples of a split of one dataset.
+
+        Args:
+            alias: the alias of the dataset; errors name it.
+            split: name of the split, or `all`.
+
+        Returns:
+            The examples.
+
+        Raises:
+            ConfigError: if the dataset has no such split.
+        """
         spec = self.specs[alias]
         if split not in (*spec.splits, "all"):
             message = f"the dataset has no split {split!r}; it has {', '.join(spec.splits)}"
@@ -88,20 +108,22 @@ class Run:
         return self._examples[alias, split]
 
     def sizes(self) -> dict[str, dict[str, int]]:
-        """Split → alias → number of examples, of the splits that every dataset has."""
-        return {split: {alias: len(part) for alias, part in self.examples(split).items()} for split in self.splits()}
+        """Return split → alias → number of examples, for the splits that every dataset has."""
+        return {
+            split: {alias: len(examples) for alias, examples in self.examples(split).items()} for split in self.splits()
+        }
 
     def data_records(self) -> dict[str, DataRecord]:
-        """The data as it is now, by alias, for a checkpoint."""
-        found: dict[str, DataRecord] = {}
+        """Return alias → record of the data as it is now, for a checkpoint."""
+        records: dict[str, DataRecord] = {}
         for alias, dataset in self.datasets.items():
             with Problems(self.experiment).now(f"datasets.{alias}"), wrap_read_errors(alias):
-                found[alias] = dataset.recorded()
-        return found
+                records[alias] = dataset.recorded()
+        return records
 
     @property
     def positive(self) -> dict[str, str]:
-        """Task → the class that counts as yes, of the binary tasks where that isn't simply 1."""
+        """Task → positive class, for the binary tasks whose positive class isn't simply 1."""
         return {
             task: kind.positive
             for task, kind in self.kinds.items()
@@ -110,11 +132,11 @@ class Run:
 
     @property
     def columns(self) -> list[str]:
-        """What a step has a loss and a weight of: the tasks, then the regularizers, those counted as tasks first."""
+        """Names with a loss and a weight in each step: tasks, then regularizers, those that count as tasks first."""
         return [*self.kinds, *(term.name for term in self.regularization.terms)]
 
     def autocast(self) -> torch.autocast:
-        """The context in which the model computes, by `training.precision`."""
+        """Return the autocast context of `training.precision`."""
         return autocast(self.experiment, self.device)
 
 

@@ -1,4 +1,4 @@
-"""The folder of one run: where each file is, who may write there, and writing it whole."""
+"""Folder of a run: paths of its files, its lock, and atomic writes."""
 
 from __future__ import annotations
 
@@ -23,12 +23,22 @@ Resume = Literal["never", "auto", "must"]
 
 
 def run_root() -> Path:
-    """The folder of runs and studies whose folder is not given: `$MTL_RUNS`, or `runs` in the current folder."""
+    """Return the parent of the run folders that aren't given: `$MTL_RUNS`, or `runs` in the current folder."""
     return given_path(os.environ.get("MTL_RUNS") or "runs", "MTL_RUNS")
 
 
 class RunFolder:
-    """`runs/<name>/<UTC time>-<seed>/`, or the folder the user names."""
+    """The folder `runs/<name>/<UTC time>-<seed>/`, or the folder that the user gives.
+
+    Args:
+        path: the folder; it need not exist.
+
+    Attributes:
+        last: path of the latest checkpoint.
+        best: path of the best checkpoint.
+        plots: folder of the plots.
+        log: path of the log file.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -39,16 +49,38 @@ class RunFolder:
 
     @classmethod
     def named(cls, path: str | Path, resume: Resume) -> RunFolder:
-        """The folder the user names, not made yet. ConfigError where it doesn't hold what `resume` wants."""
+        """Return the folder that the user gives, which is not created yet.
+
+        Args:
+            path: the folder.
+            resume: see `check`.
+
+        Returns:
+            The folder. One that does not fit `resume` raises ConfigError.
+
+        Raises:
+            ConfigError: if the path is empty or the current folder.
+        """
         if str(path) in ("", "."):
-            raise ConfigError(f"run folder {str(path)!r}: name a folder of its own")
+            raise ConfigError(f"run folder {str(path)!r}: expected a folder that is only for the run")
         folder = cls(given_path(path, "run folder"))
         folder.check(resume)
         return folder
 
     @classmethod
     def new(cls, name: str, seed: int) -> RunFolder:
-        """Make a folder that wasn't there, under `$MTL_RUNS` or `runs/`. ConfigError where it can't be made."""
+        """Create a new folder under `$MTL_RUNS` or `runs/`.
+
+        Args:
+            name: name of the experiment.
+            seed: seed of the experiment.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ConfigError: if the folder can't be created.
+        """
         root = run_root() / name
         stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{seed}"
         for number in itertools.count(1):
@@ -58,48 +90,64 @@ class RunFolder:
             except FileExistsError:
                 continue
             except OSError as error:
-                raise ConfigError(f"run folder {path}: can't be made: {error.strerror or error}") from error
+                raise ConfigError(f"run folder {path}: can't be created: {error.strerror or error}") from error
             break
         return cls(path)
 
     def make(self) -> None:
-        """Make the folder. ConfigError where it can't be made, MtlError where it is there and can't be written to."""
-        kind = MtlError if self.path.is_dir() else ConfigError
+        """Create the folder and its subfolders, if they don't exist, and check that files can be written to them.
+
+        Raises:
+            ConfigError: if the folder can't be created.
+            MtlError: if it exists and can't be written to.
+        """
+        existed = self.path.is_dir()
         try:
-            for part in (self.path, self.last.parent, self.plots):
-                part.mkdir(parents=True, exist_ok=True)
-            for part in (self.path, self.last.parent, self.plots):
-                with tempfile.TemporaryFile(dir=part):
+            for folder in (self.path, self.last.parent, self.plots):
+                folder.mkdir(parents=True, exist_ok=True)
+            for folder in (self.path, self.last.parent, self.plots):
+                with tempfile.TemporaryFile(dir=folder):
                     pass
         except OSError as error:
-            raise kind(f"run folder {self.path}: can't be written to: {error.strerror or error}") from error
+            message = f"run folder {self.path}: can't be written to: {error.strerror or error}"
+            if existed:
+                raise MtlError(message) from error
+            raise ConfigError(message) from error
 
     def check(self, resume: Resume) -> None:
-        """ConfigError where the folder holds a run and is to be new, or holds none to go on with and must."""
+        """Check that the folder fits the way the run is started.
+
+        Args:
+            resume: `never` requires a folder without a run, `must` one with a checkpoint; `auto` accepts both.
+
+        Raises:
+            ConfigError: if the folder does not fit.
+        """
         saved = Checkpoints(self.last.parent).exist()
         if resume == "never" and (saved or (self.path / "config.yaml").exists()):
-            raise ConfigError(f"run folder {self.path} holds a run already; --resume auto goes on with it")
+            raise ConfigError(f"run folder {self.path} holds a run already; --resume auto resumes it")
         if resume == "must" and not saved:
-            raise ConfigError(f"run folder {self.path} holds no checkpoint to go on from (--resume must)")
+            raise ConfigError(f"run folder {self.path} holds no checkpoint to resume (--resume must)")
 
     def sweep(self) -> None:
-        """Remove the unfinished files of a process that was killed while it wrote. Only under the lock."""
+        """Remove the temporary files of a process that was killed while it wrote. Call this under the lock."""
         sweep(self.path, self.last.parent, self.plots)
 
     def lock(self) -> AbstractContextManager[None]:
-        """Keep every other process from training into this folder. ConfigError where one already does."""
+        """Return a context that locks the folder; it raises ConfigError if another process trains into it."""
         return locked(self.path, f"run folder {self.path}: another process is training into it")
 
     def write(self, name: str, text: str) -> None:
-        """Write one of the folder's text files, whole."""
+        """Write a text file of the folder atomically."""
         write_text(self.path / name, text)
 
     def write_json(self, name: str, document: Any) -> None:
+        """Write a JSON file of the folder atomically, see `to_json`."""
         self.write(name, to_json(document))
 
 
 def to_json(document: Any) -> str:
-    """JSON text, a number that isn't finite as null."""
+    """Format a document as JSON, with null for a number that isn't finite."""
     return json.dumps(_finite(document), indent=2, ensure_ascii=False) + "\n"
 
 
@@ -112,7 +160,7 @@ def _finite(value: Any) -> Any:
 
 
 class _LogFile(logging.FileHandler):
-    """A log file whose write errors, such as those of a full disk, don't end the run."""
+    """Log file whose write errors, such as those of a full disk, don't end the run."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
         return
@@ -142,9 +190,16 @@ def logged(folder: RunFolder) -> Iterator[None]:
 
 
 def checkpoint_of(path: Path) -> Path:
-    """The checkpoint that a path names: the file itself, or of a run folder the best one.
+    """Return the checkpoint that a path names: the file itself, or the best one of a run folder.
 
-    ConfigError for a folder that has none.
+    Args:
+        path: a checkpoint, a run folder or its folder of checkpoints.
+
+    Returns:
+        The path of the checkpoint.
+
+    Raises:
+        ConfigError: if a folder has no best checkpoint.
     """
     if not path.is_dir():
         return path
@@ -152,5 +207,5 @@ def checkpoint_of(path: Path) -> Path:
         if (best := folder / "best.pt").is_file():
             return best
         if (last := folder / "last.pt").is_file():
-            raise ConfigError(f"{path}: this run has no best checkpoint yet; name its last one: {last}")
+            raise ConfigError(f"{path}: this run has no best checkpoint yet; use its last one: {last}")
     raise ConfigError(f"{path}: not a file, so no checkpoint, and no run folder either: it has no checkpoints/best.pt")

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a request to stop, which the run asks about wherever it could go on for long."""
+"""Requests to stop a run by Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from mtlcli.errors import InterruptedRunError
 
 
 class StopRequest:
-    """While entered, the first SIGINT or SIGTERM is noted, and the second one acts as it always did.
+    """Context in which the first SIGINT or SIGTERM is a request to stop, and the second one acts as usual.
 
-    saved: the checkpoint that the message names.
+    Args:
+        saved: path of the checkpoint, for the message.
+
+    Attributes:
+        requested: the signal that was received; None if there was none.
     """
 
     def __init__(self, saved: str = "") -> None:
@@ -32,10 +36,14 @@ class StopRequest:
         self._restore()
 
     def poll(self) -> None:
-        """InterruptedRunError where a signal has come."""
+        """Check for a signal. A run calls this after every step and before every batch of an evaluation.
+
+        Raises:
+            InterruptedRunError: if a signal was received.
+        """
         if self.requested is not None:
             name = "interrupted (Ctrl-C)" if self.requested == signal.SIGINT else "terminated (SIGTERM)"
-            message = f"{name}; saved {self.saved}. Go on with: --resume auto"
+            message = f"{name}; saved {self.saved}. Resume with: --resume auto"
             raise InterruptedRunError(message, 128 + self.requested)
 
     def _note(self, number: int, frame: FrameType | None) -> None:

@@ -82,7 +82,7 @@ class Progress:
 
     @classmethod
     def load(cls, saved: Mapping[str, Any]) -> Progress:
-        """Return the progress of a checkpoint; one from before updates were counted has one in every step."""
+        """Return the progress of a checkpoint; checkpoints of older versions don't count updates."""
         return cls(**{"updates": saved["steps"], "epoch_updates": saved["step"], **saved})
 
 
@@ -199,7 +199,7 @@ class TrainerState:
             set_rng_state(payload["rng"])
         except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             reason = str(error).partition("\n")[0]
-            raise ConfigError(f"{source} holds no state that this run can go on from: {reason}") from error
+            raise ConfigError(f"{source} can't be resumed by this run: {reason}") from error
 
 
 def new_state(run: Run, direction: str, make_step: MakeStep | None = None) -> TrainerState:
@@ -210,8 +210,8 @@ def new_state(run: Run, direction: str, make_step: MakeStep | None = None) -> Tr
         direction: whether more (`max`) or less (`min`) of the monitored value is better.
         make_step: makes the step from the run, its optimizer and the number of steps in all epochs; None: `Step`.
 
-    Raises:
-        ConfigError: if the data can't be read, or the optimizer or the scheduler can't be made.
+    Returns:
+        The state. Data that can't be read, and an optimizer or scheduler that can't be created, raise ConfigError.
     """
     training = run.experiment.training
     loader = open_data(run)
@@ -243,8 +243,8 @@ def _difference(saved: dict[str, Any] | None, spec: DatasetSpec) -> str:
     before = [column["name"] for column in (saved or {}).get("columns", [])]
     now = [column.name for column in spec.columns]
     if before != now and sorted(before) == sorted(now):
-        return f"the feature columns stand in another order. Restore the order in the file: {listed(before)}"
-    return "the run was started with other data than this, or the data is read in another way now; start a new run"
+        return f"the feature columns are in another order. Restore the order in the file: {listed(before)}"
+    return "the run was started with other data, or the data is now read in another way; start a new run"
 
 
 def _resolved(config: Mapping[str, Any], source: str) -> Mapping[str, Any]:

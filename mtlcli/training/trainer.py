@@ -44,9 +44,9 @@ class Trainer:
 
     Args:
         run: the run, see `build`.
-        run_dir: the run folder; None makes a new one under `$MTL_RUNS` or `runs/`.
-        resume: what to do if the folder already holds a run: `never` refuses it, `auto` resumes it (or starts one if
-            there is none), `must` requires one.
+        run_dir: the run folder; None creates a new one under `$MTL_RUNS` or `runs/`.
+        resume: what to do if the folder already holds a run: `never` refuses it, `auto` resumes it (or starts a
+            new run if it holds none), `must` requires one.
         callbacks: called while the run trains, before those that the experiment names.
         plots: whether to write plots to the folder.
         make_step: makes the step from the run, its optimizer and the number of steps in all epochs; None: `Step`.
@@ -55,9 +55,8 @@ class Trainer:
         state: what changes while the run trains.
         summary: the content of summary.json, after the run; None before.
 
-    Raises:
-        ConfigError: if the folder does not fit `resume`, or a part of the run can't be made.
-        TypeError: if one of the callbacks is no `Callback`.
+    ConfigError is raised if the folder does not fit `resume`, or the optimizer, the scheduler or a callback can't be
+    created.
     """
 
     def __init__(
@@ -85,7 +84,7 @@ class Trainer:
 
     @cached_property
     def folder(self) -> RunFolder:
-        """The run folder. Reading this for the first time makes a new one, if none was given."""
+        """The run folder. The first access creates a new one, if none was given."""
         return self.run_dir or RunFolder.new(self.experiment.name, self.experiment.seed)
 
     @cached_property
@@ -94,17 +93,12 @@ class Trainer:
         return Checkpoints(self.folder.last.parent, self.experiment.checkpoint.keep)
 
     def fit(self) -> Summary:
-        """Train all epochs, evaluate the model of the best one, and write the tables.
+        """Train all epochs, evaluate the model of the best one, write the tables, and return the summary.
 
-        Returns:
-            The content of summary.json.
-
-        Raises:
-            ConfigError: if the folder is taken, or holds another run.
-            InterruptedRunError: after a signal; a checkpoint is saved.
-            DivergedError: if a loss, a gradient or a weight isn't finite.
-            MtlError: if torch, a file, a plugin or a callback fails, or a split can't be evaluated at the end.
-                Checkpoints are kept, and `summary` describes the run, in this and the two cases above.
+        Errors: ConfigError if the folder is taken or holds another run. InterruptedRunError after a signal, with a
+        checkpoint saved. DivergedError if a loss, a gradient or a weight isn't finite. MtlError if torch, a file, a
+        plugin or a callback fails, or a split can't be evaluated at the end. In the last three cases checkpoints are
+        kept, and `summary` describes the run.
         """
         state, folder = self.state, self.folder
         folder.make()
@@ -237,7 +231,7 @@ class Trainer:
         if not state.schedule.after_epoch(value) and not self._plateau_warned:
             self._plateau_warned = True
             LOG.warning(
-                "ReduceLROnPlateau keeps its learning rate: the monitored value is undefined in epoch %d (said once)",
+                "ReduceLROnPlateau keeps its learning rate: the monitored value is undefined in epoch %d (logged once)",
                 progress.epoch,
             )
         note = shortfall_note(self.experiment, progress.epoch_updates, state.steps_per_epoch)

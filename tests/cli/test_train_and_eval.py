@@ -143,7 +143,7 @@ def test_sigint_saves_and_exits_with_130(tmp_path: Path) -> None:
 
 
 def check_that_it_goes_on(run: Path, error: str) -> None:
-    assert "Go on with: --resume auto" in error
+    assert "Resume with: --resume auto" in error
     assert "Traceback" not in error
     summary = json.loads((run / "summary.json").read_text())
     assert summary["status"] == "interrupted"
@@ -208,7 +208,7 @@ def test_a_run_folder_stands_for_its_best_checkpoint(
         (["train", "{run}"], "a run folder; its experiment is {run}/config.yaml"),
         (["eval", "{run}/config.yaml"], "an experiment file, for `mtl train {run}/config.yaml`"),
         (["eval", "{folder}"], "{folder}: not a file, so no checkpoint, and no run folder either"),
-        (["eval", "{folder}/interrupted"], "name its last one: {folder}/interrupted/checkpoints"),
+        (["eval", "{folder}/interrupted"], "use its last one: {folder}/interrupted/checkpoints"),
         (["train", "{run}/config"], "No such file or directory. Did you mean 'config.yaml'?"),
         (["show", "resnet18"], "'resnet18' is a torchvision model: trunk: {{name: torchvision, model: resnet18}}."),
     ],

@@ -97,13 +97,13 @@ def test_a_run_does_not_go_on_with_other_data(run: Path, lines: list[str], messa
     with pytest.raises(ConfigError, match=message) as caught:
         fit(experiment(table, epochs=2), run, resume="auto")
     told = [str(problem) for problem in caught.value.problems]
-    assert "a run goes on only with the data it was started with" in told[0]
+    assert "a run can be resumed only with the data it was started with" in told[0]
     assert "Restore the data as it was, or start a new run" in told[-1] and "best.pt gives it" in told[-1]
 
 
 def test_a_new_column_is_noticed(run: Path) -> None:
     table = write(run.parent / "t.csv", [f"{row},1" for row in rows(0, 200)], HEADER + ",w")
-    with pytest.raises(ConfigError, match=r"datasets\.t: column 'w' is new; rows are known by all their cells"):
+    with pytest.raises(ConfigError, match=r"datasets\.t: column 'w' is new; rows are identified by all cells"):
         fit(experiment(table, epochs=2), run, resume="auto")
 
 

@@ -124,8 +124,8 @@ def test_a_resumed_run_keeps_its_number(monkeypatch: pytest.MonkeyPatch, caplog:
     judge.keep(1)
     assert torch.get_num_threads() == 1
     assert [record.getMessage() for record in caplog.records] == [
-        "going on with 1 thread as before, for the same bits, where this machine has room for 4; "
-        "training.threads=4 uses that"
+        "continuing with 1 thread as before, for the same bits; this machine has room for 4, which "
+        "training.threads=4 would use"
     ]
     load.pass_(100.0, 0.0)
     judge.judge(2)

@@ -221,7 +221,7 @@ def test_what_torch_raises_in_a_run_is_told_in_one_line(tmp_path: Path, monkeypa
         training=training(batch_size=1),
     )
     trainer = Trainer(build(experiment), tmp_path / "run")
-    with pytest.raises(MtlError, match="the run failed: batch norm was given one value per channel") as caught:
+    with pytest.raises(MtlError, match="the run failed: batch norm got one value per channel") as caught:
         trainer.fit()
     assert len(str(caught.value).splitlines()) == 1
     assert trainer.summary is not None

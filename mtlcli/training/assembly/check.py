@@ -83,20 +83,20 @@ def _try_out(run: Run, opened: Datasets, problems: Problems) -> None:
     that is judged by what isn't a limit of `meta`.
     """
     found = _tried(run)
-    if found.found and is_small(run):
+    if found.collected and is_small(run):
         with torch.random.fork_rng(devices=[]):
             found = _tried(assemble(run.experiment, torch.device("cpu"), opened))
-    elif found.found:
-        found.found = [problem for problem in found.found if "meta" not in problem.message]
+    elif found.collected:
+        found.collected = [problem for problem in found.collected if "meta" not in problem.message]
     try_plugins(run, found)
-    problems.found += found.found
+    problems.collected += found.collected
 
 
 def _tried(run: Run) -> Problems:
     """Problems of a step over blank examples, without the regularizers and then with them."""
     problems = Problems(run.experiment)
     try_model_parts(run, problems)
-    if not problems.found and run.experiment.regularizers:
+    if not problems.collected and run.experiment.regularizers:
         with problems.at("regularizers"):
             add_regularizers(run)
             try_model_parts(run, problems)

@@ -34,12 +34,12 @@ def try_model_parts(run: Run, problems: Problems) -> None:
 
     The run is on `meta` or the CPU. Stops at the first part that fails: the others depend on it.
     """
-    found = len(problems.found)
+    found = len(problems.collected)
     run.model.train()
     inputs = {alias: x.repeat(EXAMPLES, *[1] * (x.ndim - 1)) for alias, x in blank_inputs(run.model, run.specs).items()}
     with _at(run, problems, "trunk"):
         _check_trunk(run, inputs)
-    if len(problems.found) > found:
+    if len(problems.collected) > found:
         return
     predictions: dict[str, Tensor] = {}
     passes: list[TrunkPass] | None = [] if run.regularization.sees_examples else None
@@ -53,7 +53,7 @@ def try_model_parts(run: Run, problems: Problems) -> None:
             omega = regularizer.term(passes or [] if regularizer.sees_examples else [])
             _expect("term", omega, ())
             losses.append(omega.float() * term.strength)
-    if len(problems.found) > found:
+    if len(problems.collected) > found:
         return
     with _at(run, problems, "trunk"):
         total = torch.stack([loss.float() for loss in losses]).sum()
@@ -90,7 +90,7 @@ def _at(run: Run, problems: Problems, default: str) -> Iterator[None]:
         with problems.at(default):
             raise
     except (Exception, SystemExit) as error:
-        problems.found.append(run.experiment.problem(_component_path(run, error) or default, described(error)))
+        problems.collected.append(run.experiment.problem(_component_path(run, error) or default, described(error)))
 
 
 def _component_path(run: Run, error: BaseException) -> str | None:

@@ -188,7 +188,7 @@ def test_a_joint_run_that_is_killed_keeps_what_it_has_seen(
 
 def test_a_signal_is_told_of(studied: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fit(self: Trainer) -> None:
-        raise InterruptedRunError("terminated (SIGTERM); saved it. Go on with: --resume auto", 143)
+        raise InterruptedRunError("terminated (SIGTERM); saved it. Resume with: --resume auto", 143)
 
     monkeypatch.setattr(Trainer, "fit", fit)
     for measure in ("performance", "gradient"):

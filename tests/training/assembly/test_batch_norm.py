@@ -94,4 +94,4 @@ def test_the_check_leaves_the_model_and_the_random_numbers_as_they_are(tmp_path:
 def test_what_is_refused_all_the_same_is_explained() -> None:
     with pytest.raises(ValueError, match=BATCH_NORM_REFUSAL) as caught:
         torch.nn.BatchNorm1d(3)(torch.zeros(1, 3))
-    assert "batch norm was given one value per channel, with training.batch_size 4" in str(explained(caught.value, 4))
+    assert "batch norm got one value per channel, with training.batch_size 4" in str(explained(caught.value, 4))
