@@ -37,6 +37,25 @@ def test_the_regularizer_of_your_own_trains(
     assert ",train,regularizers.small_features,loss," in (tmp_path / "run/metrics.csv").read_text()
 
 
+def test_the_callbacks_of_the_documentation_are_called(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, plugins_forgotten: None
+) -> None:
+    text = (DOCS / "callbacks.md").read_text()
+    python, plugin = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (keys,) = re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "status_file.py").write_text(plugin)
+    config = (DOCS.parent / "configs/digits.yaml").read_text()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/digits.yaml").write_text(config)
+    (tmp_path / "digits.yaml").write_text(f"{config}\n{keys}")
+    exec(python, {"__name__": "documentation"})
+    assert capsys.readouterr().out.startswith("[(1, ")
+    arguments = ["train", "digits.yaml", "training.epochs=1", "--allow-plugins", "--run-dir", str(tmp_path / "run")]
+    assert main(arguments) == 0, capsys.readouterr().err
+    assert (tmp_path / "status.txt").read_text() == "1 of 1 epochs\n"
+
+
 def test_the_table_of_the_documentation_is_read(tmp_path: Path) -> None:
     (text,) = re.findall(r"^```yaml\n(.*?)^```$", (DOCS / "tables.md").read_text(), re.MULTILINE | re.DOTALL)
     options = yaml.safe_load(text)["datasets"]["homes"]
