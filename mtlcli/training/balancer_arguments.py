@@ -21,11 +21,14 @@ class _Entry(BaseModel):
 
 
 def parameter_list(name: str, parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
-    """Return the distinct parameters.
+    """Check an argument that holds parameters.
 
     Args:
         name: Name of the argument, for errors.
         parameters: Its value.
+
+    Returns:
+        The distinct parameters.
 
     Raises:
         ValueError: It is empty, or a module.
@@ -39,7 +42,13 @@ def parameter_list(name: str, parameters: Iterable[nn.Parameter]) -> list[nn.Par
 
 
 def weighted_tasks(tasks: Iterable[str | WeightedTask] | Mapping[str, float]) -> list[WeightedTask]:
-    """Return the tasks, from names, from `WeightedTask`s, or from a mapping of names to weights.
+    """Check the tasks.
+
+    Args:
+        tasks: Names or `WeightedTask`s, or a mapping from names to weights.
+
+    Returns:
+        The tasks in their order.
 
     Raises:
         ValueError: There is no task, or one is there twice.
@@ -61,7 +70,7 @@ def weighted_tasks(tasks: Iterable[str | WeightedTask] | Mapping[str, float]) ->
 def make_weighting(
     method: str | Weighting | type[Weighting], tasks: list[WeightedTask], options: dict[str, Any], seed: int
 ) -> tuple[Weighting, int]:
-    """Return the weighting, and the number of steps from one solution to the next.
+    """Make the weighting. An unknown method or option is a `ConfigError`.
 
     Args:
         method: Name, subclass or instance of a weighting.
@@ -69,8 +78,10 @@ def make_weighting(
         options: Its options, and `every`.
         seed: Seed of its random generator, unless it is an instance.
 
+    Returns:
+        The weighting, and the number of steps from one solution to the next.
+
     Raises:
-        ConfigError: No weighting has this name, or it does not accept the options.
         ValueError: The arguments do not fit together.
     """
     if "gradients" in options:
@@ -109,7 +120,13 @@ def _validated(method: str, options: dict[str, Any]) -> WeightingConfig:
 
 
 def feature_list(features: Tensor | Iterable[Tensor] | Mapping[Any, Tensor]) -> list[Tensor]:
-    """Return the distinct features.
+    """Check the features.
+
+    Args:
+        features: A tensor, or a list or mapping of tensors.
+
+    Returns:
+        The distinct tensors.
 
     Raises:
         ValueError: There is none, or one is not a tensor.
@@ -125,15 +142,18 @@ def feature_list(features: Tensor | Iterable[Tensor] | Mapping[Any, Tensor]) -> 
 
 
 def losses_by_task(tasks: list[str], losses: Any, needs_graph: bool = True) -> dict[int, Tensor]:
-    """Return the losses, 0-d each, by the index of their task, ascending.
+    """Check the losses of a step.
 
     Args:
         tasks: Names of all tasks.
         losses: List in the order of the tasks, or mapping by their names; None for a task that is absent.
         needs_graph: Whether every loss must require a gradient.
 
+    Returns:
+        Index of each present task, ascending → its loss, 0-d.
+
     Raises:
-        ValueError: A loss cannot be used, or there is none.
+        ValueError: The losses are not those of the tasks, or none is given.
     """
     if isinstance(losses, Mapping):
         for name in losses:

@@ -1,4 +1,4 @@
-"""One optimizer step: losses of the tasks → weighting → gradients → update."""
+"""Optimizer step of a run."""
 
 from __future__ import annotations
 
@@ -34,10 +34,18 @@ MOST_SKIPPED = 40  # steps in a row under fp16: each halves the loss scale, whic
 
 
 class Step:
-    """Makes optimizer steps. Nothing in it waits for the device, except under fp16.
+    """Makes optimizer steps: losses of the tasks → weighting → gradients → update.
 
-    There the loss scale is read after each step: torch's scaler waits anyway, unless the optimizer is fused, and
-    whether a step was skipped decides what the regularizers, the weighting and the schedule do next.
+    Nothing waits for the device, except under fp16, where the loss scale is read after each step: torch's scaler waits
+    in any case, unless the optimizer is fused, and the regularizers, the weighting and the schedule depend on whether
+    the step was skipped.
+
+    Args:
+        run: Run to train, on its device.
+        optimizer: Optimizer of all of the run's parameters.
+
+    Attributes:
+        skipped: Number of steps in a row that the loss scaler has skipped, up to the latest.
     """
 
     def __init__(self, run: Run, optimizer: Optimizer) -> None:
@@ -45,21 +53,27 @@ class Step:
         self.optimizer = optimizer
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.scaler = torch.amp.GradScaler(run.device.type, enabled=run.experiment.training.precision == "fp16")
-        self.skipped = 0  # steps in a row, up to the latest
+        self.skipped = 0
         self.backward = _backward(run, self.scaler)
 
     def __call__(
         self, batches: Sequence[Batch], progress: float = 0.0, number: int = 1
     ) -> tuple[StepResult, list[int]] | None:
-        """One step over one batch, or over several whose gradients accumulate as if they were one.
+        """Make one step over one or several batches, whose gradients accumulate as if they were one batch.
 
-        progress: the part of the training that is done, from 0 to 1. number: of the step, for messages.
-        On a CPU, DivergedError before the optimizer's step where a loss, a task's weight or the gradient isn't finite.
-        Elsewhere the log finds that: a step there can't ask without waiting. Under fp16 also after MOST_SKIPPED steps
-        in a row that the scaler skipped: their gradients overflow at any loss scale.
-        A batch without any label has no part in it, also for the regularizers.
-        Returns what was made and the examples of each column of the run: labelled ones of a task, all of a
-        regularizer. None, and no step, where no task had any.
+        A batch without labels is left out, also for the regularizers. A loss, a weight or a gradient that is not finite
+        raises DivergedError before the optimizer's step on a CPU; on other devices `StepLog` detects it later, since
+        reading the value would wait for the device. Under fp16, DivergedError is also raised after MOST_SKIPPED skipped
+        steps in a row: their gradients overflow at any loss scale.
+
+        Args:
+            batches: Batches on the run's device.
+            progress: Fraction of the training that is done, from 0 to 1.
+            number: Number of the step, for messages.
+
+        Returns:
+            The result of the step, and the number of examples of each column of the run: labelled ones of a task, all
+            of a regularizer. None if no task had labels, in which case no step is made.
         """
         batches = [batch for batch in batches if any(batch.counts.values())]
         counts = [sum(batch.counts.get(task, 0) for batch in batches) for task in self.run.kinds]
@@ -73,7 +87,7 @@ class Step:
         self.run.regularization.start_step(progress)
         before = self._before() if self.scaler.is_enabled() else None
         shares = [n / sum(examples) for n in examples]
-        made = self._checked(self.backward(batches, totals, shares), batches, counts, number)
+        result = self._checked(self.backward(batches, totals, shares), batches, counts, number)
         clip_norm = self.run.experiment.training.clip_norm
         if clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
@@ -82,28 +96,28 @@ class Step:
         self.scaler.update()
         if before is not None and self._skipped(*before):
             self._count_skipped(number)
-            return replace(made, updated=False), counts
+            return replace(result, updated=False), counts
         self.skipped = 0
         self.run.regularization.after_step(self.optimizer.param_groups[0]["lr"])
-        self.backward.after_step(made, batches, totals, shares)
-        return made, counts
+        self.backward.after_step(result, batches, totals, shares)
+        return result, counts
 
-    def _checked(self, made: StepResult, batches: Sequence[Batch], counts: list[int], number: int) -> StepResult:
-        """What was made, with the gradient's largest; under fp16 it may overflow, which the scaler sees to."""
+    def _checked(self, result: StepResult, batches: Sequence[Batch], counts: list[int], number: int) -> StepResult:
+        """Return the result with the gradient's largest value, but under fp16, where the scaler handles overflows."""
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         if not self.scaler.is_enabled() and gradients:
-            made = replace(made, largest=largest(gradients))
+            result = replace(result, largest=largest(gradients))
         if self.run.device.type == "cpu":
             present = [name for name, count in zip(self.run.columns, counts, strict=True) if count]
-            losses, weights = (dict(zip(present, v.tolist(), strict=True)) for v in (made.losses, made.weights))
+            losses, weights = (dict(zip(present, v.tolist(), strict=True)) for v in (result.losses, result.weights))
             check_losses(number, losses)
-            size = 0.0 if made.largest is None else float(made.largest)
+            size = 0.0 if result.largest is None else float(result.largest)
             if not all(map(math.isfinite, [*weights.values(), size])):
                 self._diverged(number, weights, size, batches)
-        return made
+        return result
 
     def _diverged(self, number: int, weights: dict[str, float], size: float, batches: Sequence[Batch]) -> None:
-        """Raise DivergedError; its message names the tasks whose gradient isn't finite, or else the weighting."""
+        """Raise DivergedError, naming the tasks whose gradient is not finite, or else the weighting."""
         own, fault = culprits(self.run, batches, self.parameters), weighting_fault(self.run)
         if own:
             check_gradient(number, math.nan if math.isfinite(size) else size, own)
@@ -111,11 +125,11 @@ class Step:
         check_gradient(number, size, own, None if self.run.regularization.terms else fault)
 
     def _before(self) -> tuple[float, list[Tensor]]:
-        """The loss scale, and all that the weighting remembers."""
+        """Return the loss scale and the state of the weighting."""
         return self.scaler.get_scale(), [buffer.clone() for buffer in self.run.weighting.buffers()]
 
     def _skipped(self, scale: float, remembered: list[Tensor]) -> bool:
-        """Whether the scaler found an overflow and made no step; then the weighting forgets it too."""
+        """Return whether the scaler skipped the step because of an overflow; if so, restore the weighting's state."""
         skipped = self.scaler.get_scale() < scale
         if skipped:
             for buffer, old in zip(self.run.weighting.buffers(), remembered, strict=True):
@@ -123,7 +137,7 @@ class Step:
         return skipped
 
     def _count_skipped(self, number: int) -> None:
-        """Count one more skipped step. DivergedError where there are too many in a row."""
+        """Count a skipped step. Raises DivergedError for too many in a row."""
         self.skipped += 1
         if self.skipped >= MOST_SKIPPED:
             raise DivergedError(
@@ -132,6 +146,7 @@ class Step:
             )
 
     def state_dict(self) -> dict[str, Any]:
+        """Return the state of the optimizer, the loss scaler and the backward passes."""
         return {
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -140,6 +155,7 @@ class Step:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         self.skipped = state.get("skipped", 0)
@@ -154,7 +170,7 @@ def _backward(run: Run, scaler: GradScaler) -> Backward:
 
 
 def idle_reason(step: Step) -> str:
-    """Why none of the latest steps changed the parameters."""
+    """Return the reason why none of the latest steps updated the parameters."""
     if step.skipped:
         return f"fp16's loss scaling skipped every step, since a gradient wasn't finite. {FP16_ADVICE}"
     return "no batch had a label"

@@ -1,4 +1,4 @@
-"""The losses and weights of every step, brought to the host without waiting for the device."""
+"""Log of the losses and weights of every step, copied to the host without waiting for the device."""
 
 from __future__ import annotations
 
@@ -18,22 +18,35 @@ LISTS = ("loss_sums", "weight_sums", "examples", "steps", "conflict_sums")
 
 
 class StepLog:
-    """Sums the losses and weights of tasks and regularizers over an epoch, and how far the tasks' gradients conflict.
+    """Sums of the losses and weights of tasks and regularizers over an epoch, and of the conflict of gradients.
 
-    The values of WINDOW steps are kept on the device, then copied to the host as one block while the device goes on;
-    the block is read when the next one leaves, and nothing in a step waits. So what isn't finite is noticed at most two
-    windows late (on a CPU the step itself does it), always before anything is saved. The sums are made on the host,
-    step by step in float64: they don't depend on where the windows lie, and a resumed epoch gives the same bits.
+    The values of WINDOW steps are kept on the device and copied to the host as one block while the device continues;
+    the block is read when the next one is sent, so that no step waits. A value that is not finite is therefore detected
+    at most two windows late (on a CPU the step itself detects it), and always before a checkpoint is saved. The sums
+    are computed on the host, step by step in float64: they do not depend on the boundaries of the windows, and a
+    resumed epoch gives the same bits.
 
-    check: called with each step's number and weights, when they are read.
-    fault: `weighting_fault`, for the message about a weight that isn't finite.
+    Args:
+        tasks: Columns of the run, tasks first.
+        device: Device of the run.
+        check: Function to call with each step's number and weights when they are read.
+        fault: `weighting_fault`, for the message about a weight that is not finite.
+
+    Attributes:
+        loss_sums: Sum of each column's loss over the labelled examples of the epoch.
+        weight_sums: Sum of each column's weight over the steps.
+        examples: Number of labelled examples of each column.
+        steps: Number of steps each column took part in.
+        conflict_sums: Sums of the mean cosine and of the fraction of opposed pairs.
+        conflicts: Number of steps in these sums.
+        latest: Losses of the latest step that has been read, by column.
     """
 
     def __init__(self, tasks: list[str], device: torch.device, check: Check | None = None, fault: str = "") -> None:
         self.tasks = tasks
         self.device = device
         self.check, self.fault = check, fault
-        # of each step: [losses, weights] of the tasks; the gradient's largest; the conflict, NaN where it wasn't seen
+        # a row per step: [losses, weights] of the columns; the gradient's largest value; the conflict, or NaN
         self._window = torch.zeros(WINDOW, 2 * len(tasks) + 3, device=device)
         self._pending: list[tuple[int, list[int]]] = []
         self._in_flight: tuple[Tensor, Any, list[tuple[int, list[int]]]] | None = None
@@ -49,25 +62,31 @@ class StepLog:
         self.conflicts = 0
         self.latest: dict[str, float] = {}
 
-    def record(self, step: int, made: StepResult, counts: list[int]) -> None:
-        """One step: what it made, of the tasks with a count above 0. counts: [T] examples."""
+    def record(self, step: int, result: StepResult, counts: list[int]) -> None:
+        """Record a step.
+
+        Args:
+            step: Number of the step.
+            result: Its result, of the columns with a count above 0.
+            counts: Number of examples of each column.
+        """
         row = self._window[len(self._pending)]
         values = row[:-3].view(2, -1)
-        if made.largest is None:
+        if result.largest is None:
             row[-3].zero_()
         else:
-            row[-3].copy_(made.largest)
-        if made.losses.numel() == len(self.tasks):
-            values[0].copy_(made.losses)
-            values[1].copy_(made.weights)
+            row[-3].copy_(result.largest)
+        if result.losses.numel() == len(self.tasks):
+            values[0].copy_(result.losses)
+            values[1].copy_(result.weights)
         else:
             for at, task in enumerate(task for task, count in enumerate(counts) if count):
-                values[0, task].copy_(made.losses[at])
-                values[1, task].copy_(made.weights[at])
-        if made.conflict is None:
+                values[0, task].copy_(result.losses[at])
+                values[1, task].copy_(result.weights[at])
+        if result.conflict is None:
             row[-2:].fill_(math.nan)
         else:
-            row[-2:].copy_(made.conflict)
+            row[-2:].copy_(result.conflict)
         self._pending.append((step, counts))
         if len(self._pending) == WINDOW:
             self._send()
@@ -75,25 +94,29 @@ class StepLog:
                 self._receive()
 
     def flush(self) -> None:
-        """Bring in all that was recorded; waits for the device. DivergedError for what isn't finite."""
+        """Read all recorded steps, which waits for the device. Raises DivergedError for a value that is not finite."""
         self._send()
         self._receive()
 
     def mean_losses(self) -> list[float]:
-        """Mean loss of each task over the epoch's labelled examples, [T]; NaN for a task that had none."""
+        """Return each column's mean loss over the epoch's labelled examples; NaN for one without any."""
         return [total / n if n else math.nan for total, n in zip(self.loss_sums, self.examples, strict=True)]
 
     def mean_weights(self) -> list[float]:
-        """Mean weight of each task over the steps it was present in, [T]."""
+        """Return each column's mean weight over the steps it took part in; NaN for one without any."""
         return [total / n if n else math.nan for total, n in zip(self.weight_sums, self.steps, strict=True)]
 
     def means(self) -> dict[str, dict[str, float]]:
-        """Column of the run → its mean `loss` and `weight`, as of `mean_losses` and `mean_weights`."""
+        """Return the mean `loss` and `weight` of each column by its name."""
         pairs = zip(self.mean_losses(), self.mean_weights(), strict=True)
         return {name: {"loss": loss, "weight": weight} for name, (loss, weight) in zip(self.tasks, pairs, strict=True)}
 
     def mean_conflict(self) -> dict[str, float]:
-        """Of the tasks' gradients: mean `cosine`, and `conflict`, the share of opposed pairs. Empty if never seen."""
+        """Return the mean `cosine` of the tasks' gradients and their `conflict`, the fraction of opposed pairs.
+
+        Returns:
+            Both means over the steps that compared the gradients; empty without such a step.
+        """
         return {
             name: total / self.conflicts
             for name, total in zip(("cosine", "conflict"), self.conflict_sums, strict=True)
@@ -101,11 +124,12 @@ class StepLog:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """The sums so far. Call `flush` first."""
+        """Return the sums of the epoch so far. Call `flush` first."""
         lists = {key: list(getattr(self, key)) for key in LISTS}
         return {**lists, "conflicts": self.conflicts}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
         for key in LISTS:
             setattr(self, key, list(state[key]))
         self.conflicts = state["conflicts"]
@@ -132,7 +156,7 @@ class StepLog:
         block, event, pending = self._in_flight
         self._in_flight = None
         if event is not None:
-            event.synchronize()  # the copy left a whole window ago, so it is there already
+            event.synchronize()  # the copy was sent a whole window ago, so it has arrived
         tasks = len(self.tasks)
         for (step, counts), values in zip(pending, block.tolist(), strict=True):
             present = [task for task, count in enumerate(counts) if count]

@@ -56,6 +56,9 @@ class Backward(ABC):
             totals: Number of labelled examples of each task of the weighting in the step, length T; for a regularizer
                 that counts as a task, the number of examples.
             shares: Fraction of the step's examples in each batch.
+
+        Returns:
+            Losses and weights of the step.
         """
 
     def after_step(self, result: StepResult, batches: Sequence[Batch], totals: list[int], shares: list[float]) -> None:

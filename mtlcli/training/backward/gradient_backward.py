@@ -97,12 +97,12 @@ class GradientBackward(Backward):
             message = "a regularizer that counts as a task (as_task) has no gradient of the features; use `parameters`"
             raise ConfigError(experiment.problem("weighting.gradients", message))
         if not self.run.model.sharing.common_features:
-            message = f"sharing {experiment.sharing.name!r} hands no two tasks the same features; use `parameters`"
+            message = f"sharing {experiment.sharing.name!r} gives no two tasks the same features; use `parameters`"
             raise ConfigError(experiment.problem("weighting.gradients", message))
         if len({alias for alias, _ in self.run.sources.values()}) > 1:
             LOG.warning(
-                "weighting.gradients: features: tasks on different datasets share no features, so no conflict between "
-                "them is seen; `parameters` sees it"
+                "weighting.gradients: features: tasks on different datasets share no features, so conflicts between "
+                "them are not detected; with `parameters` they are"
             )
 
     def __call__(self, batches: Sequence[Batch], totals: list[int], shares: list[float]) -> StepResult:

@@ -21,8 +21,10 @@ from mtlcli.training.backward.task_graphs import (
 class Jacobians(ABC):
     """Base of the Jacobians of one step, accumulated over its graphs.
 
-    Attributes:
+    Args:
         parameters: Parameters in the shared part of the graphs.
+
+    Attributes:
         route: Name of the computation in `summary.json`.
     """
 

@@ -55,7 +55,10 @@ class LossBackward(Backward):
         return _result(losses, penalties, weights)
 
     def losses(self, batch: Batch) -> tuple[dict[int, Tensor], Tensor]:
-        """Return the losses of a batch with their graph.
+        """Compute the losses of a batch with their graph.
+
+        Args:
+            batch: Batch on the run's device.
 
         Returns:
             by_task: Index of each of the weighting's tasks with labels in the batch → its mean loss, 0-d.

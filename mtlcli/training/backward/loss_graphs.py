@@ -47,12 +47,7 @@ class FeatureGraphs(TaskGraphs):
     gradients: dict[int, dict[int, Tensor | None]] = field(default_factory=dict)
 
     def tasks_backward(self, factors: Tensor) -> None:
-        """See `TaskGraphs.tasks_backward`. Accumulates into the `.grad` of what the losses reach past the features.
-
-        Raises:
-            ValueError: A loss depends on none of the features, on a shared parameter in another way, or on two features
-                of which one depends on the other.
-        """
+        """See `TaskGraphs.tasks_backward`. Accumulates into the `.grad` of what the losses reach past the features."""
         walks = self._walks()
         overlap = sum(len(walk.nodes) for walk in walks) > len(set[Node]().union(*(walk.nodes for walk in walks)))
         own: list[tuple[list[Tensor], Sequence[Tensor | None]]] = []
@@ -67,7 +62,7 @@ class FeatureGraphs(TaskGraphs):
             _accumulate(leaves, own_gradients)
 
     def _walks(self) -> list[Walk]:
-        """Return the walk through each task's own part of the graph."""
+        """Return the walk through each task's own part of the graph. Raises ValueError if the features don't cut it."""
         identities, nested = {id(parameter) for parameter in self.shared}, self._nested()
         walks = []
         for name, loss in zip(self.names, self.losses, strict=True):
@@ -148,12 +143,15 @@ class LossJacobians(ParameterJacobians):
 
 
 def own_parameters(names: Sequence[str], losses: Sequence[Tensor], shared: Sequence[nn.Parameter]) -> list[Tensor]:
-    """Return the leaves that losses reach and that are not shared.
+    """Find the leaves that losses reach and that are not shared.
 
     Args:
         names: Name of the task of each loss, for errors.
         losses: Losses with their graphs.
         shared: Shared parameters.
+
+    Returns:
+        Leaves that require a gradient.
 
     Raises:
         ValueError: A loss reaches no shared parameter, and there are some that require a gradient.

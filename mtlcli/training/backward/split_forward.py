@@ -60,6 +60,9 @@ def split_forward(run: Run, represent: Represent, batch: Batch, separate: bool) 
         represent: The model's `representations`, or its compiled form.
         batch: Batch on the run's device.
         separate: Whether each dataset passes through the trunk separately, and so has a graph of its own.
+
+    Returns:
+        Representations and losses, of the regularizers too.
     """
     names = [task for task in run.kinds if batch.counts.get(task, 0)]
     graph = SplitForward([index for index, task in enumerate(run.kinds) if task in names])
