@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from mtlcli.api.model_training import train
     from mtlcli.api.predictions import Predictions
     from mtlcli.api.prepared_run import build
+    from mtlcli.api.study_results import Comparison, TaskRelations
+    from mtlcli.api.task_studies import compare, relate
     from mtlcli.api.trained_model import Model, load
     from mtlcli.config import Experiment, load_experiment
     from mtlcli.training.balancer import Balancer
@@ -34,22 +36,27 @@ if TYPE_CHECKING:
 _HOMES = {
     "Balancer": "mtlcli.training.balancer",
     "Callback": "mtlcli.training.callbacks",
+    "Comparison": "mtlcli.api.study_results",
     "Experiment": "mtlcli.config",
     "Model": "mtlcli.api.trained_model",
     "Predictions": "mtlcli.api.predictions",
     "Run": "mtlcli.training.run",
     "Summary": "mtlcli.training.run_summary",
+    "TaskRelations": "mtlcli.api.study_results",
     "Trainer": "mtlcli.training.trainer",
     "build": "mtlcli.api.prepared_run",
+    "compare": "mtlcli.api.task_studies",
     "evaluate": "mtlcli.api.checkpoint_evaluation",
     "load": "mtlcli.api.trained_model",
     "load_experiment": "mtlcli.config",
+    "relate": "mtlcli.api.task_studies",
     "train": "mtlcli.api.model_training",
 }
 
 __all__ = [
     "Balancer",
     "Callback",
+    "Comparison",
     "ConfigError",
     "Experiment",
     "InputError",
@@ -58,12 +65,15 @@ __all__ = [
     "Predictions",
     "Run",
     "Summary",
+    "TaskRelations",
     "Trainer",
     "__version__",
     "build",
+    "compare",
     "evaluate",
     "load",
     "load_experiment",
+    "relate",
     "train",
 ]
 

@@ -19,7 +19,7 @@ from typing import Generic, Protocol, TypeVar
 
 from mtlcli.config import Experiment
 from mtlcli.cores import usable_cores
-from mtlcli.plugins import loaded_plugins
+from mtlcli.studies.process_setup import hide_main_module, plugins_to_import
 from mtlcli.studies.runs import interrupted
 from mtlcli.studies.worker import OUTPUT, Job, process, work
 from mtlcli.training.signals import StopRequest
@@ -109,11 +109,12 @@ class Processes(Generic[R]):
         if experiment.training.threads == "auto":
             training = experiment.training.model_copy(update={"threads": self.threads})
             experiment = experiment.model_copy(update={"training": training})
-        job = Job(experiment.resolved(callbacks=True), run.folder, tuple(loaded_plugins()), self.after)
+        job = Job(experiment.resolved(callbacks=True), run.folder, plugins_to_import(run.experiment), self.after)
         job = replace(job, directory=str(Path.cwd()), environment=dict(os.environ))
         answer, theirs = context().Pipe(duplex=False)
         started = context().Process(target=process, args=(self.work, job, theirs), name=str(run))
-        started.start()
+        with hide_main_module():
+            started.start()
         theirs.close()
         self.running[started.sentinel] = _Running(run, started, answer)
 
@@ -166,7 +167,7 @@ def start_server() -> None:
         from multiprocessing import forkserver
 
         forkserver.set_forkserver_preload(PRELOADED)
-        with _one_thread():
+        with _one_thread(), hide_main_module():
             forkserver.ensure_running()
 
 
