@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from mtlcli.data.augmentation import Augmentation
-from mtlcli.data.content_hash import Hashes, hash_named, hash_rows
+from mtlcli.data.checkpoint_spec import restore_spec
+from mtlcli.data.content_hash import Hashes, hash_examples
 from mtlcli.data.download.collection import Collection
 from mtlcli.data.examples import Examples, LazyInputs, concat_examples
 from mtlcli.data.fingerprint import DataRecord, Fingerprint, Rule, to_hex_keys
 from mtlcli.data.formats.column_encoding import TrainingTable
 from mtlcli.data.formats.column_report import TableReport, Unseen
 from mtlcli.data.formats.numerals import Notation
-from mtlcli.data.splitting import Mask, draw, draw_by_position, group_copies, to_class_codes
-from mtlcli.errors import ConfigError, OptionError, Problem
-from mtlcli.specs import Column, DatasetSpec, Shape, TargetSpec
+from mtlcli.data.splitting import Mask, add_val_split, draw_val, group_copies
+from mtlcli.errors import ConfigError, OptionError
+from mtlcli.specs import Column, DatasetSpec, TargetSpec
 
 
 class Dataset(ABC):
@@ -67,7 +66,7 @@ class Dataset(ABC):
             except OptionError as error:
                 raise error.below("augment") from error
         self._read: dict[str, Examples] = {}
-        self._hashed: dict[str, Hashes] = {}
+        self._hashed: dict[str, Hashes | None] = {}
         self._val: dict[int, Mask] = {}  # seed → mask of the training examples in `val`
         self._kept: dict[str, frozenset[int]] = {}  # drawn split → keys excluded so that every class stays in training
 
@@ -233,7 +232,12 @@ class Dataset(ABC):
             return self._read_split(split)
         whole = self._read_split("train")
         if seed not in self._val:
-            self._val[seed] = self._draw_val(whole, seed)
+            keys = None if self._rule() == "position" else self.keys("train")
+            excluded = frozenset() if self.record is None else self.record.kept_keys("val")
+            drawn = draw_val(whole, self.val, seed, keys, excluded)
+            self._val[seed] = drawn.chosen
+            if keys is not None:
+                self._kept["val"] = drawn.kept
         chosen = torch.from_numpy(self._val[seed] if split == "val" else ~self._val[seed]).nonzero().flatten()
         return Examples(whole.inputs, whole.targets, chosen if whole.rows is None else whole.rows[chosen])
 
@@ -252,14 +256,8 @@ class Dataset(ABC):
         Returns:
             uint64 [N], or None if the inputs aren't in memory.
         """
-        examples = self._read_split(split)
-        if not isinstance(examples.inputs, Tensor):
-            return None
-        if split in self._hashed:
-            return self._hashed[split]
-        rows = slice(None) if examples.rows is None else examples.rows
-        tensors = {"inputs": examples.inputs, **{f"target {name}": t for name, t in examples.targets.items()}}
-        self._hashed[split] = hash_named({name: hash_rows(tensor[rows]) for name, tensor in tensors.items()})
+        if split not in self._hashed:
+            self._hashed[split] = hash_examples(self._read_split(split))
         return self._hashed[split]
 
     def all_hashes(self) -> Hashes | None:
@@ -301,23 +299,6 @@ class Dataset(ABC):
             return self.record.rule
         return "position" if self.fixed or self.keys("train") is None else "content"
 
-    def _draw_val(self, train: Examples, seed: int) -> Mask:
-        """Mask [N] of the training examples that become `val`. ConfigError if none or all would."""
-        salt, amount = ("val", seed), len(train)
-        keys = None if self._rule() == "position" else self.keys("train")
-        if keys is None:
-            chosen = draw_by_position(amount, max(1, round(self.val * amount)), salt)
-        else:
-            labels = map(train.labels, train.targets)
-            classes = [codes for label in labels if (codes := to_class_codes(label)) is not None]
-            kept = frozenset() if self.record is None else self.record.kept_keys("val")
-            drawn = draw(keys, self.val, salt, classes, kept, needed=True)
-            chosen, self._kept["val"] = drawn.chosen, drawn.kept
-        if chosen.all() or not chosen.any():
-            alike = ": all are identical or in one group" if amount > 1 and keys is not None else ""
-            raise ConfigError(f"`val: {self.val}` of {amount} training examples leaves none to train on{alike}")
-        return chosen
-
     def own_splits(self) -> tuple[str, ...]:
         """Return the splits that the data itself has."""
         return ("train", "test")
@@ -332,51 +313,4 @@ class Dataset(ABC):
         return self._read[split]
 
 
-def add_val_split(own: tuple[str, ...], val: float) -> tuple[str, ...]:
-    """Add `val` to a dataset's own splits if a share of `train` is drawn for it.
-
-    Args:
-        own: splits that the data itself has.
-        val: share of the training examples that becomes `val`.
-
-    Returns:
-        The splits that the dataset offers.
-    """
-    return own if "val" in own or "train" not in own or val == 0 else ("train", "val", *own[1:])
-
-
-def restore_spec(stored: DatasetSpec, here: DatasetSpec) -> DatasetSpec:
-    """Apply a checkpoint's specification to other data, with the splits and missing labels of that data.
-
-    Args:
-        stored: specification stored in the checkpoint.
-        here: specification of the current data, which may have more targets.
-
-    Returns:
-        `stored` with the splits of `here` and its `missing` flags.
-
-    Raises:
-        ConfigError: the input shapes differ, or a stored target is absent or has another type; lists all differences.
-    """
-    problems = []
-    if here.input_shape != stored.input_shape:
-        then, now = ("×".join(map(str, spec.input_shape)) for spec in (stored, here))
-        problems.append(f"the checkpoint was trained on inputs {then}, but these are {now}")
-    for name, target in stored.targets.items():
-        if name not in here.targets:
-            problems.append(f"the data has no target {name!r}, on which the checkpoint was trained")
-        elif (then := _describe_target(target)) != (now := _describe_target(here.targets[name])):
-            problems.append(f"the checkpoint was trained on a target {name!r} of {then}, but here it is of {now}")
-    if problems:
-        raise ConfigError(map(Problem, problems))
-    targets = {name: replace(target, missing=here.targets[name].missing) for name, target in stored.targets.items()}
-    return replace(stored, targets=targets, splits=here.splits)
-
-
-def _describe_target(target: TargetSpec) -> str:
-    size = "" if target.size == 1 else f", {target.size}"
-    names = "" if target.classes is None else f": {', '.join(target.classes)}"
-    return f"type {target.type}{size}{names}"
-
-
-__all__ = ["Dataset", "Examples", "LazyInputs", "Shape", "add_val_split", "restore_spec"]
+__all__ = ["Dataset", "Examples", "LazyInputs", "add_val_split"]

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtlcli.data.examples import Examples
 from mtlcli.data.formats.csv_reader import Table
 from mtlcli.data.formats.numerals import Notation
 
@@ -52,6 +53,22 @@ def hash_rows(values: Tensor) -> Hashes:
     """
     array = (values.float() if values.dtype == torch.bfloat16 else values).detach().cpu().contiguous().numpy()
     return _hash_bytes(array)
+
+
+def hash_examples(examples: Examples) -> Hashes | None:
+    """Hash inputs and targets of examples.
+
+    Args:
+        examples: N examples.
+
+    Returns:
+        uint64 [N], or None if the inputs aren't in memory.
+    """
+    if not isinstance(examples.inputs, Tensor):
+        return None
+    rows = slice(None) if examples.rows is None else examples.rows
+    tensors = {"inputs": examples.inputs, **{f"target {name}": target for name, target in examples.targets.items()}}
+    return hash_named({name: hash_rows(tensor[rows]) for name, tensor in tensors.items()})
 
 
 def hash_named(parts: Mapping[str, Hashes]) -> Hashes:

@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 
 from mtlcli.data.content_hash import Hashes, mix_bits
+from mtlcli.data.examples import Examples
 from mtlcli.data.shuffling import stable_seed
+from mtlcli.errors import ConfigError
 from mtlcli.specs import IGNORE_INDEX
 
 Codes = np.ndarray[tuple[int], np.dtype[np.int64]]  # [N], class of each example; -1 for a missing label
@@ -97,6 +99,48 @@ def _draw_smallest(keys: Hashes, numbers: Hashes, classes: Sequence[Codes], need
         if not any((np.bincount(t, minlength=len(n)) == n)[t].any() for t, n in zip(taken, totals, strict=True)):
             return chosen
     return first if needed and first is not None else np.zeros(len(keys), bool)
+
+
+def add_val_split(own: tuple[str, ...], val: float) -> tuple[str, ...]:
+    """Add `val` to a dataset's own splits if a share of `train` is drawn for it.
+
+    Args:
+        own: splits that the data itself has.
+        val: share of the training examples that becomes `val`.
+
+    Returns:
+        The splits that the dataset offers.
+    """
+    return own if "val" in own or "train" not in own or val == 0 else ("train", "val", *own[1:])
+
+
+def draw_val(train: Examples, share: float, seed: int, keys: Hashes | None, excluded: Collection[int] = ()) -> Draw:
+    """Draw the split `val` from the training examples.
+
+    Args:
+        train: the training examples.
+        share: share of the examples to draw.
+        seed: seed of the draw.
+        keys: keys of the examples, uint64 [N]; None to draw by position.
+        excluded: keys that are never drawn.
+
+    Returns:
+        The drawn examples.
+
+    Raises:
+        ConfigError: no example would be drawn, or none would be left.
+    """
+    salt, amount = ("val", seed), len(train)
+    if keys is None:
+        drawn = Draw(draw_by_position(amount, max(1, round(share * amount)), salt))
+    else:
+        labels = map(train.labels, train.targets)
+        classes = [codes for label in labels if (codes := to_class_codes(label)) is not None]
+        drawn = draw(keys, share, salt, classes, excluded, needed=True)
+    if drawn.chosen.all() or not drawn.chosen.any():
+        alike = ": all are identical or in one group" if amount > 1 and keys is not None else ""
+        raise ConfigError(f"`val: {share}` of {amount} training examples leaves none to train on{alike}")
+    return drawn
 
 
 def draw_by_position(amount: int, size: int, salt: tuple[int | str, ...]) -> Mask:

@@ -126,4 +126,6 @@ def test_unknown_and_missing_values_are_counted(
     out, err = capsys.readouterr()
     assert "t.town: 30 categories that training has not seen (50.0% of the rows)" in out
     assert "t.age: 12 missing values (20.0% of the rows)" in out and "plan" not in out
-    assert f"{new} has categories that training has not seen in the columns 'town' (30 of 60 rows)" in err + caplog.text
+    assert (
+        f"{new} has categories that don't occur in training in the columns 'town' (30 of 60 rows)" in err + caplog.text
+    )

@@ -98,7 +98,7 @@ def test_tables_of_other_columns_are_refused(people: dict[str, Any], tmp_path: P
         with pytest.raises(ConfigError, match=r"datasets: .* only people has town; only others has city, height"):
             check_experiment(two_tables(people, {**people, "path": str(other)}, trunk={"name": trunk}))
     other.write_text("age,town,rich,income\n" + "40,1,1,2.5\n30,2,0,1.5\n" * 9, encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"people.csv: column 'town' holds no numbers, and in .*other.csv it does"):
+    with pytest.raises(ConfigError, match=r"people.csv: column 'town' has no numbers, but in .*other.csv it has"):
         check_experiment(two_tables(people, {**people, "path": str(other)}))
     census = {"census": {"name": "census_income"}, "people": {**people, "features": ["age"]}}
     tasks = {"income": {"dataset": "census", "target": "income", "kind": "binary"}, "rich": TASKS["rich"]}
@@ -187,7 +187,12 @@ def test_rows_without_labels_are_not_evaluated(
 
 # labels, `targets`, kind of the task, what the error says
 WRONG_KINDS: dict[str, tuple[str, Any, str, str]] = {
-    "words": ("ab", ["y"], "regression", r"holds values that are no numbers, first at .*t.csv:2: 'a' \(dataset 't'\)"),
+    "words": (
+        "ab",
+        ["y"],
+        "regression",
+        r"has values that are not numbers, the first at .*t.csv:2: 'a' \(dataset 't'\)",
+    ),
     "declared": ("12", {"y": "classes"}, "regression", r"declared as classes; .* `targets: \{y: real\}`"),
     "numbers": (
         "12345",

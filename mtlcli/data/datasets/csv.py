@@ -1,4 +1,4 @@
-"""A table in a text file."""
+"""Tables in text files."""
 
 from __future__ import annotations
 
@@ -11,73 +11,76 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mtlcli.data.base import Dataset, Examples, add_val_split, restore_spec
+from mtlcli.data.base import Dataset, Examples, add_val_split
+from mtlcli.data.checkpoint_spec import restore_spec
 from mtlcli.data.content_hash import Hashes
 from mtlcli.data.formats.column_encoding import MOST_CATEGORIES, TrainingTable, encode_columns, fit_column
-from mtlcli.data.formats.column_report import UNNAMED, Features, TableReport, Unseen, choose_features
-from mtlcli.data.formats.csv_reader import Table, append, read_table
+from mtlcli.data.formats.column_report import TableReport, Unseen
+from mtlcli.data.formats.csv_reader import Table
+from mtlcli.data.formats.feature_choice import Features, choose_features
 from mtlcli.data.formats.numerals import ISO, Notation
-from mtlcli.data.formats.table_splits import MISSING_VALUES, Delimiter, TableSplits, Targets, split_table
-from mtlcli.data.formats.target_columns import TargetType, encode_target, find_non_number, fit_target
+from mtlcli.data.formats.table_options import MISSING_VALUES, Delimiter, Targets, TargetType
+from mtlcli.data.formats.table_splits import TableSplits, note_repeated_rows, read_split_files, split_table
+from mtlcli.data.formats.target_columns import (
+    check_targets,
+    encode_target,
+    find_non_number,
+    fit_target,
+    list_class_codes,
+    list_target_columns,
+    restore_targets,
+)
 from mtlcli.data.shuffling import Rows
-from mtlcli.data.splitting import Codes
 from mtlcli.errors import ConfigError, Problem
 from mtlcli.files import user_path
 from mtlcli.registry import datasets
 from mtlcli.specs import MOST_CLASSES, Column, DatasetSpec, TargetSpec
 from mtlcli.text import listed
 
-REPEATED = 0.25  # of the rows of a split's file: with more among the training rows, a note says so
-
 
 @datasets.register("csv")
 class CSV(Dataset):
-    """A table of your own: a text file with a header, a column for each feature and target.
+    r"""Table in a text file with a header: one column per feature and per target.
 
-    Inputs are float32 [columns]: numbers, and codes of categories. The trunk `tabular` embeds the categories; for any
-    other trunk the model makes of them a feature for each category (one-hot), and standardizes the numbers. What is
-    fitted (means and standard deviations, categories, classes) comes from the training rows, `val` included where it
-    is carved from them, and travels with the checkpoint. A missing number becomes the mean, a missing category or one
-    never seen in training becomes zeros (embedded, a missing one has a vector of its own); a missing target drops out
-    of its loss and metrics. ConfigError, with file and line, for what can't be read so.
+    Inputs: float32 [columns], numbers and codes of categories. The trunk `tabular` embeds categories; for other trunks
+    the model encodes them as one-hot vectors and standardizes the numbers. A missing number is replaced by the mean. A
+    missing category, or one that doesn't occur in training, is encoded as zeros (the trunk `tabular` has an embedding
+    for missing ones). An example with a missing target is excluded from that task's loss and metrics.
 
-    Options:
-        path: the file, text in UTF-8; .gz will do.
-        test_path: a file of its own for the split `test`, with the same columns. The rows of `path` are then all for
-            training, and for `val` where `val_path` is not given.
-        val_path: likewise for the split `val`.
-        targets: the columns to predict, or `{column: type}` with the types `classes`, `binary` and `real`; a list of
-            columns of 0 and 1 in place of a type is one multilabel target: `{tags: [news, sport, money]}`. A column
-            without a type is binary where all cells are 0 or 1, real where all are numbers, classes where none is; a
-            mixture is an error. A column of class numbers needs the type `classes`.
-        features: the columns to predict from; default: all that are neither target nor split, except those that only
-            number or identify the rows. These are left out with a note: columns without a name (an index that pandas
-            wrote) and, in a table of 20 rows or more, columns that number the rows (consecutive whole numbers in any
-            order, or increasing ones in a column called `rownames`, `nr` or the like), text that is different in every
-            row, and whole numbers that are different in every row in a column called an identifier (`id`,
-            `customer_id`, `index`). Columns that are listed here, in `categorical` or in `dates` are kept; where
-            nothing else is left, numbers of rows and identifiers are too.
-        exclude: columns that are no features, where `features` names none.
-        categorical: feature columns of numbers that are categories; columns without numbers are categories anyway. A
-            mixture of numbers and other values is an error in a column that is not listed here.
-        levels: the most categories of a column that is not listed in `categorical`.
-        missing: cells that mean a missing value, as an empty one always does; the default is pandas' list and `-`,
-            `--`, `?`, `none`, which a list of your own replaces.
-        decimal: the decimal mark of numbers.
-        thousands: the mark between groups of three digits.
-        dates: columns of dates to read as numbers (days since 1970-01-01, UTC): a list of columns in ISO 8601, or
+    Statistics, categories and classes are fitted on the training rows, including those that `val` is drawn from, and
+    are stored in the checkpoint. Errors in the file are reported with their lines.
+
+    Args:
+        path: text file in UTF-8, plain or .gz.
+        test_path: separate file of the split `test`, with the same columns. `path` is then used for training (and for
+            `val` unless `val_path` is set).
+        val_path: separate file of the split `val`, likewise.
+        targets: columns to predict, or `{column: type}` with the type `classes`, `binary` or `real`. A list of columns
+            of 0 and 1 instead of a type is one multilabel target: `{tags: [news, sport, money]}`. A column without a
+            type is binary if all cells are 0 or 1, real if all are numbers, and classes if none is; a mixture is an
+            error. A column of class numbers needs the type `classes`.
+        features: columns to use as inputs. Default: all columns except targets and split, columns without a name, and
+            columns that only number or identify the rows, which are left out with a note; see docs/tables.md for the
+            rules. Columns listed here, in `categorical` or in `dates` are always used.
+        exclude: columns not to use as features, if `features` is not set.
+        categorical: feature columns of numbers to treat as categories; columns without numbers always are. In a column
+            not listed here, a mixture of numbers and other values is an error.
+        levels: maximum number of categories of a column that is not listed in `categorical`.
+        missing: cells that mean a missing value, in addition to empty ones. Default: pandas' list with `-`, `--`, `?`
+            and `none`; a list given here replaces it.
+        decimal: decimal mark of numbers.
+        thousands: mark between groups of three digits.
+        dates: columns of dates, which are read as days since 1970-01-01 (UTC): a list of columns in ISO 8601, or
             `{column: format}` with a format of Python's `strptime`, such as "%d.%m.%Y".
-        split_column: the column that says `train`, `val` or `test` for each row.
-        test: without a split column or file, the share of the rows that becomes the split `test`. Whether a row is
-            among them is a function of its cells and `seed`, never of its position: no row moves when others are
-            added, removed or reordered. Identical rows (up to 10) share a split, and every class keeps a row to train
-            on.
-        group_column: a column whose equal values stay in one split (a patient, a site); a unique id makes the split of
-            a row independent of its other cells. No feature, unless `features` names it.
-        seed: draws the rows of `test`; the same for every run, whatever the run's own seed.
-        val: share of the training rows set aside as the split `val`, drawn by the run's seed, unless the split column
-            has a `val`.
-        delimiter: the character between the values; for a tab, a backslash and a t.
+        split_column: column with the value `train`, `val` or `test` in each row.
+        test: without `split_column` and `test_path`, share of the rows that becomes the split `test`. Membership
+            depends on a row's cells and `seed`, not on its position, so no row moves when others are added, removed or
+            reordered. Identical rows (up to 10) share a split, and every class keeps a training row.
+        group_column: column whose equal values stay in one split, such as a patient or a site. With a unique id, a
+            row's split doesn't depend on its other cells. Not used as a feature unless listed in `features`.
+        seed: seed of the split `test`; independent of the run's seed.
+        val: share of the training rows that becomes the split `val`, drawn by the run's seed, unless the table has one.
+        delimiter: character between the values; `\t` for a tab.
     """
 
     def __init__(
@@ -89,7 +92,7 @@ class CSV(Dataset):
         targets: Targets,
         features: list[str] | None = None,
         exclude: list[str] = [],  # noqa: B006
-        categorical: list[str] = [],  # noqa: B006  (never changed)
+        categorical: list[str] = [],  # noqa: B006  (never modified)
         levels: Annotated[int, Field(ge=2, le=MOST_CLASSES)] = MOST_CATEGORIES,
         missing: list[str] = MISSING_VALUES,
         decimal: Literal[".", ","] = ".",
@@ -103,21 +106,14 @@ class CSV(Dataset):
         delimiter: Delimiter = ",",
     ) -> None:
         super().__init__(val=val)
-        if not targets:
-            raise ValueError("`targets` names no column")
-        self.path = user_path(path)
-        given = {"val": val_path, "test": test_path}
-        self.files = {split: user_path(one) for split, one in given.items() if one is not None}
-        if self.files and split_column is not None:
-            raise ValueError(
-                f"the splits come from `split_column` or from `{next(iter(self.files))}_path`, not from both"
-            )
+        given = {"train": path, "val": val_path, "test": test_path}
+        self.paths = {split: user_path(file) for split, file in given.items() if file is not None}
+        if len(self.paths) > 1 and split_column is not None:
+            raise ValueError(f"splits come either from `split_column` or from `{list(self.paths)[1]}_path`, not both")
         self.targets: dict[str, TargetType | None] = dict(
             targets if isinstance(targets, dict) else dict.fromkeys(targets)
         )
-        for name, labels in self.targets.items():
-            if isinstance(labels, list) and (twice := [label for label in labels if labels.count(label) > 1]):
-                raise ValueError(f"the target {name!r} names the column {twice[0]!r} more than once")
+        check_targets(self.targets)
         if decimal == thousands:
             raise ValueError(f"`decimal` and `thousands` are both {decimal!r}")
         self.features, self.categorical, self.levels, self.missing = features, categorical, levels, missing
@@ -127,20 +123,30 @@ class CSV(Dataset):
         self.delimiter, self.exclude = delimiter, exclude
         self._features: Features | None = None
         self._report: TableReport | None = None
-        self._no_number: dict[str, str | None] = {}  # target of classes → where it first holds no number
+        self._non_numbers: dict[str, str | None] = {}  # target of classes → place of its first non-number
         self._stored: DatasetSpec | None = None
-        self._source: TrainingTable | None = None  # until the first examples are read
+        self._source: TrainingTable | None = None  # released when the first examples are read
         self._loaded: tuple[DatasetSpec, Tensor, dict[str, Tensor], TableSplits] | None = None
 
     def describe(self) -> DatasetSpec:
-        """Reads the file, and fits what is to be fitted."""
+        """Read the file, and fit the encoding of the columns."""
         return self._load()[0]
 
     def restore(self, spec: DatasetSpec) -> DatasetSpec:
-        """The features, their encoding and the targets' classes are the checkpoint's; labels may be missing here."""
+        """Use a checkpoint's features, encoding and classes; labels may be missing in this table.
+
+        Args:
+            spec: specification stored in the checkpoint.
+
+        Returns:
+            The specification with the splits of this table.
+
+        Raises:
+            ConfigError: the table doesn't match the checkpoint.
+        """
         if not spec.columns:
             shape = "×".join(map(str, spec.input_shape))
-            raise ConfigError(f"the checkpoint was trained on inputs {shape} of another dataset, and this is a table")
+            raise ConfigError(f"the checkpoint was trained on inputs {shape} of another dataset, but this is a table")
         self._stored, self._loaded = spec, None
         self._read.clear()
         self._val.clear()
@@ -151,31 +157,17 @@ class CSV(Dataset):
             return f"To use its numbers as classes, declare `targets: {{{target}: classes}}`"
         if spec.type != "classes":
             return ""
-        if place := self._no_number.get(target):
-            return f"It holds values that are no numbers, first at {place}"
+        if place := self._non_numbers.get(target):
+            return f"It has values that are not numbers, the first at {place}"
         return f"It is declared as classes; to use its numbers, declare `targets: {{{target}: real}}`"
 
     def notes(self) -> list[str]:
         spec, inputs, _, splits = self._load()
         assert self._report is not None
-        parts = {f"the split {split!r}": rows for split, rows in splits.rows.items()}
-        if self._stored is not None:  # a table to evaluate, whose splits may mean nothing
-            parts = {str(self.path): np.arange(len(inputs))}
-        return [*self._report.notes(inputs, spec, parts), *self._repeated(splits)]
-
-    def _repeated(self, splits: TableSplits) -> list[str]:
-        """A sentence for each file of a split of which many rows are training rows too."""
-        notes = []
-        train = splits.hashes[splits.rows["train"]] if "train" in splits.rows else splits.hashes[:0]
-        for split, path in self.files.items():
-            hashes = splits.hashes[splits.rows[split]]
-            known = int(np.isin(hashes, train).sum())
-            if known > REPEATED * len(hashes):
-                notes.append(
-                    f"{known} of the {len(hashes)} rows of {path} are rows of {self.path} too, so the metrics of the "
-                    f"split {split!r} are too good"
-                )
-        return notes
+        subsets = {f"the split {split!r}": rows for split, rows in splits.rows.items()}
+        if self._stored is not None:  # a table to evaluate, whose splits may be meaningless
+            subsets = {str(self.paths["train"]): np.arange(len(inputs))}
+        return [*self._report.notes(inputs, spec, subsets), *note_repeated_rows(splits, self.paths)]
 
     def report(self) -> TableReport | None:
         self._load()
@@ -217,7 +209,7 @@ class CSV(Dataset):
         return self._load()[3].hashes
 
     def draws_test(self) -> bool:
-        return self.split_column is None and not self.files
+        return self.split_column is None and len(self.paths) == 1
 
     def keys(self, split: str) -> Hashes:
         splits = self._load()[3]
@@ -227,81 +219,46 @@ class CSV(Dataset):
         return self._load()[3].columns
 
     def _load(self) -> tuple[DatasetSpec, Tensor, dict[str, Tensor], TableSplits]:
-        """The description, all inputs and targets, and the rows of each split the table has."""
+        """Return the specification, all inputs and targets, and the rows of each split."""
         if self._loaded is None:
-            table, files = self._read_files()
-            classes = self._classes(table)
+            required = list_target_columns(self.targets)
+            table, files = read_split_files(
+                self.paths, self.delimiter, self.missing, required, self.features, self.exclude
+            )
+            classes = [] if self._stored is not None else list_class_codes(table, self.targets, self.notation)
             splits = split_table(
                 table, self.split_column, self.group_column, self.test, self.seed, classes, self.record,
                 self.notation, files,
             )  # fmt: skip
             self._kept["test"] = splits.kept
-            spec = self._fit(table, splits.rows) if self._stored is None else self._adopt(table, self._stored)
+            spec = self._fit(table, splits.rows) if self._stored is None else self._restore(table, self._stored)
             table.require((column.name for column in spec.columns), "features")
             spec = replace(spec, splits=add_val_split(tuple(splits.rows), self.val))
             inputs = self._encoded(table, spec.columns, splits.rows)
-            targets = {name: encode_target(table, name, one, self.notation) for name, one in spec.targets.items()}
+            targets = {name: encode_target(table, name, t, self.notation) for name, t in spec.targets.items()}
             self._loaded = spec, inputs, targets, splits
         return self._loaded
-
-    def _read_files(self) -> tuple[Table, dict[str, Rows] | None]:
-        """The rows of all files, and those of each split where a file is one."""
-        table = read_table(self.path, self.delimiter, self.missing)
-        rows = {"train": np.arange(len(table))}
-        for split, path in self.files.items():
-            other = read_table(path, self.delimiter, self.missing)
-            other.require(self._target_columns(), "targets")
-            unused = {*self.exclude, *([] if self.features is None else set(table.columns).difference(self.features))}
-            needed = [name for name in table.columns if name not in unused and not UNNAMED.fullmatch(name)]
-            other.require(needed, f"the header of {self.path}")
-            rows[split] = np.arange(len(table), len(table) + len(other))
-            table = append(table, other)
-        return table, rows if self.files else None
 
     def _encoded(self, table: Table, columns: Sequence[Column], rows: dict[str, Rows]) -> Tensor:
         train = rows.get("train", np.arange(len(table)))
         self._report = TableReport(table, columns, train, self.notation, self._features)
         return encode_columns(table, columns, self.notation)
 
-    def _adopt(self, table: Table, stored: DatasetSpec) -> DatasetSpec:
-        table.require(self._target_columns(), "targets")
+    def _restore(self, table: Table, stored: DatasetSpec) -> DatasetSpec:
+        table.require(list_target_columns(self.targets), "targets")
         features = [column.name for column in stored.columns]
         if self.features is not None and set(self.features) != set(features):
             raise ConfigError(
-                f"the checkpoint was trained on the features {listed(features)}, and `features` here are "
+                f"the checkpoint was trained on the features {listed(features)}, but `features` here are "
                 f"{listed(self.features)}"
             )
-        targets = {}
-        for name, target in stored.targets.items():
-            if name in self.targets:
-                here = self.targets[name]
-                if isinstance(here, list):
-                    missing = any(None in table.columns[label].values for label in here)
-                    targets[name] = TargetSpec("multilabel", len(here), tuple(here), missing)
-                else:
-                    missing = None in table.columns[name].values
-                    targets[name] = replace(target, type=here or target.type, missing=missing)
+        targets = restore_targets(table, stored.targets, self.targets)
         return restore_spec(stored, replace(stored, targets=targets))
-
-    def _classes(self, table: Table) -> list[Codes]:
-        """Of each target that may have classes, those of the rows; each is to keep a row to train on."""
-        found: list[Codes] = []
-        types = {name: None if isinstance(type_, list) else type_ for name, type_ in self.targets.items()}
-        columns = {column: types.get(column) for column in self._target_columns()}
-        for name, type_ in columns.items() if self._stored is None else ():
-            cells = table.columns.get(name)
-            if cells is None or type_ == "real":
-                continue
-            parsed, wrong = self.notation.numbers(cells.values, name)
-            if type_ is not None or wrong or len(set(parsed[~np.isnan(parsed)])) <= 2:
-                codes = np.array([-1 if value is None else at for at, value in enumerate(cells.values)])
-                found.append(codes[cells.index])
-        return found
 
     def _fit(self, table: Table, rows: dict[str, Rows]) -> DatasetSpec:
         if "train" not in rows:
-            raise table.error("there are no training rows; `test` leaves none, or the split column names none")
-        self._features = self._choose(table)
+            raise table.error("the table has no training rows; `test` leaves none, or the split column names none")
+        self._features = self._choose_features(table)
         train = rows["train"]
         self._source = TrainingTable(table, train, self.notation, self.categorical)
         problems: list[Problem] = []
@@ -315,7 +272,7 @@ class CSV(Dataset):
             try:
                 targets[name] = fit_target(table, name, train, type_, self.notation)
                 if targets[name].type == "classes":
-                    self._no_number[name] = find_non_number(table, name, self.notation)
+                    self._non_numbers[name] = find_non_number(table, name, self.notation)
             except ConfigError as error:
                 problems += error.problems
         if problems:
@@ -331,16 +288,11 @@ class CSV(Dataset):
             columns=tuple(columns),
         )
 
-    def _choose(self, table: Table) -> Features:
-        table.require(self._target_columns(), "targets")
+    def _choose_features(self, table: Table) -> Features:
+        table.require(list_target_columns(self.targets), "targets")
         for option in ("features", "exclude", "categorical", "dates"):
             table.require(getattr(self, option) or [], option)
-        apart = {*self._target_columns(), *([self.split_column] if self.split_column else [])}
+        reserved = {*list_target_columns(self.targets), *([self.split_column] if self.split_column else [])}
         exclude = [*self.exclude, *([self.group_column] if self.group_column and self.features is None else [])]
         declared = {*self.categorical, *self.dates}
-        return choose_features(table, self.features, exclude, apart, declared, self.notation)
-
-    def _target_columns(self) -> list[str]:
-        return [
-            column for name, type_ in self.targets.items() for column in (type_ if isinstance(type_, list) else [name])
-        ]
+        return choose_features(table, self.features, exclude, reserved, declared, self.notation)

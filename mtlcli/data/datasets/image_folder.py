@@ -1,4 +1,4 @@
-"""Images in folders, one for each class."""
+"""Images in one folder per class."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from mtlcli.data.base import Dataset, Examples, add_val_split, restore_spec
+from mtlcli.data.base import Dataset, Examples, add_val_split
+from mtlcli.data.checkpoint_spec import restore_spec
 from mtlcli.data.content_hash import Hashes, hash_named, hash_texts
 from mtlcli.data.formats.class_folders import ClassFolders, find_class_folders, to_nfc
 from mtlcli.data.formats.compressed import describe_error
-from mtlcli.data.formats.images import ImageFiles, check_images, supported_suffixes
+from mtlcli.data.formats.image_checks import check_images
+from mtlcli.data.formats.images import ImageFiles, supported_suffixes
 from mtlcli.data.splitting import draw, draw_by_position
 from mtlcli.errors import ConfigError, MtlError, Problem, nearest
 from mtlcli.files import user_path
@@ -22,48 +24,46 @@ from mtlcli.registry import datasets
 from mtlcli.specs import DatasetSpec, TargetSpec
 from mtlcli.text import listed
 
-TRIED = 10  # images, of which one has to be readable
+MAX_TRIED = 10  # images to read for the image size
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
 @datasets.register("image_folder")
 class ImageFolder(Dataset):
-    """Images of your own in a folder for each class, as torchvision's ImageFolder has them.
+    """Images in one folder per class, as in torchvision's ImageFolder.
 
-    Either `root/train/<class>/*.png`, with `root/val` and `root/test` where there are such splits, or
-    `root/<class>/*.png`, of which a share becomes `test`. Split folders may be spelled `train` or `training`; `val`,
-    `valid`, `validation` or `dev`; `test` or `testing`; in any case, also followed by `set`, `data` or `images`
-    (`Test_set`). Folders of images beside split folders are an error. The class of an image is the first folder below
-    the split; images in folders nested deeper belong to it. Links are followed. Names are compared in Unicode's form
-    NFC: two folders whose names differ only in that are one class.
+    Inputs: uint8 [channels, height, width], read on demand, or once if they are small. Target: `class`, the names of
+    the folders in alphabetical order.
 
-    Read are BMP, GIF (the first frame), JPEG, PNG, PPM, TIFF and WebP files, and AVIF and JPEG 2000 where Pillow can;
-    other files are counted in a warning. Names that begin with a dot, `__MACOSX`, `Thumbs.db` and the like are ignored.
+    Layout: either `root/train/<class>/*.png`, optionally with `root/val` and `root/test`, or `root/<class>/*.png`, from
+    which a share is drawn as `test`. Split folders may be named `train` or `training`; `val`, `valid`, `validation` or
+    `dev`; `test` or `testing`; in any case, and followed by `set`, `data` or `images` (`Test_set`). Folders of images
+    next to split folders are an error. The class of an image is the first folder below the split, however deep the
+    image is nested. Links are followed. Folders whose names are equal in Unicode's form NFC are one class.
 
-    Before the first step all files of all splits are checked, and all that are damaged are reported. Where they take up
-    to 512 MiB, on the disk and decoded, they are decoded for it; of larger sets, the header and the end of each file
-    are read. What has passed is remembered in `$XDG_CACHE_HOME/mtlcli` (`~/.cache/mtlcli`) and not read again until it
-    changes. `mtl validate` looks at the headers and ends of up to 1,000 files.
+    Formats: BMP, GIF (first frame), JPEG, PNG, PPM, TIFF and WebP, also AVIF and JPEG 2000 if Pillow supports them,
+    with up to 50 million pixels and 8 bits per channel. Other files are counted in a note. Names that begin with a dot,
+    `__MACOSX`, `Thumbs.db` and the like are ignored.
 
-    Target `class`: the names of the folders, by alphabet. Inputs are uint8 [channels, height, width], read when they
-    are needed, or once where they are small. ConfigError for a folder that isn't so; MtlError, when it is read, for a
-    file that is no image, or one of more than 50 million pixels or of more than 8 bits for each.
+    Checks: before the first step, the files of all splits are checked and all damaged ones are reported. They are
+    decoded if they take up to 512 MiB, on disk and decoded; otherwise the header and the end of each file are read.
+    Files that pass are recorded in `$XDG_CACHE_HOME/mtlcli` (`~/.cache/mtlcli`) and checked again only if they change.
+    `mtl validate` reads the headers and ends of up to 1,000 files.
 
-    Options:
-        root: the folder.
-        size: the images are resized to size × size, at most 4096; needed where they differ. Default: the size they
-            have.
-        channels: 3 for colour, 1 for grey; the images are converted.
-        normalize: by which mean and standard deviation; `half`: half of the range each; `imagenet`: as torchvision's
-            pretrained models expect it.
-        test: share of the images that becomes the split `test` where there are no folders for splits. Whether a file is
-            among them is a function of its name below `root` and `seed`: none moves when others are added or removed,
-            and every class keeps an image to train on.
-        seed: draws the images of `test`; the same for every run, whatever the run's own seed.
-        val: share of the training images set aside as the split `val`, drawn by the run's seed, unless there is a
+    Args:
+        root: folder of the images.
+        size: images are resized to size × size; required if their sizes differ. Default: keep their size.
+        channels: 3 for color, 1 for grayscale; images are converted.
+        normalize: mean and standard deviation of the normalization; `half`: half of the range each; `imagenet`: those
+            of torchvision's pretrained models.
+        test: without split folders, share of the images that becomes the split `test`. Membership depends on a file's
+            name below `root` and `seed`, so no image moves when others are added or removed. Every class keeps a
+            training image.
+        seed: seed of the split `test`; independent of the run's seed.
+        val: share of the training images that becomes the split `val`, drawn by the run's seed, unless there is a
             folder `val`.
-        augment: torchvision `transforms.v2` by name, applied to each training image: `RandomHorizontalFlip`,
-            `{name: RandomResizedCrop, size: 64}`.
+        augment: transforms of `torchvision.transforms.v2` by name, applied to each training image, such as
+            `RandomHorizontalFlip` or `{name: RandomResizedCrop, size: 64}`.
     """
 
     value_range = (0, 255)
@@ -90,9 +90,13 @@ class ImageFolder(Dataset):
         self._shape: tuple[int, int] | None = None
 
     def describe(self) -> DatasetSpec:
-        """Lists the files; reads the first image where no `size` is set.
+        """List the files, and read the first image if `size` is not set.
 
-        ConfigError also for a class that `train` doesn't have.
+        Returns:
+            The specification.
+
+        Raises:
+            ConfigError: the layout is invalid, or a split has a class that `train` doesn't have.
         """
         own = self.own_splits()
         classes = self._class_names()
@@ -110,7 +114,17 @@ class ImageFolder(Dataset):
         )
 
     def restore(self, spec: DatasetSpec) -> DatasetSpec:
-        """The classes are the checkpoint's: these images need not be of all of them, but of no other."""
+        """Use a checkpoint's classes. These images may lack some of them, but must not have others.
+
+        Args:
+            spec: specification stored in the checkpoint.
+
+        Returns:
+            The specification with the splits of these images.
+
+        Raises:
+            ConfigError: the images don't match the checkpoint.
+        """
         if "class" in spec.targets:
             self._classes = spec.targets["class"].classes
         self._layout = None
@@ -135,7 +149,14 @@ class ImageFolder(Dataset):
         return tuple(self._files())
 
     def hashes(self, split: str) -> Hashes:
-        """Of the files' names and sizes: of thousands of images the content takes too long to read."""
+        """Hash the names and sizes of the files, because reading the content of many images takes too long.
+
+        Args:
+            split: one of `own_splits`.
+
+        Returns:
+            uint64 [N].
+        """
         paths = self._files()[split][0]
         sizes = hash_texts([str(path.stat().st_size) for path in paths])
         return hash_named({"name": self._path_hashes(paths), "size": sizes})
@@ -144,7 +165,14 @@ class ImageFolder(Dataset):
         return not self._folders().has_splits
 
     def keys(self, split: str) -> Hashes:
-        """Of the files' names: a file that is compressed anew stays where it is."""
+        """Hash the names of the files, so that a recompressed file stays in its split.
+
+        Args:
+            split: one of `own_splits`.
+
+        Returns:
+            uint64 [N].
+        """
         return self._path_hashes(self._files()[split][0])
 
     def read(self, split: str) -> Examples:
@@ -160,22 +188,22 @@ class ImageFolder(Dataset):
         if self._classes is None:
             files = self._files()
             if "train" not in files:
-                raise ConfigError(f"{self.root}: there are no training images, only those of {' and '.join(files)}")
+                raise ConfigError(f"{self.root}: has no training images, only those of {' and '.join(files)}")
             names = tuple(sorted(set(files["train"][1])))
             if len(names) < 2:
                 raise ConfigError(
                     f"{self.root}: all training images are of one class, {names[0]!r}. Classes are the folders in "
-                    f"`root`, or in its split folders; set `root` to the folder that holds them"
+                    f"`root`, or in its split folders; set `root` to the folder that contains them"
                 )
             self._classes = names
         return self._classes
 
     def _check_classes(self) -> None:
-        """ConfigError for the classes that the model wouldn't know."""
+        """ConfigError for classes that the model wouldn't know."""
         classes = self._class_names()
         canonical = {to_nfc(name) for name in classes}
         problems = [
-            f"{paths[names.index(name)].parent}: class {name!r} is not among those of the training images: "
+            f"{paths[names.index(name)].parent}: class {name!r} is not a class of the training images: "
             f"{listed(classes)}.{nearest(name, classes)}"
             for paths, names in self._files().values()
             for name in sorted(set(names) - canonical)
@@ -184,13 +212,11 @@ class ImageFolder(Dataset):
             raise ConfigError(map(Problem, problems))
 
     def _image_shape(self) -> tuple[int, int]:
-        """(height, width) of every image: `size`, or that of the first that can be read; `check_files` reports the
-        others. ConfigError where none of the first can.
-        """
+        """(height, width) of the images: `size`, or that of the first readable one. ConfigError without any."""
         if self.size is not None:
             return self.size, self.size
         if self._shape is None:
-            files = ImageFiles(next(iter(self._files().values()))[0][:TRIED], self.channels, None)
+            files = ImageFiles(next(iter(self._files().values()))[0][:MAX_TRIED], self.channels, None)
             faults = []
             for row in range(len(files)):
                 try:
@@ -204,24 +230,25 @@ class ImageFolder(Dataset):
         return self._shape
 
     def _files(self) -> dict[str, tuple[list[Path], list[str]]]:
-        """Split → the images and their classes; only those splits that have some."""
+        """Split → paths and classes of the images, for splits that have images."""
         return self._folders().splits
 
     def _folders(self) -> ClassFolders:
         if self._layout is None:
             try:
                 if not self.root.is_dir():
-                    raise ConfigError(f"{self.root}: there is no such folder")
+                    raise ConfigError(f"{self.root}: the folder doesn't exist")
                 layout = find_class_folders(self.root, supported_suffixes())
             except OSError as error:
                 raise ConfigError(f"{error.filename or self.root}: {describe_error(error)}") from error
             if not layout.splits:
-                left_out = f" ({'; '.join(layout.notes)})" if layout.notes else ""
-                raise ConfigError(f"{self.root}: there are no images in its folders{left_out}")
-            self._layout = layout if layout.has_splits else replace(layout, splits=self._drawn(*layout.splits["train"]))
+                notes = f" ({'; '.join(layout.notes)})" if layout.notes else ""
+                raise ConfigError(f"{self.root}: its folders have no images{notes}")
+            drawn = None if layout.has_splits else self._draw_test(*layout.splits["train"])
+            self._layout = layout if drawn is None else replace(layout, splits=drawn)
         return self._layout
 
-    def _drawn(self, paths: list[Path], names: list[str]) -> dict[str, tuple[list[Path], list[str]]]:
+    def _draw_test(self, paths: list[Path], names: list[str]) -> dict[str, tuple[list[Path], list[str]]]:
         salt = ("test", self.seed)
         if self.record is not None and self.record.rule == "position":
             chosen = draw_by_position(len(paths), round(self.test * len(paths)), salt)
@@ -230,12 +257,12 @@ class ImageFolder(Dataset):
             classes = [np.unique(names, return_inverse=True)[1]] if self._classes is None else []
             drawn = draw(self._path_hashes(paths), self.test, salt, classes, kept)
             chosen, self._kept["test"] = drawn.chosen, drawn.kept
-        found = {}
+        splits = {}
         for split, rows in (("train", np.flatnonzero(~chosen)), ("test", np.flatnonzero(chosen))):
             if len(rows):
-                found[split] = ([paths[row] for row in rows], [names[row] for row in rows])
-        return found
+                splits[split] = ([paths[row] for row in rows], [names[row] for row in rows])
+        return splits
 
     def _path_hashes(self, paths: list[Path]) -> Hashes:
-        """Hashes of the files' names below `root`."""
+        """Hash the names of files below `root`."""
         return hash_texts([to_nfc(path.relative_to(self.root).as_posix()) for path in paths])

@@ -1,4 +1,4 @@
-"""Files that may be compressed, opened so that none of them hangs the program or fills the memory."""
+"""Opening of files that may be compressed, protected against endless and extremely compressed ones."""
 
 from __future__ import annotations
 
@@ -9,18 +9,25 @@ from pathlib import Path
 from typing import IO
 
 SUFFIXES = {".gz", ".tgz"}
-MAX_RATIO = 100  # bytes that one compressed byte may become: data has 3 to 30, a file made to fill a machine 1,000
-ALWAYS_ALLOWED = 2**24  # bytes that any compressed file may become
+MAX_RATIO = 100  # compression ratio; data has 3 to 30, a malicious file 1,000
+ALWAYS_ALLOWED = 2**24  # uncompressed bytes that any file may have
 
 
 def open_decompressed(path: Path) -> IO[bytes]:
-    """The uncompressed bytes of a plain file, a .gz or a .tgz.
+    """Open a plain file, a .gz or a .tgz.
 
-    OSError where it can't be had, or is a pipe or a device, which may never end. Reading a .gz raises
-    gzip.BadGzipFile, which is one too, where it is damaged or is more than `max_size` bytes.
+    Args:
+        path: the file.
+
+    Returns:
+        A stream of the uncompressed bytes. Reading it raises gzip.BadGzipFile, an OSError, if the file is damaged or
+        expands to more than `max_size` bytes.
+
+    Raises:
+        OSError: the file can't be opened, or is a pipe or a device, which may never end.
     """
     if path.exists() and not path.is_file() and not path.is_dir():
-        raise OSError("is a pipe or a device, and a file is expected")
+        raise OSError("is a pipe or a device, not a file")
     if path.suffix not in SUFFIXES:
         return path.open("rb")
     return io.BufferedReader(_SizeLimited(gzip.GzipFile(path), max_size(path)), 2**16)
@@ -35,13 +42,17 @@ def verify_compressed(path: Path) -> None:
 
 
 def max_size(path: Path) -> int:
-    """How many bytes there can be in the file at `path`, uncompressed."""
+    """Return the maximum number of uncompressed bytes that are read from a file.
+
+    Args:
+        path: the file.
+    """
     size = path.stat().st_size
     return max(ALWAYS_ALLOWED, MAX_RATIO * size) if path.suffix in SUFFIXES else size
 
 
 def describe_error(error: Exception) -> str:
-    """What is wrong, without the file's name, which the message begins with."""
+    """Describe an error without the file's name, with which the message begins."""
     return getattr(error, "strerror", None) or str(error)
 
 

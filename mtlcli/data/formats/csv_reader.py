@@ -1,4 +1,4 @@
-"""Reading a delimited text file into columns, with the line of every row for messages."""
+"""Reader of delimited text files, which keeps the line of every row for messages."""
 
 from __future__ import annotations
 
@@ -17,41 +17,58 @@ from mtlcli.errors import ConfigError, Problem, nearest
 from mtlcli.text import fault, listed, shown
 
 Index = np.ndarray[tuple[int], np.dtype[np.int32]]
-SHOWN = 5  # ragged lines that are listed one by one
-MOST_COLUMNS = 50_000
-CHUNK = 128  # rows that are turned into columns at once: looked up in C, while their cells are in the cache
+MAX_LISTED = 5  # lines of another length that are listed one by one
+MAX_COLUMNS = 50_000
+CHUNK = 128  # rows converted to columns at once, in C, while their cells are in the processor's cache
 
 
 @dataclass(frozen=True)
 class Cells:
-    """One column: each value it has, once, and where it stands.
+    """Cells of one column.
 
-    values: distinct, None for a missing one. index: [N], the position of each row's value among them.
+    Attributes:
+        values: distinct values, None for a missing one.
+        index: [N], position of each row's value in `values`.
     """
 
     values: tuple[str | None, ...]
     index: Index
 
-    def among(self, rows: Rows) -> set[str]:
-        """The values, but the missing one, that the rows have."""
-        found = (self.values[position] for position in self.positions(rows))
-        return {value for value in found if value is not None}
+    def list_values(self, rows: Rows) -> set[str]:
+        """Return the distinct values in some rows, without the missing one.
+
+        Args:
+            rows: the rows.
+        """
+        values = (self.values[position] for position in self.positions(rows))
+        return {value for value in values if value is not None}
 
     def positions(self, rows: Rows) -> Rows:
-        """The positions of the values that the rows have, in order."""
+        """Return the sorted positions of the values that occur in some rows.
+
+        Args:
+            rows: the rows.
+        """
         return np.flatnonzero(np.bincount(self.index[rows], minlength=len(self.values)))
 
     def rows(self, positions: Collection[int]) -> list[int]:
-        """The rows whose value is at one of `positions`."""
+        """Return the rows with certain values.
+
+        Args:
+            positions: positions of the values.
+        """
         return np.flatnonzero(np.isin(self.index, list(positions))).tolist()
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table as it stands in the file.
+    """Content of one or several files.
 
-    columns: by name, in order. lines: of each row, from 1. parts: of a table of several files, each further file with
-    the first of its rows.
+    Attributes:
+        path: the first file.
+        columns: name → cells, in order.
+        lines: line of each row in its file, from 1.
+        parts: first row and path of each further file.
     """
 
     path: Path
@@ -63,12 +80,20 @@ class Table:
         return len(self.lines)
 
     def require(self, names: Iterable[str], what: str) -> None:
-        """ConfigError for those of `names` that are no column. what: where they were named, such as `targets`."""
-        known = list(self.columns)
-        hint = _suggest_delimiter(known)
+        """Check that columns exist.
+
+        Args:
+            names: names of the columns.
+            what: option in which they were named, such as `targets`.
+
+        Raises:
+            ConfigError: a column doesn't exist.
+        """
+        columns = list(self.columns)
+        hint = _suggest_delimiter(columns)
         problems = [
-            Problem(f"{self.path}: there is no column {shown(name)}, named in `{what}`.{nearest(name, known)} "
-                    f"There are, by the file's first line: {listed(known)}{hint}")
+            Problem(f"{self.path}: no column {shown(name)}, which `{what}` names.{nearest(name, columns)} The columns "
+                    f"in the file's first line are: {listed(columns)}{hint}")
             for name in names
             if name not in self.columns
         ]  # fmt: skip
@@ -76,26 +101,45 @@ class Table:
             raise ConfigError(problems)
 
     def place(self, row: int) -> str:
-        """FILE:LINE of a row."""
+        """Return FILE:LINE of a row."""
         path = self.path
         for start, further in self.parts:
             path = further if row >= start else path
         return f"{path}:{self.lines[row]}"
 
     def error(self, message: str, rows: Sequence[int] = ()) -> ConfigError:
-        """A ConfigError about the first of `rows`, with its line, or about the whole file where there are none."""
+        """Create an error about the line of the first of some rows, or about the whole file.
+
+        Args:
+            message: the error, without the place.
+            rows: affected rows.
+
+        Returns:
+            The error.
+        """
         more = f" (and {len(rows) - 1} more such lines)" if len(rows) > 1 else ""
         return ConfigError(f"{self.place(rows[0]) if len(rows) else self.path}: {message}{more}")
 
 
 def read_table(path: Path, delimiter: str, missing: Sequence[str], header: Sequence[str] = ()) -> Table:
-    """Read the file, plain or compressed (.gz): a header, then rows of as many values.
+    """Read a file with a header and rows of equal length, plain or compressed (.gz).
 
-    Blank lines are passed over, blanks around values dropped. missing: what stands for a missing value, beside an empty
-    cell. header: the names of the columns, where the file itself has none. ConfigError, with the line, for a file that
-    isn't there, isn't text, has ragged rows, a quote that is never closed or a second header.
+    Blank lines are skipped, and blanks around values are removed.
+
+    Args:
+        path: the file.
+        delimiter: character between the values.
+        missing: cells that mean a missing value, in addition to empty ones.
+        header: names of the columns, if the file has no header.
+
+    Returns:
+        The table.
+
+    Raises:
+        ConfigError: the file can't be read, isn't text, or has rows of different lengths, an unclosed quote or a second
+            header; with the line.
     """
-    names, expected = list(header), f"where there are {len(header)} columns"
+    names, expected = list(header), f"expected {len(header)}"
     places, chunk, ragged = array("q"), list[list[str]](), list[Problem]()
     first = list[str]()
     with Lines(path) as lines:
@@ -104,15 +148,15 @@ def read_table(path: Path, delimiter: str, missing: Sequence[str], header: Seque
             first = next(rows, [])
             names = _fill_blank_names([name.strip() for name in first])
             _check_header(path, names)
-            expected = f"where the header names {len(names)}{_suggest_delimiter(names)}"
+            expected = f"but the header names {len(names)}{_suggest_delimiter(names)}"
         absent = frozenset(missing) | {""}
         columns = [_Column(absent) for _ in names]
         for row in rows:
             if not row or (len(row) == 1 and not row[0].strip()):
                 continue
             if len(row) != len(names):
-                if len(ragged) == SHOWN:
-                    ragged.append(Problem(f"{path}:{lines.line}: … and more such lines, from this one on"))
+                if len(ragged) == MAX_LISTED:
+                    ragged.append(Problem(f"{path}:{lines.line}: … and more such lines, starting here"))
                     break
                 ragged.append(Problem(f"{path}:{lines.line}: {len(row)} values, {expected}"))
                 continue
@@ -130,8 +174,16 @@ def read_table(path: Path, delimiter: str, missing: Sequence[str], header: Seque
     return Table(path, {name: column.cells() for name, column in zip(names, columns, strict=True)}, places)
 
 
-def append(table: Table, other: Table) -> Table:
-    """The rows of both files, of the first one's columns; where the other lacks one, its rows have no value."""
+def append_rows(table: Table, other: Table) -> Table:
+    """Append the rows of another table, with missing values in columns that it lacks.
+
+    Args:
+        table: the table, which determines the columns.
+        other: the table to append.
+
+    Returns:
+        Rows of both tables.
+    """
     columns = {}
     for name, first in table.columns.items():
         second = other.columns.get(name, Cells((None,), np.zeros(len(other), np.int32)))
@@ -144,10 +196,10 @@ def append(table: Table, other: Table) -> Table:
 
 
 def _rows(lines: Lines, delimiter: str) -> Iterator[list[str]]:
-    """The rows of a table, none of which has swallowed what comes after a quote."""
+    """Yield the rows. ConfigError if an unclosed quote takes in the lines that follow."""
     try:
         for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=True):
-            if lines.ended:  # it asked for another line, and took what it had for a row when there was none
+            if lines.ended:  # the reader requested another line, and returned an incomplete row at the end of the file
                 raise ConfigError(f"{lines.path}:{lines.row}: a quote is opened in this row and never closed")
             lines.end_row()
             yield row
@@ -158,7 +210,7 @@ def _rows(lines: Lines, delimiter: str) -> Iterator[list[str]]:
 
 
 class _Column(dict[str | None, int]):
-    """A column while it is read: a cell as it stands in the file → the position of its value in `distinct`."""
+    """Column while it is read: cell → position of its value in `distinct`."""
 
     def __init__(self, missing: frozenset[str]) -> None:
         super().__init__()
@@ -180,14 +232,14 @@ class _Column(dict[str | None, int]):
 
 
 def _append_chunk(rows: list[list[str]], columns: list[_Column]) -> None:
-    """Append the rows to the columns, and empty the list of rows."""
-    for column, cells in zip(columns, zip(*rows, strict=True), strict=False):  # none where there are no rows
+    """Append rows to the columns, and clear the list of rows."""
+    for column, cells in zip(columns, zip(*rows, strict=True), strict=False):  # no cells if there are no rows
         column.parts.append(np.fromiter(map(column.__getitem__, cells), np.int32, len(rows)))
     rows.clear()
 
 
 def _fill_blank_names(header: list[str]) -> list[str]:
-    """The header, in which every blank name but the first is `Unnamed: POSITION`, as pandas calls them."""
+    """Replace every blank name but the first by `Unnamed: POSITION`, as pandas does."""
     return [
         name or ("" if at == header.index("") or not any(header) else f"Unnamed: {at}")
         for at, name in enumerate(header)
@@ -195,11 +247,11 @@ def _fill_blank_names(header: list[str]) -> list[str]:
 
 
 def _suggest_delimiter(header: Sequence[str]) -> str:
-    """The remedy for a header that seems to be separated by another character than was looked for."""
+    """Suggest the delimiter of a header that seems to be separated by another character."""
     if len(header) != 1:
         return ""
     counts = {mark: header[0].count(mark) for mark in ";\t|,"}
-    mark = max(counts, key=lambda one: counts[one])
+    mark = max(counts, key=lambda character: counts[character])
     if not counts[mark]:
         return ""
     spelled = "\\t" if mark == "\t" else mark
@@ -210,18 +262,19 @@ def _check_header(path: Path, header: list[str]) -> None:
     if not any(header):
         raise ConfigError(f"{path}: is empty, or has no header in its first line")
     if header[0].startswith("sep=") and not any(header[1:]):
-        mark = header[0].removeprefix("sep=")  # nothing where it is the delimiter that was looked for
+        mark = header[0].removeprefix("sep=")  # empty if it is `delimiter` itself
         remedy = f', and set `delimiter: "{mark}"`' if mark else ""
-        raise ConfigError(f"{path}:1: the line tells Excel the delimiter and is no header: remove it{remedy}")
-    if len(header) > MOST_COLUMNS:
-        raise ConfigError(f"{path}:1: {len(header)} columns, and {MOST_COLUMNS} are the most a table may have")
+        raise ConfigError(f"{path}:1: the line sets the delimiter for Excel and is not a header: remove it{remedy}")
+    if len(header) > MAX_COLUMNS:
+        raise ConfigError(f"{path}:1: {len(header)} columns, but a table can have at most {MAX_COLUMNS}")
     if faulty := [
         f"{path}:1: the name of column {at}, {shown(name)}, {why}{_suggest_delimiter(header)}"
         for at, name in enumerate(header, 1)
         if (why := fault(name))
     ]:
-        raise ConfigError(map(Problem, faulty[:SHOWN]))
-    if twice := [shown(name) for name, count in Counter(header).items() if count > 1]:
+        raise ConfigError(map(Problem, faulty[:MAX_LISTED]))
+    if repeated := [shown(name) for name, count in Counter(header).items() if count > 1]:
         raise ConfigError(
-            f"{path}:1: the header names {listed(sorted(twice))} more than once; the first line must name every column"
+            f"{path}:1: the header names {listed(sorted(repeated))} more than once; each column needs its own name in "
+            f"the first line"
         )

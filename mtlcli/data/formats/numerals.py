@@ -1,4 +1,4 @@
-"""Numbers as tables spell them: the notation that is read, and the notations that are only recognized."""
+"""Notations of numbers and dates in tables: those that are read, and those that are only recognized."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 LARGEST = float(np.finfo(np.float32).max) / 2  # so that the difference of two is finite in float32
-MANY = 5  # distinct values with one unit from which a column counts as numbers with a unit
+MANY = 5  # number of distinct values of one form from which a column is taken to have that form
 SPACES = " \u00a0\u2009\u202f"  # the spaces that group digits: plain, no-break, thin, narrow no-break
 DASHES = "\u2212\u2010\u2011\u2012\u2013\u2014\ufe63\uff0d"  # minus signs and dashes that stand for a hyphen
 ISO = "ISO 8601"
@@ -25,10 +25,13 @@ _EXACT = Context(prec=2**18, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[])  # more dig
 
 @dataclass(frozen=True)
 class Notation:
-    """The notation of a table's numbers and dates.
+    """Notation of a table's numbers and dates.
 
-    decimal: the decimal mark. thousands: the mark between groups of three digits; "": none.
-    dates: column → the `strptime` format of its dates, or `ISO`. Dates are read as days since 1970-01-01, UTC.
+    Attributes:
+        decimal: decimal mark.
+        thousands: mark between groups of three digits; "" for none.
+        dates: (column, `strptime` format or `ISO`) of each column of dates, which are read as days since 1970-01-01,
+            UTC.
     """
 
     decimal: Literal[".", ","] = "."
@@ -36,9 +39,16 @@ class Notation:
     dates: tuple[tuple[str, str], ...] = ()
 
     def numbers(self, values: Sequence[str | None], column: str = "") -> tuple[Floats, list[int]]:
-        """The values as float64, and the positions of those that are not a number; these and None are NaN.
+        """Parse values as numbers, or as dates if the column is one of dates.
 
-        A number must be finite in float32. `1_000` is none, although Python reads it as one.
+        A number must be finite in float32. `1_000` is not a number, although Python parses it as one.
+
+        Args:
+            values: values, None for a missing one.
+            column: name of the column.
+
+        Returns:
+            float64 values, NaN for missing values and those that are not numbers; and the positions of the latter.
         """
         dates = dict(self.dates)
         if column not in dates and self._grouped is None and (plain := _plain_numbers(values)) is not None:
@@ -59,7 +69,11 @@ class Notation:
         return parsed, wrong
 
     def canonical(self, value: str) -> str | None:
-        """One spelling for all spellings of a number (`1`, `1.0`, `01`, `1e0`); None where it is no number."""
+        """Return the canonical spelling of a number (`1` for `1`, `1.0`, `01` and `1e0`), or None for other values.
+
+        Args:
+            value: the value.
+        """
         try:
             number = Decimal(self._plain(value))
         except (InvalidOperation, ValueError):
@@ -75,7 +89,7 @@ class Notation:
         return float(value if self._grouped is None else self._plain(value))
 
     def _plain(self, value: str) -> str:
-        """The number in Python's notation. ValueError where it is not in this one."""
+        """Convert a number to Python's notation. ValueError if it is not in this notation."""
         if self._grouped is None:
             return value
         if not self._grouped.fullmatch(value):
@@ -86,7 +100,7 @@ class Notation:
 
     @cached_property
     def _grouped(self) -> re.Pattern[str] | None:
-        """The pattern of a number in this notation; None for Python's own."""
+        """Pattern of a number in this notation; None for Python's own."""
         if (self.decimal, self.thousands) == (".", ""):
             return None
         mark = f"[{SPACES if self.thousands == ' ' else re.escape(self.thousands)}]" if self.thousands else "(?!)"
@@ -95,7 +109,7 @@ class Notation:
 
 
 def _plain_numbers(values: Sequence[str | None]) -> Floats | None:
-    """The values as `Notation.numbers` reads them in Python's notation, where none is wrong; else None. Fast."""
+    """Fast path of `Notation.numbers` for Python's notation; None if a value is not a number."""
     try:
         parsed = np.array([math.nan if value is None else float(value) for value in values])
     except ValueError:
@@ -107,7 +121,7 @@ def _plain_numbers(values: Sequence[str | None]) -> Floats | None:
 
 
 class _DateReader:
-    """Read a date as days since 1970-01-01; one without a zone is taken as UTC. ValueError for anything else."""
+    """Reads a date as days since 1970-01-01, in UTC unless it has a time zone. ValueError for other values."""
 
     def __init__(self, form: str) -> None:
         self.form = form
@@ -134,7 +148,7 @@ _UNIT = (
     rf"[+-]?(?P<before>{_BEFORE})[{SPACES}]?{_NUMBER}|"
     rf"{_NUMBER}[{SPACES}]?(?P<after>[%‰]|{_CURRENCY}|(?!(?:st|nd|rd|th)$)[A-Za-zµ°²³/ł]{{1,12}}\d?)"
 )
-# form → what matches it. The first that matches a value is the value's form.
+# Form → pattern. The first pattern that matches a value determines its form.
 _FORMS = {
     "ISO date": re.compile(_ISO_DATE),
     "date": re.compile("|".join(f"(?:{pattern})" for pattern in _DATES)),
@@ -149,7 +163,7 @@ _FORMS = {
     "brackets": re.compile(rf"\((?:{_BEFORE})? ?{_DIGITS}\)|-?(?:{_BEFORE})? ?\({_DIGITS}\)"),
     "minus behind": re.compile(rf"{_DIGITS}-"),
     "marked as text": re.compile(rf"'{_NUMBER}|=\"{_NUMBER}\""),
-    "point": re.compile(r"[+-]?(\d+\.\d*|\.\d+)([eE][+-]?\d+)?"),  # only under another notation no number
+    "point": re.compile(r"[+-]?(\d+\.\d*|\.\d+)([eE][+-]?\d+)?"),  # a number in the default notation
     "unit": re.compile(_UNIT),
 }
 _ADVICE = {
@@ -175,16 +189,20 @@ _ADVICE = {
 
 
 def detect_notation(values: Sequence[str]) -> tuple[int, str] | None:
-    """Recognize numbers or dates in another notation in more than half of the distinct values, none of them a number.
+    """Detect numbers or dates in another notation, in more than half of distinct values none of which is a number.
 
-    Returns the position of the first such value and a description with the remedy; None for ordinary names.
+    Args:
+        values: the distinct values.
+
+    Returns:
+        Position of the first such value, and a description with the remedy; None for ordinary names.
     """
     forms = {at: form for at, value in enumerate(values) if (form := _match_form(value))}
     if not forms or 2 * len(forms) <= len(values):
         return None
     kinds = Counter(kind for kind, _ in forms.values())
     marks = set(kinds)
-    if marks <= {"comma", "decimal comma", "dot and comma"} and marks != {"comma"}:  # the rarer forms decide
+    if marks <= {"comma", "decimal comma", "dot and comma"} and marks != {"comma"}:  # the unambiguous forms decide
         common = "dot and comma" if "dot and comma" in marks else "decimal comma"
     elif marks == {"comma", "comma and dot"}:
         common = "comma and dot"
@@ -205,10 +223,16 @@ _DOTTED = re.compile(r"[+-]?(\d{1,3}|[1-9]\d{0,2}(?P<thousands>\.\d{3}))")
 
 
 def find_dotted_thousands(values: Sequence[str | None]) -> str | None:
-    """A value with a dot that may stand between thousands; None where the values don't suggest that.
+    """Find a value whose dot may separate thousands.
 
-    They do where some are whole numbers below 1,000 and MANY others have three digits behind a dot, of which some end
-    in a 0: shortest decimals end in none, and decimals of a fixed length all have a dot.
+    This is likely if some values are whole numbers below 1,000 and at least MANY others have three digits after a dot,
+    some of which end in 0: the shortest decimals don't end in 0, and decimals of a fixed length all have a dot.
+
+    Args:
+        values: the distinct values, None for a missing one.
+
+    Returns:
+        The first value with a dot, or None if its dot is likely to be a decimal point.
     """
     dotted, whole = [], 0
     for value in values:
@@ -225,7 +249,14 @@ def find_dotted_thousands(values: Sequence[str | None]) -> str | None:
 
 
 def describe_notation(value: str) -> str | None:
-    """Describe a value that is no number but resembles one, with the remedy; None where it does not."""
+    """Describe a value that is not a number but resembles one, with the remedy.
+
+    Args:
+        value: the value.
+
+    Returns:
+        The description, or None if the value doesn't resemble a number.
+    """
     form = _match_form(value)
     if form is None:
         return None
@@ -233,7 +264,7 @@ def describe_notation(value: str) -> str | None:
 
 
 def _match_form(value: str) -> tuple[str, str] | None:
-    """The form of a value that is no number, and its unit."""
+    """Return the form of a value that is not a number, and its unit; None for other values."""
     for form, pattern in _FORMS.items():
         if match := pattern.fullmatch(value):
             return form, (match["before"] or match["after"]) if form == "unit" else ""

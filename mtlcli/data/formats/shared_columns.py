@@ -1,4 +1,4 @@
-"""Tables that go through one trunk: the same columns by name, with one vocabulary and one set of statistics."""
+"""Common columns of tables that share a trunk, with one vocabulary and one set of statistics."""
 
 from __future__ import annotations
 
@@ -12,10 +12,19 @@ from mtlcli.text import listed
 
 
 def share_columns(opened: Mapping[str, tuple[Dataset, DatasetSpec]]) -> dict[str, DatasetSpec]:
-    """The specs of the datasets, of which those with columns all have the same, in the order of the first table's.
+    """Give all tables the same columns, in the order of the first table's.
 
-    Columns are matched by name and fitted on the training rows of all tables; a table whose columns are in another
-    order is read in this one. ConfigError where a table lacks a column of another, or one can't be fitted on both.
+    Columns are matched by name, and fitted on the training rows of all tables.
+
+    Args:
+        opened: alias → dataset and its specification.
+
+    Returns:
+        alias → specification; those of datasets without columns are unchanged.
+
+    Raises:
+        ConfigError: a table lacks a column of another, a dataset's encoding is fixed, or a column can't be fitted on
+            all tables.
     """
     specs = {alias: spec for alias, (_, spec) in opened.items()}
     tables = [alias for alias, spec in specs.items() if spec.columns]
@@ -24,25 +33,24 @@ def share_columns(opened: Mapping[str, tuple[Dataset, DatasetSpec]]) -> dict[str
     first = tables[0]
     names = [column.name for column in specs[first].columns]
     for alias in tables[1:]:
-        there = [column.name for column in specs[alias].columns]
-        alone = {first: [n for n in names if n not in there], alias: [n for n in there if n not in names]}
-        if any(alone.values()):
-            differences = "; ".join(f"only {table} has {listed(own)}" for table, own in alone.items() if own)
+        others = [column.name for column in specs[alias].columns]
+        unmatched = {first: [n for n in names if n not in others], alias: [n for n in others if n not in names]}
+        if any(unmatched.values()):
+            differences = "; ".join(f"only {table} has {listed(extra)}" for table, extra in unmatched.items() if extra)
             raise ConfigError(
-                f"the tables {first} and {alias} go through the same trunk and need the same columns: "
-                f"{differences}. Name the "
-                f"columns that both have in `features`, or the others in `exclude`"
+                f"the tables {first} and {alias} share a trunk and need the same columns: {differences}. List the "
+                f"columns that both have under `features`, or the others under `exclude`"
             )
     sources = {alias: opened[alias][0].column_source() for alias in tables}
     if fixed := [alias for alias, source in sources.items() if source is None]:
         raise ConfigError(
-            f"the tables {', '.join(tables)} go through the same trunk, and the encoding of {fixed[0]}'s columns is "
-            f"fixed: it can't be shared with another table"
+            f"the tables {', '.join(tables)} share a trunk, but the encoding of {fixed[0]}'s columns is fixed and "
+            f"can't be shared with another table"
         )
     columns: list[Column] = []
     problems: list[Problem] = []
     for name in names:
-        # each table alone has been held to the limit already
+        # No limit on the categories here: it was applied to each table separately.
         try:
             columns.append(
                 fit_column([source for source in sources.values() if source is not None], name, MOST_CLASSES)

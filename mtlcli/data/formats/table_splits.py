@@ -1,34 +1,37 @@
-"""The splits of a table: as a column of it says, or drawn by the cells of each row."""
+"""Splits of a table: by a column, by files, or drawn by the cells of each row."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from pathlib import Path
 
 import numpy as np
-from pydantic import AfterValidator, Field
 
-from mtlcli.config.type_names import TypeDescription
 from mtlcli.data.content_hash import Hashes, hash_cells, hash_table, mix_bits
 from mtlcli.data.fingerprint import DataRecord
-from mtlcli.data.formats.column_report import UNNAMED
-from mtlcli.data.formats.csv_reader import Table
+from mtlcli.data.formats.csv_reader import Table, append_rows, read_table
+from mtlcli.data.formats.feature_choice import UNNAMED
 from mtlcli.data.formats.numerals import Notation
 from mtlcli.data.shuffling import Rows
-from mtlcli.data.splitting import Codes, draw, draw_by_position, group_copies
+from mtlcli.data.splitting import Codes, Mask, draw, draw_by_position, group_copies
 from mtlcli.text import shown
 
 SPLITS = ("train", "val", "test")
-GROUP = np.uint64(0xD6E8FEB86659FD93)  # sets the keys of groups apart from those of rows
+GROUP = np.uint64(0xD6E8FEB86659FD93)  # separates the keys of groups from those of rows
+REPEATED_SHARE = 0.25  # of the rows of a split's file that may also be training rows, before a note
 
 
 @dataclass(frozen=True)
 class TableSplits:
-    """The rows of a table by split.
+    """Rows of a table by split.
 
-    rows: split → its rows; only splits that have some. hashes, keys: [N], of all rows, see `Dataset`. columns: those
-    that are hashed. kept: keys left out of `test` for the sake of their classes.
+    Attributes:
+        rows: split → its rows, for splits that have rows.
+        hashes: hashes of all rows, uint64 [N], see `Dataset.hashes`.
+        keys: keys of all rows, uint64 [N], see `Dataset.keys`.
+        columns: columns whose cells are hashed.
+        kept: keys excluded from a drawn `test` so that every class keeps an example.
     """
 
     rows: dict[str, Rows]
@@ -49,12 +52,28 @@ def split_table(
     notation: Notation,
     files: dict[str, Rows] | None = None,
 ) -> TableSplits:
-    """Split the rows as `split_column` says, or as they come in `files`, or draw a share `test` of them by `seed`.
+    """Split the rows by `split_column` or by `files`, or draw a share of them.
 
-    A row is known by all its cells, of whatever columns are used, whose column has a name and isn't `split_column`; the
-    rows of one value of `group_column` are drawn together. classes: see `draw`. notation: of numbers, which count by
-    their values. files: split → rows, where a file is a split. record: of a checkpoint, whose columns and rule of
-    drawing count; then a split column may be missing, and there are no splits. ConfigError for a bad column.
+    A row is identified by its cells in all columns that have a name, except `split_column`. Rows with the same value of
+    `group_column` are drawn together.
+
+    Args:
+        table: the table.
+        split_column: column that names the split of each row, or None.
+        group_column: column of groups, or None.
+        test: share of the rows that becomes `test`, if it is drawn.
+        seed: seed of the draw.
+        classes: class codes of each target, see `draw`.
+        record: record of a checkpoint, which determines the hashed columns and the rule of drawing; then a split column
+            may be missing, which leaves the table without splits.
+        notation: notation of numbers, which are hashed by value.
+        files: split → rows, if each split is a file.
+
+    Returns:
+        The splits.
+
+    Raises:
+        ConfigError: a column doesn't exist, or `split_column` has an invalid value.
     """
     every = [name for name in table.columns if not UNNAMED.fullmatch(name) and name != split_column]
     columns = every if record is None or record.columns is None else [c for c in record.columns if c in table.columns]
@@ -73,16 +92,16 @@ def split_table(
         if record is None or split_column in table.columns:
             rows = _read_split_column(table, split_column)
     elif record is not None and record.rule == "position":
-        rows = _parts(draw_by_position(len(table), round(test * len(table)), ("test", seed)))
+        rows = _split_rows(draw_by_position(len(table), round(test * len(table)), ("test", seed)))
     else:
-        known = frozenset() if record is None else record.kept_keys("test")
-        drawn = draw(keys, test, ("test", seed), classes, known)
-        rows, kept = _parts(drawn.chosen), drawn.kept
-    found = {split: rows[split] for split in SPLITS if split in rows and len(rows[split])}
-    return TableSplits(found, hashes, keys, tuple(sorted(columns)), kept)
+        excluded = frozenset() if record is None else record.kept_keys("test")
+        drawn = draw(keys, test, ("test", seed), classes, excluded)
+        rows, kept = _split_rows(drawn.chosen), drawn.kept
+    nonempty = {split: rows[split] for split in SPLITS if split in rows and len(rows[split])}
+    return TableSplits(nonempty, hashes, keys, tuple(sorted(columns)), kept)
 
 
-def _parts(chosen: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> dict[str, Rows]:
+def _split_rows(chosen: Mask) -> dict[str, Rows]:
     return {"train": np.flatnonzero(~chosen), "test": np.flatnonzero(chosen)}
 
 
@@ -91,31 +110,70 @@ def _read_split_column(table: Table, split_column: str) -> dict[str, Rows]:
     column = table.columns[split_column]
     if wrong := column.rows([at for at, value in enumerate(column.values) if value not in SPLITS]):
         value = column.values[column.index[wrong[0]]]
-        raise table.error(f"{shown(value)} in the split column {split_column!r} is none of {', '.join(SPLITS)}", wrong)
+        expected = ", ".join(SPLITS)
+        raise table.error(f"{shown(value)} in the split column {split_column!r} is not one of {expected}", wrong)
     return {str(split): np.flatnonzero(column.index == at) for at, split in enumerate(column.values)}
 
 
-# What pandas reads as missing, and the other usual marks.
-MISSING_VALUES = [
-    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
-    "NULL", "NaN", "None", "n/a", "nan", "null", "none", "-", "--", "?",
-]  # fmt: skip
+def read_split_files(
+    paths: Mapping[str, Path],
+    delimiter: str,
+    missing: Sequence[str],
+    targets: Sequence[str],
+    features: Sequence[str] | None,
+    exclude: Collection[str],
+) -> tuple[Table, dict[str, Rows] | None]:
+    """Read one file per split into a table.
+
+    Args:
+        paths: split → file; the file of `train` comes first and determines the columns.
+        delimiter: character between the values.
+        missing: cells that mean a missing value.
+        targets: columns that every file must have.
+        features: columns that are used as features; None for all that are not in `exclude`.
+        exclude: columns that are not used.
+
+    Returns:
+        The rows of all files, and split → its rows; None instead of the rows if there is only one file.
+
+    Raises:
+        ConfigError: a file can't be read, or lacks a column.
+    """
+    table = read_table(paths["train"], delimiter, missing)
+    rows = {"train": np.arange(len(table))}
+    for split, path in paths.items():
+        if split == "train":
+            continue
+        other = read_table(path, delimiter, missing)
+        other.require(targets, "targets")
+        unused = {*exclude, *([] if features is None else set(table.columns).difference(features))}
+        needed = [name for name in table.columns if name not in unused and not UNNAMED.fullmatch(name)]
+        other.require(needed, f"the header of {paths['train']}")
+        rows[split] = np.arange(len(table), len(table) + len(other))
+        table = append_rows(table, other)
+    return table, rows if len(paths) > 1 else None
 
 
-def _delimiter(text: str) -> str:
-    """The character; a backslash and a t, as a shell passes them on, are a tab."""
-    if text == "\\t":
-        return "\t"
-    if len(text) != 1 or text in '"\r\n\0':
-        raise ValueError("no delimiter")
-    return text
+def note_repeated_rows(splits: TableSplits, paths: Mapping[str, Path]) -> list[str]:
+    """Note files of a split many of whose rows are also training rows.
 
+    Args:
+        splits: the splits of the table.
+        paths: split → file.
 
-Delimiter = Annotated[
-    str,
-    Field(min_length=1, max_length=2),
-    AfterValidator(_delimiter),
-    TypeDescription("one character, not a quote or a line break (`\\t` is a tab)", "characters"),
-]
-Names = Annotated[list[str], Field(min_length=1)]
-Targets = Names | dict[str, Literal["classes", "binary", "real"] | Names]
+    Returns:
+        One sentence for each such file.
+    """
+    notes = []
+    train = splits.hashes[splits.rows["train"]] if "train" in splits.rows else splits.hashes[:0]
+    for split, path in paths.items():
+        if split == "train":
+            continue
+        hashes = splits.hashes[splits.rows[split]]
+        repeated = int(np.isin(hashes, train).sum())
+        if repeated > REPEATED_SHARE * len(hashes):
+            notes.append(
+                f"{repeated} of the {len(hashes)} rows of {path} are also rows of {paths['train']}, so the metrics of "
+                f"the split {split!r} are too good"
+            )
+    return notes

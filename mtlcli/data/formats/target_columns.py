@@ -1,51 +1,60 @@
-"""The columns of a table as targets: their type and classes, and the labels."""
+"""Targets in a table: their types, classes and labels."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mtlcli.data.formats.column_encoding import (
-    FAR,
-    PLAIN,
+from mtlcli.data.formats.column_encoding import FAR, PLAIN, compute_statistics, encode_levels, sort_levels
+from mtlcli.data.formats.column_errors import (
     check_names,
-    compute_statistics,
     count_values,
-    encode_levels,
     get_first_value,
     mixed_types_error,
     not_numbers_error,
     quote_value,
     refuse_other_notation,
-    sort_levels,
     suggest_classes,
 )
 from mtlcli.data.formats.csv_reader import Table
 from mtlcli.data.formats.numerals import Floats, Notation
+from mtlcli.data.formats.table_options import TargetType
 from mtlcli.data.shuffling import Rows
+from mtlcli.data.splitting import Codes
 from mtlcli.errors import nearest
 from mtlcli.specs import IGNORE_INDEX, TargetSpec
 from mtlcli.text import listed, shown
 
-TargetType = Literal["classes", "binary", "real"] | list[str]  # of `multilabel`: the columns of its labels
 TRUTH = {"true": "1", "false": "0"}
 
 
 def fit_target(
     table: Table, name: str, train: Rows, type_: TargetType | None, notation: Notation = PLAIN
 ) -> TargetSpec:
-    """The type of target `name` and what belongs to it, fitted on the training rows.
+    """Fit the specification of a target on the training rows.
 
-    type_: as declared, with the columns of 0 and 1 of a multilabel target; None to infer it from all cells: `binary`
-    where all are 0 or 1, `real` where all are numbers, `classes` where none is. ConfigError where some are numbers and
-    others are not, for values that don't fit the type, for fewer than two classes, and where there are no labels.
+    Args:
+        table: the table.
+        name: name of the target.
+        train: rows of the training split.
+        type_: declared type, or the columns of 0 and 1 of a multilabel target. None to infer it from all cells:
+            `binary` if all are 0 or 1, `real` if all are numbers, `classes` if none is.
+        notation: notation of numbers and dates.
+
+    Returns:
+        The specification.
+
+    Raises:
+        ConfigError: some cells are numbers and others are not, values don't fit the type, there are fewer than two
+            classes, or there are no labels.
     """
     if isinstance(type_, list):
-        known = set[str]().union(*(table.columns[label].among(train) for label in type_))
-        if not known:
+        labels = set[str]().union(*(table.columns[label].list_values(train) for label in type_))
+        if not labels:
             raise table.error(f"target {name!r} has no label in the training rows")
         spec = TargetSpec("multilabel", len(type_), tuple(type_), any(None in table.columns[a].values for a in type_))
         encode_target(table, name, spec, notation)
@@ -53,8 +62,8 @@ def fit_target(
     cells = table.columns[name]
     missing = None in cells.values
     type_ = type_ or _infer_type(table, name, notation)
-    known = cells.among(train)
-    if not known:
+    values = cells.list_values(train)
+    if not values:
         raise table.error(f"target {name!r} has no label in the training rows")
     if type_ == "binary":
         encode_target(table, name, TargetSpec(type_), notation)
@@ -65,15 +74,28 @@ def fit_target(
             raise not_numbers_error(table, "real target", name, wrong, notation)
         column = compute_statistics(parsed[cells.index[train]])
         return TargetSpec(type_, missing=missing, mean=column[0] + column[4], std=column[1])
-    check_names(table, name, known)
-    classes = sort_levels(known, [notation.canonical(value) for value in known])
+    check_names(table, name, values)
+    classes = sort_levels(values, [notation.canonical(value) for value in values])
     if len(classes) < 2:
         raise table.error(f"target {name!r} has only the class {shown(classes[0])} in the training rows")
     return TargetSpec("classes", len(classes), classes, missing)
 
 
 def encode_target(table: Table, name: str, target: TargetSpec, notation: Notation = PLAIN) -> Tensor:
-    """The labels as `TargetSpec` defines them. ConfigError for a value that is none of them."""
+    """Encode labels, as `TargetSpec` defines them.
+
+    Args:
+        table: the table.
+        name: name of the target.
+        target: its specification.
+        notation: notation of numbers and dates.
+
+    Returns:
+        [N] or [N, size].
+
+    Raises:
+        ConfigError: a value is not a label of the target.
+    """
     if target.type == "multilabel":
         where = f"the column {{!r}} of the multilabel target {name!r}"
         labels = [_encode_binary(table, label, notation, where.format(label)) for label in target.classes or ()]
@@ -100,7 +122,7 @@ def encode_target(table: Table, name: str, target: TargetSpec, notation: Notatio
 
 
 def _encode_binary(table: Table, column: str, notation: Notation, where: str, hint: str = "") -> Tensor:
-    """float32 [N] of 0 and 1, or `true` and `false` in any case; NaN where missing. ConfigError for anything else."""
+    """float32 [N]: 0 or 1, also for `true` and `false` in any case; NaN if missing. ConfigError for other values."""
     cells = table.columns[column]
     values = tuple(value if value is None else TRUTH.get(value.lower(), value) for value in cells.values)
     parsed, wrong = notation.numbers(values)
@@ -111,7 +133,16 @@ def _encode_binary(table: Table, column: str, notation: Notation, where: str, hi
 
 
 def find_non_number(table: Table, name: str, notation: Notation) -> str | None:
-    """The first value of column `name` that is no number, as "FILE:LINE: VALUE"; None where all are numbers."""
+    """Find the first value of a column that is not a number.
+
+    Args:
+        table: the table.
+        name: name of the column.
+        notation: notation of numbers and dates.
+
+    Returns:
+        "FILE:LINE: VALUE", or None if all values are numbers.
+    """
     cells = table.columns[name]
     _, wrong = notation.numbers(cells.values, name)
     if not wrong:
@@ -121,7 +152,7 @@ def find_non_number(table: Table, name: str, notation: Notation) -> str | None:
 
 
 def _infer_type(table: Table, name: str, notation: Notation) -> TargetType:
-    """The type of a target that is not declared, by all of its cells."""
+    """Infer the type of an undeclared target from all of its cells."""
     cells = table.columns[name]
     parsed, wrong = notation.numbers(cells.values, name)
     if not wrong:
@@ -139,3 +170,82 @@ def _infer_type(table: Table, name: str, notation: Notation) -> TargetType:
 
 def _find_non_binary(parsed: Floats) -> list[int]:
     return [int(at) for at in np.flatnonzero(~np.isin(parsed, [0.0, 1.0]) & ~np.isnan(parsed))]
+
+
+def check_targets(targets: Mapping[str, TargetType | None]) -> None:
+    """Check the declaration of a table's targets.
+
+    Args:
+        targets: target → its declared type, or None.
+
+    Raises:
+        ValueError: there is no target, or a multilabel target names a column more than once.
+    """
+    if not targets:
+        raise ValueError("`targets` names no column")
+    for name, labels in targets.items():
+        if isinstance(labels, list) and (repeated := [label for label in labels if labels.count(label) > 1]):
+            raise ValueError(f"the target {name!r} names the column {repeated[0]!r} more than once")
+
+
+def list_target_columns(targets: Mapping[str, TargetType | None]) -> list[str]:
+    """List the columns of targets; a multilabel target has several.
+
+    Args:
+        targets: target → its declared type, or None.
+
+    Returns:
+        Names of columns.
+    """
+    return [column for name, type_ in targets.items() for column in (type_ if isinstance(type_, list) else [name])]
+
+
+def list_class_codes(table: Table, targets: Mapping[str, TargetType | None], notation: Notation) -> list[Codes]:
+    """Return the class codes of each target that may have classes, to keep every class in training.
+
+    Args:
+        table: the table.
+        targets: target → its declared type, or None.
+        notation: notation of numbers.
+
+    Returns:
+        For each such target int64 [N]; -1 for a missing label.
+    """
+    declared = {name: type_ for name, type_ in targets.items() if not isinstance(type_, list)}
+    codes: list[Codes] = []
+    for name in list_target_columns(targets):
+        cells, type_ = table.columns.get(name), declared.get(name)
+        if cells is None or type_ == "real":
+            continue
+        parsed, wrong = notation.numbers(cells.values, name)
+        if type_ is not None or wrong or len(set(parsed[~np.isnan(parsed)])) <= 2:
+            values = np.array([-1 if value is None else at for at, value in enumerate(cells.values)])
+            codes.append(values[cells.index])
+    return codes
+
+
+def restore_targets(
+    table: Table, stored: Mapping[str, TargetSpec], targets: Mapping[str, TargetType | None]
+) -> dict[str, TargetSpec]:
+    """Describe those of a checkpoint's targets that a table has, for a comparison with the checkpoint's.
+
+    Args:
+        table: the table.
+        stored: targets of the checkpoint.
+        targets: target → type declared for this table, or None.
+
+    Returns:
+        target → its specification in this table.
+    """
+    restored = {}
+    for name, target in stored.items():
+        if name not in targets:
+            continue
+        declared = targets[name]
+        if isinstance(declared, list):
+            missing = any(None in table.columns[label].values for label in declared)
+            restored[name] = TargetSpec("multilabel", len(declared), tuple(declared), missing)
+        else:
+            missing = None in table.columns[name].values
+            restored[name] = replace(target, type=declared or target.type, missing=missing)
+    return restored

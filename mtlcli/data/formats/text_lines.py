@@ -1,4 +1,4 @@
-"""The lines of a text file, checked on the way, with the place of what is wrong in them."""
+"""Lines of a text file, with checks of its encoding and the line numbers of errors."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from types import TracebackType
 from mtlcli.data.formats.compressed import describe_error, open_decompressed, verify_compressed
 from mtlcli.errors import ConfigError
 
-LONGEST = 2**23  # characters of a row: 50,000 columns of 160 each
-ESCAPED = re.compile(r"[\ud800-\udfff]")  # how Python reads, with `surrogateescape`, a byte that is no UTF-8
-# The first bytes of files that aren't text in UTF-8 → what they are, and the remedy.
+MAX_ROW_CHARACTERS = 2**23  # characters of a row: 50,000 columns of 160 each
+ESCAPED = re.compile(r"[\ud800-\udfff]")  # bytes that are not UTF-8, as decoded by Python with `surrogateescape`
+# First bytes of a file that is not text in UTF-8 → its format, and the remedy.
 FORMATS = {
     b"PK\x03\x04": "a zip archive or a spreadsheet (.xlsx): unpack it, or save the sheet as CSV",
     b"\xd0\xcf\x11\xe0": "a spreadsheet (.xls): save the sheet as CSV",
@@ -29,24 +29,30 @@ FORMATS = {
 
 
 class Lines:
-    """An iterator over the lines of a file, plain or .gz, in UTF-8, however they end; they keep their ends.
+    """Iterator over the lines of a UTF-8 file, plain or .gz, with any line ending. Lines keep their endings.
 
-    line: the number of the line at hand, from 1. row: that of the line in which the row at hand begins, for the rows
-    of a table, which may go over several lines: whoever makes rows of them calls `end_row` after each. ended: whether
-    there is no further line.
+    Args:
+        path: the file.
 
-    ConfigError, with the line, for a file that can't be read, bytes that are no UTF-8, the character NUL, and a row
-    that is longer than any table's.
+    Attributes:
+        line: number of the current line, from 1.
+        row: number of the line in which the current row begins. A row of a table can span several lines, so `end_row`
+            must be called after each.
+        ended: True after the last line.
+
+    Raises:
+        ConfigError: the file can't be read, is not UTF-8, or has a NUL character or a row that is too long; with the
+            line.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.line, self.row, self.ended = 0, 1, False
-        self._room = LONGEST
+        self._room = MAX_ROW_CHARACTERS
 
     def __enter__(self) -> Lines:
         try:
-            verify_compressed(self.path)  # it takes far less time than making a table of it
+            verify_compressed(self.path)  # takes far less time than parsing the table
             with open_decompressed(self.path) as file:
                 start = file.read(8)
             self._file = io.TextIOWrapper(
@@ -54,9 +60,9 @@ class Lines:
             )
         except (OSError, ValueError) as error:
             raise ConfigError(f"{self.path}: can't be read as a table: {describe_error(error)}") from error
-        if known := next((words for mark, words in FORMATS.items() if start.startswith(mark)), None):
+        if detected := next((text for magic, text in FORMATS.items() if start.startswith(magic)), None):
             self._file.close()
-            raise ConfigError(f"{self.path}: can't be read as a table: it is {known}")
+            raise ConfigError(f"{self.path}: can't be read as a table: it is {detected}")
         return self
 
     def __exit__(
@@ -81,22 +87,23 @@ class Lines:
         if "\0" in line or not line.isascii():
             self._check(line)
         if self._room <= 0:
-            raise self._error(f"a row of more than {LONGEST:,} characters, which no table has")
+            raise self._error(f"the row has more than {MAX_ROW_CHARACTERS:,} characters")
         return line
 
     def end_row(self) -> None:
+        """Start a new row."""
         self.row = self.line + 1
-        self._room = LONGEST
+        self._room = MAX_ROW_CHARACTERS
 
     def _check(self, line: str) -> None:
-        if found := ESCAPED.search(line):
-            byte = ord(found[0]) - 0xDC00
+        if match := ESCAPED.search(line):
+            byte = ord(match[0]) - 0xDC00
             raise self._error(
-                f"is no UTF-8 text: it has the byte 0x{byte:02X} at character {found.start() + 1}; save the file as "
+                f"is not UTF-8 text: it has the byte 0x{byte:02X} at character {match.start() + 1}; save the file as "
                 "UTF-8"
             )
         if "\0" in line:
-            raise self._error(f"is no text: it has the character NUL at character {line.index(chr(0)) + 1}")
+            raise self._error(f"is not text: it has the character NUL at character {line.index(chr(0)) + 1}")
 
     def _error(self, message: str) -> ConfigError:
         return ConfigError(f"{self.path}:{self.line}: {message}")

@@ -115,7 +115,7 @@ def test_compressed_files_will_do(root: Path) -> None:
         (lambda text: text + text, r"census-income.data: expected 6 rows, got 12\. Run `mtl data fetch census_"),
         (
             lambda text: text.replace(", 50000+.", ""),
-            r"census-income.data:2: 41 values, where there are 42 columns\. Run",
+            r"census-income.data:2: 41 values, expected 42\. Run",
         ),
         (
             lambda text: text.replace("50000+.", "yes"),

@@ -104,7 +104,7 @@ def test_numbers_of_any_size_are_standardized_in_float32(path: Path) -> None:
     means, stds = torch.tensor([[column.mean, column.std] for column in dataset.describe().columns]).T
     assert isinstance(inputs, torch.Tensor) and torch.isfinite((inputs - means) / stds).all()
     path.write_text("x,y\n3e38,0\n1,1\n")
-    with pytest.raises(ConfigError, match=r"people.csv:2: '3e38' in column 'x' is no finite number"):
+    with pytest.raises(ConfigError, match=r"people.csv:2: '3e38' in column 'x' is not a finite number"):
         CSV(path=str(path), targets=["y"], test=0.0).describe()
 
 
@@ -161,8 +161,8 @@ def test_labels_that_miss_only_in_the_file_at_hand(path: Path, tmp_path: Path) -
     [
         ({"targets": ["income"]}, "the data has no target 'married', on which the checkpoint was trained"),
         ({"targets": {"income": "real", "married": "real"}}, "target 'married' of type binary, but .* of type real"),
-        ({"features": ["age"]}, "trained on the features age, town, and `features` here are age"),
-        ({"targets": ["income", "married", "x"]}, "there is no column 'x', named in `targets`"),
+        ({"features": ["age"]}, "trained on the features age, town, but `features` here are age"),
+        ({"targets": ["income", "married", "x"]}, "no column 'x', which `targets` names"),
     ],
 )
 def test_a_table_that_does_not_fit_the_checkpoint(path: Path, options: dict[str, Any], message: str) -> None:
@@ -172,7 +172,7 @@ def test_a_table_that_does_not_fit_the_checkpoint(path: Path, options: dict[str,
 
 
 def test_a_table_for_a_checkpoint_of_images(path: Path) -> None:
-    with pytest.raises(ConfigError, match="trained on inputs 1×8×8 of another dataset, and this is a table"):
+    with pytest.raises(ConfigError, match="trained on inputs 1×8×8 of another dataset, but this is a table"):
         people(path).restore(Digits().describe())
 
 
@@ -190,21 +190,29 @@ def test_a_class_unknown_to_the_checkpoint(path: Path, tmp_path: Path) -> None:
 
 
 WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
-    "ragged": (TABLE + "1,2\n1,2,3,4,5,6\n", {}, r"people.csv:7: 2 values, where the header names 5\n.*:8: 6 values"),
+    "ragged": (TABLE + "1,2\n1,2,3,4,5,6\n", {}, r"people.csv:7: 2 values, but the header names 5\n.*:8: 6 values"),
     "empty": ("", {}, "is empty, or has no header"),
     "header only": ("age,town,income,married,split\n", {}, "has a header and no rows"),
     "column twice": (TABLE.replace("town", "age", 1), {}, r"people.csv:1: the header names 'age' more than once"),
-    "unknown target": (TABLE, {"targets": ["incom"]}, r"no column 'incom', named in `targets`. Did you mean 'income'"),
-    "unknown feature": (TABLE, {"features": ["agee"]}, "no column 'agee', named in `features`. Did you mean 'age'"),
-    "unknown split column": (TABLE, {"split_column": "splits"}, "no column 'splits', named in `split_column`"),
-    "unknown split": (TABLE.replace("val", "dev"), {}, r"people.csv:5: 'dev' in the split column 'split' is none of"),
-    "no training rows": (TABLE.replace("train", "test"), {}, "there are no training rows"),
-    "mixed feature": (TABLE.replace("40,", "forty,"), {}, r"people.csv:3: 'forty' in column 'age' is no finite number"),
-    "infinite feature": (TABLE.replace("40,", "inf,"), {}, r"people.csv:3: 'inf' in column 'age' is no finite number"),
+    "unknown target": (TABLE, {"targets": ["incom"]}, "no column 'incom', which `targets` names. Did you mean 'income"),
+    "unknown feature": (TABLE, {"features": ["agee"]}, "no column 'agee', which `features` names. Did you mean 'age'"),
+    "unknown split column": (TABLE, {"split_column": "splits"}, "no column 'splits', which `split_column` names"),
+    "unknown split": (TABLE.replace("val", "dev"), {}, "people.csv:5: 'dev' in the split column 'split' is not one of"),
+    "no training rows": (TABLE.replace("train", "test"), {}, "the table has no training rows"),
+    "mixed feature": (
+        TABLE.replace("40,", "forty,"),
+        {},
+        r"people.csv:3: 'forty' in column 'age' is not a finite number",
+    ),
+    "infinite feature": (
+        TABLE.replace("40,", "inf,"),
+        {},
+        r"people.csv:3: 'inf' in column 'age' is not a finite number",
+    ),
     "real that is none": (
         TABLE,
         {"targets": {"town": "real"}, "features": ["age"]},
-        r"people.csv:2: 'Ulm' in the real target 'town' is not a number; for categories say",
+        r"people.csv:2: 'Ulm' in the real target 'town' is not a number; for categories, set",
     ),
     "binary that is none": (
         TABLE,
@@ -215,7 +223,7 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     "unseen class": (TABLE, {"targets": ["town"]}, "people.csv:5: target 'town' has the class 'Köln'"),
     "target as feature": (TABLE, {"features": ["income"]}, "'income' can't be a feature and a target"),
     "feature twice": (TABLE, {"features": ["age", "age"]}, "names a column more than once"),
-    "no feature": ("y,split\n1,train\n0,train\n", {"targets": ["y"]}, "there is no feature column left"),
+    "no feature": ("y,split\n1,train\n0,train\n", {"targets": ["y"]}, "no feature column is left"),
     "no value": (TABLE.replace("20", "").replace("40", ""), {}, "column 'age' has no value in the training rows"),
     "no label": (TABLE.replace("1.5", "").replace("2.5", ""), {}, "target 'income' has no label in the training rows"),
     "identifier": (
@@ -234,11 +242,14 @@ def test_what_is_wrong_is_told_with_its_place(path: Path, content: str, options:
 
 
 HOSTILE: dict[str, tuple[str, str]] = {
-    "all ragged": (TABLE + "1,2\n" * 99, r":7: 2 values(.*\n){5}.*:12: … and more such lines, from this one on$"),
-    "no header": (TABLE.split("\n", 1)[1], r"no column 'split', .* by the file's first line: 20, Ulm, 1.5, 1, train$"),
-    "a million columns": ("x," * 10**6 + "\n", r":1: 1000001 columns, and 50000 are the most"),
-    "NUL": (TABLE.replace("30", "3\0"), r":5: is no text: it has the character NUL at character 2"),
-    "NUL in the header": ("a\0" + TABLE, r":1: is no text: it has the character NUL at character 2"),
+    "all ragged": (TABLE + "1,2\n" * 99, r":7: 2 values(.*\n){5}.*:12: … and more such lines, starting here$"),
+    "no header": (
+        TABLE.split("\n", 1)[1],
+        r"no column 'split', .* in the file's first line are: 20, Ulm, 1.5, 1, train$",
+    ),
+    "a million columns": ("x," * 10**6 + "\n", r":1: 1000001 columns, but a table can have at most 50000"),
+    "NUL": (TABLE.replace("30", "3\0"), r":5: is not text: it has the character NUL at character 2"),
+    "NUL in the header": ("a\0" + TABLE, r":1: is not text: it has the character NUL at character 2"),
     "escape code in the header": (
         "\x1b[2J" + TABLE,
         r":1: the name of column 1, '\\x1b\[2Jage', holds the character U\+001B, which can't be printed$",
@@ -256,16 +267,16 @@ HOSTILE: dict[str, tuple[str, str]] = {
         r":4: 'Bo\\nnn' in column 'town' holds the character U\+000A",
     ),
     "long category": (TABLE.replace("Bonn", "B" * 300), r":3: 'B{60}'… in column 'town' is 300 characters long"),
-    "too large a number": (TABLE.replace("40,", "1e400,"), r":3: '1e400' in column 'age' is no finite number"),
-    "endless number": (TABLE.replace("40,", "9" * 10**5 + ","), r":3: '9{60}'… in column 'age' is no finite number"),
-    "underscore in a number": (TABLE.replace("40,", "4_0,"), r":3: '4_0' in column 'age' is no finite number"),
-    "not a number": (TABLE.replace("40,", "+NaN,"), r":3: '\+NaN' in column 'age' is no finite number"),
+    "too large a number": (TABLE.replace("40,", "1e400,"), r":3: '1e400' in column 'age' is not a finite number"),
+    "endless number": (TABLE.replace("40,", "9" * 10**5 + ","), r":3: '9{60}'… in column 'age' is not a finite number"),
+    "underscore in a number": (TABLE.replace("40,", "4_0,"), r":3: '4_0' in column 'age' is not a finite number"),
+    "not a number": (TABLE.replace("40,", "+NaN,"), r":3: '\+NaN' in column 'age' is not a finite number"),
     "long value": (
         TABLE + "x" * 140_000,
         r":7: field larger than field limit \(131072\); is a quote opened in this row",
     ),
-    "endless row": (TABLE + "x," * 500, r":7: a row of more than 900 characters"),
-    "endless row of many lines": (TABLE + '"\n",' * 500, r":\d+: a row of more than 900 characters"),
+    "endless row": (TABLE + "x," * 500, r":7: the row has more than 900 characters"),
+    "endless row of many lines": (TABLE + '"\n",' * 500, r":\d+: the row has more than 900 characters"),
     "open quote": (
         TABLE + '10,"Ulm,1,1,train\n20,Ulm,1,1,train\n',
         ":7: a quote is opened in this row and never closed",
@@ -280,8 +291,8 @@ HOSTILE: dict[str, tuple[str, str]] = {
 
 @pytest.mark.parametrize(("content", "message"), HOSTILE.values(), ids=HOSTILE)
 def test_no_file_does_harm(path: Path, content: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if "row of more" in message:
-        monkeypatch.setattr(text_lines, "LONGEST", 900)
+    if "the row has more" in message:
+        monkeypatch.setattr(text_lines, "MAX_ROW_CHARACTERS", 900)
     path.write_text(content, encoding="utf-8")
     with pytest.raises(ConfigError, match=r"^/.*people.csv.*" + message) as caught:
         people(path).describe()
@@ -331,14 +342,14 @@ def test_files_that_are_no_tables(tmp_path: Path) -> None:
     (tmp_path / "endless.csv").symlink_to("/dev/zero")
     os.mkfifo(tmp_path / "pipe.csv")
     for name, message in (
-        ("binary.csv", r"binary.csv:1: is no UTF-8 text: it has the byte 0xFD at character 1"),
-        ("latin.csv", r"latin.csv:5: is no UTF-8 text: it has the byte 0xF6 at character 5"),
+        ("binary.csv", r"binary.csv:1: is not UTF-8 text: it has the byte 0xFD at character 1"),
+        ("latin.csv", r"latin.csv:5: is not UTF-8 text: it has the byte 0xF6 at character 5"),
         ("utf16.csv", r"utf16.csv: can't be read as a table: it is text in UTF-16: save it as UTF-8"),
         ("none.csv", "none.csv: can't be read as a table: No such file"),
         (".", "can't be read as a table: Is a directory"),
         ("loop.csv", "loop.csv: can't be read as a table: Too many levels of symbolic links"),
-        ("endless.csv", "endless.csv: can't be read as a table: is a pipe or a device, and a file is expected"),
-        ("pipe.csv", "pipe.csv: can't be read as a table: is a pipe or a device, and a file is expected"),
+        ("endless.csv", "endless.csv: can't be read as a table: is a pipe or a device, not a file"),
+        ("pipe.csv", "pipe.csv: can't be read as a table: is a pipe or a device, not a file"),
         ("n" * 300, "has 300 bytes; a file name has at most 255"),
         ("a\0b", "the character NUL"),
     ):
@@ -372,10 +383,10 @@ def test_lines_end_as_they_like(path: Path, end: str) -> None:
 
 
 def test_the_most_columns_are_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(csv_reader, "MOST_COLUMNS", 5)
+    monkeypatch.setattr(csv_reader, "MAX_COLUMNS", 5)
     assert people(path).describe().input_shape == (2,)
-    monkeypatch.setattr(csv_reader, "MOST_COLUMNS", 4)
-    with pytest.raises(ConfigError, match="5 columns, and 4 are the most"):
+    monkeypatch.setattr(csv_reader, "MAX_COLUMNS", 4)
+    with pytest.raises(ConfigError, match="5 columns, but a table can have at most 4"):
         people(path).describe()
 
 
@@ -409,7 +420,7 @@ def test_a_line_is_found_whatever_the_rows_before_it(tmp_path: Path) -> None:
     lines = ['"1\n",a', "", *(f"{row},b" for row in range(CHUNK)), "x,b"]
     (tmp_path / "t.csv").write_text("x,y\n" + "\n".join(lines))
     with pytest.raises(
-        ConfigError, match=rf"t.csv:{CHUNK + 5}: 'x' in column 'x' is no finite number, and {CHUNK + 1} "
+        ConfigError, match=rf"t.csv:{CHUNK + 5}: 'x' in column 'x' is not a finite number, but {CHUNK + 1} "
     ):
         CSV(path=str(tmp_path / "t.csv"), targets=["y"], test=0.0).describe()
 

@@ -15,7 +15,7 @@ from mtlcli.data.datasets.csv import CSV
 from mtlcli.data.formats.column_encoding import TrainingTable, encode_columns, fit_column, signed_log1p
 from mtlcli.data.formats.csv_reader import Table, read_table
 from mtlcli.data.formats.numerals import Notation
-from mtlcli.data.formats.table_splits import MISSING_VALUES
+from mtlcli.data.formats.table_options import MISSING_VALUES
 from mtlcli.data.formats.target_columns import encode_target, fit_target
 from mtlcli.errors import ConfigError
 from mtlcli.models.inputs import TableEncoder, standardized
@@ -92,17 +92,17 @@ def test_classes_of_single_rows_and_dotted_thousands_are_noted(tmp_path: Path) -
     path.write_text("x,price,name\n" + "".join(f"{at % 3},{amounts[at % 6]},p{at}\n" for at in range(30)))
     options: dict[str, Any] = {"path": str(path), "test": 0.0, "val": 0.0, "exclude": ["name"]}
     (note,) = CSV(targets=["price"], **options).notes()
-    assert "1.25 in '1.250'" in note and '`thousands: "."` and `decimal: ","`' in note
+    assert "('1.250' as 1.25)" in note and '`thousands: "."` and `decimal: ","`' in note
     assert not CSV(targets=["price"], thousands=".", decimal=",", **options).notes()
     (_, note) = sorted(CSV(targets=["name"], **{**options, "exclude": []}).notes())
     assert "target 'name' has 30 classes in 30 rows" in note
 
 
 REFUSED = {
-    "infinity": (["1", "inf", "2"], r"t.csv:3: 'inf' in column 'v' is no finite number, and 2 values are"),
-    "one word": (["7", "8", "9", "ok", "10"], r"t.csv:5: 'ok' in column 'v' is no finite number, and 4 values are"),
+    "infinity": (["1", "inf", "2"], r"t.csv:3: 'inf' in column 'v' is not a finite number, but 2 values are"),
+    "one word": (["7", "8", "9", "ok", "10"], r"t.csv:5: 'ok' in column 'v' is not a finite number, but 4 values are"),
     "two words": (["7", "x", "9", "y", "10"], r"t.csv:3: 'x' .* 3 values are.* \(and 1 more such lines\)$"),
-    "one number": (["a", "b", "7", "c"], r"t.csv:4: '7' in column 'v' is a number, and 3 values of it are not"),
+    "one number": (["a", "b", "7", "c"], r"t.csv:4: '7' in column 'v' is a number, but 3 of its values are not"),
     "one unit": (["7", "8 kg", "9", "1"], r"t.csv:3: '8 kg' .*; it looks like a number with the unit 'kg'"),
     "one comma": (["7.5", "8,5", "9", "1"], r"t.csv:3: '8,5' .*; it looks like a number with a decimal comma"),
     "all commas": (
@@ -113,7 +113,7 @@ REFUSED = {
         ["2020-01-01", "2020-01-02"],
         r"t.csv:2: '2020-01-01' .* looks like a date: list the column under `dates`",
     ),
-    "hexadecimal": (["1", "0x1F", "2"], r"t.csv:3: '0x1F' in column 'v' is no finite number"),
+    "hexadecimal": (["1", "0x1F", "2"], r"t.csv:3: '0x1F' in column 'v' is not a finite number"),
 }
 
 
@@ -262,7 +262,7 @@ def test_a_column_of_two_tables_is_fitted_on_both(tmp_path: Path) -> None:
     declared = [sources[0], TrainingTable(second, np.array([0, 1, 2]), categorical=["v"])]
     assert fit_column(declared, "v").levels == ("1", "2", "10", "20")
     third = one_column(tmp_path / "b", ["x", "y"])
-    with pytest.raises(ConfigError, match=r"b/t.csv: column 'v' holds no numbers, and in .*a/t.csv it does"):
+    with pytest.raises(ConfigError, match=r"b/t.csv: column 'v' has no numbers, but in .*a/t.csv it has"):
         fit_column([sources[0], TrainingTable(third, np.array([0, 1]))], "v")
 
 
@@ -296,13 +296,13 @@ def test_dates_are_numbers_of_days(tmp_path: Path) -> None:
     assert [c.mean + c.offset for c in columns] == [19553.0, 19553.0]  # 2023-07-15
     assert (inputs[:, 0] + columns[0].offset).tolist() == [19552.0, 19554.0, 19553.0]
     path.write_text("day,y\n2023-07-14,0\nsoon,1\n2023-07-15,1\n")
-    with pytest.raises(ConfigError, match=r"t.csv:3: 'soon' in the column 'day' is no date in ISO 8601"):
+    with pytest.raises(ConfigError, match=r"t.csv:3: 'soon' in the column 'day' is not a date in ISO 8601"):
         CSV(path=str(path), targets=["y"], test=0.0, dates=["day"]).describe()
     with pytest.raises(
-        ConfigError, match=r"t.csv:2: '2023-07-14' in the column 'day' is no date of the format '%d.%m.%Y'"
+        ConfigError, match=r"t.csv:2: '2023-07-14' in the column 'day' is not a date of the format '%d.%m.%Y'"
     ):
         CSV(path=str(path), targets=["y"], test=0.0, dates={"day": "%d.%m.%Y"}).describe()
-    with pytest.raises(ConfigError, match=r"t.csv:3: 'soon' in the target 'day' is no date in ISO 8601"):
+    with pytest.raises(ConfigError, match=r"t.csv:3: 'soon' in the target 'day' is not a date in ISO 8601"):
         CSV(path=str(path), targets=["day"], test=0.0, dates=["day"]).describe()
 
 
@@ -319,7 +319,7 @@ def test_a_multilabel_target_of_columns(tmp_path: Path) -> None:
         ConfigError, match=r"t.csv:3: '2' in the column 'v' of the multilabel target 'tags' is not 0 or 1"
     ):
         CSV(path=str(path), targets={"tags": ["u", "v"]}, **options).describe()
-    with pytest.raises(ConfigError, match="no column 'w', named in `targets`"):
+    with pytest.raises(ConfigError, match="no column 'w', which `targets` names"):
         CSV(path=str(path), targets={"tags": ["u", "w"]}, **options).describe()
     with pytest.raises(ValueError, match="'tags' names the column 'u' more than once"):
         CSV(path=str(path), targets={"tags": ["u", "u"]}, **options)

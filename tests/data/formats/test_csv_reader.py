@@ -52,9 +52,9 @@ def test_val_is_carved_from_the_training_file(tmp_path: Path) -> None:
 
 
 WRONG = {
-    "no target": ("x,town\n1,Ulm\n", {}, "test.csv: there is no column 'y', named in `targets`"),
-    "no feature": ("x,y\n1,0\n", {}, "test.csv: there is no column 'town', named in `the header of .*train.csv`"),
-    "a bad cell": ("x,town,y\n1,Ulm,0\nz,Ulm,1\n", {}, r"test.csv:3: 'z' in column 'x' is no finite number"),
+    "no target": ("x,town\n1,Ulm\n", {}, "test.csv: no column 'y', which `targets` names"),
+    "no feature": ("x,y\n1,0\n", {}, "test.csv: no column 'town', which `the header of .*train.csv` names"),
+    "a bad cell": ("x,town,y\n1,Ulm,0\nz,Ulm,1\n", {}, r"test.csv:3: 'z' in column 'x' is not a finite number"),
     "a class": ("x,town,y\n1,Ulm,2\n", {"targets": {"y": "classes"}}, r"test.csv:2: target 'y' has the class '2'"),
     "ragged": ("x,town,y\n1,Ulm\n", {}, r"test.csv:2: 2 values"),
 }
@@ -70,7 +70,7 @@ def test_training_rows_in_the_file_of_a_split_are_noted(tmp_path: Path) -> None:
     """In any order of rows and columns, and in another spelling of the numbers."""
     options = write(tmp_path, test="town,y,x\nUlm,0,4.0\nBonn,1,3.0\nRom,0,9\n")
     (note,) = (note for note in CSV(**options).notes() if "too good" in note)
-    assert re.fullmatch(r"2 of the 3 rows of \S+test.csv are rows of \S+train.csv too, .* the split 'test' .*", note)
+    assert re.fullmatch(r"2 of the 3 rows of \S+test.csv are also rows of \S+train.csv, .* the split 'test' .*", note)
     assert not [note for note in CSV(**write(tmp_path)).notes() if "too good" in note]
 
 
@@ -78,7 +78,7 @@ def test_columns_that_are_not_used_may_lack(tmp_path: Path) -> None:
     options = write(tmp_path, test="x,y\n1,0\n")
     assert CSV(**options, exclude=["town"]).describe().input_shape == (1,)
     assert CSV(**options, features=["x"]).describe().input_shape == (1,)
-    with pytest.raises(ValueError, match="come from `split_column` or from `test_path`, not from both"):
+    with pytest.raises(ValueError, match="come either from `split_column` or from `test_path`, not both"):
         CSV(**options, split_column="town")
 
 
@@ -115,7 +115,7 @@ def test_a_delimiter_that_is_another_one(tmp_path: Path) -> None:
             "val",
         )
     (tmp_path / "t.csv").write_text("x;y\n1,5;2\n")
-    with pytest.raises(ConfigError, match=r":2: 2 values, where the header names 1. If .* `delimiter: \";\"`"):
+    with pytest.raises(ConfigError, match=r":2: 2 values, but the header names 1. If .* `delimiter: \";\"`"):
         CSV(path=str(tmp_path / "t.csv"), targets=["y"]).describe()
 
 
@@ -127,7 +127,7 @@ FORMATS = {
     "Latin-1": ("gr\u00f6\u00dfe,y\n1,2\n".encode("latin-1"), "save the file as UTF-8"),
     "JSON lines": (b'{"x": 1, "y": 2}\n', "it is JSON: write it as CSV"),
     "JSON": (b'[{"x": 1, "y": 2}]\n', "it is JSON: write it as CSV"),
-    "Excel's first line": (b"sep=;\nx;y\n1;2\n", "t.csv:1: the line tells Excel the delimiter"),
+    "Excel's first line": (b"sep=;\nx;y\n1;2\n", "t.csv:1: the line sets the delimiter for Excel"),
     "joined files": (b"x,y\na,b\nx,y\nc,d\n", "t.csv:3: repeats the header"),
 }
 

@@ -40,12 +40,12 @@ LEFT_OUT: dict[str, tuple[str, list[Any], str]] = {
     "readr's index": ("...1", SHUFFLED, "it has no name"),
     "R's index of some rows": ("X", sorted(SHUFFLED), "it numbers the rows"),
     "rownames of some rows": ("rownames", sorted(SHUFFLED), "it numbers the rows"),
-    "names": ("name", [f"person {row}" for row in range(ROWS)], "it is text that is different in every row"),
-    "uuids": ("key", [f"{row * 7919:08x}-ab" for row in range(ROWS)], "it is text that is different"),
-    "id": ("id", SHUFFLED, "by its name and values it identifies the rows"),
-    "customer_id": ("customer_id", SHUFFLED, "it identifies the rows"),
-    "PassengerId": ("PassengerId", SHUFFLED, "it identifies the rows"),
-    "ID": ("ID", SHUFFLED, "it identifies the rows"),
+    "names": ("name", [f"person {row}" for row in range(ROWS)], "it is text that differs in every row"),
+    "uuids": ("key", [f"{row * 7919:08x}-ab" for row in range(ROWS)], "it is text that differs"),
+    "id": ("id", SHUFFLED, "its name and values are those of an identifier"),
+    "customer_id": ("customer_id", SHUFFLED, "those of an identifier"),
+    "PassengerId": ("PassengerId", SHUFFLED, "those of an identifier"),
+    "ID": ("ID", SHUFFLED, "those of an identifier"),
 }
 
 
@@ -86,7 +86,7 @@ def test_small_tables_and_only_columns_are_not_judged(tmp_path: Path) -> None:
     assert features(table(tmp_path, {"n": list(range(19)), "x": [0.5, *[1] * 18]})) == ["n", "x"]
     assert features(table(tmp_path, {"n": list(range(ROWS))})) == ["n"]
     assert features(table(tmp_path, {"": list(range(ROWS)), "n": list(range(ROWS))})) == ["n"]
-    with pytest.raises(ConfigError, match="no feature column left"):
+    with pytest.raises(ConfigError, match="no feature column is left"):
         table(tmp_path, {"": list(range(ROWS))}).describe()
 
 
@@ -94,7 +94,7 @@ def test_a_repeated_number_called_id_is_noted(tmp_path: Path) -> None:
     columns = {"store_id": [row % 7 for row in range(ROWS)], "noise": NOISE}
     dataset = table(tmp_path, columns)
     assert features(dataset) == ["store_id", "noise"]
-    assert "'store_id' is read as a number, although it is called an identifier" in dataset.notes()[0]
+    assert "'store_id' is read as a number, although its name is that of an identifier" in dataset.notes()[0]
     for options in ({"categorical": ["store_id"]}, {"features": ["store_id", "noise"]}):
         declared = table(tmp_path, columns, **options)
         assert features(declared) == ["store_id", "noise"] and not declared.notes()
@@ -130,10 +130,10 @@ def test_dates_are_refused_unless_they_are_declared(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"exclude": ["nose"]}, "no column 'nose', named in `exclude`. Did you mean 'noise'"),
-        ({"dates": ["nose"]}, "no column 'nose', named in `dates`"),
+        ({"exclude": ["nose"]}, "no column 'nose', which `exclude` names. Did you mean 'noise'"),
+        ({"dates": ["nose"]}, "no column 'nose', which `dates` names"),
         ({"exclude": ["noise"], "features": ["noise"]}, "'noise' can't be in `features` and `exclude` at once"),
-        ({"exclude": ["noise", "x"]}, "no feature column left"),
+        ({"exclude": ["noise", "x"]}, "no feature column is left"),
     ],
 )
 def test_options_that_contradict(tmp_path: Path, options: dict[str, Any], message: str) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mtlcli.data.formats import images
-from mtlcli.data.formats.images import SUFFIXES, ImageFiles, check_images, formats
+from mtlcli.data.formats import image_checks
+from mtlcli.data.formats.image_checks import check_images
+from mtlcli.data.formats.images import SUFFIXES, ImageFiles, supported_formats
 
 BYTES = 3 * 60 * 50
 
@@ -78,11 +79,11 @@ def test_faults_are_counted_and_there_is_an_end(tmp_path: Path) -> None:
     assert len(faults) == 11 and faults[-1] == "… and at least 90 more such files"
 
 
-@pytest.mark.parametrize("name", [name for name in formats() if name != "AVIF"])  # which is always decoded
+@pytest.mark.parametrize("name", [name for name in supported_formats() if name != "AVIF"])  # which is always decoded
 def test_large_sets_are_looked_at_from_both_ends(
     tmp_path: Path, looked_at: list[str], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images, "READ_WHOLE", 0)
+    monkeypatch.setattr(image_checks, "READ_WHOLE", 0)
     suffix = SUFFIXES[name][0]
     fine, short = draw(tmp_path / f"a{suffix}", format=name), cut(draw(tmp_path / f"b{suffix}", format=name))
     (fault,) = check_images(files(fine, short), BYTES)
@@ -92,7 +93,7 @@ def test_large_sets_are_looked_at_from_both_ends(
 
 
 def test_large_sets_of_another_size_or_depth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "READ_WHOLE", 0)
+    monkeypatch.setattr(image_checks, "READ_WHOLE", 0)
     turned = Image.Exif()
     turned[0x0112] = 6
     paths = [
@@ -104,11 +105,11 @@ def test_large_sets_of_another_size_or_depth(tmp_path: Path, monkeypatch: pytest
     Image.new("I;16", (50, 60)).save(tmp_path / "e.png")
     faults = check_images(files(*paths, tmp_path / "e.png", size=None), BYTES)
     assert [fault.split(": ")[0][-5:] for fault in faults] == ["c.jpg", "d.png", "e.png"]
-    assert "is 60×50 pixels, where the first image has 50×60" in faults[0] and "16 or 32 bits" in faults[2]
+    assert "has 60×50 pixels, but the first image has 50×60" in faults[0] and "16 or 32 bits" in faults[2]
 
 
 def test_appended_bytes_are_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "READ_WHOLE", 0)
+    monkeypatch.setattr(image_checks, "READ_WHOLE", 0)
     path = draw(tmp_path / "a.jpg")
     path.write_bytes(path.read_bytes() + bytes(5000))
     assert check_images(files(path), BYTES) == []

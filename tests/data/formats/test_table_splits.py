@@ -147,7 +147,7 @@ def test_groups_stay_together(tmp_path: Path) -> None:
     changed = [row.replace(",a", ",b") for row in rows[:300]]  # cells change, the group's split doesn't
     after = members(table(write(tmp_path / "u.csv", changed), group_column="site", test=0.3, val=0.3), column=0)
     assert all(after[split] == {x for x in splits[split] if x < 300} for split in after)
-    with pytest.raises(ConfigError, match=r"no column 'sit', named in `group_column`. Did you mean 'site'"):
+    with pytest.raises(ConfigError, match=r"no column 'sit', which `group_column` names. Did you mean 'site'"):
         table(tmp_path / "t.csv", group_column="sit").describe()
 
 

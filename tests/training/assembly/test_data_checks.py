@@ -75,7 +75,7 @@ def test_a_first_image_that_is_damaged(config: Path, tmp_path: Path, capsys: pyt
     (tmp_path / "pets/train/cat/0.png").write_bytes(b"none")
     assert main(["validate", str(config)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "datasets.pets: " in line and "cat/0.png: is no image" in line
+    assert "datasets.pets: " in line and "cat/0.png: is not an image" in line
 
 
 class Odd(Dataset):

@@ -1,0 +1,127 @@
+"""Errors about the values of a table's columns."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from mtlcli.data.formats.csv_reader import Cells, Table
+from mtlcli.data.formats.numerals import ISO, Floats, Notation, describe_notation, detect_notation
+from mtlcli.errors import ConfigError
+from mtlcli.text import fault, shown
+
+
+def refuse_other_notation(table: Table, name: str, cells: Cells, remedy: str) -> None:
+    """Raise if values, none of which is a number, look like numbers or dates in another notation.
+
+    Args:
+        table: the table.
+        name: name of the column.
+        cells: its cells.
+        remedy: how to declare them as categories.
+
+    Raises:
+        ConfigError: they do; names the notation and how to set it.
+    """
+    present = [at for at, value in enumerate(cells.values) if value is not None]
+    if likeness := detect_notation([cells.values[at] or "" for at in present]):
+        rows = cells.rows([present[likeness[0]]])[:1]
+        raise table.error(
+            f"{quote_value(cells, rows)} in column {name!r} looks like {likeness[1]}. If its values are categories, "
+            f"{remedy}{'' if 'targets' in remedy else '; to leave it out, add it to `exclude`'}", rows
+        )  # fmt: skip
+
+
+def mixed_types_error(table: Table, name: str, parsed: Floats, wrong: Sequence[int], remedy: str) -> ConfigError:
+    """Return the error for a column in which some values are numbers and others are not; it cites the rarer ones.
+
+    Args:
+        table: the table.
+        name: name of the column.
+        parsed: distinct values as numbers, NaN for others.
+        wrong: positions of the distinct values that are not numbers.
+        remedy: how to declare the column as categories.
+
+    Returns:
+        The error.
+    """
+    cells = table.columns[name]
+    rows, numbers = cells.rows(wrong), cells.rows(np.flatnonzero(~np.isnan(parsed)).tolist())
+    if len(rows) > len(numbers):
+        return table.error(
+            f"{quote_value(cells, numbers)} in column {name!r} is a number, but {len(rows)} of its values are not. "
+            f"Correct it, or {remedy}", numbers
+        )  # fmt: skip
+    return table.error(
+        f"{quote_value(cells, rows)} in column {name!r} is not a finite number, but {len(numbers)} values are"
+        f"{_describe_likeness(cells, rows)}. Correct it, add it to `missing` (which "
+        f"replaces the default list), or {remedy}", rows
+    )  # fmt: skip
+
+
+def not_numbers_error(table: Table, where: str, name: str, wrong: Sequence[int], notation: Notation) -> ConfigError:
+    """Return the error for cells that must be numbers, or dates if the column is listed under `dates`.
+
+    Args:
+        table: the table.
+        where: description of the column, such as "numeric column".
+        name: name of the column.
+        wrong: positions of the distinct values that are not numbers.
+        notation: notation of numbers and dates.
+
+    Returns:
+        The error.
+    """
+    cells = table.columns[name]
+    rows = cells.rows(wrong)
+    target = "target" in where
+    if (form := dict(notation.dates).get(name)) is not None:
+        expected = "in ISO 8601, such as 2023-07-14" if form == ISO else f"of the format {form!r}"
+        reason = f"is not a date {expected}: correct it, or set the format under `dates`"
+    else:
+        hint = suggest_classes(name) if target else ""
+        reason = f"is not a {'' if target else 'finite '}number{_describe_likeness(cells, rows)}{hint}"
+    return table.error(f"{quote_value(cells, rows)} in the {where} {name!r} {reason}", rows)
+
+
+def _describe_likeness(cells: Cells, rows: Sequence[int]) -> str:
+    likeness = describe_notation(get_first_value(cells, rows))
+    return f"; it looks like {likeness}" if likeness else ""
+
+
+def suggest_classes(name: str) -> str:
+    """Suggest to declare a target as classes, for the end of a message."""
+    return f"; for categories, set `targets: {{{name}: classes}}`"
+
+
+def check_names(table: Table, name: str, values: Collection[str]) -> None:
+    """Check that the values of a column that become categories are valid names.
+
+    Args:
+        table: the table.
+        name: name of the column.
+        values: the values that become categories.
+
+    Raises:
+        ConfigError: a value is too long or has characters that can't be printed.
+    """
+    cells = table.columns[name]
+    for at, value in enumerate(cells.values):
+        if value in values and (why := fault(value or "")):
+            raise table.error(f"{shown(value)} in column {name!r} {why}", cells.rows([at]))
+
+
+def count_values(cells: Cells) -> int:
+    """Return the number of distinct values that are not missing."""
+    return len(cells.values) - (None in cells.values)
+
+
+def get_first_value(cells: Cells, rows: Sequence[int]) -> str:
+    """Return the value in the first of some rows."""
+    return cells.values[int(cells.index[rows[0]])] or ""
+
+
+def quote_value(cells: Cells, rows: Sequence[int]) -> str:
+    """Return the value in the first of some rows, in quotes."""
+    return shown(get_first_value(cells, rows))
