@@ -11,7 +11,8 @@ from pydantic import Field
 from torch import Tensor
 
 from mtlcli.data.augmentation import Augmentation
-from mtlcli.data.base import Dataset, Examples, add_val_split, restore_spec
+from mtlcli.data.base import Dataset, Examples, add_val_split
+from mtlcli.data.checkpoint_spec import restore_spec
 from mtlcli.data.content_hash import hash_named, hash_rows
 from mtlcli.data.formats.python_data import Labels, PythonData, convert_data
 from mtlcli.data.formats.python_targets import TargetType, encode_python_target, fit_python_target, is_missing
