@@ -1,15 +1,13 @@
-"""The app: every verb, from its own file. None of them imports torch before it is called."""
+"""The command-line app with all verbs. None of them imports torch before it is called."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from difflib import get_close_matches
-from pathlib import Path
-from shlex import quote
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperGroup
 
 from mtlcli.cli.compare import compare
 from mtlcli.cli.data import data
@@ -24,12 +22,10 @@ from mtlcli.cli.show import show
 from mtlcli.cli.summary import summary
 from mtlcli.cli.train import train
 from mtlcli.cli.validate import validate
-from mtlcli.errors import ConfigError, alike
+from mtlcli.cli.verb import CONTEXT, add_verb, write_examples
 from mtlcli.version import __version__
 
-SHORT_HELP = {"help_option_names": ["-h", "--help"]}
-
-# Verbs as other tools have them → ours.
+# our verb → names of the same command in other tools
 OTHER_NAMES = {
     "train": "fit run start resume", "eval": "evaluate evaluation test score", "validate": "check lint verify",
     "compare": "benchmark sweep tune", "list": "ls", "show": "info describe", "init": "new create",
@@ -38,13 +34,13 @@ OTHER_NAMES = {
 
 
 class Verbs(TyperGroup):
-    """The verbs, with a hint for one that does not exist only where it is clear what is meant."""
+    """The group of all verbs, which suggests a verb for an unknown one."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """See click."""
+        """Find the verb as click does; the error for an unknown one has a suggestion or lists all."""
         try:
             return super().resolve_command(ctx, args)
-        except Exception as error:  # click's UsageError, which typer may have a copy of
+        except Exception as error:  # click's UsageError, of which typer may have a copy
             if args and str(getattr(error, "message", "")).startswith("No such command"):
                 other = [ours for ours, names in OTHER_NAMES.items() if args[0] in names.split()]
                 close = other or get_close_matches(args[0], self.commands, n=1, cutoff=0.75)
@@ -52,11 +48,16 @@ class Verbs(TyperGroup):
                 error.message = f"No such command {args[0]!r}.{hint}"  # type: ignore[attr-defined]
             raise
 
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Write the examples."""
+        write_examples(self.epilog, formatter)
+
 
 app = typer.Typer(
     cls=Verbs,
-    help="Train multi-task models from a YAML file, and see with evidence which tasks should share a network.",
-    context_settings=SHORT_HELP,
+    help="Train multi-task models from a YAML file, and measure which tasks benefit from sharing a network.",
+    epilog="mtl init\nmtl train experiment.yaml",
+    context_settings=CONTEXT,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -79,24 +80,6 @@ def _options(
     pass
 
 
-class Verb(TyperCommand):
-    """A command that answers `--epochs 3` with the override that sets that key."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """See click. ConfigError for an unknown option that is a key of the experiment."""
-        given = list(args)
-        try:
-            return super().parse_args(ctx, args)
-        except Exception as error:
-            flag = getattr(error, "option_name", None)  # click's NoSuchOption, which typer may have a copy of
-            takes_overrides = any(parameter.metavar and "KEY=VALUE" in parameter.metavar for parameter in self.params)
-            if type(error).__name__ == "NoSuchOption" and isinstance(flag, str) and takes_overrides:
-                from mtlcli.cli.app import refuse
-
-                refuse(flag, given, self)
-            raise
-
-
 _VERBS: dict[str, Callable[..., None]] = {
     "init": init,
     "validate": validate,
@@ -112,50 +95,5 @@ _VERBS: dict[str, Callable[..., None]] = {
     "doctor": doctor,
 }
 for _name, _verb in _VERBS.items():
-    app.command(_name, cls=Verb, context_settings=SHORT_HELP)(_verb)
+    add_verb(app, _name, _verb)
 app.add_typer(data, name="data")
-
-
-def refuse(flag: str, arguments: Sequence[str], command: Any) -> None:
-    """ConfigError that names the override for an unknown option; nothing where it stands for no key.
-
-    command: the click command, whose own options come first.
-    """
-    from mtlcli.config.suggestions import override_for, takes
-
-    own = [name for parameter in command.params for name in getattr(parameter, "opts", ())]
-    experiment = _experiment(arguments)
-    key = None if alike(flag, own) else override_for(flag, experiment)
-    if key is not None:
-        value = _value(flag, arguments)
-        if value and key == "training.device" and value.isdecimal():
-            value = f"cuda:{value}"
-        elif value and not takes(key, value, experiment):
-            value = None
-        raise ConfigError(
-            f"no option {flag}: the keys of an experiment are set as KEY=VALUE, without dashes: "
-            f"{quote(f'{key}={value}') if value else f'{key}=VALUE'}"
-        )
-
-
-def _value(flag: str, arguments: Sequence[str]) -> str | None:
-    """The value given for the flag, as `--flag VALUE` or `--flag=VALUE`."""
-    for at, argument in enumerate(arguments):
-        name, equals, value = argument.partition("=")
-        if name == flag:
-            after = arguments[at + 1] if at + 1 < len(arguments) else ""
-            return value if equals else None if after.startswith("-") or "=" in after else after
-    return None
-
-
-def _experiment(arguments: Sequence[str]) -> Any:
-    """The data of the first argument that is a readable experiment file; nothing where there is none."""
-    from mtlcli.config.yaml import read
-
-    for argument in arguments:
-        if argument.endswith((".yaml", ".yml")):
-            try:
-                return read(Path(argument)).data
-            except ConfigError:
-                continue
-    return {}

@@ -1,7 +1,8 @@
-"""Options that several verbs have."""
+"""Arguments and options of several verbs."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,26 +22,29 @@ Plugins = Annotated[
         "--plugin",
         metavar="MODULE_OR_FILE",
         callback=_load,
-        help="Import components of your own first: a module, or a file ending in .py. May be given several times.",
+        help="Import your own components first, from a module or a .py file. Repeatable.",
     ),
 ]
-"""The components to import before the verb runs; already imported when it does."""
+"""Plugins, which are imported before the verb runs."""
 
 AllowPlugins = Annotated[
-    bool, typer.Option("--allow-plugins", help="Import the plugins that the experiment file names: they are code.")
+    bool, typer.Option("--allow-plugins", help="Import the plugins that the experiment file names. They run code.")
 ]
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else.")]
 
-ConfigFile = Annotated[str, typer.Argument(metavar="CONFIG", help="The experiment file (YAML).")]
+ConfigFile = Annotated[str, typer.Argument(metavar="CONFIG", help="Experiment file (YAML).")]
+CheckpointFile = Annotated[
+    Path, typer.Argument(metavar="CHECKPOINT", help="Checkpoint (.pt), or a run folder for its best checkpoint.")
+]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="KEY=VALUE", help="Set keys of the experiment: training.epochs=1 weighting=uncertainty"),
+    typer.Argument(metavar="KEY=VALUE", help="Keys of the experiment to set: training.epochs=5 weighting=pcgrad"),
 ]
 Requirements = Annotated[
     list[str] | None,
     typer.Option(
         metavar="TASK.METRIC>=X",
-        help="Exit with code 3 if this doesn't hold for the final metrics. May be given several times.",
+        help="Exit with code 3 unless the final metrics satisfy the condition. Repeatable.",
     ),
 ]

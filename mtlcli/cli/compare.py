@@ -1,4 +1,4 @@
-"""`mtl compare CONFIG --vary weighting=uniform,mgda`: methods over seeds, against single-task baselines."""
+"""`mtl compare`: comparison of methods over several seeds, with single-task baselines."""
 
 from __future__ import annotations
 
@@ -11,10 +11,15 @@ from typing import Annotated, Any
 import typer
 
 from mtlcli.cli.arguments import AllowPlugins, ConfigFile, Json, Overrides, Plugins
+from mtlcli.cli.verb import examples
 from mtlcli.tables import format_markdown
 from mtlcli.text import printable
 
 
+@examples(
+    "mtl compare configs/digits.yaml --vary weighting=uniform,pcgrad --seeds 3",
+    "mtl compare configs/digits.yaml --tune optimizer.lr=1e-3,1e-2 --seeds 1",
+)
 def compare(
     context: typer.Context,
     config: ConfigFile,
@@ -23,48 +28,52 @@ def compare(
         list[str] | None,
         typer.Option(
             metavar="KEY=VALUE,VALUE,…",
-            help="What the methods differ in: weighting=uniform,mgda. Given several times: all combinations.",
+            help="Values to compare: weighting=uniform,mgda. Repeatable, for all combinations.",
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of each method, and of each task's baseline.")] = 3,
+    seeds: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Runs of each method and of each single-task baseline.")
+    ] = 3,
     tune: Annotated[
         list[str] | None,
         typer.Option(
             metavar="KEY=VALUE,VALUE,…",
-            help="What each method and each baseline gets the best value of, by val: optimizer.lr=1e-4,1e-3,1e-2.",
+            help="Values to search for every method and baseline: optimizer.lr=1e-4,1e-3,1e-2. The best on the "
+            "validation split is used. Repeatable.",
         ),
     ] = None,
-    tune_seeds: Annotated[int, typer.Option(min=1, help="How many of the seeds are tuned with.")] = 1,
+    tune_seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Seeds of the search.")] = 1,
     jobs: Annotated[
         int | None,
-        typer.Option(min=1, help="Runs at the same time; by default one a core, or one alone on an accelerator."),
+        typer.Option(min=1, metavar="N", help="Runs in parallel. Default: one per CPU core, or one on an accelerator."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The study's folder; by default NAME/compare under $MTL_RUNS or runs/.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Folder of the study. Default: NAME/compare in $MTL_RUNS or runs/."),
     ] = None,
     published: Annotated[
-        Path | None, typer.Option(help="A file of published figures (YAML), to be shown beside ours.")
+        Path | None, typer.Option(metavar="FILE", help="Published results (YAML), to list next to the measured ones.")
     ] = None,
     reference: Annotated[
         str | None,
         typer.Option(
             metavar="METHOD",
-            help="Method that the others are tested against, in addition to the single-task baselines; "
-            "by default the first with uniform weighting, or else the first.",
+            help="Method to test the others against, in addition to the single-task baselines. Default: the first "
+            "with uniform weighting, or else the first.",
         ),
     ] = None,
     json: Json = False,
     plugin: Plugins = None,
     allow_plugins: AllowPlugins = False,
 ) -> None:
-    """Compare methods with each other and with single-task baselines: was sharing worth it?
+    """Compare methods with each other and with single-task models.
 
-    Every run is in a process of its own, and is used again by the same command and by larger ones. Exits with 1 where
-    a run has failed, after all tables are written. `docs/comparison.md` tells what each figure is.
+    Every run has its own process. Finished runs are reused, so an interrupted study resumes, and a larger one continues
+    it. The exit code is 1 if a run failed; all tables are written before. `docs/comparison.md` explains the results.
     """
     from mtlcli.studies.pool import start_server
 
-    start_server()  # it imports what the runs need while this process imports the same
+    start_server()  # imports the modules of the runs while this process imports them, too
 
     from mtlcli.cli.output import print_json
     from mtlcli.cli.progress import watch_comparison
@@ -81,23 +90,23 @@ def compare(
     )  # fmt: skip
     print_json(document) if json else _print(document)
     if failed := document["failed"]:
-        raise MtlError(f"{len(failed)} of the runs failed: {'; '.join(one['run'] for one in failed)}")
+        raise MtlError(f"{len(failed)} of the runs failed: {'; '.join(run['run'] for run in failed)}")
 
 
 def _print(document: dict[str, Any]) -> None:
-    """All tables: fitted to a terminal, as Markdown elsewhere."""
+    """Print all tables: fitted to a terminal, or as Markdown if stdout is none."""
     from mtlcli.cli import table
     from mtlcli.studies.compare.comparison_tables import header, tables
 
     print("\n".join(map(table.sentence, [f"{document['name']}: comparison", *header(document), ""])))
     for sentence in document["findings"]:
         print(f"{table.sentence(sentence)}\n")
-    for part in tables(document):
+    for section in tables(document):
         if sys.stdout.isatty():
-            print(printable(part.title))
-            print("\n".join(table.figures(part.rows, part.keys)))
+            print(printable(section.title))
+            print("\n".join(table.figures(section.rows, section.keys)))
         else:
-            print(f"## {printable(part.title)}")
-            print("\n".join(format_markdown(part.rows, texts=1)))
-        print("\n".join([*map(table.sentence, part.notes), ""]))
+            print(f"## {printable(section.title)}")
+            print("\n".join(format_markdown(section.rows, texts=1)))
+        print("\n".join([*map(table.sentence, section.notes), ""]))
     print(f"study folder: {printable(document['out'])}")

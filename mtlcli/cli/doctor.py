@@ -1,4 +1,4 @@
-"""`mtl doctor`: what this machine has, before anything is trained on it."""
+"""`mtl doctor`: a check of the installation and the machine."""
 
 from __future__ import annotations
 
@@ -7,13 +7,20 @@ from typing import Annotated
 import typer
 
 from mtlcli.cli.arguments import Json
+from mtlcli.cli.verb import examples
 
 
+@examples("mtl doctor", "mtl doctor --run-root /tmp/runs")
 def doctor(
-    run_root: Annotated[str | None, typer.Option(help="Where runs would go; by default $MTL_RUNS, else runs/.")] = None,
+    run_root: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Folder of the runs to check. Default: $MTL_RUNS or runs/.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Check versions, device, threads, data and the run folder. Exits with 1 where something would stop a run."""
+    """Check versions, devices, threads, data and the run folder.
+
+    The exit code is 1 if a problem would prevent training.
+    """
     import platform
     import tempfile
 
@@ -35,7 +42,7 @@ def doctor(
         with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
-        problems.append(f"run folder {root}: can't be written to: {error.strerror or error}")
+        problems.append(f"run folder {root}: can't be written: {error.strerror or error}")
     found = versions()
     problems += [f"package {name} is not installed" for name, version in found.items() if version is None]
     facts = {

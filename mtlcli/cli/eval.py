@@ -1,32 +1,39 @@
-"""`mtl eval CHECKPOINT`: the metrics of a trained model."""
+"""`mtl eval`: evaluation of a checkpoint."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mtlcli.cli.arguments import Json, Overrides, Plugins, Requirements
+from mtlcli.cli.arguments import CheckpointFile, Json, Plugins, Requirements
+from mtlcli.cli.verb import examples
 
 
+@examples("mtl eval runs/digits", "mtl eval runs/digits --split val --require 'digit.accuracy>=0.5'")
 def evaluate(
-    checkpoint: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT", help="A .pt file of a run, or the run's folder for its best one.")
-    ],
-    overrides: Overrides = None,
+    checkpoint: CheckpointFile,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY=VALUE",
+            help="Keys of data and evaluation to set: datasets.ALIAS.path=new.csv"
+            " training.device=cpu evaluation.batch_size=512",
+        ),
+    ] = None,
     split: Annotated[
         str | None,
         typer.Option(
-            help="train, val, test, or all for every example. Default: test, where the data has one; all, where a "
-            "path on the command line leads to other data than the model was trained on."
+            metavar="SPLIT",
+            help="Split to evaluate: train, val, test, or all for every example. Default: test if the data has it; "
+            "all if a path on the command line replaces the data of the training.",
         ),
     ] = None,
     require: Requirements = None,
     json: Json = False,
     plugin: Plugins = None,
 ) -> None:
-    """Evaluate a checkpoint: it needs nothing else but the data."""
+    """Evaluate a checkpoint. It contains the experiment, so only the data is needed."""
     from mtlcli.api.checkpoint_evaluation import evaluate_checkpoint, read_checkpoint
     from mtlcli.cli.output import print_json, print_table
     from mtlcli.cli.progress import watch

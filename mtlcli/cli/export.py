@@ -1,4 +1,4 @@
-"""`mtl export CHECKPOINT`: a trained model for use elsewhere."""
+"""`mtl export`: conversion of a trained model to other formats."""
 
 from __future__ import annotations
 
@@ -7,38 +7,43 @@ from typing import Annotated, Literal
 
 import typer
 
-from mtlcli.cli.arguments import Json, Plugins
+from mtlcli.cli.arguments import CheckpointFile, Json, Plugins
+from mtlcli.cli.verb import examples
 
 
+@examples(
+    "mtl export runs/digits --format onnx",
+    "mtl export runs/digits --format safetensors --out digits.safetensors",
+)
 def export(
-    checkpoint: Annotated[
-        Path, typer.Argument(metavar="CHECKPOINT", help="A .pt file of a run, or the run's folder for its best one.")
-    ],
+    checkpoint: CheckpointFile,
     file_format: Annotated[
         Literal["onnx", "safetensors", "torch-export"],
         typer.Option(
             "--format",
-            help="The whole computation (onnx, torch-export), or the weights with their names (safetensors).",
+            metavar="FORMAT",
+            help="onnx or torch-export for the whole computation, safetensors for the weights by name.",
         ),
     ],
     out: Annotated[
-        Path | None, typer.Option(help="The file to write; by default beside the checkpoint, with the format's suffix.")
+        Path | None,
+        typer.Option(metavar="FILE", help="File to write. Default: next to the checkpoint, with the format's suffix."),
     ] = None,
     json: Json = False,
     plugin: Plugins = None,
 ) -> None:
-    """Write a trained model to a file that other software reads. Needs no data.
+    """Export a trained model to ONNX, safetensors or torch.export. Needs no data.
 
-    What goes into the model and what comes out is described in FILE.json beside the file, and in the metadata of the
+    FILE.json next to the file describes the model's inputs and outputs. The same description is in the metadata of the
     file itself (onnx: metadata_props; torch-export: the extra file model.json; safetensors: metadata).
 
-    Inputs are raw float32, one tensor for each dataset. Images: the values as they are stored, such as 0 to 255. A
-    table: one value for each column, in the described order. A number is given less the column's offset, or as NaN
-    where it is missing, which counts as the mean of the training rows, as in `mtl eval`. A category is given as its
-    code: 2 + its position among the column's levels, 1 where it is missing, 0 for any other.
+    Inputs: one float32 tensor for each dataset, with raw values. Images have their stored values, such as 0 to 255.
+    Tables have one value for each column, in the described order: a number minus the column's offset, or NaN if it is
+    missing (replaced by the mean of the training rows, as in `mtl eval`); a category as its code, which is 2 + its
+    position among the column's levels, 1 if it is missing and 0 if it is unknown.
 
-    Outputs, one for each task: logits of the classes in the described order (softmax or sigmoid makes them
-    probabilities), or the predicted value in the target's own units.
+    Outputs: one tensor for each task, with the logits of the classes in the described order (apply softmax or sigmoid
+    for probabilities), or the predicted value in the target's units.
     """
     from mtlcli.cli.output import print_json
     from mtlcli.errors import ConfigError
@@ -52,7 +57,7 @@ def export(
     if out is not None:
         out = given_path(out, "--out")
         if out.is_dir():
-            raise ConfigError(f"--out {shown_path(out)}: a folder; name the file to write")
+            raise ConfigError(f"--out {shown_path(out)}: is a folder; give the file to write")
         if not out.parent.is_dir():
             raise ConfigError(f"--out {shown_path(out)}: the folder {shown_path(out.parent)} does not exist")
     payload = load_checkpoint(checkpoint)

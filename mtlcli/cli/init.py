@@ -1,4 +1,4 @@
-"""`mtl init`: a first experiment to start from."""
+"""`mtl init`: an example experiment."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from typing import Annotated
 
 import typer
 
+from mtlcli.cli.verb import examples
 from mtlcli.errors import ConfigError
 from mtlcli.files import given_path
 
 STARTER = """\
 # An experiment of `mtl`: three tasks on the same images of handwritten digits share one network.
 #   mtl validate {file}    check it
-#   mtl train {file}       train it; any key can be set: training.epochs=5 weighting.name=uncertainty
-# Whatever is left out has a default. `mtl list` lists what can be named here, `mtl show NAME` its options.
+#   mtl train {file}       train it; any key can be set: training.epochs=5 weighting=uncertainty
+# Keys that are left out have defaults. `mtl list` lists all components, `mtl show NAME` the options of one.
 
 seed: 0
 
-# Your name for a dataset: the registered one. This one ships with scikit-learn: 1,797 images of 8×8.
+# Alias → dataset. This one is included in scikit-learn: 1,797 images of 8×8 pixels.
 datasets:
   digits: {{name: digits}}
 
-# Each task is a target of a dataset (`mtl show digits` lists them), a kind (loss and metrics) and a weight.
+# Each task has a target of a dataset (`mtl show digits` lists them), a kind (loss and metrics) and a weight.
 tasks:
   digit: {{dataset: digits, target: digit, kind: classification, weight: 1.0}}
   parity: {{dataset: digits, target: parity, kind: binary}}
@@ -31,7 +32,7 @@ tasks:
 # The shared network: input → features.
 trunk: {{name: mlp, hidden: [128], features: 64}}
 
-# How the three losses become one update: fixed (the tasks' weights), uniform, uncertainty, dwa, …
+# Combination of the three losses into one update: fixed (the tasks' weights), uniform, uncertainty, dwa, …
 weighting: {{name: fixed}}
 
 optimizer: {{name: Adam, lr: 2.0e-3}}
@@ -39,24 +40,27 @@ scheduler: {{name: CosineAnnealingLR}}
 
 training: {{epochs: 20, batch_size: 64}}
 
-# The figure that picks the best epoch: a task's metric, or the mean of the tasks' primary ones.
+# The monitored metric selects the best epoch: a task's metric, or the mean of all primary metrics.
 evaluation: {{split: val, monitor: {{task: mean, metric: primary}}}}
 """
 
 
+@examples("mtl init", "mtl init my_experiment --force")
 def init(
-    name: Annotated[str, typer.Argument(help="Name of the experiment; NAME.yaml is written.")] = "experiment",
-    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of the experiment, written to NAME.yaml.")
+    ] = "experiment",
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
-    """Write a commented experiment to start from. It trains as it is, with no data to fetch."""
+    """Write a commented example experiment. It can be trained unchanged, without downloads."""
     if not name:
-        raise ConfigError("the experiment has no name; NAME.yaml is to be written")
+        raise ConfigError("the name of the experiment is empty; it is needed for NAME.yaml")
     file = given_path(name if name.endswith((".yaml", ".yml")) else f"{name}.yaml", "experiment")
     try:
         with file.open("w" if force else "x", encoding="utf-8", errors="backslashreplace") as stream:
             stream.write(STARTER.format(file=quote(str(file))))
     except FileExistsError as error:
-        raise ConfigError(f"{file} is there already; --force overwrites it") from error
+        raise ConfigError(f"{file} exists already; use --force to overwrite it") from error
     except OSError as error:
         raise ConfigError(f"{file}: can't be written: {error.strerror or error}") from error
     print(f"wrote {file}; next: mtl train {quote(str(file))}")

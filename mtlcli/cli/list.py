@@ -1,4 +1,4 @@
-"""`mtl list`: the components there are."""
+"""`mtl list`: all registered components."""
 
 from __future__ import annotations
 
@@ -9,20 +9,25 @@ import typer
 
 from mtlcli.cli import table
 from mtlcli.cli.arguments import Json, Plugins
+from mtlcli.cli.verb import examples
 from mtlcli.errors import ConfigError, nearest
 from mtlcli.registry import REGISTRIES, TorchRegistry
 from mtlcli.tables import format_markdown
 
 
+@examples("mtl list weighting", "mtl list --json")
 def list_components(
-    kind: Annotated[str | None, typer.Argument(help=f"One of: {', '.join(REGISTRIES)}. Default: all.")] = None,
+    kind: Annotated[
+        str | None, typer.Argument(metavar="KIND", help=f"Choose from: {', '.join(REGISTRIES)}. Default: all.")
+    ] = None,
     as_json: Json = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="As a Markdown table, such as README's.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
     plugin: Plugins = None,
 ) -> None:
-    """List the components there are.
+    """List the available components.
 
-    They are what an experiment can name: datasets, trunks, heads, weightings, … `mtl show NAME` says more of one.
+    Components are the datasets, trunks, heads, weightings, … that an experiment refers to by name. `mtl show NAME`
+    describes one.
     """
     registries = [registry for name, registry in REGISTRIES.items() if kind in (None, name, f"{name}s")]
     if not registries:
@@ -32,7 +37,7 @@ def list_components(
         components = [registry[name] for registry in registries for name in registry.names()]
         print(json.dumps([{"kind": c.group, "name": c.name, "summary": c.summary} for c in components], indent=2))
         return
-    rows = [["kind", "name", "what it is"]]
+    rows = [["kind", "name", "description"]]
     for registry in registries:
         names = registry.names()
         if markdown and isinstance(registry, TorchRegistry):

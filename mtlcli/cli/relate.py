@@ -1,4 +1,4 @@
-"""`mtl relate CONFIG`: how related the tasks are."""
+"""`mtl relate`: measures of task relatedness."""
 
 from __future__ import annotations
 
@@ -10,37 +10,48 @@ from typing import Annotated, Any
 import typer
 
 from mtlcli.cli.arguments import AllowPlugins, ConfigFile, Json, Overrides, Plugins
+from mtlcli.cli.verb import examples
 from mtlcli.tables import format_number
 
 
+@examples(
+    "mtl relate configs/digits.yaml",
+    "mtl relate configs/digits.yaml --measure semantic --measure data",
+)
 def relate(
     config: ConfigFile,
     overrides: Overrides = None,
     measure: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="performance|gradient|affinity|data|semantic",
-            help="How to measure. May be given several times; by default all five.",
+            metavar="MEASURE",
+            help="Choose from: performance, gradient, affinity, data, semantic. Repeatable. Default: all.",
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The study's folder; by default NAME/relate under $MTL_RUNS or runs/.")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Folder of the study. Default: NAME/relate in $MTL_RUNS or runs/."),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Single-task baselines of each task (performance).")] = 3,
-    epochs: Annotated[int, typer.Option(min=1, help="The most that each run of the study trains.")] = 3,
-    networks: Annotated[int, typer.Option(min=1, help="The most networks to divide the tasks among.")] = 2,
-    jobs: Annotated[int, typer.Option(min=1, help="Baselines trained at the same time, each in a process.")] = 1,
+    seeds: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Single-task runs of each task (for performance).")
+    ] = 3,
+    epochs: Annotated[int, typer.Option(min=1, metavar="N", help="Maximum number of epochs of each run.")] = 3,
+    networks: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Maximum number of networks to partition the tasks into.")
+    ] = 2,
+    jobs: Annotated[int, typer.Option(min=1, metavar="N", help="Single-task runs in parallel.")] = 1,
     encoder: Annotated[
-        str | None, typer.Option(help="A model of sentence-transformers for `semantic`, in the place of TF-IDF.")
+        str | None,
+        typer.Option(metavar="MODEL", help="Model of sentence-transformers for `semantic`, instead of TF-IDF."),
     ] = None,
     json: Json = False,
     plugin: Plugins = None,
     allow_plugins: AllowPlugins = False,
 ) -> None:
-    """Measure how related the tasks are, and suggest groups of them.
+    """Measure task relatedness and suggest groups of tasks.
 
-    Trains single-task baselines and a joint run, as far as the measures need them; the folder keeps them, so that the
-    same command goes on where it was stopped. `docs/relations.md` tells what each measure is.
+    Trains the single-task and joint runs that the measures need. Finished runs are reused, so an interrupted study
+    resumes. `docs/relations.md` explains the measures.
     """
     from mtlcli.cli.output import print_json
     from mtlcli.cli.progress import watch_study
@@ -61,16 +72,16 @@ def _print(document: dict[str, Any]) -> None:
     from mtlcli.cli import table
     from mtlcli.studies.relate.measures import MEASURES
 
-    for name, found in document["measures"].items():
-        print(table.sentence(f"{name}: {MEASURES[name].title}{_sample(found['numbers'])}"))
+    for name, result in document["measures"].items():
+        print(table.sentence(f"{name}: {MEASURES[name].title}{_sample(result['numbers'])}"))
         rows = [["", *document["tasks"]]]
-        rows += [[task, *(_cell(found, task, other) for other in document["tasks"])] for task in document["tasks"]]
+        rows += [[task, *(_cell(result, task, other) for other in document["tasks"])] for task in document["tasks"]]
         width = table.terminal_width()
         for line in table.figures(rows, width=None if width is None else width - 2):
             print(f"  {line}".rstrip())
-        clustering, partition = found["groups"]["clustering"], found["groups"]["partition"]
+        clustering, partition = result["groups"]["clustering"], result["groups"]["partition"]
         print(f"  groups (average linkage, cut at {clustering['cut']}): {_groups(clustering['groups'])}")
-        if crossing := _crossing(found, clustering["cut"]):
+        if crossing := _crossing(result, clustering["cut"]):
             print(f"  pairs whose interval includes the cut, so that the groups are uncertain: {', '.join(crossing)}")
         if partition["best"] is not None:
             best = partition["best"]
@@ -81,7 +92,7 @@ def _print(document: dict[str, Any]) -> None:
 
 
 def _sample(numbers: dict[str, Any]) -> str:
-    """The level of the intervals and what they are over, or the reason why there are none."""
+    """Return the level of the intervals and the resampled unit, or the reason why they are missing."""
     if numbers["interval"] is None:
         return f" [no interval: {numbers['interval_reason']}]"
     bounds = [bound for row in numbers["interval"].values() for pair in row.values() for bound in pair]
@@ -90,20 +101,20 @@ def _sample(numbers: dict[str, Any]) -> str:
     return f" [{numbers['confidence']:.0%} interval: {numbers['interval_of']}]"
 
 
-def _crossing(found: dict[str, Any], cut: float) -> list[str]:
-    """Pairs of tasks, as `a–b`, whose interval includes the cut."""
-    interval = found["numbers"]["interval"] or {}
+def _crossing(result: dict[str, Any], cut: float) -> list[str]:
+    """Return the pairs of tasks, as `a–b`, whose interval includes the cut."""
+    interval = result["numbers"]["interval"] or {}
     pairs = itertools.combinations(interval, 2)
     return [f"{a}–{b}" for a, b in pairs if interval[a][b][0] < cut < interval[a][b][1]]
 
 
-def _cell(found: dict[str, Any], task: str, other: str) -> str:
-    value = format_number(found["relation"][task][other])
-    interval = found["numbers"]["interval"]
+def _cell(result: dict[str, Any], task: str, other: str) -> str:
+    value = format_number(result["relation"][task][other])
+    interval = result["numbers"]["interval"]
     if interval is None or task == other:
         return value
     low, high = interval[task][other]
-    numbers = found["numbers"]
+    numbers = result["numbers"]
     by_pair = numbers.get("points") or numbers.get("examples")
     n = f"{by_pair[task][other]:.0f}" if by_pair else numbers["n"]
     return f"{value} n={n}" if low != low else f"{value} [{format_number(low)}, {format_number(high)}] n={n}"

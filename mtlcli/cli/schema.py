@@ -1,18 +1,19 @@
-"""`mtl schema`: what an experiment file may hold, for editors."""
+"""`mtl schema`: the JSON Schema of experiment files, for editors."""
 
 from __future__ import annotations
 
 import json
 
 from mtlcli.cli.arguments import Plugins
+from mtlcli.cli.verb import examples
 
 
+@examples("mtl schema > mtl.schema.json")
 def schema(plugin: Plugins = None) -> None:
     """Print the JSON Schema of experiment files.
 
-    It knows every component's options. An editor completes and checks YAML with it: write it to a file
-    (mtl schema > mtl.schema.json) and put "# yaml-language-server: $schema=mtl.schema.json" on the experiment's
-    first line.
+    It contains the options of every component, so that an editor can complete and check experiments: write it to a
+    file, and make "# yaml-language-server: $schema=mtl.schema.json" the first line of the experiment.
     """
     from mtlcli.config.schema import json_schema
 

@@ -1,4 +1,4 @@
-"""`mtl show NAME`: a component's documentation and options."""
+"""`mtl show`: the documentation and options of a component."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ import typer
 
 from mtlcli.cli import table
 from mtlcli.cli.arguments import Plugins
+from mtlcli.cli.verb import examples
 from mtlcli.errors import ConfigError, MtlError, nearest
 from mtlcli.registry import ARGS, REGISTRIES, Component, Option, trunks
 
 
+@examples("mtl show pcgrad", "mtl show dataset.digits")
 def show(
-    name: Annotated[str, typer.Argument(help="A component's name as `mtl list` has it, or KIND.NAME.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of a component in `mtl list`, or KIND.NAME.")],
     plugin: Plugins = None,
 ) -> None:
-    """Show a component: what it is and its options.
+    """Show a component and its options.
 
-    With their types and defaults; of a dataset also the targets.
+    The options have types and defaults. For a dataset, the targets are listed, too.
     """
     for number, component in enumerate(_find(name)):
         if number:
@@ -32,21 +34,21 @@ def show(
 
 
 def _find(name: str) -> list[Component[Any]]:
-    """The components called so; several where kinds share a name."""
+    """Return the components of that name, of which several kinds may have one."""
     kind, _, bare = re.sub(":", ".", name, count=1).rpartition(".")
-    known = [(registry, one) for registry in REGISTRIES.values() for one in registry.names()]
-    found = [registry[one] for registry, one in known if one == bare and kind in ("", registry.group)]
-    if not found:
+    pairs = [(registry, other) for registry in REGISTRIES.values() for other in registry.names()]
+    components = [registry[other] for registry, other in pairs if other == bare and kind in ("", registry.group)]
+    if not components:
         if (registry := REGISTRIES.get(name) or REGISTRIES.get(name.removesuffix("s"))) is not None:
             raise ConfigError(
-                f"{name!r} is a kind of component, not one of them; `mtl list {registry.group}` lists them"
+                f"{name!r} is a kind of component, not a component; `mtl list {registry.group}` lists them"
             )
         from mtlcli.config.component_hints import component_hint
 
-        names = [one for _, one in known] + [f"{registry.group}.{one}" for registry, one in known]
+        names = [other for _, other in pairs] + [f"{registry.group}.{other}" for registry, other in pairs]
         hint = nearest(name, names) or component_hint(trunks, name)
         raise ConfigError(f"no component {name!r}.{hint} `mtl list` lists them all")
-    return found
+    return components
 
 
 def _described(component: Component[Any]) -> Iterator[str]:
@@ -55,14 +57,14 @@ def _described(component: Component[Any]) -> Iterator[str]:
     from mtlcli.config.type_names import describe_type
 
     yield f"{component.group} {component.name}"
-    # torch's own docstrings are pages of reStructuredText.
+    # torch's docstrings are pages of reStructuredText
     doc = component.doc if component.keyword_only else f"{component.summary}\n\n{_origin(component)}"
     without_options = ARGS.sub("", doc).strip()
     yield textwrap.indent(without_options, "  ")
     options = options_of(component)
     shown = [*options.values(), *reserved_options(component)]
     if shown:
-        rows = [["option", "default", "type", "what it does"]]
+        rows = [["option", "default", "type", "description"]]
         rows += [[o.name, _default(o), describe_type(o.annotation), o.description] for o in shown]
         yield ""
         yield from (f"  {line}" for line in table.lines(rows))
@@ -71,7 +73,7 @@ def _described(component: Component[Any]) -> Iterator[str]:
 
 
 def _origin(component: Component[Any]) -> str:
-    return f"It is torch's own: {REGISTRIES[component.group].package}.{component.name}"
+    return f"Class of torch: {REGISTRIES[component.group].package}.{component.name}"
 
 
 def _default(option: Option) -> str:
@@ -79,15 +81,15 @@ def _default(option: Option) -> str:
 
 
 def _targets(component: Component[Any]) -> Iterator[str]:
-    """The targets a dataset has with its default options, where it can tell without being fetched first."""
+    """Describe the targets that a dataset has with its default options, unless it has to be downloaded first."""
     try:
         spec = component.target().describe()
     except MtlError as error:
-        yield f"\n  targets: not known yet: {error}"
+        yield f"\n  targets: not available yet: {error}"
         return
     rows = [["target", "type", "size", "classes"]]
     for name, target in spec.targets.items():
-        main = " (the main one)" if name == spec.main_target else ""
+        main = " (main)" if name == spec.main_target else ""
         rows.append([name + main, target.type, str(target.size), ", ".join(target.classes or ())])
     inputs = "×".join(map(str, spec.input_shape))
     if spec.columns:

@@ -1,4 +1,4 @@
-"""`mtl summary CONFIG`: what an experiment is made of, without its data."""
+"""`mtl summary`: description of an experiment without training."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from dataclasses import asdict
 from typing import Any
 
 from mtlcli.cli.arguments import AllowPlugins, ConfigFile, Json, Overrides, Plugins
+from mtlcli.cli.verb import examples
 
 
+@examples("mtl summary configs/digits.yaml", "mtl summary configs/digits.yaml sharing=mmoe --json")
 def summary(
     config: ConfigFile,
     overrides: Overrides = None,
@@ -15,14 +17,14 @@ def summary(
     plugin: Plugins = None,
     allow_plugins: AllowPlugins = False,
 ) -> None:
-    """Show the data, tasks, layers, parameters and FLOPs of an experiment; downloads and trains nothing.
+    """Show data, tasks, layers, parameters and FLOPs.
 
-    Of the data: every column of a table with its type, missing values and levels or range, and every target with its
-    labels by split and by class, of datasets that need no download.
+    Nothing is downloaded or trained. For datasets that need no download, it lists the columns of tables with their
+    types, missing values and levels or ranges, and the targets with their labels by split and class.
     """
     from mtlcli.config import load_experiment
 
-    # before torch is imported, which takes seconds
+    # before the import of torch, which takes seconds
     experiment = load_experiment(config, overrides or [], allow_plugins)
 
     import torch
@@ -41,8 +43,8 @@ def summary(
         run = assemble(experiment, torch.device("meta"), open_datasets(experiment))
         add_regularizers(run)
     try:
-        made_of = layers(run)
-    except RuntimeError as error:  # how torch says that shapes don't fit
+        model_layers = layers(run)
+    except RuntimeError as error:  # torch's error for shapes that don't match
         message = f"can't take the datasets' inputs: {error}"
         raise ConfigError(experiment.problem("trunk", message)) from error
     parameters = run.model.count_parameters()
@@ -73,7 +75,7 @@ def summary(
         "trunk": experiment.trunk.name,
         "sharing": experiment.sharing.name,
         "weighting": experiment.weighting.name,
-        "layers": {layer.name: {k: v for k, v in asdict(layer).items() if k != "name"} for layer in made_of},
+        "layers": {layer.name: {k: v for k, v in asdict(layer).items() if k != "name"} for layer in model_layers},
         "parameters": parameters,
         "flops_per_sample": flops_per_sample(run.model, run.specs),
     }

@@ -1,4 +1,4 @@
-"""`mtl train CONFIG`: one run."""
+"""`mtl train`: training of one experiment."""
 
 from __future__ import annotations
 
@@ -8,31 +8,39 @@ from typing import Annotated, Literal
 import typer
 
 from mtlcli.cli.arguments import AllowPlugins, ConfigFile, Json, Overrides, Plugins, Requirements
+from mtlcli.cli.verb import examples
 
 
+@examples(
+    "mtl train configs/digits.yaml training.epochs=5 weighting=pcgrad",
+    "mtl train configs/digits.yaml --run-dir runs/digits --resume auto",
+)
 def train(
     config: ConfigFile,
     overrides: Overrides = None,
     run_dir: Annotated[
-        Path | None, typer.Option(help="The run folder; by default a new one under $MTL_RUNS or runs/.")
+        Path | None, typer.Option(metavar="FOLDER", help="Run folder. Default: a new one in $MTL_RUNS or runs/.")
     ] = None,
     resume: Annotated[
         Literal["never", "auto", "must"],
-        typer.Option(help="Where --run-dir holds a run: refuse it, go on with it (or start), or insist on it."),
+        typer.Option(
+            metavar="never|auto|must",
+            help="If --run-dir already has a run: never = fail, auto = resume (or start), must = resume or fail.",
+        ),
     ] = "never",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Build everything, make one step, write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Build the model, make one step, write no files.")] = False,
     require: Requirements = None,
     json: Json = False,
     plugin: Plugins = None,
     allow_plugins: AllowPlugins = False,
 ) -> None:
-    """Train a model and print the final metric table."""
+    """Train a model and print its final metrics."""
     from mtlcli.config import load_experiment
     from mtlcli.errors import ConfigError
 
     if resume != "never" and run_dir is None:
-        raise ConfigError(f"--resume {resume} needs --run-dir: the folder of the run to go on with")
-    # before torch is imported, which takes seconds
+        raise ConfigError(f"--resume {resume} needs --run-dir, the folder of the run to resume")
+    # before the import of torch, which takes seconds
     experiment = load_experiment(config, overrides or [], allow_plugins)
 
     from mtlcli.cli.output import print_compression, print_json, print_plan, print_table
@@ -55,7 +63,7 @@ def train(
     try:
         summary = trainer.fit()
     finally:
-        if json and trainer.summary is not None:  # of a run that was interrupted or failed, too
+        if json and trainer.summary is not None:  # also after an interruption or a failure
             print_json(trainer.summary)
     if not json:
         print_table(summary["metrics"], summary["examples"], summary["positive"])

@@ -1,4 +1,4 @@
-"""`mtl validate`: is this experiment going to run?"""
+"""`mtl validate`: checks of experiment files."""
 
 from __future__ import annotations
 
@@ -11,32 +11,38 @@ from typing import Annotated, Any
 import typer
 
 from mtlcli.cli.arguments import AllowPlugins, Json, Plugins
+from mtlcli.cli.verb import examples
 from mtlcli.errors import ConfigError, Problem
 from mtlcli.text import printable
 
 
+@examples(
+    "mtl validate configs/digits.yaml",
+    "mtl validate configs/digits.yaml weighting=uncertainty training.batch_size=32",
+)
 def validate(
     configs: Annotated[
-        list[str], typer.Argument(metavar="CONFIG|KEY=VALUE", help="Experiment files, and overrides for all of them.")
+        list[str], typer.Argument(metavar="CONFIG|KEY=VALUE", help="Experiment files, and keys to set in all of them.")
     ],
     as_json: Json = False,
     plugin: Plugins = None,
     allow_plugins: AllowPlugins = False,
 ) -> None:
-    """Check experiments without training.
+    """Check experiments without training them.
 
-    Keys, types, values and names, and whether data, trunk, heads and tasks fit together; of image files, the headers
-    of up to 1,000 of each dataset. Prints all problems of all files, each with its place, and exits 2 if there are any.
+    Checks keys, types, values and names, and that data, trunk, heads and tasks are compatible; for image files, the
+    headers of up to 1,000 files of each dataset. Prints all problems of all files with their locations. The exit code
+    is 2 if there are any.
     """
     files, overrides = split(configs)
-    found = {file: _checked(file, overrides, allow_plugins) for file in files}
-    wrong = [problem for problems, _ in found.values() for problem in problems]
+    results = {file: _checked(file, overrides, allow_plugins) for file in files}
+    wrong = [problem for problems, _ in results.values() for problem in problems]
     if as_json:
-        print(json.dumps([_plain(file, *both) for file, both in found.items()], indent=2))
+        print(json.dumps([_plain(file, *both) for file, both in results.items()], indent=2))
         if wrong:
             raise typer.Exit(ConfigError.exit_code)
         return
-    for file, (problems, notes) in found.items():
+    for file, (problems, notes) in results.items():
         for note in notes:
             print(f"warning: {file}: {printable(note)}", file=sys.stderr)
         if not problems:
@@ -46,16 +52,26 @@ def validate(
 
 
 def split(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """The files and the KEY=VALUE overrides among the arguments. ConfigError where there is no file."""
-    overrides = [one for one in arguments if _is_override(one) and not _exists(one)]
-    files = [one for one in arguments if one not in overrides]
+    """Separate experiment files from overrides.
+
+    Args:
+        arguments: the command-line arguments.
+
+    Returns:
+        The files and the `KEY=VALUE` overrides.
+
+    Raises:
+        ConfigError: there is no file among the arguments.
+    """
+    overrides = [text for text in arguments if _is_override(text) and not _exists(text)]
+    files = [text for text in arguments if text not in overrides]
     if not files:
         raise ConfigError("no experiment file given: mtl validate CONFIG... [KEY=VALUE...]")
     return files, overrides
 
 
 def _is_override(argument: str) -> bool:
-    """Return whether it is KEY=VALUE, or begins with a key of the experiment; what is missing is then reported."""
+    """Return whether an argument is KEY=VALUE or starts with a key of the experiment (VALUE may be missing)."""
     from mtlcli.config import Experiment
 
     key = re.match(r"[\w-]+(?=[.:]|$)", argument)
@@ -66,16 +82,16 @@ def _is_override(argument: str) -> bool:
 def _exists(argument: str) -> bool:
     try:
         return Path(argument).exists()
-    except (OSError, ValueError):  # too long for a file's name, or with a NUL
+    except (OSError, ValueError):  # too long for a file name, or with NUL
         return False
 
 
 def _checked(file: str, overrides: list[str], allow_plugins: bool) -> tuple[list[Problem], list[str]]:
-    """The problems of a file, and what the user should know of one without problems."""
+    """Return the problems of a file, and notes about a valid one."""
     from mtlcli.config import load_experiment
 
     try:
-        # before torch is imported, which takes seconds
+        # before the import of torch, which takes seconds
         experiment = load_experiment(file, overrides, allow_plugins)
         from mtlcli.training.assembly.check import check_experiment
 

@@ -23,7 +23,7 @@ def test_nothing_is_overwritten_unless_forced(tmp_path: Path, capsys: pytest.Cap
     file = tmp_path / "mine.yaml"
     file.write_text("precious")
     assert main(["init", str(file)]) == 2
-    assert "is there already; --force overwrites it" in capsys.readouterr().err
+    assert "exists already; use --force to overwrite it" in capsys.readouterr().err
     assert file.read_text() == "precious"
     assert main(["init", str(file), "--force"]) == 0
     assert "precious" not in file.read_text()

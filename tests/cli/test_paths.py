@@ -122,4 +122,4 @@ def test_names_at_the_limit_and_with_spaces(folder: Path, capsys: pytest.Capture
     assert main(["validate", "table.yaml "]) == 2
     assert "'table.yaml ': can't be read" in capsys.readouterr().err
     assert main(["export", best, "--format", "safetensors", "--out", "x" * 255]) == 2
-    assert "a folder; name the file to write" in capsys.readouterr().err
+    assert "is a folder; give the file to write" in capsys.readouterr().err

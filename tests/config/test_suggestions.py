@@ -114,7 +114,7 @@ def test_an_option_that_is_a_key(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str, arguments: list[str], override: str
 ) -> None:
     assert main([verb, str(written(tmp_path, GOOD)), *arguments]) == 2
-    assert capsys.readouterr().err.endswith(f"are set as KEY=VALUE, without dashes: {override}\n")
+    assert capsys.readouterr().err.endswith(f"set keys of the experiment as KEY=VALUE, without dashes: {override}\n")
 
 
 def test_a_mistyped_option_stays_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,7 +29,7 @@ def test_fetch(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     first = root / "MNIST/raw/train-images-idx3-ubyte"
     assert lines[0] == f"mnist: {first}: checksum ok, the fake source"
-    assert lines[4] == "digits: nothing to fetch: inside scikit-learn"
+    assert lines[4] == "digits: nothing to download: inside scikit-learn"
     assert main(["data", "fetch", "mnist"]) == 0
     assert capsys.readouterr().out.count("already there") == 4
 
