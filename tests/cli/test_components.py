@@ -19,7 +19,7 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 def test_list_has_every_component(capsys: pytest.CaptureFixture[str]) -> None:
     head, *rows = printed(capsys, "list").splitlines()
-    assert head.split() == ["kind", "name", "what", "it", "is"]
+    assert head.split() == ["kind", "name", "description"]
     assert [tuple(row.split()[:2]) for row in rows] == [
         (kind, name) for kind, registry in REGISTRIES.items() for name in registry.names()
     ]
@@ -36,7 +36,7 @@ def test_list_as_json_and_markdown(capsys: pytest.CaptureFixture[str]) -> None:
     assert [head["name"] for head in heads] == ["linear", "mlp"]
     assert heads[0].keys() == {"kind", "name", "summary"}
     markdown = printed(capsys, "list", "--markdown").splitlines()
-    assert markdown[:2] == ["| kind | name | what it is |", "| --- | --- | --- |"]
+    assert markdown[:2] == ["| kind | name | description |", "| --- | --- | --- |"]
     assert any(line.startswith("| optimizer | `ASGD`, `Adadelta`") for line in markdown)
 
 

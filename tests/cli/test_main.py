@@ -64,7 +64,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["reprot"], "No such command 'reprot'. Choose from: init, "),
         (["show", "weighting"], "`mtl list weighting` lists them"),
         (["show", "heads"], "`mtl list head` lists them"),
-        (["init", ""], "the experiment has no name"),
+        (["init", ""], "the name of the experiment is empty"),
         (["validate"], "Missing argument"),
         (["show"], "Missing argument"),
         (["validate", "training.epochs=1"], "no experiment file given"),

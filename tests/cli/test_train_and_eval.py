@@ -203,7 +203,7 @@ def test_a_run_folder_stands_for_its_best_checkpoint(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train", "{run}/checkpoints/best.pt"], "not an experiment file; `mtl eval {run}/checkpoints/best"),
+        (["train", "{run}/checkpoints/best.pt"], "not an experiment file; use `mtl eval {run}/checkpoints/best"),
         (["validate", "{run}/checkpoints/best.pt"], "a checkpoint or another archive, not an experiment file"),
         (["train", "{run}"], "a run folder; its experiment is {run}/config.yaml"),
         (["eval", "{run}/config.yaml"], "an experiment file, for `mtl train {run}/config.yaml`"),
