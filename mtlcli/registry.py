@@ -37,7 +37,7 @@ class KindClass(Protocol):
     bounded: frozenset[str]
     primary: str
 
-    def floors(self, metrics: Mapping[str, float]) -> dict[str, float]:
+    def negligible_errors(self, metrics: Mapping[str, float]) -> dict[str, float]:
         """Return the smallest denominators for percentages of errors, by metric."""
 
     def __call__(self, *supplied: Any, **options: Any) -> Any:

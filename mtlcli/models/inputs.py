@@ -101,7 +101,7 @@ class OneHot(nn.Module):
         return torch.where(self.code < 0, x, (x == self.code).to(x.dtype))
 
 
-def standardized(columns: Sequence[Column]) -> nn.Module:
+def make_column_encoder(columns: Sequence[Column]) -> nn.Module:
     """Create the default conversion of a table's columns: standardized numbers and one-hot categories.
 
     Args:
@@ -120,7 +120,7 @@ def standardized(columns: Sequence[Column]) -> nn.Module:
     return nn.Sequential(one_hot, Normalize((one_hot.width,), mean, std))
 
 
-def preparation(spec: DatasetSpec, raw_columns: bool = False) -> nn.Module:
+def make_preparation(spec: DatasetSpec, raw_columns: bool = False) -> nn.Module:
     """Create the module that converts the raw inputs of a dataset to the inputs of the trunk.
 
     Args:
@@ -133,11 +133,11 @@ def preparation(spec: DatasetSpec, raw_columns: bool = False) -> nn.Module:
     """
     if not spec.columns:
         return Normalize(spec.input_shape, spec.mean, spec.std)
-    return nn.Identity() if raw_columns else standardized(spec.columns)
+    return nn.Identity() if raw_columns else make_column_encoder(spec.columns)
 
 
 def prepared_shape(spec: DatasetSpec, raw_columns: bool = False) -> Shape:
-    """Return the shape of an example after `preparation`.
+    """Return the shape of an example after `make_preparation`.
 
     Args:
         spec: the dataset.
@@ -179,7 +179,7 @@ class TableEncoder(nn.Module):
         by_width: dict[int, list[int]] = {}
         for position, column in enumerate(columns):
             if column.levels is not None:
-                width = automatic_width(len(column.levels)) if embedding == "auto" else embedding
+                width = default_width(len(column.levels)) if embedding == "auto" else embedding
                 by_width.setdefault(width, []).append(position)
         numbers = [position for position, column in enumerate(columns) if column.levels is None]
         self.parts = nn.ModuleList(Embeddings(columns, by_width[width], width) for width in sorted(by_width))
@@ -302,7 +302,7 @@ def shifted_log1p(shifted: Tensor, offset: Tensor) -> Tensor:
     return torch.where(sign * x > 0, near, x.sign() * x.abs().log1p() - sign * size.log1p())
 
 
-def automatic_width(levels: int) -> int:
+def default_width(levels: int) -> int:
     """Return the default width of a column's vectors: round(1.6 n^0.56) with n = levels + 1.
 
     Args:

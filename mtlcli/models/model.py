@@ -34,7 +34,7 @@ class MultiTaskModel(nn.Module):
 
     Args:
         sharing: the connected trunks and heads.
-        normalize: alias → module that converts its raw inputs to those of the trunk (see `preparation`), whose shape is
+        normalize: alias → module that converts its raw inputs to those of the trunk (see `make_preparation`), whose shape is
             the same for all datasets.
     """
 

@@ -1,1 +1,5 @@
-"""Terms added to the objective: penalties on weights, auxiliary losses on what the trunk computes."""
+"""Regularizers: terms added to the objective, and the base class for new ones."""
+
+from mtlcli.regularizers.base import Regularizer, Subject
+
+__all__ = ["Regularizer", "Subject"]

@@ -1,4 +1,4 @@
-"""What every regularizer is: a term Ω added to the objective, `strength` times."""
+"""Base class of the regularizers: terms Ω that are added to the objective with a strength."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Subject:
-    """What a regularizer is made for: the network as it starts, and what there is to see of it.
+    """The network that a regularizer is created for.
 
-    trunks: name → trunk; one, called `trunk`, under hard sharing. Layers are named within it, as `named_modules` does.
-    heads: task → its head.
-    inputs: task → alias of the dataset its examples come from, in the tasks' order.
-    shapes: activation → its shape without the batch, in the order they are computed: `input` (normalized), the trunk's
-        own, and `features`, which is the last one again. What a `TrunkPass` holds. Empty under a sharing in which no
-        one trunk passes all examples.
-    private: whether tasks have features of their own beside the shared ones (`TrunkPass.private`).
+    Attributes:
+        trunks: name → trunk; under hard sharing one trunk, called `trunk`. Layers have the names of `named_modules`
+            within their trunk.
+        heads: task → its head.
+        inputs: task → alias of the dataset that its examples come from, in the order of the tasks.
+        shapes: activation → shape without the batch, in the order of computation, as in a `TrunkPass`: `input`
+            (normalized), those of the trunk's stages, and `features`, which is the last one again. Empty under a
+            sharing in which the examples don't all pass through one trunk.
+        private: whether the tasks have their own features in addition to the shared ones (`TrunkPass.private`).
     """
 
     trunks: Mapping[str, nn.Module]
@@ -36,21 +38,28 @@ class Subject:
 
 
 class Regularizer(nn.Module):
-    """Base of the regularizers. A module, so that its parameters and buffers are trained and saved like the model's.
+    """Base class of the regularizers; a module whose parameters and buffers are trained and saved with the model.
 
-    default_strength: of an entry that gives none. sees_examples: whether Ω depends on the examples of a step, or on
-    weights alone. sees_trunk: whether one that does looks at the activations of a trunk that all examples pass, which
-    not every sharing has. reshapes: whether it puts other layers in place of the trunk's; such ones are made first.
-    likelihood: how `uncertainty` weights the term where it counts as a task, as `TaskKind.likelihood` does: `gaussian`
-    for a sum of squares, the negative log-likelihood of a normal distribution up to the factor ½.
+    A run creates it after the trunk has its initial weights: the positional argument of the constructor is the
+    `Subject`, and the keyword-only arguments are the options of the configuration (in addition to `strength` and
+    `as_task`, which all regularizers have). The constructor raises ValueError for options that don't fit the subject.
 
-    A run makes it after the trunk has got its starting weights; its positional argument is the `Subject`, its
-    keyword-only ones what the YAML may set (beside `strength` and `as_task`, which all have). ValueError for what
-    doesn't fit. For every step the run calls `start_step`, `term` (once per micro-batch), then `after_step`; after
-    every epoch `metrics`; at the end of the training `compress` and `draw`. Everything it remembers is in its
-    state_dict. Nothing it does within a step waits for the device.
+    In every step the run calls `start_step`, `term` (once per micro-batch) and `after_step`; after every epoch
+    `metrics`; after the training `compress` and `draw`. All state must be in the state dict. Nothing in a step may
+    synchronize with the device. Layers of the trunk must not become submodules of the regularizer, since they belong to
+    the model.
 
-    Layers of the trunk that it refers to must not become its submodules: they are the model's.
+    Attributes:
+        default_strength: strength of an entry that sets none.
+        sees_examples: whether Ω depends on the examples of a step, or only on weights.
+        sees_trunk: whether Ω, if it depends on examples, uses the activations of a trunk that all examples pass
+            through, which not every sharing has.
+        needs_gates: whether Ω uses the selectors of gates, which not every sharing has.
+        reshapes: whether the regularizer replaces layers of the trunk; such regularizers are created first.
+        likelihood: likelihood that `uncertainty` assumes for a term that counts as a task, as in
+            `TaskKind.likelihood`: `gaussian` for a sum of squares, which is the negative log-likelihood of a normal
+            distribution up to a factor of ½.
+        differentiable: whether Ω has a gradient; False if `after_step` is the whole effect.
     """
 
     default_strength: ClassVar[float]
@@ -60,41 +69,75 @@ class Regularizer(nn.Module):
     reshapes: ClassVar[bool] = False
     likelihood: ClassVar[Literal["gaussian", "categorical"]] = "categorical"
 
-    differentiable = True  # False for one whose whole effect is in `after_step`
+    differentiable = True
 
     def start_step(self, progress: float) -> None:
-        """Called before each optimizer step. progress: the part of the training that is done, from 0 to 1."""
+        """Prepare an optimizer step.
+
+        Args:
+            progress: completed fraction of the training, from 0 to 1.
+        """
 
     def term(self, passes: Sequence[TrunkPass]) -> Tensor:
-        """Ω, 0-d, with its graph and without its strength; a mean over examples where it `sees_examples`.
+        """Compute Ω.
 
-        passes: a micro-batch's passes through the trunk, in training mode. Empty where it doesn't see examples.
+        Args:
+            passes: passes of a micro-batch through the trunk, in training mode; empty unless `sees_examples`.
+
+        Returns:
+            Ω without its strength, 0-d, with its graph; a mean over examples if `sees_examples`.
+
+        Raises:
+            NotImplementedError: if a subclass doesn't implement it.
         """
         raise NotImplementedError
 
     def after_step(self, step_size: float) -> None:
-        """Called after the optimizer's step, for a proximal one. step_size: strength × learning rate."""
+        """Make a proximal step after the step of the optimizer.
+
+        Args:
+            step_size: strength × learning rate.
+        """
 
     def metrics(self) -> dict[str, float]:
-        """What it has to tell of the epoch, beside the mean of Ω; called at its end, and starts the next one."""
+        """Return the metrics of the epoch in addition to the mean of Ω, and begin the next epoch."""
         return {}
 
     def compress(self) -> dict[str, Any] | None:
-        """Take out of the model what the training has made superfluous; what was taken, as a JSON document.
+        """Remove what the training has made redundant from the model.
 
-        None where there is nothing it could take out.
+        Returns:
+            A report as a JSON document; None if the regularizer doesn't compress.
         """
         return None
 
     def draw(self, passes: Sequence[TrunkPass]) -> dict[str, Figure]:
-        """Pictures of the trained model: file name without suffix → figure. passes: in evaluation mode, no graph."""
+        """Draw figures of the trained model.
+
+        Args:
+            passes: passes of a few examples through the trunk, in evaluation mode, without a graph.
+
+        Returns:
+            File name without suffix → figure.
+        """
         return {}
 
 
-def shape_of(subject: Subject, layer: str) -> Shape:
-    """The shape of an activation. ValueError, with the names there are, where the trunk computes none of that name."""
+def get_activation_shape(subject: Subject, layer: str) -> Shape:
+    """Return the shape of an activation of the trunk.
+
+    Args:
+        subject: the regularized network.
+        layer: name of the activation.
+
+    Returns:
+        The shape without the batch.
+
+    Raises:
+        ValueError: if the trunk has no activation of this name; the message lists the available ones.
+    """
     names = [name for name in subject.shapes if name != "input"]
     if layer not in names:
-        told = "`input` is what the trunk is given" if layer == "input" else f"the trunk has no activation {layer!r}"
-        raise ValueError(f"layer: {told}.{nearest(layer, names)} Choose from: {', '.join(names)}")
+        problem = "`input` is what the trunk is given" if layer == "input" else f"the trunk has no activation {layer!r}"
+        raise ValueError(f"layer: {problem}.{nearest(layer, names)} Choose from: {', '.join(names)}")
     return subject.shapes[layer]

@@ -1,4 +1,4 @@
-"""The weights that a regularizer acts on, as the YAML names them."""
+"""Selection of the layers and weights that a regularizer applies to."""
 
 from __future__ import annotations
 
@@ -14,15 +14,21 @@ from mtlcli.errors import nearest
 from mtlcli.regularizers.base import Subject
 from mtlcli.regularizers.factorized import Factorized
 
-Patterns = Annotated[list[str], Field(min_length=1)]
-Part = Literal["shared", "heads", "all"]
+LayerPatterns = Annotated[list[str], Field(min_length=1)]
+"""Names of layers, or patterns of them, as for file names."""
+
+WeightGroup = Literal["shared", "heads", "all"]
+"""The weights of the trunks, of the heads, or of both."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A Linear or Conv2d of a trunk, as it is when it is looked for.
+    """A Linear or Conv2d layer of a trunk.
 
-    name: as `named_modules` of the trunk has it; behind the trunk's name and a dot where there are several trunks.
+    Attributes:
+        name: path of the layer within the trunk; preceded by the trunk's name and a dot if there are several trunks.
+        module: the layer.
+        trunk: the trunk.
     """
 
     name: str
@@ -30,19 +36,30 @@ class Layer:
     trunk: nn.Module
 
     def replace(self, module: nn.Module) -> None:
-        """Put another module in its place, or in its places, where the trunk uses it several times."""
-        for path, found in list(self.trunk.named_modules(remove_duplicate=False)):
-            if found is self.module:
+        """Replace the layer in its trunk, at each path if the trunk uses it several times.
+
+        Args:
+            module: the new module.
+        """
+        for path, candidate in list(self.trunk.named_modules(remove_duplicate=False)):
+            if candidate is self.module:
                 self.trunk.set_submodule(path, module)
 
 
 def find_layers(subject: Subject, patterns: Sequence[str]) -> list[Layer]:
-    """Every Linear and Conv2d of the trunks whose name matches one of the patterns, once, in the trunks' order.
+    """Find the Linear and Conv2d layers of the trunks whose names match at least one pattern.
 
-    patterns: as of file names (`fc1`, `conv*`), of the names within a trunk; `*` goes over dots too. Layers that are
-    factorized already aren't among them. ValueError, with the layers there are, for a pattern that matches none.
+    Args:
+        subject: the regularized network.
+        patterns: patterns of the names within a trunk, as for file names (`fc1`, `conv*`); `*` also matches dots.
+
+    Returns:
+        The layers, each once, in the order of the trunks, without layers that are already factorized.
+
+    Raises:
+        ValueError: if a pattern matches no layer; the message lists the available layers.
     """
-    layers: dict[str, list[Layer]] = {}  # by their names within a trunk
+    layers: dict[str, list[Layer]] = {}  # by name within a trunk
     factorized: dict[str, None] = {}
     for trunk_name, trunk in subject.trunks.items():
         prefix = f"{trunk_name}." if len(subject.trunks) > 1 else ""
@@ -52,32 +69,40 @@ def find_layers(subject: Subject, patterns: Sequence[str]) -> list[Layer]:
             elif isinstance(module, nn.Linear | nn.Conv2d):
                 layers.setdefault(path, []).append(Layer(prefix + path, module, trunk))
     for pattern in patterns:
-        if not _matching(layers, pattern):
-            taken = _matching(factorized, pattern)
-            told = (
+        if not _filter_names(layers, pattern):
+            taken = _filter_names(factorized, pattern)
+            reason = (
                 f"but {', '.join(taken)}, which is factorized already."
                 if taken
                 else f"of the trunk.{nearest(pattern, layers)}"
             )
             raise ValueError(
-                f"layers: {pattern!r} matches no Linear or Conv2d {told} Choose from: {', '.join(layers) or 'none'}"
+                f"layers: {pattern!r} matches no Linear or Conv2d {reason} Choose from: {', '.join(layers) or 'none'}"
             )
-    wanted = {path for pattern in patterns for path in _matching(layers, pattern)}
-    return [layer for path, found in layers.items() if path in wanted for layer in found]
+    wanted = {path for pattern in patterns for path in _filter_names(layers, pattern)}
+    return [layer for path, same_name in layers.items() if path in wanted for layer in same_name]
 
 
-def _matching(names: Iterable[str], pattern: str) -> list[str]:
+def _filter_names(names: Iterable[str], pattern: str) -> list[str]:
     return [name for name in names if fnmatchcase(name, pattern)]
 
 
-def weights_of(subject: Subject, part: Part) -> list[nn.Parameter]:
-    """The weights of the trunks (`shared`), of the heads, or of both: no biases and nothing of norm layers.
+def collect_weights(subject: Subject, group: WeightGroup) -> list[nn.Parameter]:
+    """Collect the weights of the trunks (`shared`), of the heads, or of both, without biases and norm layers.
 
-    Those are the parameters of more than one dimension. ValueError where there are none.
+    Args:
+        subject: the regularized network.
+        group: the weights to collect.
+
+    Returns:
+        The parameters with more than one dimension, each once.
+
+    Raises:
+        ValueError: if the group contains no weights.
     """
-    trunks = subject.trunks.values() if part != "heads" else ()
-    heads = subject.heads.values() if part != "shared" else ()
-    found = {id(p): p for module in [*trunks, *heads] for p in module.parameters() if p.ndim > 1}
-    if not found:
-        raise ValueError(f"on: {part}: there are no weights there (parameters of more than one dimension)")
-    return list(found.values())
+    trunks = subject.trunks.values() if group != "heads" else ()
+    heads = subject.heads.values() if group != "shared" else ()
+    weights = {id(p): p for module in [*trunks, *heads] for p in module.parameters() if p.ndim > 1}
+    if not weights:
+        raise ValueError(f"on: {group}: there are no weights there (parameters of more than one dimension)")
+    return list(weights.values())

@@ -1,4 +1,4 @@
-"""What every kind of task is: the width of its prediction, a loss, metrics."""
+"""Base class of the task kinds."""
 
 from __future__ import annotations
 
@@ -12,36 +12,51 @@ from torch import Tensor, nn
 from mtlcli.specs import TargetSpec
 
 Direction = Literal["max", "min"]
+"""Whether larger or smaller values of a metric are better."""
 
 
 class TargetTypeError(ValueError):
-    """A kind of task can't be trained on a target of this type."""
+    """Raised if a kind of task doesn't support the type of a target."""
 
 
 class Metrics(Protocol):
-    """Metrics that accumulate on the device, batch by batch.
+    """Metrics that accumulate on the device, batch by batch."""
 
-    update takes what `TaskKind.loss` takes; compute gives the values over all batches so far, those of
-    `TaskKind.directions` but `loss`.
-    """
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        """Add a batch.
 
-    def update(self, prediction: Tensor, target: Tensor) -> None: ...
-    def compute(self) -> dict[str, float]: ...
+        Args:
+            prediction: predictions, [B, outputs].
+            target: labels, as in `TaskKind.loss`.
+        """
+
+    def compute(self) -> dict[str, float]:
+        """Return the values of all metrics in `TaskKind.directions` except `loss`, over all batches so far."""
 
 
 class TaskKind(ABC):
-    """Base of the task kinds.
+    """Base class of the task kinds: the width of the prediction, the loss and the metrics of a task.
 
-    accepts: the types of target it can be trained on.
-    outputs: width of the head's output.
-    directions: metric → whether more or less of it is better; `loss` is always among them.
-    bounded: the metrics whose best value is 1, such as accuracy and r2. Their differences are reported in points
-        (hundredths); those of every other metric, an error or a quantity with a unit, in percent.
-    primary: the metric a task is judged by when the user names none; an option `primary` may choose another.
-    likelihood: what uncertainty weighting takes the loss for: `gaussian` (regression) or `categorical`.
-    probabilities: the function that makes probabilities of the prediction, which is then logits; None where the
-        prediction is the predicted value itself.
-    positive: name of the class that counts as "yes", of a kind that distinguishes one; None of any other.
+    The options of the configuration are the keyword-only arguments of the constructor.
+
+    Args:
+        target: the target of the task.
+
+    Attributes:
+        accepts: the supported types of targets.
+        directions: metric → whether larger or smaller values are better; contains `loss`.
+        bounded: metrics whose best value is 1, such as accuracy and r2. Their differences are reported in points
+            (hundredths); differences of all other metrics, which are errors or have a unit, in percent.
+        primary: metric that represents the task if the user names none; an option `primary` may override it.
+        likelihood: likelihood that uncertainty weighting assumes for the loss: `gaussian` (regression) or
+            `categorical`.
+        probabilities: function that converts the prediction, which consists of logits, to probabilities; None if the
+            prediction is the predicted value itself.
+        outputs: width of the head's output.
+        positive: name of the positive class, for a kind that distinguishes one; otherwise None.
+
+    Raises:
+        TargetTypeError: if the type of the target is not supported.
     """
 
     accepts: ClassVar[tuple[str, ...]]
@@ -60,39 +75,64 @@ class TaskKind(ABC):
         self.target = target
 
     @classmethod
-    def floors(cls, metrics: Mapping[str, float]) -> dict[str, float]:
-        """Smallest denominators for percentages of errors, by metric; a metric without one has 0.
+    def negligible_errors(cls, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Return the errors below which percentages are meaningless; they are used as smallest denominators.
 
-        Below its floor an error is negligible, and a percentage of it would be meaningless. metrics: values of one
-        model on one split.
+        Args:
+            metrics: metric → value of one model on one split.
+
+        Returns:
+            Metric → negligible error; 0 for a metric without an entry.
         """
         return {}
 
     def output_layer(self) -> nn.Module | None:
-        """What follows the head, [B, outputs] → [B, outputs], part of the model; None: nothing does."""
+        """Return the module that follows the head, [B, outputs] → [B, outputs], as part of the model; None: none."""
         return None
 
     @abstractmethod
     def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Mean loss over the labelled examples, 0-d, fp32; 0 with a zero gradient where none is labelled.
+        """Compute the mean loss over the labelled examples.
 
-        prediction: [B, outputs], of any precision. target: as `TargetSpec` says. A missing label contributes exactly
-        nothing to the value or the gradient. Nothing here waits for the device.
+        A missing label contributes exactly nothing to the value and the gradient. The computation doesn't synchronize
+        with the device.
+
+        Args:
+            prediction: predictions of any precision, [B, outputs].
+            target: labels, as described by `TargetSpec`.
+
+        Returns:
+            The mean loss, float32, 0-d; 0 with a zero gradient if no example is labelled.
         """
 
     @abstractmethod
     def metrics(self, device: torch.device) -> Metrics:
-        """Fresh metrics, without `loss`, ignoring missing labels. NaN where no example was labelled."""
+        """Create the metrics, without `loss`; they ignore missing labels and are NaN if no example is labelled.
+
+        Args:
+            device: device of the predictions and labels.
+
+        Returns:
+            New metrics.
+        """
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
-    """The tensor as float32, or as it is where it is float64."""
+    """Convert a tensor to float32 unless it is float64."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def masked_mean(values: Tensor, mask: Tensor, dim: int = 0) -> Tensor:
-    """Mean of the `values` in the `mask` along `dim`; 0 with a zero gradient where the mask is empty.
+    """Compute the mean of the values in a mask along a dimension.
 
-    A value outside the mask gets a gradient of exactly 0, but must be finite for that: 0 × ∞ is NaN.
+    A value outside the mask gets a gradient of exactly 0, provided that it is finite (0 × ∞ is NaN).
+
+    Args:
+        values: values, of any shape.
+        mask: bool, of the same shape.
+        dim: dimension to reduce.
+
+    Returns:
+        The mean, without `dim`; 0 with a zero gradient if the mask is empty.
     """
     return values.masked_fill(~mask, 0.0).sum(dim) / mask.sum(dim).clamp(min=1)

@@ -1,24 +1,31 @@
-"""True and false positives and negatives, counted exactly; the ratios made of them are float64."""
+"""Exact counts of true and false positives and negatives, and metrics computed from them in float64."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from lightning_utilities.core import imports
 from torch import Tensor
 
-MISSING = -1  # neither 0 nor 1: an entry that is counted nowhere
+MISSING_LABEL = -1  # neither 0 nor 1: such an entry is not counted
+UNUSED_PACKAGES = ("torchvision", "scipy", "matplotlib")  # by the metrics of this package
 
 
-class Counts:
-    """Counts per label, int64, on the device, by torchmetrics' `MultilabelStatScores`.
+class LabelCounts:
+    """Exact int64 counts per label, on the device, by torchmetrics' `MultilabelStatScores`.
 
-    Its own metrics are float32 ratios (0.98760003 for 9876 of 10000), so only its counts are used. Classes are counted
-    one-hot: that neither waits for the device nor needs a non-deterministic kernel, as the confusion matrix does.
+    The metrics of torchmetrics are float32 ratios (0.98760003 for 9876 of 10000), so only its counts are used. Classes
+    are counted one-hot, which, unlike a confusion matrix, neither synchronizes with the device nor needs a
+    non-deterministic kernel.
+
+    Args:
+        labels: number of labels L.
+        device: device of the counts.
     """
 
     def __init__(self, labels: int, device: torch.device) -> None:
@@ -28,50 +35,72 @@ class Counts:
         self._scores = MultilabelStatScores(labels, average=None, validate_args=False).to(device)
 
     def update(self, predicted: Tensor, target: Tensor) -> None:
-        """predicted: [B, labels] bool. target: [B, labels] integers: 1, 0 or MISSING."""
+        """Add a batch.
+
+        Args:
+            predicted: predicted labels, bool [B, L].
+            target: labels, integers [B, L]: 1, 0 or MISSING_LABEL.
+        """
         self._scores.update(predicted.to(target.dtype), target)
 
     def read(self) -> Tensor:
-        """[4, labels] float64 on the CPU: true positives, false positives, true negatives, false negatives."""
+        """Return the counts, float64 [4, L] on the CPU: true and false positives, true and false negatives."""
         state = self._scores.metric_state
         return torch.stack([torch.as_tensor(state[name]) for name in ("tp", "fp", "tn", "fn")]).cpu().to(torch.float64)
 
 
-def is_yes(logits: Tensor, labels: Tensor) -> Tensor:
-    """bool mask of the logits above 0. A NaN counts as the wrong answer, whatever the label: 0 or 1."""
+def predict_positive(logits: Tensor, labels: Tensor) -> Tensor:
+    """Predict the labels whose logits are above 0; a NaN counts as the wrong prediction, whatever the label.
+
+    Args:
+        logits: logits, of any shape.
+        labels: labels of the same shape: 1, 0 or MISSING_LABEL.
+
+    Returns:
+        The predicted labels, bool of the same shape.
+    """
     return torch.where(logits.isnan(), labels == 0, logits > 0)
 
 
-def f1(counts: Tensor) -> Tensor:
-    """F1 of each label, 2 tp / (2 tp + fp + fn); NaN for one that was neither there nor predicted. counts: [4, L]."""
+def f1_scores(counts: Tensor) -> Tensor:
+    """Compute the F1 score of each label, 2 tp / (2 tp + fp + fn).
+
+    Args:
+        counts: counts, [4, L], as returned by `LabelCounts.read`.
+
+    Returns:
+        Scores, [L]; NaN for a label that neither occurs nor is predicted.
+    """
     tp, fp, fn = counts[0], counts[1], counts[3]
     return 2 * tp / (2 * tp + fp + fn)
 
 
-NOT_NEEDED = ("torchvision", "scipy", "matplotlib")
-
-
 def import_torchmetrics() -> None:
-    """Call this before any `from torchmetrics… import …`.
+    """Import torchmetrics without the optional packages that it would import; call this before importing from it.
 
-    The first import of torchmetrics loads torchvision, scipy.signal and pyplot where they are installed: 2 of its 2.2
-    seconds and most of its memory, and no metric here needs them. So they are told missing while it is imported, to it
-    alone; whoever wants its image metrics or plots as well imports torchmetrics first.
+    The first import of torchmetrics imports torchvision, scipy.signal and pyplot if they are installed, which takes 2
+    of its 2.2 seconds and most of its memory, and which no metric here needs. During this import they appear to be
+    missing, to torchmetrics only. A program that also needs its image metrics or plots imports torchmetrics first.
     """
-    with _told_missing():
+    with _without_unused_packages():
         import torchmetrics  # noqa: F401
 
 
 @contextmanager
-def _told_missing() -> Iterator[None]:
-    package_available = imports.package_available
+def _without_unused_packages() -> Iterator[None]:
+    """Replace the module by which torchmetrics checks for optional packages with one that doesn't find them."""
 
-    class Cache(imports.RequirementCache):
+    class RequirementCache(imports.RequirementCache):
         def __bool__(self) -> bool:
-            return self.requirement not in NOT_NEEDED and super().__bool__()
+            return self.requirement not in UNUSED_PACKAGES and super().__bool__()
 
-    def available(name: str, *rest: Any) -> bool:
-        return name not in NOT_NEEDED and package_available(name, *rest)
+    def package_available(name: str, *options: Any) -> bool:
+        return name not in UNUSED_PACKAGES and imports.package_available(name, *options)
 
-    with patch.multiple(imports, RequirementCache=Cache, package_available=available):
+    stub = ModuleType(imports.__name__)
+    vars(stub).update({**vars(imports), "RequirementCache": RequirementCache, "package_available": package_available})
+    sys.modules[imports.__name__] = stub
+    try:
         yield
+    finally:
+        sys.modules[imports.__name__] = imports

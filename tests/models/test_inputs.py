@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from mtlcli.models.inputs import OneHot, preparation, prepared_shape, standardized
+from mtlcli.models.inputs import OneHot, make_column_encoder, make_preparation, prepared_shape
 from mtlcli.specs import Column, DatasetSpec, TargetSpec
 from tests.models.columns import COLUMNS, rows
 from tests.oracles import tables
@@ -17,7 +17,7 @@ def spec(columns: tuple[Column, ...]) -> DatasetSpec:
 
 def test_against_the_oracle() -> None:
     x = rows()
-    found = standardized(COLUMNS)(x)
+    found = make_column_encoder(COLUMNS)(x)
     assert found.dtype == torch.float32
     np.testing.assert_allclose(found.numpy(), tables.one_hot(COLUMNS, x.tolist()), rtol=1e-5, atol=1e-6)
 
@@ -34,7 +34,7 @@ def test_numbers_alone_and_categories_alone() -> None:
     for chosen in ([1, 4], [0, 2, 3]):
         columns = [COLUMNS[at] for at in chosen]
         expected = tables.one_hot(columns, x[:, chosen].tolist())
-        np.testing.assert_allclose(standardized(columns)(x[:, chosen]).numpy(), expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(make_column_encoder(columns)(x[:, chosen]).numpy(), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_negative_number_is_no_category() -> None:
@@ -47,20 +47,20 @@ def test_a_negative_number_is_no_category() -> None:
 def test_what_a_trunk_is_given() -> None:
     x = rows(4)
     shape = prepared_shape(spec(COLUMNS))
-    assert shape == (37,) and preparation(spec(COLUMNS))(x).shape == (4, *shape)
+    assert shape == (37,) and make_preparation(spec(COLUMNS))(x).shape == (4, *shape)
     assert prepared_shape(spec(COLUMNS), raw_columns=True) == (5,)
-    assert torch.equal(preparation(spec(COLUMNS), raw_columns=True)(x), x)
+    assert torch.equal(make_preparation(spec(COLUMNS), raw_columns=True)(x), x)
     images = DatasetSpec((1, 8, 8), {}, None, ("train",), (3.0,), (2.0,), {})
     assert prepared_shape(images) == (1, 8, 8)
-    assert preparation(images)(torch.full((1, 1, 8, 8), 7)).unique().item() == 2.0
+    assert make_preparation(images)(torch.full((1, 1, 8, 8), 7)).unique().item() == 2.0
 
 
 def test_the_encoding_travels_with_the_weights() -> None:
-    x, other = rows(), standardized([Column(c.name, c.levels, mean=1.0) for c in COLUMNS])
-    other.load_state_dict(standardized(COLUMNS).state_dict())
-    assert torch.equal(other(x), standardized(COLUMNS)(x))
+    x, other = rows(), make_column_encoder([Column(c.name, c.levels, mean=1.0) for c in COLUMNS])
+    other.load_state_dict(make_column_encoder(COLUMNS).state_dict())
+    assert torch.equal(other(x), make_column_encoder(COLUMNS)(x))
 
 
 def test_on_the_meta_device() -> None:
     with torch.device("meta"):
-        assert standardized(COLUMNS)(torch.empty(2, 5)).shape == (2, 37)
+        assert make_column_encoder(COLUMNS)(torch.empty(2, 5)).shape == (2, 37)

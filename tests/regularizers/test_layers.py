@@ -12,7 +12,7 @@ from mtlcli.models.trunks.mlp import MLP
 from mtlcli.models.trunks.torchvision import TorchVision
 from mtlcli.regularizers.base import Subject
 from mtlcli.regularizers.factorized import FactorizedLinear
-from mtlcli.regularizers.layers import Part, find_layers, weights_of
+from mtlcli.regularizers.layers import WeightGroup, collect_weights, find_layers
 
 
 def subject(*trunks: nn.Module, heads: dict[str, nn.Module] | None = None) -> Subject:
@@ -66,12 +66,12 @@ def test_a_layer_that_is_used_twice_is_replaced_in_both_places() -> None:
 
 
 @pytest.mark.parametrize(("part", "expected"), [("shared", 2), ("heads", 1), ("all", 3)])
-def test_weights_are_no_biases_and_nothing_of_norm_layers(part: Part, expected: int) -> None:
+def test_weights_are_no_biases_and_nothing_of_norm_layers(part: WeightGroup, expected: int) -> None:
     trunk = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(2, 3))
-    found = weights_of(subject(trunk, heads={"digit": nn.Linear(3, 4)}), part)
+    found = collect_weights(subject(trunk, heads={"digit": nn.Linear(3, 4)}), part)
     assert len(found) == expected and all(p.ndim > 1 for p in found)
 
 
 def test_where_there_are_no_weights() -> None:
     with pytest.raises(ValueError, match="on: heads: there are no weights there"):
-        weights_of(subject(MLP((4,)), heads={"digit": nn.Identity()}), "heads")
+        collect_weights(subject(MLP((4,)), heads={"digit": nn.Identity()}), "heads")

@@ -1,1 +1,1 @@
-"""The regularizers there are, one file each."""
+"""The regularizers that ship with `mtl`, one in each module."""

@@ -1,4 +1,4 @@
-"""How undecided the gates of a mixture of experts are."""
+"""Entropy of the gates of a mixture of experts."""
 
 from __future__ import annotations
 
@@ -12,31 +12,35 @@ from mtlcli.registry import regularizers
 from mtlcli.regularizers.base import Regularizer, Subject
 from mtlcli.specs import TrunkPass
 
-LEAST = 1e-6
+MIN_SUM = 1e-6  # of the probabilities that a selector gives to experts
 
 
 @regularizers.register("gate_entropy")
 class GateEntropy(Regularizer):
-    """The entropy of the gates of a mixture of experts: each is to choose few experts.
+    """Entropy of the gates of a mixture of experts: minimizing it makes each gate choose few experts.
 
         Ω = Σ over gates of the mean over examples of  Σ_i [ −Σ_e r_ie log r_ie  +  reachable · (1 / Σ_e r_ie − 1) ]
 
-    The k selectors r_i of a gate of `dselect_k` are each to choose one expert of E: 0 where they have, log E where all
-    count alike. The second summand is 0 where the number of experts is a power of 2; otherwise a selector can also
-    choose codes that are no expert's, where nothing comes from, and it keeps it from doing so.
-    The gates of `omoe`, `mmoe`, `cgc` and `ple` are taken for one selector each: the term sharpens their softmax,
-    which never gets to 0. All examples in a step that pass the gate count.
+    The k selectors r_i of a gate of `dselect_k` should each choose one of E experts: the entropy is 0 if they have, and
+    log E if all experts have equal weights. The second summand is 0 if the number of experts is a power of 2; otherwise
+    a selector can also choose codes that belong to no expert, which this summand prevents. The gates of `omoe`, `mmoe`,
+    `cgc` and `ple` are processed as one selector each: the term sharpens their softmax, whose entropy never reaches 0.
+    All examples of a step that pass through the gate count.
 
-    Source: Hazimeh et al., DSelect-k: differentiable selection in the mixture of experts with applications to
-    multi-task learning, NeurIPS 2021: their λ is our `strength`, their gates only those of `dselect_k`; the form of the
-    second summand is that of the authors' code.
-    Deviations: the code sums over a batch's examples, this is their mean; it has log(r + 10⁻⁶), here it is log r with
-    0 log 0 = 0; there the second summand stands beside λ, here it is multiplied by strength × reachable, and 1 is
-    subtracted, which makes it 0 where nothing is lost. Σ_e r_ie below 10⁻⁶ counts as 10⁻⁶, so that it stays finite.
-    ValueError for a sharing without gates.
+    Note:
+        Deviations: the authors' code sums over the examples of a batch, this term is their mean; the code uses
+        log(r + 10⁻⁶), this term log r with 0 log 0 = 0; in the code the second summand has its own factor, here it is
+        multiplied by strength × reachable, and 1 is subtracted, so that it is 0 if no weight is lost. Σ_e r_ie is at
+        least 10⁻⁶ in the second summand, which keeps it finite. The paper regularizes only gates of `dselect_k`.
 
-    Options:
-        reachable: what the second summand is multiplied by, beside the strength.
+    References:
+        Hazimeh, Zhao, Chowdhery, Sathiamoorthy, Chen, Mazumder, Hong and Chi, DSelect-k: differentiable selection in
+            the mixture of experts with applications to multi-task learning, NeurIPS 2021, arXiv:2106.03760: their λ is
+            `strength`; the second summand has the form of the authors' code.
+
+    Args:
+        subject: the regularized network, whose sharing has gates.
+        reachable: factor of the second summand, in addition to the strength.
     """
 
     default_strength = 0.01
@@ -49,16 +53,16 @@ class GateEntropy(Regularizer):
         self.reachable = reachable
 
     def term(self, passes: Sequence[TrunkPass]) -> Tensor:
-        """See `Regularizer`."""
+        """See `Regularizer.term`."""
         gates: dict[str, list[Tensor]] = {}
-        for found in passes:
-            for gate, selectors in found.selectors.items():
+        for one_pass in passes:
+            for gate, selectors in one_pass.selectors.items():
                 gates.setdefault(gate, []).append(selectors)
-        return torch.stack([self._of(torch.cat(parts)) for parts in gates.values()]).sum()
+        return torch.stack([self._penalty(torch.cat(selectors)) for selectors in gates.values()]).sum()
 
-    def _of(self, selectors: Tensor) -> Tensor:
-        """Of one gate: [n, k, E] → 0-d."""
+    def _penalty(self, selectors: Tensor) -> Tensor:
+        """Compute the term of one gate, 0-d, from its selectors, [n, k, E]."""
         tiny = torch.finfo(selectors.dtype).tiny
-        entropy = -(selectors * selectors.clamp(min=tiny).log()).sum(2)  # clamped: the gradient at 0 is finite too
-        lost = 1 / selectors.sum(2).clamp(min=LEAST) - 1
+        entropy = -(selectors * selectors.clamp(min=tiny).log()).sum(2)  # the clamp keeps the gradient at 0 finite
+        lost = 1 / selectors.sum(2).clamp(min=MIN_SUM) - 1
         return (entropy + self.reachable * lost).sum(1).mean()

@@ -1,4 +1,4 @@
-"""The sum of the weights' squares."""
+"""L2 penalty on weights."""
 
 from __future__ import annotations
 
@@ -9,35 +9,38 @@ from torch import Tensor
 
 from mtlcli.registry import regularizers
 from mtlcli.regularizers.base import Regularizer, Subject
-from mtlcli.regularizers.layers import Part, weights_of
+from mtlcli.regularizers.layers import WeightGroup, collect_weights
 from mtlcli.specs import TrunkPass
 
 
 @regularizers.register("l2")
 class L2(Regularizer):
-    """The sum of the weights' squares (ridge).
+    """Sum of the squares of the weights (ridge).
 
         Ω = Σ w²
 
-    over all weights, without a factor ½: biases and the parameters of norm layers are left out (those of one
-    dimension). The gradient is 2 w, so with SGD a strength is a `weight_decay` of twice that; not so with AdamW, whose
-    decay is decoupled from the gradient. Of factorized layers it is the factors' weights, Σ_r ‖u_r‖² + ‖v_r‖²: at least
-    twice their multi-nuclear norm, and equal to that where ‖u_r‖ = ‖v_r‖.
+    over all weights, without a factor of ½: biases and the parameters of norm layers, which have one dimension, are
+    excluded. The gradient is 2 w, so with SGD a strength is equivalent to a `weight_decay` of twice the strength; this
+    is not so with AdamW, whose decay is decoupled from the gradient. For factorized layers these are the weights of the
+    factors, Σ_r ‖u_r‖² + ‖v_r‖²: at least twice the multi-nuclear norm, and equal to that if ‖u_r‖ = ‖v_r‖.
 
-    Source: Hoerl and Kennard, Ridge regression, 1970; of networks: Krogh and Hertz, A simple weight decay can improve
-    generalization, NeurIPS 1991.
+    References:
+        Hoerl and Kennard, Ridge regression: biased estimation for nonorthogonal problems, Technometrics 1970.
+        Krogh and Hertz, A simple weight decay can improve generalization, NeurIPS 1991: for neural networks.
 
-    Options:
-        on: the weights of the trunks (`shared`; a task's private trunk too), of the heads, or of both.
+    Args:
+        subject: the regularized network.
+        on: the weights of the trunks (`shared`, including private trunks), of the heads (`heads`), or of both (`all`).
     """
 
     default_strength = 1e-4
     likelihood = "gaussian"
 
-    def __init__(self, subject: Subject, *, on: Part = "all") -> None:
+    def __init__(self, subject: Subject, *, on: WeightGroup = "all") -> None:
         super().__init__()
-        self.weights = tuple(weights_of(subject, on))  # in a tuple they are no parameters of this module
+        # a tuple, so that they don't become parameters of this module
+        self.weights = tuple(collect_weights(subject, on))
 
     def term(self, passes: Sequence[TrunkPass]) -> Tensor:
-        """See `Regularizer`."""
+        """See `Regularizer.term`."""
         return torch.stack(torch._foreach_norm(self.weights, 2)).square().sum()

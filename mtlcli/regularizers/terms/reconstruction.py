@@ -1,4 +1,4 @@
-"""The error of rebuilding the input from what the trunk has made of it."""
+"""Reconstruction of the input as an auxiliary task."""
 
 from __future__ import annotations
 
@@ -13,39 +13,45 @@ from torch import Tensor, nn
 from mtlcli.config.options import Width, Widths
 from mtlcli.plotting import new_figure
 from mtlcli.registry import regularizers
-from mtlcli.regularizers.base import Regularizer, Subject, shape_of
+from mtlcli.regularizers.base import Regularizer, Subject, get_activation_shape
 from mtlcli.specs import Shape, TrunkPass
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-SHOWN = 8
+MAX_IMAGES = 8  # in the figure
+MAX_FIRST_SIZE = 7  # height and width of the feature map that a vector becomes
 
 
 @regularizers.register("reconstruction")
 class Reconstruction(Regularizer):
-    """The error of a decoder that rebuilds the input from an activation of the trunk: an auxiliary task for all data.
+    """Reconstruction of the input from an activation of the trunk by a decoder: an auxiliary task for all examples.
 
         Ω = mean over the examples of ‖x − Decoder(Encoder(x))‖²
 
-    The square is summed over an example's elements, so its size goes with theirs: a decoder that knows nothing is at
-    about 784 for a 28×28 image. x is the input as the trunk gets it: normalized, with mean 0 and standard deviation 1
-    over its dataset. Encoder is the trunk up to `layer`. The decoder's weights are trained with the model's, and saved
-    beside them, not in the model: they are of no use after training. The error is computed in float32 in every
-    precision. At the end `plots/reconstruction.png` shows inputs above their reconstructions.
+    The squared error is summed over the elements of an example, so it grows with their number: a decoder without
+    information has an error of about 784 for a 28×28 image. x is the input of the trunk: normalized, with mean 0 and
+    standard deviation 1 over its dataset. Encoder is the trunk up to `layer`. The parameters of the decoder are trained
+    with the model's, but saved separately, since they aren't needed after training. The error is computed in float32 in
+    every precision. After training, `plots/reconstruction.png` shows inputs and their reconstructions.
 
-    The decoder fits the shapes. For an image it is transposed convolutions up from a map, behind a fully connected
-    layer where the activation is a vector; for a table, fully connected layers (`mtlcli/regularizers/decoder.py`).
+    The decoder adapts to the shapes. For an image it consists of transposed convolutions from a feature map, after a
+    fully connected layer if the activation is a vector; for a table, of fully connected layers.
 
-    Source: as an auxiliary task of supervised networks, Zhang, Lee and Lee, Augmenting supervised neural networks with
-    unsupervised objectives for large-scale image classification, ICML 2016. ValueError for a layer there isn't, and
-    with a trunk that embeds a table's raw columns.
+    References:
+        Zhang, Lee and Lee, Augmenting supervised neural networks with unsupervised objectives for large-scale image
+            classification, ICML 2016, arXiv:1606.06582: reconstruction as an auxiliary task of supervised networks.
 
-    Options:
-        layer: the activation it starts from, as `mtl show` names the trunk's, or `features`, its output.
-        channels: of the decoder's maps.
-        hidden: widths of fully connected layers in the decoder of a vector; empty: none but the one that is needed.
+    Args:
+        subject: the regularized network.
+        layer: activation that the decoder receives: a name that `mtl show` lists for the trunk, or `features`, its
+            output.
+        channels: number of channels of the decoder's feature maps.
+        hidden: widths of additional fully connected layers in the decoder of a vector; may be empty.
+
+    Raises:
+        ValueError: if the trunk has no activation `layer`, or embeds the raw columns of a table.
     """
 
     default_strength = 1e-3
@@ -64,39 +70,46 @@ class Reconstruction(Regularizer):
         if "input" not in subject.shapes:
             raise ValueError("rebuilds numbers, and this trunk is given a table's raw columns; `mlp` is given numbers")
         self.layer = layer
-        self.decoder = make_decoder(shape_of(subject, layer), subject.shapes["input"], channels, hidden)
+        self.decoder = make_decoder(get_activation_shape(subject, layer), subject.shapes["input"], channels, hidden)
 
     def term(self, passes: Sequence[TrunkPass]) -> Tensor:
-        """See `Regularizer`. No gradient goes into the input."""
-        activation, x = (_joined([found.activations[name] for found in passes]) for name in (self.layer, "input"))
+        """See `Regularizer.term`; the input receives no gradient."""
+        activation, x = (_concat([one_pass.activations[name] for one_pass in passes]) for name in (self.layer, "input"))
         rebuilt: Tensor = self.decoder(activation)
         return (rebuilt.float() - x.detach().float()).square().sum() / len(x)
 
     @torch.no_grad()
     def draw(self, passes: Sequence[TrunkPass]) -> dict[str, Figure]:
-        """Up to 8 images above their reconstructions, as many of each dataset; nothing for a table."""
+        """Draw up to 8 images above their reconstructions, equally many of each dataset; nothing for a table.
+
+        Args:
+            passes: passes of a few examples through the trunk.
+
+        Returns:
+            `reconstruction` → figure.
+        """
         if passes[0].activations["input"].dim() != 4:
             return {}
-        aliases = dict.fromkeys(alias for found in passes for alias in found.rows)
+        aliases = dict.fromkeys(alias for one_pass in passes for alias in one_pass.rows)
         shown: list[tuple[str, Tensor, Tensor]] = []
-        for found in passes:
+        for one_pass in passes:
             start = 0
-            for alias, rows in found.rows.items():
-                wanted = max(SHOWN // len(aliases), 1) - sum(name == alias for name, *_ in shown)
+            for alias, rows in one_pass.rows.items():
+                wanted = max(MAX_IMAGES // len(aliases), 1) - sum(name == alias for name, *_ in shown)
                 chosen = slice(start, start + min(rows, wanted))
-                images = found.activations["input"][chosen]
-                rebuilt = self.decoder(found.activations[self.layer][chosen])
+                images = one_pass.activations["input"][chosen]
+                rebuilt = self.decoder(one_pass.activations[self.layer][chosen])
                 shown += [(alias, *pair) for pair in zip(images.float().cpu(), rebuilt.float().cpu(), strict=True)]
                 start += rows
-        return {"reconstruction": _side_by_side(shown[:SHOWN])}
+        return {"reconstruction": _draw_pairs(shown[:MAX_IMAGES])}
 
 
-def _joined(parts: Sequence[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+def _concat(tensors: Sequence[Tensor]) -> Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
 
 
-def _side_by_side(pairs: Sequence[tuple[str, Tensor, Tensor]]) -> Figure:
-    """Title, image [C, H, W] and its reconstruction, one below the other, on the grey scale of the image."""
+def _draw_pairs(pairs: Sequence[tuple[str, Tensor, Tensor]]) -> Figure:
+    """Draw images above their reconstructions. pairs: title, image [C, H, W] and reconstruction [C, H, W]."""
     figure = new_figure(1.3 * len(pairs), 3.0)
     grid = figure.subplots(2, len(pairs), squeeze=False)
     for column, (title, image, rebuilt) in enumerate(pairs):
@@ -112,67 +125,81 @@ def _side_by_side(pairs: Sequence[tuple[str, Tensor, Tensor]]) -> Figure:
     return figure
 
 
-SMALL = 7  # a feature vector becomes a map of at most this height and width, before it grows
-
-
 def make_decoder(source: Shape, target: Shape, channels: int, hidden: Sequence[int]) -> nn.Module:
-    """[B, *source] → [B, *target], with ReLU between its layers and none after the last.
+    """Create a decoder [B, *source] → [B, *target] with ReLU between its layers.
 
-    A map [c, h, w] grows to an image by transposed convolutions (`upscaling`). Anything else is a vector: fully
-    connected layers take it to a table's row, or to a small map that grows in the same way.
+    A feature map [c, h, w] is enlarged to an image by transposed convolutions (`make_upscaling`). A vector is converted
+    by fully connected layers to the row of a table, or to a small feature map that is enlarged in the same way.
 
-    channels: of the maps before the image. hidden: widths of the fully connected layers before the last one.
+    Args:
+        source: shape of the activation without the batch.
+        target: shape of the input without the batch.
+        channels: number of channels of the feature maps before the image.
+        hidden: widths of the fully connected layers before the last one.
+
+    Returns:
+        The decoder.
     """
     if len(target) == 3 and len(source) == 3:
-        return upscaling(source, target, channels)
+        return make_upscaling(source, target, channels)
     layers: list[nn.Module] = [nn.Flatten()]
     for inputs, width in pairwise([math.prod(source), *hidden]):
         layers += [nn.Linear(inputs, width), nn.ReLU()]
     inputs = [math.prod(source), *hidden][-1]
     if len(target) != 3:
         return nn.Sequential(*layers, nn.Linear(inputs, math.prod(target)), nn.Unflatten(1, target))
-    small = (channels, *(_halvings(size, SMALL)[0] for size in target[1:]))
+    small = (channels, *(_halve_until(size, MAX_FIRST_SIZE)[0] for size in target[1:]))
     layers += [nn.Linear(inputs, math.prod(small)), nn.ReLU(), nn.Unflatten(1, small)]
-    return nn.Sequential(*layers, *upscaling(small, target, channels))
+    return nn.Sequential(*layers, *make_upscaling(small, target, channels))
 
 
-def upscaling(source: Shape, target: Shape, channels: int) -> nn.Sequential:
-    """Transposed convolutions from [B, c, h, w] to [B, C, H, W], of exactly that size, with ReLU between them.
+def make_upscaling(source: Shape, target: Shape, channels: int) -> nn.Sequential:
+    """Create transposed convolutions [B, c, h, w] → [B, C, H, W] with ReLU between them.
 
-    The sizes are H, its half (rounded up), its quarter, … as far down as they are not below h: so all but the first
-    layer double them, to an even or an odd number, with a 4×4 kernel; kernels that are a multiple of the stride leave
-    no checkerboard (Odena, Dumoulin and Olah, Deconvolution and checkerboard artifacts, 2016). The first takes h to
-    the lowest of them: the transposed form of a convolution without padding, or with more of it where h is too large.
+    The sizes are H, its half (rounded up), its quarter, …, as long as they are greater than h. All layers but the first
+    one double the size, to an even or an odd number, with a 4×4 kernel: kernel sizes that are multiples of the stride
+    avoid checkerboard artifacts. The first layer converts h to the smallest of these sizes: it is the transpose of a
+    convolution without padding, or with more padding if h is too large.
+
+    References:
+        Odena, Dumoulin and Olah, Deconvolution and checkerboard artifacts, Distill 2016.
+
+    Args:
+        source: shape [c, h, w].
+        target: shape [C, H, W].
+        channels: number of channels between the layers.
+
+    Returns:
+        The layers.
     """
-    plans = [_sizes(start, end) for start, end in zip(source[1:], target[1:], strict=True)]
+    plans = [_plan_sizes(start, end) for start, end in zip(source[1:], target[1:], strict=True)]
     layers = max(len(plan) for plan in plans) - 1
     plans = [[plan[0]] * (layers + 1 - len(plan)) + plan for plan in plans]
     widths = [source[0], *[channels] * (layers - 1), target[0]]
-    found: list[nn.Module] = []
+    modules: list[nn.Module] = []
     for layer, (inputs, outputs) in enumerate(pairwise(widths)):
-        rows, columns = (_step(plan[layer], plan[layer + 1]) for plan in plans)
-        across = zip(rows, columns, strict=True)  # each of the four for both dimensions
-        kernel, stride, padding, output_padding = ((row, column) for row, column in across)
-        found += [nn.ConvTranspose2d(inputs, outputs, kernel, stride, padding, output_padding), nn.ReLU()]
-    return nn.Sequential(*found[:-1])
+        rows, columns = (_plan_layer(plan[layer], plan[layer + 1]) for plan in plans)
+        kernel, stride, padding, output_padding = zip(rows, columns, strict=True)
+        modules += [nn.ConvTranspose2d(inputs, outputs, kernel, stride, padding, output_padding), nn.ReLU()]
+    return nn.Sequential(*modules[:-1])
 
 
-def _halvings(size: int, limit: int) -> list[int]:
-    """`size` and its halves, rounded up, down to the first one that isn't above `limit`; ascending."""
-    found = [size]
-    while found[0] > limit:
-        found.insert(0, (found[0] + 1) // 2)
-    return found
+def _halve_until(size: int, limit: int) -> list[int]:
+    """Return `size` and its halves, rounded up, until one is at most `limit`; ascending."""
+    sizes = [size]
+    while sizes[0] > limit:
+        sizes.insert(0, (sizes[0] + 1) // 2)
+    return sizes
 
 
-def _sizes(start: int, end: int) -> list[int]:
-    """The sizes that the layers take `start` to `end` by: two at least."""
-    above = [size for size in _halvings(end, start) if size > start]
+def _plan_sizes(start: int, end: int) -> list[int]:
+    """Return the sizes between the layers from `start` to `end`, at least these two."""
+    above = [size for size in _halve_until(end, start) if size > start]
     return [start, *(above or [end])]
 
 
-class _Step(NamedTuple):
-    """How a transposed convolution takes one size to another."""
+class _LayerPlan(NamedTuple):
+    """Parameters of a transposed convolution in one dimension."""
 
     kernel: int
     stride: int
@@ -180,11 +207,11 @@ class _Step(NamedTuple):
     output_padding: int
 
 
-def _step(size: int, wanted: int) -> _Step:
-    """out = (size − 1) stride − 2 padding + kernel + output_padding, and is `wanted`."""
+def _plan_layer(size: int, wanted: int) -> _LayerPlan:
+    """Return parameters with (size − 1) stride − 2 padding + kernel + output_padding = wanted."""
     if wanted > size and wanted in (2 * size, 2 * size - 1):
-        return _Step(4, 2, 1, 0) if wanted == 2 * size else _Step(4, 2, 2, 1)
+        return _LayerPlan(4, 2, 1, 0) if wanted == 2 * size else _LayerPlan(4, 2, 2, 1)
     more = wanted - size
     if more == 0:
-        return _Step(3, 1, 1, 0)
-    return _Step(more + 1, 1, 0, 0) if more > 0 else _Step(1 - more, 1, -more, 0)
+        return _LayerPlan(3, 1, 1, 0)
+    return _LayerPlan(more + 1, 1, 0, 0) if more > 0 else _LayerPlan(1 - more, 1, -more, 0)

@@ -79,7 +79,7 @@ class Results:
         for task in self.plan.tasks:
             kind = self.plan.kind(task)
             means = {name: estimate(list(self.baseline[t, name].values())).mean for t, name in self.rises if t == task}
-            floors = kind.floors(means) if all(map(math.isfinite, means.values())) else {}
+            floors = kind.negligible_errors(means) if all(map(math.isfinite, means.values())) else {}
             for name in means:
                 metric = task, name
                 found[metric] = Scale(self.rises[metric], name in kind.bounded, floors.get(name, 0.0))

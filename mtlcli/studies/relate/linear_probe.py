@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mtlcli.config import Experiment
 from mtlcli.data.base import Examples
-from mtlcli.models.inputs import preparation
+from mtlcli.models.inputs import make_preparation
 from mtlcli.studies.relate.relation import Matrix
 from mtlcli.studies.relate.study_runs import Baseline
 from mtlcli.studies.relate.task_labels import Labels, Nature, examples_of, labels, nature, subsample
@@ -58,7 +58,7 @@ def _parts(joint: Experiment, opened: Datasets, alias: str, seed: int) -> list[E
 def _features(run: Run, plan: Run, alias: str, examples: Examples) -> Matrix:
     """[n, F] of the run's trunk, in evaluation mode. The inputs are normalized as their own dataset's are."""
     trunk = next(iter(run.model.sharing.trunks().values())).eval()
-    normalize = preparation(plan.specs[alias], trunk.of_columns).to(run.device)
+    normalize = make_preparation(plan.specs[alias], trunk.of_columns).to(run.device)
     assert isinstance(examples.inputs, Tensor)
     batches = torch.split(examples.inputs, run.experiment.evaluation.batch_size)
     with torch.inference_mode(), run.autocast():

@@ -1,0 +1,1 @@
+"""The task kinds that ship with `mtl`, one in each module."""

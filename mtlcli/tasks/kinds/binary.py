@@ -1,4 +1,4 @@
-"""Yes or no."""
+"""Binary classification."""
 
 from __future__ import annotations
 
@@ -13,27 +13,32 @@ from mtlcli.errors import nearest
 from mtlcli.registry import kinds
 from mtlcli.specs import TargetSpec, is_labelled
 from mtlcli.tasks.base import Direction, TaskKind, at_least_float32, masked_mean
-from mtlcli.tasks.metrics import MISSING, Counts, f1, is_yes
+from mtlcli.tasks.metrics import MISSING_LABEL, LabelCounts, f1_scores, predict_positive
 
-SHOWN = 5  # classes that a message names
+MAX_LISTED = 5  # classes that a message names
 
 
 @kinds.register("binary")
 class Binary(TaskKind):
-    """Yes or no: cross-entropy of one sigmoid. Metrics: accuracy, auroc, f1.
+    """Binary classification: sigmoid cross-entropy. Metrics: accuracy, auroc, f1.
 
-    prediction: logits [B, 1]. target: 0/1 [B], or the indices [B] of a target with two classes. "Yes" is 1, or the
-    second of the target's classes in their order (of `no` and `yes` it is `yes`, of `fraud` and `legit` it is `legit`),
-    unless `positive` names the other one; a positive logit means "yes". The metric
-    tables, `mtl summary` and the log say which class it is.
-    `accuracy` and `f1` take a logit above 0 for "yes"; f1 is 0 where "yes" neither occurs nor is predicted.
-    `auroc` is the exact area under the ROC curve, NaN unless both labels occur.
+    Predictions are logits [B, 1]; targets are 0/1 [B], or the indices [B] of a target with two classes. The positive
+    class is 1, or the second of the target's classes in their order (`yes` of `no` and `yes`, `legit` of `fraud` and
+    `legit`), unless `positive` names the other one. The metric tables, `mtl summary` and the log name the positive
+    class.
 
-    Options:
-        positive: the class that counts as "yes", by name (0 or 1 for a 0/1 target), usually the rare one. `pos_weight`
-            and `f1` are of this class.
-        pos_weight: factor on the loss of the examples labelled "yes"; the mean still divides by the number of examples.
-        primary: the metric that the task is judged by where none is named; `auroc` or `f1` where one answer is rare.
+    `accuracy` and `f1` predict the positive class for logits above 0; f1 is 0 if the positive class neither occurs nor
+    is predicted. `auroc` is the exact area under the ROC curve, NaN unless both labels occur.
+
+    Args:
+        target: the target, of type `binary` or of two `classes`.
+        positive: name of the positive class (0 or 1 for a 0/1 target), usually the rare one; `pos_weight` and `f1`
+            refer to it.
+        pos_weight: factor on the loss of positive examples; the mean still divides by the number of examples.
+        primary: metric that represents the task if none is named; `auroc` or `f1` if one class is rare.
+
+    Raises:
+        ValueError: if the target doesn't have two classes, or has no class `positive`.
     """
 
     accepts = ("binary", "classes")
@@ -53,8 +58,8 @@ class Binary(TaskKind):
         super().__init__(target)
         self.primary = primary
         if target.type == "classes" and target.size != 2:
-            some = [repr(name) for name in (target.classes or ())[:SHOWN]] + ["…"] * (target.size > SHOWN)
-            shown = f" ({', '.join(some)})" if target.classes else ""
+            examples = [repr(name) for name in (target.classes or ())[:MAX_LISTED]] + ["…"] * (target.size > MAX_LISTED)
+            shown = f" ({', '.join(examples)})" if target.classes else ""
             raise ValueError(
                 f"class count mismatch: binary takes a target of 2 classes, and this one has {target.size}{shown}; "
                 "for more than 2 there is the kind 'classification'"
@@ -65,18 +70,18 @@ class Binary(TaskKind):
         self.positive, self._inverted = names[chosen], chosen == 0
 
     def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Mean binary cross-entropy over the labelled examples."""
+        """Compute the mean binary cross-entropy over the labelled examples; see `TaskKind.loss`."""
         prediction = prediction.float().squeeze(1)
-        target = inverted(target) if self._inverted else target
+        target = invert(target) if self._inverted else target
         if not self.target.missing:
             return self._losses(prediction, target.float()).mean()
         mask = is_labelled(target)
-        # Whatever an unlabelled row predicts, ∞ included, it doesn't reach the gradient.
+        # the prediction of an unlabelled row, even if infinite, doesn't reach the gradient
         losses = self._losses(prediction.masked_fill(~mask, 0.0), target.masked_fill(~mask, 0).float())
         return masked_mean(losses, mask)
 
     def metrics(self, device: torch.device) -> BinaryMetrics:
-        """Accuracy, area under the ROC curve, F1."""
+        """Create the metrics accuracy, area under the ROC curve and F1."""
         return BinaryMetrics(device, self._inverted)
 
     def _losses(self, prediction: Tensor, target: Tensor) -> Tensor:
@@ -84,65 +89,86 @@ class Binary(TaskKind):
         return losses if self.pos_weight == 1.0 else losses * (1.0 + (self.pos_weight - 1.0) * target)
 
 
-def inverted(target: Tensor) -> Tensor:
-    """Exchange 0 and 1 in a target [B], leaving missing labels as they are."""
+def invert(target: Tensor) -> Tensor:
+    """Exchange 0 and 1 in a target, and keep missing labels.
+
+    Args:
+        target: labels 0/1, [B].
+
+    Returns:
+        The exchanged labels, [B].
+    """
     return torch.where(is_labelled(target), 1 - target, target)
 
 
 def _index(positive: str | int | bool, names: tuple[str, ...]) -> int:
-    """Position in `names` of the class that the option `positive` names. ValueError where there is none."""
+    """Return the index in `names` of the class that the option `positive` names."""
     aliases = {"true": "1", "false": "0"} if names == ("0", "1") else {}
     wanted = str(positive)
-    for same in (str, str.lower):
-        for position, name in enumerate(names):
-            if same(name) in (same(wanted), aliases.get(wanted.lower())):
-                return position
+    for normalize in (str, str.lower):
+        for index, name in enumerate(names):
+            if normalize(name) in (normalize(wanted), aliases.get(wanted.lower())):
+                return index
     hint = nearest(wanted, names)
     raise ValueError(f"`positive`: the target has no class {wanted!r}.{hint} Its classes: {', '.join(names)}")
 
 
 class BinaryMetrics:
-    """Accuracy and F1 from exact counts; the area under the ROC curve from all logits, which it keeps."""
+    """Accuracy and F1 from exact counts, and the area under the ROC curve from all logits, which are kept.
 
-    def __init__(self, device: torch.device, invert: bool = False) -> None:
-        self._invert = invert
-        self._counts = Counts(1, device)
+    Args:
+        device: device of the predictions and labels.
+        inverted: whether class 0 is the positive one.
+    """
+
+    def __init__(self, device: torch.device, inverted: bool = False) -> None:
+        self._inverted = inverted
+        self._counts = LabelCounts(1, device)
         self._logits: list[Tensor] = []
         self._labels: list[Tensor] = []
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
-        """prediction: logits [B, 1]."""
+        """Add a batch.
+
+        Args:
+            prediction: logits, [B, 1].
+            target: labels, [B].
+        """
         logits, mask = at_least_float32(prediction).squeeze(1), is_labelled(target)
-        target = inverted(target) if self._invert else target
-        labels = target.masked_fill(~mask, 0).to(torch.int8).masked_fill(~mask, MISSING)
-        self._counts.update(is_yes(logits, labels).unsqueeze(1), labels.unsqueeze(1))
+        target = invert(target) if self._inverted else target
+        labels = target.masked_fill(~mask, 0).to(torch.int8).masked_fill(~mask, MISSING_LABEL)
+        self._counts.update(predict_positive(logits, labels).unsqueeze(1), labels.unsqueeze(1))
         self._logits.append(logits)
         self._labels.append(labels)
 
     def compute(self) -> dict[str, float]:
-        """float64 values; NaN where no example was labelled."""
+        """Return metric → value over all batches; NaN if no example was labelled."""
         counts = self._counts.read()
         tp, fp, tn, fn = counts[:, 0].tolist()
         total = tp + fp + tn + fn
         return {
             "accuracy": (tp + tn) / total if total else float("nan"),
             "auroc": auroc(torch.cat(self._logits), torch.cat(self._labels)) if total else float("nan"),
-            "f1": f1(counts).nan_to_num().item() if total else float("nan"),
+            "f1": f1_scores(counts).nan_to_num().item() if total else float("nan"),
         }
 
 
 def auroc(scores: Tensor, labels: Tensor) -> float:
-    """Area under the ROC curve: the share of pairs of a 1 and a 0 in which the 1 scores higher, ties counting half.
+    """Compute the area under the ROC curve: the share of pairs (1, 0) in which the 1 scores higher; ties count half.
 
-    It depends on the order of the scores alone, so logits are ranked as they are: their sigmoids are all 1 in float32
-    from 17 on, where torchmetrics counts ties. The pairs are counted in integers.
+    The area depends only on the order of the scores, so logits are ranked directly: their sigmoids are all 1 in float32
+    from 17 on, and torchmetrics counts them as ties. The pairs are counted in integers.
 
-    scores: [N]. labels: integers [N]: 1, 0, or MISSING for examples to leave out.
-    NaN unless both labels occur, or where a labelled score is NaN.
+    Args:
+        scores: scores, [N].
+        labels: labels, integers [N]: 1, 0, or MISSING_LABEL for examples to ignore.
+
+    Returns:
+        The area; NaN unless both labels occur, or if a labelled score is NaN.
     """
-    known = labels != MISSING
-    scores, order = scores[known].sort()
-    positive = labels[known][order].long()
+    mask = labels != MISSING_LABEL
+    scores, order = scores[mask].sort()
+    positive = labels[mask][order].long()
     positives = int(positive.sum())
     negatives = len(positive) - positives
     if not positives or not negatives or bool(scores.isnan().any()):

@@ -1,4 +1,4 @@
-"""One class out of several."""
+"""Classification into several classes."""
 
 from __future__ import annotations
 
@@ -12,20 +12,25 @@ from torch.nn import functional as F
 from mtlcli.registry import kinds
 from mtlcli.specs import IGNORE_INDEX, TargetSpec, is_labelled
 from mtlcli.tasks.base import Direction, TaskKind
-from mtlcli.tasks.metrics import MISSING, Counts, f1
+from mtlcli.tasks.metrics import MISSING_LABEL, LabelCounts, f1_scores
 
 
 @kinds.register("classification")
 class Classification(TaskKind):
-    """One class out of several: cross-entropy of a softmax. Metrics: accuracy, f1.
+    """Classification into several classes: softmax cross-entropy. Metrics: accuracy, f1.
 
-    prediction: logits [B, classes]. target: class indices [B], or 0/1 [B] of a `binary` target, taken as two classes.
-    `accuracy` (the primary metric) is the share of the labelled examples whose largest logit is their class; `f1` is
-    the mean over the classes (macro) of those that occur among the labels or the predictions.
+    Predictions are logits [B, classes]; targets are class indices [B], or 0/1 [B] of a `binary` target, which is
+    processed as two classes. `accuracy` (the primary metric) is the share of the labelled examples whose largest logit
+    is that of their class; `f1` is the mean F1 score (macro) of the classes that occur among the labels or the
+    predictions.
 
-    Options:
-        classes: how many classes the target must have; checked, never needed.
-        label_smoothing: share ε of the target's probability that is spread evenly over all classes.
+    Args:
+        target: the target, of type `classes` or `binary`.
+        classes: expected number of classes; null: any number.
+        label_smoothing: share ε of the target's probability that is distributed equally among all classes.
+
+    Raises:
+        ValueError: if the target doesn't have `classes` classes.
     """
 
     accepts = ("classes", "binary")
@@ -48,12 +53,12 @@ class Classification(TaskKind):
         self.label_smoothing = label_smoothing
 
     def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Mean cross-entropy over the labelled examples."""
+        """Compute the mean cross-entropy over the labelled examples; see `TaskKind.loss`."""
         target, prediction = self._class_indices(target), prediction.float()
         if not self.target.missing:
             return F.cross_entropy(prediction, target, label_smoothing=self.label_smoothing)
         mask = is_labelled(target)
-        # Whatever an unlabelled row predicts, ∞ included, it doesn't reach the gradient.
+        # the prediction of an unlabelled row, even if infinite, doesn't reach the gradient
         prediction = prediction.masked_fill(~mask.unsqueeze(1), 0.0)
         total = F.cross_entropy(
             prediction, target, ignore_index=IGNORE_INDEX, reduction="sum", label_smoothing=self.label_smoothing
@@ -61,34 +66,44 @@ class Classification(TaskKind):
         return total / mask.sum().clamp(min=1)
 
     def metrics(self, device: torch.device) -> ClassificationMetrics:
-        """Accuracy and macro F1."""
+        """Create the metrics accuracy and macro F1."""
         return ClassificationMetrics(self, device)
 
     def _class_indices(self, target: Tensor) -> Tensor:
-        """Indices int64 [B], IGNORE_INDEX where missing, whichever type the target is of."""
+        """Convert targets of any accepted type to indices, int64 [B], IGNORE_INDEX if missing."""
         if self.target.type == "binary" and self.target.missing:
             target = target.nan_to_num(nan=IGNORE_INDEX)
         return target.long()
 
 
 class ClassificationMetrics:
-    """Accuracy and macro F1 from exact counts per class."""
+    """Accuracy and macro F1 from exact counts per class.
+
+    Args:
+        kind: the task kind.
+        device: device of the predictions and labels.
+    """
 
     def __init__(self, kind: Classification, device: torch.device) -> None:
         self._class_indices = kind._class_indices
         self._classes = torch.arange(kind.outputs, device=device)
-        self._counts = Counts(kind.outputs, device)
+        self._counts = LabelCounts(kind.outputs, device)
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
-        """prediction: logits [B, classes]."""
+        """Add a batch.
+
+        Args:
+            prediction: logits, [B, classes].
+            target: labels, [B].
+        """
         target = self._class_indices(target).unsqueeze(1)
-        one_hot = (target == self._classes).to(torch.int8).masked_fill(~is_labelled(target), MISSING)
+        one_hot = (target == self._classes).to(torch.int8).masked_fill(~is_labelled(target), MISSING_LABEL)
         predicted = prediction.argmax(1, keepdim=True) == self._classes
-        # Where a logit is NaN, argmax takes it for the largest; no class is predicted then.
+        # argmax returns the index of a NaN logit; no class is predicted then
         self._counts.update(predicted & ~prediction.isnan().any(1, keepdim=True), one_hot)
 
     def compute(self) -> dict[str, float]:
-        """float64 values; NaN where no example was labelled."""
+        """Return metric → value over all batches; NaN if no example was labelled."""
         counts = self._counts.read()
         tp, _, _, fn = counts
-        return {"accuracy": (tp.sum() / (tp + fn).sum()).item(), "f1": f1(counts).nanmean().item()}
+        return {"accuracy": (tp.sum() / (tp + fn).sum()).item(), "f1": f1_scores(counts).nanmean().item()}

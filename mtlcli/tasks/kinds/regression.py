@@ -1,4 +1,4 @@
-"""A real number."""
+"""Regression of a real number."""
 
 from __future__ import annotations
 
@@ -15,26 +15,30 @@ from mtlcli.registry import kinds
 from mtlcli.specs import TargetSpec, is_labelled
 from mtlcli.tasks.base import Direction, TargetTypeError, TaskKind, at_least_float32, masked_mean
 
-NEGLIGIBLE = 0.01  # of the standard deviation of the labels
+NEGLIGIBLE = 0.01  # share of the standard deviation of the labels
 
 
 @kinds.register("regression")
 class Regression(TaskKind):
-    """A real number: squared, absolute or Huber loss. Metrics: r2, mse, rmse, mae.
+    """Regression of a real number: squared, absolute or Huber loss. Metrics: r2, mse, rmse, mae.
 
-    prediction: [B, 1], in the target's own units, float64 behind the model's output layer. target: numbers [B],
-    float32 or float64, or the indices [B] of classes that are the numbers 0, 1, … themselves.
-    `r2` (the primary metric: it doesn't depend on the unit) is 1 − Σ(y − ŷ)² / Σ(y − ȳ)², NaN for fewer than two
-    labelled examples or where all labels are the same.
+    Predictions [B, 1] are in the target's units, float64 after the model's output layer; targets are numbers [B],
+    float32 or float64, or the indices [B] of classes that are the numbers 0, 1, … themselves. `r2` (the primary metric,
+    since it doesn't depend on the unit) is 1 − Σ(y − ŷ)² / Σ(y − ȳ)², NaN for fewer than two labelled examples or if
+    all labels are equal.
 
-    The loss is of the standardized target, so that it has the size of other tasks' losses whatever the unit: the head
-    predicts (y − mean) / std of the training labels, where the dataset knows them, and the model's output layer
-    brings that back to the target's units. Metrics are in the target's units.
+    The loss is computed for the standardized target, so that its magnitude is that of other tasks' losses for any unit:
+    the head predicts (y − mean) / std with the statistics of the training labels, if the dataset provides them, and the
+    model's output layer converts the prediction to the target's units. Metrics are in the target's units.
 
-    Options:
-        loss: `mse` (y − ŷ)², `l1` |y − ŷ|, or `huber` (½(y − ŷ)² up to `delta`, then delta·(|y − ŷ| − ½delta)).
-        delta: where the Huber loss goes from squared to absolute, in the loss's units.
-        standardize: whether the loss is of the standardized target; if not, it is in the target's own units.
+    Args:
+        target: the target, of type `real`, `binary`, or `classes` that are numbers.
+        loss: `mse`: (y − ŷ)²; `l1`: |y − ŷ|; `huber`: ½(y − ŷ)² up to `delta`, then delta·(|y − ŷ| − ½delta).
+        delta: error at which the Huber loss changes from squared to absolute, in the units of the loss.
+        standardize: whether the loss is computed for the standardized target; if not, it is in the target's units.
+
+    Raises:
+        TargetTypeError: if the classes of the target are not numbers.
     """
 
     accepts = ("real", "binary", "classes")
@@ -60,31 +64,39 @@ class Regression(TaskKind):
         self.mean, self.std = (target.mean, target.std) if scaled else (0.0, 1.0)
 
     @classmethod
-    def floors(cls, metrics: Mapping[str, float]) -> dict[str, float]:
-        """1 % of what predicting the mean of the labels would have, as an RMSE; its square for the MSE."""
+    def negligible_errors(cls, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Return 1 % of the RMSE of predicting the mean of the labels, and its square for the MSE.
+
+        Args:
+            metrics: metric → value of one model on one split.
+
+        Returns:
+            Metric → negligible error.
+        """
         variance = metrics["mse"] / (1 - metrics["r2"]) if metrics["r2"] < 1 else 0.0
         error = NEGLIGIBLE * sqrt(variance)
         return {"mse": error**2, "rmse": error, "mae": error}
 
     def output_layer(self) -> Rescale | None:
+        """Return the conversion to the target's units; None if there is nothing to convert."""
         return None if (self.mean, self.std) == (0.0, 1.0) else Rescale(self.mean, self.std)
 
     def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Mean loss over the labelled examples."""
+        """Compute the mean loss over the labelled examples; see `TaskKind.loss`."""
         prediction = at_least_float32(prediction).squeeze(1)
         if not self.target.missing:
             return self._losses(prediction - at_least_float32(target)).mean()
         mask = is_labelled(target)
-        # An unlabelled row contributes nothing to the gradient, even where its prediction is infinite or NaN.
+        # an unlabelled row contributes nothing to the gradient, even if its prediction is infinite or NaN
         error = prediction.masked_fill(~mask, 0.0) - at_least_float32(target.masked_fill(~mask, 0))
         return masked_mean(self._losses(error), mask)
 
     def metrics(self, device: torch.device) -> RegressionMetrics:
-        """R², mean squared and absolute error."""
+        """Create the metrics R², mean squared, root mean squared and mean absolute error."""
         return RegressionMetrics(device)
 
     def _losses(self, error: Tensor) -> Tensor:
-        """Loss of each example, float32 [B]. error: ŷ − y in the target's units, where the mean cancels exactly."""
+        """Compute the loss of each example, float32 [B]. error: ŷ − y in the target's units, [B]."""
         error = (error / self.std).float()
         match self.loss_name:
             case "mse":
@@ -96,10 +108,14 @@ class Regression(TaskKind):
 
 
 class Rescale(nn.Module):
-    """Map the standardized prediction z to the target's units: z·std + mean, in float64.
+    """Conversion of the standardized prediction z to the target's units: z·std + mean, in float64.
 
-    A float32 holds a prediction of unix seconds only to 64 s. MPS has no float64 and gets float32 all the same.
-    The buffers keep the scale among the model's weights; the computation uses the exact numbers of the target's spec.
+    In float32, a prediction in Unix seconds would have a resolution of 64 s. MPS has no float64 and uses float32. The
+    buffers save the scale with the model's parameters; the computation uses the exact numbers of the target's spec.
+
+    Args:
+        mean: mean of the training labels.
+        std: standard deviation of the training labels.
     """
 
     mean: Tensor
@@ -112,16 +128,24 @@ class Rescale(nn.Module):
         self._mean, self._std = mean, std
 
     def forward(self, z: Tensor) -> Tensor:
+        """Convert standardized predictions, [B, 1], to the target's units, float64 [B, 1]."""
         z = z.float() if z.device.type == "mps" else z.double()
         return z * self._std + self._mean
 
 
 class RegressionMetrics:
-    """Sums of errors, and Σ(y − ȳ)² by shifted data and Welford's merge (Chan et al. 1983), in float64 on the device.
+    """Sums of errors, and Σ(y − ȳ)² by shifted data and the pairwise update of Chan et al., in float64 on the device.
 
-    Labels are shifted by the first one, so that their digits survive a large mean, and labels that are all equal give
-    a sum of squares of exactly 0. Nothing waits for the device before `compute`, except on MPS, which has no float64:
-    there the sums are on the CPU.
+    Labels are shifted by the first one, so that they keep their digits with a large mean, and labels that are all equal
+    have a sum of squares of exactly 0. Nothing synchronizes with the device before `compute`, except on MPS, which has
+    no float64: there the sums are on the CPU.
+
+    References:
+        Chan, Golub and LeVeque, Algorithms for computing the sample variance: analysis and recommendations, The
+            American Statistician 1983.
+
+    Args:
+        device: device of the predictions and labels.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -131,7 +155,12 @@ class RegressionMetrics:
         self._shift = self._mean = self._spread = zero
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
-        """prediction: [B, 1]. target: [B]."""
+        """Add a batch.
+
+        Args:
+            prediction: predictions, [B, 1].
+            target: labels, [B].
+        """
         prediction = prediction.squeeze(1).to(self._device).double()
         target = target.to(self._device)
         mask, target = is_labelled(target), target.double()
@@ -145,9 +174,8 @@ class RegressionMetrics:
         shifted = (target - self._shift).masked_fill(~mask, 0.0)
         mean = shifted.sum() / count.clamp(min=1)
         deviation = (shifted - mean).masked_fill(~mask, 0.0)
-        spread = deviation.square().sum() - deviation.sum().square() / count.clamp(
-            min=1
-        )  # less what rounded off `mean`
+        # minus the effect of the rounding error of `mean`
+        spread = deviation.square().sum() - deviation.sum().square() / count.clamp(min=1)
         total = self._count + count
         share = count / total.clamp(min=1)
         step = mean - self._mean
@@ -156,7 +184,7 @@ class RegressionMetrics:
         self._count = total
 
     def compute(self) -> dict[str, float]:
-        """float64 values; NaN where no example was labelled."""
+        """Return metric → value over all batches; NaN if no example was labelled."""
         sums = torch.stack([self._count, self._squared, self._absolute, self._spread])
         count, squared, absolute, spread = sums.tolist()
         if not count:

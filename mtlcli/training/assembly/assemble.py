@@ -19,12 +19,12 @@ from mtlcli.data.formats.shared_columns import share_columns
 from mtlcli.data.placement import Placement
 from mtlcli.errors import ConfigError, nearest
 from mtlcli.files import given_path
-from mtlcli.models.inputs import preparation, prepared_shape
+from mtlcli.models.inputs import make_preparation, prepared_shape
 from mtlcli.models.model import MultiTaskModel
 from mtlcli.models.sharing.base import Sharing
 from mtlcli.models.trunks.base import Trunk
 from mtlcli.models.warm_start import check_trunk, freeze, warm_start
-from mtlcli.regularizers.factorized import dense
+from mtlcli.regularizers.factorized import merge_factors
 from mtlcli.specs import Column, DatasetSpec, Shape, TargetSpec
 from mtlcli.tasks.base import TargetTypeError, TaskKind
 from mtlcli.training.assembly.model_size import blank_inputs, size
@@ -116,7 +116,7 @@ def assemble(experiment: Experiment, device: torch.device, opened: Datasets) -> 
         with problems.now("weighting"):
             weighting = _create(Weighting, registry.weightings, experiment.weighting, weighted)
             weighting.seed(experiment.seed)
-        normalize = {alias: preparation(spec, given.raw_columns) for alias, spec in specs.items()}
+        normalize = {alias: make_preparation(spec, given.raw_columns) for alias, spec in specs.items()}
         model = MultiTaskModel(sharing, normalize)
     model, weighting = model.to(device), weighting.to(device)
     placement = Placement(device, experiment.training.loading, experiment.training.workers)
@@ -135,8 +135,10 @@ def start_trunk(run: Run) -> None:
             source = str(checkpoint_of(given_path(source, "checkpoint")))
             state = load_checkpoint(source)["model"]
             # a product of factors may be larger than both: its shape has to be right before it is made
-            check_trunk(run.model.sharing, dense({key: value.to("meta") for key, value in state.items()}), source)
-            warm_start(run.model.sharing, dense(state), source)
+            check_trunk(
+                run.model.sharing, merge_factors({key: value.to("meta") for key, value in state.items()}), source
+            )
+            warm_start(run.model.sharing, merge_factors(state), source)
 
 
 def add_regularizers(run: Run) -> None:

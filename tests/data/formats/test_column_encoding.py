@@ -18,7 +18,7 @@ from mtlcli.data.formats.numerals import Notation
 from mtlcli.data.formats.table_options import MISSING_VALUES
 from mtlcli.data.formats.target_columns import encode_target, fit_target
 from mtlcli.errors import ConfigError
-from mtlcli.models.inputs import TableEncoder, standardized
+from mtlcli.models.inputs import TableEncoder, make_column_encoder
 from mtlcli.specs import IGNORE_INDEX, Column, TargetSpec
 
 EPS = float(np.finfo(np.float32).eps)
@@ -205,7 +205,7 @@ def test_numbers_far_from_0_keep_their_digits(tmp_path: Path, numbers: list[floa
     x = encode_columns(table, [column])
     assert x.dtype == torch.float32
     # The shifted numbers are within a few standard deviations, so a few roundings of float32 are all that is lost.
-    np.testing.assert_allclose(standardized([column])(x)[:, 0].numpy(), expected, atol=16 * EPS)
+    np.testing.assert_allclose(make_column_encoder([column])(x)[:, 0].numpy(), expected, atol=16 * EPS)
     logs = signed_log1p(small, origin)
     np.testing.assert_allclose(logs, small / (np.sign(origin) * origin + 1), rtol=1e-3)  # log(1 + x) ≈ x
     encoded = TableEncoder([column], "auto", "log1p")(x)[:, 0].numpy()
@@ -240,7 +240,7 @@ def test_a_constant_column_has_the_standard_deviation_1(tmp_path: Path, values: 
     assert (column.std, column.log_std, column.offset) == (1.0, 1.0, 0.0)
     x = encode_columns(table, [column])
     size = abs(float(values[0]))
-    assert standardized([column])(x).abs().max().item() <= size * EPS
+    assert make_column_encoder([column])(x).abs().max().item() <= size * EPS
     assert TableEncoder([column], "auto", "log1p")(x).abs().max().item() <= 4 * EPS * (1 + math.log1p(size))
 
 

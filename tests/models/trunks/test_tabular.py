@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mtlcli.models.inputs import Embeddings, automatic_width
+from mtlcli.models.inputs import Embeddings, default_width
 from mtlcli.models.trunks.mlp import MLP
 from mtlcli.models.trunks.tabular import Tabular
 from mtlcli.models.warm_start import freeze
@@ -57,7 +57,7 @@ def test_against_the_oracle(embedding: Any, numeric: str) -> None:
 
 def test_widths() -> None:
     """fastai's rule, by its own published numbers of categories, of which one is the missing one here."""
-    assert [automatic_width(n - 1) for n in (3, 10, 53, 1000)] == [3, 6, 15, 77]
+    assert [default_width(n - 1) for n in (3, 10, 53, 1000)] == [3, 6, 15, 77]
     assert {name: table.shape[1] for name, table in vectors(make()).items()} == {"sex": 3, "town": 3, "code": 11}
     assert {table.shape[1] for table in vectors(make(embedding=7)).values()} == {7}
 

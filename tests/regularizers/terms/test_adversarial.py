@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from mtlcli.regularizers.base import Subject
-from mtlcli.regularizers.terms.adversarial import Adversarial, ganin_factor, overlap, reverse_gradient
+from mtlcli.regularizers.terms.adversarial import Adversarial, compute_overlap, ganin_factor, reverse_gradient
 from mtlcli.specs import TrunkPass
 from tests.oracles import auxiliary
 
@@ -184,22 +184,22 @@ def test_nothing_waits_for_the_device() -> None:
 def test_orthogonality_is_that_of_numpy() -> None:
     shared, private = torch.randn(6, 3), torch.randn(6, 5).square()
     expected = auxiliary.overlap(shared.double().numpy(), private.double().numpy())
-    assert overlap(shared, private).item() == pytest.approx(expected, rel=1e-5)
+    assert compute_overlap(shared, private).item() == pytest.approx(expected, rel=1e-5)
     with torch.autocast("cpu", torch.bfloat16):
-        assert overlap(shared, private.bfloat16()).item() == pytest.approx(expected, rel=0.02)
+        assert compute_overlap(shared, private.bfloat16()).item() == pytest.approx(expected, rel=0.02)
 
 
 def test_orthogonality_knows_the_ends_of_its_scale() -> None:
     line = torch.linspace(-1, 1, 8).unsqueeze(1)
-    assert overlap(line, 3 * line + 5).item() == pytest.approx(1.0)
+    assert compute_overlap(line, 3 * line + 5).item() == pytest.approx(1.0)
     one, other = torch.tensor([[1.0, -1.0, 1.0, -1.0], [1.0, 1.0, -1.0, -1.0]]).unsqueeze(-1)
-    assert overlap(one, other).item() == 0.0
+    assert compute_overlap(one, other).item() == 0.0
 
 
 @pytest.mark.parametrize("blank", [torch.zeros(4, 3), torch.ones(4, 3), torch.zeros(1, 3)])
 def test_features_that_are_all_the_same_have_no_gradient(blank: Tensor) -> None:
     shared, private = blank.clone().requires_grad_(), torch.randn(len(blank), 2, requires_grad=True)
-    overlap(shared, private).backward()  # type: ignore[no-untyped-call]
+    compute_overlap(shared, private).backward()  # type: ignore[no-untyped-call]
     for x in (shared, private):
         assert x.grad is not None
         assert torch.equal(x.grad, torch.zeros_like(x))
@@ -211,7 +211,7 @@ def test_every_tasks_private_features_are_set_beside_its_examples_shared_ones() 
     own = {"digit": torch.randn(4, 2), "parity": torch.randn(4, 3), "garment": torch.randn(5, 2)}
     rows = {"digit": slice(0, 4), "parity": slice(0, 4), "garment": slice(4, 9)}
     seen = passed(features, own, mnist=4, fashion=5)
-    expected = sum(overlap(features[rows[task]], own[task]) for task in own)
+    expected = sum(compute_overlap(features[rows[task]], own[task]) for task in own)
     found = term.term([seen]) - without.term([seen])
     torch.testing.assert_close(found, 0.5 * expected)
     apart = [

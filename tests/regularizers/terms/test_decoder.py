@@ -10,7 +10,7 @@ from mtlcli.models.trunks.cnn import CNN
 from mtlcli.models.trunks.lenet import LeNet
 from mtlcli.models.trunks.mlp import MLP
 from mtlcli.models.trunks.torchvision import TorchVision
-from mtlcli.regularizers.terms.reconstruction import make_decoder, upscaling
+from mtlcli.regularizers.terms.reconstruction import make_decoder, make_upscaling
 
 sizes = st.integers(1, 70)
 
@@ -59,7 +59,7 @@ def test_every_activation_of_every_trunk_can_be_decoded(trunk, shape, options) -
 
 def strides(source: int, target: int) -> list[tuple[int, int]]:
     """(kernel, stride) of each transposed convolution."""
-    layers = upscaling((2, source, source), (1, target, target), 3)
+    layers = make_upscaling((2, source, source), (1, target, target), 3)
     return [(x.kernel_size[0], x.stride[0]) for x in layers if isinstance(x, nn.ConvTranspose2d)]
 
 

@@ -18,7 +18,7 @@ from mtlcli.models.trunks.mlp import MLP
 from mtlcli.models.trunks.torchvision import TorchVision
 from mtlcli.regularizers.base import Subject
 from mtlcli.regularizers.factorized import Factorized
-from mtlcli.regularizers.terms.multi_nuclear_norm import MultiNuclearNorm, proximal_scales
+from mtlcli.regularizers.terms.multi_nuclear_norm import MultiNuclearNorm, compute_proximal_scales
 from mtlcli.training.assembly.build import build, rebuild
 from mtlcli.training.checkpoint.file import load_checkpoint
 from mtlcli.training.evaluate import evaluate
@@ -109,7 +109,7 @@ def test_its_minimum_is_the_singular_value_soft_threshold(proximal: bool, near: 
 @given(st.floats(0, 5), st.floats(0, 5), st.floats(0, 3))
 @settings(deadline=None, max_examples=100)
 def test_the_proximal_step_is_the_minimum(a: float, b: float, step: float) -> None:
-    scales = proximal_scales(torch.tensor(a).double(), torch.tensor(b).double(), step)
+    scales = compute_proximal_scales(torch.tensor(a).double(), torch.tensor(b).double(), step)
     x, y = (scale.item() * size for scale, size in zip(scales, (a, b), strict=True))
     assert x >= 0 and y >= 0
     value = 0.5 * (x - a) ** 2 + 0.5 * (y - b) ** 2 + step * x * y

@@ -46,7 +46,7 @@ def test_says_what_it_measures(name: str, accepted: str) -> None:
         task.directions[metric] == "max" and value <= 1 for metric, value in got.items() if metric in task.bounded
     )
     assert {metric for metric, way in task.directions.items() if way == "max"} == set(task.bounded)
-    assert all(task.directions[metric] == "min" for metric in task.floors(got))
+    assert all(task.directions[metric] == "min" for metric in task.negligible_errors(got))
 
 
 @every_pair

@@ -161,12 +161,12 @@ def test_r2_needs_labels_that_differ(target: torch.Tensor) -> None:
 def test_an_error_is_negligible_below_one_percent_of_that_of_the_mean() -> None:
     target = torch.randn(500, generator=torch.Generator().manual_seed(0)) * 3 + 7
     got = measured(kind("regression", TargetSpec("real")), (target + 0.1).unsqueeze(1), target)
-    floors = Regression.floors(got)
+    floors = Regression.negligible_errors(got)
     error = 0.01 * target.double().std(correction=0).item()
     assert floors == {
         "mse": pytest.approx(error**2, rel=1e-5),
         "rmse": floors["mae"],
         "mae": pytest.approx(error, rel=1e-5),
     }
-    assert set(Regression.floors({"r2": 1.0, "mse": 0.0}).values()) == {0.0}
-    assert set(Regression.floors({"r2": math.nan, "mse": 2.0}).values()) == {0.0}
+    assert set(Regression.negligible_errors({"r2": 1.0, "mse": 0.0}).values()) == {0.0}
+    assert set(Regression.negligible_errors({"r2": math.nan, "mse": 2.0}).values()) == {0.0}
