@@ -34,8 +34,8 @@ class MultiTaskModel(nn.Module):
 
     Args:
         sharing: the connected trunks and heads.
-        normalize: alias → module that converts its raw inputs to those of the trunk (see `make_preparation`), whose shape is
-            the same for all datasets.
+        normalize: alias → module that converts its raw inputs to those of the trunk, whose shape is the same for all
+            datasets; see `make_preparation`.
     """
 
     def __init__(self, sharing: Sharing, normalize: Mapping[str, nn.Module]) -> None:

@@ -135,9 +135,8 @@ def start_trunk(run: Run) -> None:
             source = str(checkpoint_of(given_path(source, "checkpoint")))
             state = load_checkpoint(source)["model"]
             # a product of factors may be larger than both: its shape has to be right before it is made
-            check_trunk(
-                run.model.sharing, merge_factors({key: value.to("meta") for key, value in state.items()}), source
-            )
+            shapes = merge_factors({key: value.to("meta") for key, value in state.items()})
+            check_trunk(run.model.sharing, shapes, source)
             warm_start(run.model.sharing, merge_factors(state), source)
 
 
