@@ -1,4 +1,4 @@
-"""Small experiments on the embedded digits, that the tests of training share."""
+"""Small experiments on the embedded digits, shared by the tests of training."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from mtlcli.config import Experiment, experiment_from_dict
 
 
 def digits(**changes: Any) -> Experiment:
-    """Two tasks on the same images, two epochs of 6 steps. changes: top-level keys, taking the place of these."""
+    """Return an experiment of two tasks on the same images, two epochs of 6 steps. changes: top-level keys."""
     plain: dict[str, Any] = {
         "name": "tiny",
         "datasets": {"digits": {"name": "digits", "val": 0.2}},

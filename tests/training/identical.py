@@ -1,4 +1,4 @@
-"""The bits of a checkpoint, to compare runs by."""
+"""Digests of checkpoints, to compare the bits of runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mtlcli.training.checkpoint.file import load_checkpoint
 
 
 def bits(path: Path) -> dict[str, str]:
-    """The digest of each part of a checkpoint but of what tells the time, and of what may differ."""
+    """Return the digest of each entry of a checkpoint, without times and values that may differ."""
     payload = load_checkpoint(path)
     for timing in ("seconds", "seconds_per_epoch"):
         del payload["progress"][timing]
@@ -21,7 +21,7 @@ def bits(path: Path) -> dict[str, str]:
 
 
 def digest(value: Any) -> str:
-    """SHA-256 of plain data: types, structure and every bit of every tensor."""
+    """Return the SHA-256 of plain data: types, structure and all bits of the tensors."""
     state = hashlib.sha256()
     _feed(state, value)
     return state.hexdigest()

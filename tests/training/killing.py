@@ -8,7 +8,7 @@ from mtlcli.training.state import TrainerState
 
 
 class KilledError(KeyboardInterrupt):
-    """Passes through a run as it is, where another exception of a callback would be reported as an MtlError."""
+    """An error that a run passes on unchanged; other exceptions of a callback are reported as an MtlError."""
 
 
 class Killer(Callback):

@@ -1,4 +1,4 @@
-"""Callbacks: when they are called and with what, errors in them, and callbacks from YAML."""
+"""Order and arguments of the calls, errors in callbacks, and callbacks from YAML."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LAST = "checkpoints/last.pt"
 
 
 class Recorder(Callback):
-    """Keeps the name and the facts of every call."""
+    """Records every call."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
@@ -77,7 +77,7 @@ def test_callbacks_are_called_in_order_and_change_no_number(tmp_path: Path) -> N
     assert bits(tmp_path / "run" / LAST) == bits(tmp_path / "alone" / LAST)
 
 
-def test_a_resumed_run_starts_its_callbacks_where_it_is(tmp_path: Path) -> None:
+def test_callbacks_of_a_resumed_run(tmp_path: Path) -> None:
     class Stopping(Callback):
         def on_step_end(self, state: TrainerState, result: StepResult | None) -> None:
             if state.progress.steps == 8:
@@ -111,7 +111,7 @@ def test_an_error_in_a_callback_ends_the_run_as_failed(tmp_path: Path, method: s
     assert Trainer(build(digits()), tmp_path / "run", resume="must", plots=False).fit()["status"] == "completed"
 
 
-def test_every_callback_ends_whatever_the_others_raise(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_on_fit_end_is_called_for_every_callback(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     failing, recorder = Failing("on_fit_end", SystemExit(3)), Recorder()
     trainer = Trainer(
         build(digits()),
@@ -133,7 +133,7 @@ def test_every_callback_ends_whatever_the_others_raise(tmp_path: Path, caplog: p
     (Recorder(), r"callbacks: expected a list of callbacks, got a single one; write \[callback\]"),
     (None, "callbacks: expected a list of callbacks, got NoneType None"),
 ])  # fmt: skip
-def test_anything_else_is_refused_before_the_folder_is_made(tmp_path: Path, callbacks: Any, message: str) -> None:
+def test_other_objects_are_refused_before_the_folder_is_created(tmp_path: Path, callbacks: Any, message: str) -> None:
     run = build(digits())
     with pytest.raises(TypeError, match=f"^{message}$"):
         Trainer(run, tmp_path / "run", callbacks=callbacks)
@@ -192,7 +192,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_callback_from_yaml(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It is called, is kept in config.yaml, and is needed neither to evaluate the model nor to compare two runs."""
+    """It is called and kept in config.yaml. Neither an evaluation nor a resumed run needs it."""
     assert main(["train", str(config), "--allow-plugins", "--run-dir", "run"]) == 0
     assert Path("steps.txt").read_text() == "6\n12\n"
     capsys.readouterr()

@@ -1,4 +1,4 @@
-"""Data that isn't what a checkpoint was trained on: noticed when a run goes on, and when it is evaluated."""
+"""Changed data is detected when a run is resumed and when a checkpoint is evaluated."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def experiment(path: Path, epochs: int = 1, **changes: Any) -> Experiment:
     })  # fmt: skip
 
 
-def fit(made: Experiment, folder: Path, **options: Any) -> dict[str, Any]:
-    return Trainer(build(made), folder, plots=False, **options).fit()
+def fit(settings: Experiment, folder: Path, **options: Any) -> dict[str, Any]:
+    return Trainer(build(settings), folder, plots=False, **options).fit()
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(trained: Path, tmp_path: Path) -> Path:
-    """The folder of a run of one epoch, which can be changed; `t.csv` beside it is the table."""
+    """Folder of a run of one epoch, which a test may change; its parent has the table `t.csv`."""
     shutil.copytree(trained, tmp_path / "copy")
     return tmp_path / "copy/run"
 
@@ -69,8 +69,8 @@ def test_the_summary_and_the_checkpoint_record_the_data(trained: Path) -> None:
     assert {key: record["splits"]["train"][key] for key in train} == train
 
 
-def test_columns_in_another_order(tmp_path: Path) -> None:
-    """They are the same data, and without `features` the inputs are in another order."""
+def test_columns_in_another_order_are_the_same_data(tmp_path: Path) -> None:
+    """Without the option `features`, the inputs are in another order."""
     plain = {"name": "csv", "path": str(tmp_path / "t.csv"), "targets": ["y"]}
     write(tmp_path / "t.csv", rows(0, 60))
     fit(experiment(tmp_path / "t.csv", datasets={"t": plain}), tmp_path / "run")
@@ -92,13 +92,13 @@ def test_columns_in_another_order(tmp_path: Path) -> None:
         (rows(0, 150) + rows(700, 750), r"train: \d+ examples were removed and \d+ examples were added"),
     ],
 )
-def test_a_run_does_not_go_on_with_other_data(run: Path, lines: list[str], message: str) -> None:
+def test_a_run_is_not_resumed_on_other_data(run: Path, lines: list[str], message: str) -> None:
     table = write(run.parent / "t.csv", lines)
     with pytest.raises(ConfigError, match=message) as caught:
         fit(experiment(table, epochs=2), run, resume="auto")
-    told = [str(problem) for problem in caught.value.problems]
-    assert "a run can be resumed only with the data it was started with" in told[0]
-    assert "Restore the data as it was, or start a new run" in told[-1] and "best.pt gives it" in told[-1]
+    messages = [str(problem) for problem in caught.value.problems]
+    assert "a run can be resumed only with the data it was started with" in messages[0]
+    assert "Restore the data as it was, or start a new run" in messages[-1] and "best.pt gives it" in messages[-1]
 
 
 def test_a_new_column_is_noticed(run: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_new_column_is_noticed(run: Path) -> None:
         fit(experiment(table, epochs=2), run, resume="auto")
 
 
-def test_the_same_data_elsewhere_goes_on_and_a_change_of_test_alone_does(
+def test_a_run_is_resumed_on_moved_data_and_on_a_changed_test_split(
     run: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     moved = write(run.parent / "elsewhere.csv", rows(0, 200))
@@ -123,9 +123,9 @@ def test_the_same_data_elsewhere_goes_on_and_a_change_of_test_alone_does(
     assert "changed since the checkpoint: datasets.t: test: 1 example was added at the end" in caplog.text
 
 
-def test_a_checkpoint_of_an_earlier_mtl(run: Path, trained: Path) -> None:
-    """It drew by position: it is evaluated so, and can't be gone on with where rows would change sides."""
-    made = experiment(run.parent / "t.csv")
+def test_a_checkpoint_of_an_earlier_version(run: Path, trained: Path) -> None:
+    """Its splits were drawn by position: they are kept in an evaluation, and a run is refused if they would change."""
+    trained_experiment = experiment(run.parent / "t.csv")
     for path in run.glob("checkpoints/*.pt"):
         payload = load_checkpoint(path)
         del payload["data"]
@@ -134,10 +134,10 @@ def test_a_checkpoint_of_an_earlier_mtl(run: Path, trained: Path) -> None:
         ConfigError, match=r"datasets\.t: its splits were drawn by another rule, that of an earlier mtl"
     ):
         fit(experiment(run.parent / "t.csv", epochs=2), run, resume="auto")
-    old = rebuild(made, payload)
+    old = rebuild(trained_experiment, payload)
     assert len(old.examples("test")["t"]) == 40 and len(old.examples("val")["t"]) == 16
     digits = experiment_from_dict({
-        **made.resolved(), "datasets": {"t": {"name": "digits"}},
+        **trained_experiment.resolved(), "datasets": {"t": {"name": "digits"}},
         "tasks": {"y": {"dataset": "t", "target": "digit", "kind": "classification"}},
     })  # fmt: skip
     fit(digits, run.parent / "digits")
@@ -154,7 +154,7 @@ def test_a_checkpoint_of_an_earlier_mtl(run: Path, trained: Path) -> None:
     {"t": 3}, {"t": {"rule": "luck"}}, {"t": {"rule": "content", "kept": {"test": ["zz"]}}}, [],
     {"t": {"rule": "content", "splits": {"train": {"n": -1}}}}, {"t": {"rule": "content", "columns": [1]}},
 ])  # fmt: skip
-def test_a_record_that_mtl_does_not_write(trained: Path, broken: Any) -> None:
+def test_a_malformed_record_is_refused(trained: Path, broken: Any) -> None:
     payload = load_checkpoint(trained / "run/checkpoints/best.pt")
     with pytest.raises(ConfigError, match=r"the checkpoint's data.*: is not a valid record of a dataset"):
         rebuild(experiment(trained / "t.csv"), {**payload, "data": broken})
@@ -166,8 +166,8 @@ def evaluated(capsys: pytest.CaptureFixture[str], *arguments: str | Path, code: 
     return json.loads(out) if out else {}, err
 
 
-def test_another_file_is_evaluated_whole(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Case C14: 40 of 200 rows of the new file were evaluated, and nothing said so."""
+def test_all_rows_of_another_file_are_evaluated(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Earlier versions evaluated only the rows that would be in the test split."""
     best = run / "checkpoints/best.pt"
     old, new = f"datasets.t.path={run.parent / 't.csv'}", run.parent / "new.csv"
     document, err = evaluated(capsys, best, old)
@@ -186,8 +186,8 @@ def test_another_file_is_evaluated_whole(run: Path, capsys: pytest.CaptureFixtur
     assert "has a header and no rows" in evaluated(capsys, best, f"datasets.t.path={new}", code=2)[1]
 
 
-def test_a_copy_of_the_data_is_the_data(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """And a grown table, given under another name, is all evaluated with a warning; by its own, by `test`."""
+def test_a_copy_of_the_data_counts_as_the_same_data(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A longer table in another file is evaluated completely, with a warning; in the same file, its test split is."""
     table = run.parent / "t.csv"
     best = fit(experiment(table), run.parent / "own")["checkpoint"]
     before, _ = evaluated(capsys, best, f"datasets.t.path={table}")
@@ -207,15 +207,15 @@ def test_a_copy_of_the_data_is_the_data(run: Path, capsys: pytest.CaptureFixture
 
 def test_a_grown_table_has_no_training_row_in_test(run: Path) -> None:
     payload = load_checkpoint(run / "checkpoints/best.pt")
-    made = experiment(run.parent / "t.csv")
+    trained_experiment = experiment(run.parent / "t.csv")
 
     def members(*splits: str) -> set[float]:
-        again = rebuild(made, payload)
+        again = rebuild(trained_experiment, payload)
         return {x for s in splits for x in _inputs(again.examples(s)["t"])[:, 0].tolist()}
 
-    known = members("train", "val")
+    trained_rows = members("train", "val")
     write(run.parent / "t.csv", rows(900, 1000) + rows(0, 200)[::-1])
-    assert not known & members("test") and known <= members("train", "val")
+    assert not trained_rows & members("test") and trained_rows <= members("train", "val")
 
 
 def _inputs(examples: Any) -> torch.Tensor:
@@ -223,8 +223,10 @@ def _inputs(examples: Any) -> torch.Tensor:
     return inputs
 
 
-def test_a_file_whose_own_column_says_what_is_for_testing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It is believed; a file without the column is evaluated whole."""
+def test_the_split_column_of_another_file_selects_its_test_rows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All rows of a file without that column are evaluated."""
     marked = [f"{line},{('train', 'val', 'test', 'train')[at % 4]}" for at, line in enumerate(rows(0, 80))]
     table = write(tmp_path / "t.csv", marked, HEADER + ",split")
     dataset = {"name": "csv", "path": str(table), "targets": ["y"], "split_column": "split"}
@@ -239,15 +241,15 @@ def test_a_file_whose_own_column_says_what_is_for_testing(tmp_path: Path, capsys
     assert "which has: all" in evaluated(capsys, best, f"datasets.t.path={new}", "--split", "test", code=2)[1]
 
 
-def test_only_the_dataset_that_is_new_is_evaluated_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_rows_of_only_the_new_dataset_are_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table, other = write(tmp_path / "t.csv", rows(0, 100)), write(tmp_path / "u.csv", rows(100, 200))
     dataset = {"name": "csv", "targets": ["y"], "features": ["x", "z"]}
-    made = experiment(
+    trained_experiment = experiment(
         table,
         datasets={"t": {**dataset, "path": str(table)}, "u": {**dataset, "path": str(other)}},
         tasks={"a": {"dataset": "t", "kind": "classification"}, "b": {"dataset": "u", "kind": "classification"}},
     )
-    best = fit(made, tmp_path / "run")["checkpoint"]
+    best = fit(trained_experiment, tmp_path / "run")["checkpoint"]
     new = write(tmp_path / "new.csv", rows(300, 350))
     command = [best, f"datasets.t.path={table}", f"datasets.u.path={new}"]
     document, _ = evaluated(capsys, *command)
@@ -258,18 +260,22 @@ def test_only_the_dataset_that_is_new_is_evaluated_whole(tmp_path: Path, capsys:
     assert "| test | a |" in out and "| all | b | 50 |" in out
 
 
-def test_folders_of_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_changes_of_image_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for folder, amount in (("train", 24), ("new", 9)):
         for i in range(amount):
             draw(tmp_path / folder / ("cat" if i % 2 else "dog") / f"{folder}{i}.png", i)
     images = {"name": "image_folder", "root": str(tmp_path / "train"), "size": 6}
-    made = experiment(tmp_path, datasets={"i": images}, tasks={"class": {"dataset": "i", "kind": "classification"}})
-    best = fit(made, tmp_path / "run")["checkpoint"]
+    trained_experiment = experiment(
+        tmp_path, datasets={"i": images}, tasks={"class": {"dataset": "i", "kind": "classification"}}
+    )
+    best = fit(trained_experiment, tmp_path / "run")["checkpoint"]
     document, _ = evaluated(capsys, best, f"datasets.i.root={tmp_path / 'new'}")
     assert (document["split"], document["examples"]) == ("all", {"class": 9})
     for i in range(24):
         draw(tmp_path / "train" / ("cat" if i % 2 else "dog") / f"train{i}.png", i, (9, 40))
-    longer = experiment_from_dict({**made.resolved(), "training": {**made.resolved()["training"], "epochs": 2}})
+    longer = experiment_from_dict(
+        {**trained_experiment.resolved(), "training": {**trained_experiment.resolved()["training"], "epochs": 2}}
+    )
     with pytest.raises(
         ConfigError, match=r"datasets\.i: train: (\d+) examples were removed and \1 examples were added"
     ):

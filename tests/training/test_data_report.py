@@ -1,4 +1,4 @@
-"""What a summary, a dry run and an evaluation say of the data."""
+"""Description of the data by a summary, a dry run and an evaluation."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_several_columns_are_one_multilabel_target(tmp_path: Path) -> None:
 def test_unknown_and_missing_values_are_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A category in another spelling of the same number is known; one in other letters is not, and a note says so."""
+    """A category in another spelling of the same number is the same; one in other letters is unknown, with a note."""
     run = build(experiment_from_dict(config(tmp_path, test=0.4)))
     summary = Trainer(run, run_dir=tmp_path / "run", plots=False).fit()
     assert summary["unknown"] == {"test": {}} and list(summary["missing"]["test"]["t"]) == ["age"]

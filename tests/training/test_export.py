@@ -1,4 +1,4 @@
-"""An exported model against the one it was made of."""
+"""Exported models compute what the original model computes."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def expected(run: Run) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 
 def test_torch_export(run: Run, expected: tuple[dict[str, Tensor], dict[str, Tensor]], tmp_path: Path) -> None:
     export(run, "torch-export", tmp_path / "model.pt2")
-    found = torch.export.load(tmp_path / "model.pt2").module()(expected[0])
-    torch.testing.assert_close(dict(found), expected[1])
+    outputs = torch.export.load(tmp_path / "model.pt2").module()(expected[0])
+    torch.testing.assert_close(dict(outputs), expected[1])
 
 
 @pytest.mark.filterwarnings("ignore")  # of torch's exporter and of onnx, as they are imported
@@ -56,8 +56,8 @@ def test_onnx(run: Run, expected: tuple[dict[str, Tensor], dict[str, Tensor]], t
 
     evaluator = ReferenceEvaluator(str(tmp_path / "model.onnx"))
     assert list(evaluator.output_names) == ["digit", "ink"]
-    found = evaluator.run(None, {alias: x.numpy() for alias, x in expected[0].items()})
-    for output, wanted in zip(found, expected[1].values(), strict=True):
+    outputs = evaluator.run(None, {alias: x.numpy() for alias, x in expected[0].items()})
+    for output, wanted in zip(outputs, expected[1].values(), strict=True):
         torch.testing.assert_close(torch.from_numpy(output), wanted, rtol=1e-4, atol=1e-5)
 
 
@@ -81,19 +81,23 @@ def test_the_description_of_images(run: Run, tmp_path: Path) -> None:
     assert document["outputs"]["ink"]["values"] == "predictions"
 
 
-def test_a_missing_package_and_nothing_written(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_an_error_and_writes_nothing(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "safetensors.torch", None)
     with pytest.raises(ConfigError, match=r"needs the package .*pip install 'mtlcli\[export\]'"):
         export(run, "safetensors", tmp_path / "model.safetensors")
     assert not list(tmp_path.iterdir())
 
 
-def test_from_the_command_line(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_export_from_the_command_line(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     specs = {alias: spec.to_dict() for alias, spec in run.specs.items()}
     payload = {"config": run.experiment.resolved(), "specs": specs, "model": plain(dict(run.model.state_dict()))}
     save_checkpoint(tmp_path / "best.pt", payload)
     assert main(["export", str(tmp_path / "best.pt"), "--format", "safetensors", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["file"] == str(tmp_path / "best.safetensors") and Path(told["file"]).stat().st_size == told["bytes"]
+    report = json.loads(capsys.readouterr().out)
+    assert (
+        report["file"] == str(tmp_path / "best.safetensors") and Path(report["file"]).stat().st_size == report["bytes"]
+    )
     assert main(["export", str(tmp_path / "best.pt"), "--format", "onnx", "--out", str(tmp_path / "no" / "x")]) == 2
     assert "does not exist" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""An exported table model says how a row becomes its input, and takes rows from anywhere."""
+"""Exported table models describe the encoding of rows, and accept rows of any origin."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ def make(folder: Path, trunk: dict[str, Any]) -> Run:
 
 @pytest.fixture(params=[{"name": "mlp", "hidden": [8], "features": 4}, {"name": "tabular", "hidden": [8]}], ids=str)
 def run(request: pytest.FixtureRequest, tmp_path: Path) -> Run:
-    made = make(tmp_path, request.param)
+    changed_run = make(tmp_path, request.param)
     with torch.no_grad():  # vectors of unseen categories are drawn in training
-        for parameter in made.model.parameters():
+        for parameter in changed_run.model.parameters():
             parameter.add_(0.01)
-    return made
+    return changed_run
 
 
 NAN, INF = float("nan"), float("inf")
@@ -63,7 +63,7 @@ ODD = torch.tensor([
 
 
 def safe(run: Run) -> Tensor:
-    """What they count as: means for NaN in numbers, 0 for what is no code."""
+    """Replace NaN by the mean of a number, and invalid codes by 0."""
     height, time = (next(c.mean for c in run.specs["t"].columns if c.name == name) for name in ("height", "time"))
     rows = [
         [0.0, height, 2, 2], [time, 2.0, 3, 4], [1.0, 2.0, 0, 2], [1.0, 2.0, 0, 0], [1.0, 2.0, 0, 0], [1.0, 2.0, 0, 0],
@@ -72,7 +72,7 @@ def safe(run: Run) -> Tensor:
     return torch.tensor(rows)
 
 
-def test_what_is_no_code_is_unseen_and_nan_is_the_mean(run: Run) -> None:
+def test_invalid_codes_count_as_unseen_and_nan_as_the_mean(run: Run) -> None:
     assert torch.equal(Cleaned(run.specs["t"].columns)(ODD), safe(run))
 
 
@@ -83,7 +83,7 @@ def expected(run: Run) -> dict[str, Tensor]:
 
 
 def check(document: dict[str, Any], run: Run) -> None:
-    """The description says what the dataset does to every row of the table, and what comes out."""
+    """The description gives the encoding of every row, and the meaning of the outputs."""
     columns = document["inputs"]["t"]["columns"]
     assert [column["name"] for column in columns] == ["time", "height", "city", "grade"]
     header = TEXT[0].split(",")
@@ -129,8 +129,8 @@ def test_onnx(run: Run, tmp_path: Path) -> None:
     import onnx
     from onnx.reference import ReferenceEvaluator
 
-    found = ReferenceEvaluator(str(path)).run(None, {"t": ODD.numpy()})
-    for output, wanted in zip(found, expected(run).values(), strict=True):
+    outputs = ReferenceEvaluator(str(path)).run(None, {"t": ODD.numpy()})
+    for output, wanted in zip(outputs, expected(run).values(), strict=True):
         torch.testing.assert_close(torch.from_numpy(output), wanted, rtol=1e-4, atol=1e-5)
     document = {prop.key: json.loads(prop.value) for prop in onnx.load(path).metadata_props}
     assert document == json.loads(described(path).read_text())
@@ -172,14 +172,14 @@ def test_the_example_of_the_documentation(tmp_path: Path, monkeypatch: pytest.Mo
         torch.testing.assert_close(names["logits"]["y"], run.model({"people": torch.tensor([[31.0, 2.0]])})["y"])
 
 
-def test_the_help_says_how_rows_become_inputs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_help_describes_the_encoding_of_rows(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", "--help"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     for word in ("raw", "missing", "category", "code", "logits", ".json"):
         assert word in shown
 
 
-def test_a_name_at_the_limit() -> None:
+def test_the_description_of_a_file_with_the_longest_name() -> None:
     assert described(Path("a/best.onnx")) == Path("a/best.onnx.json")
     assert len(described(Path("y" * 255)).name) == 255
 

@@ -1,4 +1,4 @@
-"""Numbers that aren't finite stop a run before they reach its model, and the message says whose they are."""
+"""Values that aren't finite stop a run before they reach the model, and the message names their origin."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ from tests.training.experiments import digits
 
 
 class Poison(torch.autograd.Function):
-    """The loss as it is, with a gradient that isn't finite."""
+    """An unchanged loss with a gradient that isn't finite."""
 
     @staticmethod
     def forward(ctx: Any, loss: Tensor) -> Tensor:
@@ -33,19 +33,19 @@ class Poison(torch.autograd.Function):
 
 
 def poison(kind: TaskKind, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
-    """From the `after`-th loss on, the kind's gradient is NaN."""
+    """Make the gradient of a task kind NaN from the `after`-th loss on."""
     real, seen = kind.loss, [0]
 
     def loss(prediction: Tensor, target: Tensor) -> Tensor:
         seen[0] += prediction.requires_grad
-        found = real(prediction, target)
-        return Poison.apply(found) if seen[0] >= after and prediction.requires_grad else found
+        value = real(prediction, target)
+        return Poison.apply(value) if seen[0] >= after and prediction.requires_grad else value
 
     monkeypatch.setattr(kind, "loss", loss)
 
 
 @pytest.mark.parametrize("weighting", ["uniform", "mgda"])
-def test_a_gradient_that_is_not_finite_is_its_task_s(
+def test_a_nonfinite_gradient_is_attributed_to_its_task(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weighting: str
 ) -> None:
     trainer = Trainer(build(digits(weighting=weighting)), tmp_path / "run", plots=False)
@@ -77,10 +77,10 @@ class BadUpdate(JacobianWeighting):
     [(BadWeights, r"the weight of task .ink. is nan at step 1, though the losses are finite: weighting bad computed"),
      (BadUpdate, r"the gradient is inf at step 1, though each task's own is finite: weighting bad computed")],
 )  # fmt: skip
-def test_a_weighting_that_is_at_fault_is_named(
+def test_a_weighting_with_nonfinite_weights_is_named(
     tmp_path: Path, plugins_forgotten: None, weighting: type, message: str
 ) -> None:
-    """The learning rate is not blamed for it."""
+    """The message does not suggest a lower learning rate."""
     weightings.register("bad")(weighting)
     trainer = Trainer(build(digits(weighting="bad")), tmp_path / "run", plots=False)
     with pytest.raises(DivergedError, match=message) as caught:
@@ -89,7 +89,7 @@ def test_a_weighting_that_is_at_fault_is_named(
 
 
 @pytest.mark.parametrize("weighting", ["uncertainty", "imtl_l"])
-def test_a_learned_weight_is_the_optimizer_s(tmp_path: Path, weighting: str) -> None:
+def test_a_nonfinite_learned_weight_is_attributed_to_the_optimizer(tmp_path: Path, weighting: str) -> None:
     trainer = Trainer(build(digits(weighting=weighting)), tmp_path / "run", plots=False)
     with torch.no_grad():
         next(trainer.run.weighting.parameters()).fill_(-1e4 if weighting == "uncertainty" else 1e4)
@@ -97,10 +97,10 @@ def test_a_learned_weight_is_the_optimizer_s(tmp_path: Path, weighting: str) -> 
         trainer.fit()
 
 
-def test_a_gradient_that_is_not_finite_is_not_the_weighting_s(
+def test_a_nonfinite_gradient_is_not_attributed_to_the_weighting(
     tmp_path: Path, plugins_forgotten: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the weighting makes of it."""
+    """The task is named, for every weighting."""
     weightings.register("bad")(BadWeights)
     trainer = Trainer(build(digits(weighting="bad")), tmp_path / "run", plots=False)
     poison(trainer.run.kinds["ink"], monkeypatch, after=1)
@@ -108,8 +108,8 @@ def test_a_gradient_that_is_not_finite_is_not_the_weighting_s(
         trainer.fit()
 
 
-def test_the_log_names_the_weighting_where_a_step_cannot() -> None:
-    """On a GPU the numbers are read later."""
+def test_the_log_names_the_weighting_on_devices_that_are_read_later() -> None:
+    """As on a GPU."""
     run = build(digits(weighting="mgda"))
     log = StepLog(run.columns, run.device, fault=weighting_fault(run))
     log.record(3, StepResult(torch.ones(2), torch.tensor([float("nan"), 1.0])), [5, 5])
@@ -117,16 +117,16 @@ def test_the_log_names_the_weighting_where_a_step_cannot() -> None:
         log.flush()
 
 
-def test_a_weight_of_the_model_that_is_not_finite_is_never_saved(tmp_path: Path) -> None:
+def test_a_model_with_a_nonfinite_weight_is_never_saved(tmp_path: Path) -> None:
     trainer = Trainer(build(digits()), tmp_path / "run", plots=False)
     step = trainer.state.step
 
     def spoil(*arguments: Any) -> Any:
-        made = step(*arguments)
+        result = step(*arguments)
         if arguments[-1] == 12:
             with torch.no_grad():
                 next(trainer.run.model.parameters())[0, 0] = float("inf")
-        return made
+        return result
 
     trainer.state.step = spoil  # type: ignore[assignment]
     spoil.optimizer, spoil.backward, spoil.state_dict = step.optimizer, step.backward, step.state_dict  # type: ignore[attr-defined]
@@ -135,7 +135,7 @@ def test_a_weight_of_the_model_that_is_not_finite_is_never_saved(tmp_path: Path)
     assert load_checkpoint(tmp_path / "run/checkpoints/last.pt")["progress"]["steps"] == 6
 
 
-def test_the_largest_of_many() -> None:
+def test_largest_magnitude_of_several_tensors() -> None:
     tensors = [torch.tensor([1.0, -5.0]), torch.tensor([[2.0]], dtype=torch.bfloat16)]
     assert largest(tensors) == 5
     assert largest([*tensors, torch.tensor([1e30])]) == pytest.approx(1e30)  # its square would be infinite

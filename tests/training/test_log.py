@@ -19,7 +19,7 @@ def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     time.tzset()
 
 
-def test_lines_carry_the_offset_from_utc(zone: timedelta, tmp_path: Path) -> None:
+def test_log_lines_have_the_offset_from_utc(zone: timedelta, tmp_path: Path) -> None:
     with logged(RunFolder(tmp_path)):
         logging.getLogger("mtl").warning("a caf\udce9")
     line = (tmp_path / "log.txt").read_text(encoding="utf-8")

@@ -22,7 +22,7 @@ def report(**changes: object) -> EpochReport:
     return EpochReport(**facts)  # type: ignore[arg-type]
 
 
-def test_an_epoch_in_one_line() -> None:
+def test_an_epoch_report_in_one_line() -> None:
     assert str(report()) == (
         "epoch 3 of 20 | digit: train loss 0.6415, val accuracy 0.8889 f1 0.8743 | "
         "ink: train loss 1.700e+30, val r2 0.9671 mse 3.650e-05 | none: no labels in train, no labels in val | "
@@ -34,7 +34,7 @@ def test_an_epoch_in_one_line() -> None:
     ]
 
 
-def test_an_epoch_in_the_lines_of_a_terminal() -> None:
+def test_an_epoch_report_on_a_terminal() -> None:
     assert report(is_best=False, learning_rates={"trunk": 1e-5, "heads": 0.01}).lines(80) == [
         "epoch 3 of 20 | val mean primary 0.9163 | lr of trunk 1e-05, lr of heads 0.01",
         "  0.20 s, 6,610 samples/s",
@@ -51,7 +51,7 @@ def test_an_epoch_in_the_lines_of_a_terminal() -> None:
 
 
 @pytest.mark.parametrize("width", [10, 30, 60, 80, 1000])
-def test_no_figure_is_cut(width: int) -> None:
+def test_no_number_is_broken(width: int) -> None:
     lines = report().lines(width)
     words = {word.strip(",") for line in lines for word in line.split()}
     assert {"0.8889", "3.650e-05", "1.700e+30", "0.9163"} <= words
@@ -59,13 +59,13 @@ def test_no_figure_is_cut(width: int) -> None:
         assert max(map(len, lines)) <= max(width, 0 if width < 1000 else len(str(report())))
 
 
-def test_flow_breaks_between_parts_first() -> None:
+def test_flow_breaks_between_texts_first() -> None:
     assert flow(["a b", "c d", "e f"], 7, ", ", "  ") == ["a b", "  c d", "  e f"]
     assert flow(["a b", "c d", "e f"], 8, ", ", "  ") == ["a b, c d", "  e f"]
     assert flow(["longer than this", "x"], 9) == ["longer", "than this", "x"]
 
 
-def test_the_header() -> None:
+def test_run_header() -> None:
     header = RunHeader(
         Path("runs/a"), "cpu", 1, {"train": {"a": 1293, "b": 10}, "test": {"a": 360}},
         {"shared": 16576, "tasks": {"digit": 650, "ink": 65}, "total": 17291}, 20, 21,
@@ -79,7 +79,7 @@ def test_the_header() -> None:
     ]
 
 
-def test_the_end_in_words() -> None:
+def test_run_end() -> None:
     assert str(RunEnd(7, 20, 3, 4, "val digit accuracy", 0.81234)) == (
         "stopped early at epoch 7 of 20: no improvement of val digit accuracy for 3 epochs; "
         "best epoch 4 of 7, val digit accuracy 0.8123"

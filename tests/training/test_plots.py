@@ -1,4 +1,4 @@
-"""What is drawn of a run's history."""
+"""Plots of a run's history."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from mtlcli.training.plots import plot_history
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """File name → figure, in the place of files."""
-    found: dict[str, Any] = {}
-    monkeypatch.setattr("mtlcli.training.plots.save_figure", lambda figure, path: found.update({path.name: figure}))
-    return found
+    """File name → figure, instead of files."""
+    figures: dict[str, Any] = {}
+    monkeypatch.setattr("mtlcli.training.plots.save_figure", lambda figure, path: figures.update({path.name: figure}))
+    return figures
 
 
-def test_a_sharing_shows_tasks_side_by_side_and_stages_below_each_other(drawn: dict[str, Any]) -> None:
+def test_sharing_statistics_have_a_column_per_task_and_a_row_per_stage(drawn: dict[str, Any]) -> None:
     history = History()
     for epoch in (1, 2):
         history.add(epoch, epoch, "train", {"digit": {"loss": 1.0, "weight": 1.0}})
@@ -36,7 +36,7 @@ def test_a_sharing_shows_tasks_side_by_side_and_stages_below_each_other(drawn: d
     assert lines == {"a": [0.5, 0.5], "b": [0.5, 1.0]}
 
 
-def test_each_regularizer_and_the_conflict_have_a_picture_of_their_own(drawn: dict[str, Any]) -> None:
+def test_each_regularizer_and_the_conflict_have_their_own_plot(drawn: dict[str, Any]) -> None:
     history = History()
     train = {"digit": {"loss": 1.0, "weight": 0.5}, "mean": {"cosine": -0.1, "conflict": 0.25},
              "regularizers.guess#2": {"loss": 2.0, "weight": 1.0, "rank.fc1": 3.0, "rank.fc2": 4.0}}  # fmt: skip

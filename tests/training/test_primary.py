@@ -1,4 +1,4 @@
-"""A task may be judged by another metric than its kind's own."""
+"""The option `primary` selects another metric than that of the task's kind."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TASKS = {
 }
 
 
-def test_it_is_monitored_and_required(tmp_path: Path) -> None:
+def test_another_primary_metric_is_monitored_and_required(tmp_path: Path) -> None:
     experiment = digits(tasks=TASKS, optimizer={"name": "AdamW", "lr": 0.01}, training=training(epochs=3))
     assert [primary_metric(experiment, task) for task in TASKS] == ["auroc", "accuracy"]
     run = build(experiment)

@@ -1,4 +1,4 @@
-"""A run killed at any step and gone on with gives the bits of one never killed."""
+"""A run that is killed at any step and resumed has the same bits as one that was never killed."""
 
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ STATEFUL: list[Any] = [
 
 
 @pytest.mark.parametrize("weighting", STATEFUL, ids=str)
-def test_what_a_weighting_remembers_is_resumed_in_the_middle_of_an_epoch(tmp_path: Path, weighting: Any) -> None:
+def test_the_state_of_a_weighting_is_resumed_in_the_middle_of_an_epoch(tmp_path: Path, weighting: Any) -> None:
     experiment = digits(weighting=weighting, checkpoint={"every": "1 step"})
     whole = train(experiment, tmp_path / "whole")
     with pytest.raises(KilledError):
@@ -49,8 +49,9 @@ def test_what_a_weighting_remembers_is_resumed_in_the_middle_of_an_epoch(tmp_pat
     accumulate=st.sampled_from([1, 2]),
 )
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_killed_and_resumed(tmp_path_factory: pytest.TempPathFactory, kill: int, every: str, weighting: Any,
-                            scheduler: Any, accumulate: int) -> None:  # fmt: skip
+def test_a_killed_and_resumed_run_has_the_same_bits(
+    tmp_path_factory: pytest.TempPathFactory, kill: int, every: str, weighting: Any, scheduler: Any, accumulate: int
+) -> None:
     folder = tmp_path_factory.mktemp("resume")
     experiment = digits(
         weighting=weighting,
@@ -68,7 +69,7 @@ def test_killed_and_resumed(tmp_path_factory: pytest.TempPathFactory, kill: int,
     assert (folder / "killed/metrics.csv").read_text() == (folder / "whole/metrics.csv").read_text()
 
 
-def test_the_seed_decides_everything(tmp_path: Path) -> None:
+def test_the_seed_determines_every_bit(tmp_path: Path) -> None:
     train(digits(), tmp_path / "a")
     train(digits(), tmp_path / "b")
     train(digits(seed=1), tmp_path / "c")
@@ -77,7 +78,7 @@ def test_the_seed_decides_everything(tmp_path: Path) -> None:
     assert bits(tmp_path / "a" / last)["model"] != bits(tmp_path / "c" / last)["model"]
 
 
-def test_a_finished_run_can_be_trained_for_longer(tmp_path: Path) -> None:
+def test_a_finished_run_can_be_trained_for_more_epochs(tmp_path: Path) -> None:
     train(digits(), tmp_path / "a")
     longer = train(digits(training=training(epochs=3)), tmp_path / "a")
     train(digits(training=training(epochs=3)), tmp_path / "b")
@@ -85,7 +86,7 @@ def test_a_finished_run_can_be_trained_for_longer(tmp_path: Path) -> None:
     assert bits(tmp_path / "a/checkpoints/last.pt") == bits(tmp_path / "b/checkpoints/last.pt")
 
 
-def test_resume_never_and_must(tmp_path: Path) -> None:
+def test_resume_never_and_must_check_the_folder(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds no checkpoint"):
         Trainer(build(digits()), tmp_path / "a", resume="must").fit()
     train(digits(), tmp_path / "a")
@@ -95,7 +96,7 @@ def test_resume_never_and_must(tmp_path: Path) -> None:
     assert (tmp_path / "a/summary.json").read_bytes() == before
 
 
-def test_another_experiment_is_refused_with_what_differs(tmp_path: Path) -> None:
+def test_another_experiment_is_refused_with_the_differences(tmp_path: Path) -> None:
     train(digits(), tmp_path / "a")
     with pytest.raises(ConfigError) as caught:
         train(digits(weighting="dwa", seed=3), tmp_path / "a")
@@ -103,7 +104,7 @@ def test_another_experiment_is_refused_with_what_differs(tmp_path: Path) -> None
     assert "weighting.name: is 'dwa', and the saved run has 'fixed'" in str(caught.value)
 
 
-def test_null_and_booleans_that_differ_are_printed_as_in_yaml() -> None:
+def test_null_and_booleans_are_printed_as_in_yaml() -> None:
     saved = {"training": {"early_stopping": None, "epochs": 2}, "trunk": {"frozen": True}}
     asked = {"training": {"early_stopping": 3, "epochs": None}, "trunk": {"frozen": False}}
     changed = check_same(saved, asked, ["*"], "last.pt")

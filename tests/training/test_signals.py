@@ -1,4 +1,4 @@
-"""A signal stops a run wherever it is, with its state saved; gone on with, it gives the bits of one never stopped."""
+"""A signal stops a run at any point, with its state saved; the resumed run has the same bits."""
 
 import os
 import signal
@@ -40,8 +40,8 @@ def assert_goes_on(folder: Path, whole: Path) -> None:
 
 
 @pytest.mark.parametrize("passes", [1, 3, 4], ids=["first epoch", "final val", "final test"])
-def test_in_an_evaluation(tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, passes: int) -> None:
-    """Of the first epoch, and of the finished model: the epochs' evaluations are 1 and 2, the final ones 3 and 4."""
+def test_a_signal_in_an_evaluation(tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, passes: int) -> None:
+    """Evaluations 1 and 2 follow the epochs; 3 and 4 are those of the best model at the end."""
     real, seen, examples = evaluation._take, [0], [0]
 
     def take(*arguments: Any) -> None:
@@ -54,9 +54,9 @@ def test_in_an_evaluation(tmp_path: Path, whole: Path, monkeypatch: pytest.Monke
 
     def batches(*arguments: Any) -> Any:
         examples[0] = 0
-        return made(*arguments)
+        return batches_of(*arguments)
 
-    made = evaluation.evaluation_batches
+    batches_of = evaluation.evaluation_batches
     with monkeypatch.context() as patched:
         patched.setattr(evaluation, "_take", take)
         patched.setattr(evaluation, "evaluation_batches", batches)
@@ -69,7 +69,7 @@ def test_in_an_evaluation(tmp_path: Path, whole: Path, monkeypatch: pytest.Monke
     assert_goes_on(tmp_path / "run", whole)
 
 
-def test_in_a_step(tmp_path: Path, whole: Path) -> None:
+def test_a_signal_in_a_step(tmp_path: Path, whole: Path) -> None:
     class Sender(Callback):
         left = 9
 
@@ -85,7 +85,7 @@ def test_in_a_step(tmp_path: Path, whole: Path) -> None:
     assert_goes_on(tmp_path / "run", whole)
 
 
-def test_the_second_one_acts_at_once() -> None:
+def test_a_second_signal_acts_at_once() -> None:
     with StopRequest() as stop:
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.requested == signal.SIGINT

@@ -1,4 +1,4 @@
-"""Experiments on tables: what a trunk that embeds them needs, and the way from training to another file."""
+"""Experiments on tables: trunks that embed columns, and evaluation on other files."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def experiment(people: dict[str, Any], **changes: Any) -> Experiment:
     return experiment_from_dict({**plain, **changes})
 
 
-def test_a_trunk_is_given_columns_or_numbers(people: dict[str, Any]) -> None:
+def test_a_trunk_takes_columns_or_numbers(people: dict[str, Any]) -> None:
     run = build(experiment(people))
     assert run.input_shape == (2,) and not list(run.model.normalize.state_dict())
     run = build(experiment(people, trunk={"name": "mlp", "hidden": [8]}))
@@ -56,7 +56,7 @@ def test_a_trunk_is_given_columns_or_numbers(people: dict[str, Any]) -> None:
     assert run.specs["people"].input_shape == (2,)
 
 
-def test_no_table(people: dict[str, Any]) -> None:
+def test_a_trunk_of_tables_refuses_images(people: dict[str, Any]) -> None:
     images = {"name": "digits"}
     task = {"dataset": "images", "target": "parity", "kind": "binary"}
     with pytest.raises(ConfigError, match=r"trunk: tabular needs a table's columns, .* 'images' are 1×8×8"):
@@ -74,7 +74,7 @@ def two_tables(first: dict[str, Any], second: dict[str, Any], **changes: Any) ->
 
 
 def test_tables_share_their_columns_by_name(people: dict[str, Any], tmp_path: Path) -> None:
-    """One order, one vocabulary, one set of statistics: those of the training rows of both."""
+    """They have the same order, levels and statistics, computed from the training rows of both."""
     other = {**people, "path": write(tmp_path / "other.csv", ("Bonn", "Rom"), 60), "features": ["town", "age"]}
     run = build(two_tables(people, other))
     age, town = run.specs["people"].columns
@@ -108,7 +108,7 @@ def test_tables_of_other_columns_are_refused(people: dict[str, Any], tmp_path: P
 
 @pytest.mark.parametrize("trunk", [{"name": "mlp", "hidden": [8]}, TABULAR])
 def test_the_order_of_columns_in_a_file_does_not_matter(people: dict[str, Any], tmp_path: Path, trunk: Any) -> None:
-    """Training and evaluating two tables gives the same bits whatever order the second one's columns are in."""
+    """Training and evaluation on two tables have the same bits for every order of the second one's columns."""
     path, text = tmp_path / "other.csv", Path(write(tmp_path / "other.csv", ("Bonn", "Rom"))).read_text("utf-8")
     runs = []
     for order in ([0, 1, 2, 3], [3, 1, 2, 0]):
@@ -123,7 +123,7 @@ def test_the_order_of_columns_in_a_file_does_not_matter(people: dict[str, Any], 
     assert runs[0] == runs[1]
 
 
-def test_nothing_to_reconstruct(people: dict[str, Any]) -> None:
+def test_reconstruction_needs_numeric_inputs(people: dict[str, Any]) -> None:
     term = [{"name": "reconstruction"}]
     with pytest.raises(ConfigError, match="rebuilds numbers, and this trunk is given a table's raw columns"):
         check_experiment(experiment(people, regularizers=term))
@@ -132,9 +132,7 @@ def test_nothing_to_reconstruct(people: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("weighting", ["uniform", "upgrad", {"name": "mgda", "gradients": "features"}])
-def test_training_leaves_the_vector_of_what_was_not_seen_at_zero(
-    people: dict[str, Any], weighting: Any, tmp_path: Path
-) -> None:
+def test_the_embedding_of_unseen_categories_stays_zero(people: dict[str, Any], weighting: Any, tmp_path: Path) -> None:
     run = build(experiment(people, weighting=weighting))
     (embeddings,) = (module for module in run.model.modules() if isinstance(module, Embeddings))
     before = embeddings.weight.detach().clone()
@@ -144,7 +142,7 @@ def test_training_leaves_the_vector_of_what_was_not_seen_at_zero(
     assert (embeddings.weight[2:] != before[2:]).any(1).all()
 
 
-def test_from_training_to_another_file(
+def test_training_and_evaluation_on_another_file(
     people: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Trainer(build(experiment(people)), run_dir=tmp_path / "run", plots=False).fit()
@@ -163,8 +161,8 @@ def test_export(people: dict[str, Any], tmp_path: Path) -> None:
         x = torch.tensor([[30.0, 2.0], [50.0, 0.0], [41.5, 1.0]])
         expected = run.model.eval()({"people": x})
         export(run, "torch-export", tmp_path / "model.pt2")
-        found = torch.export.load(tmp_path / "model.pt2").module()({"people": x})
-        torch.testing.assert_close(dict(found), {task: value.detach() for task, value in expected.items()})
+        outputs = torch.export.load(tmp_path / "model.pt2").module()({"people": x})
+        torch.testing.assert_close(dict(outputs), {task: value.detach() for task, value in expected.items()})
 
 
 def test_rows_without_labels_are_not_evaluated(
@@ -205,7 +203,7 @@ WRONG_KINDS: dict[str, tuple[str, Any, str, str]] = {
 
 
 @pytest.mark.parametrize(("labels", "targets", "kind", "message"), WRONG_KINDS.values(), ids=WRONG_KINDS)
-def test_a_kind_that_does_not_fit_the_target_says_what_to_declare(
+def test_a_kind_that_does_not_fit_the_target_is_refused_with_a_remedy(
     tmp_path: Path, labels: str, targets: Any, kind: str, message: str
 ) -> None:
     (tmp_path / "t.csv").write_text("x,y\n" + "".join(f"0.{at}1,{label}\n" for at, label in enumerate(labels * 4)))
@@ -215,8 +213,8 @@ def test_a_kind_that_does_not_fit_the_target_says_what_to_declare(
         check_experiment(experiment({}, datasets={"t": table}, tasks=tasks, evaluation={"split": "train"}))
 
 
-def test_a_regression_far_from_0(tmp_path: Path) -> None:
-    """Unix seconds and UTM northings, straight lines of x: the model's outputs are right in the target's own units."""
+def test_regression_of_targets_far_from_zero(tmp_path: Path) -> None:
+    """Unix seconds and UTM northings, linear in x: the model's outputs are in the target's own units."""
     rng = np.random.default_rng(0)
     x = rng.random(200)
     rows = [f"{a:.4f},{1_700_000_000 + 1000 * a:.1f},{5_400_000 + 10 * a:.2f}" for a in x]
@@ -245,8 +243,8 @@ def test_a_regression_far_from_0(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("trunk", ["mlp", "tabular"])
-def test_features_far_from_0_are_learned(tmp_path: Path, trunk: str) -> None:
-    """Unix milliseconds within five minutes: the batch the model sees is the one made of seconds from 0."""
+def test_features_far_from_zero_are_learned(tmp_path: Path, trunk: str) -> None:
+    """Unix milliseconds within five minutes give the same batch as seconds from 0."""
     seconds = np.random.default_rng(1).integers(0, 300, 120)
     runs = {}
     for name, origin, factor in (("ms", 1_700_000_000_000, 1000), ("s", 0, 1)):

@@ -1,4 +1,4 @@
-"""The number of threads by the load, from made-up samples and a made-up /proc."""
+"""Number of threads by load, with simulated samples and a simulated /proc."""
 
 import logging
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from tests.training.killing import KilledError, Killer
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Four cores, and no number of threads in the environment."""
+    """A machine with four cores, and no number of threads in the environment."""
     before = torch.get_num_threads()
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(device, "affinity", lambda: {0, 1, 2, 3})
@@ -32,7 +32,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 class Load:
-    """Samples of a machine on which time passes by `pass_`."""
+    """Samples of a machine whose clock advances by `pass_`."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = Sample(100.0, 1000.0, 50.0)
@@ -45,7 +45,7 @@ class Load:
         )  # fmt: skip
 
 
-def test_the_cores_that_others_leave_free() -> None:
+def test_free_cores() -> None:
     before = Sample(0.0, 500.0, 10.0, 30.0)
     after = Sample(10.0, 535.0, 25.0, 47.0)  # 3.5 cores busy, 1.5 of them by this process, 1.7 in its group
     assert free_cores(before, after, 4) == pytest.approx(2.0)
@@ -55,7 +55,7 @@ def test_the_cores_that_others_leave_free() -> None:
 
 
 @pytest.mark.parametrize(("others", "expected"), [(0.0, 4), (0.2, 4), (0.9, 3), (2.1, 2), (3.5, 1), (4.0, 1)])
-def test_the_first_number(others: float, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_first_threads_by_load(others: float, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
     before = Sample(0.0, 0.0, 0.0)
     samples = iter([before, Sample(0.2, (others + 1) * 0.2, 0.2)])
     monkeypatch.setattr(device, "_STARTED", None)
@@ -63,7 +63,7 @@ def test_the_first_number(others: float, expected: int, monkeypatch: pytest.Monk
     assert first_threads("auto") == expected
 
 
-def test_a_number_that_is_given_or_does_not_depend_on_the_load(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_first_threads_that_do_not_depend_on_the_load(monkeypatch: pytest.MonkeyPatch) -> None:
     def unasked(_: object = None) -> Sample:
         raise AssertionError
 
@@ -108,7 +108,7 @@ def test_short_epochs_are_measured_together(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("asked", [2, "auto"])
-def test_what_is_not_judged_stays(asked: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fixed_number_never_changes(asked: int, monkeypatch: pytest.MonkeyPatch) -> None:
     load = Load(monkeypatch)
     torch.set_num_threads(2)
     judge = Threads(asked, judged=asked != "auto")
@@ -117,7 +117,9 @@ def test_what_is_not_judged_stays(asked: int, monkeypatch: pytest.MonkeyPatch) -
     assert torch.get_num_threads() == 2
 
 
-def test_a_resumed_run_keeps_its_number(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_resumed_run_keeps_its_number_of_threads(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     load = Load(monkeypatch)
     torch.set_num_threads(4)
     judge = Threads("auto", judged=True)
@@ -135,13 +137,13 @@ def test_a_resumed_run_keeps_its_number(monkeypatch: pytest.MonkeyPatch, caplog:
 
 
 @pytest.mark.parametrize("saved", [None, 0, -1, 10**9, "4", 2.0])
-def test_a_number_that_no_checkpoint_of_ours_holds(saved: object) -> None:
+def test_an_invalid_saved_number_is_ignored(saved: object) -> None:
     torch.set_num_threads(3)
     Threads("auto", judged=True).keep(saved)
     assert torch.get_num_threads() == 3
 
 
-def test_what_the_user_asks_for_goes_before_the_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_number_set_by_the_user_takes_precedence_over_the_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(3)
     Threads(3, judged=True).keep(1)
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
@@ -149,7 +151,7 @@ def test_what_the_user_asks_for_goes_before_the_checkpoint(monkeypatch: pytest.M
     assert torch.get_num_threads() == 3
 
 
-def test_a_sample_of_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sample_reads_proc_stat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.setattr(device, "affinity", lambda: {0, 2})
     monkeypatch.setattr("os.nice", lambda _: 0)
@@ -162,16 +164,16 @@ def test_a_sample_of_proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         "cpu2 300 0 0 9999 0 0 0 0 0 0\n"
         "intr 1 2 3\n"
     )
-    found = sample(tmp_path)
-    assert found is not None
-    assert found.busy == 7.0  # of lower priority, idle, and other cores: nothing
+    current = sample(tmp_path)
+    assert current is not None
+    assert current.busy == 7.0  # of lower priority, idle, and other cores: nothing
     monkeypatch.setattr("os.nice", lambda _: 10)
-    assert (found := sample(tmp_path)) is not None and found.busy == 57.0
+    assert (current := sample(tmp_path)) is not None and current.busy == 57.0
     assert sample(tmp_path / "nowhere") is None
 
 
-def test_a_killed_run_goes_on_with_the_number_it_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two threads, and one from the second epoch on: so has the resumed run, although it starts with two."""
+def test_a_killed_run_resumes_with_its_number_of_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run has two threads, then one from the second epoch on; so has the resumed run, which starts with two."""
     monkeypatch.setattr("mtlcli.training.device.first_threads", lambda *_, **__: 2)
     seen = []
 

@@ -27,7 +27,7 @@ FILES = {"config.yaml", "environment.json", "metrics.csv", "summary.json", "tabl
          "plots/weights.png", "plots/learning_rates.png"}  # fmt: skip
 
 
-def test_the_run_folder_holds_the_run(tmp_path: Path, plots: None) -> None:
+def test_the_files_of_the_run_folder(tmp_path: Path, plots: None) -> None:
     summary = Trainer(build(digits()), tmp_path / "run").fit()
     folder = tmp_path / "run"
     assert {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()} - {".lock"} == FILES
@@ -54,7 +54,7 @@ def test_the_run_folder_holds_the_run(tmp_path: Path, plots: None) -> None:
     assert "| test | digit | 360 |" in (folder / "table.md").read_text()
 
 
-def test_a_checkpoint_alone_gives_the_numbers_of_the_table(tmp_path: Path) -> None:
+def test_a_checkpoint_reproduces_the_metrics_of_the_table(tmp_path: Path) -> None:
     summary = Trainer(build(digits(weighting="uncertainty")), tmp_path / "run").fit()
     payload = load_checkpoint(summary["checkpoint"])
     run = rebuild(mtlcli.config.experiment_from_dict(payload["config"]), payload)
@@ -62,7 +62,7 @@ def test_a_checkpoint_alone_gives_the_numbers_of_the_table(tmp_path: Path) -> No
         assert evaluate(run, split) == metrics
 
 
-def test_the_resolved_config_gives_the_same_run_again(tmp_path: Path) -> None:
+def test_the_resolved_config_reproduces_the_run(tmp_path: Path) -> None:
     first = Trainer(build(digits()), tmp_path / "a").fit()
     again = Trainer(build(load_experiment(tmp_path / "a/config.yaml")), tmp_path / "b").fit()
     assert again["metrics"] == first["metrics"]
@@ -71,7 +71,7 @@ def test_the_resolved_config_gives_the_same_run_again(tmp_path: Path) -> None:
     )
 
 
-def test_accuracy_is_what_counting_gives(tmp_path: Path) -> None:
+def test_accuracy_matches_counting(tmp_path: Path) -> None:
     run = build(digits())
     Trainer(run, tmp_path / "run").fit()
     examples = run.examples("test")["digits"]
@@ -116,11 +116,11 @@ def test_a_locked_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_run_works_in_a_thread(tmp_path: Path) -> None:
-    found: list[str] = []
-    thread = threading.Thread(target=lambda: found.append(Trainer(build(digits()), tmp_path / "r").fit()["status"]))
+    statuses: list[str] = []
+    thread = threading.Thread(target=lambda: statuses.append(Trainer(build(digits()), tmp_path / "r").fit()["status"]))
     thread.start()
     thread.join()
-    assert found == ["completed"]
+    assert statuses == ["completed"]
 
 
 @pytest.mark.parametrize("name", ["Adam", "AdamW", "SGD", "Adagrad", "RMSprop", "NAdam", "RAdam", "Adamax", "ASGD",
@@ -154,7 +154,7 @@ def test_warm_start_takes_the_trunk_and_may_freeze_it(tmp_path: Path) -> None:
         build(digits(trunk=wrong))
 
 
-def test_the_library_in_four_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_build_train_and_evaluate_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MTL_RUNS", str(tmp_path))
     from mtlcli import Trainer, build, evaluate, load_experiment
 
@@ -165,7 +165,7 @@ def test_the_library_in_four_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert summary["run_dir"].endswith("Z-0")
 
 
-def test_a_full_disk_ends_the_run_with_a_message_and_keeps_what_was_saved(
+def test_a_full_disk_ends_the_run_with_a_message_and_keeps_checkpoints(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class FullAfterOneEpoch(Callback):
@@ -183,7 +183,7 @@ def test_a_full_disk_ends_the_run_with_a_message_and_keeps_what_was_saved(
 
 
 def unlabelled_in_val(tmp_path: Path) -> Path:
-    """A table whose target z has no label in the split val; y is easy."""
+    """Write a table whose target z has no label in the split `val`, and whose target y is easy."""
     rows = [f"{i % 7},{i % 2},{'' if i % 3 == 1 else i % 5 // 3},{('train', 'val', 'test')[i % 3]}" for i in range(300)]
     (tmp_path / "t.csv").write_text("\n".join(["x,y,z,part", *rows]) + "\n")
     return tmp_path / "t.csv"
@@ -211,8 +211,8 @@ def test_a_metric_without_a_value_does_not_pick_the_best_epoch(
         assert summary["best"]["epoch"] == accuracies.index(max(accuracies)) + 1
 
 
-def test_what_torch_raises_in_a_run_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A batch of one example under batch norm, which torch refuses in the step, had it not been found before."""
+def test_an_error_of_torch_is_reported_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch refuses a batch of one example under batch norm; the check that finds it earlier is disabled."""
     for module in ("check", "data_checks"):
         monkeypatch.setattr(f"mtlcli.training.assembly.{module}.check_batch_norm", lambda run, sampler: None)
     experiment = digits(
@@ -236,7 +236,7 @@ def test_new_folders_are_never_shared(tmp_path: Path, monkeypatch: pytest.Monkey
     assert all(folder.is_dir() for folder in folders)
 
 
-def test_unfinished_files_are_swept(tmp_path: Path) -> None:
+def test_temporary_files_are_removed(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     folder.make()
     (folder.last.parent / ".unfinished-last.pt.abc.pt").write_text("half")
@@ -247,7 +247,7 @@ def test_unfinished_files_are_swept(tmp_path: Path) -> None:
     assert (folder.path / ".my.yaml").exists()
 
 
-def test_must_leaves_no_folder_behind(tmp_path: Path) -> None:
+def test_resume_must_creates_no_folder(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds no checkpoint"):
         Trainer(build(digits()), tmp_path / "run", resume="must")
     assert not (tmp_path / "run").exists()

@@ -1,4 +1,4 @@
-"""Which steps change the parameters, with which learning rates, and what is said of those that don't."""
+"""Steps that change the parameters and their learning rates, and messages about steps that don't."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ class Listener(Callback):
 
 
 def rates(folder: Path) -> dict[str, list[float]]:
-    """Group of parameters → its learning rate in each epoch, from metrics.csv."""
-    found: dict[str, list[float]] = {}
+    """Read parameter group → learning rate in each epoch from metrics.csv."""
+    learning_rates: dict[str, list[float]] = {}
     with (folder / "metrics.csv").open() as file:
         for row in csv.DictReader(file):
             if row["metric"] == "lr":
                 assert row["split"] == "train"
-                found.setdefault(row["task"], []).append(float(row["value"]))
-    return found
+                learning_rates.setdefault(row["task"], []).append(float(row["value"]))
+    return learning_rates
 
 
 def table(folder: Path, rows: list[str], **changes: Any) -> Experiment:
-    """A binary task of a table whose first 40 rows are `train`, and the rest `val`. rows: the labels, in order."""
+    """Return an experiment on a table whose first 40 rows are `train` and the others `val`. rows: labels, in order."""
     lines = [f"{at % 7},{at % 5},{y},{'train' if at < 40 else 'val'}" for at, y in enumerate(rows)]
     (folder / "t.csv").write_text("\n".join(["a,b,y,s", *lines]) + "\n")
     dataset = {"name": "csv", "path": str(folder / "t.csv"), "targets": {"y": "binary"}, "split_column": "s"}
@@ -58,7 +58,7 @@ def table(folder: Path, rows: list[str], **changes: Any) -> Experiment:
     return digits(datasets={"t": dataset}, tasks={"y": task}, **changes)
 
 
-def test_every_group_s_rate_is_recorded(tmp_path: Path) -> None:
+def test_the_learning_rate_of_every_group_is_recorded(tmp_path: Path) -> None:
     groups = {"trunk": {"lr": 0.1}, "ink": {"lr": 0.2}}
     optimizer = {"name": "SGD", "lr": 0.4, "groups": groups}
     scheduler = {"name": "StepLR", "step_size": 1, "gamma": 0.5}
@@ -76,13 +76,13 @@ def test_every_group_s_rate_is_recorded(tmp_path: Path) -> None:
     ({}, ["model"]), ({"trunk": {"lr": 0.1}}, ["trunk", "heads"]), ({"ink": {"lr": 0.1}}, ["trunk+digit", "ink"]),
     ({"heads": {"lr": 0.1}, "trunk": {"lr": 0.1}}, ["model"]), ({"digit": {"lr": 0.1}}, ["trunk+ink", "digit"]),
 ])  # fmt: skip
-def test_groups_are_named_by_their_parts(tmp_path: Path, groups: dict[str, Any], name: list[str]) -> None:
+def test_names_of_parameter_groups(tmp_path: Path, groups: dict[str, Any], name: list[str]) -> None:
     trainer = Trainer(build(digits(optimizer={"name": "SGD", "lr": 1.0, "groups": groups})), tmp_path / "run")
     assert trainer.state.groups == name
 
 
-def test_the_rate_of_the_last_step_is_recorded_and_shown(tmp_path: Path) -> None:
-    """Of a schedule by the step, under accumulation, whose length counts the optimizer's steps."""
+def test_the_learning_rate_of_the_last_step_is_recorded_and_logged(tmp_path: Path) -> None:
+    """The schedule advances with each step; its length counts optimizer steps, under accumulation."""
     scheduler = {"name": "OneCycleLR", "max_lr": 0.1}
     experiment = digits(
         optimizer={"name": "SGD", "lr": 0.01}, scheduler=scheduler, training=training(batch_size=29, accumulate=3)
@@ -97,7 +97,7 @@ def test_the_rate_of_the_last_step_is_recorded_and_shown(tmp_path: Path) -> None
 
 
 def test_batches_without_labels_make_no_step_of_the_schedule(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Torch would warn of it, which is an error in these tests."""
+    """Otherwise torch warns, which is an error in these tests."""
     labels = ["0", "1", "1", *[""] * 37, "0", "1", ""]
     scheduler = {"name": "CosineAnnealingLR", "interval": "step"}
     experiment = table(tmp_path, labels, scheduler=scheduler, training=training(batch_size=2, epochs=3))
@@ -112,7 +112,9 @@ def test_batches_without_labels_make_no_step_of_the_schedule(tmp_path: Path, cap
     assert bits(tmp_path / "killed" / LAST) == bits(tmp_path / "run" / LAST)
 
 
-def test_plateau_keeps_its_rate_where_nothing_is_monitored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_plateau_keeps_its_learning_rate_if_the_monitored_value_is_undefined(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     scheduler = {"name": "ReduceLROnPlateau", "patience": 0, "factor": 0.1}
     experiment = table(tmp_path, ["0", "1"] * 20 + ["1"] * 9, scheduler=scheduler, training=training(epochs=4))
     Trainer(build(experiment), tmp_path / "run", plots=False).fit()
@@ -134,7 +136,7 @@ def test_a_run_whose_every_step_fp16_skips_fails(
     assert trainer.summary is not None and trainer.summary["status"] == "failed"
 
 
-def test_fp16_gives_up_where_no_loss_scale_helps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fp16_fails_if_no_loss_scale_helps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = digits(training=training(precision="fp16", epochs=50, batch_size=100), checkpoint={"every": "1 step"})
     trainer = Trainer(build(experiment), tmp_path / "run", plots=False)
     poison(trainer.run.kinds["ink"], monkeypatch, after=9)
@@ -149,8 +151,8 @@ def test_fp16_gives_up_where_no_loss_scale_helps(tmp_path: Path, monkeypatch: py
         resumed.fit()
 
 
-def test_overflows_at_the_start_are_no_reason_to_give_up(tmp_path: Path) -> None:
-    """The loss scale is found by halving it; the schedule makes no step meanwhile."""
+def test_overflows_of_fp16_at_the_start_are_accepted(tmp_path: Path) -> None:
+    """The loss scale is halved until it fits; the schedule makes no step meanwhile."""
     scheduler = {"name": "StepLR", "step_size": 1, "gamma": 0.9, "interval": "step"}
     experiment = digits(training=training(precision="fp16"), scheduler=scheduler)
     trainer = Trainer(build(experiment), tmp_path / "run", plots=False)
@@ -163,10 +165,10 @@ def test_overflows_at_the_start_are_no_reason_to_give_up(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("patience", [3, 5, None])
-def test_a_run_that_stopped_early_and_gets_more_epochs(
+def test_a_run_that_stopped_early_is_resumed_with_more_epochs(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, patience: int | None
 ) -> None:
-    """It goes by training.early_stopping as before, and says so where that ends it at once."""
+    """training.early_stopping still applies, and a warning is logged if it ends the run at once."""
     optimizer = {"name": "SGD", "lr": 1e-12}  # nothing gets better after the first epoch
     monitor = {"monitor": {"task": "ink", "metric": "r2"}}
     stopping = training(epochs=7, early_stopping=3)
