@@ -1,0 +1,1 @@
+"""Construction and checks of a run before its first step."""

@@ -1,4 +1,4 @@
-"""The parts of a run, each made from its entry in the experiment."""
+"""Construction of the parts of a run from the entries of its experiment."""
 
 from __future__ import annotations
 
@@ -45,12 +45,21 @@ def open_datasets(
     records: Mapping[str, DataRecord] | None = None,
     given: Mapping[str, Any] | None = None,
 ) -> Datasets:
-    """Alias → the dataset and what it is like. ConfigError with all that can't be opened.
+    """Open the datasets of an experiment and describe them.
 
-    stored: what the datasets were like when a checkpoint was trained; it takes the place of fitting them anew. Else
-        tables share their columns, see `share_columns`: all datasets go through one trunk.
-    data: whether the data itself is looked at; without, all is as `stored`. records: what the checkpoint records of its
-        data, by which splits are drawn. given: alias → data passed from Python, see `Dataset.attach`.
+    Args:
+        experiment: The validated experiment.
+        stored: alias → description in a checkpoint, which replaces fitting it again. Without it, tables share their
+            columns (`share_columns`), because all datasets pass the same trunk.
+        data: Whether to access the data. If False, all descriptions are those of `stored`.
+        records: alias → record of the data in a checkpoint, which determines its splits.
+        given: alias → data passed from Python (see `Dataset.attach`).
+
+    Returns:
+        alias → (dataset, description).
+
+    Raises:
+        ConfigError: Lists all datasets that can't be opened.
     """
     problems = Problems(experiment)
     opened: Datasets = {}
@@ -64,12 +73,14 @@ def open_datasets(
             if alias in given:
                 dataset.attach(given[alias])
             if stored is None:
-                opened[alias] = (dataset, _instance(DatasetSpec, dataset.describe(), "what describe() returns is"))
+                opened[alias] = (dataset, _instance(DatasetSpec, dataset.describe(), "the result of describe() is"))
             elif alias in stored:
                 dataset.record = (records or {}).get(alias)
                 opened[alias] = (dataset, dataset.restore(stored[alias]) if data else stored[alias])
             else:
-                raise ValueError(f"the checkpoint was trained on no dataset {alias!r}; on: {', '.join(stored)}")
+                raise ValueError(
+                    f"the checkpoint was not trained on a dataset {alias!r}. Its datasets: {', '.join(stored)}"
+                )
     problems.check()
     if stored is None:
         with problems.now("datasets"):
@@ -79,9 +90,20 @@ def open_datasets(
 
 
 def assemble(experiment: Experiment, device: torch.device, opened: Datasets) -> Run:
-    """Build every other part but the regularizers. ConfigError for what doesn't fit together.
+    """Build all parts of a run except the regularizers.
 
-    The weights are drawn on the CPU, so they are the same for every device; on `meta` there are none, at no cost.
+    Weights are initialized on the CPU, so that they are the same on every device. On `meta` they take no memory.
+
+    Args:
+        experiment: The validated experiment.
+        device: The training device, or `meta`.
+        opened: The datasets, from `open_datasets`.
+
+    Returns:
+        The run, without regularizers.
+
+    Raises:
+        ConfigError: If parts do not fit together.
     """
     problems = Problems(experiment)
     specs = {alias: spec for alias, (_, spec) in opened.items()}
@@ -92,7 +114,7 @@ def assemble(experiment: Experiment, device: torch.device, opened: Datasets) -> 
         with problems.now("trunk"):
             trunk: Trunk = _create(Trunk, registry.trunks, experiment.trunk, given.supplied)
             if not isinstance(getattr(trunk, "features", None), int):
-                raise ValueError("sets no `features`, the number of features it returns")
+                raise ValueError("does not set `features`, the number of features it returns")
             trunk.input_shape = given.shape
             return freeze(trunk) if experiment.trunk.frozen else trunk
 
@@ -125,9 +147,12 @@ def assemble(experiment: Experiment, device: torch.device, opened: Datasets) -> 
 
 
 def start_trunk(run: Run) -> None:
-    """Give the trunk the weights of the checkpoint in `trunk.init_from`, if there is one: dense ones, of factors too.
+    """Initialize the trunk from the checkpoint in `trunk.init_from`, if it is set.
 
-    ConfigError for a bad file, or a checkpoint of another trunk.
+    Factorized layers in the checkpoint are multiplied out.
+
+    Raises:
+        ConfigError: If the file can't be read or holds a different trunk.
     """
     source = run.experiment.trunk.init_from
     if source is not None:
@@ -141,9 +166,12 @@ def start_trunk(run: Run) -> None:
 
 
 def add_regularizers(run: Run) -> None:
-    """Make the regularizers, for the trunk's weights as they are now. ConfigError for those that don't fit.
+    """Construct the regularizers for the current weights of the trunk.
 
-    Their own weights are drawn after all others: those are the same without them.
+    Their own weights are initialized after all others, which are therefore the same without regularizers.
+
+    Raises:
+        ConfigError: If a regularizer does not fit the model.
     """
     if run.experiment.regularizers:
         with Problems(run.experiment).now("trunk"):  # torch says so where the inputs don't fit
@@ -153,23 +181,29 @@ def add_regularizers(run: Run) -> None:
 
 
 def try_model(run: Run) -> None:
-    """Pass one blank example through the model. ConfigError where the trunk doesn't take the datasets' inputs."""
+    """Pass one blank example through the model.
+
+    Raises:
+        ConfigError: If the trunk does not accept the inputs of the datasets.
+    """
     run.model.eval()
     with Problems(run.experiment).now("trunk"), torch.inference_mode(), run.autocast():
         try:
             run.model(blank_inputs(run.model, run.specs))
-        except RuntimeError as error:  # how torch says that shapes don't fit
-            raise ValueError(f"can't take the datasets' inputs: {error}") from error
+        except RuntimeError as error:  # raised by torch if shapes do not fit
+            raise ValueError(f"does not accept the inputs of the datasets: {error}") from error
 
 
 def _create(base: Any, components: registry.Registry[Any], entry: ComponentConfig, *supplied: Any) -> Any:
-    """The component of an entry. ValueError where it is not of its kind's base class, as a plugin's may not be."""
+    """Create the component of an entry; ValueError if it is not an instance of the base class of its kind."""
     return _instance(base, components[entry.name].create(*supplied, **entry.options), "is")
 
 
 def _instance(base: Any, value: Any, what: str) -> Any:
     if not isinstance(value, base):
-        raise ValueError(f"{what} of type {type(value).__name__}, and has to be of {base.__module__}.{base.__name__}")
+        raise ValueError(
+            f"{what} of type {type(value).__name__}, but must be of type {base.__module__}.{base.__name__}"
+        )
     return value
 
 
@@ -194,7 +228,7 @@ def _tasks(
 
 
 def _target(name: str | None, spec: DatasetSpec, alias: str, task: str) -> tuple[str, TargetSpec]:
-    """The target of a task. name: as the task gives it; None: the target called like the task, else the main one."""
+    """Return name and description of a task's target: that named, that named like the task, or the main one."""
     names = ", ".join(spec.targets)
     if name is None:
         name = task if task in spec.targets else spec.main_target
@@ -203,8 +237,8 @@ def _target(name: str | None, spec: DatasetSpec, alias: str, task: str) -> tuple
         if name is None:
             hint = nearest(task, spec.targets)
             raise ValueError(
-                f"the task names no target, and dataset {alias!r} has neither a target called {task!r} nor a main "
-                f"one.{hint} Set `target` to one of: {names}"
+                f"the task sets no target, and dataset {alias!r} has neither a target {task!r} nor a main target."
+                f"{hint} Set `target` to one of: {names}"
             )
     if name not in spec.targets:
         hint = nearest(str(name), spec.targets)
@@ -214,9 +248,12 @@ def _target(name: str | None, spec: DatasetSpec, alias: str, task: str) -> tuple
 
 @dataclass(frozen=True)
 class TrunkInput:
-    """What an experiment's trunk is given.
+    """Input of a trunk.
 
-    supplied: what it is made for. raw_columns: whether these are a table's columns, as they are. shape: of an example.
+    Attributes:
+        supplied: Positional argument of the trunk: the shape of an example, or the columns of a table.
+        raw_columns: Whether the trunk encodes the columns of a table itself.
+        shape: Shape of an example, without the batch dimension.
     """
 
     supplied: Shape | tuple[Column, ...]
@@ -225,7 +262,11 @@ class TrunkInput:
 
 
 def trunk_input(experiment: Experiment, specs: Mapping[str, DatasetSpec]) -> TrunkInput:
-    """The one input that all datasets have, since they go through one trunk. ConfigError where they differ."""
+    """Return the common input of all datasets, which pass the same trunk.
+
+    Raises:
+        ConfigError: If their shapes or columns differ.
+    """
     name = experiment.trunk.name
     if not getattr(registry.trunks[name].target, "of_columns", False):
         shape = _one_shape(experiment, specs)
@@ -238,8 +279,8 @@ def trunk_input(experiment: Experiment, specs: Mapping[str, DatasetSpec]) -> Tru
 def _one_shape(experiment: Experiment, specs: Mapping[str, DatasetSpec]) -> Shape:
     shapes = {alias: prepared_shape(spec) for alias, spec in specs.items()}
     if len(set(shapes.values())) > 1:
-        told = ", ".join(f"{alias} {_told(shape)}" for alias, shape in shapes.items())
-        message = f"the datasets' inputs differ in shape ({told}), and all of them go through the same trunk"
+        listing = ", ".join(f"{alias} {_format(shape)}" for alias, shape in shapes.items())
+        message = f"the datasets' inputs differ in shape ({listing}), but all of them pass the same trunk"
         raise ConfigError(experiment.problem("datasets", message))
     return next(iter(shapes.values()))
 
@@ -248,18 +289,19 @@ def _same_columns(trunk: str, specs: Mapping[str, DatasetSpec]) -> tuple[Column,
     for alias, spec in specs.items():
         if not spec.columns:
             raise ValueError(
-                f"{trunk} needs a table's columns, and the inputs of dataset {alias!r} are {_told(spec.input_shape)}"
+                f"{trunk} needs the columns of a table, but the inputs of dataset {alias!r} are "
+                f"{_format(spec.input_shape)}"
             )
     (first, columns), *others = ((alias, spec.columns) for alias, spec in specs.items())
-    for alias, there in others:
-        if there != columns:
-            differing = sorted({column.name for column in set(columns) ^ set(there)}) or ["their order"]
+    for alias, other in others:
+        if other != columns:
+            differing = sorted({column.name for column in set(columns) ^ set(other)}) or ["their order"]
             raise ValueError(
                 f"{trunk} needs the same columns in all datasets, with the same categories, means and standard "
-                f"deviations; between {first!r} and {alias!r} differ: {', '.join(differing)}"
+                f"deviations. {first!r} and {alias!r} differ in: {', '.join(differing)}"
             )
     return columns
 
 
-def _told(shape: Shape) -> str:
+def _format(shape: Shape) -> str:
     return "×".join(map(str, shape))

@@ -1,4 +1,4 @@
-"""Batch norm in training: which batches it can't take, found before the first step."""
+"""Detection of batches that batch norm does not accept."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from mtlcli.errors import ConfigError
 from mtlcli.models.model import MultiTaskModel
 from mtlcli.training.run import Run
 
-SMALLEST = 2  # examples of a dataset in a step, where the model has batch norm
-NOMINAL = 1000  # examples of a dataset, where their number isn't known yet
-MOST_TRIED = 16  # combinations of numbers of examples
-BATCH_NORM_REFUSAL = "Expected more than 1 value per channel"  # torch's words
+SMALLEST = 2  # examples of a dataset per step if the model has batch norm
+NOMINAL = 1000  # examples of a dataset whose size is not known yet
+MOST_TRIED = 16  # combinations of batch sizes
+BATCH_NORM_REFUSAL = "Expected more than 1 value per channel"  # from torch's message
 
 
 def has_batch_norm(model: MultiTaskModel) -> bool:
-    """Return whether the model, in training, normalizes by the statistics of the batch; a frozen trunk doesn't."""
+    """Return whether the model uses batch statistics in training; a frozen trunk does not."""
     model.train()
     return any(isinstance(module, _BatchNorm) and module.training for module in model.modules())
 
 
 def nominal_sampler(run: Run) -> Sampler:
-    """The run's sampler for datasets of the same, large size: for what can be checked without reading the data."""
+    """Return the sampler for datasets of equal, large size, for checks that do not read the data."""
     training = run.experiment.training
     make = registry.samplers[training.sampling.name].create
     sampler: Sampler = make([NOMINAL] * len(run.specs), training.batch_size, **training.sampling.options)
@@ -36,10 +36,13 @@ def nominal_sampler(run: Run) -> Sampler:
 
 
 def check_batch_norm(run: Run, sampler: Sampler) -> None:
-    """ConfigError where a step of the sampler has a batch that a batch norm of the model can't take in training.
+    """Check that every batch of a sampler is accepted by the model's batch norm in training mode.
 
-    Batch norm needs more than one value per channel, so a single example fails where its maps are 1 × 1. Passes blank
-    batches, of as many examples as the steps with a single example of a dataset have, through the model on `meta`.
+    Batch norm needs more than one value per channel, so it rejects a single example whose maps are 1×1. The check
+    passes blank batches through the model on `meta`, of the sizes of steps with a single example of a dataset.
+
+    Raises:
+        ConfigError: If a batch is rejected.
     """
     if not has_batch_norm(run.model):
         return
@@ -49,7 +52,7 @@ def check_batch_norm(run: Run, sampler: Sampler) -> None:
         if not _refuses(run, {alias: count for alias, count in sizes.items() if count}):
             continue
         single = [alias for alias, count in sizes.items() if count == 1]
-        what = f"a step takes a single example of {' and '.join(f'dataset {alias!r}' for alias in single)}, and batch "
+        what = f"a step uses a single example of {' and '.join(f'dataset {alias!r}' for alias in single)}, and batch "
         what += "norm needs more than one value per channel in training. "
         if sampler.batch_size < SMALLEST:
             remedy = f"Set it to {SMALLEST} or more, or use a trunk without batch norm"
@@ -64,7 +67,7 @@ def check_batch_norm(run: Run, sampler: Sampler) -> None:
 
 
 def _refuses(run: Run, sizes: Mapping[str, int]) -> bool:
-    """Return whether a batch norm refuses so many examples of each dataset."""
+    """Return whether batch norm rejects batches with these numbers of examples."""
     model: nn.Module = run.model
     state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     blank = {name: torch.empty_like(value, device="meta") for name, value in state.items()}
@@ -74,6 +77,6 @@ def _refuses(run: Run, sizes: Mapping[str, int]) -> bool:
             torch.func.functional_call(model, blank, (inputs,))
     except ValueError as error:
         return BATCH_NORM_REFUSAL in str(error)
-    except Exception:  # something else is wrong, which other checks report
+    except Exception:  # other checks report it
         return False
     return False

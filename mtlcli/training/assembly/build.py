@@ -1,4 +1,4 @@
-"""Experiment → everything a run is made of."""
+"""Construction of a run from an experiment."""
 
 from __future__ import annotations
 
@@ -28,10 +28,19 @@ LOG = logging.getLogger("mtl")
 
 
 def build(experiment: Experiment, given: Mapping[str, Any] | None = None) -> Run:
-    """Everything the experiment names, checked, initialized by its seed, on its device.
+    """Build the run of an experiment: checked, initialized from its seed, on its device.
 
-    given: alias → data passed from Python, see `Dataset.attach`.
-    Raises ConfigError for what can't work, before any data is read.
+    The model is built twice: first on the device `meta`, where it takes no memory, to find errors before data is read.
+
+    Args:
+        experiment: The validated experiment.
+        given: alias → data passed from Python (see `Dataset.attach`).
+
+    Returns:
+        The run, ready to be trained.
+
+    Raises:
+        ConfigError: Lists everything that can't work.
     """
     experiment = self_contained(experiment)
     device = choose_device(experiment)
@@ -44,7 +53,8 @@ def build(experiment: Experiment, given: Mapping[str, Any] | None = None) -> Run
     add_regularizers(run)
     if not run.weighting.uses_task_weights and any(task.weight != 1 for task in experiment.tasks.values()):
         LOG.warning(
-            "weighting %r sets the tasks' weights itself: their `weight:` is not used", experiment.weighting.name
+            "weighting %r determines the task weights itself: `weight:` of the tasks is ignored",
+            experiment.weighting.name,
         )
     return run
 
@@ -56,13 +66,23 @@ def rebuild(
     prepare: bool = True,
     given: Mapping[str, Any] | None = None,
 ) -> Run:
-    """The run of a checkpoint's payload, with its trained model. `experiment` may name other data or another device.
+    """Build the run of a checkpoint, with its trained model, for evaluation or export.
 
-    It is to be evaluated or used, not trained: its weighting has no state. data: whether it is to be evaluated; no
-    file of the datasets is looked at otherwise. prepare: whether threads, random generators and other settings of this
-    process are set as for a training. given: alias → data passed from Python. ConfigError, before anything takes
-    memory, where the parts don't fit each other, this machine, or the weights in the checkpoint, and where those aren't
-    finite.
+    The run can't be trained: its weighting has no state.
+
+    Args:
+        experiment: The experiment of the checkpoint, possibly with other data or another device.
+        payload: Content of the checkpoint.
+        data: Whether the run will be evaluated. If False, no file of the datasets is accessed.
+        prepare: Whether to set threads, random generators and other process-wide settings as for training.
+        given: alias → data passed from Python (see `Dataset.attach`).
+
+    Returns:
+        The run.
+
+    Raises:
+        ConfigError: If the parts fit neither each other, the machine nor the weights, or if weights are not finite. It
+            is raised before memory is allocated.
     """
     device = choose_device(experiment)
     stored = {
@@ -71,16 +91,16 @@ def rebuild(
     }
     weights = payload["model"]
     with within_memory():
-        # on meta nothing is drawn or fetched (pretrained weights) only to be overwritten
+        # on meta, nothing is initialized or downloaded only to be overwritten
         records = data_records(payload) if data else None
         opened = open_datasets(experiment, stored, data=data, records=records, given=given)
         run = assemble(experiment, torch.device("meta"), opened)
         add_regularizers(run)
         fit_ranks(run.model, weights)
     if differing := find_mismatches(run.model.state_dict(), weights):
-        raise ConfigError(f"the checkpoint holds another model: {join_problems(differing)}")
+        raise ConfigError(f"the checkpoint holds a different model: {join_problems(differing)}")
     if wrong := find_not_finite(weights):
-        raise ConfigError(f"the checkpoint's model can't be used: {join_problems(wrong)}")
+        raise ConfigError(f"the model in the checkpoint can't be used: {join_problems(wrong)}")
     run.model.load_state_dict(weights, assign=True)
     for note in run.notes() if data else ():
         LOG.warning("%s", note)
@@ -91,21 +111,23 @@ def rebuild(
 
 
 def self_contained(experiment: Experiment) -> Experiment:
-    """The experiment with the numbers of its `weighting.matrix`, where that names a file.
+    """Return the experiment with the numbers of its `weighting.matrix` in place of a file name.
 
-    So the run's `config.yaml` gives the same run, and its checkpoints need nothing else, whatever becomes of the file.
-    ConfigError for a file that can't be read, and where `weighting.from` isn't measured yet.
+    The `config.yaml` and the checkpoints of the run then do not depend on the file.
+
+    Raises:
+        ConfigError: If the file can't be read, or if `weighting.from` has not been measured.
     """
     if experiment.weighting.name != "relation":
         return experiment
     matrix, measure = (experiment.weighting.options[key] for key in ("matrix", "from"))
     if matrix is None and measure is not None:
         message = (
-            f"{measure!r} isn't measured yet. `mtl train` does that first; from Python, measure it "
-            f"(`mtl relate --measure {measure}`) and give its relation.csv as `matrix`, in the place of `from`"
+            f"{measure!r} has not been measured. `mtl train` measures it first; from Python, run "
+            f"`mtl relate --measure {measure}` and set `matrix` to its relation.csv instead of `from`"
         )
         raise ConfigError(experiment.problem("weighting.from", message))
-    if measure is not None or not isinstance(matrix, str):  # both is an error of the weighting's own
+    if measure is not None or not isinstance(matrix, str):  # the weighting reports an error if both are set
         return experiment
     with Problems(experiment).now("weighting.matrix"):
         relations = read_relations(matrix)
@@ -113,7 +135,7 @@ def self_contained(experiment: Experiment) -> Experiment:
 
 
 def with_relations(experiment: Experiment, relations: Relations) -> Experiment:
-    """The experiment with these numbers, {task: {task: number}}, for its `weighting.matrix`, and no `from`."""
+    """Return the experiment with these relations, {task: {task: number}}, as its `weighting.matrix`."""
     weighting = experiment.weighting
     options = {**weighting.options, "matrix": relations, "from": None}
     return experiment.model_copy(update={"weighting": replace(weighting, options=options)})

@@ -1,4 +1,4 @@
-"""Check of an experiment as a whole, without training or using memory."""
+"""Check of a whole experiment without training, on the device `meta`."""
 
 from __future__ import annotations
 
@@ -34,10 +34,15 @@ from mtlcli.training.run import Run
 
 
 def check_experiment(experiment: Experiment) -> list[str]:
-    """Check that an experiment can work, and return what the user should know of it, see `Run.notes`.
+    """Check that an experiment can work.
 
-    Of examples that are read one at a time, up to 1,000 files of each dataset are looked at. ConfigError, with every
-    problem found, for an experiment that can't work.
+    Of datasets that are read one example at a time, at most 1,000 files each are checked.
+
+    Returns:
+        Notes for the user (see `Run.notes`).
+
+    Raises:
+        ConfigError: Lists all problems.
     """
     choose_device(experiment)
     opened = open_datasets(experiment)
@@ -47,7 +52,11 @@ def check_experiment(experiment: Experiment) -> list[str]:
 
 
 def check(experiment: Experiment, opened: Datasets) -> Run:
-    """Build all of a run on the device `meta`, and return it. ConfigError with every problem found."""
+    """Build a run on the device `meta` and try its parts.
+
+    Raises:
+        ConfigError: Lists all problems.
+    """
     with within_memory():
         return _check(experiment, opened)
 
@@ -58,7 +67,10 @@ def _check(experiment: Experiment, opened: Datasets) -> Run:
     for alias, (dataset, spec) in opened.items():
         with problems.at(f"datasets.{alias}.augment"):
             dataset.check_augment(spec)
-    with problems.at("trunk.init_from"), warnings.catch_warnings(action="ignore"):  # there is nothing to copy to
+    with (
+        problems.at("trunk.init_from"),
+        warnings.catch_warnings(action="ignore"),
+    ):  # tensors on meta have no memory to copy to
         start_trunk(run)
     _try_out(run, opened, problems)
     check_optimizer(run, problems)
@@ -69,7 +81,7 @@ def _check(experiment: Experiment, opened: Datasets) -> Run:
             if split not in run.splits():
                 raise ValueError(
                     f"not every dataset has a split {split!r}; all have: {', '.join(run.splits()) or 'none'}. Name "
-                    f"another in evaluation.split, or let a dataset set some training examples aside with `val: 0.1`"
+                    f"another in evaluation.split, or set training examples aside with the dataset option `val: 0.1`"
                 )
     problems.check()
     check_batch_norm(run, nominal_sampler(run))
@@ -77,23 +89,23 @@ def _check(experiment: Experiment, opened: Datasets) -> Run:
 
 
 def _try_out(run: Run, opened: Datasets, problems: Problems) -> None:
-    """Add the regularizers, and make a step over blank examples.
+    """Add the regularizers and run one step on blank examples.
 
-    What fails on `meta`, where tensors have no values, counts if it fails on the CPU too; a model that is too large for
-    that is judged by what isn't a limit of `meta`.
+    A failure on `meta`, where tensors have no values, counts only if it also occurs on the CPU. For a model that is too
+    large for the CPU, failures that mention `meta` are ignored.
     """
-    found = _tried(run)
-    if found.collected and is_small(run):
+    trial = _tried(run)
+    if trial.collected and is_small(run):
         with torch.random.fork_rng(devices=[]):
-            found = _tried(assemble(run.experiment, torch.device("cpu"), opened))
-    elif found.collected:
-        found.collected = [problem for problem in found.collected if "meta" not in problem.message]
-    try_plugins(run, found)
-    problems.collected += found.collected
+            trial = _tried(assemble(run.experiment, torch.device("cpu"), opened))
+    elif trial.collected:
+        trial.collected = [problem for problem in trial.collected if "meta" not in problem.message]
+    try_plugins(run, trial)
+    problems.collected += trial.collected
 
 
 def _tried(run: Run) -> Problems:
-    """Problems of a step over blank examples, without the regularizers and then with them."""
+    """Return the problems of a step on blank examples, without regularizers and then with them."""
     problems = Problems(run.experiment)
     try_model_parts(run, problems)
     if not problems.collected and run.experiment.regularizers:
@@ -103,23 +115,23 @@ def _tried(run: Run) -> Problems:
     return problems
 
 
-MOST_STEPS = 100  # of a schedule that are tried
+MOST_STEPS = 100  # maximum number of steps that are tried
 
 
 def check_optimizer(run: Run, problems: Problems) -> None:
-    """Collect what the optimizer, its groups and the scheduler refuse of their options, without a step of training."""
-    made: list[Optimizer] = []
+    """Collect the options that the optimizer, its groups or the scheduler reject."""
+    created: list[Optimizer] = []
     with problems.at("optimizer"):
         options = run.experiment.optimizer.options
         blaming(lambda **options: _optimizer(_with(run, "optimizer", options, groups={})), options, sole=True)
-        made.append(_optimizer(run))
+        created.append(_optimizer(run))
     if (entry := run.experiment.scheduler) is None:
         return
     with problems.at("scheduler"):
         # a schedule can be judged with any optimizer
-        optimizer = made[0] if made else _optimizer(_with(run, "optimizer", {}, groups={}))
-        known = options_of(registry.schedulers[entry.name]).values()
-        required = [option.name for option in known if option.required]
+        optimizer = created[0] if created else _optimizer(_with(run, "optimizer", {}, groups={}))
+        accepted = options_of(registry.schedulers[entry.name]).values()
+        required = [option.name for option in accepted if option.required]
         blaming(
             lambda **options: _try_schedule(_with(run, "scheduler", options), optimizer),
             entry.options,
@@ -133,19 +145,19 @@ def _optimizer(run: Run) -> Optimizer:
 
 
 def _with(run: Run, key: str, options: dict[str, Any], **more: Any) -> Run:
-    """The run with other options for its optimizer or scheduler."""
+    """Return the run with other options of its optimizer or scheduler."""
     entry = replace(getattr(run.experiment, key), options=options, **more)
     return replace(run, experiment=run.experiment.model_copy(update={key: entry}))
 
 
 def _try_schedule(run: Run, optimizer: Optimizer) -> None:
-    """Make some steps of the schedule. Raises what torch raises, and ValueError for a rate below 0 or not finite."""
+    """Advance the schedule by some steps; ValueError for a learning rate that is negative or not finite."""
     before = [dict(group) for group in optimizer.param_groups]
     try:
         schedule = make_schedule(run, optimizer, steps=None, direction="max")
         for step in range(1, min(run.experiment.training.epochs, MOST_STEPS) + 1):
             _check_rates(optimizer, before, step)
-            with warnings.catch_warnings(action="ignore"):  # the optimizer has made no step, and never will
+            with warnings.catch_warnings(action="ignore"):  # the optimizer makes no steps here
                 _advance(schedule)
     finally:
         for group, old in zip(optimizer.param_groups, before, strict=True):
@@ -164,4 +176,4 @@ def _check_rates(optimizer: Optimizer, before: list[dict[str, Any]], step: int) 
     for group, first in zip(optimizer.param_groups, before, strict=True):
         rate, largest = float(group["lr"]), abs(float(first["lr"]))
         if not math.isfinite(rate) or rate < -1e-6 * largest:  # a cosine may end at a rounding error below 0
-            raise ValueError(f"makes the learning rate {rate:g} at step {step} of the schedule")
+            raise ValueError(f"gives a learning rate of {rate:g} at step {step} of the schedule")

@@ -1,4 +1,4 @@
-"""All of a run's data, opened and checked before its first step."""
+"""Checks of all data of a run before its first step."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from mtlcli.training.assembly.batch_norm import SMALLEST, check_batch_norm, has_
 from mtlcli.training.problems import Problems
 from mtlcli.training.run import Run
 
-SAMPLED = 1000  # files of a dataset that `mtl validate` looks at
+SAMPLED = 1000  # maximum number of files per dataset that `mtl validate` checks
 
 
 def open_data(run: Run) -> Loader:
-    """Check all data that the run will read, and return the loader of its training examples.
+    """Check all data that the run will read and return the loader of the training examples.
 
-    ConfigError and MtlError as of `check_data`; ConfigError, too, for batches that a batch norm can't take.
+    Raises:
+        ConfigError: As `check_data`, and for batches that batch norm rejects.
+        MtlError: As `check_data`.
     """
     check_data(run)
     examples, training = run.examples("train"), run.experiment.training
@@ -36,12 +38,15 @@ def open_data(run: Run) -> Loader:
 
 
 def check_data(run: Run) -> None:
-    """Open every split that the run will read: `train`, the evaluated one, and `test`.
+    """Open every split that the run will read: `train`, the evaluated split and `test`.
 
-    The files of examples that are read one at a time are checked, as `Dataset.check_files` says; where a dataset has no
-    such check, examples that are to be resident are read once. The first example of each split is read in any case, and
-    the labels are compared with what the dataset has described. ConfigError with all that is wrong in all datasets;
-    MtlError where a dataset's data can't be had.
+    Files of datasets that are read one example at a time are checked as defined by `Dataset.check_files`; if a dataset
+    defines no such check, examples that will be resident are read once. The first example of each split is always read,
+    and labels are compared with the description of the dataset.
+
+    Raises:
+        ConfigError: Lists all problems of all datasets.
+        MtlError: If the data of a dataset is not available.
     """
     problems = Problems(run.experiment)
     evaluated = run.experiment.evaluation.split
@@ -60,7 +65,16 @@ def check_data(run: Run) -> None:
 
 
 def check_files(experiment: Experiment, opened: Datasets, most: int | None = None) -> None:
-    """ConfigError with all that is wrong with the files of all datasets, see `Dataset.check_files`."""
+    """Check the files of all datasets (see `Dataset.check_files`).
+
+    Args:
+        experiment: The experiment, for the locations of problems.
+        opened: The datasets.
+        most: Maximum number of files per dataset; None for all.
+
+    Raises:
+        ConfigError: Lists all problems.
+    """
     problems = Problems(experiment)
     for alias, (dataset, _) in opened.items():
         with problems.at(f"datasets.{alias}"), wrap_read_errors(alias):
@@ -74,16 +88,16 @@ def _check_files(dataset: Dataset, most: int | None = None) -> None:
 
 
 def _check(split: str, examples: Examples, spec: DatasetSpec, targets: set[str]) -> None:
-    """ConfigError where examples aren't as their spec says: the shape of the first input, the labels of `targets`."""
+    """Check the shape of the first example and the labels of `targets` against the description of the dataset."""
     where = f"the split {split!r}: "
     rows = examples.rows
     first = examples.inputs[0 if rows is None else int(rows[0])]
     if tuple(first.shape) != spec.input_shape:
         actual, expected = ("×".join(map(str, shape)) for shape in (first.shape, spec.input_shape))
-        raise ConfigError(f"{where}the first example is {actual}, and the dataset's inputs are {expected}")
+        raise ConfigError(f"{where}the first example is {actual}, but the inputs of the dataset are {expected}")
     for name in sorted(targets):
         if name not in examples.targets:
-            raise ConfigError(f"{where}there is no target {name!r}; there are: {', '.join(examples.targets)}")
+            raise ConfigError(f"{where}no target {name!r}. Targets: {', '.join(examples.targets)}")
         if (amount := len(examples.targets[name])) != len(examples.inputs):
             raise ConfigError(f"{where}{amount} labels {name!r} for {len(examples.inputs)} examples")
         if wrong := _wrong_label(examples.labels(name), spec.targets[name]):
@@ -91,13 +105,13 @@ def _check(split: str, examples: Examples, spec: DatasetSpec, targets: set[str])
 
 
 def _wrong_label(labels: Tensor, target: TargetSpec) -> str | None:
-    """A label that is none of the target's, and what is expected; None where all are."""
+    """Return an invalid label with the expected values; None if all labels are valid."""
     if target.type == "classes":
         bad = ((labels < 0) | (labels >= target.size)) & (labels != IGNORE_INDEX)
-        expected = f"a class from 0 to {target.size - 1}, or {IGNORE_INDEX} where it is missing"
+        expected = f"a class from 0 to {target.size - 1}, or {IGNORE_INDEX} if it is missing"
     elif target.type == "real":
-        bad, expected = labels.isinf(), "a finite number, or NaN where it is missing"
+        bad, expected = labels.isinf(), "a finite number, or NaN if it is missing"
     else:
         bad = (labels != 0) & (labels != 1) & ~labels.isnan()
-        expected = "0 or 1, or NaN where it is missing"
-    return f"{labels[bad][0].item():g}, and {expected} is expected" if bool(bad.any()) else None
+        expected = "0 or 1, or NaN if it is missing"
+    return f"{labels[bad][0].item():g}, expected {expected}" if bool(bad.any()) else None

@@ -1,4 +1,4 @@
-"""What a model is made of, layer by layer."""
+"""Layers of a model, with shapes, parameters and floating-point operations."""
 
 from __future__ import annotations
 
@@ -18,9 +18,13 @@ from mtlcli.training.run import Run
 class Layer:
     """A module with parameters of its own.
 
-    name: in the sharing. kind: its class. of: the task it serves alone; None: several tasks share it.
-    shape: of its output for an example, () where it has none of its own. parameters: numbers it learns or holds frozen.
-    flops: for one example of every dataset, a multiplication and an addition being two.
+    Attributes:
+        name: Path in the sharing.
+        kind: Class name.
+        of: Task that it serves exclusively; None if several tasks share it.
+        shape: Shape of its output for one example; () if it has none of its own.
+        parameters: Number of parameters, including frozen ones.
+        flops: Floating-point operations for one example of every dataset; a multiplication and an addition are two.
     """
 
     name: str
@@ -32,7 +36,10 @@ class Layer:
 
 
 def layers(run: Run) -> list[Layer]:
-    """The model's layers in order. It is passed one blank example of each dataset, on its device; `meta` will do."""
+    """Return the layers of the model in order.
+
+    One blank example of each dataset is passed through the model, on its device, which may be `meta`.
+    """
     model, shapes = run.model, dict[nn.Module, Shape]()
 
     def note(module: nn.Module, given: Any, output: Any) -> None:
@@ -47,11 +54,13 @@ def layers(run: Run) -> list[Layer]:
         for handle in handles:
             handle.remove()
     flops = {name.partition(".")[2]: sum(counts.values()) for name, counts in counter.get_flop_counts().items()}
-    own = {inner: task for task in model.heads for part in model.sharing.own_modules(task) for inner in part.modules()}
-    found = []
+    own = {
+        inner: task for task in model.heads for module in model.sharing.own_modules(task) for inner in module.modules()
+    }
+    rows = []
     for name, module in model.sharing.named_modules():
         parameters = sum(p.numel() for p in module.parameters(recurse=False))
         if parameters:
             shape, count = shapes.get(module, ()), flops.get(f"sharing.{name}", 0)
-            found.append(Layer(name, type(module).__name__, own.get(module), shape, parameters, count))
-    return found
+            rows.append(Layer(name, type(module).__name__, own.get(module), shape, parameters, count))
+    return rows

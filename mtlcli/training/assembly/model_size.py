@@ -1,4 +1,4 @@
-"""How large a model is."""
+"""Size of a model: parameters, floating-point operations, memory."""
 
 from __future__ import annotations
 
@@ -17,43 +17,53 @@ from mtlcli.specs import DatasetSpec
 
 
 def size(model: MultiTaskModel, specs: Mapping[str, DatasetSpec]) -> dict[str, int]:
-    """Numbers of `shared_parameters` and of all `parameters`; `flops` of one example of every dataset."""
+    """Return the numbers of `shared_parameters` and `parameters`, and the `flops` of one example of every dataset."""
     counts, flops = model.count_parameters(), sum(flops_per_sample(model, specs).values())
     return {"shared_parameters": counts["shared"], "parameters": counts["total"], "flops": flops}
 
 
 def flops_per_sample(model: MultiTaskModel, specs: Mapping[str, DatasetSpec]) -> dict[str, int]:
-    """alias → floating-point operations of a prediction for one example of the dataset, for all tasks on it.
+    """Count the floating-point operations of a prediction for one example, for all tasks on its dataset.
 
-    A multiplication and an addition are two. specs: of the datasets, by alias. The model may be on `meta`.
+    A multiplication and an addition are two operations.
+
+    Args:
+        model: The model, which may be on `meta`.
+        specs: alias → description of the dataset.
+
+    Returns:
+        alias → operations.
     """
-    from torch.utils.flop_counter import FlopCounterMode  # which imports triton
+    from torch.utils.flop_counter import FlopCounterMode  # imports triton
 
-    found = {}
+    flops = {}
     for alias, blank in blank_inputs(model, specs).items():
         with evaluation_mode(model), FlopCounterMode(display=False) as counter:
             model({alias: blank})
-        found[alias] = counter.get_total_flops()
-    return found
+        flops[alias] = counter.get_total_flops()
+    return flops
 
 
 def blank_inputs(model: MultiTaskModel, specs: Mapping[str, DatasetSpec]) -> dict[str, Tensor]:
-    """alias → a raw example of nothing but zeros, [1, …], on the model's device."""
+    """Return alias → one raw example of zeros, [1, …], on the device of the model."""
     return {alias: blank_example(model, spec.input_shape) for alias, spec in specs.items()}
 
 
-MOST_TENSORS = 10_000  # a network of more takes long only to be built
+MOST_TENSORS = 10_000  # a network with more takes long to build
 
 
 @contextmanager
 def within_memory() -> Iterator[None]:
-    """Counts the parameters of every module that is made meanwhile, those of one that something else replaces too.
+    """Limit the parameters of modules that are constructed in this context to the memory of the machine.
 
-    Raises ConfigError, where the module is made, at the first that this machine has no memory for: what is made on
-    `meta` takes none, but the weights are drawn on the CPU, whatever the run's device is.
+    Every module counts, including those that are replaced later. Modules on `meta` take no memory, but weights are
+    initialized on the CPU whatever the device of the run is.
+
+    Raises:
+        ConfigError: At the first module that exceeds the memory or the number of tensors.
     """
     memory = physical_memory()
-    seen: dict[int, Parameter] = {}  # by identity: two modules may share one
+    seen: dict[int, Parameter] = {}  # by identity, since modules can share parameters
     count = size = 0
 
     def add(module: Module, name: str, parameter: Parameter | None) -> None:
@@ -64,8 +74,10 @@ def within_memory() -> Iterator[None]:
         count += parameter.numel()
         size += parameter.numel() * parameter.element_size()
         if size > memory:
-            have = f"this machine has {_gib(memory)} of memory"
-            raise ConfigError(f"too large: {count:,} parameters up to here, {_gib(size)}, and {have}")
+            raise ConfigError(
+                f"too large: {count:,} or more parameters take {_gib(size)}, but this machine has {_gib(memory)} "
+                f"of memory"
+            )
         if len(seen) > MOST_TENSORS:
             raise ConfigError(f"too many layers: more than {MOST_TENSORS:,} weights and biases")
 
@@ -77,7 +89,7 @@ def within_memory() -> Iterator[None]:
 
 
 def physical_memory() -> int:
-    """Bytes."""
+    """Return the memory of the machine in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 

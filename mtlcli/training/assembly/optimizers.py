@@ -1,4 +1,4 @@
-"""The optimizer and its groups of parameters."""
+"""Optimizer and parameter groups."""
 
 from __future__ import annotations
 
@@ -21,11 +21,20 @@ FUSED_ON_CPU = ("Adam", "AdamW", "SGD", "Adagrad")
 
 
 def make_optimizer(run: Run, light: bool = False) -> Optimizer:
-    """The optimizer of the model's and the regularizers' parameters, and of the weighting's without weight decay.
+    """Create the optimizer of the model, the regularizers and the weighting.
 
-    `fused` is switched on where torch has it for the device and the YAML doesn't say: same update, fewer passes.
-    light: only check the options; what torch does with the parameters imports torch._dynamo, which takes a second.
-    Raises ValueError, with torch's words, for options it refuses.
+    Parameters of the weighting have no weight decay. `fused` is enabled where torch supports it on the device, unless
+    the YAML sets it: the update is the same, with fewer passes over memory.
+
+    Args:
+        run: The run.
+        light: Only check the options. Adding parameters makes torch import torch._dynamo, which takes a second.
+
+    Returns:
+        The optimizer.
+
+    Raises:
+        ValueError: With the message of torch, for options that it rejects.
     """
     entry = run.experiment.optimizer
     make = registry.optimizers[entry.name].target
@@ -42,19 +51,19 @@ def make_optimizer(run: Run, light: bool = False) -> Optimizer:
 
 
 def group_names(run: Run) -> list[str]:
-    """The names of the optimizer's groups of parameters, in their order."""
+    """Return the names of the parameter groups in the order of the optimizer."""
     return [name for name, _ in _groups(run)]
 
 
 def learning_rates(optimizer: Optimizer) -> list[float]:
-    """The learning rate of each group."""
+    """Return the learning rate of each parameter group."""
     return [group["lr"] for group in optimizer.param_groups]
 
 
 def scale_rates(optimizer: Optimizer, before: Sequence[float], now: Sequence[float]) -> None:
-    """Scale the learning rates of the groups from those that a run was started with to those it is resumed with.
+    """Scale the learning rates of a resumed run from those that it was started with to the current ones.
 
-    A schedule that is a function of its steps sets them anew after that.
+    A schedule that is a function of its steps overwrites them afterwards.
     """
     for group, old, new in zip(optimizer.param_groups, before, now, strict=True):
         if new != old:
@@ -72,7 +81,7 @@ def _groups(run: Run) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _options_only(make: Any) -> Any:
-    """The optimizer's class without what torch does to take in parameters."""
+    """Return the optimizer's class without the processing of parameters in `add_param_group`."""
 
     def add_param_group(self: Optimizer, group: dict[str, Any]) -> None:
         self.param_groups.append({**self.defaults, **group})
@@ -82,17 +91,27 @@ def _options_only(make: Any) -> Any:
 
 MODEL, TRUNK, HEADS = "model", "trunk", "heads"
 
-# What schedulers set a learning rate to, whatever it is in the optimizer.
+# Options of schedulers that replace the learning rate of the optimizer.
 ABSOLUTE = {"OneCycleLR": ("max_lr",), "CyclicLR": ("base_lr", "max_lr")}
 
 
 def model_groups(model: MultiTaskModel, experiment: Experiment) -> list[tuple[str, dict[str, Any]]]:
-    """The model's trainable parameters as torch's optimizers take them: a named group for all with the same options.
+    """Return the trainable parameters of the model as named groups of an optimizer.
 
-    `trunk` stands for all that is shared, `heads` for all that isn't, a task's name for what is its own (to which what
-    `heads` has applies too, where the task's group doesn't say otherwise). Shared parameters are in the first group.
-    A group is named by its parts: `model`, `trunk`, `heads`, a task's name, or several of these joined by `+`.
-    ConfigError for a part that there isn't, or that has nothing to train.
+    `trunk` denotes all shared parameters, `heads` all others, and the name of a task its own. Options of `heads` also
+    apply to the tasks, unless their own groups set them. Parts with the same options form one group, named by its
+    parts: `model`, `trunk`, `heads`, the name of a task, or several of these joined by `+`. Shared parameters come
+    first.
+
+    Args:
+        model: The model.
+        experiment: The experiment, with `optimizer.groups`.
+
+    Returns:
+        (name, group) pairs.
+
+    Raises:
+        ConfigError: For a part that does not exist or has no trainable parameters.
     """
     wanted = experiment.optimizer.groups
     if not wanted:
@@ -104,12 +123,12 @@ def model_groups(model: MultiTaskModel, experiment: Experiment) -> list[tuple[st
     parts = [(TRUNK, wanted.get(TRUNK, {}), shared)]
     parts += [(_label(task), {**heads, **wanted.get(task, {})}, own[task]) for task in own]
     groups: list[tuple[list[str], dict[str, Any], list[nn.Parameter]]] = []
-    for part, options, parameters in (part for part in parts if part[2]):
+    for name, options, parameters in (entry for entry in parts if entry[2]):
         same = next((group for group in groups if group[1] == options), None)
         if same is None:
-            groups.append(([part], options, list(parameters)))
+            groups.append(([name], options, list(parameters)))
         else:
-            same[0].append(part)
+            same[0].append(name)
             same[2].extend(parameters)
     tasks = [_label(task) for task in own if own[task]]
     return [(_group_name(names, tasks), {"params": parameters, **options}) for names, options, parameters in groups]
@@ -120,16 +139,22 @@ def _label(task: str) -> str:
 
 
 def _group_name(parts: list[str], tasks: list[str]) -> str:
-    """The name of a group of these parts. tasks: those that have parameters of their own."""
+    """Return the name of a group with these parts; `tasks` are those with parameters of their own."""
     if tasks and parts[-len(tasks) :] == tasks:
         parts = [*parts[: -len(tasks)], HEADS]
     return MODEL if parts == [TRUNK, HEADS] else "+".join(parts)
 
 
 def check_options(experiment: Experiment, make: Callable[..., Optimizer], options: Mapping[str, Any]) -> None:
-    """ConfigError for options of a group that the optimizer refuses, which torch checks only in those of the optimizer.
+    """Check the options of parameter groups, which torch checks only for the optimizer itself.
 
-    options: the optimizer's.
+    Args:
+        experiment: The experiment, with `optimizer.groups`.
+        make: Class of the optimizer.
+        options: Options of the optimizer.
+
+    Raises:
+        ConfigError: For options that the optimizer rejects.
     """
     problems = Problems(experiment)
     for name, group in experiment.optimizer.groups.items():
@@ -139,10 +164,10 @@ def check_options(experiment: Experiment, make: Callable[..., Optimizer], option
 
 
 def scaled_rates(experiment: Experiment, optimizer: Optimizer) -> dict[str, list[float]]:
-    """Options of the scheduler that are learning rates themselves: one for each group, in the proportions of theirs.
+    """Return the options of the scheduler that are learning rates, scaled to each parameter group.
 
-    So `{name: OneCycleLR, max_lr: 0.01}` takes a group with a tenth of the optimizer's `lr` up to 0.001. Lists, and
-    experiments without `groups`, are left alone.
+    With `{name: OneCycleLR, max_lr: 0.01}`, a group with a tenth of the optimizer's `lr` reaches 0.001. Lists, and
+    experiments without `groups`, are left unchanged.
     """
     entry = experiment.scheduler
     if entry is None or not experiment.optimizer.groups:
@@ -158,13 +183,13 @@ def _check_names(experiment: Experiment, shared: list[nn.Parameter], own: Mappin
     for name in experiment.optimizer.groups:
         with problems.at(f"optimizer.groups.{name}"):
             if name not in parts:
-                known = ", ".join([TRUNK, HEADS, *own])
-                raise ValueError(f"no part of the model is called {name!r}.{nearest(name, parts)} Choose from: {known}")
+                names = ", ".join([TRUNK, HEADS, *own])
+                raise ValueError(f"unknown part of the model {name!r}.{nearest(name, parts)} Choose from: {names}")
             if name in (TRUNK, HEADS) and name in own:
-                raise ValueError(f"a task is called {name!r} too: rename it, so that one can tell which is meant")
+                raise ValueError(f"{name!r} is ambiguous, because a task has this name too: rename the task")
             if not parts[name]:
                 frozen = ": it is frozen" if name == TRUNK and experiment.trunk.frozen else ""
-                raise ValueError(f"there is nothing to train in the {name}{frozen}; take this group out")
+                raise ValueError(f"the {name} has no trainable parameters{frozen}; remove this group")
     problems.check()
 
 

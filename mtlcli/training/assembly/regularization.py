@@ -1,4 +1,4 @@
-"""The regularizers of a run: what they add to the objective, and to what the run tells of itself."""
+"""Regularizers of a run: their terms of the objective, metrics and compression."""
 
 from __future__ import annotations
 
@@ -25,14 +25,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-PREFIX = "regularizers."  # of their names in tables: no task's name has a dot
+PREFIX = "regularizers."  # of names in tables; names of tasks have no dots
 
 
 @dataclass(frozen=True)
 class Term:
-    """A regularizer as it stands in the objective.
+    """A term of the objective.
 
-    name: in tables. index: in the experiment's list. as_task: whether the weighting counts it as a task.
+    Attributes:
+        name: Name in tables.
+        index: Position in the experiment's list of regularizers.
+        strength: Factor of the term.
+        as_task: Whether the weighting treats it as a task.
     """
 
     name: str
@@ -42,7 +46,7 @@ class Term:
 
 
 def terms_of(experiment: Experiment) -> list[Term]:
-    """The terms of an experiment: first those that the weighting counts as tasks, in this order after the real ones."""
+    """Return the terms of an experiment, those treated as tasks first."""
     names: list[str] = []
     for entry in experiment.regularizers:
         same = sum(name.partition("#")[0] == PREFIX + entry.name for name in names)
@@ -53,90 +57,109 @@ def terms_of(experiment: Experiment) -> list[Term]:
 
 
 class Regularization(nn.Module):
-    """All regularizers of a run. In `terms`, as in `parts`, those counted as tasks come first.
+    """All regularizers of a run.
 
-    parts: the regularizers, in the order of `terms`. tasks: how many of them count as tasks.
+    Args:
+        terms: The terms, those treated as tasks first.
+        parts: The regularizers in the same order.
+
+    Attributes:
+        tasks: Number of terms that are treated as tasks.
+        sees_examples: Whether a regularizer depends on activations.
     """
 
     def __init__(self, terms: Sequence[Term], parts: Sequence[Regularizer]) -> None:
         super().__init__()
         self.terms = list(terms)
         self.parts = nn.ModuleList(parts)
-        self.sees_examples = any(part.sees_examples for part in parts)
+        self.sees_examples = any(regularizer.sees_examples for regularizer in parts)
         self.tasks = sum(term.as_task for term in terms)
 
     def regularizers(self) -> list[tuple[Term, Regularizer]]:
+        """Return the (term, regularizer) pairs."""
         return list(zip(self.terms, self.parts, strict=True))  # type: ignore[arg-type]
 
     def start_step(self, progress: float) -> None:
-        """Before each optimizer step. progress: the part of the training that is done, from 0 to 1."""
-        for _, part in self.regularizers():
-            part.start_step(progress)
+        """Prepare for an optimizer step; `progress` is the completed share of the training, from 0 to 1."""
+        for _, regularizer in self.regularizers():
+            regularizer.start_step(progress)
 
     def losses(self, passes: list[TrunkPass], autocast: AbstractContextManager[object]) -> list[Tensor]:
-        """Each term as it stands in the objective, strength × Ω, 0-d, with its graph.
+        """Compute the terms of the objective, strength × Ω, each 0-d with its graph.
 
-        Those of weights alone are computed in full precision.
+        Terms of weights alone are computed in full precision.
+
+        Args:
+            passes: Passes of the trunk in this step.
+            autocast: Mixed-precision context for terms of activations.
         """
-        found = []
-        for term, part in self.regularizers():
-            with autocast if part.sees_examples else nullcontext():
-                omega = part.term(passes if part.sees_examples else [])
-            found.append(omega.float() * term.strength)
-        return found
+        losses = []
+        for term, regularizer in self.regularizers():
+            with autocast if regularizer.sees_examples else nullcontext():
+                omega = regularizer.term(passes if regularizer.sees_examples else [])
+            losses.append(omega.float() * term.strength)
+        return losses
 
     def metrics(self) -> dict[str, dict[str, float]]:
-        """Term → what it has to tell of the epoch that ends, beside its loss."""
-        return {term.name: part.metrics() for term, part in self.regularizers()}
+        """Return term → metrics of the epoch other than its loss."""
+        return {term.name: regularizer.metrics() for term, regularizer in self.regularizers()}
 
     def compress(self) -> dict[str, Any]:
-        """Take out of the model what the training has made superfluous; term → what was taken, where one does so."""
-        found = {term.name: part.compress() for term, part in self.regularizers()}
-        return {name: report for name, report in found.items() if report is not None}
+        """Remove components of the model that training has made unnecessary; return term → report."""
+        reports = {term.name: regularizer.compress() for term, regularizer in self.regularizers()}
+        return {name: report for name, report in reports.items() if report is not None}
 
     def draw(self, passes: list[TrunkPass]) -> dict[str, Figure]:
-        """File name → picture of the trained model; that of a second regularizer of a name ends in #2, as its own."""
+        """Return file name → figure of the trained model; names of repeated regularizers end in #2 and so on."""
         return {
             "".join([name, *term.name.partition("#")[1:]]): figure
-            for term, part in self.regularizers()
-            for name, figure in part.draw(passes).items()
+            for term, regularizer in self.regularizers()
+            for name, figure in regularizer.draw(passes).items()
         }
 
     def after_step(self, learning_rate: float) -> None:
-        """After each optimizer step that was made."""
-        for term, part in self.regularizers():
-            part.after_step(term.strength * learning_rate)
+        """Apply proximal steps after an optimizer step."""
+        for term, regularizer in self.regularizers():
+            regularizer.after_step(term.strength * learning_rate)
 
 
 def regularize(experiment: Experiment, model: MultiTaskModel) -> Regularization:
-    """Make the experiment's regularizers, on the model's device, for its weights as they are. Some reshape its trunk.
+    """Construct the regularizers of an experiment for the current weights of the model. Some reshape its trunk.
 
-    ConfigError with all that don't fit.
+    Args:
+        experiment: The experiment.
+        model: The model, on its device.
+
+    Returns:
+        The regularizers.
+
+    Raises:
+        ConfigError: Lists all regularizers that do not fit.
     """
     terms, problems = terms_of(experiment), Problems(experiment)
     components = [registry.regularizers[entry.name] for entry in experiment.regularizers]
-    made: dict[int, Regularizer] = {}
+    created: dict[int, Regularizer] = {}
     subject = _subject(model) if terms else None
     for term in sorted(terms, key=lambda term: not components[term.index].target.reshapes):
         with problems.at(f"regularizers.{term.index}"):
             if term.as_task and term.strength == 0:
-                raise ValueError("a term that is counted as a task needs a strength above 0")
+                raise ValueError("`as_task` needs a strength above 0")
             options = experiment.regularizers[term.index].options
             _check_sharing(components[term.index].target, model.sharing)
-            made[term.index] = part = components[term.index].create(subject, **options)
-            if term.as_task and not part.differentiable:
-                raise ValueError("as_task: it has no gradient that a weighting could weigh; leave `as_task` out")
+            created[term.index] = regularizer = components[term.index].create(subject, **options)
+            if term.as_task and not regularizer.differentiable:
+                raise ValueError("`as_task` needs a differentiable term, and this one has no gradient; remove it")
     problems.check()
-    return Regularization(terms, [made[term.index] for term in terms])
+    return Regularization(terms, [created[term.index] for term in terms])
 
 
 def _check_sharing(regularizer: RegularizerClass, sharing: Sharing) -> None:
-    """Raise ValueError if a regularizer needs a trunk for all examples, or gates, and the sharing has none."""
+    """Check that the sharing has the trunk for all examples, or the gates, that a regularizer needs."""
     if regularizer.sees_examples and regularizer.sees_trunk and not sharing.one_trunk:
         name = next((name for name, target in _sharings().items() if target is type(sharing)), type(sharing).__name__)
         raise ValueError(
-            f"looks at the activations of a trunk that all examples pass, and under `sharing: {name}` there is none. "
-            f"There is one under: {_sharings_with('one_trunk')}"
+            f"needs a single trunk that all examples pass, which `sharing: {name}` does not have. "
+            f"Sharings with one: {_sharings_with('one_trunk')}"
         )
     if regularizer.needs_gates and not sharing.gated:
         names = _sharings_with("gated")
@@ -184,7 +207,7 @@ def compress(
 
 
 def fit_ranks(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Give a model's factorized layers the ranks that those in a state dict of it have, if they can have them."""
+    """Resize the factorized layers of a model to the ranks in a state dict, as far as they fit."""
     for name, module in model.named_modules():
         if isinstance(module, Factorized) and (factor := state.get(f"{name}.u")) is not None:
             full = min(module.shape[0], module.shape[1:].numel())

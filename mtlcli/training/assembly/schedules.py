@@ -1,4 +1,4 @@
-"""Learning rate schedules: torch's and our own, by name."""
+"""Learning rate schedules: torch's and those registered here, by name."""
 
 from __future__ import annotations
 
@@ -24,20 +24,24 @@ from mtlcli.training.assembly.optimizers import ABSOLUTE, scaled_rates
 from mtlcli.training.run import Run
 
 LENGTH_OPTIONS = {"CosineAnnealingLR": "T_max", "OneCycleLR": "total_steps", "PolynomialLR": "total_iters"}
-# What a schedule keeps in the optimizer's groups, computed from the configuration and never changed by a step.
+# Keys that a schedule stores in the parameter groups, which follow from the configuration and never change.
 GROUP_KEYS = ("initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum")
-# Schedulers without a `_get_closed_form_lr` whose rates depend on nothing but the number of their steps.
+# Schedulers without `_get_closed_form_lr` whose rates depend only on the number of their steps.
 FUNCTIONS_OF_THE_COUNT = (OneCycleLR, CyclicLR, CosineAnnealingWarmRestarts, LambdaLR)
-MOST_EPOCHS = 10_000  # to look ahead
+MOST_EPOCHS = 10_000  # maximum look-ahead
 
 
 class Schedule:
-    """A scheduler, or none, stepped after each epoch or each optimizer step, as its `interval` says.
+    """A scheduler, or none, that steps after each epoch or each optimizer step.
 
-    The learning rates are a function of the number of steps the schedule has made: torch's closed form is used where
-    there is one, instead of its recursion, which multiplies the rate of the step before. So a resumed run whose length
-    has changed has the rates that a run of the new length has at this step. ReduceLROnPlateau and the schedulers of
-    plugins without a closed form keep their state instead.
+    The learning rates are a function of the number of steps that the schedule has made: torch's closed form is used
+    where there is one, instead of its recursion, which multiplies the previous rate. A resumed run whose length has
+    changed therefore has the rates of a run of the new length. ReduceLROnPlateau and schedulers of plugins without a
+    closed form restore their state instead.
+
+    Args:
+        scheduler: The scheduler; None for constant rates.
+        per_step: Whether it steps after each optimizer step instead of each epoch.
     """
 
     def __init__(self, scheduler: LRScheduler | None, per_step: bool) -> None:
@@ -48,16 +52,20 @@ class Schedule:
         self._own = [{key: group[key] for key in GROUP_KEYS if key in group} for group in groups]
 
     def after_step(self) -> None:
-        """Call this after a step of the optimizer, but not after one that was skipped."""
+        """Advance after an optimizer step that was not skipped, if the schedule is per step."""
         if self.per_step:
             self._advance()
 
     def after_epoch(self, monitored: float) -> bool:
-        """Call this after an epoch in which the optimizer made a step.
+        """Advance after an epoch with at least one optimizer step, if the schedule is per epoch.
 
-        monitored: the epoch's monitored value, which ReduceLROnPlateau goes by. NaN, which it would count as an epoch
-        without improvement, leaves the rate and the count of such epochs as they are.
-        Returns whether there was a value to go by.
+        Args:
+            monitored: The monitored value of the epoch, for ReduceLROnPlateau. NaN, which it would count as an epoch
+            without
+                improvement, leaves its rate and its count unchanged.
+
+        Returns:
+            False if ReduceLROnPlateau had no value to use.
         """
         if isinstance(self.scheduler, ReduceLROnPlateau):
             if math.isnan(monitored):
@@ -68,26 +76,30 @@ class Schedule:
         return True
 
     def zero_epochs(self, done: int, epochs: int, steps: int) -> list[int]:
-        """The numbers (from 1) of the epochs to come in which every learning rate is 0, so that they train nothing.
+        """Return the numbers (from 1) of the remaining epochs in which all learning rates are 0.
 
-        done: epochs done. epochs: in the run. steps: optimizer steps in an epoch.
+        Args:
+            done: Number of completed epochs.
+            epochs: Number of epochs of the run.
+            steps: Optimizer steps per epoch.
         """
         if self.scheduler is None or self._closed_form is None:
             return []
         now, length = self.scheduler.last_epoch, steps if self.per_step else 1
-        found = []
+        zero = []
         for epoch in range(done, min(epochs, done + MOST_EPOCHS)):
             first = now + (epoch - done) * length
-            if not any([*self._rates(first), *self._rates(first + length - 1)]):  # then those in between are 0 too
-                found.append(epoch + 1)
+            if not any([*self._rates(first), *self._rates(first + length - 1)]):  # then those in between are 0 as well
+                zero.append(epoch + 1)
         self.scheduler.last_epoch = now
-        return found
+        return zero
 
     def state_dict(self) -> dict[str, Any]:
+        """Return the state of the scheduler."""
         return {} if self.scheduler is None else dict(self.scheduler.state_dict())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue after as many steps as `state` had made, with this run's length and rates.
+        """Continue after as many steps as in `state`, with the length and the rates of this run.
 
         The optimizer must have loaded its state before.
         """
@@ -106,9 +118,9 @@ class Schedule:
             if isinstance(scheduler, CosineAnnealingWarmRestarts):
                 scheduler.T_cur, scheduler.T_i = state["T_cur"] - 1, state["T_i"]
             scheduler.last_epoch = min(count, getattr(scheduler, "total_steps", count)) - 1
-            with warnings.catch_warnings(action="ignore"):  # that the optimizer has made no step in this process
+            with warnings.catch_warnings(action="ignore"):  # the optimizer has made no step in this process
                 scheduler.step()
-            scheduler._step_count = state["_step_count"]  # part of its state, so that a resumed run has the same bits
+            scheduler._step_count = state["_step_count"]  # part of its state: keeps a resumed run bit-identical
         else:
             scheduler.load_state_dict({key: value for key, value in state.items() if key != "base_lrs"})
 
@@ -121,24 +133,32 @@ class Schedule:
             self._set(self.scheduler.last_epoch + 1)
 
     def _set(self, count: int) -> None:
-        """Set the learning rates of the schedule after `count` steps."""
+        """Set the learning rates to those after `count` steps."""
         assert self.scheduler is not None
         for group, rate in zip(self.scheduler.optimizer.param_groups, self._rates(count), strict=True):
             group["lr"] = rate
 
     def _rates(self, count: int) -> list[float]:
-        """The closed form after `count` steps, where the schedule then stands."""
+        """Return the closed form after `count` steps and move the schedule there."""
         assert self.scheduler is not None and self._closed_form is not None
         self.scheduler.last_epoch = count
         return self._closed_form()
 
 
 def make_schedule(run: Run, optimizer: Optimizer, steps: int | None, direction: str) -> Schedule:
-    """The scheduler, with its length taken from the run where the YAML leaves it out, for all groups of parameters.
+    """Create the schedule, with the length of the run unless the YAML sets one.
 
-    steps: optimizer steps in an epoch; None where only the options are to be checked. direction: whether more (`max`)
-    or less of the monitored value is better.
-    Raises ValueError, TypeError or ArithmeticError, with torch's words, for options it refuses.
+    Args:
+        run: The run.
+        optimizer: The optimizer, with all parameter groups.
+        steps: Optimizer steps per epoch; None to check the options only.
+        direction: `max` if higher monitored values are better, else `min`.
+
+    Returns:
+        The schedule.
+
+    Raises:
+        ValueError: With the message of torch, for options that it rejects, as TypeError and ArithmeticError are.
     """
     entry = run.experiment.scheduler
     if entry is None:
@@ -150,22 +170,22 @@ def make_schedule(run: Run, optimizer: Optimizer, steps: int | None, direction: 
         options[LENGTH_OPTIONS[entry.name]] = length
     if entry.name == "ReduceLROnPlateau":
         if per_step:
-            raise ValueError("ReduceLROnPlateau goes by the monitored value, so it steps after epochs: interval: epoch")
+            raise ValueError("ReduceLROnPlateau depends on the monitored value of an epoch: set `interval: epoch`")
         options["mode"] = direction
     options |= scaled_rates(run.experiment, optimizer)
     supplied: list[Any] = [optimizer]
     if _takes_length(entry.name):
         if not per_step:
-            raise ValueError(f"{entry.name} counts steps of the optimizer: interval: step")
+            raise ValueError(f"{entry.name} counts optimizer steps: set `interval: step`")
         supplied.append(length if steps is not None else sys.maxsize)
     scheduler = registry.schedulers[entry.name].target(*supplied, **options)
-    if getattr(scheduler, "total_steps", length) < length:  # OneCycleLR refuses to go on after its end
-        raise ValueError(f"its total_steps are {scheduler.total_steps}, and the run has {length}")
+    if getattr(scheduler, "total_steps", length) < length:  # OneCycleLR raises an error after its end
+        raise ValueError(f"total_steps is {scheduler.total_steps}, but the run has {length} steps")
     return Schedule(scheduler, per_step)
 
 
 def has_derived_length(experiment: Experiment) -> bool:
-    """Return whether the YAML leaves out the scheduler's length, which is then the run's."""
+    """Return whether the length of the schedule is that of the run, because the YAML does not set it."""
     entry = experiment.scheduler
     if entry is None or entry.name not in LENGTH_OPTIONS:
         return entry is not None and _takes_length(entry.name)
@@ -173,14 +193,18 @@ def has_derived_length(experiment: Experiment) -> bool:
 
 
 def _takes_length(name: str) -> bool:
-    """Return whether a scheduler takes the run's number of steps, in addition to the optimizer."""
+    """Return whether a scheduler takes the number of steps of the run as a second positional argument."""
     return getattr(registry.schedulers[name].target, "takes_length", False)
 
 
 def idle_note(schedule: Schedule, experiment: Experiment, done: int, steps: int) -> str | None:
-    """A warning that names the epochs to come in which every learning rate is 0; None where there are none.
+    """Return a warning that lists remaining epochs with learning rate 0; None if there are none.
 
-    done: epochs done. steps: optimizer steps in an epoch.
+    Args:
+        schedule: The schedule.
+        experiment: The experiment.
+        done: Number of completed epochs.
+        steps: Optimizer steps per epoch.
     """
     epochs = experiment.training.epochs
     own = [experiment.optimizer.options, *experiment.optimizer.groups.values()]
@@ -191,36 +215,42 @@ def idle_note(schedule: Schedule, experiment: Experiment, done: int, steps: int)
         return None
     where = f"epochs {idle[0]} to {idle[-1]}" if len(idle) > 1 else f"epoch {idle[0]}"
     return (
-        f"{experiment.scheduler.name}: the learning rate is 0 in {where} of {epochs}, so nothing is trained there; "
-        f"give the schedule the length of the run, or leave its length out"
+        f"{experiment.scheduler.name}: the learning rate is 0 in {where} of {epochs}, which train nothing; set the "
+        f"length of the schedule to that of the run, or remove it"
     )
 
 
 def _sets_rates(experiment: Experiment) -> bool:
-    """Return whether the scheduler sets the learning rates regardless of the optimizer's."""
+    """Return whether the scheduler sets the learning rates independently of the optimizer's."""
     return experiment.scheduler is not None and experiment.scheduler.name in ABSOLUTE
 
 
 def shortfall_note(experiment: Experiment, updates: int, steps: int) -> str | None:
-    """A remark that a schedule by the step won't reach its end; None where it will, or nearly.
+    """Return a note that a schedule per step will not reach its end; None if it nearly will.
 
-    updates: optimizer steps made in an epoch. steps: those in the schedule's length.
+    Args:
+        experiment: The experiment.
+        updates: Optimizer steps made in an epoch.
+        steps: Steps per epoch in the length of the schedule.
     """
     entry = experiment.scheduler
     if entry is None or entry.interval != "step" or not has_derived_length(experiment) or updates >= 0.9 * steps:
         return None
     return (
-        f"{entry.name}: {updates} of the epoch's {steps} steps changed the parameters, the others had no label or were "
-        f"skipped; the schedule counts only those, so that it won't reach its end. interval: epoch would"
+        f"{entry.name}: only {updates} of the {steps} steps of the epoch changed the parameters; the others had no "
+        f"label or were skipped. The schedule counts only these, and will not reach its end; `interval: epoch` would"
     )
 
 
 def new_length_note(experiment: Experiment, before: int, done: int) -> str | None:
-    """A remark that the schedule's end has moved with the run's; None where it hasn't, or nothing is left to train.
+    """Return a note that the end of the schedule has moved with that of the run; None if it has not.
 
-    before: epochs of the run when it was started. done: epochs done.
+    Args:
+        experiment: The experiment.
+        before: Number of epochs when the run was started.
+        done: Number of completed epochs.
     """
     entry, epochs = experiment.scheduler, experiment.training.epochs
     if entry is None or epochs == before or done >= epochs or not has_derived_length(experiment):
         return None
-    return f"{entry.name} now ends with epoch {epochs}, as in a run of that length from the start"
+    return f"{entry.name} now ends at epoch {epochs}, as in a run of that length"

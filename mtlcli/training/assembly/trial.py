@@ -1,4 +1,4 @@
-"""One step over blank examples, before anything is trained, which finds wrong widths and missing methods."""
+"""A step on blank examples, which finds wrong widths and missing methods before training."""
 
 from __future__ import annotations
 
@@ -24,22 +24,26 @@ from mtlcli.training.problems import Problems
 from mtlcli.training.run import Run
 from mtlcli.weighting.base import GramianWeighting, JacobianWeighting, LossWeighting
 
-EXAMPLES = 2  # of each dataset: the fewest that batch norm takes
-COLUMNS = 7  # of the Jacobian that a weighting is tried with
-MOST_PARAMETERS, MOST_INPUTS = 20_000_000, 1_000_000  # of a model that is tried on the CPU, and numbers of its inputs
+EXAMPLES = 2  # per dataset: the minimum for batch norm
+COLUMNS = 7  # of the Jacobian for trying a weighting
+MOST_PARAMETERS, MOST_INPUTS = 20_000_000, 1_000_000  # limits of a model that is tried on the CPU
 
 
 def try_model_parts(run: Run, problems: Problems) -> None:
-    """Collect what goes wrong in the forward pass, the losses and their gradients, over blank examples.
+    """Collect the problems of the forward pass, the losses and their gradients on blank examples.
 
-    The run is on `meta` or the CPU. Stops at the first part that fails: the others depend on it.
+    It stops at the first part that fails, because later parts depend on it.
+
+    Args:
+        run: A run on `meta` or the CPU.
+        problems: Receives the problems.
     """
-    found = len(problems.collected)
+    before = len(problems.collected)
     run.model.train()
     inputs = {alias: x.repeat(EXAMPLES, *[1] * (x.ndim - 1)) for alias, x in blank_inputs(run.model, run.specs).items()}
     with _at(run, problems, "trunk"):
         _check_trunk(run, inputs)
-    if len(problems.collected) > found:
+    if len(problems.collected) > before:
         return
     predictions: dict[str, Tensor] = {}
     passes: list[TrunkPass] | None = [] if run.regularization.sees_examples else None
@@ -53,7 +57,7 @@ def try_model_parts(run: Run, problems: Problems) -> None:
             omega = regularizer.term(passes or [] if regularizer.sees_examples else [])
             _expect("term", omega, ())
             losses.append(omega.float() * term.strength)
-    if len(problems.collected) > found:
+    if len(problems.collected) > before:
         return
     with _at(run, problems, "trunk"):
         total = torch.stack([loss.float() for loss in losses]).sum()
@@ -62,7 +66,7 @@ def try_model_parts(run: Run, problems: Problems) -> None:
 
 
 def try_plugins(run: Run, problems: Problems) -> None:
-    """Collect what goes wrong in the metrics and the weighting of plugins, given a few numbers on the CPU."""
+    """Collect the problems of metrics and weightings from plugins, with a few numbers on the CPU."""
     for task, kind in run.kinds.items():
         if registry.kinds[run.experiment.tasks[task].kind.name].plugin is not None:
             with _at(run, problems, f"tasks.{task}.kind"):
@@ -82,7 +86,7 @@ def is_small(run: Run) -> bool:
 
 @contextmanager
 def _at(run: Run, problems: Problems, default: str) -> Iterator[None]:
-    """Collect what is raised, at the key of the innermost component that it passed through."""
+    """Collect an exception at the key of the innermost component in its traceback."""
     try:
         with warnings.catch_warnings(action="ignore"):
             yield
@@ -94,28 +98,28 @@ def _at(run: Run, problems: Problems, default: str) -> Iterator[None]:
 
 
 def _component_path(run: Run, error: BaseException) -> str | None:
-    """The key of the innermost component in the error's traceback."""
+    """Return the key of the innermost component in the traceback of an error."""
     heads = {id(module): task for task in run.kinds for module in run.model.heads[task].modules()}
     kinds = {id(kind): task for task, kind in run.kinds.items()}
-    terms = {id(part): term.index for term, part in run.regularization.regularizers()}
+    terms = {id(regularizer): term.index for term, regularizer in run.regularization.regularizers()}
     trunks = {id(module) for trunk in run.model.sharing.trunks().values() for module in trunk.modules()}
-    found, trace = None, error.__traceback__
+    path, trace = None, error.__traceback__
     while trace is not None:
         owner = trace.tb_frame.f_locals.get("self")
         if id(owner) in heads:
-            found = f"tasks.{heads[id(owner)]}.head"
+            path = f"tasks.{heads[id(owner)]}.head"
         elif id(owner) in kinds:
-            found = f"tasks.{kinds[id(owner)]}.kind"
+            path = f"tasks.{kinds[id(owner)]}.kind"
         elif id(owner) in terms:
-            found = f"regularizers.{terms[id(owner)]}"
+            path = f"regularizers.{terms[id(owner)]}"
         elif id(owner) in trunks or isinstance(owner, Trunk):
-            found = "trunk"
+            path = "trunk"
         trace = trace.tb_next
-    return found
+    return path
 
 
 def _check_trunk(run: Run, inputs: dict[str, Tensor]) -> None:
-    """ValueError where the first trunk doesn't return as many features as it says."""
+    """Check that the first trunk returns as many features as it declares."""
     trunk = next(iter(run.model.sharing.trunks().values()))
     alias = next(iter(inputs))
     with torch.no_grad():
@@ -123,30 +127,30 @@ def _check_trunk(run: Run, inputs: dict[str, Tensor]) -> None:
     expected = (EXAMPLES, trunk.features)
     if not isinstance(features, Tensor) or tuple(features.shape) != expected:
         raise ValueError(
-            f"returns {_shown(features)} for {EXAMPLES} examples of {alias!r}, and its `features` is {trunk.features}: "
-            f"it has to return [B, features]"
+            f"returns {_shown(features)} for {EXAMPLES} examples of {alias!r}, but its `features` is {trunk.features}: "
+            f"it must return [B, features]"
         )
 
 
 def _check_task(run: Run, problems: Problems, task: str, prediction: Tensor, losses: list[Tensor]) -> None:
-    """Check the head's prediction, and add the kind's loss of it."""
+    """Check the prediction of a head, and append the loss of its kind."""
     kind = run.kinds[task]
     alias, target = run.sources[task]
     with _at(run, problems, f"tasks.{task}.head"):
         if not isinstance(prediction, Tensor) or tuple(prediction.shape) != (EXAMPLES, kind.outputs):
             name = run.experiment.tasks[task].kind.name
             raise ValueError(
-                f"returns {_shown(prediction)} for {EXAMPLES} examples, and kind {name!r} needs [B, {kind.outputs}]"
+                f"returns {_shown(prediction)} for {EXAMPLES} examples, but kind {name!r} needs [B, {kind.outputs}]"
             )
         with _at(run, problems, f"tasks.{task}.kind"):
             loss = kind.loss(prediction, _blank_target(run.specs[alias].targets[target], prediction.device))
             if not isinstance(loss, Tensor) or loss.ndim != 0:
-                raise ValueError(f"its loss is {_shown(loss)}; it has to be one number, the mean over the examples")
+                raise ValueError(f"its loss is {_shown(loss)}, but must be a 0-d tensor, the mean over the examples")
             losses.append(loss)
 
 
 def _blank_target(target: TargetSpec, device: torch.device) -> Tensor:
-    """Labels of a target, [B] or [B, size]; the last one is missing where labels may."""
+    """Return labels of a target, [B] or [B, size]; the last one is missing if the target allows it."""
     if target.type == "classes":
         labels = torch.zeros(EXAMPLES, dtype=torch.int64)
     else:
@@ -157,7 +161,7 @@ def _blank_target(target: TargetSpec, device: torch.device) -> Tensor:
 
 
 def _try_metrics(run: Run, task: str, kind: TaskKind) -> None:
-    """ValueError where the metrics aren't those that the kind declares in `directions`."""
+    """Check that the metrics of a kind are those declared in `directions`."""
     alias, target = run.sources[task]
     metrics = kind.metrics(torch.device("cpu"))
     metrics.update(
@@ -165,13 +169,13 @@ def _try_metrics(run: Run, task: str, kind: TaskKind) -> None:
     )
     values, expected = metrics.compute(), [name for name in kind.directions if name != "loss"]
     if sorted(values) != sorted(expected):
-        raise ValueError(f"its metrics are {sorted(values)}, and its `directions` has {sorted(expected)} and `loss`")
+        raise ValueError(f"its metrics are {sorted(values)}, but its `directions` has {sorted(expected)} and `loss`")
     if kind.primary not in kind.directions:
-        raise ValueError(f"its `primary` is {kind.primary!r}, which `directions` doesn't have")
+        raise ValueError(f"its `primary` is {kind.primary!r}, which is not in `directions`")
 
 
 def _try_weighting(run: Run, component: Component[Any]) -> None:
-    """ValueError where a weighting doesn't return what its level promises."""
+    """Check that a weighting returns values of the shapes that its level requires."""
     weighting = component.create(run.weighting.tasks, **run.experiment.weighting.options)
     weighting.seed(run.experiment.seed)
     weighting.start_step()
@@ -191,14 +195,14 @@ def _try_weighting(run: Run, component: Component[Any]) -> None:
         update, weights = weighting.update(jacobian, gramian, losses.double(), present)
         _expect("update", update, (COLUMNS,))
     else:
-        raise ValueError("has to be a subclass of LossWeighting, GramianWeighting or JacobianWeighting")
+        raise ValueError("must be a subclass of LossWeighting, GramianWeighting or JacobianWeighting")
     _expect("weights", weights, (len(present),))
     weighting.end_epoch(losses)
 
 
 def _expect(what: str, value: object, shape: tuple[int, ...]) -> None:
     if not isinstance(value, Tensor) or tuple(value.shape) != shape:
-        raise ValueError(f"its {what} is {_shown(value)}, and has to be {list(shape) if shape else 'one number, 0-d'}")
+        raise ValueError(f"its {what} is {_shown(value)}, but must be a tensor of shape {list(shape)}")
 
 
 def _shown(value: object) -> str:

@@ -1,0 +1,1 @@
+"""Checkpoint files: writing, verification and rotation."""

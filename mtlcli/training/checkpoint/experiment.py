@@ -1,4 +1,4 @@
-"""The experiment in a checkpoint, for whoever doesn't trust the file: no other file is opened because it says so."""
+"""The experiment in an untrusted checkpoint, without access to other files."""
 
 from __future__ import annotations
 
@@ -16,21 +16,31 @@ from mtlcli.files import user_path
 from mtlcli.plugins import loaded_plugins
 from mtlcli.registry import REGISTRIES, Component, Option
 
-FURTHER = ("test_path", "val_path")  # files of single splits, in addition to `path`
-PATHS = ("root", "path", *FURTHER)  # options of datasets that say where the data is
+FURTHER = ("test_path", "val_path")  # files of individual splits, in addition to `path`
+PATHS = ("root", "path", *FURTHER)  # options of datasets that locate the data
 
 
 def experiment_from_checkpoint(
     payload: Mapping[str, Any], overrides: Sequence[str], checkpoint: Path, data: bool = True
 ) -> Experiment:
-    """The experiment of a checkpoint's payload, with `KEY=VALUE` overrides; to evaluate or use its model.
+    """Return the experiment of a checkpoint, with overrides, for evaluation or use of its model.
 
-    Where the data is, the command line says, or the environment: a `root` that has a default is the default one; a file
-    or folder that has none is taken from the checkpoint only if it is a relative path to something inside the current
-    folder. Nothing says which weights the trunk started from. Threads and workers are no more than the cores
-    that this process may use. An override counts in any case.
+    Locations of data come from the command line or the environment. A `root` with a default is the default; a file or
+    folder without one is taken from the checkpoint only if it is a relative path to something inside the current
+    folder. The initialization of the trunk is removed. Threads and workers are limited to the available cores.
+    Overrides always apply.
 
-    data: whether its datasets are to be opened. ConfigError for an experiment that can't be, or names a path outside.
+    Args:
+        payload: Content of the checkpoint.
+        overrides: `KEY=VALUE` arguments.
+        checkpoint: The file, for messages.
+        data: Whether the datasets will be opened.
+
+    Returns:
+        The experiment.
+
+    Raises:
+        ConfigError: If the experiment is invalid or names a path outside the current folder.
     """
     try:
         experiment = experiment_from_dict(payload["config"], overrides, source=str(checkpoint))
@@ -44,19 +54,19 @@ def experiment_from_checkpoint(
             if _overridden(f"datasets.{alias}.{option}", given):
                 continue
             if option in FURTHER and _moved(alias, "path", options.get("path"), payload, given):
-                options[option] = None  # another file takes the place of all
+                options[option] = None  # the new file replaces all
                 continue
             if default is not None:
                 options[option] = default.default
             elif data and not _inside(options[option]):
                 path = f"datasets.{alias}.{option}"
                 problems.append(Problem(
-                    f"the checkpoint says {str(options[option])!r}, and a path that leads out of the current folder "
-                    f"counts only where you give it yourself: mtl eval {quote(str(checkpoint))} {path}=PATH", path
+                    f"the checkpoint has {str(options[option])!r}; a path outside the current folder is used only "
+                    f"if you give it yourself: mtl eval {quote(str(checkpoint))} {path}=PATH", path
                 ))  # fmt: skip
         datasets[alias] = replace(entry, options=options)
     if isinstance(experiment.weighting.options.get("matrix"), str) and not _overridden("weighting.matrix", given):
-        problems.append(Problem("a checkpoint holds the numbers, and this one names a file", "weighting.matrix"))
+        problems.append(Problem("names a file instead of the numbers that a checkpoint holds", "weighting.matrix"))
     if problems:
         raise ConfigError(problems)
     cores, training = usable_cores(), experiment.training
@@ -74,7 +84,7 @@ def experiment_from_checkpoint(
 
 
 def moved_datasets(experiment: Experiment, payload: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
-    """The datasets whose file or folder was given by an override, and is another one than the checkpoint says."""
+    """Return the datasets whose file or folder an override changes from that in the checkpoint."""
     given = [override.partition("=")[0] for override in overrides]
     return [
         alias
@@ -84,7 +94,7 @@ def moved_datasets(experiment: Experiment, payload: Mapping[str, Any], overrides
 
 
 def _moved(alias: str, option: str, here: Any, payload: Mapping[str, Any], given: Sequence[str]) -> bool:
-    """Return whether the option of a dataset is overridden by another path than that of the checkpoint."""
+    """Return whether an override changes this path option of a dataset."""
     if not _overridden(f"datasets.{alias}.{option}", given):
         return False
     stored = payload["config"]["datasets"].get(alias, {}).get(option)
@@ -95,8 +105,9 @@ def _moved(alias: str, option: str, here: Any, payload: Mapping[str, Any], given
 
 
 def publishable(experiment: Experiment) -> dict[str, Any]:
-    """The resolved experiment as it may be shown to anyone: of paths only the last part, of those that have a default
-    not even that.
+    """Return the resolved experiment without private paths.
+
+    Paths are reduced to their last component, and those with a default to the default.
     """
     plain = experiment.resolved()
     for alias, entry in experiment.datasets.items():
@@ -108,11 +119,15 @@ def publishable(experiment: Experiment) -> dict[str, Any]:
 
 
 def _paths(entry: ComponentConfig) -> dict[str, Option | None]:
-    """The options of a dataset that are paths; None for one without a default."""
+    """Return the path options of a dataset; None for those without a default."""
     options = {name: registry.datasets[entry.name].options.get(name) for name in entry.options}
-    paths = {name: one for name, one in options.items() if name in PATHS or (one and one.annotation is Path)}
-    paths = {name: one for name, one in paths.items() if name not in FURTHER or entry.options[name] is not None}
-    return {name: None if one is None or one.required or name in FURTHER else one for name, one in paths.items()}
+    paths = {
+        name: option for name, option in options.items() if name in PATHS or (option and option.annotation is Path)
+    }
+    paths = {name: option for name, option in paths.items() if name not in FURTHER or entry.options[name] is not None}
+    return {
+        name: None if option is None or option.required or name in FURTHER else option for name, option in paths.items()
+    }
 
 
 def _overridden(path: str, given: Sequence[str]) -> bool:
@@ -120,7 +135,7 @@ def _overridden(path: str, given: Sequence[str]) -> bool:
 
 
 def _inside(stored: Any) -> bool:
-    """Whether it is a relative path to something in the current folder, links included."""
+    """Return whether a path is relative and leads, including links, to something inside the current folder."""
     path = Path(str(stored))
     if path.is_absolute() or ".." in path.parts or str(path).startswith("~"):
         return False
@@ -131,31 +146,33 @@ def _inside(stored: Any) -> bool:
 
 
 def plugins_of(experiment: Experiment) -> dict[str, str]:
-    """`kind name` of each component that doesn't ship with `mtl` → the plugin it comes from, as `--plugin` takes it."""
-    return {f"{one.group} {one.name}": one.plugin for one in _components(experiment) if one.plugin is not None}
+    """Return `kind name` → plugin, for each component that comes from a plugin."""
+    return {f"{c.group} {c.name}": c.plugin for c in _components(experiment) if c.plugin is not None}
 
 
 def as_file(experiment: Experiment) -> dict[str, Any]:
-    """The resolved experiment as `config.yaml` has it: with the plugins that its components come from."""
+    """Return the resolved experiment as in `config.yaml`, with the plugins of its components."""
     named = [registry.callbacks[entry.name].plugin for entry in experiment.callbacks]
     plugins = loaded_plugins([*plugins_of(experiment).values(), *(plugin for plugin in named if plugin is not None)])
     return {**experiment.resolved(callbacks=True), **({"plugins": plugins} if plugins else {})}
 
 
 def lacking(problems: Iterable[Problem], recorded: Any) -> list[Problem]:
-    """Of the problems of an experiment: the components that aren't known here, and the plugins they came from.
+    """Return the problems of an experiment that a missing plugin explains, with the plugin to load.
 
-    recorded: what a checkpoint holds of `plugins_of`.
+    Args:
+        problems: Problems of the experiment.
+        recorded: The plugins that the checkpoint records (see `plugins_of`).
     """
-    told = recorded if isinstance(recorded, Mapping) else {}
-    found, problems = list[Problem](), list(problems)
-    for component, plugin in told.items():
+    plugins = recorded if isinstance(recorded, Mapping) else {}
+    explained, problems = list[Problem](), list(problems)
+    for component, plugin in plugins.items():
         kind, _, name = str(component).partition(" ")
         if kind in REGISTRIES and name not in REGISTRIES[kind].names() and isinstance(plugin, str):
             start = f"unknown {kind} {name!r}."
             hint = f"{kind} {name!r} came from the plugin {plugin!r}: give it with --plugin, if you trust it"
-            found += [Problem(hint, problem.path) for problem in problems if problem.message.startswith(start)]
-    return found
+            explained += [Problem(hint, problem.path) for problem in problems if problem.message.startswith(start)]
+    return explained
 
 
 def _components(experiment: Experiment) -> Iterator[Component[Any]]:

@@ -1,4 +1,4 @@
-"""One file that holds everything a run is: read back without running code, and checked to the last bit."""
+"""Checkpoint files: written atomically with a checksum, read without executing code."""
 
 from __future__ import annotations
 
@@ -18,16 +18,22 @@ from mtlcli.errors import ConfigError, MtlError
 from mtlcli.files import atomic, given_path
 from mtlcli.training.checkpoint.integrity import opened, seal
 
-FORMAT = 2  # 1: the SHA-256 was of the content, not of the file's bytes
-PARTS = ("config", "specs", "model")  # dicts that every reader needs
+FORMAT = 2  # 1: SHA-256 of the content instead of the bytes of the file
+PARTS = ("config", "specs", "model")  # dicts that are always present
 
 
 def save_checkpoint(path: Path, payload: dict[str, Any], before: Callable[[], None] | None = None) -> None:
-    """Write `payload` (plain tensors, numbers, strings, lists, dicts) atomically, sealed, with its format's version.
+    """Write a checkpoint atomically, with its format version and checksum.
 
-    before: called when the new file is whole and on the disk, before it takes the place of what was there.
-    What was written is loaded first, as a reader would. MtlError where it can't be written, such as to a full disk; a
-    file that was there before stays.
+    The file is read back before it replaces an existing one.
+
+    Args:
+        path: The file.
+        payload: Plain tensors, numbers, strings, lists and dicts.
+        before: Called when the new file is complete on disk, before it replaces the existing one.
+
+    Raises:
+        MtlError: If it can't be written, for example because the disk is full. An existing file is kept.
     """
     buffer = io.BytesIO()
     torch.save({"format": "mtl", "version": FORMAT, **payload}, buffer)
@@ -37,21 +43,25 @@ def save_checkpoint(path: Path, payload: dict[str, Any], before: Callable[[], No
         try:
             load_checkpoint(temporary)
         except ConfigError as error:
-            raise MtlError(f"{path}: can't be written: what was written can't be read back: {error}") from error
+            raise MtlError(f"{path}: can't be written: reading it back failed: {error}") from error
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint on the CPU: plain data, whole and as it was written. No code in the file can run.
+    """Read a checkpoint on the CPU. Code in the file is never executed.
 
-    Raises ConfigError for a file that is missing, damaged, none of ours, or of another format.
+    Returns:
+        The payload: plain data.
+
+    Raises:
+        ConfigError: For a file that is missing, damaged, no checkpoint, or of another format version.
     """
     path = given_path(path, "checkpoint")
-    with opened(path) as file, warnings.catch_warnings(action="ignore"):  # torch's remarks on files that aren't ours
+    with opened(path) as file, warnings.catch_warnings(action="ignore"):  # of torch, about foreign files
         try:
-            # the one place where a file is unpickled, with all that `opened` has found out before
+            # the only place that unpickles a file, after the checks of `opened`
             document = torch.load(file, map_location="cpu", weights_only=True)  # noqa: TID251
             size = file.seek(0, os.SEEK_END)
-        except Exception as error:  # torch's reader raises of every kind, and its reasons would only mislead
+        except Exception as error:  # torch raises many types, with misleading messages
             raise ConfigError(f"{path}: damaged, or not a checkpoint of mtl") from error
     try:
         check_plain(document, size)
@@ -61,23 +71,25 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def _payload(path: Path, document: Any) -> dict[str, Any]:
-    """What the document holds beside its format. ConfigError where it isn't of this one, or lacks a part."""
+    """Return the content without its format; ConfigError for another format version or a missing entry."""
     version = document.get("version") if isinstance(document, dict) else None
     if type(version) is not int or document.get("format") != "mtl":
         raise ConfigError(f"{path}: not a checkpoint of mtl")
     if version != FORMAT:
-        advice = "the mtl that wrote it" if version < FORMAT else "a newer mtl"
-        raise ConfigError(f"{path}: checkpoint format {version}, and this mtl reads {FORMAT}: use {advice}")
+        advice = "the version that wrote it" if version < FORMAT else "a newer version"
+        raise ConfigError(
+            f"{path}: checkpoint format {version}, but this version of mtl reads format {FORMAT}: use {advice}"
+        )
     payload = {key: value for key, value in document.items() if key not in ("format", "version")}
     if lacking := [key for key in PARTS if not isinstance(payload.get(key), dict)]:
-        raise ConfigError(f"{path}: not a whole checkpoint of mtl: it has no {', '.join(lacking)}")
+        raise ConfigError(f"{path}: not a complete checkpoint of mtl: missing {', '.join(lacking)}")
     if wrong := [name for name, value in payload["model"].items() if not isinstance(value, Tensor)]:
-        raise ConfigError(f"{path}: not a checkpoint of mtl: model.{wrong[0]} is no tensor")
+        raise ConfigError(f"{path}: not a checkpoint of mtl: model.{wrong[0]} is not a tensor")
     return payload
 
 
 def plain(value: Any) -> Any:
-    """A state dict as a checkpoint takes it: detached tensors that share nothing, dicts, lists and numbers."""
+    """Copy a state dict as plain data: detached CPU tensors without shared memory, dicts, lists and numbers."""
     if isinstance(value, Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, dict):
@@ -88,7 +100,7 @@ def plain(value: Any) -> Any:
 
 
 def rng_state() -> dict[str, Any]:
-    """The state of every global random generator."""
+    """Return the state of all global random generators."""
     version, words, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     return {
@@ -100,6 +112,7 @@ def rng_state() -> dict[str, Any]:
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
+    """Restore the state of all global random generators."""
     version, words, gauss = state["python"]
     name, keys, position, has_gauss, cached = state["numpy"]
     torch.set_rng_state(state["torch"])
@@ -115,11 +128,18 @@ SCALARS = {str, int, float, bool, type(None)}
 
 
 def check_plain(document: Any, size: int) -> None:
-    """ValueError, with the place, for anything but dicts with strings or integers for keys, lists, tuples, strings,
-    numbers, booleans, None, and dense tensors on the CPU that need no gradient.
+    """Check that a document is plain data of limited size.
 
-    What stands in several places counts as often: ValueError too for more than MOST_VALUES values, for deeper nesting
-    than MOST_DEPTH, and for tensors of more bytes than `size`, that of the file.
+    Allowed are dicts with string or integer keys, lists, tuples, strings, numbers, booleans, None, and dense CPU
+    tensors that require no gradient. An object that is referenced several times counts several times.
+
+    Args:
+        document: The content of a checkpoint.
+        size: Bytes of the file, which the tensors may not exceed.
+
+    Raises:
+        ValueError: With the location, for anything else, for more than MOST_VALUES values, and for nesting deeper than
+            MOST_DEPTH.
     """
     _Walk(size).walk(document, ())
 
@@ -134,12 +154,12 @@ class _Walk:
             self._tensor(value, path)
             return
         if type(value) not in (dict, list, tuple):
-            raise ValueError(f"{_place(path)} is a {type(value).__name__}, and no plain data")
+            raise ValueError(f"{_place(path)} is a {type(value).__name__}, not plain data")
         if len(path) >= MOST_DEPTH:
             raise ValueError(f"{_place(path[:4])} is nested deeper than {MOST_DEPTH} levels")
         self.values += len(value)
         if self.values > MOST_VALUES:
-            raise ValueError(f"it has more than {MOST_VALUES} values")
+            raise ValueError(f"more than {MOST_VALUES} values")
         for key, item in value.items() if type(value) is dict else enumerate(value):
             if type(key) not in (str, int):
                 raise ValueError(f"{_place(path)} has a key that is neither a string nor an integer")
@@ -149,11 +169,11 @@ class _Walk:
     def _tensor(self, value: Tensor, path: tuple[Any, ...]) -> None:
         plain = type(value) is Tensor and value.layout == torch.strided and value.device.type == "cpu"
         if not plain or value.requires_grad or value._backward_hooks:
-            raise ValueError(f"{_place(path)} is a tensor of another kind than a checkpoint's")
+            raise ValueError(f"{_place(path)} is not a dense CPU tensor without gradient")
         claimed = value.numel() * value.element_size()
         self.room -= claimed
         if claimed > value.untyped_storage().nbytes() or self.room < 0:
-            raise ValueError(f"{_place(path)} is a tensor of more bytes than the file has")
+            raise ValueError(f"{_place(path)} is a tensor larger than the file")
 
 
 def _place(path: tuple[Any, ...]) -> str:

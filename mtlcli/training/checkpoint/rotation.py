@@ -1,4 +1,4 @@
-"""The checkpoints of a run: the latest ones, and the best epoch's."""
+"""The latest checkpoints of a run and that of its best epoch."""
 
 from __future__ import annotations
 
@@ -20,10 +20,14 @@ LOG = logging.getLogger("mtl")
 
 
 class Checkpoints:
-    """`last.pt`, before it `last-1.pt`, `last-2.pt`, …, and `best.pt`, in one folder.
+    """The files `last.pt`, `last-1.pt`, `last-2.pt`, … and `best.pt` in a folder.
 
-    keep: how many of the latest there are. An older one goes only when the newer one is whole on the disk; the best
-    one only gives way to a better one. At any moment, whatever ends the process, one of the latest can be loaded.
+    An old checkpoint is removed only when the new one is complete on disk, so that one of the latest can be loaded at
+    any moment.
+
+    Args:
+        folder: The folder of the checkpoints.
+        keep: Number of latest checkpoints to keep.
     """
 
     def __init__(self, folder: Path, keep: int = 2) -> None:
@@ -32,23 +36,28 @@ class Checkpoints:
         self.latest = [self.last, *(folder / f"last-{age}.pt" for age in range(1, keep))]
 
     def exist(self) -> bool:
-        """Whether there is one to go on from."""
+        """Return whether there is a checkpoint to resume from."""
         return any(self._found())
 
     def save(self, payload: dict[str, Any]) -> None:
-        """Make this the last checkpoint. MtlError where it can't be written; then those there were stay."""
+        """Save the latest checkpoint.
+
+        Raises:
+            MtlError: If it can't be written. Existing checkpoints are kept.
+        """
         save_checkpoint(self.last, payload, self._age)
 
     def mark_best(self) -> None:
-        """The last checkpoint is the best epoch's too."""
+        """Make the latest checkpoint that of the best epoch."""
         with atomic(self.best) as temporary:
             temporary.unlink()
             _twin(self.last, temporary)
 
     def load(self) -> dict[str, Any]:
-        """The last one; where that is damaged, the one before it, which is the last from then on.
+        """Load the latest checkpoint; if it is damaged, the one before it, which becomes the latest.
 
-        ConfigError where none can be loaded; then all stay as they are.
+        Raises:
+            ConfigError: If none can be loaded. All files are then kept unchanged.
         """
         damage: ConfigError | None = None
         for path in self._found():
@@ -59,18 +68,18 @@ class Checkpoints:
                 damage = damage or error
                 continue
             if damage is not None:
-                LOG.warning("going on from %s", path)
+                LOG.warning("resuming from %s", path)
                 path.replace(self.last)
             return payload
         raise damage or ConfigError(f"{self.last}: no such checkpoint file")
 
     def _found(self) -> list[Path]:
-        """The latest ones that are there, the newest first; more than are kept, where more were."""
+        """Return the existing checkpoints, newest first, including more than are kept."""
         matches = [(NAME.fullmatch(path.name), path) for path in self.folder.glob("last*.pt")]
         return [path for _, path in sorted((int(match[1] or 0), path) for match, path in matches if match)]
 
     def _age(self) -> None:
-        """Give each of the latest the next older name; `last.pt` keeps its own too, until the new one takes it."""
+        """Rename each of the latest to the next older name; `last.pt` also keeps its name until it is replaced."""
         for younger, older in reversed(list(zip(self.latest[1:], self.latest[2:], strict=False))):
             if younger.exists():
                 younger.replace(older)
@@ -80,7 +89,7 @@ class Checkpoints:
 
 
 def _twin(path: Path, other: Path) -> None:
-    """A second name for the same file; a copy where the file system has none."""
+    """Create a hard link; a copy if the file system does not support it."""
     try:
         os.link(path, other)
     except OSError:
@@ -89,9 +98,11 @@ def _twin(path: Path, other: Path) -> None:
 
 
 class CheckpointSchedule:
-    """`checkpoint.every`: `epoch`, `500 steps` or `10 minutes`.
+    """The interval `checkpoint.every`: `epoch`, `500 steps` or `10 minutes`.
 
-    clock: seconds, never going back.
+    Args:
+        every: The interval.
+        clock: Monotonic clock, in seconds.
     """
 
     def __init__(self, every: str, clock: Callable[[], float] = time.monotonic) -> None:
@@ -101,7 +112,7 @@ class CheckpointSchedule:
         self.seconds = 60 * int(amount) if unit.startswith("minute") else None
 
     def due(self, step: int) -> bool:
-        """Whether to save after `step` steps of the epoch."""
+        """Return whether to save after `step` steps of the epoch."""
         if self.steps is not None:
             return step % self.steps == 0
         if self.seconds is not None and self.clock() - self.saved >= self.seconds:

@@ -1,0 +1,1 @@
+"""Learning rate schedules in addition to those of torch."""

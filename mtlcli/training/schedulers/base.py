@@ -1,4 +1,4 @@
-"""Base of the schedules that begin with a warm-up."""
+"""Base class of schedules with a warm-up."""
 
 from __future__ import annotations
 
@@ -11,10 +11,15 @@ from torch.optim.lr_scheduler import LRScheduler
 
 
 class Warmup(LRScheduler):
-    """A schedule that raises the learning rate linearly from 0, then lowers it to 0 at the end of the run.
+    """A linear increase of the learning rate from 0, followed by a decay to 0 at the end of the run.
 
-    optimizer: whose groups' learning rates are those reached after the warm-up. steps: optimizer steps in the run.
-    warmup: those of the warm-up, as a share (below 1) of `steps` or as a number. ValueError where the run is shorter.
+    Args:
+        optimizer: Its learning rates are those after the warm-up.
+        steps: Optimizer steps of the run.
+        warmup: Steps of the warm-up: a share of `steps` (below 1) or a number.
+
+    Raises:
+        ValueError: If the warm-up is longer than the run.
     """
 
     takes_length: ClassVar[bool] = True  # the builder supplies `steps`
@@ -29,15 +34,16 @@ class Warmup(LRScheduler):
 
     @abstractmethod
     def decay(self, progress: float) -> float:
-        """Factor on the learning rate after a part of the steps behind the warm-up, 0 ≤ progress ≤ 1."""
+        """Return the factor of the learning rate at a share of the steps after the warm-up, 0 ≤ progress ≤ 1."""
 
     def factor(self, step: int) -> float:
-        """Factor on the learning rate of step `step`, counted from 0."""
+        """Return the factor of the learning rate of a step, counted from 0."""
         if step < self.warmup:
             return step / self.warmup
         return self.decay(min(1.0, (step - self.warmup) / max(1, self.steps - self.warmup)))
 
     def get_lr(self) -> list[float]:  # type: ignore[override]
+        """Return the learning rate of each parameter group."""
         return self._get_closed_form_lr()
 
     def _get_closed_form_lr(self) -> list[float]:

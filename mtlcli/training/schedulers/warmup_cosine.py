@@ -14,14 +14,19 @@ from mtlcli.training.schedulers.base import Warmup
 
 @schedulers.register("warmup_cosine")
 class WarmupCosine(Warmup):
-    """Linear warm-up, then half a period of a cosine down to 0, step by step.
+    """Linear warm-up followed by a cosine decay to 0, per optimizer step.
 
-    The learning rate of step n of N, with W steps of warm-up, is n/W times the optimizer's up to step W, and
-    ½(1 + cos(π(n − W)/(N − W))) times from there. As `get_cosine_schedule_with_warmup` of transformers; the first step,
-    at a rate of 0, changes nothing. Loshchilov and Hutter, "SGDR" (2017), without restarts.
+    The learning rate of step n of N, with W steps of warm-up, is n/W times that of the optimizer up to step W, and
+    ½(1 + cos(π(n − W)/(N − W))) times afterwards. It equals `get_cosine_schedule_with_warmup` of transformers; the
+    first step, with rate 0, changes nothing.
 
-    Options:
-        warmup: optimizer steps of the warm-up, as a share of the run's (below 1, rounded up) or as a number.
+    Args:
+        optimizer: Its learning rates are those after the warm-up.
+        steps: Optimizer steps of the run.
+        warmup: steps of the warm-up, as a share of the run (below 1, rounded up) or as a number.
+
+    References:
+        Loshchilov and Hutter, "SGDR: Stochastic gradient descent with warm restarts", ICLR 2017 (without restarts).
     """
 
     def __init__(

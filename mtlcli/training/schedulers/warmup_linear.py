@@ -13,14 +13,20 @@ from mtlcli.training.schedulers.base import Warmup
 
 @schedulers.register("warmup_linear")
 class WarmupLinear(Warmup):
-    """Linear warm-up, then linear decay to 0, step by step.
+    """Linear warm-up followed by a linear decay to 0, per optimizer step.
 
-    The learning rate of step n of N, with W steps of warm-up, is n/W times the optimizer's up to step W, and
-    (N − n)/(N − W) times from there. As `get_linear_schedule_with_warmup` of transformers; the first step, at a rate of
-    0, changes nothing. Devlin et al., "BERT" (2019), appendix A.2.
+    The learning rate of step n of N, with W steps of warm-up, is n/W times that of the optimizer up to step W, and
+    (N − n)/(N − W) times afterwards. It equals `get_linear_schedule_with_warmup` of transformers; the first step, with
+    rate 0, changes nothing.
 
-    Options:
-        warmup: optimizer steps of the warm-up, as a share of the run's (below 1, rounded up) or as a number.
+    Args:
+        optimizer: Its learning rates are those after the warm-up.
+        steps: Optimizer steps of the run.
+        warmup: steps of the warm-up, as a share of the run (below 1, rounded up) or as a number.
+
+    References:
+        Devlin et al., "BERT: Pre-training of deep bidirectional transformers for language understanding", NAACL 2019,
+        appendix A.2.
     """
 
     def __init__(

@@ -35,7 +35,7 @@ def test_a_batch_size_of_1_is_told_by_validate(changes: dict[str, Any], refused:
     if not refused:
         check_experiment(experiment)
         return
-    message = r"training\.batch_size: a step takes a single example of dataset 'digits'.*Set it to 2 or more"
+    message = r"training\.batch_size: a step uses a single example of dataset 'digits'.*Set it to 2 or more"
     with pytest.raises(ConfigError, match=message):
         check_experiment(experiment)
 
@@ -72,7 +72,7 @@ def test_odd_numbers_with_a_batch_size_of_2_train(tmp_path: Path) -> None:
 
 
 def test_a_dataset_of_one_training_example(tmp_path: Path) -> None:
-    message = r"datasets\.small: a step takes a single example of dataset 'small'.*sampling: uniform"
+    message = r"datasets\.small: a step uses a single example of dataset 'small'.*sampling: uniform"
     run = build(two_datasets(0.9995, training=training(epochs=1)))
     assert len(run.examples("train")["small"]) == 1
     with pytest.raises(ConfigError, match=message):

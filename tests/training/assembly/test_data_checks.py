@@ -112,10 +112,10 @@ class Odd(Dataset):
     ("fault", "message"),
     {
         "key": r"datasets.odd: the examples can't be read: KeyError: 'no such file'",
-        "shape": "datasets.odd: the split 'test': the first example is 9, and the dataset's inputs are 8",
-        "label": "datasets.odd: the split 'test': .* is 3, and a class from 0 to 2, or -100",
+        "shape": "datasets.odd: the split 'test': the first example is 9, but the inputs of the dataset are 8",
+        "label": "datasets.odd: the split 'test': .* is 3, expected a class from 0 to 2, or -100",
         "length": "datasets.odd: the split 'test': 5 labels 'y' for 6 examples",
-        "target": "datasets.odd: the split 'test': there is no target 'y'; there are: z",
+        "target": "datasets.odd: the split 'test': no target 'y'. Targets: z",
     }.items(),
 )
 def test_a_test_split_that_is_not_as_described(fault: str, message: str, tmp_path: Path) -> None:

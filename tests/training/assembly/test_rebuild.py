@@ -55,7 +55,7 @@ def test_labels_that_miss_only_in_another_file(tmp_path: Path) -> None:
     ("overrides", "message"),
     [
         (["datasets.digits.name=mnist"], r"datasets\.digits: the checkpoint was trained on inputs 1×8×8, but"),
-        (["datasets.more={name: digits}", "tasks.digit.dataset=more"], "was trained on no dataset 'more'; on: digits"),
+        (["datasets.more={name: digits}", "tasks.digit.dataset=more"], "was not trained on a dataset 'more'. Its"),
     ],
 )
 def test_data_of_another_kind_is_refused(overrides: list[str], message: str) -> None:

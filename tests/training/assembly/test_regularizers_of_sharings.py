@@ -26,8 +26,8 @@ def test_activations_of_a_trunk_need_one_that_all_examples_pass(name: str) -> No
     with pytest.raises(ConfigError) as error:
         build(digits(sharing=name, regularizers=[{"name": "l2"}, {"name": "reconstruction"}]))
     assert (
-        "regularizers.1: looks at the activations of a trunk that all examples pass, and under "
-        f"`sharing: {name}` there is none. There is one under: {', '.join(ONE_TRUNK)}"
+        "regularizers.1: needs a single trunk that all examples pass, which "
+        f"`sharing: {name}` does not have. Sharings with one: {', '.join(ONE_TRUNK)}"
     ) in str(error.value)
 
 

@@ -48,7 +48,7 @@ def test_what_cannot_work_is_refused_by_the_check(scheduler: dict[str, Any], mes
 
 def test_a_schedule_shorter_than_the_run_is_refused_before_it_starts(tmp_path: Path) -> None:
     experiment = digits(scheduler={"name": "OneCycleLR", "max_lr": 0.01, "total_steps": 7})
-    with pytest.raises(ConfigError, match="total_steps are 7, and the run has 12"):
+    with pytest.raises(ConfigError, match="total_steps is 7, but the run has 12"):
         Trainer(build(experiment), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -174,11 +174,11 @@ def test_a_learning_rate_of_0_is_noted(scheduler: Any, noted: bool) -> None:
 
 @pytest.mark.parametrize(("scheduler", "message"), [
     ({"name": "warmup_linear", "warmup": 13}, "a warm-up of 13 steps is longer than the run, which has 12"),
-    ({"name": "warmup_cosine", "interval": "epoch"}, "counts steps of the optimizer: interval: step"),
+    ({"name": "warmup_cosine", "interval": "epoch"}, "counts optimizer steps: set `interval: step`"),
     ({"name": "warmup_cosine", "warmup": 1.5}, r"scheduler\.warmup: expected an integer ≥ 0 or a number ≥ 0 and < 1"),
     ({"name": "warmup_cosine", "warmup": -1}, r"scheduler\.warmup: expected"),
     ({"name": "SequentialLR"}, "Schedules can't be combined: for a warm-up before a decay use warmup_cosine"),
-    ({"name": "LambdaLR"}, "takes a Python function"),
+    ({"name": "LambdaLR"}, "needs a Python function"),
 ])  # fmt: skip
 def test_a_warm_up_that_cannot_be(tmp_path: Path, scheduler: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -237,7 +237,7 @@ def test_a_run_that_is_made_longer_goes_on_to_the_new_end(
     here, there = logged_rates(tmp_path / "run"), logged_rates(tmp_path / "fresh")
     assert list(here) == list(there) == [1, 2, 3, 4]
     assert (here[3], here[4]) == (there[3], there[4]) and here[3] > here[2] / 10
-    assert "now ends with epoch 4" in caplog.text
+    assert "now ends at epoch 4" in caplog.text
 
 
 def test_a_length_in_the_yaml_may_be_changed_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

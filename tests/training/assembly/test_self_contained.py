@@ -100,7 +100,7 @@ def test_what_is_to_be_measured_first_is_only_valid(tmp_path: Path, capsys: pyte
     assert main(["validate", str(tmp_path / "good.yaml"), override.replace("gradient", "gradeint")]) == 2
     assert "weighting.from: expected 'performance', 'gradient'" in capsys.readouterr().err
     experiment = digits(weighting={"name": "relation", "from": "gradient"})
-    with pytest.raises(ConfigError, match=r"weighting\.from: 'gradient' isn't measured yet"):
+    with pytest.raises(ConfigError, match=r"weighting\.from: 'gradient' has not been measured"):
         build(experiment)
     measured = with_relations(experiment, NUMBERS)
     assert build(measured).experiment.weighting.options == {

@@ -47,9 +47,7 @@ def test_the_only_target_or_none(tmp_path: Path) -> None:
     only = {**both, "targets": ["label"], "features": ["x"]}
     assert build(experiment(only, {"any": {"kind": "classification"}})).sources == {"any": ("d", "label")}
     assert build(experiment(both, {"code": {"kind": "classification"}})).sources == {"code": ("d", "code")}
-    with pytest.raises(
-        ConfigError, match=r"neither a target called 'labels' nor .* Did you mean 'label'\? Set `target`"
-    ):
+    with pytest.raises(ConfigError, match=r"neither a target 'labels' nor .* Did you mean 'label'\? Set `target`"):
         check_experiment(experiment(both, {"labels": {"kind": "classification"}}))
 
 

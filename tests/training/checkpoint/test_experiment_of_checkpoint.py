@@ -68,7 +68,7 @@ def test_a_path_on_the_command_line_counts(payload: dict[str, Any], override: st
     experiment = experiment_from_checkpoint(payload, [override], CHECKPOINT)
     run = rebuild(experiment, payload)
     assert len(run.examples("all")["t"]) == 60
-    with pytest.raises(ConfigError, match=r"datasets\.t\.path: the checkpoint says"):
+    with pytest.raises(ConfigError, match=r"datasets\.t\.path: the checkpoint has"):
         experiment_from_checkpoint(payload, ["datasets.t.test=0.5"], CHECKPOINT)
 
 
@@ -122,7 +122,7 @@ def test_no_other_file_is_opened(payload: dict[str, Any]) -> None:
     payload["config"]["trunk"]["init_from"] = "/dev/zero"
     assert experiment_from_checkpoint(payload, [], CHECKPOINT).trunk.init_from is None
     payload["config"]["weighting"] = {"name": "relation", "matrix": "/dev/zero"}
-    with pytest.raises(ConfigError, match=r"weighting\.matrix: a checkpoint holds the numbers"):
+    with pytest.raises(ConfigError, match=r"weighting\.matrix: names a file instead of the numbers"):
         experiment_from_checkpoint(payload, [], CHECKPOINT)
     experiment_from_checkpoint(payload, ["weighting=uniform"], CHECKPOINT)
 

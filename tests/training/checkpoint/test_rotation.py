@@ -46,7 +46,7 @@ def test_a_damaged_one_gives_way_to_the_one_before_it(tmp_path: Path, caplog: py
     checkpoints.last.write_bytes(checkpoints.last.read_bytes()[:-1])
     assert checkpoints.load()["number"] == 1
     assert "last.pt: damaged" in caplog.text
-    assert "going on from" in caplog.text
+    assert "resuming from" in caplog.text
     assert load_checkpoint(checkpoints.last)["number"] == 1
     checkpoints.last.write_bytes(b"")
     assert Checkpoints(tmp_path, keep=1).load()["number"] == 0  # also where fewer are to be kept from now on
