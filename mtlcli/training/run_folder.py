@@ -208,4 +208,6 @@ def checkpoint_of(path: Path) -> Path:
             return best
         if (last := folder / "last.pt").is_file():
             raise ConfigError(f"{path}: this run has no best checkpoint yet; use its last one: {last}")
-    raise ConfigError(f"{path}: neither a checkpoint file nor a run folder: it has no checkpoints/best.pt")
+    raise ConfigError(
+        f"{path}: not a regular file, so not a checkpoint, nor a run folder: it has no checkpoints/best.pt"
+    )

@@ -207,7 +207,7 @@ def test_a_run_folder_stands_for_its_best_checkpoint(
         (["validate", "{run}/checkpoints/best.pt"], "a checkpoint or another archive, not an experiment file"),
         (["train", "{run}"], "a run folder; its experiment is {run}/config.yaml"),
         (["eval", "{run}/config.yaml"], "an experiment file: run `mtl train {run}/config.yaml`"),
-        (["eval", "{folder}"], "{folder}: neither a checkpoint file nor a run folder"),
+        (["eval", "{folder}"], "{folder}: not a regular file, so not a checkpoint, nor a run folder"),
         (["eval", "{folder}/interrupted"], "use its last one: {folder}/interrupted/checkpoints"),
         (["train", "{run}/config"], "No such file or directory. Did you mean 'config.yaml'?"),
         (["show", "resnet18"], "'resnet18' is a torchvision model: trunk: {{name: torchvision, model: resnet18}}."),
