@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -74,6 +75,21 @@ def test_the_table_of_the_documentation_is_read(tmp_path: Path) -> None:
     assert [(column.name, column.levels is None) for column in spec.columns] == [
         ("postcode", False), ("listed", True), ("rooms", True)
     ]  # fmt: skip
+
+
+def test_examples_of_the_python_api_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = re.findall(r"^```python\n(.*?)^```$", (DOCS / "api.md").read_text(), re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {"__name__": "example"}
+    for block in code:
+        exec(block, names)
+    printed = capsys.readouterr().out
+    assert "trunk.hiden - unknown option of trunk 'mlp'. Did you mean 'hidden'?" in printed
+    assert "training.epochs - expected an integer > 0" in printed
+    assert len(names["predictions"]["digit"]) == 5 and names["features"]["digit"].shape == (5, 128)
+    assert names["relations"].tasks == ["digit", "ink"] and names["comparison"].failed == []
 
 
 def test_every_file_it_names_exists() -> None:

@@ -84,7 +84,7 @@ def test_a_run_on_data_passed_from_python_resumes_with_the_same_bits(tmp_path: P
     assert resumed.epochs == 6
     assert bits(tmp_path / "whole/checkpoints/last.pt") == bits(tmp_path / "run/checkpoints/last.pt")
     changed = {"points": (X + (np.arange(200) == 5)[:, None], Y)}
-    with pytest.raises(ConfigError, match="a run goes on only with the data it was started with"):
+    with pytest.raises(ConfigError, match="a run can be resumed only with the data it was started with"):
         mtlcli.train(CONFIG, overrides=["training.epochs=7"], datasets=changed, run_dir=tmp_path / "run", resume="must")
 
 
