@@ -1,13 +1,14 @@
-"""What balancing the tasks' gradients costs: a training step of every weighting, as a ratio to a plain uniform step.
+"""Cost of balancing gradients: a training step of every weighting, as a ratio to a plain step of the summed losses.
 
     python benchmarks/gradients.py                        # every case and every method; minutes
     python benchmarks/gradients.py --cases same10 --methods mgda upgrad
     python benchmarks/gradients.py --solvers              # the methods alone, on a Gramian
     python benchmarks/gradients.py --batched              # repeated backward passes against batched ones (vmap)
 
-The plain step is written out here: the textbook's trunk, heads in a loop, the sum of the losses, one backward, torch's
-Adam. TorchJD's steps are its own `mtl_backward` and `jac_to_grad` on that network. All take turns, A B C A B C …, in
-one process with one thread; the figures are medians. `mtl`'s step is all of `training.Step`, from raw inputs to update.
+The plain step is written out here: the textbook's trunk, heads in a loop, the sum of the losses, one backward pass,
+torch's Adam. TorchJD's steps are its own `mtl_backward` and `jac_to_grad` on that network. All contenders take turns,
+A B C A B C …, in one process with one thread; the numbers are medians. `mtl`'s step is the whole `training.Step`, from
+raw inputs to the update. `benchmarks/balancer.py` compares the Balancer with TorchJD in the same hand-written loop.
 """
 
 import argparse
@@ -43,12 +44,12 @@ CASES = {  # datasets, tasks, input, batch, trunk
     "same40": (1, 40, (1, 28, 28), 64, {"name": "lenet"}),
     "resnet18": (1, 3, (3, 32, 32), 32, {"name": "torchvision", "model": "resnet18"}),
 }
-CHOICE = ("torchjd", "relation")  # they need an aggregator, a matrix
+CHOICE = ("torchjd", "relation")  # require an option: an aggregator, a matrix
 DIGITS = {
     "name": "digits", "datasets": {"digits": {"name": "digits"}}, "trunk": "mlp", "training": {"threads": 1},
     "tasks": {"digit": {"dataset": "digits", "target": "digit", "kind": "classification"}},
 }  # fmt: skip
-TORCHJD = {  # ours → TorchJD's, where it has the method
+TORCHJD = {  # name here → TorchJD's aggregator
     "mgda": lambda a, t: a.MGDA(), "pcgrad": lambda a, t: a.PCGrad(), "cagrad": lambda a, t: a.CAGrad(c=0.4),
     "imtl_g": lambda a, t: a.IMTLG(), "nash_mtl": lambda a, t: a.NashMTL(n_tasks=t),
     "fairgrad": lambda a, t: a.FairGrad(alpha=2.0), "aligned_mtl": lambda a, t: a.AlignedMTL(),
@@ -60,7 +61,7 @@ TORCHJD = {  # ours → TorchJD's, where it has the method
 
 @datasets.register("made_up")
 class MadeUp(Dataset):
-    """Nothing but shapes: the batches are made here."""
+    """Shapes of a dataset without examples; the batches are random tensors."""
 
     def __init__(self, *, shape: list[int], tasks: int) -> None:
         super().__init__()
@@ -76,7 +77,7 @@ class MadeUp(Dataset):
 
 
 class Network(nn.Module):
-    """The plain network: a trunk and a linear head for each task."""
+    """Plain network of a trunk and a linear head for each task."""
 
     def __init__(self, trunk: nn.Module, features: int, tasks: int) -> None:
         super().__init__()
@@ -85,7 +86,7 @@ class Network(nn.Module):
 
 
 class Case:
-    """One of the CASES, its batch, and a step of each contender on it."""
+    """One of the CASES, with a batch and a step of each contender."""
 
     def __init__(self, name: str, device: str) -> None:
         self.device = device
@@ -102,7 +103,7 @@ class Case:
         return Network(trunk, 512, self.tasks).to(self.device)
 
     def losses(self, network: Network) -> tuple[list[Tensor], list[Tensor]]:
-        """The trunk's outputs, one per dataset, and the tasks' losses."""
+        """Return the trunk's outputs, one per dataset, and the tasks' losses."""
         features = [network.trunk(x) for x in self.inputs]
         losses = [
             F.cross_entropy(head(features[i % self.aliases]), self.targets[i]) for i, head in enumerate(network.heads)
@@ -158,7 +159,7 @@ class Case:
 
 
 def timed(contenders: dict, rounds: int, most: float) -> dict[str, float]:
-    """Median seconds of each, in turns: `rounds` times, or as often as `most` seconds allow, at least 5 times."""
+    """Return the median seconds of each step, in turns: `rounds` times, or fewer (5 at least) in `most` seconds."""
     for step in contenders.values():
         step()
         step()
@@ -194,14 +195,14 @@ def steps(cases: list[str], methods: list[str], rounds: int, most: float, device
                 contenders[label], routes[label] = case.mtl(variant)
             if method in TORCHJD:
                 contenders[f"torchjd {method}"] = case.torchjd(method)
-        found = timed(contenders, rounds, most)
-        plain = found["plain"]
+        medians = timed(contenders, rounds, most)
+        plain = medians["plain"]
         print(f"\n## {name}: {CASES[name]}; the plain step takes {plain * 1e3:.2f} ms")
         print("| weighting | route | exact | features | every 10 | TorchJD | exact / TorchJD |")
         print("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
         for method in methods:
-            cells = [found.get(label, 0) / plain for label in (method, f"{method} features")]
-            cells += [found.get(f"{method} every 10", 0) / 10 / plain, found.get(f"torchjd {method}", 0) / plain]
+            cells = [medians.get(label, 0) / plain for label in (method, f"{method} features")]
+            cells += [medians.get(f"{method} every 10", 0) / 10 / plain, medians.get(f"torchjd {method}", 0) / plain]
             cells.append(cells[0] / cells[3] if cells[3] else 0)
             print(f"| {method} | {routes[method]} | {' | '.join(f'{c:.2f}' if c else '' for c in cells)} |", flush=True)
 
@@ -215,10 +216,10 @@ def many(step, count: int):
 
 
 def solvers(methods: list[str], rounds: int) -> None:
-    """Milliseconds of each method alone on Jacobians [T, 1000]: random ones, and ones whose rows nearly cancel."""
+    """Print the milliseconds of each method alone on Jacobians [T, 1000]: random ones, and rows that nearly cancel."""
     print("| weighting | T=10 random | T=10 conflicting | T=40 random | T=40 conflicting |\n| --- |" + " ---: |" * 4)
     torch.set_num_threads(1)
-    build(experiment_from_dict(DIGITS))  # sets the process up as a run does
+    build(experiment_from_dict(DIGITS))  # configures the process as a run does
     for method in methods:
         target = weightings[method].target
         if not issubclass(target, GradientWeighting):
@@ -227,8 +228,8 @@ def solvers(methods: list[str], rounds: int) -> None:
         for tasks in (10, 40):
             for pull in (0.0, 0.999):
                 weighting = target([WeightedTask(str(i)) for i in range(tasks)])
-                made = torch.randn(tasks, 1000, generator=torch.Generator().manual_seed(0))
-                jacobian = made - pull * made.mean(0)
+                rows = torch.randn(tasks, 1000, generator=torch.Generator().manual_seed(0))
+                jacobian = rows - pull * rows.mean(0)
                 gramian = (jacobian @ jacobian.T).double()
                 losses = torch.linspace(0.5, 1.5, tasks, dtype=torch.float64)
                 if issubclass(target, JacobianWeighting):
@@ -247,7 +248,7 @@ def solvers(methods: list[str], rounds: int) -> None:
 
 
 def batched(rounds: int) -> None:
-    """Forward and T backward passes of a trunk: vmap's over the cotangents, as a ratio to one after the other."""
+    """Print the time of T backward passes of a trunk batched by vmap, as a ratio to one after another."""
     torch.set_num_threads(1)
     trunks = {
         "mlp 64-256-128, batch 64": (lambda: MLP((64,)), (64, 64)),
@@ -268,15 +269,15 @@ def batched(rounds: int) -> None:
             def repeated(trunk=trunk, x=x, parameters=parameters, cotangents=cotangents, jacobian=jacobian) -> None:
                 out = trunk(x)
                 for task, cotangent in enumerate(cotangents):
-                    found = torch.autograd.grad(out, parameters, cotangent, retain_graph=True)
-                    torch._foreach_copy_([row[task] for row in jacobian], found)
+                    gradients = torch.autograd.grad(out, parameters, cotangent, retain_graph=True)
+                    torch._foreach_copy_([row[task] for row in jacobian], gradients)
 
             def at_once(trunk=trunk, x=x, parameters=parameters, cotangents=cotangents, jacobian=jacobian) -> None:
-                found = torch.autograd.grad(trunk(x), parameters, cotangents, is_grads_batched=True)
-                torch._foreach_copy_(jacobian, found)
+                gradients = torch.autograd.grad(trunk(x), parameters, cotangents, is_grads_batched=True)
+                torch._foreach_copy_(jacobian, gradients)
 
-            found = timed({"repeated": repeated, "batched": at_once}, rounds, most=10.0)
-            cells.append(found["batched"] / found["repeated"])
+            medians = timed({"repeated": repeated, "batched": at_once}, rounds, most=10.0)
+            cells.append(medians["batched"] / medians["repeated"])
         print(f"| {name} | {' | '.join(f'{cell:.2f}' for cell in cells)} |", flush=True)
 
 

@@ -536,3 +536,39 @@ def test_methods_that_need_more_are_documented() -> None:
         more |= type(weighting).end_epoch is not Weighting.end_epoch or getattr(weighting, "independent", False)
         if more or getattr(weighting, "gradients", ("",))[0] == "last_layer":
             assert re.search(rf"^\| [^|]*`{name}`", document, re.MULTILINE), name
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("torchjd", "aligned_mtl", "imtl_g")])
+def test_nothing_waits_for_the_device(name: str) -> None:
+    """On `meta` no value can be read. TorchJD's aggregators and torch's eigendecomposition do wait for a GPU."""
+    loop = Loop()
+    loop.network.to("meta")
+    loop.x, loop.y = loop.x.to("meta"), {task: y.to("meta") for task, y in loop.y.items()}
+    balancer = balancer_of(loop, name, **OPTIONS.get(name, {}))
+    optimizer = torch.optim.SGD([*loop.network.parameters(), *balancer.parameters()], lr=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        balancer.backward(losses_for(balancer, loop))
+        optimizer.step()
+        balancer.after_step(loop.losses())
+    losses = loop.losses()
+    if name in BY_FEATURES:
+        features = loop.features()
+        balancer.backward(loop.losses(features), features)
+    elif name != "sdmgrad":
+        balancer.backward({"a": losses["a"], "c": losses["c"]})
+
+
+@pytest.mark.parametrize("aggregator", ["UPGrad", "MGDA", "Sum"])
+def test_gradients_equal_those_of_torchjd_in_the_same_loop(aggregator: str) -> None:
+    import torchjd.aggregation
+    from torchjd.autojac import jac_to_grad, mtl_backward
+
+    ours, theirs = Loop(["b", "c"]), Loop(["b", "c"])
+    balancer_of(ours, "torchjd", aggregator=aggregator).backward(ours.losses())
+    features = theirs.features()
+    shared = [*theirs.trunk.first.parameters(), *theirs.trunk.last.parameters()]
+    mtl_backward(list(theirs.losses(features).values()), features=features["b"])
+    jac_to_grad(shared, getattr(torchjd.aggregation, aggregator)())
+    for name, gradient in theirs.gradients().items():
+        torch.testing.assert_close(ours.gradients()[name], gradient)

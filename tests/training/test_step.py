@@ -1,4 +1,4 @@
-"""The optimizer step: accumulation, missing labels, clipping, precision."""
+"""Optimizer step: accumulation, missing labels, clipping, precision."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from mtlcli.training.step import Step
 from tests.training.experiments import digits, training
 
 NO_DROPOUT = {"name": "mlp", "hidden": [16], "features": 8}
-# all but `sdmgrad`, which divides every batch into samples, and `torchjd`, which is any method
+# without `sdmgrad`, which divides every batch into samples, and `torchjd`, which stands for many methods
 OPTIONS: dict[str, dict[str, Any]] = {"stch": {"warmup_epochs": 1}, "relation": {"matrix": [[1.0, 0.5], [0.5, 2.0]]}}
 WEIGHTINGS = [{"name": name, **OPTIONS[name]} if name in OPTIONS else name for name in weightings.names()
               if name not in ("sdmgrad", "torchjd")]  # fmt: skip
@@ -26,7 +26,7 @@ def make(**changes: Any) -> tuple[Run, Step]:
 
 
 def batch(start: int, stop: int, missing: tuple[int, ...] = ()) -> Batch:
-    """Made-up examples, the same for the same numbers; the rows in `missing` have no digit."""
+    """Return rows of fixed random examples; those in `missing` have no digit."""
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randint(0, 17, (64, 1, 8, 8), generator=generator, dtype=torch.uint8)
     digit = torch.randint(0, 10, (64,), generator=generator)
@@ -43,12 +43,14 @@ def parameters(run: Run) -> torch.Tensor:
 
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
 @pytest.mark.parametrize("missing", [(), (0, 3, 40), tuple(range(20)), tuple(range(64))])
-def test_accumulated_batches_are_one_large_batch(weighting: str | dict[str, object], missing: tuple[int, ...]) -> None:
+def test_accumulated_batches_match_one_large_batch(
+    weighting: str | dict[str, object], missing: tuple[int, ...]
+) -> None:
     whole_run, whole = make(weighting=weighting)
     parts_run, parts = make(weighting=weighting)
-    for run in (whole_run, parts_run):  # only a dataset that says so may miss labels
+    for run in (whole_run, parts_run):  # only a dataset that declares it may miss labels
         object.__setattr__(run.kinds["digit"].target, "missing", True)
-        run.weighting.end_epoch(torch.ones(2))  # past the first epoch, where a method may do what it does later
+        run.weighting.end_epoch(torch.ones(2))  # past the first epoch, in which a method may behave differently
     for _ in range(3):
         one = whole([batch(0, 64, missing)])
         several = parts([batch(0, 20, missing), batch(20, 27, missing), batch(27, 64, missing)])
@@ -69,7 +71,7 @@ def test_a_step_without_any_label_changes_nothing() -> None:
     assert torch.equal(parameters(run), before)
 
 
-def test_clipping_bounds_the_whole_gradient() -> None:
+def test_clipping_bounds_the_norm_of_the_whole_gradient() -> None:
     run, step = make(training=training(clip_norm=1e-3))
     before = parameters(run)
     step([batch(0, 64)])
@@ -87,7 +89,7 @@ def test_low_precision_is_near_full_precision(precision: str) -> None:
     assert (parameters(low_run) - parameters(exact_run)).norm() < 0.05 * moved.norm()
 
 
-def test_a_frozen_trunk_stays_and_the_heads_learn() -> None:
+def test_a_frozen_trunk_is_unchanged_and_the_heads_learn() -> None:
     run, step = make(trunk={**NO_DROPOUT, "frozen": True})
     names = [name for name, _ in run.model.named_parameters()]
     before = [p.detach().clone() for p in run.model.parameters()]
@@ -97,7 +99,7 @@ def test_a_frozen_trunk_stays_and_the_heads_learn() -> None:
         assert torch.equal(old, new.detach()) == ("trunk" in name), name
 
 
-def test_own_parameters_of_a_weighting_are_trained_without_decay() -> None:
+def test_parameters_of_a_weighting_are_trained_without_weight_decay() -> None:
     run = build(digits(weighting="uncertainty", optimizer={"name": "SGD", "lr": 0.1, "weight_decay": 0.5}))
     model, own = make_optimizer(run).param_groups
     assert model["weight_decay"] == 0.5

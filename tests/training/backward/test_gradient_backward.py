@@ -1,4 +1,4 @@
-"""The gradient engine against plain autograd: the Gramian it hands to a method, and what becomes of its weights."""
+"""Gradient-level backward passes against plain autograd: the Gramian that a method receives, and the update."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ WEIGHTS = torch.tensor([0.5, 2.0, -1.0, 3.0], dtype=torch.float64)
 
 
 class Spy(GramianWeighting):
-    """Remembers what it was shown, and weighs by WEIGHTS."""
+    """Records its arguments, and returns WEIGHTS."""
 
     gradients = ("parameters", "features", "last_layer")
 
@@ -44,7 +44,7 @@ class Spy(GramianWeighting):
 
 
 class Whole(JacobianWeighting):
-    """Remembers the Jacobian, and weighs by WEIGHTS."""
+    """Records the Jacobian, and combines its rows by WEIGHTS."""
 
     def allocate(self, size: int) -> None:
         self.register_buffer("seen", torch.zeros(len(self.tasks), size))
@@ -58,7 +58,7 @@ class Whole(JacobianWeighting):
 
 
 class Thrice(Spy):
-    """The same of independent gradients."""
+    """A `Spy` that requires independent samples."""
 
     independent = True
 
@@ -79,34 +79,34 @@ def make(tasks: dict[str, Any], weighting: Any = "spy", trunk: Any = MLP, **chan
 
 
 def batch(run: Run, start: int, stop: int, missing: Sequence[int] = ()) -> Batch:
-    """Made-up examples, the same for the same numbers; the rows in `missing` have no digit."""
+    """Return rows of fixed random examples; those in `missing` have no digit."""
     generator = torch.Generator().manual_seed(0)
     inputs, targets, counts = {}, {}, {}
     for alias in run.specs:
         inputs[alias] = torch.randint(0, 17, (64, 1, 8, 8), generator=generator, dtype=torch.uint8)[start:stop]
     for task, (_, target) in run.sources.items():
-        made = {
+        labels = {
             "digit": torch.randint(0, 10, (64,), generator=generator),
             "parity": torch.randint(0, 2, (64,), generator=generator).float(),
             "ink": 0.3056 + 0.0339 * torch.randn(64, generator=generator),
         }[target]
         if task == "digit":
-            made[list(missing)] = -100
+            labels[list(missing)] = -100
             object.__setattr__(run.kinds[task].target, "missing", True)
-        targets[task] = made[start:stop]
+        targets[task] = labels[start:stop]
         counts[task] = int((targets[task] != -100).sum()) if target == "digit" else stop - start
     return Batch(inputs, targets, counts)
 
 
 def expected(run: Run, whole: Batch, parameters: list[Tensor]) -> Tensor:
-    """Each task's gradient by autograd through the whole joint model, one task at a time, [t, P]."""
+    """Return the tasks' gradients by autograd through the whole model, one task at a time, shape [t, P]."""
     rows, names = [], [task for task in run.kinds if whole.counts[task]]
     for task, kind in run.kinds.items():
         if whole.counts[task]:
             loss = kind.loss(run.model(whole.inputs, names)[task], whole.targets[task])
-            found = torch.autograd.grad(loss, parameters, allow_unused=True)
+            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
             rows.append(torch.cat([torch.zeros_like(p).flatten() if g is None else g.flatten()
-                                   for p, g in zip(parameters, found, strict=True)]))  # fmt: skip
+                                   for p, g in zip(parameters, gradients, strict=True)]))  # fmt: skip
     return torch.stack(rows)
 
 
@@ -125,7 +125,7 @@ ROUTES = [
 
 @pytest.mark.parametrize(("tasks", "trunk", "route"), ROUTES)
 @pytest.mark.parametrize("missing", [(), (0, 3, 40), tuple(range(64))])
-def test_gramian_and_update_are_those_of_plain_autograd(tasks: Any, trunk: Any, route: str, missing: Any) -> None:
+def test_gramian_and_update_match_plain_autograd(tasks: Any, trunk: Any, route: str, missing: Any) -> None:
     run, step = make(tasks, trunk=trunk)
     assert step.backward.route == route
     whole, shared = batch(run, 0, 64, missing), run.model.shared_parameters()
@@ -136,13 +136,13 @@ def test_gramian_and_update_are_those_of_plain_autograd(tasks: Any, trunk: Any, 
                                   list(run.model.heads[task].parameters()), retain_graph=True)
         for task, prediction in predictions.items()
     }  # fmt: skip
-    made = step([whole])
-    assert made is not None
+    result = step([whole])
+    assert result is not None
     assert isinstance(run.weighting, Spy)
     gramian, losses, present = run.weighting.seen
     assert present == [i for i, task in enumerate(run.kinds) if whole.counts[task]]
     torch.testing.assert_close(gramian, (rows.double() @ rows.double().T), rtol=1e-4, atol=1e-7)
-    torch.testing.assert_close(losses.float(), made[0].losses)
+    torch.testing.assert_close(losses.float(), result[0].losses)
     torch.testing.assert_close(flat(shared), WEIGHTS[present].float() @ rows, rtol=1e-4, atol=1e-6)  # type: ignore[arg-type]
     for task, head in run.model.heads.items():
         for i, parameter in enumerate(head.parameters()):
@@ -162,7 +162,7 @@ def test_gramian_and_update_are_those_of_plain_autograd(tasks: Any, trunk: Any, 
      {"name": "whole", "gradients": "features"}, {"name": "spy", "every": 2}],
 )  # fmt: skip
 @pytest.mark.parametrize("tasks", [SAME, DISJOINT])
-def test_accumulated_batches_are_one_large_batch(tasks: Any, weighting: Any, missing: Any) -> None:
+def test_accumulated_batches_match_one_large_batch(tasks: Any, weighting: Any, missing: Any) -> None:
     (whole_run, whole), (parts_run, parts) = make(tasks, weighting), make(tasks, weighting)
     for _ in range(3):
         one = whole([batch(whole_run, 0, 64, missing)])
@@ -173,7 +173,7 @@ def test_accumulated_batches_are_one_large_batch(tasks: Any, weighting: Any, mis
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
-def test_features_are_the_gradients_of_the_representations() -> None:
+def test_features_takes_the_gradients_of_the_representations() -> None:
     run, step = make(SAME, {"name": "spy", "gradients": "features"})
     assert step.backward.route == "features backward"
     whole, shared = batch(run, 0, 64), run.model.shared_parameters()
@@ -192,13 +192,13 @@ def test_features_are_the_gradients_of_the_representations() -> None:
 
 
 def make_like(run: Run, whole: Batch) -> tuple[Run, Batch, list[Tensor]]:
-    """A run as `run` was before its first step."""
+    """Return a run in the state of `run` before its first step, the batch, and the shared parameters."""
     fresh = build(run.experiment)
     fresh.model.train()
     return fresh, whole, fresh.model.shared_parameters()  # type: ignore[return-value]
 
 
-def test_last_layer() -> None:
+def test_last_layer_takes_the_gradients_of_the_last_shared_layer() -> None:
     run, step = make(SAME, {"name": "spy", "gradients": "last_layer"})
     assert step.backward.route == "last-layer backward"
     whole = batch(run, 0, 64)
@@ -213,27 +213,27 @@ def test_last_layer() -> None:
 
 
 def thirds(run: Run, pieces: list[list[tuple[int, int]]], missing: Sequence[int] = ()) -> list[Tensor]:
-    """The Jacobian of each sample, of which each has so many pieces: (start, stop) of the rows. [3][t, P]."""
-    found = []
+    """Return the Jacobian [t, P] of each sample, given its pieces as (start, stop) of the rows."""
+    jacobians = []
     for parts in pieces:
         rows = [expected(*make_like(run, batch(run, a, b, missing))) for a, b in parts]
         sizes = torch.tensor([b - a for a, b in parts]).float()
-        found.append((torch.stack(rows) * (sizes / sizes.sum())[:, None, None]).sum(0))
-    return found
+        jacobians.append((torch.stack(rows) * (sizes / sizes.sum())[:, None, None]).sum(0))
+    return jacobians
 
 
 @pytest.mark.parametrize("tasks", [SAME, DISJOINT])
-def test_independent_gradients_are_of_thirds_of_the_batch(tasks: Any) -> None:
+def test_independent_gradients_come_from_thirds_of_the_batch(tasks: Any) -> None:
     run, step = make(tasks, "thrice")
     assert step.backward.route.endswith(" backward of two samples, joint backward of a third")
     first, second, third = thirds(run, [[(0, 21)], [(21, 42)], [(42, 64)]])
-    made = step([batch(run, 0, 64)])
-    assert made is not None and made[0].conflict is not None and isinstance(run.weighting, Spy)
+    result = step([batch(run, 0, 64)])
+    assert result is not None and result[0].conflict is not None and isinstance(run.weighting, Spy)
     torch.testing.assert_close(run.weighting.seen[0], (first @ second.T).double(), rtol=1e-4, atol=1e-7)
     weights = WEIGHTS[: len(run.kinds)].float()
     torch.testing.assert_close(flat(run.model.shared_parameters()), weights @ third, rtol=1e-4, atol=1e-6)  # type: ignore[arg-type]
     mean = (first + second).double() / 2
-    torch.testing.assert_close(made[0].conflict, conflict(mean @ mean.T), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(result[0].conflict, conflict(mean @ mean.T), rtol=1e-4, atol=1e-6)
 
 
 def test_independent_gradients_of_accumulated_batches() -> None:
@@ -247,16 +247,16 @@ def test_independent_gradients_of_accumulated_batches() -> None:
 
 
 def test_samples_of_a_batch_with_missing_labels() -> None:
-    """Each sample's gradient is of the mean over its own labels; loss and heads are those of the whole batch."""
+    """Each sample's gradient is that of the mean over its own labels; losses and heads are those of the batch."""
     missing = tuple(range(30, 64))
     (run, step), (plain_run, plain) = make(SAME, "thrice"), make(SAME)
     whole = batch(run, 0, 64, missing)
     first = expected(*make_like(run, batch(run, 0, 21, missing)))
     second = expected(*make_like(run, batch(run, 21, 42, missing)))
     third = expected(*make_like(run, batch(run, 42, 64, missing)))  # without the digit, of which it has no label
-    made, wanted = step([whole]), plain([whole])
-    assert made is not None and wanted is not None
-    torch.testing.assert_close(made[0].losses, wanted[0].losses)
+    result, wanted = step([whole]), plain([whole])
+    assert result is not None and wanted is not None
+    torch.testing.assert_close(result[0].losses, wanted[0].losses)
     for ours, theirs in zip(run.model.heads.parameters(), plain_run.model.heads.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6)
     assert isinstance(run.weighting, Spy)
@@ -265,7 +265,7 @@ def test_samples_of_a_batch_with_missing_labels() -> None:
 
 
 @pytest.mark.parametrize("size", [2, 4, 5])
-def test_samples_of_a_batch_that_is_too_small_for_them(size: int) -> None:
+def test_a_batch_too_small_to_divide_is_every_sample(size: int) -> None:
     run, step = make(SAME, "thrice", trunk=CNN)
     assert step([batch(run, 0, size)]) is not None
     assert isinstance(run.weighting, Spy)
@@ -273,36 +273,36 @@ def test_samples_of_a_batch_that_is_too_small_for_them(size: int) -> None:
     torch.testing.assert_close(gramian, gramian.T, rtol=1e-5, atol=1e-5)  # each part is the whole batch
 
 
-def test_every_task_is_solved_for_in_turn() -> None:
-    """With datasets in turn (`round_robin`), an even `every` must not always fall on the same one."""
+def test_every_task_is_solved_for_with_datasets_in_turn() -> None:
+    """With `round_robin`, an even `every` must not always solve for the same dataset."""
     run, step = make(DISJOINT, {"name": "spy", "every": 2})
     whole, seen = batch(run, 0, 64), []
     for number in range(8):
         alias, task = ("a", "digit") if number % 2 == 0 else ("b", "ink")
-        made = step([Batch({alias: whole.inputs[alias]}, {task: whole.targets[task]}, {task: 64})])
-        assert made is not None
-        seen.append((made[0].conflict is not None, float(made[0].weights)))
+        result = step([Batch({alias: whole.inputs[alias]}, {task: whole.targets[task]}, {task: 64})])
+        assert result is not None
+        seen.append((result[0].conflict is not None, float(result[0].weights)))
     assert [solved for solved, _ in seen] == [True, True, False, False] * 2
     assert [weight for _, weight in seen] == [float(WEIGHTS[0]), float(WEIGHTS[1])] * 4
 
 
-def test_between_solutions_the_weights_are_used_again() -> None:
+def test_weights_are_reused_between_solutions() -> None:
     run, step = make(SAME, {"name": "spy", "every": 3})
     assert step.backward.route == "repeated backward every 3 steps, joint backward between"
     whole, shared = batch(run, 0, 64), run.model.shared_parameters()
     for number in range(7):
         rows = expected(run, whole, shared)  # type: ignore[arg-type]
-        made = step([whole])
-        assert made is not None
+        result = step([whole])
+        assert result is not None
         torch.testing.assert_close(flat(shared), WEIGHTS[:3].float() @ rows, rtol=1e-4, atol=1e-6)  # type: ignore[arg-type]
-        torch.testing.assert_close(made[0].weights, WEIGHTS[:3])
-        assert (made[0].conflict is None) == (number % 3 != 0)
+        torch.testing.assert_close(result[0].weights, WEIGHTS[:3])
+        assert (result[0].conflict is None) == (number % 3 != 0)
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("bf16", 0.05), ("fp16", 0.02)])
 @pytest.mark.parametrize("gradients", ["parameters", "features", "last_layer"])
-def test_low_precision(precision: str, tolerance: float, gradients: str) -> None:
-    """With fp16 the loss is scaled by 65536, and the method must not see it: it would be 2^32 in the Gramian."""
+def test_low_precision_is_near_full_precision(precision: str, tolerance: float, gradients: str) -> None:
+    """fp16 scales the loss by 65536, which would be 2^32 in the Gramian: the method receives unscaled gradients."""
     weighting = {"name": "spy", "gradients": gradients}
     exact_run, exact = make(SAME, weighting)
     run, step = make(SAME, weighting, training=training(precision=precision))
@@ -318,7 +318,7 @@ def test_low_precision(precision: str, tolerance: float, gradients: str) -> None
     assert (moved - wanted).norm() < tolerance * wanted.norm()
 
 
-def test_an_fp16_overflow_skips_the_step_and_the_method_sees_zeros() -> None:
+def test_an_fp16_overflow_skips_the_step_and_the_method_receives_zeros() -> None:
     run, step = make(SAME, training=training(precision="fp16"))
     step.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**60)
     step.backward.scaler = step.scaler  # type: ignore[attr-defined]
@@ -332,7 +332,7 @@ def test_an_fp16_overflow_skips_the_step_and_the_method_sees_zeros() -> None:
 
 
 @pytest.mark.parametrize("weighting", ["moco", "db_mtl", "gradnorm", "gradvac", "excess_mtl", "famo"])
-def test_a_step_that_an_overflow_skips_is_forgotten(weighting: str) -> None:
+def test_a_step_skipped_by_an_overflow_leaves_the_state_unchanged(weighting: str) -> None:
     run, step = make(SAME, weighting, training=training(precision="fp16"))
     whole = batch(run, 0, 64)
     step([whole])
@@ -345,7 +345,7 @@ def test_a_step_that_an_overflow_skips_is_forgotten(weighting: str) -> None:
         torch.testing.assert_close(buffer, before[name], rtol=0, atol=0, equal_nan=True)
 
 
-def test_an_overflow_leaves_the_weights_of_the_steps_between() -> None:
+def test_an_overflow_leaves_the_reused_weights_unchanged() -> None:
     run, step = make(SAME, {"name": "imtl_g", "every": 5}, training=training(precision="fp16"))
     step.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**60)
     step.backward.scaler = step.scaler  # type: ignore[attr-defined]
@@ -355,7 +355,7 @@ def test_an_overflow_leaves_the_weights_of_the_steps_between() -> None:
 
 @pytest.mark.parametrize("weighting", ["aligned_mtl", "imtl_g", "conflict_free", "upgrad", "mgda",
                                        {"name": "torchjd", "aggregator": "UPGrad"}], ids=str)  # fmt: skip
-def test_a_loss_that_is_not_finite_is_no_solver_s_error(weighting: Any) -> None:
+def test_an_infinite_loss_is_reported_as_diverged_not_by_the_solver(weighting: Any) -> None:
     run, step = make(SAME, weighting)
     whole = batch(run, 0, 64)
     whole.targets["ink"][0] = float("inf")
@@ -365,7 +365,7 @@ def test_a_loss_that_is_not_finite_is_no_solver_s_error(weighting: Any) -> None:
     assert all(torch.equal(value, before[name]) for name, value in run.model.state_dict().items())
 
 
-def test_clipping_comes_after_combining() -> None:
+def test_gradients_are_clipped_after_they_are_combined() -> None:
     run, step = make(SAME, training=training(clip_norm=1e-3))
     step([batch(run, 0, 64)])
     assert isinstance(run.weighting, Spy)
@@ -375,7 +375,7 @@ def test_clipping_comes_after_combining() -> None:
 
 
 @pytest.mark.parametrize("gradients", ["parameters", "features", "last_layer"])
-def test_a_frozen_trunk_stays_and_the_heads_learn(gradients: str) -> None:
+def test_a_frozen_trunk_is_unchanged_and_the_heads_learn(gradients: str) -> None:
     run, step = make(SAME, {"name": "spy", "gradients": gradients}, {**MLP, "frozen": True})
     before = {name: p.detach().clone() for name, p in run.model.named_parameters()}
     step([batch(run, 0, 64)])
@@ -385,7 +385,7 @@ def test_a_frozen_trunk_stays_and_the_heads_learn(gradients: str) -> None:
         assert torch.equal(before[name], parameter) == ("trunk" in name), name
 
 
-def test_a_frozen_part_of_the_trunk_is_no_part_of_the_problem() -> None:
+def test_frozen_parameters_are_left_out_of_the_jacobian() -> None:
     experiment = digits(tasks={**SAME}, datasets={"a": {"name": "digits", "val": 0.2}}, trunk=MLP, weighting="spy")
     run = build(experiment)
     shared = run.model.shared_parameters()
@@ -399,7 +399,7 @@ def test_a_frozen_part_of_the_trunk_is_no_part_of_the_problem() -> None:
     assert shared[0].grad is None
 
 
-def test_a_parameter_no_task_reaches_is_left_alone() -> None:
+def test_a_parameter_that_no_task_reaches_keeps_no_gradient() -> None:
     """A gradient of zeros would let weight decay and momentum move it."""
     run = build(digits(tasks={**SAME}, datasets={"a": {"name": "digits", "val": 0.2}}, trunk=MLP, weighting="spy"))
     run.model.sharing.trunk.unused = torch.nn.Parameter(torch.ones(3))
@@ -415,8 +415,8 @@ def test_a_parameter_no_task_reaches_is_left_alone() -> None:
     [(SAME, "spy"), (DISJOINT, "spy"), (SAME, {"name": "spy", "gradients": "features"}),
      (SAME, {"name": "spy", "gradients": "last_layer"}), (SAME, {"name": "spy", "every": 2})],
 )  # fmt: skip
-def test_compiled_is_the_same(tasks: Any, weighting: Any) -> None:
-    """Batches of several sizes: torch compiles anew for the second one, and a compiled backward frees what it used."""
+def test_a_compiled_trunk_gives_the_same_step(tasks: Any, weighting: Any) -> None:
+    """With batches of several sizes, for which torch compiles again. A compiled backward pass frees its graph."""
     (plain_run, plain), (run, step) = make(tasks, weighting), make(tasks, weighting, training=training(compile=True))
     for stop in (64, 64, 37, 64, 20):
         plain([batch(run, 0, stop)])
@@ -427,18 +427,18 @@ def test_compiled_is_the_same(tasks: Any, weighting: Any) -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
-def test_conflict_is_the_mean_cosine_and_the_share_of_opposed_pairs() -> None:
+def test_conflict_is_the_mean_cosine_and_the_fraction_of_opposed_pairs() -> None:
     run, step = make(SAME)
     whole = batch(run, 0, 64)
     rows = torch.nn.functional.normalize(expected(run, whole, run.model.shared_parameters()))  # type: ignore[arg-type]
-    made = step([whole])
-    assert made is not None and made[0].conflict is not None
+    result = step([whole])
+    assert result is not None and result[0].conflict is not None
     cosines = torch.stack([rows[i] @ rows[j] for i, j in ((0, 1), (0, 2), (1, 2))])
     wanted = torch.stack([cosines.mean(), (cosines < 0).float().mean()])
-    torch.testing.assert_close(made[0].conflict.float(), wanted, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(result[0].conflict.float(), wanted, rtol=1e-4, atol=1e-6)
 
 
-def test_options_only_for_those_that_balance_gradients() -> None:
+def test_every_and_gradients_are_options_of_gradient_methods_only() -> None:
     with pytest.raises(ConfigError, match=r"weighting\.every: unknown option"):
         digits(weighting={"name": "uniform", "every": 2})
     with pytest.raises(ConfigError, match=r"weighting\.gradients: .*'featurs'"):
