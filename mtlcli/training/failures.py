@@ -12,7 +12,7 @@ from torch import Tensor
 from mtlcli.data.loader import Batch
 from mtlcli.error_origin import plugin_spot, reason
 from mtlcli.errors import MtlError
-from mtlcli.training.assembly.batch_norm import BATCH_NORM_REFUSAL
+from mtlcli.training.assembly.data_checks import BATCH_NORM_REFUSAL
 from mtlcli.training.assembly.regularization import PREFIX
 from mtlcli.training.run import Run
 

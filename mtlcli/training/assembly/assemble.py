@@ -82,7 +82,7 @@ def open_datasets(
                     f"the checkpoint was not trained on a dataset {alias!r}. Its datasets: {', '.join(stored)}"
                 )
     problems.check()
-    if stored is None:
+    if stored is None and any(spec.columns for _, spec in opened.values()):
         with problems.now("datasets"):
             specs = share_columns(opened)
         opened = {alias: (dataset, specs[alias]) for alias, (dataset, _) in opened.items()}
@@ -279,7 +279,7 @@ def trunk_input(experiment: Experiment, specs: Mapping[str, DatasetSpec]) -> Tru
 def _one_shape(experiment: Experiment, specs: Mapping[str, DatasetSpec]) -> Shape:
     shapes = {alias: prepared_shape(spec) for alias, spec in specs.items()}
     if len(set(shapes.values())) > 1:
-        listing = ", ".join(f"{alias} {_format(shape)}" for alias, shape in shapes.items())
+        listing = ", ".join(f"{alias} {'×'.join(map(str, shape))}" for alias, shape in shapes.items())
         message = f"the datasets' inputs differ in shape ({listing}), but all of them pass the same trunk"
         raise ConfigError(experiment.problem("datasets", message))
     return next(iter(shapes.values()))
@@ -290,7 +290,7 @@ def _same_columns(trunk: str, specs: Mapping[str, DatasetSpec]) -> tuple[Column,
         if not spec.columns:
             raise ValueError(
                 f"{trunk} needs the columns of a table, but the inputs of dataset {alias!r} are "
-                f"{_format(spec.input_shape)}"
+                f"{'×'.join(map(str, spec.input_shape))}"
             )
     (first, columns), *others = ((alias, spec.columns) for alias, spec in specs.items())
     for alias, other in others:
@@ -301,7 +301,3 @@ def _same_columns(trunk: str, specs: Mapping[str, DatasetSpec]) -> tuple[Column,
                 f"deviations. {first!r} and {alias!r} differ in: {', '.join(differing)}"
             )
     return columns
-
-
-def _format(shape: Shape) -> str:
-    return "×".join(map(str, shape))

@@ -21,8 +21,7 @@ from mtlcli.training.assembly.assemble import (
     open_datasets,
     start_trunk,
 )
-from mtlcli.training.assembly.batch_norm import check_batch_norm, nominal_sampler
-from mtlcli.training.assembly.data_checks import SAMPLED, check_files
+from mtlcli.training.assembly.data_checks import SAMPLED, check_batch_norm, check_files, nominal_sampler
 from mtlcli.training.assembly.model_size import within_memory
 from mtlcli.training.assembly.optimizers import make_optimizer
 from mtlcli.training.assembly.schedules import Schedule, make_schedule

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from mtlcli.errors import ConfigError
-from mtlcli.training.assembly.batch_norm import BATCH_NORM_REFUSAL
 from mtlcli.training.assembly.build import build
 from mtlcli.training.assembly.check import check_experiment
+from mtlcli.training.assembly.data_checks import BATCH_NORM_REFUSAL
 from mtlcli.training.failures import explained
 from mtlcli.training.trainer import Trainer
 from tests.training.experiments import digits, training
