@@ -1,6 +1,6 @@
-"""Processor cores that this process may use: its affinity, and the CPU quota of its control groups.
+"""CPU cores that this process may use, by its affinity and the quota of its control groups.
 
-Imports nothing of `mtlcli`. `root` is the folder that stands for `/`; the tests have trees of their own.
+The parameter `root` of the functions replaces `/` in tests.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ ROOT = Path("/")
 
 
 def usable_cores(root: Path = ROOT) -> int:
-    """Cores this process may keep busy: those of its affinity, and no more than its quota, rounded down; at least 1."""
+    """Return the number of cores that this process may use: its affinity, limited by its quota; at least 1."""
     cores, quota = len(affinity()), cpu_quota(root)
     return cores if quota is None else max(1, min(cores, int(quota)))
 
 
 def physical_cores(root: Path = ROOT) -> int:
-    """The same, counting cores that share their arithmetic units (hyper-threads) once, as MKL does."""
+    """Return the same number with hyper-threads of one core counted once, as MKL does."""
     siblings = set()
     for core in affinity():
         path = root / f"sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list"
@@ -29,32 +29,32 @@ def physical_cores(root: Path = ROOT) -> int:
 
 
 def affinity() -> set[int]:
-    """Numbers of the cores this process may run on."""
+    """Return the numbers of the cores on which this process may run."""
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
 
 
 def cpu_quota(root: Path = ROOT) -> float | None:
-    """Cores' worth of CPU time that the control groups (v1 or v2) of this process allow; None without a limit."""
+    """Return the CPU quota of this process's control groups (v1 or v2), in cores; None without a limit."""
     limited = limited_group(root)
     return None if limited is None else limited[1]
 
 
 def limited_group(root: Path = ROOT) -> tuple[Path, float] | None:
-    """The control group with the smallest quota among those of this process and their ancestors, and that quota."""
+    """Return the control group with the smallest quota among those of this process and their parents, and the quota."""
     quotas = [(folder, quota) for folder in _groups(root) if (quota := _quota(folder)) is not None]
     return min(quotas, key=lambda pair: pair[1], default=None)
 
 
 def group_usage(folder: Path) -> float | None:
-    """Seconds of CPU time that a control group has used so far; None where the kernel doesn't say."""
-    if found := re.search(r"^usage_usec (\d+)", _read(folder / "cpu.stat"), re.MULTILINE):
-        return int(found[1]) / 1e6
+    """Return the CPU time that a control group has used so far, in seconds; None if it is unavailable."""
+    if match := re.search(r"^usage_usec (\d+)", _read(folder / "cpu.stat"), re.MULTILINE):
+        return int(match[1]) / 1e6
     text = _read(folder / "cpuacct.usage").strip()
     return int(text) / 1e9 if text.isdecimal() else None
 
 
 def _groups(root: Path) -> Iterator[Path]:
-    """The folders of the groups that can limit this process's CPU time: its own, and those above it."""
+    """Yield the folders of the groups that can limit this process's CPU time: its own and their parents."""
     paths: dict[str, str] = {}  # controller, or "" for version 2 → path
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, _, rest = line.partition(":")
@@ -70,7 +70,7 @@ def _groups(root: Path) -> Iterator[Path]:
             continue
         top = root / _unescaped(fields[4]).lstrip("/")
         folder = top / _relative(paths.get(controller, "/"), _unescaped(fields[3]))
-        if not folder.is_dir():  # the path is the host's, and this is a container: what is mounted is its own group
+        if not folder.is_dir():  # in a container: the path is the host's, the mount is its group
             folder = top
         while True:
             yield folder
@@ -80,7 +80,7 @@ def _groups(root: Path) -> Iterator[Path]:
 
 
 def _relative(path: str, mounted: str) -> str:
-    """A group's path below the group that is mounted."""
+    """Return a group's path relative to the mounted group."""
     inside = mounted == "/" or path == mounted or path.startswith(f"{mounted}/")
     return path.removeprefix(mounted).lstrip("/") if inside and ".." not in path.split("/") else ""
 
@@ -95,7 +95,7 @@ def _quota(folder: Path) -> float | None:
 
 
 def _unescaped(text: str) -> str:
-    r"""A field of mountinfo, in which a space is `\040`."""
+    r"""Unescape a field of mountinfo, in which a space is `\040`."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
 

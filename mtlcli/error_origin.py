@@ -1,4 +1,4 @@
-"""The cause of an error: an option of a component, or a line of a plugin."""
+"""Attribution of errors to options of components and to lines of plugins."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any, NamedTuple, TypeVar
 
 from mtlcli.errors import MtlError, OptionError
 
-Made = TypeVar("Made")
-SHOWN = 30  # characters of a value that a message repeats
-PLAIN = (ValueError, RuntimeError, TypeError, AssertionError, MtlError)  # whose messages speak for themselves
-_plugins: set[str] = set()  # files of plugins, and folders of those that are packages
+Created = TypeVar("Created")
+SHOWN = 30  # characters of a value in a message
+PLAIN = (ValueError, RuntimeError, TypeError, AssertionError, MtlError)  # errors whose type adds nothing to the message
+_plugins: set[str] = set()  # files of plugins, and folders of plugins that are packages
 
 
 def add_plugin(place: str) -> None:
-    """Count the code of a file, or of all files in a folder, as a plugin's."""
+    """Register a file, or all files of a folder, as code of a plugin."""
     _plugins.add(place)
 
 
-class Spot(NamedTuple):
-    """A line of a plugin, in a function."""
+class CodeLocation(NamedTuple):
+    """A line of code in a function."""
 
     file: str
     line: int
@@ -33,30 +33,35 @@ class Spot(NamedTuple):
         return f"{self.file}:{self.line}, in {self.function}"
 
 
-def plugin_spot(error: BaseException) -> Spot | None:
-    """The innermost line of a plugin that the error passed through; None where it passed through none."""
+def plugin_location(error: BaseException) -> CodeLocation | None:
+    """Return the innermost line of a plugin in the error's traceback; None if it has none."""
     if isinstance(error, SyntaxError) and error.filename and _of_plugin(error.filename):
-        return Spot(_short(error.filename), error.lineno or 1, "<module>")
+        return CodeLocation(_short(error.filename), error.lineno or 1, "<module>")
     return _innermost(error.__traceback__, _of_plugin)
 
 
-def line_in(error: BaseException, file: str) -> Spot | None:
-    """Return the innermost line of a file that the error passed through; None if it passed through none."""
+def line_in(error: BaseException, file: str) -> CodeLocation | None:
+    """Return the innermost line of a file in the error's traceback; None if it has none."""
     return _innermost(error.__traceback__, lambda name: name == file)
 
 
-def described(error: BaseException, found: str = "") -> str:
-    """The error in one line: its type, where the message needs it, and the line of a plugin that it comes from.
+def describe_error(error: BaseException, found: str = "") -> str:
+    """Describe an error in one line, with its type if the message needs it, and the line of a plugin that raised it.
 
-    found: what to add to the message, such as ", found 0".
+    Args:
+        error: the error.
+        found: text to add to the message, such as ", found 0".
+
+    Returns:
+        The line.
     """
-    spot = plugin_spot(error)
-    text = reason(error).removesuffix(".") if found else reason(error)
-    return f"{text}{found}" if spot is None else f"{text}{found} ({spot})"
+    location = plugin_location(error)
+    text = error_reason(error).removesuffix(".") if found else error_reason(error)
+    return f"{text}{found}" if location is None else f"{text}{found} ({location})"
 
 
-def reason(error: BaseException) -> str:
-    """The first line of the error's message, after its type where the message needs it."""
+def error_reason(error: BaseException) -> str:
+    """Return the first line of the error's message, with its type if the message needs it."""
     if isinstance(error, SystemExit):
         return f"calls sys.exit({error.code if error.code is not None else ''})"
     if isinstance(error, ZeroDivisionError):
@@ -65,19 +70,28 @@ def reason(error: BaseException) -> str:
     return text if text and type(error) in PLAIN else f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
-def blaming(
-    make: Callable[..., Made], options: Mapping[str, Any], required: Collection[str] = (), sole: bool = False
-) -> Made:
-    """`make(**options)`. Raises OptionError for the options whose absence would change the error that it raises.
+def blame_options(
+    make: Callable[..., Created], options: Mapping[str, Any], required: Collection[str] = (), sole: bool = False
+) -> Created:
+    """Call a function, and attribute its errors to the options whose absence changes or avoids the error.
 
-    required: options that can't be left out; one is blamed if the message names it.
-    sole: whether it is blamed, too, where it is the only one.
+    Args:
+        make: the function.
+        options: its keyword arguments.
+        required: options that can't be left out; one is blamed if the message contains its name.
+        sole: blame the only required option even if the message doesn't contain its name.
+
+    Returns:
+        What the function returns. An error that no option causes passes through.
+
+    Raises:
+        OptionError: options caused errors; contains the message for each.
     """
     left, refused = dict(options), dict[str, str]()
     first: Exception | None = None
     while True:
         try:
-            made = make(**left)
+            result = make(**left)
         except (MtlError, OptionError):
             raise
         except Exception as error:
@@ -88,13 +102,13 @@ def blaming(
             if name is not None:
                 value = list(left[name]) if isinstance(left[name], tuple) else left[name]
                 shown = "" if str(value) in str(error) or len(repr(value)) > SHOWN else f", found {value!r}"
-                refused[name] = described(error, shown).removeprefix(f"{name}: ")
+                refused[name] = describe_error(error, shown).removeprefix(f"{name}: ")
             if name is None or name in required:
                 break
             del left[name]
         else:
             if not refused:
-                return made
+                return result
             break
     raise OptionError(refused) from first
 
@@ -102,7 +116,7 @@ def blaming(
 def _culprit(
     make: Callable[..., Any], options: Mapping[str, Any], error: Exception, required: Collection[str], sole: bool
 ) -> str | None:
-    """The option to blame for the error; None where it is none of them alone."""
+    """Return the option that causes the error; None if no single option does."""
     fixes = []
     for name in options:
         if name not in required:
@@ -122,13 +136,13 @@ def _culprit(
     return needed[0] if sole and len(needed) == 1 else None
 
 
-def _innermost(trace: TracebackType | None, counts: Callable[[str], bool]) -> Spot | None:
-    """Return the last line of the trace whose file counts."""
-    spot = None
+def _innermost(trace: TracebackType | None, counts: Callable[[str], bool]) -> CodeLocation | None:
+    """Return the last line of the traceback in a file for which `counts` is true."""
+    location = None
     for frame in traceback.extract_tb(trace):
         if counts(frame.filename):
-            spot = Spot(_short(frame.filename), frame.lineno or 1, frame.name)
-    return spot
+            location = CodeLocation(_short(frame.filename), frame.lineno or 1, frame.name)
+    return location
 
 
 def _of_plugin(file: str) -> bool:
@@ -136,7 +150,7 @@ def _of_plugin(file: str) -> bool:
 
 
 def _short(file: str) -> str:
-    """The path as the user would name it: relative to the current folder, where it is inside."""
+    """Return a path relative to the current folder, if it is inside."""
     try:
         return str(Path(file).relative_to(Path.cwd()))
     except (ValueError, OSError):

@@ -1,7 +1,4 @@
-"""What can go wrong, and the exit code each thing ends the program with.
-
-Floor: the lowest; imports nothing of `mtlcli`.
-"""
+"""Errors that are reported without a traceback, with their exit codes, and hints for mistyped names."""
 
 from __future__ import annotations
 
@@ -11,20 +8,20 @@ from dataclasses import dataclass
 
 
 class MtlError(Exception):
-    """Something the user should read: one message, no traceback. Exit code 1: the run failed."""
+    """Base of the errors for users, printed as one message without a traceback. Exit code 1: the run failed."""
 
     exit_code = 1
 
 
 class RequirementError(MtlError):
-    """A `--require TASK.METRIC>=X` did not hold. Exit code 3."""
+    """The final metrics do not satisfy a `--require TASK.METRIC>=X`. Exit code 3."""
 
     exit_code = 3
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A place in a file: `line` and `column` count from 1."""
+    """Location in a file, with line and column counted from 1."""
 
     file: str
     line: int
@@ -36,11 +33,12 @@ class Mark:
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong in a configuration.
+    """A problem of a configuration.
 
-    message: what is wrong, what was expected and, where there is one, the nearest right thing.
-    path: the key path, such as `tasks.digit.kind`; empty for the whole file.
-    mark: where it stands in the YAML file; None for values that came from elsewhere.
+    Args:
+        message: the problem, what was expected and, if available, a suggestion.
+        path: key path of the value, such as `tasks.digit.kind`; empty for the whole file.
+        mark: location in the YAML file; None for values from elsewhere.
     """
 
     message: str
@@ -48,12 +46,12 @@ class Problem:
     mark: Mark | None = None
 
     def __str__(self) -> str:
-        where = [str(self.mark)] if self.mark else []
-        return ": ".join([*where, *([self.path] if self.path else []), self.message])
+        location = [str(self.mark)] if self.mark else []
+        return ": ".join([*location, *([self.path] if self.path else []), self.message])
 
 
 class ConfigError(MtlError):
-    """The command or the configuration is wrong: all problems at once. Exit code 2."""
+    """A command or configuration is invalid; contains all problems. Exit code 2."""
 
     exit_code = 2
 
@@ -71,9 +69,10 @@ class InputError(MtlError, ValueError):
 
 
 class OptionError(ValueError):
-    """A component refuses some of its options.
+    """A component rejects the values of some options.
 
-    refused: key path of each below the component's entry, such as `lr` or `augment.0.p` → the reason.
+    Args:
+        refused: key path of each option in the component's entry, such as `lr` or `augment.0.p` → the reason.
     """
 
     def __init__(self, refused: Mapping[str, str]) -> None:
@@ -81,35 +80,51 @@ class OptionError(ValueError):
         super().__init__("; ".join(f"{option}: {reason}" for option, reason in self.refused.items()))
 
     def below(self, path: str) -> OptionError:
-        """The same, of an option at `path`."""
+        """Return the error for an entry that is itself an option, at `path`."""
         return OptionError({f"{path}.{option}": reason for option, reason in self.refused.items()})
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for a mistyped `name`: " Did you mean 'x'?", or "" where nothing known is near.
+    """Suggest similar names for a mistyped one.
 
-    Near is what differs by a slip of the keyboard, or what `name` is the beginning of.
+    Args:
+        name: the mistyped name.
+        known: the valid names.
+
+    Returns:
+        " Did you mean 'x'?" with up to three names that differ by a typing error or start with `name`; empty if none
+        does.
     """
-    by_lower = {one.lower(): one for one in known}
+    by_lower = {other.lower(): other for other in known}
     wanted = name.lower()
-    ratios = {one: difflib.SequenceMatcher(None, one, wanted).ratio() for one in by_lower}
-    # half of a short name may be a slip of the keyboard, which seldom is in the first letter
-    slips = [
-        one for one, ratio in ratios.items() if ratio >= (0.6 if len(name) < 7 and one[:1] == wanted[:1] else 0.75)
-    ]
-    best = [one for one in slips if ratios[one] == max(map(ratios.get, slips))]  # type: ignore[type-var]
+    ratios = {other: difflib.SequenceMatcher(None, other, wanted).ratio() for other in by_lower}
+    # half of a short name may be mistyped, but rarely its first letter
+    similar = {
+        other: ratio
+        for other, ratio in ratios.items()
+        if ratio >= (0.6 if len(name) < 7 and other[:1] == wanted[:1] else 0.75)
+    }
+    best = [other for other, ratio in similar.items() if ratio == max(similar.values())]
     if not best and len(wanted) > 2:
-        best = sorted((one for one in by_lower if one.startswith(wanted)), key=len)[:1]
-    return f" Did you mean {' or '.join(repr(by_lower[one]) for one in best[:3])}?" if best else ""
+        best = sorted((other for other in by_lower if other.startswith(wanted)), key=len)[:1]
+    return f" Did you mean {' or '.join(repr(by_lower[other]) for other in best[:3])}?" if best else ""
 
 
-def alike(name: str, known: Iterable[str]) -> str | None:
-    """The one of `known` that is `name` in another spelling: case, `-` for `_`, singular or plural, one slip."""
-    plain = {_plain(one): one for one in known}
+def match_spelling(name: str, known: Iterable[str]) -> str | None:
+    """Find a name that differs in its spelling only: case, `-` for `_`, singular or plural, or one typing error.
+
+    Args:
+        name: the name.
+        known: the valid names.
+
+    Returns:
+        The valid name; None if there is none.
+    """
+    plain = {_plain(other): other for other in known}
     if (wanted := _plain(name)) in plain:
         return plain[wanted]
-    found = difflib.get_close_matches(wanted, list(plain), n=1, cutoff=0.9)
-    return plain[found[0]] if found else None
+    close = difflib.get_close_matches(wanted, list(plain), n=1, cutoff=0.9)
+    return plain[close[0]] if close else None
 
 
 def _plain(name: str) -> str:
@@ -117,7 +132,7 @@ def _plain(name: str) -> str:
 
 
 class InterruptedRunError(MtlError):
-    """A run was asked to stop and has saved a checkpoint. Exit code 130 for Ctrl-C, 143 for SIGTERM."""
+    """A run was interrupted and has saved a checkpoint. Exit code 130 for Ctrl-C, 143 for SIGTERM."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)

@@ -1,7 +1,4 @@
-"""Paths as a user gives them: in an option, in an experiment file, or in the environment.
-
-Imports only `mtlcli.errors` and `mtlcli.text`.
-"""
+"""Files: paths from users, atomic writes and locks."""
 
 from __future__ import annotations
 
@@ -15,14 +12,21 @@ from pathlib import Path
 from mtlcli.errors import ConfigError, MtlError
 from mtlcli.text import printable
 
-MAX_NAME = 255  # bytes of a file's or folder's name, on the file systems in use
-MAX_PATH = 3840  # bytes: Linux's 4,096, less what the names of our own files in a folder take
+MAX_NAME = 255  # bytes of the name of a file or folder
+MAX_PATH = 3840  # bytes: Linux's 4,096, minus the names of files that are created inside
 
 
 def user_path(text: str | Path) -> Path:
-    """Return the path that `text` names, with `~` and `~user` expanded.
+    """Convert a path from an option, an experiment file or the environment.
 
-    The path need not exist. ValueError, with the reason, for what no file can be called.
+    Args:
+        text: the path, in which `~` and `~user` are expanded. It need not exist.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: no file can have that path.
     """
     if "\0" in str(text):
         raise ValueError("a file name can't contain the character NUL")
@@ -34,48 +38,68 @@ def user_path(text: str | Path) -> Path:
             path = path.expanduser()
         except RuntimeError as error:
             raise ValueError(
-                f"{path.parts[0]!r} is the home folder of a user that does not exist here; "
-                f"write '{Path.cwd() / path.parts[0]}' for a folder of that name"
+                f"{path.parts[0]!r} is the home folder of a user who does not exist here; "
+                f"write '{Path.cwd() / path.parts[0]}' for a folder with that name"
             ) from error
     for name in path.parts:
         if (size := len(os.fsencode(name))) > MAX_NAME:
-            raise ValueError(f"the name {name[:20]!r}… has {size} bytes; a file name has at most {MAX_NAME}")
+            raise ValueError(f"the name {name[:20]!r}… has {size} bytes; the maximum is {MAX_NAME}")
     if (size := len(os.fsencode(path))) > MAX_PATH:
-        raise ValueError(f"a path of {size:,} bytes; at most {MAX_PATH:,} are possible")
+        raise ValueError(f"the path has {size:,} bytes; the maximum is {MAX_PATH:,}")
     return path
 
 
 def given_path(text: str | Path, what: str) -> Path:
-    """`user_path` for an option or environment variable. ConfigError that begins with `what` and the path."""
+    """Convert the path of an option or environment variable with `user_path`.
+
+    Args:
+        text: the path.
+        what: name of the option or variable, for the error message.
+
+    Returns:
+        The path.
+
+    Raises:
+        ConfigError: no file can have that path.
+    """
     try:
         return user_path(text)
     except ValueError as error:
         shown = str(text) if len(str(text)) <= 80 else f"{str(text)[:60]}…"
-        raise ConfigError(f"{what} {shown_path(shown)}: {error}") from error
+        raise ConfigError(f"{what} {quote_path(shown)}: {error}") from error
 
 
-def shown_path(path: str | Path) -> str:
-    """The path as a message shows it: escaped, and in quotes where it begins or ends with a space."""
+def quote_path(path: str | Path) -> str:
+    """Return a path for a message: escaped, and in quotes if it starts or ends with a space."""
     shown = printable(str(path))
     return f"'{shown}'" if shown != shown.strip() or not shown else shown
 
 
-UNFINISHED = ".unfinished-"  # how the names of temporary files begin: by nothing that a user's own files may be called
+UNFINISHED = ".unfinished-"  # prefix of temporary files
 
 
-def sweep(*folders: Path) -> None:
-    """Remove the unfinished files of a process that was killed while it wrote; only where no other can be writing."""
+def remove_unfinished(*folders: Path) -> None:
+    """Remove the temporary files of a killed process. No other process may be writing to the folders."""
     for folder in folders:
         for unfinished in folder.glob(f"{UNFINISHED}*"):
             unfinished.unlink()
 
 
 @contextmanager
-def atomic(path: Path, before: Callable[[], None] | None = None) -> Iterator[Path]:
-    """A temporary path beside `path` to write to, which then takes its place: synced, renamed, the folder synced.
+def atomic_write(path: Path, before: Callable[[], None] | None = None) -> Iterator[Path]:
+    """Write a file atomically: readers, and a crash at any moment, see the old file or the complete new one.
 
-    before: called when the file is on the disk, just before it takes its place.
-    A reader, and a crash at any moment, sees the old file or the new one. MtlError where it can't be written.
+    The temporary file is synced to disk and renamed, and the folder is synced.
+
+    Args:
+        path: the file.
+        before: called after the temporary file is on disk, before it is renamed.
+
+    Yields:
+        The temporary path to write to, in the same folder.
+
+    Raises:
+        MtlError: the file can't be written.
     """
     temporary = None
     try:
@@ -93,12 +117,12 @@ def atomic(path: Path, before: Callable[[], None] | None = None) -> Iterator[Pat
         raise MtlError(f"{path}: can't be written: {error.strerror or error}") from error
     finally:
         if temporary is not None:
-            with suppress(OSError):  # gone with its folder, or left for `sweep`
+            with suppress(OSError):  # gone with its folder, or left for `remove_unfinished`
                 temporary.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:
-    """Wait until a file's content, or a folder's list of names, is on the disk."""
+    """Wait until the content of a file, or the list of names of a folder, is on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -107,12 +131,12 @@ def sync(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    r"""Write a text file atomically, as UTF-8.
+    r"""Write a text file atomically, in UTF-8.
 
-    A file name that isn't UTF-8 is in `text` with surrogates, which become escapes (`\udce9`): JSON and YAML read these
-    back as the same name.
+    Surrogates, which represent file names that aren't UTF-8, are written as escapes (`\udce9`): JSON and YAML parse
+    these to the same name.
     """
-    with atomic(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
@@ -122,15 +146,23 @@ def _umask() -> int:
     return mask
 
 
-HELD: set[Path] = set()  # by this process, which its own locks wouldn't keep out
+HELD: set[Path] = set()  # folders locked by this process, for which its own locks have no effect
 
 
 @contextmanager
-def locked(folder: Path, taken: str) -> Iterator[None]:
-    """Keep every other process, and this one a second time, out of a folder. ConfigError(taken) where one is in it.
+def lock_folder(folder: Path, taken: str) -> Iterator[None]:
+    """Hold an exclusive lock on a folder.
 
-    The lock is this process's alone (POSIX), and not its children's: a loader's workers, which outlive a killed run for
-    some seconds, don't keep the next one out. It ends with the process, whatever ends it.
+    It is a POSIX lock of this process, which its children don't inherit: worker processes of a DataLoader, which
+    outlive a killed run for some seconds, don't block the next run. It is released when the process ends, for whatever
+    reason.
+
+    Args:
+        folder: an existing folder.
+        taken: the error message if it is locked.
+
+    Raises:
+        ConfigError: another process, or this one, has locked the folder.
     """
     path = folder.resolve()
     if path in HELD:

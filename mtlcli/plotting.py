@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtlcli.files import atomic
+from mtlcli.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,5 +39,5 @@ def save_figure(figure: Figure, path: Path) -> None:
         figure: the figure.
         path: the file, ending in `.png`; an existing one is replaced.
     """
-    with atomic(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=DPI)

@@ -1,7 +1,7 @@
-"""Plugins: modules and files of the user's that register components.
+"""Plugins: modules and files of users that register components.
 
-A plugin is imported because the user names it (`--plugin`), because an experiment file names it and the user allows
-that (see `config.load`), or because an installed package announces it in the entry-point group `mtlcli.plugins`.
+A plugin is imported if the user gives it to `--plugin`, if an experiment file names it and the user allows that (see
+`config.load`), or if an installed package declares it as an entry point of the group `mtlcli.plugins`.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mtlcli.error_origin import add_plugin, plugin_spot, reason
+from mtlcli.error_origin import add_plugin, error_reason, plugin_location
 from mtlcli.errors import ConfigError
 from mtlcli.files import user_path
 
 PLUGIN_GROUP = "mtlcli.plugins"
 _entry_points_loaded = False
-_loaded_plugins: dict[str, str] = {}  # as the user named them → as their components record them
-_importing: str | None = None  # the plugin that is being imported, as it is recorded
+_loaded_plugins: dict[str, str] = {}  # name given by the user → name recorded in components
+_importing: str | None = None  # recorded name of the plugin that is being imported
 
 
 @contextmanager
@@ -36,7 +36,7 @@ def _import_of(plugin: str) -> Iterator[None]:
 
 
 def load_entry_points() -> None:
-    """Import the plugins that installed packages announce in the entry-point group `mtlcli.plugins`, once."""
+    """Import the plugins that installed packages declare as entry points, once."""
     global _entry_points_loaded
     if not _entry_points_loaded:
         _entry_points_loaded = True
@@ -50,9 +50,13 @@ def load_entry_points() -> None:
 
 
 def origin_of(module: str) -> str:
-    """Return the plugin that a module belongs to, as components record it: the one being imported, or the module.
+    """Return the recorded name of the plugin that a module belongs to, and register its package as plugin code.
 
-    The code of the module, and of the package it is in, counts as a plugin's from then on.
+    Args:
+        module: dotted name of the module.
+
+    Returns:
+        The plugin that is being imported, or the module itself.
     """
     package = sys.modules.get(module.partition(".")[0])
     file = getattr(package, "__file__", None)
@@ -62,9 +66,14 @@ def origin_of(module: str) -> str:
 
 
 def load_plugin(plugin: str, source: str = "--plugin") -> None:
-    """Import a plugin that the user has named or allowed: a file ending in .py, or a module.
+    """Import a plugin that the user has given or allowed.
 
-    source: where it was named, for messages. Raises ConfigError where it doesn't exist or fails to import.
+    Args:
+        plugin: a module, or a file ending in .py.
+        source: origin of the name, for the error message.
+
+    Raises:
+        ConfigError: it doesn't exist or its import fails.
     """
     try:
         if plugin.endswith(".py"):
@@ -81,21 +90,28 @@ def load_plugin(plugin: str, source: str = "--plugin") -> None:
                 importlib.import_module(plugin)
     except (Exception, SystemExit) as error:
         missing = isinstance(error, ModuleNotFoundError) and error.name == plugin
-        # unlike Path.is_file, it takes a name that is too long for no file
-        meant = missing and os.path.isfile(f"{plugin}.py")  # noqa: PTH113
-        hint = f". Did you mean the file {plugin}.py?" if meant else ""
+        # unlike Path.is_file, returns False for a name that is too long
+        is_file = missing and os.path.isfile(f"{plugin}.py")  # noqa: PTH113
+        hint = f". Did you mean the file {plugin}.py?" if is_file else ""
         raise ConfigError(f"{source} {plugin}: can't be imported: {_import_error(error)}{hint}") from error
     _loaded_plugins.setdefault(plugin, _recorded(plugin))
 
 
 def loaded_plugins(recorded: Iterable[str] | None = None) -> list[str]:
-    """The plugins that `load_plugin` has imported, as they were named; only those with these recorded names."""
+    """Return the imported plugins by their given names.
+
+    Args:
+        recorded: only plugins with these recorded names. Default: all.
+
+    Returns:
+        The names.
+    """
     wanted = None if recorded is None else set(recorded)
     return [plugin for plugin, name in _loaded_plugins.items() if wanted is None or name in wanted]
 
 
 def is_loaded(plugin: str) -> bool:
-    """Return whether `load_plugin` has imported this module, or this file by whatever path."""
+    """Return whether a module, or a file by any of its paths, was imported as a plugin."""
     return any(_located(plugin) == _located(other) for other in _loaded_plugins)
 
 
@@ -104,12 +120,12 @@ def _located(plugin: str) -> str:
 
 
 def _recorded(plugin: str) -> str:
-    """The name by which components remember a plugin: of a file its last part."""
+    """Return the name recorded in components: of a file, its name without the folder."""
     return Path(plugin).name if plugin.endswith(".py") else plugin
 
 
 def _import_error(error: BaseException) -> str:
-    spot = plugin_spot(error)
-    text = reason(error)
+    location = plugin_location(error)
+    text = error_reason(error)
     named = text if text.startswith((type(error).__name__, "calls ")) else f"{type(error).__name__}: {text}"
-    return f"{spot.file}:{spot.line}: {named}" if spot else named
+    return f"{location.file}:{location.line}: {named}" if location else named

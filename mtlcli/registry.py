@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, Literal, Protocol, TypeVar, cast
 
-from mtlcli.error_origin import blaming
+from mtlcli.error_origin import blame_options
 from mtlcli.errors import ConfigError, nearest
 from mtlcli.plugins import PLUGIN_GROUP, load_entry_points, origin_of
 
@@ -147,7 +147,7 @@ class Component(Generic[Target]):
             return self.target(*supplied, **{_parameter_name(name): value for name, value in chosen.items()})
 
         required = [name for name, option in self.options.items() if option.required] if options else []
-        return blaming(make, options, required)
+        return blame_options(make, options, required)
 
 
 def _option_name(parameter: str) -> str:

@@ -1,6 +1,6 @@
-"""Types that the packages exchange: a dataset its shapes, targets and statistics, a trunk what it has computed.
+"""Types that the component packages exchange, so that they needn't import one another.
 
-Floor: the lowest, beside `registry` and `errors`; it is what lets the component packages not import one another.
+They describe datasets, targets and columns, and the activations of a trunk.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Shape = tuple[int, ...]
-IGNORE_INDEX = -100  # the missing label of a `classes` target; of every other type it is NaN
-UNKNOWN, MISSING, FIRST = 0, 1, 2  # codes of a category: not seen in training, missing, the first level (see `Column`)
+IGNORE_INDEX = -100  # missing label of a `classes` target; NaN for all other types
+UNKNOWN, MISSING, FIRST = 0, 1, 2  # codes of categories: unseen in training, missing, first level (see `Column`)
 
-# what is read from a checkpoint has to keep to these
+# limits of what is read from a checkpoint
 PLAIN = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 MOST_CLASSES, MOST_COLUMNS, MOST_NUMBERS, MOST_PROBLEMS = 2**20, 2**17, 2**28, 10
 Names = Annotated[tuple[str, ...], Field(min_length=1, max_length=MOST_CLASSES)]
@@ -35,15 +35,17 @@ Stds = Annotated[tuple[Std, ...], Field(max_length=MOST_COLUMNS)]
 
 @dataclass(frozen=True)
 class TargetSpec:
-    """One target column of a dataset.
+    """A target of a dataset.
 
-    type: `classes` (int64 [N], missing = IGNORE_INDEX), `binary` (float32 [N] of 0/1), `multilabel` (float32 [N, size]
-        of 0/1) or `real` (float32 [N]; float64 where the values are so far from 0 that float32 would round their
-        differences); in the last three a missing label is NaN.
-    size: number of classes or of labels; 1 for `binary` and `real`.
-    classes: names of the classes or labels, where there are any.
-    missing: whether a label may be missing.
-    mean, std: of a `real` target over the training examples, where they are known.
+    Args:
+        type: `classes` (int64 [N], missing = IGNORE_INDEX), `binary` (float32 [N] of 0/1), `multilabel` (float32
+            [N, size] of 0/1) or `real` (float32 [N]; float64 if the values are so far from 0 that float32 would round
+            their differences). A missing label of the last three is NaN.
+        size: number of classes or of labels; 1 for `binary` and `real`.
+        classes: names of the classes or labels; None if they have none.
+        missing: labels may be missing.
+        mean: mean of a `real` target over the training examples; 0 if unknown.
+        std: standard deviation of a `real` target over the training examples; 1 if unknown.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = PLAIN
@@ -57,7 +59,7 @@ class TargetSpec:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The names in `classes`; where there are none, the numbers of the classes or labels, of `binary` 0 and 1."""
+        """The names in `classes`, or else the numbers of the classes or labels; 0 and 1 for `binary`."""
         return self.classes or tuple(map(str, range(2 if self.type == "binary" else self.size)))
 
 
@@ -88,15 +90,19 @@ def has_label(target: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Column:
-    """One feature column of a table, as it is in the raw inputs [B, columns].
+    """A feature column of a table, in the raw inputs [B, columns].
 
-    levels: of a categorical column, the categories of the training rows, in order; None: a numeric column. The raw
-        input of a category is a code: 0 for one not seen in training, 1 for a missing value, 2 + i for levels[i]. Where
-        all levels are numbers, any spelling of the same number (`1`, `1.0`, `01`) is the same category.
-    offset: the raw input of a number x is x − offset, computed in float64 and narrowed to float32, so that numbers far
-        from 0 (times, coordinates) keep their digits. 0 for most columns.
-    mean, std: of x − offset over the training rows. A missing number is the mean.
-    log_mean, log_std: of sign(x)·log(1 + |x|) − sign(offset)·log(1 + |offset|).
+    Args:
+        name: the column's name.
+        levels: categories of the training rows, in order; None for a numeric column. The raw input of a category is a
+            code: 0 for an unseen category, 1 for a missing value, 2 + i for levels[i]. If all levels are numbers, all
+            spellings of a number (`1`, `1.0`, `01`) are the same category.
+        mean: mean of x − offset over the training rows, which also replaces missing numbers.
+        std: standard deviation of x − offset over the training rows.
+        log_mean: mean of sign(x)·log(1 + |x|) − sign(offset)·log(1 + |offset|) over the training rows.
+        log_std: standard deviation of the same.
+        offset: the raw input of a number x is x − offset, computed in float64 and converted to float32, so that numbers
+            far from 0 (times, coordinates) keep their digits. 0 for most columns.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = PLAIN
@@ -112,15 +118,18 @@ class Column:
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """What is known of a dataset without reading all of it.
+    """Shapes, targets and statistics of a dataset.
 
-    input_shape: of one example: (C, H, W) for images, (F,) for tables.
-    targets: by name; `main_target` is the one a task gets when it names none (None: there is no such one).
-    splits: those it has, of `train`, `val`, `test`.
-    mean, std: of the raw inputs (an image's in units of its raw values, 0…255), per channel, or one for all; the model
-        normalizes by them, so that they travel with the checkpoint. None of a table, whose `columns` have theirs.
-    state: whatever else was fitted on the training data, plain lists, dicts, numbers, strings.
-    columns: of a table, in the order of the raw inputs [B, columns]; none for anything else.
+    Args:
+        input_shape: shape of one example: (C, H, W) for images, (F,) for tables.
+        targets: the targets by name.
+        main_target: the target of a task that names none; None if every task has to name one.
+        splits: the available splits, of `train`, `val` and `test`.
+        mean: mean of the raw inputs (of images, of the raw values 0…255), one per channel or one for all. The model
+            normalizes its inputs by it, and the checkpoint contains it. Empty for tables, whose columns have their own.
+        std: standard deviation of the raw inputs, as `mean`.
+        state: other values that were fitted to the training data: plain lists, dicts, numbers, strings.
+        columns: columns of a table, in the order of the raw inputs [B, columns]; empty for other data.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = PLAIN
@@ -135,38 +144,49 @@ class DatasetSpec:
     columns: Annotated[tuple[Column, ...], Field(max_length=MOST_COLUMNS)] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain dicts, lists, numbers and strings, for a checkpoint."""
+        """Convert the spec to plain dicts, lists, numbers and strings, for a checkpoint."""
         plain: dict[str, Any] = _listed(asdict(self))
         return plain
 
     @classmethod
     def from_dict(cls, plain: Any, where: str = "specs") -> DatasetSpec:
-        """The spec that `to_dict` told of. ConfigError, naming the keys below `where`, for anything else."""
+        """Restore a spec from the result of `to_dict`.
+
+        Args:
+            plain: the plain data.
+            where: key path of the data, for error messages.
+
+        Returns:
+            The spec.
+
+        Raises:
+            ConfigError: the data is invalid.
+        """
         try:
-            spec = _adapter().validate_json(json.dumps(plain))  # where a list may stand for a tuple, and nothing else
+            spec = _adapter().validate_json(json.dumps(plain))  # accepts lists for tuples, and is strict otherwise
         except (TypeError, RecursionError) as error:
             raise ConfigError(Problem("not plain data", where)) from error
         except ValidationError as error:
             problems = error.errors(include_url=False, include_context=False, include_input=False)[:MOST_PROBLEMS]
             raise ConfigError(
-                Problem(_told(one["msg"]), ".".join([where, *map(str, one["loc"])])) for one in problems
+                Problem(_reword(detail["msg"]), ".".join([where, *map(str, detail["loc"])])) for detail in problems
             ) from error
         if wrong := spec._disagreement():
             raise ConfigError(Problem(wrong[1], f"{where}.{wrong[0]}"))
         return spec
 
     def _disagreement(self) -> tuple[str, str] | None:
-        """The key of what doesn't agree with the rest, and why; None where all does."""
+        """Return the key of an inconsistent value and the reason; None if the spec is consistent."""
         if math.prod(self.input_shape) > MOST_NUMBERS:
-            return "input_shape", f"an example of more than {MOST_NUMBERS} numbers"
+            return "input_shape", f"an example has more than {MOST_NUMBERS} numbers"
         if self.main_target is not None and self.main_target not in self.targets:
-            return "main_target", f"there is no target {self.main_target!r}"
+            return "main_target", f"no target has the name {self.main_target!r}"
         for name, target in self.targets.items():
             if target.classes is not None and len(target.classes) != target.size:
-                return f"targets.{name}.classes", f"{len(target.classes)} names, and `size` is {target.size}"
+                return f"targets.{name}.classes", f"{len(target.classes)} names, but `size` is {target.size}"
         if self.columns:
             if self.input_shape != (len(self.columns),):
-                return "columns", f"{len(self.columns)} columns, and inputs of another shape"
+                return "columns", f"{len(self.columns)} columns, but inputs of another shape"
         elif len(self.mean) not in (1, self.input_shape[0]) or len(self.std) != len(self.mean):
             return "mean", f"1 or {self.input_shape[0]} means and as many standard deviations are needed"
         return None
@@ -177,8 +197,8 @@ def _adapter() -> TypeAdapter[DatasetSpec]:
     return TypeAdapter(DatasetSpec)
 
 
-def _told(message: str) -> str:
-    """What pydantic says, in our words."""
+def _reword(message: str) -> str:
+    """Reword a message of pydantic."""
     text = (
         message.replace("Input should be", "expected")
         .replace("Field required", "missing")
@@ -195,13 +215,14 @@ def _listed(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class TrunkPass:
-    """One pass of examples through the shared trunk, for the regularizers.
+    """Activations of one pass of N examples through the shared trunk, for the regularizers.
 
-    rows: alias of a dataset → how many of the N rows are its examples, in the order of the rows.
-    activations: name → [N, *shape]: `input` (normalized), those of the trunk's stages, and `features`.
-    private: task → its own features of its dataset's examples [n, F], under a sharing that has such.
-    selectors: gate → [n, k, E], the k distributions over E experts that make up its weights for n examples, under a
-        sharing that has gates; n is 1 where they are the same for all. They sum to 1 or less.
+    Args:
+        rows: alias of a dataset → number of its examples among the N rows, in the order of the rows.
+        activations: name → [N, *shape]: `input` (normalized), the outputs of the trunk's stages, and `features`.
+        private: task → features of its private trunk for its dataset's examples, [n, F]; empty without private trunks.
+        selectors: gate → [n, k, E], the k distributions over E experts that constitute its weights for n examples; n is
+            1 if they are the same for all. Each sums to 1 or less. Empty without gates.
     """
 
     rows: dict[str, int]

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from mtlcli.error_origin import blaming, described
+from mtlcli.error_origin import blame_options, describe_error
 from mtlcli.errors import ConfigError, MtlError, OptionError
 from mtlcli.plugins import load_plugin
 from mtlcli.registry import trunks
@@ -34,12 +34,12 @@ def make(*, lr: float = 0.1, betas: tuple[float, float] = (0.9, 0.99), size: int
 )  # fmt: skip
 def test_the_options_to_blame(options: dict[str, object], refused: dict[str, str]) -> None:
     with pytest.raises(OptionError) as caught:
-        blaming(make, options, required=["size"], sole=True)
+        blame_options(make, options, required=["size"], sole=True)
     assert caught.value.refused == refused
 
 
 def test_what_is_right_is_made() -> None:
-    assert blaming(make, {"lr": 0.2, "size": 3}, required=["size"]) == "made"
+    assert blame_options(make, {"lr": 0.2, "size": 3}, required=["size"]) == "made"
 
 
 def test_an_error_of_no_option_stays_as_it_is() -> None:
@@ -47,13 +47,13 @@ def test_an_error_of_no_option_stays_as_it_is() -> None:
         raise ValueError("not your options' fault")
 
     with pytest.raises(ValueError, match="fault"):
-        blaming(fail, {"lr": 1.0})
+        blame_options(fail, {"lr": 1.0})
 
     def refuse(**options: float) -> None:
         raise MtlError("ours")
 
     with pytest.raises(MtlError, match="ours"):
-        blaming(refuse, {"lr": 1.0})
+        blame_options(refuse, {"lr": 1.0})
 
 
 @pytest.mark.usefixtures("plugins_forgotten")
@@ -67,7 +67,7 @@ def test_a_plugin_s_error_has_its_line(tmp_path: Path, monkeypatch: pytest.Monke
     load_plugin("faulty_trunk.py")
     with pytest.raises(KeyError) as caught:
         trunks["faulty"].create((1, 8, 8))
-    assert described(caught.value) == "KeyError: 3 (faulty_trunk.py:8, in __init__)"
+    assert describe_error(caught.value) == "KeyError: 3 (faulty_trunk.py:8, in __init__)"
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from mtlcli.errors import ConfigError
-from mtlcli.files import MAX_NAME, MAX_PATH, given_path, shown_path, user_path
+from mtlcli.files import MAX_NAME, MAX_PATH, given_path, quote_path, user_path
 
 
 @pytest.fixture(autouse=True)
@@ -30,11 +30,11 @@ def test_names_are_kept_as_they_are() -> None:
     ("path", "reason"),
     [
         ("a\0b", "the character NUL"),
-        ("~no-such-user-here/x", "a user that does not exist here"),
-        ("x" * (MAX_NAME + 1), "has 256 bytes; a file name has at most 255"),
+        ("~no-such-user-here/x", "a user who does not exist here"),
+        ("x" * (MAX_NAME + 1), "has 256 bytes; the maximum is 255"),
         ("a/" + "é" * 128 + "/b", "has 256 bytes"),
         ("caf\udce9" * 64, "has 256 bytes"),
-        ("/".join(["x" * 200] * 20), f"at most {MAX_PATH:,} are possible"),
+        ("/".join(["x" * 200] * 20), f"the maximum is {MAX_PATH:,}"),
     ],
 )
 def test_what_no_file_can_be_called(path: str, reason: str) -> None:
@@ -45,4 +45,4 @@ def test_what_no_file_can_be_called(path: str, reason: str) -> None:
 
 
 def test_a_message_shows_spaces_and_bytes() -> None:
-    assert [shown_path(path) for path in ("a", "a ", "", os.fsdecode(b"caf\xe9"))] == ["a", "'a '", "''", r"caf\udce9"]
+    assert [quote_path(path) for path in ("a", "a ", "", os.fsdecode(b"caf\xe9"))] == ["a", "'a '", "''", r"caf\udce9"]

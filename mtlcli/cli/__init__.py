@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mtlcli.cli.app import app
 from mtlcli.cli.streams import safe_streams
-from mtlcli.error_origin import described, plugin_spot
+from mtlcli.error_origin import describe_error, plugin_location
 from mtlcli.errors import ConfigError, MtlError
 from mtlcli.text import printable
 
@@ -49,8 +49,8 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 def _unforeseen(error: Exception) -> str:
     """The message for an error that nothing else has explained."""
-    if plugin_spot(error) is not None:
-        return f"{described(error)}; {TRACEBACK}=1 in the environment shows the traceback"
+    if plugin_location(error) is not None:
+        return f"{describe_error(error)}; {TRACEBACK}=1 in the environment shows the traceback"
     *_, last = traceback.extract_tb(error.__traceback__)
     where = f"{Path(last.filename).name}:{last.lineno}"
     return f"a fault in mtl: {type(error).__name__}: {error} ({where}); {TRACEBACK}=1 shows the traceback to report"

@@ -47,7 +47,7 @@ def export(
     """
     from mtlcli.cli.output import print_json
     from mtlcli.errors import ConfigError
-    from mtlcli.files import given_path, shown_path
+    from mtlcli.files import given_path, quote_path
     from mtlcli.training.assembly.build import rebuild
     from mtlcli.training.checkpoint.experiment import experiment_from_checkpoint
     from mtlcli.training.checkpoint.file import load_checkpoint
@@ -57,9 +57,9 @@ def export(
     if out is not None:
         out = given_path(out, "--out")
         if out.is_dir():
-            raise ConfigError(f"--out {shown_path(out)}: is a folder; give the file to write")
+            raise ConfigError(f"--out {quote_path(out)}: is a folder; give the file to write")
         if not out.parent.is_dir():
-            raise ConfigError(f"--out {shown_path(out)}: the folder {shown_path(out.parent)} does not exist")
+            raise ConfigError(f"--out {quote_path(out)}: the folder {quote_path(out.parent)} does not exist")
     payload = load_checkpoint(checkpoint)
     experiment = experiment_from_checkpoint(payload, ["training.device=cpu"], checkpoint, data=False)
     run = rebuild(experiment, payload, data=False)

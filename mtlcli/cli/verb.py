@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import typer
 from typer.core import TyperCommand
 
-from mtlcli.errors import ConfigError, alike
+from mtlcli.errors import ConfigError, match_spelling
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 Function = TypeVar("Function", bound=Callable[..., None])
@@ -85,7 +85,7 @@ class Verb(TyperCommand):
 
         options = [name for parameter in self.params for name in getattr(parameter, "opts", ())]
         experiment = _experiment(arguments)
-        key = None if alike(flag, options) else override_for(flag, experiment)
+        key = None if match_spelling(flag, options) else override_for(flag, experiment)
         if key is None:
             return
         value = _value(flag, arguments)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mtlcli.errors import alike, nearest
+from mtlcli.errors import match_spelling, nearest
 from mtlcli.registry import REGISTRIES, Registry
 
 # our name → names in other tools and papers
@@ -65,7 +65,7 @@ ENTRIES = {
 def component_hint(registry: Registry[Any], name: str) -> str:
     """Return a hint for an unknown name, such as " Did you mean …?"; empty if nothing is similar."""
     names = registry.names()
-    if close := alike(name, names):
+    if close := match_spelling(name, names):
         return f" Did you mean {close!r}?"
     if name.lower() in NOTHING:
         return NOTHING_OF.get(registry.group, "")

@@ -13,7 +13,7 @@ from mtlcli.config.lookup import bare_type, fields_of, fits, follow, is_model
 from mtlcli.config.scalars import resolve
 from mtlcli.config.schema import Experiment
 from mtlcli.config.yaml import parse
-from mtlcli.errors import ConfigError, alike, nearest
+from mtlcli.errors import ConfigError, match_spelling, nearest
 
 # our key → names in other tools. A name may belong to several keys: the first that the experiment has is suggested.
 # `*` is a task or a dataset.
@@ -98,7 +98,7 @@ def key_hint(key: str, parent: KeyPath, fields: Mapping[str, Any], data: Any) ->
         return f" {flag[0].upper()}{flag[1:]}."
     if parent[:1] == ("regularizers",) and plain in STRENGTHS and "strength" in fields:
         return " Did you mean 'strength'?"
-    if close := alike(plain, fields):
+    if close := match_spelling(plain, fields):
         return f" Did you mean {close!r}?"
     keys = dict.fromkeys(_keys(data, parent))
     elsewhere = [path for path in keys if path[-1] == plain and path[:-1] != parent]

@@ -21,7 +21,7 @@ from yaml import events
 from mtlcli.config.locations import MOST_PROBLEMS, KeyPath, Place, dotted, in_order
 from mtlcli.config.scalars import MAX_EXPANDED, Scalar, expand, resolve
 from mtlcli.errors import ConfigError, Mark, Problem, nearest
-from mtlcli.files import shown_path, user_path
+from mtlcli.files import quote_path, user_path
 
 MAX_BYTES = 512 * 1024
 MAX_DEPTH = 32
@@ -84,7 +84,7 @@ def read(file: Path) -> Document:
     Raises:
         ConfigError: the file can't be read, isn't a regular file, is too large, or isn't strict YAML in UTF-8.
     """
-    name = shown_path(file)
+    name = quote_path(file)
     try:
         with open(user_path(file), "rb", opener=_without_waiting) as stream:
             if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
@@ -112,7 +112,7 @@ def read(file: Path) -> Document:
 def _meant(file: Path, error: Exception) -> str:
     """Return a hint for a path that can't be read as an experiment."""
     if isinstance(error, IsADirectoryError) and (file / "config.yaml").is_file():
-        return f": this is a run folder; its experiment is {shown_path(file / 'config.yaml')}, and --run-dir resumes it"
+        return f": this is a run folder; its experiment is {quote_path(file / 'config.yaml')}, and --run-dir resumes it"
     if isinstance(error, FileNotFoundError) and file.parent.is_dir():
         stems = {path.stem: path.name for pattern in ("*.yml", "*.yaml") for path in file.parent.glob(pattern)}
         if file.name in stems:

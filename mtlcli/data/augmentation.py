@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mtlcli.data.shuffling import stable_seed
-from mtlcli.error_origin import blaming
+from mtlcli.error_origin import blame_options
 from mtlcli.errors import MtlError, OptionError, nearest
 
 # Unsuitable for a single raw image: need boxes, masks, batches or functions, return several images, or change the type.
@@ -144,7 +144,7 @@ def _build(entry: str | dict[str, Any]) -> Any:
             key: f"{name} takes no {key!r}.{nearest(key, accepted)} It takes: {listed}" for key in unknown
         })  # fmt: skip
     try:
-        return blaming(transform, arguments, sole=True)
+        return blame_options(transform, arguments, sole=True)
     except OptionError:
         raise
     except Exception as error:

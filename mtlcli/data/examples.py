@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from mtlcli.error_origin import described
+from mtlcli.error_origin import describe_error
 from mtlcli.errors import ConfigError, InterruptedRunError, MtlError
 
 
@@ -146,4 +146,4 @@ def wrap_read_errors(alias: str) -> Iterator[None]:
 
 def describe_read_error(error: Exception) -> str:
     """Describe an exception of a dataset's own code in one line."""
-    return f"the examples can't be read: {described(error)}"
+    return f"the examples can't be read: {describe_error(error)}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mtlcli.errors import ConfigError
-from mtlcli.files import atomic, given_path, locked, sweep, write_text
+from mtlcli.files import atomic_write, given_path, lock_folder, remove_unfinished, write_text
 from mtlcli.training.run_folder import run_root, to_json
 
 
@@ -40,8 +40,8 @@ class StudyFolder:
                 pass
         except OSError as error:
             raise ConfigError(f"study folder {self.path}: can't be written to: {error.strerror or error}") from error
-        with locked(self.path, f"study folder {self.path}: another process is working in it"):
-            sweep(self.path, *(part for part in self.path.iterdir() if part.is_dir()))
+        with lock_folder(self.path, f"study folder {self.path}: another process is working in it"):
+            remove_unfinished(self.path, *(part for part in self.path.iterdir() if part.is_dir()))
             yield
 
     def of(self, measure: str) -> StudyFolder:
@@ -56,7 +56,7 @@ class StudyFolder:
 
     def copy(self, file: Path) -> None:
         """Copy a file into the folder, whole."""
-        with atomic(self.path / file.name) as temporary:
+        with atomic_write(self.path / file.name) as temporary:
             temporary.write_bytes(file.read_bytes())
 
     def write_json(self, name: str, document: Any) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from mtlcli import registry
 from mtlcli.config import Experiment
-from mtlcli.error_origin import line_in, reason
+from mtlcli.error_origin import error_reason, line_in
 from mtlcli.errors import MtlError
 from mtlcli.training.backward.base import StepResult
 from mtlcli.training.evaluate import TaskMetrics
@@ -157,7 +157,7 @@ def _call(callback: Callback, method: str, *arguments: object) -> None:
 
 def _message(callback: Callback, method: str, error: BaseException) -> str:
     """Describe an exception of a callback in one line, with the innermost line in the callback's file."""
-    name, text = type(error).__name__, reason(error)
+    name, text = type(error).__name__, error_reason(error)
     text = text if text.startswith((name, "calls ")) else f"{name}: {text}"
     code = getattr(inspect.unwrap(getattr(callback, method)), "__code__", None)
     spot = None if code is None else line_in(error, code.co_filename)

@@ -16,7 +16,7 @@ from torch.onnx import OnnxExporterError
 
 from mtlcli.data.formats.numerals import ISO
 from mtlcli.errors import ConfigError
-from mtlcli.files import atomic, write_text
+from mtlcli.files import atomic_write, write_text
 from mtlcli.specs import FIRST, MISSING, UNKNOWN, Column, DatasetSpec, TargetSpec
 from mtlcli.tasks.base import TaskKind
 from mtlcli.training.checkpoint.experiment import publishable
@@ -65,7 +65,7 @@ def export(run: Run, file_format: Format, path: Path) -> None:
     }
     try:
         # torch's exporters warn about their own internals, which the user can't change
-        with atomic(path) as temporary, warnings.catch_warnings(action="ignore"):
+        with atomic_write(path) as temporary, warnings.catch_warnings(action="ignore"):
             writers[file_format](run, description, temporary)
     except ImportError as error:
         raise ConfigError(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mtlcli.data.loader import Batch
-from mtlcli.error_origin import plugin_spot, reason
+from mtlcli.error_origin import error_reason, plugin_location
 from mtlcli.errors import MtlError
 from mtlcli.training.assembly.data_checks import BATCH_NORM_REFUSAL
 from mtlcli.training.assembly.regularization import PREFIX
@@ -177,8 +177,8 @@ def explained(error: BaseException, batch_size: int, log: Path | None = None) ->
         )
     if isinstance(error, MtlError) or not isinstance(error, Exception | SystemExit):
         return error
-    if (spot := plugin_spot(error)) is not None:
-        text, kind = reason(error), type(error).__name__
+    if (spot := plugin_location(error)) is not None:
+        text, kind = error_reason(error), type(error).__name__
         text = text if text.startswith((kind, "calls ")) else f"{kind}: {text}"
         return MtlError(f"the run failed at {spot.file}:{spot.line}, in {spot.function}: {text} (traceback: {where})")
     if isinstance(error, RuntimeError | ValueError | ArithmeticError | AssertionError):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mtlcli.config import Experiment
-from mtlcli.error_origin import described, plugin_spot
+from mtlcli.error_origin import describe_error, plugin_location
 from mtlcli.errors import ConfigError, MtlError, OptionError, Problem
 
 EXPECTED = (ValueError, TypeError, RuntimeError, ArithmeticError, AssertionError)  # of our components, or torch's
@@ -40,9 +40,9 @@ class Problems:
         except MtlError:
             raise
         except (Exception, SystemExit) as error:
-            if not isinstance(error, EXPECTED) and plugin_spot(error) is None:
+            if not isinstance(error, EXPECTED) and plugin_location(error) is None:
                 raise
-            self.collected.append(self.experiment.problem(path, described(error)))
+            self.collected.append(self.experiment.problem(path, describe_error(error)))
 
     def _placed(self, problem: Problem, path: str) -> Problem:
         """Return the problem with the place of `path`, if it has none."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mtlcli.errors import ConfigError, MtlError
-from mtlcli.files import given_path, locked, sweep, write_text
+from mtlcli.files import given_path, lock_folder, remove_unfinished, write_text
 from mtlcli.training.checkpoint.rotation import Checkpoints
 
 LOG = logging.getLogger("mtl")
@@ -131,11 +131,11 @@ class RunFolder:
 
     def sweep(self) -> None:
         """Remove the temporary files of a process that was killed while it wrote. Call this under the lock."""
-        sweep(self.path, self.last.parent, self.plots)
+        remove_unfinished(self.path, self.last.parent, self.plots)
 
     def lock(self) -> AbstractContextManager[None]:
         """Return a context that locks the folder; it raises ConfigError if another process trains into it."""
-        return locked(self.path, f"run folder {self.path}: another process is training into it")
+        return lock_folder(self.path, f"run folder {self.path}: another process is training into it")
 
     def write(self, name: str, text: str) -> None:
         """Write a text file of the folder atomically."""

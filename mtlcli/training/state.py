@@ -18,7 +18,7 @@ from mtlcli.data.fingerprint import DataRecord
 from mtlcli.data.loader import Loader
 from mtlcli.errors import ConfigError, Problem
 from mtlcli.specs import DatasetSpec
-from mtlcli.text import listed
+from mtlcli.text import join_names
 from mtlcli.training.assembly.data_checks import open_data
 from mtlcli.training.assembly.optimizers import group_names, learning_rates, make_optimizer, scale_rates
 from mtlcli.training.assembly.schedules import Schedule, make_schedule
@@ -243,7 +243,7 @@ def _difference(saved: dict[str, Any] | None, spec: DatasetSpec) -> str:
     before = [column["name"] for column in (saved or {}).get("columns", [])]
     now = [column.name for column in spec.columns]
     if before != now and sorted(before) == sorted(now):
-        return f"the feature columns are in another order. Restore the order in the file: {listed(before)}"
+        return f"the feature columns are in another order. Restore the order in the file: {join_names(before)}"
     return "the run was started with other data, or the data is now read in another way; start a new run"
 
 

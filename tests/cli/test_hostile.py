@@ -35,7 +35,7 @@ REFUSED = {
     "matrix_in_a_file": "weighting.matrix: names a file instead of the numbers",
     "specs_of_another_type": "specs.digits: expected an object",
     "specs_without_a_shape": "specs.digits.input_shape: tuple should have at least 1 item",
-    "specs_of_a_large_shape": "specs.digits.input_shape: an example of more than",
+    "specs_of_a_large_shape": "specs.digits.input_shape: an example has more than",
     "classes_beyond_any": "specs.digits.targets.digit.size: expected less than or equal to 1048576",
     "a_plugin_of_its_own": "trunk 'evil' came from the plugin '/tmp/evil.py': give it with --plugin",
 }

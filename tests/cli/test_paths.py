@@ -62,7 +62,7 @@ def test_a_path_that_no_file_can_have(
     assert main([argument.format(path) for argument in command]) == 2
     printed = capsys.readouterr()
     (error,) = [line for line in printed.err.splitlines() if line.startswith("error: ")]
-    reason = "has 300 bytes; a file name has at most 255" if path == LONG else "a user that does not exist here"
+    reason = "has 300 bytes; the maximum is 255" if path == LONG else "a user who does not exist here"
     assert reason in error
     assert [path.name for path in folder.iterdir()] == ["table.yaml"]
 

@@ -19,7 +19,7 @@ from mtlcli.data.shuffling import stable_seed
 from mtlcli.errors import ConfigError, MtlError
 from mtlcli.registry import datasets
 from mtlcli.specs import DatasetSpec, TargetSpec
-from mtlcli.text import shown
+from mtlcli.text import quote
 
 ROWS = {"census-income.data": 199_523, "census-income.test": 99_762}
 INCOMES = ("- 50000.", "50000+.")
@@ -150,7 +150,7 @@ class CensusIncome(Dataset):
                 raise MtlError(f"{path}: expected {self.rows[file]} rows, got {len(table)}. {advice}")
             income = table.columns["income"]
             if wrong := income.rows([at for at, value in enumerate(income.values) if value not in INCOMES]):
-                value = shown(income.values[income.index[wrong[0]]])
+                value = quote(income.values[income.index[wrong[0]]])
                 problem = table.error(f"{value} in the last column, expected {' or '.join(INCOMES)}", wrong)
                 raise MtlError(f"{problem}. {advice}")
             self._files[file] = inputs, {name: _encode_target(table, *answer) for name, answer in YES.items()}

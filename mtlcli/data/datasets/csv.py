@@ -35,7 +35,7 @@ from mtlcli.errors import ConfigError, Problem
 from mtlcli.files import user_path
 from mtlcli.registry import datasets
 from mtlcli.specs import MOST_CLASSES, Column, DatasetSpec, TargetSpec
-from mtlcli.text import listed
+from mtlcli.text import join_names
 
 
 @datasets.register("csv")
@@ -249,8 +249,8 @@ class CSV(Dataset):
         features = [column.name for column in stored.columns]
         if self.features is not None and set(self.features) != set(features):
             raise ConfigError(
-                f"the checkpoint was trained on the features {listed(features)}, but `features` here are "
-                f"{listed(self.features)}"
+                f"the checkpoint was trained on the features {join_names(features)}, but `features` here are "
+                f"{join_names(self.features)}"
             )
         targets = restore_targets(table, stored.targets, self.targets)
         return restore_spec(stored, replace(stored, targets=targets))

@@ -22,7 +22,7 @@ from mtlcli.errors import ConfigError, MtlError, Problem, nearest
 from mtlcli.files import user_path
 from mtlcli.registry import datasets
 from mtlcli.specs import DatasetSpec, TargetSpec
-from mtlcli.text import listed
+from mtlcli.text import join_names
 
 MAX_TRIED = 10  # images to read for the image size
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -204,7 +204,7 @@ class ImageFolder(Dataset):
         canonical = {to_nfc(name) for name in classes}
         problems = [
             f"{paths[names.index(name)].parent}: class {name!r} is not a class of the training images: "
-            f"{listed(classes)}.{nearest(name, classes)}"
+            f"{join_names(classes)}.{nearest(name, classes)}"
             for paths, names in self._files().values()
             for name in sorted(set(names) - canonical)
         ]

@@ -11,7 +11,7 @@ from pathlib import Path
 from mtlcli.data.formats.folder_listing import Listing, RelativePath, count_suffixes, list_folder
 from mtlcli.data.formats.split_names import ALSO_CLASS_NAMES, SPLITS, find_split_like, match_split, suggest_split
 from mtlcli.errors import ConfigError, Problem
-from mtlcli.text import fault, listed, shown
+from mtlcli.text import join_names, name_problem, quote
 
 MAX_PROBLEMS = 10  # listed one by one
 
@@ -115,9 +115,9 @@ def _check_classes(root: Path, listing: Listing, split_folders: dict[str, str]) 
         if len(path) != depth + 1 or (split_folders and path[0] not in split_folders):
             continue
         folder = root.joinpath(*path)
-        if why := fault(path[-1]):
+        if why := name_problem(path[-1]):
             problems.append(
-                f"{folder.parent}: the folder {shown(path[-1])} names a class, and {why}; give it another name"
+                f"{folder.parent}: the folder {quote(path[-1])} names a class, and {why}; give it another name"
             )
         elif path not in with_images:
             files = [other for other in listing.others if other[: depth + 1] == path]
@@ -160,7 +160,8 @@ def _check_nesting(root: Path, parent: RelativePath, names: list[str], images: S
             )
         elif name not in direct and len(below[name]) > 1 and below[name] <= set(names) - {name}:
             problems.append(
-                f"{folder / name}: repeats the classes next to it ({listed(sorted(below[name]))}), so it is no class. "
+                f"{folder / name}: repeats the classes next to it ({join_names(sorted(below[name]))}), so it is no "
+                "class. "
                 f"If it is a split, name the splits' folders train, val and test, with a folder for each class in each"
             )
     if not problems and (similar := find_split_like(names, direct)):
@@ -191,7 +192,7 @@ def _list_notes(listing: Listing, split_folders: dict[str, str], named: set[str]
         if len(path) > depth + 1:
             spellings.setdefault((*path[:depth], to_nfc(path[depth])), set()).add(path[depth])
     if merged := sorted({path[-1] for path, names in spellings.items() if len(names) > 1}):
-        notes.append(f"folders whose names are equal in Unicode's form NFC are one class: {listed(merged)}")
+        notes.append(f"folders whose names are equal in Unicode's form NFC are one class: {join_names(merged)}")
     return notes
 
 
@@ -216,7 +217,7 @@ def _note_repeated_folders(images: Sequence[RelativePath], depth: int) -> list[s
 
 
 def _quote_names(names: Iterable[str]) -> str:
-    return listed([shown(name) for name in names])
+    return join_names([quote(name) for name in names])
 
 
 def _raise_problems(problems: Sequence[str]) -> None:

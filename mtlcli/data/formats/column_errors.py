@@ -9,7 +9,7 @@ import numpy as np
 from mtlcli.data.formats.csv_reader import Cells, Table
 from mtlcli.data.formats.numerals import ISO, Floats, Notation, describe_notation, detect_notation
 from mtlcli.errors import ConfigError
-from mtlcli.text import fault, shown
+from mtlcli.text import name_problem, quote
 
 
 def refuse_other_notation(table: Table, name: str, cells: Cells, remedy: str) -> None:
@@ -108,8 +108,8 @@ def check_names(table: Table, name: str, values: Collection[str]) -> None:
     """
     cells = table.columns[name]
     for at, value in enumerate(cells.values):
-        if value in values and (why := fault(value or "")):
-            raise table.error(f"{shown(value)} in column {name!r} {why}", cells.rows([at]))
+        if value in values and (why := name_problem(value or "")):
+            raise table.error(f"{quote(value)} in column {name!r} {why}", cells.rows([at]))
 
 
 def count_values(cells: Cells) -> int:
@@ -124,4 +124,4 @@ def get_first_value(cells: Cells, rows: Sequence[int]) -> str:
 
 def quote_value(cells: Cells, rows: Sequence[int]) -> str:
     """Return the value in the first of some rows, in quotes."""
-    return shown(get_first_value(cells, rows))
+    return quote(get_first_value(cells, rows))

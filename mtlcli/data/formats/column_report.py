@@ -15,7 +15,7 @@ from mtlcli.data.formats.numerals import Notation, find_dotted_thousands
 from mtlcli.data.shuffling import Rows
 from mtlcli.data.splitting import Mask
 from mtlcli.specs import MISSING, UNKNOWN, Column, DatasetSpec
-from mtlcli.text import shown
+from mtlcli.text import quote
 
 # Limits above which a note is written.
 UNKNOWN_SHARE = 0.05  # share of a split's rows that are unknown in a column
@@ -198,7 +198,7 @@ def _note_similar_levels(what: str, levels: Sequence[str]) -> str | None:
     for level in levels:
         folded = unicodedata.normalize("NFKC", " ".join(level.split())).casefold()
         spellings.setdefault(folded, []).append(level)
-    alike = [" and ".join(map(shown, group)) for group in spellings.values() if len(group) > 1]
+    alike = [" and ".join(map(quote, group)) for group in spellings.values() if len(group) > 1]
     if not alike:
         return None
     more = f", and {len(alike) - MAX_LISTED} more" if len(alike) > MAX_LISTED else ""

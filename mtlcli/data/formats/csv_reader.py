@@ -14,7 +14,7 @@ import numpy as np
 from mtlcli.data.formats.text_lines import Lines
 from mtlcli.data.shuffling import Rows
 from mtlcli.errors import ConfigError, Problem, nearest
-from mtlcli.text import fault, listed, shown
+from mtlcli.text import join_names, name_problem, quote
 
 Index = np.ndarray[tuple[int], np.dtype[np.int32]]
 MAX_LISTED = 5  # lines of another length that are listed one by one
@@ -92,8 +92,8 @@ class Table:
         columns = list(self.columns)
         hint = _suggest_delimiter(columns)
         problems = [
-            Problem(f"{self.path}: no column {shown(name)}, which `{what}` names.{nearest(name, columns)} The columns "
-                    f"in the file's first line are: {listed(columns)}{hint}")
+            Problem(f"{self.path}: no column {quote(name)}, which `{what}` names.{nearest(name, columns)} The columns "
+                    f"in the file's first line are: {join_names(columns)}{hint}")
             for name in names
             if name not in self.columns
         ]  # fmt: skip
@@ -268,13 +268,13 @@ def _check_header(path: Path, header: list[str]) -> None:
     if len(header) > MAX_COLUMNS:
         raise ConfigError(f"{path}:1: {len(header)} columns, but a table can have at most {MAX_COLUMNS}")
     if faulty := [
-        f"{path}:1: the name of column {at}, {shown(name)}, {why}{_suggest_delimiter(header)}"
+        f"{path}:1: the name of column {at}, {quote(name)}, {why}{_suggest_delimiter(header)}"
         for at, name in enumerate(header, 1)
-        if (why := fault(name))
+        if (why := name_problem(name))
     ]:
         raise ConfigError(map(Problem, faulty[:MAX_LISTED]))
-    if repeated := [shown(name) for name, count in Counter(header).items() if count > 1]:
+    if repeated := [quote(name) for name, count in Counter(header).items() if count > 1]:
         raise ConfigError(
-            f"{path}:1: the header names {listed(sorted(repeated))} more than once; each column needs its own name in "
-            f"the first line"
+            f"{path}:1: the header names {join_names(sorted(repeated))} more than once; each column needs its own "
+            "name in the first line"
         )

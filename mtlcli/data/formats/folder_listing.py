@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mtlcli.text import fault, listed, shown
+from mtlcli.text import join_names, name_problem, quote
 
 # Files and folders of operating systems and tools, in lower case. Names with a leading dot are ignored too.
 IGNORED = {
@@ -93,5 +93,5 @@ def count_suffixes(files: Sequence[RelativePath]) -> str:
     """
     counts = Counter(Path(path[-1]).suffix.lower() or "without a suffix" for path in files)
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    counted = [f"{count} {shown(suffix)[1:-1] if fault(suffix) else suffix}" for suffix, count in ordered]
-    return listed(counted) if len(counted) > 1 else counted[0]
+    counted = [f"{count} {quote(suffix)[1:-1] if name_problem(suffix) else suffix}" for suffix, count in ordered]
+    return join_names(counted) if len(counted) > 1 else counted[0]

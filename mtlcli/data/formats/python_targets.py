@@ -14,7 +14,7 @@ from mtlcli.data.formats.column_encoding import FAR
 from mtlcli.data.formats.python_data import Labels
 from mtlcli.errors import ConfigError, nearest
 from mtlcli.specs import IGNORE_INDEX, MOST_CLASSES, TargetSpec
-from mtlcli.text import listed
+from mtlcli.text import join_names
 
 TargetType = Literal["classes", "binary", "real", "multilabel"]
 
@@ -147,7 +147,7 @@ def _encode_classes(labels: Labels, name: str, target: TargetSpec, named: bool) 
         index = {label: at for at, label in enumerate(target.classes or ())}
         for row in np.flatnonzero(~missing):
             if (label := str(labels[row])) not in index:
-                known = f"{nearest(label, index)} Its classes: {listed(list(index))}"
+                known = f"{nearest(label, index)} Its classes: {join_names(list(index))}"
                 raise ConfigError(
                     f"target {name!r} has the class {label!r}, which is not among those of training.{known}"
                 )

@@ -15,7 +15,7 @@ from mtlcli.data.formats.csv_reader import Cells, Table
 from mtlcli.data.formats.numerals import ISO, Notation
 from mtlcli.errors import ConfigError, InputError, nearest
 from mtlcli.specs import Column
-from mtlcli.text import listed
+from mtlcli.text import join_names
 
 
 def is_rows(data: Any) -> bool:
@@ -54,7 +54,9 @@ def encode_rows(
     _check_names([column.name for column in columns], given, others)
     lengths = {name: len(values) for name, values in given.items()}
     if len(set(lengths.values())) > 1:
-        raise InputError(f"the columns differ in length: {listed([f'{n} {length}' for n, length in lengths.items()])}")
+        raise InputError(
+            f"the columns differ in length: {join_names([f'{n} {length}' for n, length in lengths.items()])}"
+        )
     cells = {column.name: _cells(column, given[column.name], notation, missing) for column in columns}
     table = _RowTable(Path("rows"), cells, range(next(iter(lengths.values()))))
     try:
@@ -95,10 +97,12 @@ def _check_names(wanted: Sequence[str], given: Mapping[str, Any], others: Collec
     if lacking := [name for name in wanted if name not in given]:
         hint = nearest(lacking[0], unknown)
         more = f" (and {len(lacking) - 1} more)" if len(lacking) > 1 else ""
-        raise InputError(f"column {lacking[0]!r} is missing{more}.{hint} The model's columns: {listed(list(wanted))}")
+        raise InputError(
+            f"column {lacking[0]!r} is missing{more}.{hint} The model's columns: {join_names(list(wanted))}"
+        )
     if unknown:
         hint = nearest(unknown[0], wanted)
-        raise InputError(f"unknown column {unknown[0]!r}.{hint} The model's columns: {listed(list(wanted))}")
+        raise InputError(f"unknown column {unknown[0]!r}.{hint} The model's columns: {join_names(list(wanted))}")
 
 
 def _cells(column: Column, values: Sequence[Any], notation: Notation, missing: Collection[str]) -> Cells:

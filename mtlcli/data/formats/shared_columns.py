@@ -8,7 +8,7 @@ from mtlcli.data.base import Dataset
 from mtlcli.data.formats.column_encoding import fit_column
 from mtlcli.errors import ConfigError, Problem
 from mtlcli.specs import MOST_CLASSES, Column, DatasetSpec
-from mtlcli.text import listed
+from mtlcli.text import join_names
 
 
 def share_columns(opened: Mapping[str, tuple[Dataset, DatasetSpec]]) -> dict[str, DatasetSpec]:
@@ -36,7 +36,9 @@ def share_columns(opened: Mapping[str, tuple[Dataset, DatasetSpec]]) -> dict[str
         others = [column.name for column in specs[alias].columns]
         unmatched = {first: [n for n in names if n not in others], alias: [n for n in others if n not in names]}
         if any(unmatched.values()):
-            differences = "; ".join(f"only {table} has {listed(extra)}" for table, extra in unmatched.items() if extra)
+            differences = "; ".join(
+                f"only {table} has {join_names(extra)}" for table, extra in unmatched.items() if extra
+            )
             raise ConfigError(
                 f"the tables {first} and {alias} share a trunk and need the same columns: {differences}. List the "
                 f"columns that both have under `features`, or the others under `exclude`"

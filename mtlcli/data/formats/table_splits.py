@@ -15,7 +15,7 @@ from mtlcli.data.formats.feature_choice import UNNAMED
 from mtlcli.data.formats.numerals import Notation
 from mtlcli.data.shuffling import Rows
 from mtlcli.data.splitting import Codes, Mask, draw, draw_by_position, group_copies
-from mtlcli.text import shown
+from mtlcli.text import quote
 
 SPLITS = ("train", "val", "test")
 GROUP = np.uint64(0xD6E8FEB86659FD93)  # separates the keys of groups from those of rows
@@ -111,7 +111,7 @@ def _read_split_column(table: Table, split_column: str) -> dict[str, Rows]:
     if wrong := column.rows([at for at, value in enumerate(column.values) if value not in SPLITS]):
         value = column.values[column.index[wrong[0]]]
         expected = ", ".join(SPLITS)
-        raise table.error(f"{shown(value)} in the split column {split_column!r} is not one of {expected}", wrong)
+        raise table.error(f"{quote(value)} in the split column {split_column!r} is not one of {expected}", wrong)
     return {str(split): np.flatnonzero(column.index == at) for at, split in enumerate(column.values)}
 
 

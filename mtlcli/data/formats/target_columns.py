@@ -27,7 +27,7 @@ from mtlcli.data.shuffling import Rows
 from mtlcli.data.splitting import Codes
 from mtlcli.errors import nearest
 from mtlcli.specs import IGNORE_INDEX, TargetSpec
-from mtlcli.text import listed, shown
+from mtlcli.text import join_names, quote
 
 TRUTH = {"true": "1", "false": "0"}
 
@@ -77,7 +77,7 @@ def fit_target(
     check_names(table, name, values)
     classes = sort_levels(values, [notation.canonical(value) for value in values])
     if len(classes) < 2:
-        raise table.error(f"target {name!r} has only the class {shown(classes[0])} in the training rows")
+        raise table.error(f"target {name!r} has only the class {quote(classes[0])} in the training rows")
     return TargetSpec("classes", len(classes), classes, missing)
 
 
@@ -111,7 +111,7 @@ def encode_target(table: Table, name: str, target: TargetSpec, notation: Notatio
             hint = nearest(get_first_value(cells, rows), classes)
             raise table.error(
                 f"target {name!r} has the class {quote_value(cells, rows)}, which is not among those of the training "
-                f"rows: {listed(classes)}.{hint}", rows
+                f"rows: {join_names(classes)}.{hint}", rows
             )  # fmt: skip
         return torch.from_numpy(codes[cells.index])
     parsed, wrong = notation.numbers(cells.values, name)

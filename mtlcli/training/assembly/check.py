@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from mtlcli import registry
 from mtlcli.config import Experiment
 from mtlcli.config.options import options_of
-from mtlcli.error_origin import blaming
+from mtlcli.error_origin import blame_options
 from mtlcli.training.assembly.assemble import (
     Datasets,
     add_regularizers,
@@ -122,7 +122,7 @@ def check_optimizer(run: Run, problems: Problems) -> None:
     created: list[Optimizer] = []
     with problems.at("optimizer"):
         options = run.experiment.optimizer.options
-        blaming(lambda **options: _optimizer(_with(run, "optimizer", options, groups={})), options, sole=True)
+        blame_options(lambda **options: _optimizer(_with(run, "optimizer", options, groups={})), options, sole=True)
         created.append(_optimizer(run))
     if (entry := run.experiment.scheduler) is None:
         return
@@ -131,7 +131,7 @@ def check_optimizer(run: Run, problems: Problems) -> None:
         optimizer = created[0] if created else _optimizer(_with(run, "optimizer", {}, groups={}))
         accepted = options_of(registry.schedulers[entry.name]).values()
         required = [option.name for option in accepted if option.required]
-        blaming(
+        blame_options(
             lambda **options: _try_schedule(_with(run, "scheduler", options), optimizer),
             entry.options,
             required,

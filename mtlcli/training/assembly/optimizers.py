@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from mtlcli import registry
 from mtlcli.config import Experiment
-from mtlcli.error_origin import blaming
+from mtlcli.error_origin import blame_options
 from mtlcli.errors import nearest
 from mtlcli.models.model import MultiTaskModel
 from mtlcli.training.problems import Problems
@@ -159,7 +159,7 @@ def check_options(experiment: Experiment, make: Callable[..., Optimizer], option
     problems = Problems(experiment)
     for name, group in experiment.optimizer.groups.items():
         with problems.at(f"optimizer.groups.{name}"):
-            blaming(lambda **own: make([{"params": []}], **{**options, **own}), group, sole=True)
+            blame_options(lambda **own: make([{"params": []}], **{**options, **own}), group, sole=True)
     problems.check()
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mtlcli import registry
-from mtlcli.error_origin import described
+from mtlcli.error_origin import describe_error
 from mtlcli.errors import MtlError, OptionError
 from mtlcli.models.sharing.base import SharingRecord
 from mtlcli.models.trunks.base import Trunk
@@ -94,7 +94,7 @@ def _at(run: Run, problems: Problems, default: str) -> Iterator[None]:
         with problems.at(default):
             raise
     except (Exception, SystemExit) as error:
-        problems.collected.append(run.experiment.problem(_component_path(run, error) or default, described(error)))
+        problems.collected.append(run.experiment.problem(_component_path(run, error) or default, describe_error(error)))
 
 
 def _component_path(run: Run, error: BaseException) -> str | None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mtlcli.errors import ConfigError, MtlError
-from mtlcli.files import atomic, given_path
+from mtlcli.files import atomic_write, given_path
 from mtlcli.training.checkpoint.integrity import opened, seal
 
 FORMAT = 2  # 1: SHA-256 of the content instead of the bytes of the file
@@ -38,7 +38,7 @@ def save_checkpoint(path: Path, payload: dict[str, Any], before: Callable[[], No
     buffer = io.BytesIO()
     torch.save({"format": "mtl", "version": FORMAT, **payload}, buffer)
     content = seal(buffer.getbuffer())
-    with atomic(path, before) as temporary:
+    with atomic_write(path, before) as temporary:
         temporary.write_bytes(content)
         try:
             load_checkpoint(temporary)

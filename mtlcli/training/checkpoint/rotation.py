@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mtlcli.errors import ConfigError
-from mtlcli.files import atomic, sync
+from mtlcli.files import atomic_write, sync
 from mtlcli.training.checkpoint.file import load_checkpoint, save_checkpoint
 
 NAME = re.compile(r"last(?:-(\d+))?\.pt")
@@ -49,7 +49,7 @@ class Checkpoints:
 
     def mark_best(self) -> None:
         """Make the latest checkpoint that of the best epoch."""
-        with atomic(self.best) as temporary:
+        with atomic_write(self.best) as temporary:
             temporary.unlink()
             _twin(self.last, temporary)
 

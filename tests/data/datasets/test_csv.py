@@ -252,21 +252,21 @@ HOSTILE: dict[str, tuple[str, str]] = {
     "NUL in the header": ("a\0" + TABLE, r":1: is not text: it has the character NUL at character 2"),
     "escape code in the header": (
         "\x1b[2J" + TABLE,
-        r":1: the name of column 1, '\\x1b\[2Jage', holds the character U\+001B, which can't be printed$",
+        r":1: the name of column 1, '\\x1b\[2Jage', contains the character U\+001B, which can't be printed$",
     ),
     "long name": (
         "x" * 300 + TABLE,
-        r":1: the name of column 1, 'x{60}'…, is 303 characters long, and 256 are the most$",
+        r":1: the name of column 1, 'x{60}'…, has 303 characters; the maximum is 256$",
     ),
     "escape code in a category": (
         TABLE.replace("Bonn", "\x1b[2J"),
-        r":3: '\\x1b\[2J' in column 'town' holds the character U\+001B",
+        r":3: '\\x1b\[2J' in column 'town' contains the character U\+001B",
     ),
     "line break in a category": (
         TABLE.replace("Bonn", '"Bo\nnn"'),
-        r":4: 'Bo\\nnn' in column 'town' holds the character U\+000A",
+        r":4: 'Bo\\nnn' in column 'town' contains the character U\+000A",
     ),
-    "long category": (TABLE.replace("Bonn", "B" * 300), r":3: 'B{60}'… in column 'town' is 300 characters long"),
+    "long category": (TABLE.replace("Bonn", "B" * 300), r":3: 'B{60}'… in column 'town' has 300 characters"),
     "too large a number": (TABLE.replace("40,", "1e400,"), r":3: '1e400' in column 'age' is not a finite number"),
     "endless number": (TABLE.replace("40,", "9" * 10**5 + ","), r":3: '9{60}'… in column 'age' is not a finite number"),
     "underscore in a number": (TABLE.replace("40,", "4_0,"), r":3: '4_0' in column 'age' is not a finite number"),
@@ -322,7 +322,7 @@ def test_any_bytes_are_a_table_or_a_config_error(
 def test_a_class_has_a_name_that_can_be_shown(path: Path, value: str) -> None:
     path.write_text(TABLE.replace("Bonn", f'"{value}"').replace("Köln", "Ulm"), encoding="utf-8")
     with pytest.raises(
-        ConfigError, match=r"people.csv:\d: '.* in column 'town' (holds the character|is 257 characters)"
+        ConfigError, match=r"people.csv:\d: '.* in column 'town' (contains the character|has 257 characters)"
     ):
         people(path, targets=["town"]).describe()
 
@@ -350,7 +350,7 @@ def test_files_that_are_no_tables(tmp_path: Path) -> None:
         ("loop.csv", "loop.csv: can't be read as a table: Too many levels of symbolic links"),
         ("endless.csv", "endless.csv: can't be read as a table: is a pipe or a device, not a file"),
         ("pipe.csv", "pipe.csv: can't be read as a table: is a pipe or a device, not a file"),
-        ("n" * 300, "has 300 bytes; a file name has at most 255"),
+        ("n" * 300, "has 300 bytes; the maximum is 255"),
         ("a\0b", "the character NUL"),
     ):
         with pytest.raises((ConfigError, ValueError), match=message):

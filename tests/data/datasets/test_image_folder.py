@@ -289,7 +289,7 @@ def test_links_to_folders(root: Path, tmp_path_factory: pytest.TempPathFactory) 
 def test_a_class_has_a_name_that_can_be_shown(root: Path, name: bytes) -> None:
     (root / "train/dog").rename(os.fsdecode(bytes(root / "train") + b"/" + name))
     with pytest.raises(
-        ConfigError, match=r"train: the folder '.*' names a class, and holds the character U\+"
+        ConfigError, match=r"train: the folder '.*' names a class, and contains the character U\+"
     ) as caught:
         folder(root).describe()
     assert str(caught.value).isprintable()
@@ -321,7 +321,7 @@ def test_folders_that_may_not_be_read(root: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_root_that_can_be_none() -> None:
-    with pytest.raises(ValueError, match="has 300 bytes; a file name has at most 255"):
+    with pytest.raises(ValueError, match="has 300 bytes; the maximum is 255"):
         folder(Path("n" * 300)).describe()
 
 
