@@ -1,4 +1,4 @@
-"""Nash-MTL and FairGrad, from their definitions. Nothing of `mtlcli` is used.
+"""Nash-MTL and FairGrad from their definitions, independent of `mtlcli`.
 
 Jacobians [T, P] and Gramians [T, T] are float64 NumPy arrays.
 """
@@ -13,10 +13,10 @@ Array = NDArray[np.float64]
 
 
 def residual(gramian: Array, weights: Array, fairness: float = 1.0) -> float:
-    """max |α^(1/a) (G α) − 1| for the α in proportion to the weights that comes nearest; fairness 1: |α (G α) − 1|.
+    """Return max |α^(1/a) (G α) − 1| for the best α proportional to the weights; a is the fairness.
 
-    Navon et al. 2022, equation 2 (a = 1); Ban and Ji 2024, equation 4. The factor s, α = s w, from the sum of the
-    equations times α: s² wᵀGw = s^(1 − 1/a) Σ w^(1 − 1/a).
+    Navon et al. 2022, equation 2 (a = 1); Ban and Ji 2024, equation 4. The factor s of α = s w follows from the sum of
+    the equations times α: s² wᵀGw = s^(1 − 1/a) Σ w^(1 − 1/a).
     """
     total = (weights ** (1 - 1 / fairness)).sum() / (weights @ gramian @ weights)
     alpha = weights * total ** (fairness / (fairness + 1))
@@ -24,7 +24,7 @@ def residual(gramian: Array, weights: Array, fairness: float = 1.0) -> float:
 
 
 def direction(jacobian: Array, fairness: float = 1.0) -> Array:
-    """What the α is for: the d, ‖d‖ ≤ 1, with the greatest Σ log g_t·d, or Σ (g_t·d)^(1 − a) / (1 − a); by a solver."""
+    """Return the d, ‖d‖ ≤ 1, that maximizes Σ log g_t·d or Σ (g_t·d)^(1 − a) / (1 − a), by a numerical solver."""
     step = cvxpy.Variable(jacobian.shape[1])
     gains = jacobian @ step
     if fairness == 1:
@@ -37,7 +37,9 @@ def direction(jacobian: Array, fairness: float = 1.0) -> Array:
 
 
 def two_tasks(gramian: Array) -> Array:
-    """G α = 1/α for two tasks, in closed form: the two equations' first terms are the same, a²‖g_1‖² = b²‖g_2‖², so the
-    weights are as 1 to 1 for gradients of length 1."""
+    """Solve G α = 1/α for two tasks in closed form.
+
+    The first terms of the two equations are equal, a²‖g_1‖² = b²‖g_2‖², so unit gradients have equal weights.
+    """
     lengths = np.sqrt(gramian.diagonal())
     return np.asarray(1 / lengths / (1 / lengths).sum())

@@ -73,13 +73,13 @@ def changes(values: Array, baseline: Array, bounded: Array, floor: Array) -> Arr
     return np.where(lacking, np.nan, 100 * (values - baseline)) / np.where(bounded, 1, np.maximum(np.abs(mean), floor))
 
 
-def bootstrap_error(own: Array, reference: Array) -> float:
+def bootstrap_error(predictions: Array, reference: Array) -> float:
     """Standard error, in hundredths, of a difference of accuracies over the same examples.
 
     own, reference: right or wrong, [seeds, examples]. What infinitely many resamples of the examples would give: the
     scatter of an example's mean difference over √n.
     """
-    differences = (own - reference).mean(0)
+    differences = (predictions - reference).mean(0)
     return float(100 * differences.std() / sqrt(differences.size))
 
 
@@ -104,7 +104,7 @@ def paired_p(a: Array, b: Array) -> float:
 def holm(p: Array) -> Array:
     """Reject in order as long as p_(i) ≤ α / (m − i + 1): the least α at which each is rejected."""
     order = np.argsort(p)
-    found = np.empty_like(p)
+    adjusted = np.empty_like(p)
     for place, index in enumerate(order):
-        found[index] = max(min(1.0, (len(p) - j) * p[order[j]]) for j in range(place + 1))
-    return found
+        adjusted[index] = max(min(1.0, (len(p) - j) * p[order[j]]) for j in range(place + 1))
+    return adjusted

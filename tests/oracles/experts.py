@@ -42,16 +42,16 @@ def progressive(x: Array, levels: Sequence[Level], tasks: Sequence[str]) -> dict
     g^{k,j} = w^{k,j}(g^{k,j−1}) S^{k,j}: the selector of a gate is what the level below gives its owner; S^{k,j} are
     the outputs of the task's own experts above those of the shared ones, and of all tasks' for the shared gate.
     """
-    given = dict.fromkeys([*tasks, "shared"], x)
+    inputs = dict.fromkeys([*tasks, "shared"], x)
     for level in levels:
-        made = {owner: [expert(given[owner]) for expert in experts] for owner, experts in level.experts.items()}
+        outputs = {owner: [expert(inputs[owner]) for expert in experts] for owner, experts in level.experts.items()}
         after: dict[str, Array] = {}
         for owner, weight in level.gates.items():
-            chosen = [made[task] for task in tasks] if owner == "shared" else [made[owner]]
-            rows = np.array([row for group in [*chosen, made["shared"]] for row in group])
-            after[owner] = softmax_gate(given[owner].ravel(), weight) @ rows
-        given = after
-    return given
+            chosen = [outputs[task] for task in tasks] if owner == "shared" else [outputs[owner]]
+            rows = np.array([row for group in [*chosen, outputs["shared"]] for row in group])
+            after[owner] = softmax_gate(inputs[owner].ravel(), weight) @ rows
+        inputs = after
+    return inputs
 
 
 def smooth_step(t: float, gamma: float) -> float:
@@ -65,12 +65,12 @@ def smooth_step(t: float, gamma: float) -> float:
 
 def selector(z: Array, experts: int, gamma: float) -> Array:
     """r(z), a single-expert selector: [bits] → [experts]. Expert e has its number's binary digits, the first high."""
-    found = []
+    probabilities = []
     for number in range(experts):
         digits = f"{number:0{len(z)}b}"
         steps = [smooth_step(float(t), gamma) for t in z]
-        found.append(math.prod(s if digit == "1" else 1 - s for s, digit in zip(steps, digits, strict=True)))
-    return np.array(found)
+        probabilities.append(math.prod(s if digit == "1" else 1 - s for s, digit in zip(steps, digits, strict=True)))
+    return np.array(probabilities)
 
 
 def dselect_k(z: Array, alpha: Array, experts: int, gamma: float) -> tuple[Array, Array]:

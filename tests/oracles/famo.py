@@ -17,14 +17,14 @@ def softmax(logits: Array) -> Array:
 
 
 def weights(logits: Array, losses: Array) -> Array:
-    """Algorithm 1: c z_t / L_t with c = (Σ z_i / L_i)⁻¹, which sum to 1, times T."""
+    """Return T c z_t / L_t with c = (Σ z_i / L_i)⁻¹ (algorithm 1)."""
     z = softmax(logits)
     c = 1 / sum(z / losses)
     return len(losses) * c * z / losses
 
 
 def difference(logits: Array, before: Array, after: Array) -> Array:
-    """δ = (the Jacobian of the softmax)ᵀ (log before − log after), the Jacobian by central differences."""
+    """Return δ = (Jacobian of the softmax)ᵀ (log before − log after), with the Jacobian by central differences."""
     change = np.log(before) - np.log(after)
     step, delta = 1e-6, []
     for j in range(len(logits)):
@@ -37,7 +37,7 @@ def difference(logits: Array, before: Array, after: Array) -> Array:
 
 @dataclass
 class Famo:
-    """The logits ξ over the steps: by gradient descent (algorithm 1) or by Adam (Kingma and Ba 2015; algorithm 2)."""
+    """The logits ξ over the steps, by gradient descent (algorithm 1) or Adam (Kingma and Ba 2015; algorithm 2)."""
 
     count: int
     adam: bool

@@ -1,4 +1,4 @@
-"""GradNorm, algorithm 1 of its paper, in float64 NumPy and loops. Nothing of `mtlcli` or torch is used."""
+"""GradNorm, algorithm 1 of its paper, in float64 NumPy loops, independent of `mtlcli` and torch."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ Array = NDArray[np.float64]
 
 
 def objective(weights: Array, norms: Array, targets: Array) -> float:
-    """Chen et al. 2018, equation 2: L_grad = Σ |G_i − Ḡ r_i^α|, with G_i = w_i‖∇L_i‖ and the targets given."""
+    """Return L_grad = Σ |G_i − Ḡ r_i^α| with G_i = w_i‖∇L_i‖ for given targets (Chen et al. 2018, equation 2)."""
     return float(sum(abs(w * n - target) for w, n, target in zip(weights, norms, targets, strict=True)))
 
 
 def targets(weights: Array, norms: Array, losses: Array, first: Array, alpha: float) -> Array:
-    """Ḡ r_i^α: what each G_i should be."""
+    """Return the targets Ḡ r_i^α of the G_i."""
     mean_norm = sum(w * n for w, n in zip(weights, norms, strict=True)) / len(norms)
     ratios = [loss / initial for loss, initial in zip(losses, first, strict=True)]
     mean_ratio = sum(ratios) / len(ratios)
@@ -24,7 +24,7 @@ def targets(weights: Array, norms: Array, losses: Array, first: Array, alpha: fl
 
 
 class GradNorm:
-    """The weights of T tasks, all of them present in every step."""
+    """The weights of T tasks that are present in every step."""
 
     def __init__(self, tasks: int, alpha: float = 1.5, lr: float = 0.025) -> None:
         self.alpha, self.lr = alpha, lr
@@ -33,7 +33,7 @@ class GradNorm:
         self.mean, self.square, self.steps = np.zeros(tasks), np.zeros(tasks), 0
 
     def step(self, norms: Array, losses: Array) -> Array:
-        """The weights this step uses. Then Adam on L_grad, and Σw = T again."""
+        """Return the weights of this step; then update them by Adam on L_grad and normalize to Σw = T."""
         if self.first is None:
             self.first = losses.copy()
         used = self.weights.copy()

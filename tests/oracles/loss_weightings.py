@@ -1,7 +1,7 @@
-"""The loss-level weightings, from their papers' equations, in float64 NumPy. Nothing of `mtlcli` or torch is used.
+"""Loss-level weightings from the equations of their papers, in float64 NumPy, independent of `mtlcli` and torch.
 
-Each returns (objective, weights), the weights being the derivatives of the objective by the losses, in the scale of
-the sum of the tasks (a paper's weights that sum to 1 are multiplied by T), but for GLS, whose paper has no weights.
+Each returns (objective, weights): the weights are the derivatives of the objective with respect to the losses, in the
+scale of the sum of the tasks (weights that sum to 1 in the paper are multiplied by T), except for GLS.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ def fixed(losses: Array, lambdas: list[float]) -> tuple[float, Array]:
 
 
 def uncertainty(losses: Array, log_variances: Array, gaussian: list[bool]) -> tuple[float, Array, Array]:
-    """Kendall et al. 2018. Gaussian: L/(2σ²) + log σ (their equation 7); softmax: L/σ² + log σ (equation 10).
+    """Kendall et al. 2018: L/(2σ²) + log σ for a Gaussian (equation 7), L/σ² + log σ for a softmax (equation 10).
 
-    Also returns the derivative by each s = log σ².
+    Also returns the derivative with respect to each s = log σ².
     """
     objective, weights, slopes = 0.0, [], []
     for loss, s, normal in zip(losses, log_variances, gaussian, strict=True):
@@ -38,7 +38,7 @@ def uncertainty(losses: Array, log_variances: Array, gaussian: list[bool]) -> tu
 
 
 def dwa(history: list[list[float]], temperature: float = 2.0) -> Array:
-    """Liu et al. 2019, equation 7: the weights of the epoch that follows those of `history` (epoch → task → loss)."""
+    """Liu et al. 2019, equation 7: the weights of the epoch after those of `history` (epoch → task → loss)."""
     tasks = len(history[0]) if history else 0
     if len(history) < 2:
         return np.ones(tasks)
@@ -62,7 +62,7 @@ def gls(losses: Array) -> tuple[float, Array]:
 
 
 def imtl_l(losses: Array, scales: Array) -> tuple[float, Array, Array]:
-    """Liu et al. 2021, IMTL-L: the sum of e^s L − s. Also returns the derivative by each s."""
+    """Liu et al. 2021, IMTL-L: the sum of e^s L − s. Also returns the derivative with respect to each s."""
     objective, weights, slopes = 0.0, [], []
     for loss, s in zip(losses, scales, strict=True):
         objective += math.exp(s) * loss - s
@@ -72,7 +72,7 @@ def imtl_l(losses: Array, scales: Array) -> tuple[float, Array, Array]:
 
 
 def stch_warm_up(losses: Array, lambdas: list[float]) -> tuple[float, Array]:
-    """Lin et al. 2024, official code: the sum of the losses' logarithms, here with λ (in the scale of mean 1)."""
+    """Lin et al. 2024, official code: the sum of the log-losses, here with λ of mean 1."""
     tasks = len(losses)
     lambdas = [tasks * weight / sum(lambdas) for weight in lambdas]
     objective = float(sum(weight * math.log(loss) for weight, loss in zip(lambdas, losses, strict=True)))
@@ -82,7 +82,7 @@ def stch_warm_up(losses: Array, lambdas: list[float]) -> tuple[float, Array]:
 def stch(losses: Array, lambdas: list[float], nadir: Array, mu: float) -> tuple[float, Array]:
     """Lin et al. 2024: g = μ' log Σ exp(λ_i f_i / μ'), with λ on the simplex, f = log(L / nadir) and z = 0.
 
-    With Λ = T λ (mean 1) and μ = T μ', T μ log Σ exp(Λ_i f_i / μ) is T² g: with equal λ the official code's objective.
+    With Λ = T λ (mean 1) and μ = T μ', T μ log Σ exp(Λ_i f_i / μ) is T² g, the official code's objective for equal λ.
     """
     tasks = len(losses)
     simplex = [weight / sum(lambdas) for weight in lambdas]

@@ -41,9 +41,9 @@ def shrunk(a: float, b: float, step: float) -> float:
     for _ in range(30):
         grids = [np.linspace(lo, hi, 9) for lo, hi in zip(low, high, strict=True)]
         values = {(x, y): (x - a) ** 2 / 2 + (y - b) ** 2 / 2 + step * x * y for x, y in product(*grids)}
-        found = np.array(min(values, key=values.__getitem__))
+        nearest = np.array(min(values, key=values.__getitem__))
         best, width = min(best, *values.values()), (high - low) / 4
-        low, high = np.clip(found - width, 0, None), found + width
+        low, high = np.clip(nearest - width, 0, None), nearest + width
     return float(best)
 
 

@@ -1,4 +1,4 @@
-"""The seed document's objective of related tasks, literally, in float64 NumPy. Nothing of `mtlcli` or torch is used."""
+"""The objective of the relation weighting by its definition, in float64 NumPy, independent of `mtlcli` and torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Array = NDArray[np.float64]
 
 
 def objective(losses: Array, lambdas: list[float], relations: Array) -> float:
-    """Σ_i Σ_j R_ij λ_i λ_j L_i L_j."""
+    """Return Σ_i Σ_j R_ij λ_i λ_j L_i L_j."""
     total = 0.0
     for i in range(len(losses)):
         for j in range(len(losses)):
@@ -18,20 +18,20 @@ def objective(losses: Array, lambdas: list[float], relations: Array) -> float:
 
 
 def weights(losses: Array, lambdas: list[float], relations: Array) -> Array:
-    """Its derivative by each loss, by the product rule: 2 λ_i Σ_j R_ij λ_j L_j for a symmetric R."""
-    found = np.zeros(len(losses))
+    """Return its derivative with respect to each loss by the product rule, 2 λ_i Σ_j R_ij λ_j L_j for a symmetric R."""
+    result = np.zeros(len(losses))
     for i in range(len(losses)):
         for j in range(len(losses)):
             term = relations[i, j] * lambdas[i] * lambdas[j]
-            found[i] += term * losses[j]
-            found[j] += term * losses[i]
-    return found
+            result[i] += term * losses[j]
+            result[j] += term * losses[i]
+    return result
 
 
 def clipped(relations: Array) -> Array:
-    """Higham 1988: (B + H) / 2, with H the polar factor of the symmetric B = U S Vᵀ, H = V S Vᵀ.
+    """Return the nearest positive semidefinite matrix (B + H) / 2, with the polar factor H of B (Higham 1988).
 
-    It is B without its negative eigenvalues, made here from the singular values.
+    It is B = U S Vᵀ without its negative eigenvalues, computed from the singular values: H = V S Vᵀ.
     """
     _, values, right = np.linalg.svd(relations)
     polar: Array = right.T @ np.diag(values) @ right

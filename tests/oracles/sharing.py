@@ -17,17 +17,17 @@ def cross_stitch(
 
     stages: of each network, in order. alphas: [T, T, C] after each stage, None where there is no stitch.
     """
-    found = [x for _ in stages]
+    outputs = [x for _ in stages]
     for at, alpha in enumerate(alphas):
-        given = [stage[at](y) for stage, y in zip(stages, found, strict=True)]
-        found = given
+        inputs = [stage[at](y) for stage, y in zip(stages, outputs, strict=True)]
+        outputs = inputs
         if alpha is not None:
-            found = [np.zeros_like(y) for y in given]
-            for t in range(len(given)):
-                for s in range(len(given)):
-                    for c in range(given[s].shape[1]):
-                        found[t][:, c] += alpha[t, s, c] * given[s][:, c]
-    return found
+            outputs = [np.zeros_like(y) for y in inputs]
+            for t in range(len(inputs)):
+                for s in range(len(inputs)):
+                    for c in range(inputs[s].shape[1]):
+                        outputs[t][:, c] += alpha[t, s, c] * inputs[s][:, c]
+    return outputs
 
 
 def batch_norm(x: Array, p: Mapping[str, Array]) -> Array:
@@ -78,9 +78,9 @@ def mtan(
     passages: Sequence[Sequence[Mapping[str, Array]]],
 ) -> tuple[Array, list[Array]]:
     """One task's â of the last stage, and its masks: Liu et al. 2019, equations 1 and 2, with u_j = p_j."""
-    made, attended = [], activations[0]
+    masked, attended = [], activations[0]
     for at, p in enumerate(activations):
-        given = p if at == 0 else np.concatenate([p, onward(attended, passages[at - 1], p.shape[1:])], 1)
-        made.append(mask(given, masks[at]))
-        attended = made[-1] * p
-    return attended, made
+        inputs = p if at == 0 else np.concatenate([p, onward(attended, passages[at - 1], p.shape[1:])], 1)
+        masked.append(mask(inputs, masks[at]))
+        attended = masked[-1] * p
+    return attended, masked

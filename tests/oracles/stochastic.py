@@ -1,7 +1,7 @@
-"""The weightings that remember gradients, from their papers' equations, in plain float64 loops. No `mtlcli`, no torch.
+"""Weightings with averaged or tracked gradients from the equations of their papers, in float64 loops.
 
-Each takes a whole history, one entry a step, and returns the update of every step, in the scale of the sum of the
-tasks. All tasks are present throughout.
+Each takes a history with one entry per step and returns the update of every step, in the scale of the sum of the
+tasks. All tasks are present. Independent of `mtlcli` and torch.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 
 
 def project(vector: Array) -> Array:
-    """The point of the simplex nearest to `vector`: max(v − τ, 0) with the τ, found by bisection, that sums to 1."""
+    """Return the point of the simplex nearest to `vector`: max(v − τ, 0), with τ by bisection."""
     low, high = float(vector.max()) - 1.0, float(vector.max())
     for _ in range(70):
         middle = (low + high) / 2
@@ -30,7 +30,7 @@ def project(vector: Array) -> Array:
 def moco(
     history: Sequence[Array], beta: float, beta_decay: float, gamma: float, gamma_decay: float, rho: float
 ) -> list[tuple[Array, Array]]:
-    """Fernando et al. 2023, Algorithm 1. Also returns the weights T λ of every step."""
+    """Fernando et al. 2023, algorithm 1. Also returns the weights T λ of every step."""
     tasks, size = history[0].shape
     tracked = np.zeros((tasks, size))
     shares = np.array([1 / tasks] * tasks)
@@ -51,7 +51,7 @@ def moco(
 def sdmgrad(
     history: Sequence[Array], step_size: float, iterations: int, regularization: float
 ) -> list[tuple[Array, Array]]:
-    """Xiao et al. 2023, Algorithm 1, with [3, T, P] gradients a step; β is `step_size` / the largest row sum of |A|.
+    """Xiao et al. 2023, algorithm 1, with [3, T, P] gradients per step; β is `step_size` / the largest row sum of |A|.
 
     Also returns the weights w + λ/T of every step, scaled to sum to T.
     """
@@ -72,7 +72,7 @@ def sdmgrad(
 
 
 def db_mtl(history: Sequence[Array], losses: Sequence[Array], beta: float, beta_decay: float) -> list[Array]:
-    """Lin et al. 2023, Algorithm 1."""
+    """Lin et al. 2023, algorithm 1."""
     tasks, size = history[0].shape
     averages = np.zeros((tasks, size))
     results = []
@@ -90,7 +90,7 @@ def db_mtl(history: Sequence[Array], losses: Sequence[Array], beta: float, beta_
 
 
 def excess_mtl(history: Sequence[Array], robust_step_size: float, warmup_steps: int) -> list[Array]:
-    """He et al. 2024, equations 6, 7 and 9, with weights that start at 1 and sum to T. Returns every step's weights."""
+    """He et al. 2024, equations 6, 7 and 9, with weights that start at 1 and sum to T; returns those of every step."""
     tasks, size = history[0].shape
     squares = np.zeros((tasks, size))
     weights = np.ones(tasks)

@@ -1,7 +1,7 @@
-"""The weightings that operate on the gradients one by one, from their papers, in float64 NumPy.
+"""Weightings that modify the gradients one by one, from their papers, in float64 NumPy.
 
-Nothing of `mtlcli` or torch is used: plain loops over the gradient vectors themselves, without a Gramian. Each returns
-the update (the sum of the tasks, as elsewhere here).
+Plain loops over the gradient vectors without a Gramian, independent of `mtlcli` and torch. Each returns the update, in
+the scale of the sum of the tasks.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ def pcgrad(gradients: Array, orders: Orders) -> Array:
 
 
 def gradvac(gradients: Array, targets: Array, orders: Orders, beta: float) -> tuple[Array, Array]:
-    """Wang et al. 2021, algorithm 1 with one component (the whole model). targets [T, T]: the EMA φ̂ before the step.
+    """Wang et al. 2021, algorithm 1 with one component (the whole model). targets [T, T]: φ̂ before the step.
 
-    Returns (update, targets after it). Where the cosine isn't defined nothing happens; a running gradient that has
-    shrunk to a millionth of its task's counts as 0, and so that nothing is divided by 0, φ̂/√(1−φ̂²) as at most 100.
+    Returns (update, new targets). Pairs with an undefined cosine are skipped; a running gradient that has shrunk to a
+    millionth of the original one counts as 0, and φ̂/√(1−φ̂²) is at most 100.
     """
     targets, vaccinated = targets.copy(), []
     for i, order in enumerate(orders):
@@ -60,7 +60,7 @@ def gradvac(gradients: Array, targets: Array, orders: Orders, beta: float) -> tu
 def graddrop(gradients: Array, uniform: Array, leak: float = 0.0) -> tuple[Array, Array]:
     """Chen et al. 2020, algorithm 1 without the sign of the input. uniform [P]: the random numbers.
 
-    Returns (update, the share of each task's squared gradient that was kept, 1 where there is none).
+    Returns (update, the fraction of each task's squared gradient that was kept, 1 for a zero gradient).
     """
     update, kept, whole = np.zeros(gradients.shape[1]), np.zeros(len(gradients)), np.zeros(len(gradients))
     for p in range(gradients.shape[1]):
@@ -70,17 +70,17 @@ def graddrop(gradients: Array, uniform: Array, leak: float = 0.0) -> tuple[Array
         purity = 0.5 * (1 + sum(gradients[:, p]) / size)
         for i, g in enumerate(gradients[:, p]):
             mask = (purity > uniform[p]) * (g > 0) + (purity < uniform[p]) * (g < 0)
-            part = leak + (1 - leak) * mask
-            update[p] += part * g
-            kept[i] += part * g**2
+            factor = leak + (1 - leak) * mask
+            update[p] += factor * g
+            kept[i] += factor * g**2
             whole[i] += g**2
     return update, np.array([k / w if w > 0 else 1.0 for k, w in zip(kept, whole, strict=True)])
 
 
 def config(gradients: Array, relative: float = 1e-5) -> Array:
-    """Liu et al. 2025, equations 2 and 3: by the pseudoinverse (an SVD) of the unit gradients themselves.
+    """Liu et al. 2025, equations 2 and 3, by the pseudoinverse (SVD) of the unit gradients.
 
-    relative: singular values below this share of the largest count as 0.
+    relative: singular values below this fraction of the largest count as 0.
     """
     units = np.array([g / np.linalg.norm(g) if np.linalg.norm(g) > 0 else g for g in gradients])
     direction = np.linalg.pinv(units, rcond=relative) @ np.ones(len(units))

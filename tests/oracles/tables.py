@@ -14,7 +14,7 @@ Floats = NDArray[np.float64]
 
 def one_hot(columns: Sequence[Column], rows: Sequence[Sequence[float]]) -> Floats:
     """[N, width]: numbers standardized, a category a 1 among as many 0 as it has levels; missing and unseen: zeros."""
-    found = []
+    result = []
     for row in rows:
         values: list[float] = []
         for column, cell in zip(columns, row, strict=True):
@@ -22,8 +22,8 @@ def one_hot(columns: Sequence[Column], rows: Sequence[Sequence[float]]) -> Float
                 values.append((cell - column.mean) / column.std)
             else:
                 values += [float(cell == 2 + level) for level in range(len(column.levels))]
-        found.append(values)
-    return np.array(found)
+        result.append(values)
+    return np.array(result)
 
 
 def embedded(
@@ -35,7 +35,7 @@ def embedded(
     """
     categorical = [at for at, column in enumerate(columns) if column.levels is not None]
     categorical.sort(key=lambda at: vectors[columns[at].name].shape[1])  # stable: then in their order
-    found = []
+    result = []
     for row in rows:
         values: list[float] = []
         for at in categorical:
@@ -46,5 +46,5 @@ def embedded(
                 values.append((np.sign(cell) * np.log(1 + abs(cell)) - column.log_mean) / column.log_std)
             elif column.levels is None:
                 values.append((cell - column.mean) / column.std)
-        found.append(values)
-    return np.array(found)
+        result.append(values)
+    return np.array(result)

@@ -21,11 +21,11 @@ def cross_entropy(logits: Array, labels: Sequence[int | None], smoothing: float 
         if label is None:
             continue
         classes = logits.shape[1]
-        wanted = [(1 - smoothing) * (k == label) + smoothing / classes for k in range(classes)]
+        target_probabilities = [(1 - smoothing) * (k == label) + smoothing / classes for k in range(classes)]
         shifted = logits[row] - logits[row].max()
         log_p = shifted - math.log(sum(math.exp(x) for x in shifted))
-        total -= sum(q * lp for q, lp in zip(wanted, log_p, strict=True))
-        gradient[row] = [(math.exp(lp) - q) / count for q, lp in zip(wanted, log_p, strict=True)]
+        total -= sum(q * lp for q, lp in zip(target_probabilities, log_p, strict=True))
+        gradient[row] = [(math.exp(lp) - q) / count for q, lp in zip(target_probabilities, log_p, strict=True)]
     return (total / count if count else 0.0), gradient
 
 

@@ -17,7 +17,7 @@ from mtlcli.specs import Shape
 from mtlcli.training.assembly.build import build
 from mtlcli.training.assembly.optimizers import make_optimizer
 from mtlcli.training.step import Step
-from tests.weighting.real_steps import MadeUp
+from tests.weighting.training_steps import MadeUp
 
 ROWS, WIDTH = 32, 6
 OPTIONS: dict[str, dict[str, Any]] = {

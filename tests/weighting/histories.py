@@ -1,4 +1,4 @@
-"""Histories of gradients, for the methods that remember them, and how the tests run one."""
+"""Histories of gradients for methods with a state, and functions that run a method on them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.weighting.jacobians import create
 
 
 def gradients(seed: int, steps: int, *shape: int, scale: float = 1.0) -> list[Tensor]:
-    """One tensor of normal numbers a step, float32."""
+    """Draw one float32 tensor of normal numbers per step."""
     generator = torch.Generator().manual_seed(seed)
     return [scale * torch.randn(*shape, generator=generator) for _ in range(steps)]
 
@@ -29,28 +29,28 @@ def run(
     values: Sequence[Tensor] | None = None,
     present: list[int] | None = None,
 ) -> list[tuple[Tensor, Tensor]]:
-    """One step for each Jacobian of the present tasks (all of them): (update, weights) of each.
+    """Run one step per Jacobian of the present tasks (default: all); return (update, weights) of each.
 
-    jacobians: [t, P], or [3, t, P] for a method that wants independent samples.
+    jacobians: [t, P], or [3, t, P] for methods that need independent samples.
     """
     results = []
     for i, jacobian in enumerate(jacobians):
         before, count = jacobian.clone(), jacobian.shape[-2]
-        given = torch.ones(count, dtype=torch.float64) if values is None else values[i]
+        step_losses = torch.ones(count, dtype=torch.float64) if values is None else values[i]
         weighting.start_step()
         if jacobian.ndim == 3:
             first, second, third = jacobian.double()
-            weights = weighting.weights(first @ second.T, given, present or list(range(count)))
+            weights = weighting.weights(first @ second.T, step_losses, present or list(range(count)))
             results.append((weights @ third, weights))
         else:
             exact = jacobian.double()
-            results.append(weighting.update(jacobian, exact @ exact.T, given, present or list(range(count))))
+            results.append(weighting.update(jacobian, exact @ exact.T, step_losses, present or list(range(count))))
         assert torch.equal(jacobian, before), "the Jacobian was changed"
     return results
 
 
 def resumed(weighting: Any, name: str, count: int, size: int, **options: Any) -> Any:
-    """A weighting made anew, with the state that the given one has saved to a file."""
+    """Return a new weighting with the state that another one has saved to a file."""
     file = io.BytesIO()
     torch.save(weighting.state_dict(), file)
     file.seek(0)
@@ -60,20 +60,20 @@ def resumed(weighting: Any, name: str, count: int, size: int, **options: Any) ->
 
 
 def assert_same(ours: Sequence[tuple[Tensor, Tensor]], theirs: Sequence[tuple[Tensor, Tensor]]) -> None:
-    """To the last bit."""
+    """Assert bitwise equality."""
     for (update, weights), (expected_update, expected_weights) in zip(ours, theirs, strict=True):
         assert torch.equal(update, expected_update) and torch.equal(weights, expected_weights)
 
 
 def close(actual: Tensor, expected: Any, tolerance: float = 1e-4) -> None:
-    """Within `tolerance` of the expected tensor's largest entry."""
-    wanted = torch.as_tensor(expected, dtype=torch.float64)
-    error = (actual.double() - wanted).abs().max()
-    assert float(error) <= tolerance * float(wanted.abs().max()), (actual, wanted)
+    """Assert equality within `tolerance` of the largest entry of the expected tensor."""
+    reference = torch.as_tensor(expected, dtype=torch.float64)
+    error = (actual.double() - reference).abs().max()
+    assert float(error) <= tolerance * float(reference.abs().max()), (actual, reference)
 
 
 def assert_runs_on_meta(name: str, present: list[int]) -> None:
-    """The meta device has no values: reading one, or a shape that depends on one, fails there."""
+    """Assert that a step reads no values, which the meta device does not have."""
     weighting, count = create(name, 3, 5).to("meta"), len(present)
     gramian = torch.ones(count, count, device="meta", dtype=torch.float64)
     update, weights = weighting.update(torch.ones(count, 5, device="meta"), gramian, gramian[0], present)

@@ -1,4 +1,4 @@
-"""Jacobians of every kind a method may meet, and how the tests run one: as TorchJD tests its aggregators."""
+"""Jacobians of all kinds that a method may get (as in TorchJD's tests), and functions that run a method on them."""
 
 from __future__ import annotations
 
@@ -20,37 +20,39 @@ def named(base: type) -> list[str]:
 
 
 def random(seed: int, count: int, size: int | None = None) -> Tensor:
-    """A J [count, size] of normal numbers; of 2 count columns, so of full rank, where no size is given."""
+    """Draw a J [count, size] of normal numbers; with 2 count columns, so of full rank, by default."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(count, size or 2 * count, generator=generator, dtype=torch.float64)
 
 
 def of_rank(seed: int, count: int, rank: int, size: int = 20) -> Tensor:
-    """A J [count, size] whose rank is `rank`."""
+    """Draw a J [count, size] of the given rank."""
     left = random(seed, count, rank)
     return left @ random(seed + 1, rank, size)
 
 
 def conflicting(seed: int, count: int, size: int = 20) -> Tensor:
-    """A J whose rows nearly cancel: their sum is 1/1000 of any of them (TorchJD's "strong" matrices)."""
-    made = random(seed, count, size)
-    return made - made.mean(0) * 0.999
+    """Draw a J whose rows nearly cancel: their sum is 1/1000 of any of them (TorchJD's "strong" matrices)."""
+    jacobian = random(seed, count, size)
+    return jacobian - jacobian.mean(0) * 0.999
 
 
 def stationary(seed: int, count: int, size: int = 20) -> Tensor:
-    """A J some convex combination of whose rows is 0: nothing improves every task."""
-    made = random(seed, count, size)
-    made[-1] = -(torch.rand(count - 1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) @ made[:-1])
-    return made
+    """Draw a J with a vanishing convex combination of rows: nothing improves every task."""
+    jacobian = random(seed, count, size)
+    jacobian[-1] = -(
+        torch.rand(count - 1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) @ jacobian[:-1]
+    )
+    return jacobian
 
 
 def non_conflicting(seed: int, count: int, size: int = 20) -> Tensor:
-    """A J whose rows all have positive inner products."""
+    """Draw a J whose rows all have positive inner products."""
     return random(seed, count, size).abs()
 
 
 def every_kind(count: int) -> Iterator[tuple[str, Tensor]]:
-    """Unscaled Jacobians of every kind with `count` tasks, by name."""
+    """Yield unscaled Jacobians of every kind with `count` tasks, by name."""
     yield "random", random(0, count, 20)
     yield "more tasks than parameters", random(1, count, max(1, count // 2))
     yield "rank one", of_rank(2, count, 1)
@@ -76,12 +78,15 @@ def create(name: str, count: int, size: int = 20, order: list[int] | None = None
 
 
 def solve(weighting: Any, jacobian: Tensor, losses: Tensor | None = None) -> Tensor:
-    """One step of a method on J [t, P], all tasks present: the weights [t]."""
+    """Run one step of a method on J [t, P] with all tasks present; return the weights [t]."""
     return descend(weighting, jacobian, losses)[1]
 
 
 def descend(weighting: Any, jacobian: Tensor, losses: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """One step of a method on J [t, P], all tasks present: (update [P], weights [t]). All samples of J are the same."""
+    """Run one step of a method on J [t, P] with all tasks present; return (update [P], weights [t]).
+
+    Methods that need independent samples get the same J for all of them.
+    """
     count = len(jacobian)
     losses = torch.linspace(0.5, 1.5, count, dtype=torch.float64) if losses is None else losses
     gramian = jacobian.double() @ jacobian.double().T

@@ -21,7 +21,7 @@ quick = settings(max_examples=15, deadline=None)
 
 @pytest.mark.parametrize("mode", MODES)
 def test_the_update_is_the_sum_of_the_aligned_gradients(mode: Scale) -> None:
-    """From the singular value decomposition of J, where the method has only the eigenvalues of G; 510 J in all."""
+    """The oracle uses the singular value decomposition of J, the method the eigenvalues of G; 510 J in all."""
     for seed in range(170):
         count = 2 + seed % 9
         jacobian = random(seed, count, 2 + seed % 17)
@@ -31,7 +31,7 @@ def test_the_update_is_the_sum_of_the_aligned_gradients(mode: Scale) -> None:
         np.testing.assert_allclose(update.numpy(), aligned.sum(0), rtol=1e-6, atol=1e-8)
 
 
-def test_the_oracle_s_aligned_gradients_have_one_singular_value() -> None:
+def test_aligned_gradients_of_the_oracle_have_equal_singular_values() -> None:
     for seed in range(50):
         jacobian = of_rank(seed, 6, 1 + seed % 6).numpy()
         aligned, matrix = oracle.aligned_jacobian(jacobian)
@@ -49,7 +49,7 @@ def test_every_kind_of_jacobian(count: int, scale: float, mode: Scale) -> None:
     for name, jacobian in every_kind(count):
         expected = oracle.aligned_mtl(jacobian.numpy(), mode)
         weights = solve(create("aligned_mtl", count, scale=mode), scale * jacobian).numpy()
-        # Of an eigenvalue of G near 1e-12 of the largest, float64 knows four digits.
+        # an eigenvalue of G near 1e-12 of the largest has four correct digits in float64
         np.testing.assert_allclose(
             weights, expected, rtol=1e-3, atol=1e-12 + 1e-4 * np.abs(expected).max(), err_msg=name
         )
@@ -59,7 +59,7 @@ def test_every_kind_of_jacobian(count: int, scale: float, mode: Scale) -> None:
 @pytest.mark.parametrize("count", [1, 2, 5, 10])
 @pytest.mark.parametrize("scale", SCALES)
 def test_agrees_with_torchjd(count: int, scale: float, mode: Scale) -> None:
-    """TorchJD's weights are the mean's, 1/T of the sum's. Its tolerance for the rank is another one."""
+    """TorchJD's weights are 1/T of these, for a mean instead of a sum, and its rank tolerance differs."""
     theirs, ours = AlignedMTLWeighting(scale_mode=mode), create("aligned_mtl", count, scale=mode)
     for name, jacobian in every_kind(count):
         if name == "unequal norms":
@@ -70,8 +70,8 @@ def test_agrees_with_torchjd(count: int, scale: float, mode: Scale) -> None:
 
 
 @pytest.mark.parametrize("rank", [1, 2, 4])
-def test_the_rounding_of_float32_gradients_adds_nothing_to_their_rank(rank: int) -> None:
-    """The known trap: with an eigenvalue made of rounding for σ², the update is 1e-7 of what it should be."""
+def test_rounding_of_float32_gradients_does_not_increase_the_rank(rank: int) -> None:
+    """With σ² from an eigenvalue that is due to rounding, the update would be 1e-7 of the correct one."""
     for seed in range(20):
         jacobian = of_rank(seed, 5, rank, 1000)
         expected = solve(create("aligned_mtl", 5), jacobian)
@@ -81,8 +81,8 @@ def test_the_rounding_of_float32_gradients_adds_nothing_to_their_rank(rank: int)
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("seed", range(3))
-def test_many_dependent_gradients_in_float32(seed: int, mode: Scale) -> None:
-    """Of rank 17, 40 tasks."""
+def test_many_dependent_float32_gradients(seed: int, mode: Scale) -> None:
+    """40 tasks, rank 17."""
     jacobian = of_rank(seed, 40, 17, 5000).float()
     update, _ = descend(create("aligned_mtl", 40, scale=mode), jacobian)
     expected = oracle.aligned_mtl(jacobian.double().numpy(), mode) @ jacobian.double().numpy()
@@ -90,7 +90,7 @@ def test_many_dependent_gradients_in_float32(seed: int, mode: Scale) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_orthogonal_gradients_get_the_length_of_the_chosen_one(mode: Scale) -> None:
+def test_orthogonal_gradients_get_the_length_selected_by_scale(mode: Scale) -> None:
     lengths = torch.tensor([5.0, 1.0, 2.0, 3.0], dtype=torch.float64)
     weights = solve(create("aligned_mtl", 4, scale=mode), torch.diag(lengths))
     length = {"min": 1.0, "median": 2.0, "rmse": (39 / 4) ** 0.5}[mode]
@@ -99,7 +99,7 @@ def test_orthogonal_gradients_get_the_length_of_the_chosen_one(mode: Scale) -> N
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("count", [1, 2, 7, 40])
-def test_tasks_alike_have_weight_one(count: int, mode: Scale) -> None:
+def test_identical_tasks_have_weight_one(count: int, mode: Scale) -> None:
     weighting = create("aligned_mtl", count, scale=mode)
     ones = torch.ones(count, dtype=torch.float64)
     torch.testing.assert_close(solve(weighting, random(0, 1, 20).repeat(count, 1)), ones)
@@ -128,7 +128,7 @@ def test_finite_for_tiny_and_huge_gramians(count: int, scale: float, mode: Scale
         assert weighting.weights(gramian, torch.ones(count).double(), range(count)).isfinite().all()
 
 
-def test_an_absent_task_has_left_the_problem() -> None:
+def test_absent_tasks_are_not_part_of_the_problem() -> None:
     jacobian, losses = random(0, 3), torch.ones(3).double()
     weights = AlignedMTL(tasks(5)).weights(jacobian @ jacobian.T, losses, [0, 2, 4])
     torch.testing.assert_close(weights, solve(create("aligned_mtl", 3), jacobian))

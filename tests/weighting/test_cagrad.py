@@ -17,9 +17,9 @@ quick = settings(max_examples=15, deadline=None)
 
 
 def gap(jacobian: Tensor, c: float) -> float:
-    """What min_t g_t·d is short of the maximum at most, in units of G's diagonal, by the dual bound of its own ω.
+    """Bound how far min_t g_t·d is from the maximum, relative to G's diagonal, by the dual bound with the method's ω.
 
-    Also that d is in the ball.
+    Also asserts that d is in the ball.
     """
     count = len(jacobian)
     update, weights = descend(create("cagrad", count, c=c), jacobian)
@@ -29,24 +29,24 @@ def gap(jacobian: Tensor, c: float) -> float:
     extra = (weights - 1).clamp(min=0)
     bound = oracle.conflict_averse_bound(jacobian.numpy(), (extra / extra.sum().clamp(min=1e-300)).numpy(), c)
     if float(jacobian.norm(dim=1).min()) == 0:
-        bound = min(bound, 0.0)  # the task with no gradient, which has no ω
+        bound = min(bound, 0.0)  # a task with a zero gradient has no ω
     return (bound - worst) / float(jacobian.square().sum(1).mean())
 
 
-def test_the_minimum_whatever_the_rank() -> None:
+def test_optimal_for_all_ranks() -> None:
     for seed in range(500):
         assert gap(random(seed, 2 + seed % 9, 1 + seed % 19), [0.1, 0.4, 0.8][seed % 3]) < 1e-8
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 10, 40])
-def test_the_minimum_for_every_kind_of_jacobian(count: int) -> None:
+def test_optimal_for_every_kind_of_jacobian(count: int) -> None:
     for kind, jacobian in every_kind(count):
         assert gap(jacobian, 0.4) < 1e-8, kind
         assert gap(jacobian, 0.99) < 1e-6, kind
 
 
 @pytest.mark.parametrize("c", [0.0, 0.4, 0.9])
-def test_a_convex_solver_s_direction(c: float) -> None:
+def test_matches_a_convex_solver(c: float) -> None:
     for seed in range(20):
         count = 2 + seed % 9
         jacobian = random(seed, count, 20)
@@ -57,12 +57,12 @@ def test_a_convex_solver_s_direction(c: float) -> None:
 
 
 def test_agrees_with_torchjd() -> None:
-    """TorchJD's weights are the mean's, 1/T of the sum's. Its tolerances are those of G with a norm of 1."""
+    """TorchJD's weights are 1/T of these, for a mean instead of a sum. Its tolerances assume that G has norm 1."""
     theirs = CAGradWeighting(c=0.4)
     for count in (2, 5, 10):
         for kind, jacobian in every_kind(count):
             if kind in {"unequal norms", "one zero", "opposed"}:
-                continue  # a mean, or an ω, shorter than its tolerance
+                continue  # a mean, or an ω, below the tolerance of TorchJD
             gramian = jacobian @ jacobian.T
             expected = count * (theirs(gramian) @ jacobian)  # type: ignore[arg-type]
             update = descend(create("cagrad", count), jacobian)[0]
@@ -72,7 +72,7 @@ def test_agrees_with_torchjd() -> None:
 
 @pytest.mark.parametrize("scale", [scale for scale in SCALES if scale > 0])
 @pytest.mark.parametrize("count", [1, 2, 10, 40])
-def test_the_unit_of_all_losses_makes_no_difference(count: int, scale: float) -> None:
+def test_invariant_to_the_scale_of_all_losses(count: int, scale: float) -> None:
     for kind, jacobian in every_kind(count):
         update = descend(create("cagrad", count), jacobian)[0]
         scaled = descend(create("cagrad", count), scale * jacobian)[0] / scale
@@ -80,7 +80,7 @@ def test_the_unit_of_all_losses_makes_no_difference(count: int, scale: float) ->
 
 
 @pytest.mark.parametrize("count", [1, 2, 6, 40])
-def test_tasks_alike_have_the_sum_times_one_plus_c(count: int) -> None:
+def test_identical_tasks_give_one_plus_c_times_their_sum(count: int) -> None:
     jacobian = random(0, 1, 20).repeat(count, 1)
     expected = torch.full((count,), 1.4).double()
     torch.testing.assert_close(solve(create("cagrad", count), jacobian), expected, rtol=1e-4, atol=0)
@@ -88,19 +88,19 @@ def test_tasks_alike_have_the_sum_times_one_plus_c(count: int) -> None:
 
 @pytest.mark.parametrize(("rescale", "divisor"), [("none", 1.0), ("squared", 1.16), ("linear", 1.4)])
 def test_rescale_divides(rescale: str, divisor: float) -> None:
-    """The known trap: the official code divides by 1 + c² where the paper doesn't."""
+    """A common bug: the official code divides by 1 + c², the paper does not."""
     expected = solve(create("cagrad", 5), random(0, 5)) / divisor
     torch.testing.assert_close(solve(create("cagrad", 5, rescale=rescale), random(0, 5)), expected)
 
 
-def test_without_a_ball_it_is_the_sum() -> None:
+def test_radius_zero_gives_the_sum() -> None:
     for _, jacobian in every_kind(5):
         torch.testing.assert_close(solve(create("cagrad", 5, c=0.0), jacobian), torch.ones(5).double())
 
 
 @quick
 @given(count=st.integers(2, 10), size=st.integers(1, 20), seed=st.integers(0, 10_000), c=st.floats(0, 0.99))
-def test_the_mean_loss_falls_and_the_worst_task_is_no_worse_off(count: int, size: int, seed: int, c: float) -> None:
+def test_the_mean_loss_decreases_and_the_worst_task_improves(count: int, size: int, seed: int, c: float) -> None:
     jacobian = random(seed, count, size)
     update = descend(create("cagrad", count, c=c), jacobian)[0]
     mean = jacobian.sum(0)
@@ -108,8 +108,8 @@ def test_the_mean_loss_falls_and_the_worst_task_is_no_worse_off(count: int, size
     assert float((jacobian @ update).min()) >= float((jacobian @ mean).min()) - 1e-6
 
 
-def test_a_task_with_zero_gradient_leaves_the_others_theirs() -> None:
-    """The known trap: it takes all of ω, so that the ball is not used."""
+def test_a_zero_gradient_does_not_affect_the_others() -> None:
+    """A common bug: the zero gradient takes all of ω, so that the ball is not used."""
     jacobian = random(3, 5)
     jacobian[1] = 0.0
     update, weights = descend(create("cagrad", 5), jacobian)
@@ -133,7 +133,7 @@ def test_permuting_the_tasks_permutes_the_weights(data: st.DataObject) -> None:
 @pytest.mark.parametrize("c", [0.0, 0.4, 1.0, 10.0])
 @pytest.mark.parametrize("scale", [0.0, 1e-30, 1.0, 1e30])
 @pytest.mark.parametrize("count", [1, 2, 40])
-def test_finite(count: int, scale: float, c: float) -> None:
+def test_finite_for_tiny_and_huge_gradients(count: int, scale: float, c: float) -> None:
     for kind, jacobian in every_kind(count):
         gramian = scale * (jacobian @ jacobian.T)
         weights = create("cagrad", count, c=c).weights(gramian, torch.ones(count).double(), range(count))
@@ -141,7 +141,7 @@ def test_finite(count: int, scale: float, c: float) -> None:
 
 
 def test_single_precision_gramians() -> None:
-    """Where the device has no float64."""
+    """Devices without float64 use them."""
     for count in (1, 2, 10):
         for kind, jacobian in every_kind(count):
             gramian = (jacobian @ jacobian.T).float()
@@ -149,7 +149,7 @@ def test_single_precision_gramians() -> None:
             assert weights.dtype == torch.float32 and weights.isfinite().all(), kind
 
 
-def test_an_absent_task_has_left_the_problem() -> None:
+def test_absent_tasks_are_not_part_of_the_problem() -> None:
     jacobian, losses = random(0, 3), torch.ones(3).double()
     weights = CAGrad(tasks(5)).weights(jacobian @ jacobian.T, losses, [0, 2, 4])
     torch.testing.assert_close(weights, solve(create("cagrad", 3), jacobian))

@@ -11,51 +11,51 @@ from tests.weighting.jacobians import SCALES, create, every_kind
 
 
 @pytest.mark.parametrize("count", range(2, 11))
-def test_is_the_papers(count: int) -> None:
+def test_matches_the_paper(count: int) -> None:
     """More than 500 steps in all."""
     for seed in range(20):
         options: dict[str, Any] = {"beta": (seed % 4) * 0.3, "beta_decay": (seed % 3) * 0.5}
         history, values = gradients(seed, 4, count, 2 * count), losses(seed, 4, count)
-        found = run(create("db_mtl", count, 2 * count, **options), history, values)
-        wanted = oracle.db_mtl(
+        results = run(create("db_mtl", count, 2 * count, **options), history, values)
+        references = oracle.db_mtl(
             [jacobian.double().numpy() for jacobian in history], [value.numpy() for value in values], **options
         )
-        for (update, _), expected in zip(found, wanted, strict=True):
+        for (update, _), expected in zip(results, references, strict=True):
             close(update, expected)
 
 
 def test_defaults_are_those_of_the_authors_code() -> None:
     history, values = gradients(0, 4, 3, 6), losses(0, 4, 3)
-    wanted = oracle.db_mtl([j.double().numpy() for j in history], [value.numpy() for value in values], 0.9, 0.0)
-    close(run(create("db_mtl", 3, 6), history, values)[-1][0], wanted[-1])
+    references = oracle.db_mtl([j.double().numpy() for j in history], [value.numpy() for value in values], 0.9, 0.0)
+    close(run(create("db_mtl", 3, 6), history, values)[-1][0], references[-1])
 
 
 def test_all_tasks_add_a_vector_of_the_same_length() -> None:
     jacobian = torch.eye(3, 6) * torch.tensor([1e-3, 1.0, 1e3])[:, None]
     update, weights = run(create("db_mtl", 3, 6, beta=0.0), [jacobian])[0]
     close(update[:3], [1e3, 1e3, 1e3])
-    close(weights @ jacobian.double(), update)  # without averages, it is a combination of the step's gradients
+    close(weights @ jacobian.double(), update)  # without averages, the update is a combination of the step's gradients
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.9])
-def test_no_choice_of_units_makes_a_difference(beta: float) -> None:
+def test_invariant_to_the_units_of_the_losses(beta: float) -> None:
     history, values, units = gradients(0, 3, 3, 8), losses(0, 3, 3), torch.tensor([1e-2, 1.0, 1e5])
     expected = run(create("db_mtl", 3, 8, beta=beta), history, values)
     scaled = [units[:, None] * jacobian for jacobian in history], [units.double() * value for value in values]
-    for (update, _), (wanted, _) in zip(run(create("db_mtl", 3, 8, beta=beta), *scaled), expected, strict=True):
-        close(update, wanted)
+    for (update, _), (reference, _) in zip(run(create("db_mtl", 3, 8, beta=beta), *scaled), expected, strict=True):
+        close(update, reference)
 
 
-def test_averages_before_it_normalizes() -> None:
-    """Trap: the norms are those of the averages ĝ, not of the step's gradients; two opposed steps leave little."""
+def test_averages_before_normalizing() -> None:
+    """Norms are those of the averages ĝ, not of the step's gradients: two opposed steps nearly cancel."""
     jacobian = torch.eye(2, 4)
     history = [jacobian, jacobian * torch.tensor([[-0.5], [1.0]])]
     update, _ = run(create("db_mtl", 2, 4, beta=0.5), history)[1]
-    close(update[:2], [0.0, 0.75], tolerance=1e-6)  # ĝ_1 = ½ ½ − ½ ½ = 0: a task that is left out
+    close(update[:2], [0.0, 0.75], tolerance=1e-6)  # ĝ_1 = ½ ½ − ½ ½ = 0, so this task is left out
 
 
-def test_the_logarithm_divides_by_the_loss() -> None:
-    """Trap: it sets the length α, and how much a step counts for in the average, though not a task's direction."""
+def test_gradients_are_divided_by_the_loss() -> None:
+    """This sets the length α and the contribution of a step to the average, not the direction of a task."""
     jacobian, half = gradients(0, 1, 2, 6)[0], torch.full((2,), 0.5, dtype=torch.float64)
     at_one = run(create("db_mtl", 2, 6, beta=0.0), [jacobian])[0]
     at_half = run(create("db_mtl", 2, 6, beta=0.0), [jacobian], [half])[0]
@@ -63,8 +63,8 @@ def test_the_logarithm_divides_by_the_loss() -> None:
     close(at_half[1], 2 * at_one[1])
 
 
-def test_the_scale_is_its_own() -> None:
-    """Tasks alike have the weight 1 each where their losses are 1, once ĝ has forgotten that it was 0."""
+def test_scale_of_the_update() -> None:
+    """Identical tasks with losses of 1 have weight 1 each, once the initial ĝ = 0 has decayed."""
     jacobian = gradients(0, 1, 1, 6)[0].repeat(3, 1)
     results = run(create("db_mtl", 3, 6), 200 * [jacobian])
     close(results[-1][0], jacobian.sum(0))
@@ -84,7 +84,7 @@ def test_permuting_the_tasks_permutes_the_weights() -> None:
 @pytest.mark.parametrize("count", [1, 2, 40])
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("loss", [0.0, 1e-30, -1.0, -1e-8, 1.0, 1e30])
-def test_finite(count: int, scale: float, loss: float) -> None:
+def test_finite_for_tiny_and_huge_gradients(count: int, scale: float, loss: float) -> None:
     for _, jacobian in every_kind(count):
         weighting = create("db_mtl", count, jacobian.shape[1])
         values = [torch.full((count,), loss, dtype=torch.float64)] * 2
@@ -92,7 +92,7 @@ def test_finite(count: int, scale: float, loss: float) -> None:
             assert update.isfinite().all() and weights.isfinite().all()
 
 
-def test_a_zero_gradient_leaves_the_others_alone() -> None:
+def test_a_zero_gradient_does_not_affect_the_others() -> None:
     jacobian = gradients(0, 1, 3, 6)[0]
     jacobian[1] = 0.0
     update, weights = run(create("db_mtl", 3, 6), [jacobian])[0]
@@ -100,14 +100,14 @@ def test_a_zero_gradient_leaves_the_others_alone() -> None:
     assert float(weights[1]) == 0.0
 
 
-def test_absent_tasks_keep_what_they_have() -> None:
+def test_absent_tasks_keep_their_state() -> None:
     history, values = gradients(2, 2, 3, 8), losses(2, 2, 3)
-    weighting, part = create("db_mtl", 3, 8), create("db_mtl", 2, 8)
+    weighting, pair = create("db_mtl", 3, 8), create("db_mtl", 2, 8)
     run(weighting, [history[0]], [values[0]])
-    run(part, [history[0][[0, 2]]], [values[0][[0, 2]]])
+    run(pair, [history[0][[0, 2]]], [values[0][[0, 2]]])
     kept = weighting.averages[1].clone()
     ours = run(weighting, [history[1][[0, 2]]], [values[1][[0, 2]]], present=[0, 2])[0]
-    theirs = run(part, [history[1][[0, 2]]], [values[1][[0, 2]]])[0]
+    theirs = run(pair, [history[1][[0, 2]]], [values[1][[0, 2]]])[0]
     close(ours[0], theirs[0])
     close(ours[1], theirs[1])
     assert torch.equal(weighting.averages[1], kept) and weighting.steps.tolist() == [2, 1, 2]
@@ -121,7 +121,7 @@ def test_resumes_identically() -> None:
     assert_same(run(anew, history[3:], values[3:]), run(original, history[3:], values[3:]))
 
 
-def test_is_the_same_under_autocast() -> None:
+def test_unaffected_by_autocast() -> None:
     history, values = gradients(4, 3, 4, 9), losses(4, 3, 4)
     expected = run(create("db_mtl", 4, 9), history, values)
     with torch.autocast("cpu", torch.bfloat16):

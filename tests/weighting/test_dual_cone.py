@@ -1,4 +1,4 @@
-"""The projection onto the dual cone, which `upgrad` and `dualproj` are made from."""
+"""The projection onto the dual cone that `upgrad` and `dualproj` use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def regular(jacobian: Tensor, reg_eps: float = 1e-4) -> Tensor:
 
 
 def assert_solved(solution: Tensor, rows: Tensor, matrix: Tensor, tolerance: float = 1e-10) -> None:
-    """The optimality conditions of min vᵀMv with v ≥ u: v ≥ u, M v ≥ 0, and one of the two with equality."""
+    """Assert the optimality conditions of min vᵀMv, v ≥ u: v ≥ u, M v ≥ 0, with equality in one of the two."""
     slack, slope = solution - rows, solution @ matrix
     assert float(slack.min()) >= -tolerance
     assert float(slope.min()) >= -tolerance
@@ -27,7 +27,7 @@ def assert_solved(solution: Tensor, rows: Tensor, matrix: Tensor, tolerance: flo
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 6])
-def test_the_oracle_s_solver_agrees_with_trying_every_active_set(count: int) -> None:
+def test_the_oracle_agrees_with_enumerating_all_active_sets(count: int) -> None:
     for seed in range(10):
         matrix = oracle.regular((random(seed, count, 2) @ random(seed, count, 2).T).numpy())
         for u in [*np.eye(count), np.ones(count)]:
@@ -48,8 +48,8 @@ def test_meets_the_optimality_conditions(count: int, scale: float) -> None:
             assert torch.equal(solution, rows), name
 
 
-def test_where_exchanging_all_at_once_never_ends() -> None:
-    """It goes round in circles on some of these; Murty's rule has to end that."""
+def test_problems_on_which_block_pivoting_cycles() -> None:
+    """Murty's rule must terminate on them."""
     identity, circles = torch.eye(10, dtype=torch.float64), 0
     for seed in range(60):
         matrix = regular(random(seed, 10, 5))
@@ -63,8 +63,8 @@ def test_where_exchanging_all_at_once_never_ends() -> None:
 
 
 @pytest.mark.parametrize("count", [3, 10, 16, 40])
-def test_the_fixed_number_of_pivots_is_enough(count: int) -> None:
-    """What is done on other devices than the CPU, where there is no early end."""
+def test_the_fixed_number_of_pivots_is_sufficient(count: int) -> None:
+    """Devices other than the CPU use it, since they cannot stop early."""
     identity = torch.eye(count, dtype=torch.float64)
     for seed in range(20):
         for jacobian in (random(seed, count), random(seed, count, max(1, count // 2)), of_rank(seed, count, 1)):
@@ -81,7 +81,7 @@ def test_other_regularizations(count: int, reg_eps: float) -> None:
     for _, jacobian in every_kind(count):
         solution = project_onto_dual_cone(rows, jacobian @ jacobian.T, 0.0, reg_eps)
         matrix = regular(jacobian, reg_eps)
-        # rounding is magnified by the largest v
+        # rounding errors are amplified by the largest v
         assert_solved(solution, rows, matrix, 1e-10 * max(1.0, float(solution.max())))
 
 

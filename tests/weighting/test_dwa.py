@@ -18,7 +18,7 @@ def weights_of(weighting: DWA) -> torch.Tensor:
 
 @pytest.mark.parametrize("temperature", [0.5, 2.0, 10.0])
 @pytest.mark.parametrize("count", [1, 3, 40])
-def test_weights_of_each_epoch_are_the_paper_s(count: int, temperature: float) -> None:
+def test_weights_of_each_epoch_match_the_paper(count: int, temperature: float) -> None:
     weighting, past = DWA(tasks(count), temperature=temperature), history(6, count)
     for epoch in range(1, 7):
         weighting.end_epoch(past[epoch - 1])
@@ -27,8 +27,8 @@ def test_weights_of_each_epoch_are_the_paper_s(count: int, temperature: float) -
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 49])
-def test_exactly_one_in_the_first_two_epochs(count: int) -> None:
-    """The known mistake: a ratio of losses that aren't there yet."""
+def test_weights_are_exactly_one_in_the_first_two_epochs(count: int) -> None:
+    """A common bug: a ratio with losses of epochs that do not exist yet."""
     weighting, past = DWA(tasks(count)), history(2, count)
     assert torch.equal(weights_of(weighting), torch.ones(count))
     weighting.end_epoch(past[0])
@@ -37,7 +37,7 @@ def test_exactly_one_in_the_first_two_epochs(count: int) -> None:
     assert count == 1 or not torch.equal(weights_of(weighting), torch.ones(count))
 
 
-def test_the_slower_task_counts_for_more() -> None:
+def test_slower_tasks_get_larger_weights() -> None:
     weighting = DWA(tasks(2))
     weighting.end_epoch(torch.tensor([1.0, 1.0]))
     weighting.end_epoch(torch.tensor([0.9, 0.1]))
@@ -45,7 +45,7 @@ def test_the_slower_task_counts_for_more() -> None:
     assert slow > 1 > fast
 
 
-def test_an_epoch_without_labels_does_not_count() -> None:
+def test_epochs_without_labels_do_not_count() -> None:
     weighting = DWA(tasks(2))
     for losses in ([1.0, 4.0], [0.5, NAN], [0.4, 3.0], [0.2, NAN]):
         weighting.end_epoch(torch.tensor(losses))
@@ -53,7 +53,7 @@ def test_an_epoch_without_labels_does_not_count() -> None:
     np.testing.assert_allclose(weights_of(weighting).numpy(), oracle.dwa([[0.4, 4.0], [0.2, 3.0]]), rtol=1e-6)
 
 
-def test_a_task_never_seen_is_taken_to_stand_still() -> None:
+def test_a_task_without_any_labels_has_rate_one() -> None:
     weighting = DWA(tasks(2))
     for losses in ([1.0, NAN], [0.5, NAN]):
         weighting.end_epoch(torch.tensor(losses))

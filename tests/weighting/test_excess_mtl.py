@@ -12,60 +12,60 @@ from tests.weighting.jacobians import SCALES, create, every_kind
 
 
 @pytest.mark.parametrize("count", range(2, 11))
-def test_is_the_papers(count: int) -> None:
+def test_matches_the_paper(count: int) -> None:
     """More than 500 steps in all."""
     for seed in range(20):
         options: dict[str, Any] = {"robust_step_size": 10.0 ** (seed % 4 - 3), "warmup_steps": 1 + seed % 3}
         history = gradients(seed, 5, count, 2 * count)
-        found = run(create("excess_mtl", count, 2 * count, **options), history)
-        wanted = oracle.excess_mtl([jacobian.double().numpy() for jacobian in history], **options)
-        for (update, weights), expected, jacobian in zip(found, wanted, history, strict=True):
+        results = run(create("excess_mtl", count, 2 * count, **options), history)
+        references = oracle.excess_mtl([jacobian.double().numpy() for jacobian in history], **options)
+        for (update, weights), expected, jacobian in zip(results, references, history, strict=True):
             close(weights, expected)
             close(update, torch.as_tensor(expected) @ jacobian.double())
 
 
 def test_defaults_are_those_of_the_official_code() -> None:
     history = gradients(0, 4, 3, 6)
-    wanted = oracle.excess_mtl([jacobian.double().numpy() for jacobian in history], 0.01, 1)
-    close(run(create("excess_mtl", 3, 6), history)[-1][1], wanted[-1])
+    references = oracle.excess_mtl([jacobian.double().numpy() for jacobian in history], 0.01, 1)
+    close(run(create("excess_mtl", 3, 6), history)[-1][1], references[-1])
 
 
 @pytest.mark.parametrize("scale", [scale for scale in SCALES if scale >= 1e-2])
 @pytest.mark.parametrize("warmup", [1, 3])
 def test_agrees_with_torchjd(scale: float, warmup: int) -> None:
-    """Its weights sum to 1. Without warm-up, it takes a step with the first Ê itself, which we have no option for."""
+    """TorchJD's weights sum to 1. Its step without warm-up, by the first Ê, has no counterpart here."""
     for name, jacobian in every_kind(5):
         if name in ("one zero", "unequal norms"):
-            continue  # it adds 1e-7 to an Ê⁰ that is 0 or near it
+            continue  # TorchJD adds 1e-7 to an Ê⁰ close to 0
         ours = create("excess_mtl", 5, jacobian.shape[1], robust_step_size=1.0, warmup_steps=warmup)
         theirs = ExcessMTLWeighting(robust_step_size=1.0, n_warmup_steps=warmup)
         for noise in gradients(0, 6, *jacobian.shape):
-            given = (scale * (jacobian + noise)).float()
+            noisy = (scale * (jacobian + noise)).float()
             torch.testing.assert_close(
-                run(ours, [given])[0][1], 5 * theirs(given).double(), rtol=1e-4, atol=1e-4, msg=name
+                run(ours, [noisy])[0][1], 5 * theirs(noisy).double(), rtol=1e-4, atol=1e-4, msg=name
             )
 
 
-def test_a_task_that_converges_counts_for_less() -> None:
+def test_converging_tasks_get_smaller_weights() -> None:
     history = [jacobian * torch.tensor([[1.0], [0.8**i]]) for i, jacobian in enumerate(gradients(0, 30, 2, 50))]
     weights = run(create("excess_mtl", 2, 50, robust_step_size=0.1), history)[-1][1]
     assert float(weights[0]) > 1.1 > 0.9 > float(weights[1])
 
 
-def test_the_units_of_a_loss_make_no_difference() -> None:
-    """Trap: without the division by Ê⁰, a task with large gradients would get all the weight."""
+def test_invariant_to_the_units_of_a_loss() -> None:
+    """Without the division by Ê⁰, a task with large gradients would get all the weight."""
     history, units = gradients(0, 5, 3, 30), torch.tensor([0.1, 1.0, 1e4])[:, None]
     expected = run(create("excess_mtl", 3, 30), history)[-1][1]
     close(run(create("excess_mtl", 3, 30), [units * jacobian for jacobian in history])[-1][1], expected)
 
 
-def test_the_first_steps_have_equal_weights() -> None:
+def test_warm_up_steps_have_equal_weights() -> None:
     history = gradients(0, 4, 3, 6)
     results = run(create("excess_mtl", 3, 6, robust_step_size=1.0, warmup_steps=3), history)
     assert [bool((weights == 1).all()) for _, weights in results] == [True, True, True, False]
 
 
-def test_identical_tasks_are_the_single_task() -> None:
+def test_identical_tasks_give_the_update_of_one_task() -> None:
     jacobian = gradients(0, 1, 1, 20)[0]
     update, weights = run(create("excess_mtl", 4), 5 * [jacobian.repeat(4, 1)])[-1]
     close(update, 4 * jacobian[0])
@@ -83,7 +83,7 @@ def test_permuting_the_tasks_permutes_the_weights() -> None:
 @pytest.mark.parametrize("count", [1, 2, 40])
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("first", [0.0, 1e-15, 1.0])
-def test_finite(count: int, scale: float, first: float) -> None:
+def test_finite_for_tiny_and_huge_gradients(count: int, scale: float, first: float) -> None:
     for _, jacobian in every_kind(count):
         weighting = create("excess_mtl", count, jacobian.shape[1], robust_step_size=1.0)
         history = [(first * scale * jacobian).float()] + 3 * [(scale * jacobian).float()]
@@ -92,24 +92,24 @@ def test_finite(count: int, scale: float, first: float) -> None:
             assert float(weights.sum()) == pytest.approx(count, rel=1e-6)
 
 
-def test_a_gradient_that_was_zero_at_first() -> None:
-    """Trap: the official code divides by that first 0, and all weights are NaN from then on."""
+def test_a_zero_first_gradient() -> None:
+    """The official code divides by the first Ê of 0, so that all weights become NaN."""
     history = gradients(0, 4, 2, 10)
     history[0][1] = 0.0
     results = run(create("excess_mtl", 2, 10, robust_step_size=0.5), history)
-    assert all(bool((weights == 1).all()) for _, weights in results[:2])  # the warm-up of the second begins later
+    assert all(bool((weights == 1).all()) for _, weights in results[:2])  # the second task starts its warm-up later
     assert 0.1 < float(results[-1][1][1]) < 1.9
 
 
-def test_absent_tasks_keep_what_they_have() -> None:
+def test_absent_tasks_keep_their_state() -> None:
     history = gradients(2, 6, 3, 8)
-    weighting, part = (create("excess_mtl", count, 8, robust_step_size=0.5) for count in (3, 2))
+    weighting, pair = (create("excess_mtl", count, 8, robust_step_size=0.5) for count in (3, 2))
     ours = run(weighting, [jacobian[[0, 2]] for jacobian in history[:3]], present=[0, 2])
-    theirs = run(part, [jacobian[[0, 2]] for jacobian in history[:3]])
+    theirs = run(pair, [jacobian[[0, 2]] for jacobian in history[:3]])
     close(ours[-1][1], theirs[-1][1])
     assert float(weighting.squares[1].abs().sum()) == 0.0 and weighting.seen.tolist() == [1, 0, 1]
     weights = run(weighting, [history[3]])[0][1]
-    # The middle one is new: in between the others, whose weights moved about 1 before it came.
+    # the second task is new: its weight is between those of the others, which have moved away from 1
     assert float(weights[1]) == pytest.approx(3 / float((weights / weights[1]).sum()))
     assert float(weights[[0, 2]].log().mean()) == pytest.approx(float(weights[1].log()), abs=1e-5)
 
@@ -122,7 +122,7 @@ def test_resumes_identically() -> None:
     assert_same(run(anew, history[3:]), run(original, history[3:]))
 
 
-def test_is_the_same_under_autocast() -> None:
+def test_unaffected_by_autocast() -> None:
     history = gradients(4, 3, 4, 9)
     expected = run(create("excess_mtl", 4, 9), history)
     with torch.autocast("cpu", torch.bfloat16):

@@ -28,15 +28,15 @@ def weights(weighting: famo.FAMO, losses: Tensor, present: list[int] | None = No
 
 
 def learn(weighting: famo.FAMO, losses: Tensor) -> None:
-    """Steps from each row of `losses` [S, T] to the next."""
+    """Run steps from each row of `losses` [S, T] to the next."""
     for before, after in itertools.pairwise(losses):
         weighting.after_step(before, after, range(losses.shape[1]))
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("count", [1, 2, 5, 10])
-def test_weights_are_the_paper_s(count: int, optimizer: Literal["adam", "sgd"]) -> None:
-    """Over 30 steps; γ and β larger than by default, so that a mistake in them shows."""
+def test_weights_match_the_paper(count: int, optimizer: Literal["adam", "sgd"]) -> None:
+    """30 steps; γ and β are larger than by default, so that errors in them have an effect."""
     ours = create(count, optimizer, learning_rate=0.1, weight_decay=0.2)
     theirs = oracle.Famo(count, optimizer == "adam", rate=0.1, decay=0.2)
     losses = history(31, count).double()
@@ -49,30 +49,30 @@ def test_weights_are_the_paper_s(count: int, optimizer: Literal["adam", "sgd"]) 
 
 
 def test_agrees_with_torchjd() -> None:
-    """Its weights sum to 1, so its gradients are ours divided by T; it adds 1e-8 to each loss."""
+    """TorchJD's weights sum to 1, so that its gradients are 1/T of these; it adds 1e-8 to each loss."""
     for seed in range(10):
         count = 2 + seed
         losses = history(20, count, seed)
         ours, theirs = create(count), FAMO(count)
         for before, after in itertools.pairwise(losses):
-            given = before.clone().requires_grad_()
-            expected = count * gradient(theirs(given), given)
+            inputs = before.clone().requires_grad_()
+            expected = count * gradient(theirs(inputs), inputs)
             torch.testing.assert_close(weights(ours, before), expected, rtol=1e-4, atol=0)
             ours.after_step(before, after, range(count))
             theirs.update(after)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_what_fell_slower_gets_more_weight(optimizer: Literal["adam", "sgd"]) -> None:
-    """A known mistake is the sign. Adam's first step knows no more than that."""
+def test_slower_tasks_get_more_weight(optimizer: Literal["adam", "sgd"]) -> None:
+    """A common bug is the wrong sign. The first step of Adam depends on nothing but the sign."""
     weighting, losses = create(3, optimizer), torch.tensor([2.0, 2.0, 2.0])
     weighting.after_step(losses, torch.tensor([1.0, 1.9, 2.1]), range(3))
     first, second, third = weights(weighting, losses).tolist()
     assert first < 1 < third and (second == pytest.approx(third) if optimizer == "adam" else second < third)
 
 
-def test_without_the_look_back_nothing_is_learned() -> None:
-    """A known mistake: without the second forward pass the logits never move. So the run is told that it is wanted."""
+def test_nothing_is_learned_without_after_step() -> None:
+    """A common bug: without a second forward pass the logits do not change, so `looks_back` must be set."""
     assert famo.FAMO.looks_back and not famo.FAMO.linear
     weighting = create(3)
     for losses in history(5, 3):
@@ -84,27 +84,27 @@ def test_without_the_look_back_nothing_is_learned() -> None:
     assert weighting.logits.all()
 
 
-def test_a_step_that_changed_nothing_draws_the_logits_to_0() -> None:
+def test_without_progress_the_logits_decay_to_zero() -> None:
     weighting, losses = create(2, "sgd", weight_decay=0.1, learning_rate=0.5), torch.ones(2)
     weighting.logits.copy_(torch.tensor([1.0, -2.0]))
     weighting.after_step(losses, losses, [0, 1])
     torch.testing.assert_close(weighting.logits, torch.tensor([0.95, -1.9]))
 
 
-def test_a_slow_task_is_sped_up_until_all_losses_fall_alike() -> None:
-    """Two losses θ², where a step does a tenth as much for one of them: their logarithms come to fall at one rate."""
+def test_all_log_losses_come_to_decrease_at_the_same_rate() -> None:
+    """Two losses θ², one of which a step reduces by a tenth as much."""
     weighting, thetas = create(2, weight_decay=0.0), torch.ones(2, dtype=torch.float64)
     for _ in range(400):
         before = thetas.square()
         thetas = thetas - 1e-3 * weights(weighting, before) * torch.tensor([1.0, 0.1]) * 2 * thetas
         weighting.after_step(before, thetas.square(), [0, 1])
     fast, slow = (before / thetas.square()).log().tolist()
-    assert 0.8 < fast / slow < 1.25  # it was 10 in the first step
+    assert 0.8 < fast / slow < 1.25  # 10 in the first step
 
 
 @settings(max_examples=20, deadline=None)
 @given(power=st.integers(-6, 6), task=st.integers(0, 2), seed=st.integers(0, 100))
-def test_units_of_a_loss_make_no_difference(power: int, task: int, seed: int) -> None:
+def test_invariant_to_the_units_of_a_loss(power: int, task: int, seed: int) -> None:
     losses, scales = history(6, 3, seed), torch.ones(3)
     scales[task] = 10.0**power
     ours, theirs = create(3, "sgd"), create(3, "sgd")
@@ -121,8 +121,8 @@ def test_units_of_a_loss_make_no_difference(power: int, task: int, seed: int) ->
 def test_weights_sum_to_the_number_of_tasks_present(present: list[int], scale: float) -> None:
     weighting = create(4)
     learn(weighting, history(6, 4))
-    made = weights(weighting, scale * history(1, len(present), seed=2)[0], present)
-    assert float(made.sum()) == pytest.approx(len(present), rel=1e-6)
+    result = weights(weighting, scale * history(1, len(present), seed=2)[0], present)
+    assert float(result.sum()) == pytest.approx(len(present), rel=1e-6)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -137,13 +137,13 @@ def test_an_absent_task_keeps_its_logit_and_moments(optimizer: Literal["adam", "
         theirs.after_step(before.double().numpy(), after.double().numpy(), present)
         assert all(torch.equal(buffer[untouched], kept[name]) for name, buffer in ours.named_buffers())
         np.testing.assert_allclose(ours.logits.numpy(), theirs.logits, rtol=1e-4, atol=1e-6)
-    made = weights(ours, torch.tensor([0.7, 0.3]), [1, 3])
-    np.testing.assert_allclose(made.numpy(), oracle.weights(theirs.logits[[1, 3]], np.array([0.7, 0.3])), rtol=1e-5)
+    result = weights(ours, torch.tensor([0.7, 0.3]), [1, 3])
+    np.testing.assert_allclose(result.numpy(), oracle.weights(theirs.logits[[1, 3]], np.array([0.7, 0.3])), rtol=1e-5)
 
 
-def test_a_solved_task_leaves_the_others_their_weights() -> None:
-    made = weights(create(3), torch.tensor([0.0, 1.0, 1.0]))
-    torch.testing.assert_close(made, torch.tensor([0.0, 1.5, 1.5]))
+def test_a_solved_task_does_not_affect_the_others() -> None:
+    result = weights(create(3), torch.tensor([0.0, 1.0, 1.0]))
+    torch.testing.assert_close(result, torch.tensor([0.0, 1.5, 1.5]))
     assert weights(create(2), torch.zeros(2)).tolist() == [0.0, 0.0]
 
 

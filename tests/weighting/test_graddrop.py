@@ -15,7 +15,7 @@ from tests.weighting.methods import tasks
 
 
 def uniform(seed: int, size: int) -> Tensor:
-    """The numbers a method with this seed draws first."""
+    """Return the first random numbers of a method with this seed."""
     return torch.rand(size, generator=torch.Generator().manual_seed(seed))
 
 
@@ -26,7 +26,7 @@ def drop(jacobian: Tensor, seed: int = 3, leak: float = 0.0) -> tuple[Tensor, Te
 
 
 @pytest.mark.parametrize("leak", [0.0, 0.3, 1.0])
-def test_update_and_shares_are_the_paper_s(leak: float) -> None:
+def test_update_and_kept_fractions_match_the_paper(leak: float) -> None:
     """510 Jacobians in all."""
     for seed in range(170):
         jacobian = random(seed, 2 + seed % 9, size=1 + seed % 13).float()
@@ -39,24 +39,24 @@ def test_update_and_shares_are_the_paper_s(leak: float) -> None:
 
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("count", [1, 2, 3, 10, 40])
-def test_every_kind_of_matrix(count: int, scale: float) -> None:
-    for _, made in every_kind(count):
-        jacobian = (scale * made).float()
+def test_every_kind_of_jacobian(count: int, scale: float) -> None:
+    for _, unscaled in every_kind(count):
+        jacobian = (scale * unscaled).float()
         update, weights = drop(jacobian)
-        expected, shares = oracle.graddrop(jacobian.double().numpy(), uniform(3, made.shape[1]).double().numpy())
+        expected, shares = oracle.graddrop(jacobian.double().numpy(), uniform(3, unscaled.shape[1]).double().numpy())
         np.testing.assert_allclose(update.numpy(), expected, rtol=1e-5, atol=1e-6 * float(jacobian.abs().sum(0).max()))
         np.testing.assert_allclose(weights.numpy(), shares, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("scale", [1e-36, 1e-30, 1e30, 1e36])
-def test_shares_neither_overflow_nor_underflow(scale: float) -> None:
+def test_kept_fractions_neither_overflow_nor_underflow(scale: float) -> None:
     jacobian = random(0, 3, size=20).float()
     torch.testing.assert_close(drop(scale * jacobian)[1], drop(jacobian)[1], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("leak", [None, 0.25])
 def test_agrees_with_torchjd(leak: float | None) -> None:
-    """The same random numbers, from the global generator there. Its leak is one number for each task."""
+    """TorchJD draws the same random numbers from the global generator, and has one leak per task."""
     for seed in range(50):
         jacobian = random(seed, 2 + seed % 9, size=20).float()
         with torch.random.fork_rng():
@@ -66,7 +66,7 @@ def test_agrees_with_torchjd(leak: float | None) -> None:
 
 
 @pytest.mark.parametrize(("count", "size"), [(2, 150_000), (40, 7_000)])
-def test_blocks_of_columns_make_no_difference(count: int, size: int) -> None:
+def test_result_does_not_depend_on_the_blocks(count: int, size: int) -> None:
     jacobian = random(0, count, size).float()
     update, weights = drop(jacobian)
     positive = 0.5 * (1 + jacobian.sum(0) / jacobian.abs().sum(0)) > uniform(3, size)
@@ -76,8 +76,8 @@ def test_blocks_of_columns_make_no_difference(count: int, size: int) -> None:
     torch.testing.assert_close(weights, expected, rtol=1e-5, atol=0)
 
 
-def test_each_sign_is_kept_as_often_as_its_share() -> None:
-    """+1, +2 and −1: the positive ones with P = 3/4. The mean update is 3·¾ − 1·¼, not the sum."""
+def test_each_sign_is_kept_with_its_probability() -> None:
+    """+1, +2 and −1: the positive sign has P = 3/4. The mean update is 3·¾ − 1·¼, not the sum."""
     jacobian = torch.tensor([[1.0], [2.0], [-1.0]]).repeat(1, 20_000)
     update, weights = drop(jacobian)
     assert set(update.tolist()) == {3.0, -1.0}
@@ -86,7 +86,7 @@ def test_each_sign_is_kept_as_often_as_its_share() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 10, 40])
-def test_where_all_agree_it_is_the_sum(count: int) -> None:
+def test_equal_signs_give_the_sum(count: int) -> None:
     signs = torch.tensor([1.0, -1.0, 1.0, 1.0], dtype=torch.float64).repeat(5)
     for jacobian in (non_conflicting(0, count) * signs, random(0, 1, 20).repeat(count, 1), random(0, 1, 20)):
         update, weights = drop(jacobian)
@@ -96,7 +96,7 @@ def test_where_all_agree_it_is_the_sum(count: int) -> None:
 
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 1000), order=st.permutations(range(5)))
-def test_permuting_the_tasks_permutes_the_shares(seed: int, order: list[int]) -> None:
+def test_permuting_the_tasks_permutes_the_weights(seed: int, order: list[int]) -> None:
     jacobian = random(seed, 5, size=20)
     update, weights = drop(jacobian)
     update_permuted, weights_permuted = drop(jacobian[order])
@@ -111,7 +111,7 @@ def test_scaling_all_losses_scales_the_update(seed: int, power: int) -> None:
     torch.testing.assert_close(drop(scale * jacobian)[0], scale * drop(jacobian)[0])
 
 
-def test_a_coordinate_without_gradients_and_a_task_without_one() -> None:
+def test_zero_coordinates_and_zero_gradients() -> None:
     jacobian = random(0, 3, size=6)
     jacobian[:, 2], jacobian[1] = 0.0, 0.0
     update, weights = drop(jacobian)
@@ -120,7 +120,7 @@ def test_a_coordinate_without_gradients_and_a_task_without_one() -> None:
     assert update.shape == (0,) and weights.tolist() == [1.0, 1.0, 1.0]
 
 
-def test_leaves_the_jacobian_as_it_is() -> None:
+def test_does_not_modify_the_jacobian() -> None:
     jacobian = random(0, 3, size=6).float()
     before = jacobian.clone()
     drop(jacobian)
@@ -128,19 +128,19 @@ def test_leaves_the_jacobian_as_it_is() -> None:
     assert torch.equal(jacobian, before)
 
 
-def test_draws_anew_at_each_step_and_resumes_identically() -> None:
+def test_draws_in_each_step_and_resumes_identically() -> None:
     jacobian, original = random(1, 6, size=50), create("graddrop", 6)
     first, second = descend(original, jacobian)[0].clone(), descend(original, jacobian)[0].clone()
     assert not torch.equal(first, second)
     resumed = create("graddrop", 6)
     resumed.seed(99)
     resumed.load_state_dict(original.state_dict())
-    for size in (50, 20, 80):  # a last batch is smaller: so are its features
+    for size in (50, 20, 80):  # the last batch of an epoch may have fewer features
         jacobian = random(size, 6, size=size)
         assert torch.equal(descend(original, jacobian)[0], descend(resumed, jacobian)[0])
 
 
-def test_is_not_changed_by_autocast() -> None:
+def test_unaffected_by_autocast() -> None:
     jacobian = random(0, 4, size=100)
     expected = drop(jacobian)
     with torch.autocast("cpu", torch.bfloat16):
@@ -148,7 +148,7 @@ def test_is_not_changed_by_autocast() -> None:
     assert torch.equal(got[0], expected[0]) and torch.equal(got[1], expected[1])
 
 
-def test_weights_are_not_used_again() -> None:
+def test_weights_are_not_reused() -> None:
     assert not GradDrop.reuses_weights
 
 

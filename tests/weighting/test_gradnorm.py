@@ -18,7 +18,7 @@ quick = settings(max_examples=20, deadline=None)
 
 
 def past(seed: int, steps: int, count: int) -> tuple[Tensor, Tensor]:
-    """(norms [S, T] of different sizes, losses [S, T] that fall at different rates), with noise."""
+    """Return norms [S, T] of different sizes and losses [S, T] that decrease at different rates, with noise."""
     generator = torch.Generator().manual_seed(seed)
     rates = torch.rand(count, generator=generator, dtype=torch.float64)
     sizes = 10 ** torch.randn(count, generator=generator, dtype=torch.float64)
@@ -34,17 +34,17 @@ def step(weighting: GradNorm, norms: Tensor, losses: Tensor, present: list[int] 
 
 @pytest.mark.parametrize(("alpha", "lr"), [(1.5, 0.025), (0.0, 0.01), (0.12, 0.001)])
 @pytest.mark.parametrize("count", [1, 2, 5, 10, 40])
-def test_weights_are_those_of_the_paper_s_algorithm(count: int, alpha: float, lr: float) -> None:
+def test_weights_match_the_paper(count: int, alpha: float, lr: float) -> None:
     weighting, expected = GradNorm(tasks(count), alpha=alpha, lr=lr), oracle.GradNorm(count, alpha, lr)
-    # few enough steps for no weight to come near 0
+    # few enough steps that all weights stay away from 0
     for norms, losses in zip(*past(count, 30, count), strict=True):
         used = step(weighting, norms, losses).numpy()
         np.testing.assert_allclose(used, expected.step(norms.numpy(), losses.numpy()), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.5])
-def test_the_oracle_s_gradient_is_that_of_its_objective_with_constant_targets(alpha: float) -> None:
-    """By finite differences; with targets that depend on the weights it is another one."""
+def test_gradient_of_the_oracle_matches_finite_differences(alpha: float) -> None:
+    """With targets that depend on the weights the gradient would differ."""
     norms, losses = (values[0].numpy() for values in past(3, 1, 4))
     first, weights, delta = np.ones(4), np.array([0.5, 1.0, 0.7, 1.8]), 1e-6
     constant = oracle.targets(weights, norms, losses, first, alpha)
@@ -58,18 +58,18 @@ def test_the_oracle_s_gradient_is_that_of_its_objective_with_constant_targets(al
         assert attached / (2 * delta) != pytest.approx(norms[i] * signs[i], rel=1e-2)
 
 
-def test_the_first_two_steps_by_hand() -> None:
-    """Adam's first step is lr, whatever the size of the gradient."""
+def test_the_first_two_steps_in_closed_form() -> None:
+    """The first step of Adam is lr, for gradients of any size."""
     weighting = GradNorm(tasks(3))
     norms, losses = torch.tensor([9.0, 3.5, 1.0]).double(), torch.ones(3).double()
     assert torch.equal(step(weighting, norms, losses), torch.ones(3).double())
-    # the mean norm is 4.5: the first weight is to fall, the others to rise, then Σw = 3
+    # the mean norm is 4.5: the first weight decreases, the others increase, then Σw = 3
     moved = torch.tensor([1 - 0.025, 1 + 0.025, 1 + 0.025]).double()
     torch.testing.assert_close(step(weighting, norms, losses), 3 * moved / moved.sum(), rtol=1e-6, atol=0)
 
 
 def test_the_target_is_detached() -> None:
-    """The known mistake: the target's own derivative by the weights, which comes out of the mean norm in it."""
+    """A common bug: including the derivative of the target with respect to the weights, through the mean norm."""
     norms = torch.tensor([6.0, 2.0, 1.0], dtype=torch.float64)
     weighting = GradNorm(tasks(3))
     step(weighting, norms, torch.ones(3).double())
@@ -82,8 +82,8 @@ def test_the_target_is_detached() -> None:
     torch.testing.assert_close(weighting.mean.double(), 0.1 * detached, rtol=1e-6, atol=0)
 
 
-def test_the_norm_is_that_of_the_whole_layer() -> None:
-    """The known mistake: the norm of the first tensor of the layer only, its weight, without its bias."""
+def test_norms_cover_all_parameters_of_the_layer() -> None:
+    """A common bug: using only the first tensor of the layer, its weight without its bias."""
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(8, 3, generator=generator)
     goals = 3 * torch.randn(2, 8, 2, generator=generator) + torch.tensor([[[20.0]], [[0.0]]])
@@ -94,7 +94,7 @@ def test_the_norm_is_that_of_the_whole_layer() -> None:
     for factor in (1.0, 0.6, 0.5, 0.4):
         losses = torch.stack([(factor * layer(inputs) - goal).square().mean() for goal in goals])
         rows = [torch.autograd.grad(loss, list(layer.parameters()), retain_graph=True) for loss in losses]
-        jacobian = torch.stack([torch.cat([part.flatten() for part in row]) for row in rows]).double()
+        jacobian = torch.stack([torch.cat([tensor.flatten() for tensor in row]) for row in rows]).double()
         exact = losses.detach().double()
         used = solve(weighting, jacobian, exact).numpy()
         expected = whole.step(np.linalg.norm(jacobian.numpy(), axis=1), exact.numpy())
@@ -103,14 +103,14 @@ def test_the_norm_is_that_of_the_whole_layer() -> None:
     assert np.abs(used - mistaken).max() > 1e-3
 
 
-def test_it_is_of_the_last_shared_layer_by_default() -> None:
+def test_uses_the_last_shared_layer_by_default() -> None:
     assert GradNorm.gradients == ("last_layer", "parameters", "features")
 
 
 @quick
 @given(data=st.data())
 def test_weights_are_positive_and_sum_to_the_number_of_tasks(data: st.DataObject) -> None:
-    """The known mistake: no renormalization. A high learning rate drives weights to 0 and below at once."""
+    """A common bug: without normalization, a high learning rate makes weights negative."""
     count, lr = data.draw(st.integers(1, 10)), data.draw(st.sampled_from([0.025, 0.5, 10.0]))
     weighting = GradNorm(tasks(count), lr=lr)
     for norms, losses in zip(*past(data.draw(st.integers(0, 1000)), 20, count), strict=True):
@@ -120,18 +120,18 @@ def test_weights_are_positive_and_sum_to_the_number_of_tasks(data: st.DataObject
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.5])
-def test_norms_come_to_their_targets(alpha: float) -> None:
+def test_norms_converge_to_their_targets(alpha: float) -> None:
     norms, losses = torch.tensor([4.0, 1.0, 0.5]).double(), torch.tensor([0.5, 0.5, 1.0]).double()
     weighting = GradNorm(tasks(3), alpha=alpha, lr=0.01)
     step(weighting, norms, torch.ones(3).double())
     for _ in range(500):
         weights = step(weighting, norms, losses)
     ratios = (losses / losses.mean()) ** alpha
-    wanted = ratios / norms
-    torch.testing.assert_close(weights, 3 * wanted / wanted.sum(), rtol=0.05, atol=0.05)
+    ideal = ratios / norms
+    torch.testing.assert_close(weights, 3 * ideal / ideal.sum(), rtol=0.05, atol=0.05)
 
 
-def test_slower_tasks_get_more() -> None:
+def test_slower_tasks_get_larger_weights() -> None:
     weighting = GradNorm(tasks(2))
     step(weighting, torch.ones(2).double(), torch.tensor([1.0, 10.0]).double())
     step(weighting, torch.ones(2).double(), torch.tensor([0.9, 1.0]).double())
@@ -155,7 +155,7 @@ def test_an_absent_task_keeps_its_state_and_the_others_their_share() -> None:
     for norms, losses in zip(*past(0, 10, 4), strict=True):
         step(weighting, norms, losses)
     before = {name: buffer.clone() for name, buffer in weighting.named_buffers()}
-    # as two tasks would do that were never more, from the same state
+    # equals a method for two tasks with the same state
     for name, buffer in alone.named_buffers():
         buffer.copy_(before[name][[0, 2]])
     alone.learned /= alone.learned.mean()
@@ -168,7 +168,7 @@ def test_an_absent_task_keeps_its_state_and_the_others_their_share() -> None:
     assert float(weighting.learned.sum()) == pytest.approx(4, rel=1e-5)
 
 
-def test_the_first_loss_is_the_first_a_task_has_had() -> None:
+def test_the_reference_loss_is_the_first_one_of_each_task() -> None:
     weighting = GradNorm(tasks(3))
     ones = torch.ones(2).double()
     step(weighting, ones, torch.tensor([5.0, 7.0]).double(), [0, 2])
@@ -179,7 +179,7 @@ def test_the_first_loss_is_the_first_a_task_has_had() -> None:
 @pytest.mark.parametrize("count", [1, 2, 40])
 @pytest.mark.parametrize("scale", [*SCALES, 1e-30, 1e30])
 @pytest.mark.parametrize("loss", [0.0, 1e-30, 1.0, 1e30, -1.0])
-def test_finite_whatever_the_gradients_and_losses(count: int, scale: float, loss: float) -> None:
+def test_finite_for_all_gradients_and_losses(count: int, scale: float, loss: float) -> None:
     weighting = create("gradnorm", count)
     for _, jacobian in every_kind(count):
         gramian = scale * (jacobian @ jacobian.T)
@@ -210,6 +210,5 @@ def test_never_waits_for_the_device(present: list[int]) -> None:
     assert weighting.weights(gramian, gramian[0], present).shape == (len(present),)
 
 
-def test_a_jacobian_of_its_own() -> None:
-    """The methods' common interface: the first step is the sum."""
+def test_the_first_step_is_the_sum() -> None:
     assert torch.equal(solve(create("gradnorm", 4), random(0, 4)), torch.ones(4).double())

@@ -17,13 +17,13 @@ quick = settings(max_examples=15, deadline=None)
 
 
 def well_posed(seed: int, count: int) -> Tensor:
-    """A J of which Σv isn't near 0, where the weights would be as sensitive to rounding as they are large."""
+    """Return a J with Σv not close to 0, where large weights would be sensitive to rounding."""
     jacobian = random(seed, count)
     jacobian[:, 0] += 2.0
     return jacobian
 
 
-def test_weights_are_the_paper_s_closed_form() -> None:
+def test_weights_match_the_closed_form_of_the_paper() -> None:
     for seed in range(500):
         count = 2 + seed % 9
         jacobian = random(seed, count, count + seed % 7)
@@ -53,7 +53,7 @@ def test_every_kind_of_jacobian(count: int, scale: float) -> None:
             np.testing.assert_allclose(weights, oracle.imtl_g(jacobian.numpy()), rtol=1e-5, err_msg=name)
         elif name != "unequal norms":
             expected = oracle.imtl_g_of_dependent_gradients(jacobian.numpy())
-            # entries of 0 in the part that cancels are known to the root of the tolerance, 2e-6
+            # zero entries of a vanishing combination are accurate to the root of the tolerance, 2e-6
             np.testing.assert_allclose(weights, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max(), err_msg=name)
 
 
@@ -67,7 +67,7 @@ def test_agrees_with_torchjd(count: int, scale: float) -> None:
     theirs, ours = IMTLGWeighting(), create("imtl_g", count)
     for name, jacobian in every_kind(count):
         if name == "unequal norms":
-            continue  # it takes the smallest gradients of these for 0
+            continue  # the smallest of these gradients count as 0 in TorchJD
         if scale > 0 and name != "one zero" and oracle.cancelling(jacobian.numpy()) is not None:
             continue
         expected = count * theirs(float(scale > 0) * jacobian @ jacobian.T)  # type: ignore[arg-type]
@@ -77,7 +77,7 @@ def test_agrees_with_torchjd(count: int, scale: float) -> None:
 
 @quick
 @given(data=st.data())
-def test_the_scale_of_a_loss_makes_no_difference_to_the_direction(data: st.DataObject) -> None:
+def test_direction_is_invariant_to_the_scale_of_a_loss(data: st.DataObject) -> None:
     count = data.draw(st.integers(1, 10))
     scales = torch.tensor(
         data.draw(st.lists(st.floats(-6, 6), min_size=count, max_size=count)), dtype=torch.float64
@@ -90,8 +90,8 @@ def test_the_scale_of_a_loss_makes_no_difference_to_the_direction(data: st.DataO
 
 
 @pytest.mark.parametrize("count", [2, 5, 10])
-def test_exact_however_unequal_the_norms(count: int) -> None:
-    """Solved with G itself, the smaller gradients would be lost in the rounding of the larger."""
+def test_accurate_for_unequal_norms(count: int) -> None:
+    """Solving with G itself would lose the smaller gradients in the rounding of the larger ones."""
     jacobian = well_posed(0, count)
     lengths = torch.logspace(-7, 7, count, dtype=torch.float64)
     units = jacobian / jacobian.norm(dim=1, keepdim=True)
@@ -101,15 +101,15 @@ def test_exact_however_unequal_the_norms(count: int) -> None:
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-8, 1e8])
-def test_two_tasks_by_hand(scale: float) -> None:
-    """The weights are inverse to the norms."""
+def test_two_tasks_in_closed_form(scale: float) -> None:
+    """Weights are inversely proportional to the norms."""
     jacobian = scale * torch.tensor([[3.0, 4.0], [0.0, 1.0]], dtype=torch.float64)
     weights = solve(create("imtl_g", 2), jacobian)
     torch.testing.assert_close(weights, torch.tensor([2 * 1 / 6, 2 * 5 / 6], dtype=torch.float64))
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 40])
-def test_tasks_alike_have_weight_one(count: int) -> None:
+def test_identical_tasks_have_weight_one(count: int) -> None:
     ones = torch.ones(count, dtype=torch.float64)
     torch.testing.assert_close(solve(create("imtl_g", count), random(0, 1, 20).repeat(count, 1)), ones)
     torch.testing.assert_close(solve(create("imtl_g", count), torch.eye(count, dtype=torch.float64)), ones)
@@ -118,7 +118,7 @@ def test_tasks_alike_have_weight_one(count: int) -> None:
 @pytest.mark.parametrize("ratio", [1e-3, 0.5, 0.99, 1.0, 1.01, 7.0, 1e4])
 @pytest.mark.parametrize("exact", [True, False])
 def test_two_opposed_gradients_cancel(ratio: float, exact: bool) -> None:
-    """g₂ = −c g₁. Least squares has weights of [200, −198] at c = 0.99, which raise the second loss."""
+    """g₂ = −c g₁. Least squares gives weights of [200, −198] at c = 0.99, which increase the second loss."""
     gradient = random(0, 1, 1000)
     jacobian = torch.cat([gradient, -ratio * gradient])
     jacobian = jacobian if exact else jacobian.float().double()
@@ -126,13 +126,13 @@ def test_two_opposed_gradients_cancel(ratio: float, exact: bool) -> None:
     expected = 2 * torch.tensor([ratio, 1.0], dtype=torch.float64) / (1 + ratio)
     torch.testing.assert_close(weights, expected, rtol=1e-6, atol=0)
     np.testing.assert_allclose(weights.numpy(), oracle.imtl_g(jacobian.numpy()), rtol=1e-6)
-    # the rounding of float32 rows, of which the update is the difference
+    # the update is a difference of float32 rows
     assert float(update.norm()) <= (1e-14 if exact else 1e-7) * float((weights * jacobian.norm(dim=1)).sum())
 
 
 @pytest.mark.parametrize("angle", [1e-9, 1e-7, 1e-6, 2e-6, 1e-5, 1e-3])
 def test_nearly_opposed_gradients_have_the_same_weights(angle: float) -> None:
-    """For two tasks they are inverse to the norms, whatever the angle: also where the rank isn't certain."""
+    """For two tasks, weights are inversely proportional to the norms at all angles, also if the rank is uncertain."""
     first, other = torch.linalg.qr(random(0, 2, 100).T)[0].T
     jacobian = torch.stack([first, -0.9 * first + 0.9 * angle * other])
     weights = solve(create("imtl_g", 2), jacobian)
@@ -141,7 +141,7 @@ def test_nearly_opposed_gradients_have_the_same_weights(angle: float) -> None:
 
 @pytest.mark.parametrize("ratio", [0.5, 0.99, 3.0])
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
-def test_a_third_task_beside_two_opposed_ones_has_no_weight(ratio: float, scale: float) -> None:
+def test_a_third_task_has_no_weight_if_two_are_opposed(ratio: float, scale: float) -> None:
     jacobian = random(0, 3, 100)
     jacobian[1] = -ratio * jacobian[0]
     jacobian[2] *= scale
@@ -173,8 +173,8 @@ def test_two_pairs_of_opposed_gradients_cancel() -> None:
 
 
 @pytest.mark.parametrize("ratio", [0.25, 1.0, 40.0])
-def test_duplicates_share_what_one_of_them_would_get(ratio: float) -> None:
-    """Of the same direction, not of the same norm; the update is that of the two directions."""
+def test_parallel_gradients_share_the_weight_of_one(ratio: float) -> None:
+    """Equal directions with different norms; the update is that of the two directions."""
     jacobian = well_posed(0, 3)
     jacobian[2] = ratio * jacobian[1]
     projections = oracle.projections(descend(create("imtl_g", 3), jacobian)[0].numpy(), jacobian.numpy())
@@ -182,18 +182,18 @@ def test_duplicates_share_what_one_of_them_would_get(ratio: float) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_many_dependent_gradients_in_float32(seed: int) -> None:
-    """Of rank 17, 40 tasks: an eigenvalue made of rounding would take the update to 1e-4 of its size."""
+def test_many_dependent_float32_gradients(seed: int) -> None:
+    """40 tasks, rank 17: an eigenvalue due to rounding would reduce the update to 1e-4 of its size."""
     jacobian = of_rank(seed, 40, 17, 5000).float()
     update, _ = descend(create("imtl_g", 40), jacobian)
     expected = oracle.imtl_g_of_dependent_gradients(jacobian.double().numpy()) @ jacobian.double().numpy()
     assert np.linalg.norm(update.numpy() - expected) <= 1e-6 * np.linalg.norm(expected)
 
 
-def test_where_the_sum_vanishes_all_weights_are_0() -> None:
-    """No gradients, and independent ones: x = (1, 1, −1)/… and norms that make Σ x/‖g‖ = 0."""
+def test_all_weights_are_zero_if_their_sum_vanishes() -> None:
+    """Zero gradients, and independent ones with x = (1, 1, −1)/… and norms for which Σ x/‖g‖ = 0."""
     assert torch.equal(solve(create("imtl_g", 2), torch.zeros(2, 20).double()), torch.zeros(2, dtype=torch.float64))
-    # the third unit gradient between the first two and near their plane
+    # the third unit gradient is between the first two and close to their plane
     units = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.6, 0.6, 0.28**0.5]], dtype=torch.float64)
     x = torch.linalg.solve(units @ units.T, torch.ones(3, dtype=torch.float64))
     assert x[0] > 0 > x[2]
@@ -203,9 +203,9 @@ def test_where_the_sum_vanishes_all_weights_are_0() -> None:
 
 
 @pytest.mark.parametrize("rank", [1, 2, 4])
-def test_the_rounding_of_float32_gradients_adds_nothing_to_their_rank(rank: int) -> None:
+def test_rounding_of_float32_gradients_does_not_increase_the_rank(rank: int) -> None:
     for seed in range(20):
-        left = random(seed, 5, rank).abs()  # so that Σv isn't near 0
+        left = random(seed, 5, rank).abs()  # so that Σv is not close to 0
         jacobian = left @ random(seed + 1, rank, 1000)
         expected = solve(create("imtl_g", 5), jacobian)
         rounded = solve(create("imtl_g", 5), jacobian.float().double())
@@ -231,7 +231,7 @@ def test_finite_for_tiny_and_huge_gramians(count: int, scale: float) -> None:
         assert weighting.weights(gramian, torch.ones(count).double(), range(count)).isfinite().all()
 
 
-def test_an_absent_task_has_left_the_problem() -> None:
+def test_absent_tasks_are_not_part_of_the_problem() -> None:
     jacobian, losses = random(0, 3), torch.ones(3).double()
     weights = IMTLG(tasks(5)).weights(jacobian @ jacobian.T, losses, [0, 2, 4])
     torch.testing.assert_close(weights, solve(create("imtl_g", 3), jacobian))

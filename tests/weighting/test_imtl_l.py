@@ -14,7 +14,7 @@ LOSSES = [0.4, 2.0, 1.1]
 
 
 def train(weighting: IMTLL, losses: list[float]) -> list[float]:
-    """The scales that gradient descent finds for constant losses."""
+    """Return the scales that gradient descent finds for constant losses."""
     optimizer = torch.optim.SGD(weighting.parameters(), lr=0.5)
     for _ in range(100):
         optimizer.zero_grad()
@@ -24,7 +24,7 @@ def train(weighting: IMTLL, losses: list[float]) -> list[float]:
 
 
 @pytest.mark.parametrize("scales", [[0.0, 0.0, 0.0], [1.3, -0.7, 2.0]])
-def test_objective_weights_and_slopes_are_the_paper_s(scales: list[float]) -> None:
+def test_objective_weights_and_derivatives_match_the_paper(scales: list[float]) -> None:
     weighting, losses = IMTLL(tasks(3)), torch.tensor(LOSSES)
     for parameter, value in zip(weighting.scale, scales, strict=True):
         parameter.data = torch.tensor([value])
@@ -37,21 +37,21 @@ def test_objective_weights_and_slopes_are_the_paper_s(scales: list[float]) -> No
     np.testing.assert_allclose(slopes, expected[2], rtol=1e-6, atol=1e-6)  # a difference of nearly equal numbers
 
 
-def test_every_scaled_loss_becomes_one() -> None:
-    """The paper's claim: impartial, whatever the scale and the likelihood of a loss."""
+def test_every_scaled_loss_converges_to_one() -> None:
+    """The claim of the paper: impartial for all scales and likelihoods of the losses."""
     scales = train(IMTLL(tasks(3)), LOSSES)
     np.testing.assert_allclose(np.exp(scales) * LOSSES, 1.0, rtol=1e-4)
 
 
 def test_the_scales_are_trained_and_saved() -> None:
-    """The known mistake: an s that no optimizer ever sees."""
+    """A common bug: an s that is not passed to the optimizer."""
     weighting = IMTLL(tasks(3))
     assert list(dict(weighting.named_parameters())) == list(weighting.state_dict())
     assert [parameter.shape for parameter in weighting.parameters()] == [(1,)] * 3
 
 
-def test_an_absent_task_s_scale_stands_still() -> None:
-    """Also under momentum, which would move on a parameter whose gradient is zero instead of none."""
+def test_the_scale_of_an_absent_task_is_constant() -> None:
+    """With momentum too, which moves parameters with zero gradients, but not those without."""
     weighting = IMTLL(tasks(3))
     optimizer = torch.optim.Adam(weighting.parameters(), lr=0.1)
     for present in ([0, 1, 2], [0, 2]):
@@ -64,6 +64,6 @@ def test_an_absent_task_s_scale_stands_still() -> None:
             assert moved == [task in present for task in range(3)]
 
 
-def test_init() -> None:
+def test_initial_values() -> None:
     _, weights = IMTLL(tasks(2), init=math.log(4)).objective(torch.ones(2), [0, 1])
     np.testing.assert_allclose(weights.numpy(), [4.0, 4.0], rtol=1e-6)

@@ -20,7 +20,7 @@ NORMALIZATIONS: list[Normalization] = ["none", "l2", "loss", "loss+"]
 quick = settings(max_examples=15, deadline=None)
 
 
-def test_two_tasks_are_the_closed_form() -> None:
+def test_two_tasks_in_closed_form() -> None:
     method = create("mgda", 2)
     for seed in range(500):
         jacobian = random(seed, 2, 2 + seed % 9) * torch.tensor([[1.0], [10.0 ** (seed % 5 - 2)]])
@@ -28,7 +28,7 @@ def test_two_tasks_are_the_closed_form() -> None:
         np.testing.assert_allclose(solve(method, jacobian).numpy(), expected, rtol=1e-7, atol=1e-9)
 
 
-def test_the_quadratic_program_s_weights() -> None:
+def test_weights_solve_the_quadratic_program() -> None:
     for seed in range(500):
         count = 2 + seed % 9
         jacobian = random(seed, count)
@@ -36,7 +36,7 @@ def test_the_quadratic_program_s_weights() -> None:
         np.testing.assert_allclose(solve(create("mgda", count), jacobian).numpy(), expected, rtol=1e-7, atol=1e-8)
 
 
-def test_optimal_whatever_the_rank() -> None:
+def test_optimal_for_all_ranks() -> None:
     for seed in range(500):
         count = 2 + seed % 9
         jacobian = random(seed, count, 1 + seed % 13)
@@ -65,7 +65,7 @@ def test_optimal_for_many_and_badly_conditioned_gradients(count: int) -> None:
 
 
 def test_agrees_with_torchjd() -> None:
-    """TorchJD's weights sum to 1. Its Frank–Wolfe converges like 1/k: with few tasks, it can be run to the end."""
+    """TorchJD's weights sum to 1. Its Frank-Wolfe iteration converges like 1/k, so only few tasks are compared."""
     theirs = MGDAWeighting(epsilon=1e-9, max_iters=3000)
     for seed in range(12):
         count = 2 + seed % 2
@@ -81,8 +81,8 @@ def test_agrees_with_torchjd() -> None:
 @quick
 @given(count=st.integers(2, 10), size=st.integers(1, 20), seed=st.integers(0, 10_000))
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
-def test_in_conflict_with_no_task(normalization: Normalization, count: int, size: int, seed: int) -> None:
-    """The known trap: the official code's Σα g of the undivided gradients, with α for the divided ones, is."""
+def test_conflicts_with_no_task(normalization: Normalization, count: int, size: int, seed: int) -> None:
+    """The official code combines the original gradients with the α of the normalized ones, which may conflict."""
     jacobian, losses = random(seed, count, size), torch.rand(count).double() * 10 + 0.01
     update, _ = descend(create("mgda", count, normalization=normalization), jacobian, losses)
     lengths = jacobian.norm(dim=1)
@@ -95,7 +95,7 @@ def normalizers(name: Normalization, jacobian: Tensor, losses: Tensor) -> Tensor
 
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
-def test_a_normalization_is_the_paper_s_algorithm_for_divided_losses(normalization: Normalization) -> None:
+def test_normalization_equals_the_paper_with_normalized_losses(normalization: Normalization) -> None:
     for seed in range(50):
         count = 2 + seed % 6
         jacobian, losses = (
@@ -111,7 +111,7 @@ def test_a_normalization_is_the_paper_s_algorithm_for_divided_losses(normalizati
         torch.testing.assert_close(weights, count * (alpha / factors) / (alpha / factors).sum(), rtol=1e-6, atol=1e-8)
 
 
-def test_l2_is_blind_to_the_units_of_a_loss() -> None:
+def test_l2_is_invariant_to_the_units_of_a_loss() -> None:
     jacobian, factors = random(0, 4), torch.tensor([1.0, 1e3, 1e-2, 7.0]).double()
     first = descend(create("mgda", 4, normalization="l2"), jacobian)[0]
     second = descend(create("mgda", 4, normalization="l2"), factors[:, None] * jacobian)[0]
@@ -119,7 +119,7 @@ def test_l2_is_blind_to_the_units_of_a_loss() -> None:
 
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
-def test_a_task_with_zero_gradient_stops_the_rest(normalization: Normalization) -> None:
+def test_a_zero_gradient_stops_all_tasks(normalization: Normalization) -> None:
     jacobian = random(0, 4)
     jacobian[2] = 0.0
     update, weights = descend(create("mgda", 4, normalization=normalization), jacobian)
@@ -129,15 +129,15 @@ def test_a_task_with_zero_gradient_stops_the_rest(normalization: Normalization) 
 
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 @pytest.mark.parametrize("losses", [[0.0, 1.0, 2.0], [0.0, 0.0, 0.0], [-1.0, 1.0, 2.0], [1e-30, 1.0, 1e30]])
-def test_finite_whatever_the_losses(normalization: Normalization, losses: list[float]) -> None:
+def test_finite_for_all_losses(normalization: Normalization, losses: list[float]) -> None:
     for scale in SCALES:
         method = create("mgda", 3, normalization=normalization)
         weights = solve(method, scale * random(0, 3), torch.tensor(losses).double())
         assert weights.isfinite().all() and float(weights.sum()) == pytest.approx(3)
 
 
-def test_a_stationary_point_gets_no_update() -> None:
-    """The known trap: 20 steps of Frank–Wolfe are still far from it."""
+def test_the_update_is_zero_at_a_stationary_point() -> None:
+    """20 Frank-Wolfe steps are far from it."""
     jacobian = torch.tensor([[1.0, 0.0], [-1.0, 1.0], [-1.0, -1.0], [3.0, 3.0]]).double()
     assert float(descend(create("mgda", 4), jacobian)[0].norm()) < 1e-8
     weights = solve(create("mgda", 3), jacobian[:3])
@@ -145,12 +145,12 @@ def test_a_stationary_point_gets_no_update() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 40])
-def test_tasks_alike_have_weight_one(count: int) -> None:
+def test_identical_tasks_have_weight_one(count: int) -> None:
     weights = solve(create("mgda", count), random(0, 1, 20).repeat(count, 1))
     torch.testing.assert_close(weights, torch.ones(count).double(), rtol=1e-5, atol=0)
 
 
-def test_the_weights_of_parallel_gradients_go_to_the_shortest() -> None:
+def test_the_shortest_of_parallel_gradients_gets_all_the_weight() -> None:
     jacobian = torch.tensor([[4.0], [1.0], [2.0], [3.0]]).double() * random(0, 1, 20)
     torch.testing.assert_close(solve(create("mgda", 4), jacobian), torch.tensor([0.0, 4.0, 0.0, 0.0]).double())
 
@@ -175,7 +175,7 @@ def test_finite_for_tiny_and_huge_gramians(count: int, scale: float) -> None:
 
 
 def test_single_precision_gramians() -> None:
-    """Where the device has no float64."""
+    """Devices without float64 use them."""
     for count in (1, 2, 10):
         for kind, jacobian in every_kind(count):
             gramian = (jacobian @ jacobian.T).float()
@@ -184,7 +184,7 @@ def test_single_precision_gramians() -> None:
             assert oracle.optimality((jacobian @ jacobian.T).numpy(), weights.double().numpy() / count) < 1e-4, kind
 
 
-def test_an_absent_task_has_left_the_problem() -> None:
+def test_absent_tasks_are_not_part_of_the_problem() -> None:
     jacobian, losses = random(0, 3), torch.tensor([1.0, 2.0, 3.0]).double()
     for normalization in NORMALIZATIONS:
         method = MGDA(tasks(5), normalization=normalization)

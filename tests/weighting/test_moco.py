@@ -18,16 +18,16 @@ def arrays(history: list[torch.Tensor]) -> list[oracle.Array]:
 
 
 @pytest.mark.parametrize("count", range(2, 11))
-def test_is_the_papers(count: int) -> None:
+def test_matches_the_paper(count: int) -> None:
     """More than 500 steps in all."""
     for seed in range(20):
         options: dict[str, Any] = dict(
             OPTIONS, rho=(seed % 3) * 0.5, beta_decay=(seed % 2) * 0.5, gamma_decay=(seed % 5) * 0.2
         )
         history = gradients(seed, 5, count, 2 * count, scale=0.5)
-        found = run(create("moco", count, 2 * count, **options), history)
+        results = run(create("moco", count, 2 * count, **options), history)
         for (update, weights), (expected, expected_weights) in zip(
-            found, oracle.moco(arrays(history), **options), strict=True
+            results, oracle.moco(arrays(history), **options), strict=True
         ):
             close(update, expected)
             close(weights, expected_weights)
@@ -40,8 +40,8 @@ def test_defaults_are_the_official_ones_with_a_constant_beta() -> None:
 
 @pytest.mark.parametrize("scale", [1e-3, 0.1, 1.0, 10.0])
 @pytest.mark.parametrize("rho", [0.0, 0.3])
-def test_without_averages_its_weights_are_those_of_torchjds_modo(scale: float, rho: float) -> None:
-    """MoDo's step is MoCo's, on J₁J₂ᵀ in place of YᵀY: the same with β = 1 and J₁ = J₂. Its λ sum to 1."""
+def test_without_averages_the_weights_equal_modo_of_torchjd(scale: float, rho: float) -> None:
+    """MoDo's step is MoCo's with J₁J₂ᵀ in place of YᵀY: equal with β = 1 and J₁ = J₂. Its λ sum to 1."""
     for name, jacobian in every_kind(5):
         ours = create("moco", 5, jacobian.shape[1], beta=1.0, beta_decay=0.0, gamma_decay=0.0, rho=rho)
         theirs = MoDoWeighting(gamma=0.1, rho=rho)
@@ -49,11 +49,11 @@ def test_without_averages_its_weights_are_those_of_torchjds_modo(scale: float, r
             history = [scale * jacobian.float()]
             double = history[0].double()
             expected = 5 * theirs(double @ double.T)
-            if name != "unequal norms":  # there, TorchJD loses the 1 among entries of 1e8, and its λ don't sum to 1
+            if name != "unequal norms":  # TorchJD's λ do not sum to 1 there: it loses the 1 among entries of 1e8
                 torch.testing.assert_close(run(ours, history)[0][1], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_identical_tasks_are_the_single_task() -> None:
+def test_identical_tasks_give_the_update_of_one_task() -> None:
     for jacobian in gradients(0, 10, 1, 20):
         single, several = create("moco", 1), create("moco", 4)
         for _ in range(3):
@@ -61,15 +61,15 @@ def test_identical_tasks_are_the_single_task() -> None:
 
 
 def test_the_scale_is_the_sum_of_the_tasks() -> None:
-    """Once y is the gradient, tasks alike have the weight 1 each."""
+    """If y equals the gradient, identical tasks have weight 1 each."""
     jacobian = gradients(0, 1, 1, 20)[0].repeat(3, 1)
     update, weights = run(create("moco", 3, beta_decay=0.0), 60 * [jacobian])[-1]
     close(update, jacobian.sum(0))
     close(weights, [1.0, 1.0, 1.0])
 
 
-def test_tracks_where_it_matters() -> None:
-    """Trap: λ and the update are of the averaged gradients y, not of the step's own."""
+def test_uses_the_tracked_gradients() -> None:
+    """λ and the update use the averaged gradients y, not those of the step."""
     history = gradients(0, 2, 2, 10)
     with_past, without = create("moco", 2, 10), create("moco", 2, 10)
     assert not torch.allclose(run(with_past, history)[-1][1], run(without, history[1:])[-1][1])
@@ -87,7 +87,7 @@ def test_permuting_the_tasks_permutes_the_weights() -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 40])
 @pytest.mark.parametrize("scale", SCALES)
-def test_finite(count: int, scale: float) -> None:
+def test_finite_for_tiny_and_huge_gradients(count: int, scale: float) -> None:
     for _, jacobian in every_kind(count):
         weighting = create("moco", count, jacobian.shape[1])
         for update, weights in run(weighting, 3 * [(scale * jacobian).float()]):
@@ -95,17 +95,17 @@ def test_finite(count: int, scale: float) -> None:
             assert float(weights.sum()) == pytest.approx(count, rel=1e-6)
 
 
-def test_absent_tasks_keep_what_they_have() -> None:
+def test_absent_tasks_keep_their_state() -> None:
     history = gradients(2, 3, 3, 8, scale=0.3)
-    weighting, part = create("moco", 3, 8), create("moco", 2, 8)
+    weighting, pair = create("moco", 3, 8), create("moco", 2, 8)
     ours = run(weighting, [history[0][[0, 2]]], present=[0, 2])
-    theirs = run(part, [history[0][[0, 2]]])
+    theirs = run(pair, [history[0][[0, 2]]])
     close(ours[0][0], theirs[0][0])
     close(ours[0][1], theirs[0][1])
     assert float(weighting.tracked[1].abs().sum()) == 0.0 and weighting.steps.tolist() == [1, 0, 1]
     assert float(weighting.shares[1]) == pytest.approx(1 / 3) and float(weighting.shares.sum()) == pytest.approx(1.0)
     run(weighting, [history[1]])
-    torch.testing.assert_close(weighting.tracked[1], 0.5 * history[1][1])  # its own first step
+    torch.testing.assert_close(weighting.tracked[1], 0.5 * history[1][1])  # the first step of this task
 
 
 def test_resumes_identically() -> None:
@@ -116,7 +116,7 @@ def test_resumes_identically() -> None:
     assert_same(run(anew, history[3:]), run(original, history[3:]))
 
 
-def test_is_the_same_under_autocast() -> None:
+def test_unaffected_by_autocast() -> None:
     history = gradients(4, 3, 4, 9)
     expected = run(create("moco", 4, 9), history)
     with torch.autocast("cpu", torch.bfloat16):

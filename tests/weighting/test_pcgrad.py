@@ -18,18 +18,18 @@ from tests.weighting.methods import tasks
 
 
 def orders(weighting: PCGrad, present: list[int]) -> list[list[int]]:
-    """Each task's order of the others, of the step that was last started."""
-    made: list[list[int]] = weighting.get_orders(present).T.tolist()
-    return made
+    """Return the order in which each task meets the others in the current step."""
+    orders: list[list[int]] = weighting.get_orders(present).T.tolist()
+    return orders
 
 
 def assert_near(update: Tensor, expected: np.ndarray, jacobian: Tensor, tolerance: float = 1e-9) -> None:
-    """Up to a share of the longest gradient, or of the expected update where that is longer."""
+    """Assert equality relative to the longest gradient or the expected update, whichever is longer."""
     size = max(float(jacobian.norm(dim=1).max()), float(np.linalg.norm(expected)))
     assert float(np.linalg.norm(update.numpy() - expected)) <= tolerance * size
 
 
-def test_update_is_the_paper_s_loop() -> None:
+def test_update_matches_the_paper() -> None:
     for seed in range(500):
         jacobian = random(seed, 2 + seed % 9, size=4 + seed % 13)
         weighting = create("pcgrad", len(jacobian))
@@ -39,9 +39,9 @@ def test_update_is_the_paper_s_loop() -> None:
 
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("count", [1, 2, 3, 10, 40])
-def test_update_is_the_paper_s_loop_on_every_kind_of_matrix(count: int, scale: float) -> None:
-    for _, made in every_kind(count):
-        jacobian, weighting = scale * made, create("pcgrad", count)
+def test_update_matches_the_paper_for_every_kind_of_jacobian(count: int, scale: float) -> None:
+    for _, unscaled in every_kind(count):
+        jacobian, weighting = scale * unscaled, create("pcgrad", count)
         update, weights = descend(weighting, jacobian)
         assert weights.isfinite().all() and (weights >= 1).all()
         if count <= 10:
@@ -65,8 +65,8 @@ def test_agrees_with_torchjd_in_the_same_orders(monkeypatch: pytest.MonkeyPatch)
         torch.testing.assert_close(weights @ jacobian, expected, rtol=1e-4, atol=1e-9)
 
 
-def test_references_are_the_original_gradients() -> None:
-    """The known mistake: projecting on gradients that were projected before."""
+def test_projections_use_the_original_gradients() -> None:
+    """A common bug: projecting onto gradients that were projected before."""
 
     def wrong(gradients: np.ndarray, everyone: list[list[int]]) -> np.ndarray:
         projected = gradients.copy()
@@ -75,8 +75,8 @@ def test_references_are_the_original_gradients() -> None:
                 product = projected[i] @ projected[j]
                 if product < 0:
                     projected[i] -= product / (projected[j] @ projected[j]) * projected[j]
-        made: np.ndarray = projected.sum(0)
-        return made
+        update: np.ndarray = projected.sum(0)
+        return update
 
     jacobian = random(3, 6, size=5)
     weighting = create("pcgrad", 6)
@@ -86,7 +86,7 @@ def test_references_are_the_original_gradients() -> None:
     assert_near(update, oracle.pcgrad(jacobian.numpy(), orders(weighting, list(range(6)))), jacobian)
 
 
-def test_two_tasks_by_hand() -> None:
+def test_two_tasks_in_closed_form() -> None:
     """g₁ = (1, 0), g₂ = (−1, 1): g₁' = g₁ + ½ g₂, g₂' = g₂ + g₁; their sum is 2 g₁ + 1.5 g₂."""
     weights = solve(create("pcgrad", 2), torch.tensor([[1.0, 0.0], [-1.0, 1.0]], dtype=torch.float64))
     torch.testing.assert_close(weights, torch.tensor([2.0, 1.5], dtype=torch.float64))
@@ -101,7 +101,7 @@ def test_two_tasks_never_conflict_with_the_update(seed: int) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 10, 40])
-def test_without_conflict_it_is_the_sum(count: int) -> None:
+def test_without_conflict_the_update_is_the_sum(count: int) -> None:
     ones = torch.ones(count, dtype=torch.float64)
     assert torch.equal(solve(create("pcgrad", count), non_conflicting(0, count)), ones)
     assert torch.equal(solve(create("pcgrad", count), random(0, 1, 9).repeat(count, 1)), ones)
@@ -109,31 +109,31 @@ def test_without_conflict_it_is_the_sum(count: int) -> None:
 
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 1000), power=st.integers(-15, 15))
-def test_units_of_the_losses_make_no_difference(seed: int, power: int) -> None:
+def test_invariant_to_the_units_of_the_losses(seed: int, power: int) -> None:
     jacobian = random(seed, 5, size=4)
     torch.testing.assert_close(solve(create("pcgrad", 5), jacobian), solve(create("pcgrad", 5), 10.0**power * jacobian))
 
 
-def test_orders_are_permutations_drawn_anew_for_each_task_at_each_step() -> None:
+def test_each_task_draws_a_random_permutation_in_each_step() -> None:
     weighting = create("pcgrad", 5)
     seen = []
     for _ in range(600):
         weighting.start_step()
-        made = orders(weighting, list(range(5)))
-        assert all(sorted([i, *order]) == list(range(5)) for i, order in enumerate(made))
-        seen.append(made)
-    assert len({tuple(made[0]) for made in seen}) == 24  # every order comes up
-    firsts = np.array([[order[0] for order in made] for made in seen])
+        step_orders = orders(weighting, list(range(5)))
+        assert all(sorted([i, *order]) == list(range(5)) for i, order in enumerate(step_orders))
+        seen.append(step_orders)
+    assert len({tuple(step_orders[0]) for step_orders in seen}) == 24  # all orders occur
+    firsts = np.array([[order[0] for order in step_orders] for step_orders in seen])
     for i in range(5):
         shares = np.bincount(firsts[:, i], minlength=5) / 600
         assert shares[i] == 0 and all(0.17 < share < 0.33 for j, share in enumerate(shares) if j != i)
-    assert np.mean(firsts[:, 0] == firsts[:, 1]) < 0.35  # not one order for all tasks: that would be about ¾
+    assert np.mean(firsts[:, 0] == firsts[:, 1]) < 0.35  # one order for all tasks would give about ¾
 
 
 @settings(max_examples=15, deadline=None)
 @given(present=st.sets(st.integers(0, 6), min_size=1).map(sorted), seed=st.integers(0, 1000))
-def test_an_absent_task_has_left_the_problem(present: list[int], seed: int) -> None:
-    """The others go on in the order they had among all tasks."""
+def test_absent_tasks_are_not_part_of_the_problem(present: list[int], seed: int) -> None:
+    """The other tasks keep their order among all tasks."""
     weighting = create("pcgrad", 7)
     weighting.seed(seed)
     weighting.start_step()
@@ -156,7 +156,7 @@ def test_resumes_identically() -> None:
         assert torch.equal(solve(original, jacobian), solve(resumed, jacobian))
 
 
-def test_without_start_step_it_fails() -> None:
+def test_start_step_is_required() -> None:
     with pytest.raises(AssertionError, match="start_step"):
         PCGrad(tasks(2)).weights(torch.eye(2), torch.ones(2), [0, 1])
 
@@ -166,5 +166,5 @@ def test_never_waits_for_the_device(present: list[int]) -> None:
     weighting = create("pcgrad", 3).to("meta")
     weighting.start_step()
     count = len(present)
-    made = weighting.weights(torch.ones(count, count, device="meta"), torch.ones(count, device="meta"), present)
-    assert made.device.type == "meta" and made.shape == (count,)
+    weights = weighting.weights(torch.ones(count, count, device="meta"), torch.ones(count, device="meta"), present)
+    assert weights.device.type == "meta" and weights.shape == (count,)

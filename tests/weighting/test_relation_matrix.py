@@ -29,12 +29,12 @@ def written(folder: Path, text: str | bytes) -> str:
 
 
 def symmetric(seed: int, count: int) -> oracle.Array:
-    made = np.random.default_rng(seed).normal(size=(count, count))
-    return (made + made.T) / 2
+    values = np.random.default_rng(seed).normal(size=(count, count))
+    return (values + values.T) / 2
 
 
 @pytest.mark.parametrize("order", [TASKS, ["ink", "digit", "parity"]])
-def test_a_file_a_mapping_and_a_list_are_the_same_matrix(tmp_path: Path, order: list[str]) -> None:
+def test_a_file_a_mapping_and_a_list_give_the_same_matrix(tmp_path: Path, order: list[str]) -> None:
     at = [TASKS.index(task) for task in order]
     expected = np.array(MATRIX)[np.ix_(at, at)]
     mapping = {task: dict(zip(TASKS, row, strict=True)) for task, row in zip(TASKS, MATRIX, strict=True)}
@@ -64,12 +64,12 @@ def test_a_file_in_any_order_of_rows_and_columns(tmp_path: Path) -> None:
         (GOOD + "tone,1,2,3\n", "a row for 'tone', which is not a task. The tasks: digit, parity, ink"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, text: str | bytes, message: str) -> None:
+def test_errors_of_invalid_files(tmp_path: Path, text: str | bytes, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build_relation_matrix(written(tmp_path, text), TASKS)
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_error_of_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"nowhere\.csv: can't be read: No such file"):
         read_relations(str(tmp_path / "nowhere.csv"))
 
@@ -85,24 +85,24 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         ([[1.0, 0.5, 0.0], [0.5, float("inf"), 0.0], [0.0, 0.0, 1.0]], r"R\[parity, parity\] is inf"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_numbers_is_said(matrix: Any, message: str) -> None:
+def test_errors_of_invalid_numbers(matrix: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build_relation_matrix(matrix, TASKS)
 
 
-def test_rounding_is_no_asymmetry() -> None:
-    found = build_relation_matrix([[1.0, 0.3333333], [0.3333330, 1.0]], TASKS[:2])
-    np.testing.assert_array_equal(found, found.T)
+def test_rounding_does_not_count_as_asymmetry() -> None:
+    matrix = build_relation_matrix([[1.0, 0.3333333], [0.3333330, 1.0]], TASKS[:2])
+    np.testing.assert_array_equal(matrix, matrix.T)
 
 
-def test_a_pipe_is_not_waited_for_nor_a_device_read_without_end(tmp_path: Path) -> None:
+def test_pipes_and_devices_are_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (str(tmp_path / "pipe"), "/dev/zero"):
         with pytest.raises(ValueError, match=f"^{path}: can't be read: not a file$"):
             read_relations(path)
 
 
-def test_a_file_that_is_far_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_of_a_file_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mtlcli.weighting.relation_matrix.MAX_CHARACTERS", 10)
     with pytest.raises(ValueError, match=r"relation\.csv: larger than 0 MiB"):
         read_relations(written(tmp_path, GOOD))
@@ -112,18 +112,18 @@ def test_a_file_that_is_far_too_large(tmp_path: Path, monkeypatch: pytest.Monkey
 @given(seed=st.integers(0, 10_000), count=st.integers(1, 8))
 def test_the_projection_is_the_nearest_psd_matrix(seed: int, count: int) -> None:
     matrix, generator = symmetric(seed, count), np.random.default_rng(seed + 1)
-    found = nearest_psd(matrix)
-    np.testing.assert_allclose(found, oracle.clipped(matrix), atol=1e-12)
-    np.testing.assert_array_equal(found, found.T)
-    assert np.linalg.eigvalsh(found)[0] > -1e-12
-    distance = np.linalg.norm(matrix - found)
-    for scale in (1e-3, 1e-1, 1.0):  # no psd matrix, near it or far, is nearer
+    projected = nearest_psd(matrix)
+    np.testing.assert_allclose(projected, oracle.clipped(matrix), atol=1e-12)
+    np.testing.assert_array_equal(projected, projected.T)
+    assert np.linalg.eigvalsh(projected)[0] > -1e-12
+    distance = np.linalg.norm(matrix - projected)
+    for scale in (1e-3, 1e-1, 1.0):  # no other psd matrix is nearer
         factor = generator.normal(size=(count, count))
-        other = oracle.clipped(found + scale * (factor + factor.T))
+        other = oracle.clipped(projected + scale * (factor + factor.T))
         assert np.linalg.norm(matrix - other) >= distance - 1e-12
 
 
-def test_what_is_psd_up_to_rounding_stays_as_it_is() -> None:
+def test_matrices_that_are_psd_up_to_rounding_are_unchanged() -> None:
     for matrix in (
         np.ones((3, 3)),
         np.zeros((2, 2)),

@@ -38,12 +38,12 @@ def test_weights_are_the_softmax_of_the_draw(
         np.testing.assert_allclose(objective.item(), float((oracle.rlw(z) * losses.numpy()).sum()), rtol=1e-5)
 
 
-def test_the_seed_decides() -> None:
+def test_the_seed_determines_the_weights() -> None:
     assert torch.equal(draws(seed=1), draws(seed=1))
     assert not torch.equal(draws(seed=1), draws(seed=2))
 
 
-def test_one_draw_a_step_however_many_micro_batches() -> None:
+def test_micro_batches_of_a_step_share_one_draw() -> None:
     weighting = RLW(tasks(4))
     weighting.start_step()
     first, second = (weighting.objective(torch.ones(4), range(4), share=0.5)[1] for _ in range(2))
@@ -52,11 +52,11 @@ def test_one_draw_a_step_however_many_micro_batches() -> None:
     assert torch.equal(first, second) and not torch.equal(second, third)
 
 
-def test_without_start_step_it_fails() -> None:
+def test_start_step_is_required() -> None:
     with pytest.raises(AssertionError, match="start_step"):
         RLW(tasks(2)).objective(torch.ones(2), [0, 1])
 
 
-def test_every_task_weighs_the_same_in_the_mean() -> None:
+def test_all_tasks_have_the_same_mean_weight() -> None:
     means = draws(seed=0, steps=4000).mean(0)
     np.testing.assert_allclose(means.numpy(), 1.0, atol=0.06)

@@ -1,6 +1,6 @@
-"""Every Gramian method on Gramians that rounding has made indefinite, of any size: finite weights, as promised.
+"""Gramian methods on Gramians of any size that rounding has made indefinite: finite, with the documented properties.
 
-A run's Gramian is exact to float64. A device without float64 has a rougher one, and so may a caller of the library.
+The Gramian of a run is exact to float64. Devices without float64, or callers of the library, may have rougher ones.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from torch import Tensor
 from mtlcli.weighting.base import GramianWeighting
 from mtlcli.weighting.methods import imtl_g
 from mtlcli.weighting.solvers import backend, dual_cone, gramian, min_norm
+from tests.weighting.documented_properties import PROPERTIES
 from tests.weighting.jacobians import create, every_kind, named, random
-from tests.weighting.promises import PROMISES
 
 NAMES = named(GramianWeighting)
 SCALES = [1e-30, 1.0, 1e30]
 
 
 def kinds(count: int) -> Iterator[tuple[str, Tensor]]:
-    """Jacobians whose Gramian is singular, or nearly; and all zeros."""
+    """Yield Jacobians with a singular or nearly singular Gramian, and zeros."""
     yield from every_kind(count)
     yield "zero", torch.zeros(count, 20).double()
     yield "of rank 3", random(11, count, 3)
@@ -37,7 +37,7 @@ def kinds(count: int) -> Iterator[tuple[str, Tensor]]:
 
 
 def roughened(jacobian: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """Its Gramian with the errors of float32, by 1e-7 of each entry, and by 1e-7 of the largest."""
+    """Yield the Gramian with float32 errors: 1e-7 of each entry, and 1e-7 of the largest."""
     exact = jacobian @ jacobian.T
     noise = 1e-7 * random(16, len(exact), len(exact))
     noise = (noise + noise.T) / 2
@@ -56,48 +56,48 @@ def check(name: str, count: int) -> int:
                 weighting.start_step()
                 weights = weighting.weights(scale * rough, losses, range(count))
                 assert weights.isfinite().all(), (kind, error, scale)
-                assert PROMISES[name](weights.numpy()), (kind, error, scale, weights)
+                assert PROPERTIES[name](weights.numpy()), (kind, error, scale, weights)
                 done += 1
     return done
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 @pytest.mark.parametrize("name", NAMES)
-def test_finite_and_as_promised(name: str, count: int) -> None:
+def test_finite_with_the_documented_properties(name: str, count: int) -> None:
     assert check(name, count) >= 70
 
 
 @pytest.mark.matrix
 @pytest.mark.parametrize("count", [3, 10, 20, 40, 64])
 @pytest.mark.parametrize("name", NAMES)
-def test_finite_and_as_promised_for_many_tasks(name: str, count: int) -> None:
+def test_finite_with_the_documented_properties_for_many_tasks(name: str, count: int) -> None:
     check(name, count)
 
 
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The way of a device whose values aren't read, taken on the CPU."""
+    """Run the code for devices on the CPU: no values are read."""
     for module in (backend, dual_cone, gramian, imtl_g, min_norm):
         monkeypatch.setattr(module, "is_on_host", lambda tensor: False)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_finite_and_as_promised_where_values_are_not_read(name: str, elsewhere: None) -> None:
+def test_finite_with_the_documented_properties_on_devices(name: str, elsewhere: None) -> None:
     check(name, 3)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_same_where_values_are_not_read(name: str, request: pytest.FixtureRequest) -> None:
-    """Up to the rounding of other operations; of dependent gradients the update is the same, not the weights."""
+def test_devices_give_the_same_update(name: str, request: pytest.FixtureRequest) -> None:
+    """Up to rounding; for dependent gradients the weights may differ, the update does not."""
     losses = torch.linspace(0.5, 1.5, 4, dtype=torch.float64)
 
     def updates() -> list[Tensor]:
-        found = []
+        results = []
         for _, jacobian in kinds(4):
             weighting = create(name, 4)
             weighting.start_step()
-            found.append(weighting.weights(jacobian @ jacobian.T, losses, range(4)) @ jacobian)
-        return found
+            results.append(weighting.weights(jacobian @ jacobian.T, losses, range(4)) @ jacobian)
+        return results
 
     here = updates()
     request.getfixturevalue("elsewhere")

@@ -29,19 +29,19 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "TrimmedMean": {"trim_number": 1},
 }
 STATEFUL = ["ExcessMTL", "GradVac", "NashMTL", "PCD"]
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:torchjd.aggregation._nash_mtl")  # what cvxpy says to it
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:torchjd.aggregation._nash_mtl")  # from cvxpy
 
 
 def theirs(name: str) -> Any:
-    given = {k: torch.tensor(v) if isinstance(v, list) else v for k, v in OPTIONS.get(name, {}).items()}
-    return getattr(aggregation, name)(**given)
+    arguments = {k: torch.tensor(v) if isinstance(v, list) else v for k, v in OPTIONS.get(name, {}).items()}
+    return getattr(aggregation, name)(**arguments)
 
 
 def ours(name: str, count: int = 5, **options: Any) -> Any:
     return create("torchjd", count, aggregator=name, **{**OPTIONS.get(name, {}), **options})
 
 
-def test_knows_all_aggregators() -> None:
+def test_all_aggregators_are_available() -> None:
     assert {"UPGrad", "NashMTL", "GradDrop"} <= set(NAMES)
     with pytest.raises(ValueError, match=r"no aggregator 'UPGard'\. Did you mean 'UPGrad'\? Choose from: ") as caught:
         ours("UPGard")
@@ -49,36 +49,36 @@ def test_knows_all_aggregators() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_gives_what_the_aggregator_gives(name: str) -> None:
+def test_update_equals_that_of_the_aggregator(name: str) -> None:
     weighting, aggregator = ours(name), theirs(name)
     for kind, jacobian in every_kind(5):
         if kind not in ("random", "half rank", "conflicting", "one zero"):
             continue
-        given = jacobian.float()
+        single = jacobian.float()
         state = torch.get_rng_state()
-        expected = aggregator(given)
+        expected = aggregator(single)
         torch.set_rng_state(state)
-        update, weights = run(weighting, [given])[0]
+        update, weights = run(weighting, [single])[0]
         assert torch.equal(update, expected), kind
         assert weights.shape == (5,) and weights.isfinite().all(), kind
 
 
 @pytest.mark.parametrize("name", ["UPGrad", "MGDA", "CAGrad", "Sum", "Mean", "Constant", "AlignedMTL", "IMTLG"])
-def test_the_logged_weights_are_the_aggregators(name: str) -> None:
+def test_logged_weights_equal_those_of_the_aggregator(name: str) -> None:
     for seed in range(10):
         jacobian = gradients(seed, 1, 5, 30)[0] * torch.logspace(-1, 1, 5)[:, None]
         close(run(ours(name), [jacobian])[0][1], theirs(name).weighting(jacobian))
 
 
 @pytest.mark.parametrize("name", ["GradDrop", "TrimmedMean", "ConFIG"])
-def test_the_logged_weights_come_nearest_to_the_update(name: str) -> None:
+def test_logged_weights_are_the_least_squares_solution(name: str) -> None:
     jacobian = gradients(0, 1, 5, 30)[0]
     update, weights = run(ours(name), [jacobian])[0]
     expected = torch.linalg.lstsq(jacobian.double().T, update.double()[:, None]).solution[:, 0]
     close(weights, expected)
 
 
-def test_the_logged_weights_of_dependent_gradients() -> None:
+def test_logged_weights_of_dependent_gradients() -> None:
     jacobian = gradients(0, 1, 1, 10)[0].repeat(5, 1)
     update, weights = run(ours("Sum"), [jacobian])[0]
     close(weights, [1.0] * 5)
@@ -86,7 +86,7 @@ def test_the_logged_weights_of_dependent_gradients() -> None:
     assert weights.tolist() == [0.0] * 5 == update[:5].tolist()
 
 
-def test_lists_are_vectors() -> None:
+def test_lists_become_vectors() -> None:
     jacobian = gradients(0, 1, 3, 8)[0]
     update = run(ours("Constant", 3, weights=[1.0, 0.0, 2.0]), [jacobian])[0][0]
     close(update, jacobian[0] + 2 * jacobian[2])
@@ -108,17 +108,17 @@ def test_lists_are_vectors() -> None:
         ("Aggregator", {}, r"no aggregator 'Aggregator'"),
     ],
 )
-def test_says_what_is_wrong_with_the_options(name: str, options: dict[str, Any], message: str) -> None:
+def test_errors_of_invalid_options(name: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ours(name, **options)
 
 
-def test_an_option_that_is_missing() -> None:
+def test_error_of_a_missing_option() -> None:
     with pytest.raises(ValueError, match=r"missing 1 required positional argument: 'alpha'.*alpha \(required\)"):
         create("torchjd", 5, aggregator="FairGrad")
 
 
-def test_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_of_a_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchjd.aggregation", None)
     with pytest.raises(ValueError, match=r"pip install 'mtlcli\[torchjd\]'"):
         ours("UPGrad")
@@ -131,27 +131,27 @@ def test_resumes_identically(name: str) -> None:
     run(original, history[:3])
     anew = resumed(original, "torchjd", 5, 12, aggregator=name, **OPTIONS.get(name, {}))
     state = torch.get_rng_state()
-    found = run(anew, history[3:])
+    results = run(anew, history[3:])
     torch.set_rng_state(state)
-    assert_same(found, run(original, history[3:]))
+    assert_same(results, run(original, history[3:]))
     torch.set_rng_state(state)
     fresh = run(ours(name), history[3:])
-    assert not all(torch.equal(a[0], b[0]) for a, b in zip(found, fresh, strict=True)), "it remembers nothing"
+    assert not all(torch.equal(a[0], b[0]) for a, b in zip(results, fresh, strict=True)), "it remembers nothing"
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_state_of_a_new_one_can_be_loaded(name: str) -> None:
+def test_the_state_before_the_first_step_can_be_loaded(name: str) -> None:
     jacobian = gradients(0, 1, 5, 12)
     original = ours(name)
     anew = resumed(original, "torchjd", 5, 12, aggregator=name, **OPTIONS.get(name, {}))
     state = torch.get_rng_state()
-    found = run(anew, jacobian)
+    results = run(anew, jacobian)
     torch.set_rng_state(state)
-    assert_same(found, run(original, jacobian))
+    assert_same(results, run(original, jacobian))
 
 
-def test_goes_on_on_another_device() -> None:
-    """TorchJD starts anew where the device isn't the one it knows, and some of its aggregators compute on the CPU."""
+def test_resumes_on_another_device() -> None:
+    """TorchJD resets its state if the device changes; some of its aggregators compute on the CPU."""
     for name, buffer, place in (
         ("ExcessMTL", "_sq_grad_sum", "meta"),
         ("GradVac", "_phi_t", "cpu"),
@@ -161,8 +161,8 @@ def test_goes_on_on_another_device() -> None:
         run(original, gradients(0, 2, 5, 12))
         moved = ours(name).to("meta")
         moved.load_state_dict(original.state_dict())
-        found: dict[str, Tensor] = dict(moved.aggregator.named_buffers())
-        assert [value.device.type for path, value in found.items() if path.endswith(buffer)] == [place], name
+        buffers: dict[str, Tensor] = dict(moved.aggregator.named_buffers())
+        assert [value.device.type for path, value in buffers.items() if path.endswith(buffer)] == [place], name
     key = next(module._state_key for module in moved.aggregator.modules() if hasattr(module, "_state_key"))
     assert key == 5
     moved = ours("ExcessMTL").to("meta")
@@ -172,19 +172,19 @@ def test_goes_on_on_another_device() -> None:
     assert moved.aggregator.weighting._state_key == (5, 12, torch.float32, torch.device("meta"))
 
 
-def test_its_vectors_move_with_it() -> None:
-    """Trap: TorchJD keeps them as plain attributes, which nn.Module leaves where they are."""
+def test_vector_options_move_with_the_module() -> None:
+    """TorchJD stores them as plain attributes, which nn.Module does not move."""
     weighting = ours("Constant").to("meta")
     assert weighting.aggregator.weighting.weights.device.type == "meta"
 
 
-def test_making_one_leaves_the_global_generator_alone() -> None:
+def test_construction_does_not_use_the_global_generator() -> None:
     before = torch.get_rng_state()
     ours("PCGrad")
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_is_the_same_under_autocast() -> None:
+def test_unaffected_by_autocast() -> None:
     history = gradients(4, 3, 5, 9)
     expected = run(ours("UPGrad"), history)
     with torch.autocast("cpu", torch.bfloat16):

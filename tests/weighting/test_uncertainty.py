@@ -15,7 +15,7 @@ GAUSSIAN = [True, False, False]
 
 
 @pytest.mark.parametrize("log_variances", [[0.0, 0.0, 0.0], [1.3, -0.7, 2.0]])
-def test_objective_weights_and_slopes_are_the_paper_s(log_variances: list[float]) -> None:
+def test_objective_weights_and_derivatives_match_the_paper(log_variances: list[float]) -> None:
     weighting, losses = Uncertainty(TASKS), torch.tensor([0.4, 2.0, 1.1])
     for parameter, value in zip(weighting.log_variance, log_variances, strict=True):
         parameter.data = torch.tensor([value])
@@ -29,7 +29,7 @@ def test_objective_weights_and_slopes_are_the_paper_s(log_variances: list[float]
 
 
 def test_the_log_variances_are_trained_and_saved() -> None:
-    """The known mistake: an s that no optimizer ever sees."""
+    """A common bug: an s that is not passed to the optimizer."""
     weighting = Uncertainty(TASKS)
     assert list(dict(weighting.named_parameters())) == list(weighting.state_dict())
     assert sum(parameter.numel() for parameter in weighting.parameters()) == 3
@@ -44,8 +44,8 @@ def test_the_log_variances_are_trained_and_saved() -> None:
     np.testing.assert_allclose([s.item() for s in weighting.log_variance], expected, atol=1e-4)
 
 
-def test_an_absent_task_s_log_variance_stands_still() -> None:
-    """Also under momentum, which would move on a parameter whose gradient is zero instead of none."""
+def test_the_log_variance_of_an_absent_task_is_constant() -> None:
+    """With momentum too, which moves parameters with zero gradients, but not those without."""
     weighting = Uncertainty(TASKS)
     optimizer = torch.optim.Adam(weighting.parameters(), lr=0.1)
     for present in ([0, 1, 2], [0, 2]):
@@ -58,6 +58,6 @@ def test_an_absent_task_s_log_variance_stands_still() -> None:
             assert moved == [task in present for task in range(3)]
 
 
-def test_init() -> None:
+def test_initial_values() -> None:
     _, weights = Uncertainty(TASKS, init=math.log(4)).objective(torch.ones(3), [0, 1, 2])
     np.testing.assert_allclose(weights.numpy(), [0.125, 0.25, 0.25], rtol=1e-6)

@@ -18,7 +18,7 @@ def test_uniform_is_the_sum() -> None:
     np.testing.assert_array_equal(weights.numpy(), expected_weights)
 
 
-def test_fixed_takes_the_weights_of_the_tasks() -> None:
+def test_fixed_uses_the_weights_of_the_tasks() -> None:
     weighting = create("fixed", [WeightedTask(str(weight), weight) for weight in LAMBDAS])
     objective, weights = weighting.objective(torch.tensor(LOSSES), [0, 1, 2])
     expected, expected_weights = oracle.fixed(np.array(LOSSES), LAMBDAS)
@@ -26,5 +26,5 @@ def test_fixed_takes_the_weights_of_the_tasks() -> None:
     np.testing.assert_array_equal(weights.numpy(), expected_weights)
 
 
-def test_fixed_does_not_save_what_the_configuration_sets() -> None:
+def test_fixed_has_no_state() -> None:
     assert not create("fixed", tasks(3)).state_dict()

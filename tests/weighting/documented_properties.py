@@ -1,8 +1,8 @@
-"""What every weighting promises of its weights, and the update that its oracle makes of the same float32 Jacobian.
+"""Documented properties of each weighting's weights, and the update of its oracle for the same float32 Jacobian.
 
-An update is compared where the problem is well posed: where a relative change of the rows by 1e-7, which is the
-rounding of float32, can't change it by 1e-4. The condition of each oracle says so in terms of the singular values of
-the unit gradients; it returns None elsewhere.
+An update is compared only if the problem is well posed: if a relative change of the rows by 1e-7, the rounding of
+float32, cannot change it by 1e-4. Oracles state this condition in terms of the singular values of the unit gradients,
+and return None if it is violated.
 """
 
 from __future__ import annotations
@@ -41,24 +41,24 @@ def _nonnegative(w: Array) -> bool:
     return bool(w.min() >= 0)
 
 
-PROMISES: dict[str, Callable[[Array], bool]] = {
+PROPERTIES: dict[str, Callable[[Array], bool]] = {
     "uniform": lambda w: bool((w == 1).all()), "fixed": lambda w: bool((w == 1).all()), "uncertainty": _positive,
     "dwa": _simplex, "rlw": _simplex, "gls": _nonnegative, "imtl_l": _positive, "stch": _nonnegative, "famo": _simplex,
-    "excess_mtl": _simplex, "relation": _positive,  # here R is positive
+    "excess_mtl": _simplex, "relation": _positive,  # R is positive in these tests
     "mgda": _simplex, "pcgrad": _at_least_one, "cagrad": _at_least_one, "gradvac": _at_least_one,
     "upgrad": _at_least_one, "dualproj": _at_least_one,
-    "imtl_g": lambda w: _sums(w) or not w.any(),  # 0 where no weights sum to T
+    "imtl_g": lambda w: _sums(w) or not w.any(),  # 0 if no weights sum to T
     "nash_mtl": lambda w: _nonnegative(w) and bool(w.sum() <= len(w) * (1 + ROUNDING)),  # shortened by max_norm
     "fairgrad": _simplex, "gradnorm": _simplex, "moco": _simplex, "sdmgrad": _simplex, "db_mtl": _nonnegative,
     "aligned_mtl": lambda w: bool(np.linalg.norm(w) <= len(w) ** 0.5 * (1 + ROUNDING)),  # ‖B‖ ≤ 1
     "graddrop": lambda w: bool(w.min() >= 0 and w.max() <= 1 + ROUNDING),
-    "conflict_free": lambda w: True,  # free; what is promised is of the update
-    "torchjd": lambda w: True,  # its aggregator's
+    "conflict_free": lambda w: True,  # properties of the update only
+    "torchjd": lambda w: True,  # depends on the aggregator
 }  # fmt: skip
 
 
 def singular_values(rows: Array) -> Array:
-    """Of the unit gradients, as parts of the largest; zero gradients left out."""
+    """Return the singular values of the nonzero unit gradients, relative to the largest."""
     lengths = np.linalg.norm(rows, axis=1)
     units = rows[lengths > 0] / lengths[lengths > 0, None]
     values = np.linalg.svd(units, compute_uv=False) if len(units) else np.ones(1)
@@ -67,7 +67,7 @@ def singular_values(rows: Array) -> Array:
 
 
 def _certain_rank(rows: Array) -> bool:
-    """No singular value between rounding and 1e-2, by which a relative change of the rows is magnified."""
+    """Return True if no singular value is between rounding and 1e-2, where errors of the rows are amplified."""
     values = singular_values(rows)
     return bool(((values < 3e-7) | (values > 1e-2)).all()) and len(values) == min(rows.shape)
 
@@ -81,9 +81,9 @@ def _imtl_g(rows: Array, **_: Any) -> Array | None:
         return None
     independent, lengths = singular_values(rows).min() > 1e-2, np.linalg.norm(rows, axis=1)
     if not independent and lengths.max() > 100 * lengths.min():
-        return None  # the rank of G isn't that of the unit gradients
+        return None  # the rank of G differs from that of the unit gradients
     weights = alignment.imtl_g(rows) if independent else alignment.imtl_g_of_dependent_gradients(rows)
-    return weights @ rows if np.abs(weights).sum() < 100 * len(rows) else None  # Σv isn't near 0
+    return weights @ rows if np.abs(weights).sum() < 100 * len(rows) else None  # Σv must not be close to 0
 
 
 def _aligned_mtl(rows: Array, **_: Any) -> Array | None:
@@ -121,7 +121,7 @@ def _db_mtl(rows: Array, losses: Array, **_: Any) -> Array | None:
 
 def _moco(rows: Array, **_: Any) -> Array | None:
     if np.abs(rows).max() > 1e4:
-        return None  # the bisection of its projection loses the 1 among products of such rows
+        return None  # the bisection of the projection loses the 1 among such products
     return stochastic.moco([rows], 0.5, 0.0, 0.1, 0.5, 0.0)[0][0]
 
 
@@ -151,7 +151,7 @@ LOSSES: dict[str, Callable[[Array], Array]] = {
 def deviation(
     name: str, rows: Array, weights: Array, update: Array | None, losses: Array, weighting: Any
 ) -> float | None:
-    """How far a first step is from the oracle's, relative to the update; None where that isn't well posed.
+    """Return the distance of a first step to the oracle's, relative to the update; None if it is not well posed.
 
     rows: J [samples, t, P], float32 numbers.
     """
@@ -179,9 +179,9 @@ def deviation(
     expected_update = UPDATES[name](first, losses=losses, weighting=weighting)
     if expected_update is None:
         return None
-    # float32 rows and sums: where the rows nearly cancel, their rounding is all there is
+    # float32 rows and sums: if the rows nearly cancel, the result consists of rounding errors
     total = float(np.abs(weights) @ lengths)
-    if name == "torchjd":  # whose weights in the log are fitted to the update
+    if name == "torchjd":  # its logged weights are fitted to the update
         total = float(lengths.sum())
     allowed = max(float(np.linalg.norm(expected_update)), 1e-2 * total, 1e-6 * float(lengths.max()))
     return float(np.linalg.norm(update - expected_update)) / allowed if allowed else 0.0

@@ -1,4 +1,4 @@
-"""What every loss-level weighting is held to, a plugin's or a future one's too."""
+"""Properties of all loss-level weightings."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ quick = settings(max_examples=10, deadline=None)
 @pytest.mark.parametrize("name", LOSS_LEVEL)
 @pytest.mark.parametrize("count", [1, 2, 40])
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
-def test_weights_are_the_gradient(name: str, count: int, scale: float) -> None:
+def test_weights_are_the_gradient_of_the_objective(name: str, count: int, scale: float) -> None:
     weighting = create(name, tasks(count))
     train(weighting, history(3, count))
     losses = (scale * history(1, count, seed=1)[0]).requires_grad_()
@@ -56,15 +56,15 @@ def test_permuting_the_tasks_permutes_the_weights(name: str, data: st.DataObject
 @quick
 @given(data=st.data())
 @pytest.mark.parametrize("name", sorted(set(LOSS_LEVEL) - RANDOM))
-def test_an_absent_task_has_left_the_problem(name: str, data: st.DataObject) -> None:
-    """With some tasks absent, a method does what it would do if it had only ever known the others."""
+def test_absent_tasks_are_not_part_of_the_problem(name: str, data: st.DataObject) -> None:
+    """With absent tasks, a method behaves as if it had been created for the present tasks only."""
     count = data.draw(st.integers(2, 8))
     present = sorted(data.draw(st.sets(st.integers(0, count - 1), min_size=1)))
     past, losses = history(3, count), history(1, count, seed=1)[0]
-    whole, part = create(name, tasks(count)), create(name, tasks(count, present))
+    whole, subset = create(name, tasks(count)), create(name, tasks(count, present))
     train(whole, past)
-    train(part, past[:, present])
-    expected = part.objective(losses[present], range(len(present)))
+    train(subset, past[:, present])
+    expected = subset.objective(losses[present], range(len(present)))
     torch.testing.assert_close(whole.objective(losses[present], present), expected)
 
 
@@ -101,7 +101,7 @@ def test_resumes_identically(name: str, epochs: int) -> None:
     torch.save(original.state_dict(), file)
     file.seek(0)
     resumed = create(name, tasks(3))
-    resumed.seed(99)  # the saved generator, not the seed, decides how it goes on
+    resumed.seed(99)  # the state of the generator replaces the seed
     resumed.load_state_dict(torch.load(file, weights_only=True))
     for losses in future:
         ours, theirs = step(original, losses), step(resumed, losses)
@@ -113,19 +113,19 @@ def test_resumes_identically(name: str, epochs: int) -> None:
 @quick
 @given(data=st.data())
 @pytest.mark.parametrize("name", LINEAR)
-def test_micro_batches_add_up_to_their_step(name: str, data: st.DataObject) -> None:
-    """Objective, weights and the method's own gradients, however the labels fell into the micro-batches."""
-    count, parts = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 4))
+def test_micro_batches_add_up_to_the_step(name: str, data: st.DataObject) -> None:
+    """Objective, weights and gradients of the method's parameters, for any split of the labels."""
+    count, micro_batches = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 4))
     seed = data.draw(st.integers(0, 1000))
     generator = torch.Generator().manual_seed(seed)
-    labels = torch.randint(0, 4, (parts, count), generator=generator).float()  # some micro-batches have none
+    labels = torch.randint(0, 4, (micro_batches, count), generator=generator).float()  # some micro-batches have none
     labels[0] += labels.sum(0) == 0
-    means = torch.rand(parts, count, generator=generator)
+    means = torch.rand(micro_batches, count, generator=generator)
     scaled = means * labels / labels.sum(0)
-    shares = torch.full((parts,), 1.0 / parts).tolist()
+    shares = torch.full((micro_batches,), 1.0 / micro_batches).tolist()
     weighting = create(name, tasks(count))
     train(weighting, history(3, count))
-    own = list(weighting.parameters())
+    parameters = list(weighting.parameters())
     whole, weights = weighting.objective(scaled.sum(0).requires_grad_(), range(count))
     pieces = [
         weighting.objective(losses.requires_grad_(), range(count), share)
@@ -135,14 +135,14 @@ def test_micro_batches_add_up_to_their_step(name: str, data: st.DataObject) -> N
     torch.testing.assert_close(total, whole)
     for _, piece in pieces:
         assert torch.equal(piece, weights)
-    if own:
-        torch.testing.assert_close(torch.autograd.grad(total, own), torch.autograd.grad(whole, own))
+    if parameters:
+        torch.testing.assert_close(torch.autograd.grad(total, parameters), torch.autograd.grad(whole, parameters))
 
 
 @pytest.mark.parametrize("name", LOSS_LEVEL)
 @pytest.mark.parametrize("present", [[0, 1, 2], [0, 2]])
 def test_never_waits_for_the_device(name: str, present: list[int]) -> None:
-    """The meta device has no values: reading one, or a shape that depends on one, fails there."""
+    """Reading a value, or a shape that depends on one, fails on the meta device."""
     weighting = create(name, tasks(3)).to("meta")
     weighting.start_step()
     losses = torch.ones(len(present), device="meta", requires_grad=True)
@@ -152,14 +152,14 @@ def test_never_waits_for_the_device(name: str, present: list[int]) -> None:
 
 
 @pytest.mark.parametrize("name", LOSS_LEVEL)
-def test_leaves_the_global_generator_alone(name: str) -> None:
+def test_does_not_use_the_global_generator(name: str) -> None:
     before = torch.get_rng_state()
     train(create(name, tasks(3)), history(3, 3))
     assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("name", LOSS_LEVEL)
-def test_computes_in_fp32_under_autocast(name: str) -> None:
+def test_computes_in_float32_under_autocast(name: str) -> None:
     losses, weighting = history(1, 4)[0], create(name, tasks(4))
     weighting.start_step()
     expected = weighting.objective(losses, range(4))

@@ -1,4 +1,4 @@
-"""What every weighting that balances gradients is held to, a future one's too; and what some are to each other."""
+"""Properties of all gradient-level weightings, and identities between some of them."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from mtlcli.weighting.base import GradientWeighting, GramianWeighting, JacobianW
 from mtlcli.weighting.randomness import SeededMixin
 from tests.weighting.jacobians import SCALES, create, descend, every_kind, named, random
 
-NAMES = [name for name in named(GradientWeighting) if name != "torchjd"]  # which is whatever its aggregator is
+NAMES = [name for name in named(GradientWeighting) if name != "torchjd"]  # its properties are those of the aggregator
 DETERMINISTIC = [name for name in NAMES if not issubclass(weightings[name].target, SeededMixin)]  # type: ignore[arg-type]
-# with the options that take away a regularization the method's authors added
+# with options that disable the regularization of the authors
 NON_CONFLICTING: dict[str, dict[str, Any]] = {
     "conflict_free": {}, "fairgrad": {}, "mgda": {}, "nash_mtl": {},
     "dualproj": {"norm_eps": 0.0, "reg_eps": 1e-8}, "upgrad": {"norm_eps": 0.0, "reg_eps": 1e-8},
 }  # fmt: skip
 SCALE_INVARIANT = ["conflict_free", "imtl_g", "nash_mtl"]
-# whose update has a scale of its own, or is not the sum's at the first step
+# updates with a scale of their own, or that do not equal the sum in the first step
 OWN_SCALE = {"cagrad", "moco", "nash_mtl", "db_mtl"}
 quick = settings(max_examples=10, deadline=None)
 
@@ -35,7 +35,7 @@ def unit(vector: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("count", [1, 2, 5, 40])
 @pytest.mark.parametrize("name", NAMES)
-def test_finite_whatever_the_gradients(name: str, count: int) -> None:
+def test_finite_for_all_gradients(name: str, count: int) -> None:
     for kind, jacobian in every_kind(count):
         for scale in SCALES:
             update, weights = descend(create(name, count, jacobian.shape[1]), scale * jacobian)
@@ -45,7 +45,7 @@ def test_finite_whatever_the_gradients(name: str, count: int) -> None:
 
 @pytest.mark.parametrize("loss", [0.0, 1e-30, 1e30])
 @pytest.mark.parametrize("name", NAMES)
-def test_finite_whatever_the_losses(name: str, loss: float) -> None:
+def test_finite_for_all_losses(name: str, loss: float) -> None:
     weighting, losses = create(name, 3), torch.tensor([1.0, loss, 2.0], dtype=torch.float64)
     for step in range(3):
         update, weights = descend(weighting, random(step, 3, 20), losses)
@@ -70,8 +70,8 @@ def test_permuting_the_tasks_permutes_the_weights(name: str, data: st.DataObject
 
 @pytest.mark.parametrize("count", [1, 2, 6])
 @pytest.mark.parametrize("name", NAMES)
-def test_identical_tasks_give_the_single_task_s_direction(name: str, count: int) -> None:
-    """And, in the scale of the sum, its gradient times their number."""
+def test_identical_tasks_give_the_direction_of_one_task(name: str, count: int) -> None:
+    """In the scale of the sum, the update is T times the gradient."""
     gradient = random(0, 1, 20)
     losses = torch.ones(count, dtype=torch.float64)
     update, weights = descend(create(name, count), gradient.repeat(count, 1), losses)
@@ -84,15 +84,15 @@ def test_identical_tasks_give_the_single_task_s_direction(name: str, count: int)
 @quick
 @given(data=st.data())
 @pytest.mark.parametrize("name", DETERMINISTIC)
-def test_an_absent_task_has_left_the_problem(name: str, data: st.DataObject) -> None:
-    """With some tasks absent, a method does what it would do if it had only ever known the others."""
+def test_absent_tasks_are_not_part_of_the_problem(name: str, data: st.DataObject) -> None:
+    """With absent tasks, a method behaves as if it had been created for the present tasks only."""
     count = data.draw(st.integers(2, 6))
     present = sorted(data.draw(st.sets(st.integers(0, count - 1), min_size=1)))
-    whole, part = create(name, count), create(name, count, order=present)
+    whole, subset = create(name, count), create(name, count, order=present)
     losses = torch.linspace(0.5, 1.5, count, dtype=torch.float64)
     for step in range(2):
         jacobian = random(step, count, 20)[present]
-        expected, expected_weights = descend(part, jacobian, losses[present])
+        expected, expected_weights = descend(subset, jacobian, losses[present])
         gramian = jacobian @ jacobian.T
         whole.start_step()
         if isinstance(whole, GramianWeighting):
@@ -104,7 +104,7 @@ def test_an_absent_task_has_left_the_problem(name: str, data: st.DataObject) -> 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_absent_task_leaves_random_methods_finite(name: str) -> None:
+def test_absent_tasks_leave_all_methods_finite(name: str) -> None:
     weighting = create(name, 4)
     for step, present in enumerate([[0, 1, 2, 3], [1], [0, 3], [0, 1, 2, 3]]):
         jacobian = random(step, 4, 20)[present]
@@ -121,7 +121,7 @@ def test_an_absent_task_leaves_random_methods_finite(name: str) -> None:
 @quick
 @given(count=st.integers(2, 8), seed=st.integers(0, 10_000), scale=st.sampled_from([1e-8, 1.0, 1e8]))
 @pytest.mark.parametrize("name", NON_CONFLICTING)
-def test_no_task_gets_worse(name: str, count: int, seed: int, scale: float) -> None:
+def test_non_conflicting_methods_conflict_with_no_task(name: str, count: int, seed: int, scale: float) -> None:
     jacobian = scale * random(seed, count, 20)
     update, _ = descend(create(name, count, **NON_CONFLICTING[name]), jacobian)
     cosines = torch.nn.functional.normalize(jacobian) @ unit(update)
@@ -131,7 +131,7 @@ def test_no_task_gets_worse(name: str, count: int, seed: int, scale: float) -> N
 @quick
 @given(data=st.data())
 @pytest.mark.parametrize("name", SCALE_INVARIANT)
-def test_scaling_a_task_changes_no_direction(name: str, data: st.DataObject) -> None:
+def test_direction_is_invariant_to_the_scale_of_a_task(name: str, data: st.DataObject) -> None:
     count = data.draw(st.integers(2, 6))
     factors = torch.tensor(data.draw(st.lists(st.floats(1e-3, 1e3), min_size=count, max_size=count))).double()
     jacobian = random(count, count, 20)
@@ -142,8 +142,8 @@ def test_scaling_a_task_changes_no_direction(name: str, data: st.DataObject) -> 
 
 @quick
 @given(seed=st.integers(0, 10_000))
-def test_pcgrad_is_upgrad_for_two_tasks(seed: int) -> None:
-    """Quinton and Rey 2024: for two tasks PCGrad is the sum of the projections onto the dual cone."""
+def test_pcgrad_equals_upgrad_for_two_tasks(seed: int) -> None:
+    """For two tasks, PCGrad is the sum of the projections onto the dual cone (Quinton and Rey 2024)."""
     jacobian = random(seed, 2, 5)
     exact = {"norm_eps": 0.0, "reg_eps": 1e-8}
     pcgrad, upgrad = descend(create("pcgrad", 2, 5), jacobian)[0], descend(create("upgrad", 2, 5, **exact), jacobian)[0]
@@ -152,7 +152,7 @@ def test_pcgrad_is_upgrad_for_two_tasks(seed: int) -> None:
 
 @quick
 @given(seed=st.integers(0, 10_000), count=st.integers(2, 8))
-def test_fairgrad_at_alpha_one_is_nash(seed: int, count: int) -> None:
+def test_fairgrad_with_alpha_one_equals_nash_mtl(seed: int, count: int) -> None:
     jacobian = random(seed, count, 20)
     fair = descend(create("fairgrad", count, alpha=1.0), jacobian)[1]
     nash = descend(create("nash_mtl", count, max_norm=None), jacobian)[1]
@@ -161,7 +161,7 @@ def test_fairgrad_at_alpha_one_is_nash(seed: int, count: int) -> None:
 
 @quick
 @given(seed=st.integers(0, 10_000), count=st.integers(1, 8))
-def test_without_conflict_surgery_is_the_sum(seed: int, count: int) -> None:
+def test_without_conflict_projections_give_the_sum(seed: int, count: int) -> None:
     jacobian = random(seed, count, 20).abs()
     for name in ("pcgrad", "upgrad", "dualproj"):
         torch.testing.assert_close(descend(create(name, count), jacobian)[1], torch.ones(count).double())
@@ -177,16 +177,16 @@ def test_resumes_identically(name: str, steps: int) -> None:
     torch.save(original.state_dict(), file)
     file.seek(0)
     resumed = create(name, 3)
-    resumed.seed(99)  # the saved generator, not the seed, decides how it goes on
+    resumed.seed(99)  # the state of the generator replaces the seed
     resumed.load_state_dict(torch.load(file, weights_only=True))
     for step in range(3):
-        ours, theirs = (descend(one, random(10 + step, 3, 20)) for one in (original, resumed))
+        ours, theirs = (descend(method, random(10 + step, 3, 20)) for method in (original, resumed))
         assert torch.equal(ours[0], theirs[0]) and torch.equal(ours[1], theirs[1])
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_never_waits_for_the_device(name: str) -> None:
-    """The meta device has no values: reading one, or a shape that depends on one, fails there."""
+    """Reading a value, or a shape that depends on one, fails on the meta device."""
     weighting: Any = create(name, 3).to("meta")
     for present in ([0, 1, 2], [0, 2]):
         count = len(present)
@@ -200,8 +200,7 @@ def test_never_waits_for_the_device(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_leaves_what_is_not_its_own_alone(name: str) -> None:
-    """The global generator, and the tensors it is given."""
+def test_modifies_neither_its_inputs_nor_the_global_generator(name: str) -> None:
     before = torch.get_rng_state()
     weighting: Any = create(name, 3)
     jacobian, losses = random(0, 3, 20).float(), torch.ones(3, dtype=torch.float64)

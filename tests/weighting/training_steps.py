@@ -1,8 +1,7 @@
-"""Steps of tiny runs whose Jacobian is made to order: float32 rows, from real backward passes through a real `Step`.
+"""Steps of tiny runs with prescribed Jacobians: float32 rows from backward passes of a real `Step`.
 
-The loss of task t is the mean over the examples of c_tb h_t·f(x_b), up to a constant that makes its value positive:
-with the coefficients c (the task's target) and the head h equal, opposed, zero, … for several tasks, so are their
-gradients.
+The loss of task t is the mean over the examples of c_tb h_t·f(x_b), plus a constant that makes its value positive.
+Equal, opposed, zero, … coefficients c (the targets) and heads h give equal, opposed, zero, … gradients.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ OPTIONS: dict[str, dict[str, Any]] = {"torchjd": {"aggregator": "UPGrad"}, "rela
 
 
 class MadeUp(Dataset):
-    """Shapes alone: the batches are made by the tests."""
+    """A dataset of shapes only; the tests create the batches."""
 
     def __init__(self, *, tasks: int) -> None:
         super().__init__()
@@ -45,7 +44,7 @@ class MadeUp(Dataset):
 
 
 class Pull(TaskKind):
-    """A loss of a given value (`level`) whose gradient is that of the mean of target × prediction."""
+    """A loss with a given value (`level`) and the gradient of the mean of target × prediction."""
 
     accepts, directions, primary, outputs = ("real",), {"loss": "min"}, "loss", 1
 
@@ -60,7 +59,7 @@ class Pull(TaskKind):
 
 
 class NoMetrics:
-    """Metrics of a task that has none but its loss."""
+    """Metrics of a task with no metric but its loss."""
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         return
@@ -77,7 +76,7 @@ def register() -> None:
 
 @dataclass
 class Case:
-    """heads: [T, FEATURES]; coefficients: [T, B]; inputs: [B, WIDTH]."""
+    """A problem: heads [T, FEATURES], coefficients [T, B], inputs [B, WIDTH]."""
 
     name: str
     heads: Tensor
@@ -86,7 +85,7 @@ class Case:
 
 
 def cases(count: int, seed: int) -> Iterator[Case]:
-    """Jacobians of every kind with `count` rows."""
+    """Yield Jacobians of every kind with `count` rows."""
     generator = torch.Generator().manual_seed(1000 * count + seed)
 
     def normal(*shape: int) -> Tensor:
@@ -97,11 +96,11 @@ def cases(count: int, seed: int) -> Iterator[Case]:
 
     def copied(name: str, factors: Tensor, noise: float = 0.0) -> Case:
         """Every row a multiple of the first one, with noise."""
-        made = case(name)
-        made.heads[:] = made.heads[0]
-        made.coefficients[:] = factors[:, None] * made.coefficients[0]
-        made.coefficients *= 1 + noise * normal(count, 16)
-        return made
+        result = case(name)
+        result.heads[:] = result.heads[0]
+        result.coefficients[:] = factors[:, None] * result.coefficients[0]
+        result.coefficients *= 1 + noise * normal(count, 16)
+        return result
 
     yield case("random")
     yield case("batch of one", 1)
@@ -139,7 +138,7 @@ def cases(count: int, seed: int) -> Iterator[Case]:
 
 
 class Runner:
-    """A run of a weighting with `count` tasks, whose parameters never move (the learning rate is 0)."""
+    """A run of a weighting with `count` tasks and constant parameters (learning rate 0)."""
 
     def __init__(self, name: str, count: int) -> None:
         names = [f"t{i}" for i in range(count)]
@@ -163,10 +162,10 @@ class Runner:
                       for key, value in self.weighting.state_dict().items()}  # fmt: skip
 
     def __call__(self, case: Case) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """One step, from the weighting's first state where there is a `start`.
+        """Run one step, from the first state of the weighting if `start` is set.
 
-        Returns (weights [t], J [samples, t, P], update [P]), all as the run has them. J is None where the weighting
-        needs no gradients, the update where it isn't made of the rows of J.
+        Returns (weights [t], J [samples, t, P], update [P]) of the run. J is None if the weighting needs no
+        gradients, the update if it is not computed from the rows of J.
         """
         if self.start:
             self.weighting.load_state_dict(
@@ -180,15 +179,15 @@ class Runner:
             dict(zip(self.run.kinds, case.coefficients, strict=True)),
             dict.fromkeys(self.run.kinds, len(case.inputs)),
         )
-        made = self.step([batch])
-        assert made is not None
+        result = self.step([batch])
+        assert result is not None
         if not isinstance(self.weighting, GradientWeighting):
-            return made[0].weights, None, None
+            return result[0].weights, None, None
         jacobians: Any = self.step.backward.jacobians  # type: ignore[attr-defined]
         rows = jacobians.rows.matrix.view(jacobians.samples, len(case.heads), -1).clone()
         last = self.weighting.gradients[0] == "last_layer"
-        own = jacobians.samples > 1 or last
-        return made[0].weights, rows, None if own else jacobians.update.matrix[0].clone()
+        separate = jacobians.samples > 1 or last
+        return result[0].weights, rows, None if separate else jacobians.update.matrix[0].clone()
 
 
 def names() -> list[str]:
