@@ -123,7 +123,7 @@ def _enter(parent: Any, path: KeyPath, step: str) -> tuple[Any, KeyPath]:
             raise ConfigError(f"no {step!r} in {path[0]}.{nearest(step, parent)} {choices}")
         key, below = step, parent.get(step)
     if not isinstance(below, dict | list):
-        empty: Any = [] if (*path, step) == ("regularizers",) else {}
+        empty: Any = [] if (*path, step) in (("regularizers",), ("callbacks",)) else {}
         below = empty if below is None else {"name": below}
         parent[key] = below
     return below, (*path, key)
