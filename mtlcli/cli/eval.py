@@ -39,14 +39,14 @@ def evaluate(
     from mtlcli.cli.progress import watch
     from mtlcli.cli.requirements import check_requirements, parse_requirements
     from mtlcli.text import printable
-    from mtlcli.training.data_report import unseen, unseen_lines
+    from mtlcli.training.data_report import count_unseen, describe_unseen
 
     watch()
     stored = read_checkpoint(checkpoint, overrides or [])
     requirements = parse_requirements(require or [], stored.experiment)
     evaluated = evaluate_checkpoint(stored, split)
     run, splits, evaluation = evaluated.run, evaluated.splits, evaluated.evaluation
-    gaps = unseen(run, splits)
+    gaps = count_unseen(run, splits)
     if json:
         one = next(iter(splits.values())) if len(set(splits.values())) == 1 else splits
         document = {"checkpoint": str(stored.path), "split": one, **gaps}
@@ -62,5 +62,5 @@ def evaluate(
             {name: {task: evaluation.examples[task] for task in tasks} for name, tasks in by_split.items()},
             run.positive,
         )
-        print("".join(f"{printable(line)}\n" for line in unseen_lines(gaps)), end="")
+        print("".join(f"{printable(line)}\n" for line in describe_unseen(gaps)), end="")
     check_requirements(requirements, stored.experiment, evaluation.metrics)

@@ -66,7 +66,7 @@ def export(
 
     from mtlcli.training.export import (
         SUFFIXES,  # torch's exporters take seconds to import
-        described,
+        description_path,
     )
     from mtlcli.training.export import export as write
 
@@ -76,7 +76,7 @@ def export(
         "checkpoint": str(checkpoint),
         "format": file_format,
         "file": str(path),
-        "description": str(described(path)),
+        "description": str(description_path(path)),
         "bytes": path.stat().st_size,
         "parameters": run.model.count_parameters()["total"],
     }

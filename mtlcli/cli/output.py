@@ -9,7 +9,7 @@ from typing import Any
 from mtlcli.cli import table
 from mtlcli.tables import format_number
 from mtlcli.text import printable
-from mtlcli.training.data_report import lines as report_lines
+from mtlcli.training.data_report import report_rows
 from mtlcli.training.evaluate import Amounts, TaskMetrics
 from mtlcli.training.history import metric_names, table_md, yes_classes
 from mtlcli.training.run_folder import to_json
@@ -48,7 +48,7 @@ def print_plan(plan: Mapping[str, Any]) -> None:
     for key, value in plan.items():
         if key != "data":
             print(printable(f"{key}: {value}"))
-    if rows := list(report_lines(plan["data"])):
+    if rows := list(report_rows(plan["data"])):
         print("\n".join(["", *table.lines(rows)]))
 
 

@@ -36,8 +36,7 @@ def summary(
     from mtlcli.training.assembly.assemble import add_regularizers, assemble, open_datasets
     from mtlcli.training.assembly.layer_report import layers
     from mtlcli.training.assembly.model_size import flops_per_sample, within_memory
-    from mtlcli.training.data_report import data_report
-    from mtlcli.training.data_report import lines as report_lines
+    from mtlcli.training.data_report import data_report, report_rows
 
     with within_memory():
         run = assemble(experiment, torch.device("meta"), open_datasets(experiment))
@@ -87,7 +86,7 @@ def summary(
         absent = "shared" if title == "layers" else "-"
         rows += [[name, *(_cell(value, absent) for value in facts.values())] for name, facts in document[title].items()]
         print("\n".join([*table.lines(rows), ""]))
-    if rows := list(report_lines(document["data"])):
+    if rows := list(report_rows(document["data"])):
         print("\n".join([*table.lines(rows), ""]))
     if document["notes"]:
         print("\n".join([*map(printable, document["notes"]), ""]))

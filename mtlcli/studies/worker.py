@@ -17,7 +17,7 @@ from mtlcli.config import experiment_from_dict
 from mtlcli.errors import InterruptedRunError, MtlError
 from mtlcli.plugins import load_plugin
 from mtlcli.training.assembly.build import build
-from mtlcli.training.failures import explained
+from mtlcli.training.failures import explain_error
 from mtlcli.training.trainer import Trainer
 
 OUTPUT = "output.txt"  # in the run folder: what the process prints, such as a library's last words
@@ -60,7 +60,7 @@ def work(job: Job, answer: Connection) -> None:
     except MtlError as error:
         answer.send(str(error))
     except Exception as error:
-        answer.send(str(explained(error, job.experiment["training"]["batch_size"])) or type(error).__name__)
+        answer.send(str(explain_error(error, job.experiment["training"]["batch_size"])) or type(error).__name__)
         traceback.print_exc()  # last: on a full disk it fails itself
 
 

@@ -45,7 +45,7 @@ def data_report(run: Run, fetch: bool = False) -> Report:
     }
 
 
-def unseen(run: Run, split: str | Mapping[str, str]) -> Gaps:
+def count_unseen(run: Run, split: str | Mapping[str, str]) -> Gaps:
     """Count the categories unseen in training and the missing values in the rows of a split.
 
     Args:
@@ -64,7 +64,7 @@ def unseen(run: Run, split: str | Mapping[str, str]) -> Gaps:
     return counts
 
 
-def lines(report: Report) -> Iterator[list[str]]:
+def report_rows(report: Report) -> Iterator[list[str]]:
     """Yield the rows of the report, the header first; nothing if it has no column and no target.
 
     Args:
@@ -88,11 +88,11 @@ def lines(report: Report) -> Iterator[list[str]]:
             yield [alias, name, "target", facts["type"], f"{facts['missing']:.1%}", f"{_content(facts)} ({labels})"]
 
 
-def unseen_lines(gaps: Gaps) -> Iterator[str]:
+def describe_unseen(gaps: Gaps) -> Iterator[str]:
     """Yield a line for each column with unknown categories or missing values.
 
     Args:
-        gaps: what `unseen` returned.
+        gaps: what `count_unseen` returned.
 
     Yields:
         The line.

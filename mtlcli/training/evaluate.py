@@ -90,7 +90,7 @@ def measure(
             if poll is not None:
                 poll()
             with torch.inference_mode():
-                _take(run, batch, record, metrics, sums, counts, receive)
+                _add_batch(run, batch, record, metrics, sums, counts, receive)
     finally:
         run.model.train(was_training)
         set_rng_state(random_state)
@@ -102,7 +102,7 @@ def measure(
     return Evaluation(values, counts)
 
 
-def _take(
+def _add_batch(
     run: Run,
     batch: Batch,
     record: SharingRecord,

@@ -25,7 +25,7 @@ from mtlcli.training.run import Run
 from mtlcli.training.run_folder import to_json
 from mtlcli.version import __version__
 
-__all__ = ["INTERFACE", "SUFFIXES", "Cleaned", "Format", "described", "export", "interface"]
+__all__ = ["INTERFACE", "SUFFIXES", "Cleaned", "Format", "description_path", "export", "interface"]
 
 Format = Literal["onnx", "safetensors", "torch-export"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "safetensors": ".safetensors", "torch-export": ".pt2"}
@@ -44,8 +44,8 @@ def export(run: Run, file_format: Format, path: Path) -> None:
     the state dict, and the specs of the datasets as JSON in its metadata.
 
     Each file has the description that `interface` returns as JSON: `onnx` in `metadata_props` and `safetensors` in its
-    metadata, with one entry for each key; `torch-export` as the extra file `model.json`. The file `described(path)` has
-    it too.
+    metadata, with one entry for each key; `torch-export` as the extra file `model.json`. It is also written to
+    `description_path(path)`.
 
     Args:
         run: the run, with the trained model.
@@ -74,10 +74,10 @@ def export(run: Run, file_format: Format, path: Path) -> None:
     except (RuntimeError, TorchDynamoException, OnnxExporterError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ConfigError(f"--format {file_format}: torch can't take this model: {reason}") from error
-    write_text(described(path), to_json(description))
+    write_text(description_path(path), to_json(description))
 
 
-def described(path: Path) -> Path:
+def description_path(path: Path) -> Path:
     """Return the path of the description of an exported file: `best.onnx` → `best.onnx.json`."""
     name = os.fsencode(path.name)[: LONGEST - len(".json")]
     return path.with_name(os.fsdecode(name) + ".json")

@@ -110,7 +110,7 @@ def check_gradient(step: int, size: float, culprits: Sequence[str], fault: str |
     raise DivergedError(f"the gradient{whose} is {size} at step {step}, though the losses are finite. {CAUSES}")
 
 
-def culprits(run: Run, batches: Sequence[Batch], parameters: Sequence[Tensor]) -> list[str]:
+def find_culprits(run: Run, batches: Sequence[Batch], parameters: Sequence[Tensor]) -> list[str]:
     """Find the tasks whose loss alone has a gradient that isn't finite.
 
     Args:
@@ -152,7 +152,7 @@ def check_model(step: int, state: Mapping[str, Tensor]) -> None:
             raise DivergedError(f"{name} holds values that aren't finite after step {step}. {CAUSES}")
 
 
-def explained(error: BaseException, batch_size: int, log: Path | None = None) -> BaseException:
+def explain_error(error: BaseException, batch_size: int, log: Path | None = None) -> BaseException:
     """Return an MtlError of one line for an error of torch, a plugin or a callback, and any other error as it is.
 
     Args:

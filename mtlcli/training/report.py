@@ -16,10 +16,10 @@ from mtlcli.models.sharing.base import SharingRecord, SharingStats
 from mtlcli.specs import TrunkPass
 from mtlcli.training.assembly.regularization import PREFIX, compress, fit_ranks
 from mtlcli.training.checkpoint.file import load_checkpoint, plain, save_checkpoint
-from mtlcli.training.data_report import unseen
+from mtlcli.training.data_report import count_unseen
 from mtlcli.training.device import peak_memory
 from mtlcli.training.evaluate import TaskMetrics, measure
-from mtlcli.training.failures import explained
+from mtlcli.training.failures import explain_error
 from mtlcli.training.history import OPTIMIZER, SHARING, is_task, table_csv, table_md
 from mtlcli.training.messages import EpochReport, RunEnd
 from mtlcli.training.monitor import Monitor
@@ -75,7 +75,7 @@ def finish(state: TrainerState, folder: RunFolder, stop: StopRequest, plots: boo
     error = _unevaluated(folder, failures) if failures else None
     status = "completed" if error is None else "failed"
     summary = summarize(state, folder, status, metrics, error, compression=best.get("compression"))
-    gaps = {name: unseen(run, name) for name in metrics if name not in failures}
+    gaps = {name: count_unseen(run, name) for name in metrics if name not in failures}
     summary |= {kind: {name: gap[kind] for name, gap in gaps.items()} for kind in ("unknown", "missing")}
     folder.write_json("summary.json", summary)
     return summary
@@ -94,7 +94,7 @@ def _measure(
             raise
         except Exception as error:
             LOG.debug("the split %r can't be evaluated: %s", split, error, exc_info=True)
-            failures[split] = str(explained(error, state.experiment.training.batch_size))
+            failures[split] = str(explain_error(error, state.experiment.training.batch_size))
         else:
             metrics[split], state.examples[split] = evaluation.metrics, evaluation.examples
     return metrics, failures
@@ -131,7 +131,7 @@ def summarize(
 ) -> Summary:
     """Return the content of `summary.json`.
 
-    For a run that ended, `finish` adds `unknown` and `missing`: see `data_report.unseen`.
+    For a run that ended, `finish` adds `unknown` and `missing`: see `data_report.count_unseen`.
 
     Args:
         state: the state of the run.

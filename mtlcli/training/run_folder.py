@@ -174,7 +174,7 @@ class _ZonedFormatter(logging.Formatter):
 
 
 @contextmanager
-def logged(folder: RunFolder) -> Iterator[None]:
+def log_to_folder(folder: RunFolder) -> Iterator[None]:
     """Copy every message that is logged inside the `with` block to the folder's `log.txt`."""
     handler = _LogFile(folder.log, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(_ZonedFormatter("%(asctime)s %(levelname)s %(message)s"))

@@ -260,7 +260,7 @@ def _made_with(run: Run) -> dict[str, Any]:
     return {"torch": str(torch.__version__), "device": device_name(run.device), "threads": torch.get_num_threads()}
 
 
-def stopped_note(state: TrainerState) -> str | None:
+def early_stop_warning(state: TrainerState) -> str | None:
     """Return a warning if a resumed run has stopped early, and stays so although it has epochs left; else None."""
     progress, training = state.progress, state.experiment.training
     if progress.epoch >= training.epochs or not state.stopped_early():

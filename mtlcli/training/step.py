@@ -22,7 +22,7 @@ from mtlcli.training.failures import (
     check_gradient,
     check_losses,
     check_weights,
-    culprits,
+    find_culprits,
     largest,
     weighting_fault,
 )
@@ -118,7 +118,7 @@ class Step:
 
     def _diverged(self, number: int, weights: dict[str, float], size: float, batches: Sequence[Batch]) -> None:
         """Raise DivergedError, naming the tasks whose gradient is not finite, or else the weighting."""
-        own, fault = culprits(self.run, batches, self.parameters), weighting_fault(self.run)
+        own, fault = find_culprits(self.run, batches, self.parameters), weighting_fault(self.run)
         if own:
             check_gradient(number, math.nan if math.isfinite(size) else size, own)
         check_weights(number, weights, fault)

@@ -24,16 +24,16 @@ from mtlcli.training.checkpoint.rotation import Checkpoints, CheckpointSchedule
 from mtlcli.training.device import seed_everything
 from mtlcli.training.environment import environment
 from mtlcli.training.evaluate import Evaluation, measure
-from mtlcli.training.failures import check_model, explained
+from mtlcli.training.failures import check_model, explain_error
 from mtlcli.training.messages import log_data_notes, run_header
 from mtlcli.training.monitor import Monitor
 from mtlcli.training.rehearsal import rehearse
 from mtlcli.training.report import epoch_report, finish, record_epoch, run_end, write_unfinished
 from mtlcli.training.run import Run
-from mtlcli.training.run_folder import Resume, RunFolder, logged
+from mtlcli.training.run_folder import Resume, RunFolder, log_to_folder
 from mtlcli.training.run_summary import Summary
 from mtlcli.training.signals import StopRequest
-from mtlcli.training.state import MakeStep, new_state, stopped_note
+from mtlcli.training.state import MakeStep, early_stop_warning, new_state
 from mtlcli.training.step import idle_reason
 
 LOG = logging.getLogger("mtl")
@@ -102,7 +102,7 @@ class Trainer:
         """
         state, folder = self.state, self.folder
         folder.make()
-        with folder.lock(), logged(folder), StopRequest(str(folder.last)) as stop:
+        with folder.lock(), log_to_folder(folder), StopRequest(str(folder.last)) as stop:
             folder.sweep()
             log_data_notes(self.run)
             self._start_or_resume()
@@ -115,7 +115,7 @@ class Trainer:
                 LOG.info("%s", run_end(state, self.monitor))
                 self.summary = finish(state, folder, stop, self.plots)
             except BaseException as error:
-                reported = explained(error, self.experiment.training.batch_size, folder.log)
+                reported = explain_error(error, self.experiment.training.batch_size, folder.log)
                 status = "interrupted" if stop.requested else "failed"
                 self.summary = write_unfinished(state, folder, status, reported)
                 if reported is error:
@@ -244,7 +244,7 @@ class Trainer:
         try:
             self.callbacks.on_fit_end(self.state, summary)
         except MtlError as error:
-            reported = explained(error, self.experiment.training.batch_size, self.folder.log)
+            reported = explain_error(error, self.experiment.training.batch_size, self.folder.log)
             LOG.debug("%s", error, exc_info=True)
             if summary["status"] == "completed":
                 summary.update({"status": "failed", "error": str(reported)})
@@ -264,7 +264,7 @@ class Trainer:
             epochs = payload["config"]["training"]["epochs"]
             if (note := new_length_note(self.experiment, epochs, state.progress.epoch)) is not None:
                 LOG.info("%s", note)
-            if (note := stopped_note(state)) is not None:
+            if (note := early_stop_warning(state)) is not None:
                 LOG.warning("%s", note)
             self._mark_best()
         else:

@@ -13,7 +13,7 @@ import yaml
 from mtlcli.cli import main
 from mtlcli.config import experiment_from_dict
 from mtlcli.training.assembly.build import build
-from mtlcli.training.data_report import data_report, lines
+from mtlcli.training.data_report import data_report, report_rows
 from mtlcli.training.trainer import Trainer
 from tests.training.experiments import training
 
@@ -73,7 +73,7 @@ def test_every_column_and_target_is_listed(tmp_path: Path) -> None:
     assert tags["classes"] == {
         "news": sum(row % 2 for row in rows), "sport": sum(row % 6 == 1 for row in rows if row % 4)
     }  # fmt: skip
-    text = "\n".join(" ".join(row) for row in lines({"t": report}))
+    text = "\n".join(" ".join(row) for row in report_rows({"t": report}))
     for part in (
         "day feature date 0.0% 2023-07-01 …",
         "n not used",

@@ -14,7 +14,7 @@ from mtlcli.cli import main
 from mtlcli.errors import ConfigError
 from mtlcli.training.assembly.build import build
 from mtlcli.training.checkpoint.file import plain, save_checkpoint
-from mtlcli.training.export import described, export
+from mtlcli.training.export import description_path, export
 from mtlcli.training.run import Run
 from tests.training.experiments import digits
 
@@ -73,7 +73,7 @@ def test_safetensors(run: Run, tmp_path: Path) -> None:
 
 def test_the_description_of_images(run: Run, tmp_path: Path) -> None:
     export(run, "safetensors", tmp_path / "model.safetensors")
-    document = json.loads(described(tmp_path / "model.safetensors").read_text())
+    document = json.loads(description_path(tmp_path / "model.safetensors").read_text())
     first = document["inputs"]["b-2"]
     assert (first["shape"], first["range"]) == (["batch", 1, 8, 8], [0, 16]) and "Do not normalize" in first["encoding"]
     assert first["mean"] == list(run.specs["b-2"].mean)

@@ -16,7 +16,7 @@ from mtlcli.cli import main
 from mtlcli.config import experiment_from_dict
 from mtlcli.training.assembly.build import build
 from mtlcli.training.checkpoint.file import plain, save_checkpoint
-from mtlcli.training.export import INTERFACE, Cleaned, described, export, interface
+from mtlcli.training.export import INTERFACE, Cleaned, description_path, export, interface
 from mtlcli.training.run import Run
 from tests.training.experiments import training
 
@@ -118,7 +118,7 @@ def test_torch_export(run: Run, tmp_path: Path) -> None:
     program = torch.export.load(path, extra_files=extra)
     torch.testing.assert_close(dict(program.module()({"t": ODD})), expected(run))
     document = json.loads(extra[INTERFACE])
-    assert document == json.loads(described(path).read_text())
+    assert document == json.loads(description_path(path).read_text())
     check(document, run)
 
 
@@ -133,7 +133,7 @@ def test_onnx(run: Run, tmp_path: Path) -> None:
     for output, wanted in zip(outputs, expected(run).values(), strict=True):
         torch.testing.assert_close(torch.from_numpy(output), wanted, rtol=1e-4, atol=1e-5)
     document = {prop.key: json.loads(prop.value) for prop in onnx.load(path).metadata_props}
-    assert document == json.loads(described(path).read_text())
+    assert document == json.loads(description_path(path).read_text())
     check(document, run)
 
 
@@ -180,8 +180,8 @@ def test_the_help_describes_the_encoding_of_rows(capsys: pytest.CaptureFixture[s
 
 
 def test_the_description_of_a_file_with_the_longest_name() -> None:
-    assert described(Path("a/best.onnx")) == Path("a/best.onnx.json")
-    assert len(described(Path("y" * 255)).name) == 255
+    assert description_path(Path("a/best.onnx")) == Path("a/best.onnx.json")
+    assert len(description_path(Path("y" * 255)).name) == 255
 
 
 @pytest.mark.parametrize(("dates", "form"), [(["day"], "ISO 8601"), ({"day": "%Y-%m-%d"}, "%Y-%m-%d")])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mtlcli.training.run_folder import RunFolder, logged
+from mtlcli.training.run_folder import RunFolder, log_to_folder
 
 
 @pytest.fixture(params=[345, 0, -210])
@@ -20,7 +20,7 @@ def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 def test_log_lines_have_the_offset_from_utc(zone: timedelta, tmp_path: Path) -> None:
-    with logged(RunFolder(tmp_path)):
+    with log_to_folder(RunFolder(tmp_path)):
         logging.getLogger("mtl").warning("a caf\udce9")
     line = (tmp_path / "log.txt").read_text(encoding="utf-8")
     stamp, level, text = line.split(" ", 2)

@@ -32,7 +32,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def assert_goes_on(folder: Path, whole: Path) -> None:
+def assert_same_bits_when_resumed(folder: Path, whole: Path) -> None:
     train(folder)
     for name in ("checkpoints/last.pt", "checkpoints/best.pt"):
         assert bits(folder / name) == bits(whole / name)
@@ -42,7 +42,7 @@ def assert_goes_on(folder: Path, whole: Path) -> None:
 @pytest.mark.parametrize("passes", [1, 3, 4], ids=["first epoch", "final val", "final test"])
 def test_a_signal_in_an_evaluation(tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, passes: int) -> None:
     """Evaluations 1 and 2 follow the epochs; 3 and 4 are those of the best model at the end."""
-    real, seen, examples = evaluation._take, [0], [0]
+    real, seen, examples = evaluation._add_batch, [0], [0]
 
     def take(*arguments: Any) -> None:
         examples[0] += 1
@@ -58,7 +58,7 @@ def test_a_signal_in_an_evaluation(tmp_path: Path, whole: Path, monkeypatch: pyt
 
     batches_of = evaluation.evaluation_batches
     with monkeypatch.context() as patched:
-        patched.setattr(evaluation, "_take", take)
+        patched.setattr(evaluation, "_add_batch", take)
         patched.setattr(evaluation, "evaluation_batches", batches)
         with pytest.raises(InterruptedRunError, match=r"terminated \(SIGTERM\); saved .*last\.pt") as caught:
             train(tmp_path / "run")
@@ -66,7 +66,7 @@ def test_a_signal_in_an_evaluation(tmp_path: Path, whole: Path, monkeypatch: pyt
     assert seen[0] == passes
     progress = load_checkpoint(tmp_path / "run/checkpoints/last.pt")["progress"]
     assert (progress["epoch"], progress["step"]) == ((0, 6) if passes == 1 else (2, 0))
-    assert_goes_on(tmp_path / "run", whole)
+    assert_same_bits_when_resumed(tmp_path / "run", whole)
 
 
 def test_a_signal_in_a_step(tmp_path: Path, whole: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_signal_in_a_step(tmp_path: Path, whole: Path) -> None:
         train(tmp_path / "run", Sender())
     assert caught.value.exit_code == 130
     assert load_checkpoint(tmp_path / "run/checkpoints/last.pt")["progress"]["steps"] == 9
-    assert_goes_on(tmp_path / "run", whole)
+    assert_same_bits_when_resumed(tmp_path / "run", whole)
 
 
 def test_a_second_signal_acts_at_once() -> None:

@@ -12,7 +12,7 @@ from mtlcli.errors import ConfigError
 from mtlcli.training.assembly.build import build
 from mtlcli.training.assembly.check import check_experiment
 from mtlcli.training.assembly.data_checks import BATCH_NORM_REFUSAL
-from mtlcli.training.failures import explained
+from mtlcli.training.failures import explain_error
 from mtlcli.training.trainer import Trainer
 from tests.training.experiments import digits, training
 
@@ -94,4 +94,4 @@ def test_the_check_leaves_the_model_and_the_random_numbers_as_they_are(tmp_path:
 def test_what_is_refused_all_the_same_is_explained() -> None:
     with pytest.raises(ValueError, match=BATCH_NORM_REFUSAL) as caught:
         torch.nn.BatchNorm1d(3)(torch.zeros(1, 3))
-    assert "batch norm got one value per channel, with training.batch_size 4" in str(explained(caught.value, 4))
+    assert "batch norm got one value per channel, with training.batch_size 4" in str(explain_error(caught.value, 4))
