@@ -151,6 +151,9 @@ def start_trunk(run: Run) -> None:
 
     Factorized layers in the checkpoint are multiplied out.
 
+    Args:
+        run: The run, whose model is changed.
+
     Raises:
         ConfigError: If the file can't be read or holds a different trunk.
     """
@@ -170,6 +173,9 @@ def add_regularizers(run: Run) -> None:
 
     Their own weights are initialized after all others, which are therefore the same without regularizers.
 
+    Args:
+        run: The run, which receives them.
+
     Raises:
         ConfigError: If a regularizer does not fit the model.
     """
@@ -182,6 +188,9 @@ def add_regularizers(run: Run) -> None:
 
 def try_model(run: Run) -> None:
     """Pass one blank example through the model.
+
+    Args:
+        run: The run.
 
     Raises:
         ConfigError: If the trunk does not accept the inputs of the datasets.
@@ -263,6 +272,13 @@ class TrunkInput:
 
 def trunk_input(experiment: Experiment, specs: Mapping[str, DatasetSpec]) -> TrunkInput:
     """Return the common input of all datasets, which pass the same trunk.
+
+    Args:
+        experiment: The experiment.
+        specs: alias → description of the dataset.
+
+    Returns:
+        The input.
 
     Raises:
         ConfigError: If their shapes or columns differ.

@@ -115,6 +115,12 @@ def self_contained(experiment: Experiment) -> Experiment:
 
     The `config.yaml` and the checkpoints of the run then do not depend on the file.
 
+    Args:
+        experiment: The experiment.
+
+    Returns:
+        The experiment, changed if its weighting names a file.
+
     Raises:
         ConfigError: If the file can't be read, or if `weighting.from` has not been measured.
     """

@@ -37,6 +37,9 @@ def check_experiment(experiment: Experiment) -> list[str]:
 
     Of datasets that are read one example at a time, at most 1,000 files each are checked.
 
+    Args:
+        experiment: The experiment.
+
     Returns:
         Notes for the user (see `Run.notes`).
 
@@ -52,6 +55,13 @@ def check_experiment(experiment: Experiment) -> list[str]:
 
 def check(experiment: Experiment, opened: Datasets) -> Run:
     """Build a run on the device `meta` and try its parts.
+
+    Args:
+        experiment: The experiment.
+        opened: The datasets, from `open_datasets`.
+
+    Returns:
+        The run, on `meta`.
 
     Raises:
         ConfigError: Lists all problems.

@@ -28,6 +28,12 @@ SAMPLED = 1000  # maximum number of files per dataset that `mtl validate` checks
 def open_data(run: Run) -> Loader:
     """Check all data that the run will read and return the loader of the training examples.
 
+    Args:
+        run: The run.
+
+    Returns:
+        The loader.
+
     Raises:
         ConfigError: As `check_data`, and for batches that batch norm rejects.
         MtlError: As `check_data`.
@@ -49,6 +55,9 @@ def check_data(run: Run) -> None:
     Files of datasets that are read one example at a time are checked as defined by `Dataset.check_files`; if a dataset
     defines no such check, examples that will be resident are read once. The first example of each split is always read,
     and labels are compared with the description of the dataset.
+
+    Args:
+        run: The run.
 
     Raises:
         ConfigError: Lists all problems of all datasets.
@@ -148,6 +157,10 @@ def check_batch_norm(run: Run, sampler: Sampler) -> None:
 
     Batch norm needs more than one value per channel, so it rejects a single example whose maps are 1×1. The check
     passes blank batches through the model on `meta`, of the sizes of steps with a single example of a dataset.
+
+    Args:
+        run: The run.
+        sampler: The sampler of its batches.
 
     Raises:
         ConfigError: If a batch is rejected.

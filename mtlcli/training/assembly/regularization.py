@@ -85,13 +85,16 @@ class Regularization(nn.Module):
             regularizer.start_step(progress)
 
     def losses(self, passes: list[TrunkPass], autocast: AbstractContextManager[object]) -> list[Tensor]:
-        """Compute the terms of the objective, strength × Ω, each 0-d with its graph.
+        """Compute the terms of the objective.
 
         Terms of weights alone are computed in full precision.
 
         Args:
             passes: Passes of the trunk in this step.
             autocast: Mixed-precision context for terms of activations.
+
+        Returns:
+            strength × Ω of each term, 0-d, with its graph.
         """
         losses = []
         for term, regularizer in self.regularizers():

@@ -76,12 +76,15 @@ class Schedule:
         return True
 
     def zero_epochs(self, done: int, epochs: int, steps: int) -> list[int]:
-        """Return the numbers (from 1) of the remaining epochs in which all learning rates are 0.
+        """Find the remaining epochs in which all learning rates are 0.
 
         Args:
             done: Number of completed epochs.
             epochs: Number of epochs of the run.
             steps: Optimizer steps per epoch.
+
+        Returns:
+            Their numbers, from 1.
         """
         if self.scheduler is None or self._closed_form is None:
             return []
@@ -198,13 +201,16 @@ def _takes_length(name: str) -> bool:
 
 
 def idle_note(schedule: Schedule, experiment: Experiment, done: int, steps: int) -> str | None:
-    """Return a warning that lists remaining epochs with learning rate 0; None if there are none.
+    """Return a warning that lists remaining epochs with learning rate 0.
 
     Args:
         schedule: The schedule.
         experiment: The experiment.
         done: Number of completed epochs.
         steps: Optimizer steps per epoch.
+
+    Returns:
+        The warning; None if there are no such epochs.
     """
     epochs = experiment.training.epochs
     own = [experiment.optimizer.options, *experiment.optimizer.groups.values()]
@@ -226,12 +232,15 @@ def _sets_rates(experiment: Experiment) -> bool:
 
 
 def shortfall_note(experiment: Experiment, updates: int, steps: int) -> str | None:
-    """Return a note that a schedule per step will not reach its end; None if it nearly will.
+    """Return a note that a schedule per step will not reach its end.
 
     Args:
         experiment: The experiment.
         updates: Optimizer steps made in an epoch.
         steps: Steps per epoch in the length of the schedule.
+
+    Returns:
+        The note; None if the schedule nearly reaches its end.
     """
     entry = experiment.scheduler
     if entry is None or entry.interval != "step" or not has_derived_length(experiment) or updates >= 0.9 * steps:
@@ -243,12 +252,15 @@ def shortfall_note(experiment: Experiment, updates: int, steps: int) -> str | No
 
 
 def new_length_note(experiment: Experiment, before: int, done: int) -> str | None:
-    """Return a note that the end of the schedule has moved with that of the run; None if it has not.
+    """Return a note that the end of the schedule has moved with that of the run.
 
     Args:
         experiment: The experiment.
         before: Number of epochs when the run was started.
         done: Number of completed epochs.
+
+    Returns:
+        The note; None if the end has not moved.
     """
     entry, epochs = experiment.scheduler, experiment.training.epochs
     if entry is None or epochs == before or done >= epochs or not has_derived_length(experiment):

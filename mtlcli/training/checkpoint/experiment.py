@@ -163,6 +163,9 @@ def lacking(problems: Iterable[Problem], recorded: Any) -> list[Problem]:
     Args:
         problems: Problems of the experiment.
         recorded: The plugins that the checkpoint records (see `plugins_of`).
+
+    Returns:
+        The explained problems, reworded.
     """
     plugins = recorded if isinstance(recorded, Mapping) else {}
     explained, problems = list[Problem](), list(problems)

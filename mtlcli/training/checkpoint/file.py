@@ -49,6 +49,9 @@ def save_checkpoint(path: Path, payload: dict[str, Any], before: Callable[[], No
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a checkpoint on the CPU. Code in the file is never executed.
 
+    Args:
+        path: The file.
+
     Returns:
         The payload: plain data.
 

@@ -34,6 +34,9 @@ def seal(archive: bytes | memoryview) -> bytes:
 
     Args:
         archive: Output of `torch.save`, without a comment.
+
+    Returns:
+        The content of the checkpoint file.
     """
     assert bytes(archive[-2:]) == b"\0\0"
     body = bytes(archive[:-2]) + struct.pack("<H", SEAL) + MARK
@@ -46,6 +49,9 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 
     No content is interpreted before. Because anyone can compute a checksum, the structure of the archive is checked as
     well (`check_archive`).
+
+    Args:
+        path: The file.
 
     Yields:
         The file, at its start.

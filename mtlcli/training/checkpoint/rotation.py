@@ -42,6 +42,9 @@ class Checkpoints:
     def save(self, payload: dict[str, Any]) -> None:
         """Save the latest checkpoint.
 
+        Args:
+            payload: Content of the checkpoint.
+
         Raises:
             MtlError: If it can't be written. Existing checkpoints are kept.
         """
@@ -55,6 +58,9 @@ class Checkpoints:
 
     def load(self) -> dict[str, Any]:
         """Load the latest checkpoint; if it is damaged, the one before it, which becomes the latest.
+
+        Returns:
+            Content of the checkpoint.
 
         Raises:
             ConfigError: If none can be loaded. All files are then kept unchanged.
