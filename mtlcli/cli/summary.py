@@ -33,7 +33,8 @@ def summary(
     from mtlcli.cli.output import print_json
     from mtlcli.errors import ConfigError
     from mtlcli.text import printable
-    from mtlcli.training.assembly.assemble import add_regularizers, assemble, open_datasets
+    from mtlcli.training.assembly.assemble import add_regularizers, assemble
+    from mtlcli.training.assembly.data_checks import open_datasets
     from mtlcli.training.assembly.layer_report import layers
     from mtlcli.training.assembly.model_size import flops_per_sample, within_memory
     from mtlcli.training.data_report import data_report, report_rows

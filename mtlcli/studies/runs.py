@@ -12,7 +12,7 @@ from mtlcli.config import Experiment, load_experiment
 from mtlcli.config.differences import check_same
 from mtlcli.data.examples import wrap_read_errors
 from mtlcli.errors import ConfigError, InterruptedRunError, Problem
-from mtlcli.training.assembly.assemble import open_datasets
+from mtlcli.training.assembly.data_checks import open_datasets
 
 # what may differ between the run that is there and the one asked for: where and how fast it trains
 FREE = ("training.device", "training.threads", "training.loading", "training.workers",

@@ -15,9 +15,8 @@ from mtlcli.studies.compare.identity import identity
 from mtlcli.studies.compare.single_task import relevant, single_task
 from mtlcli.studies.relate.for_weighting import unmeasured
 from mtlcli.tasks.base import Direction
-from mtlcli.training.assembly.assemble import Datasets, open_datasets
 from mtlcli.training.assembly.check import check
-from mtlcli.training.assembly.data_checks import check_files
+from mtlcli.training.assembly.data_checks import Datasets, check_files, open_datasets
 from mtlcli.training.device import choose_device
 from mtlcli.training.evaluate import primary_metric
 

@@ -11,7 +11,8 @@ from mtlcli.config import ComponentConfig, Experiment, Monitor, WeightingConfig
 from mtlcli.errors import ConfigError
 from mtlcli.studies.compare.axes import Axis
 from mtlcli.studies.runs import one_task
-from mtlcli.training.assembly.assemble import Datasets, add_regularizers, assemble
+from mtlcli.training.assembly.assemble import add_regularizers, assemble
+from mtlcli.training.assembly.data_checks import Datasets
 
 DROPPED = ("sharing", "weighting", "regularizers")  # what is about several tasks: not the baselines' to tune
 

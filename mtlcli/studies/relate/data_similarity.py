@@ -20,7 +20,7 @@ from mtlcli.studies.relate.intervals import DATA_RESAMPLES, bootstrap_counts, ce
 from mtlcli.studies.relate.label_similarity import common_labels, label_interval, label_similarity
 from mtlcli.studies.relate.relation import Matrix, Relation, named, symmetric
 from mtlcli.studies.relate.task_labels import examples_of, labels, nature, subsample
-from mtlcli.training.assembly.assemble import Datasets
+from mtlcli.training.assembly.data_checks import Datasets
 from mtlcli.training.run import Run
 
 EXAMPLES = 4000  # the most of each dataset that labels are compared on

@@ -16,8 +16,8 @@ from mtlcli.models.inputs import make_preparation
 from mtlcli.studies.relate.relation import Matrix
 from mtlcli.studies.relate.study_runs import Baseline
 from mtlcli.studies.relate.task_labels import Labels, Nature, examples_of, labels, nature, subsample
-from mtlcli.training.assembly.assemble import Datasets
 from mtlcli.training.assembly.build import rebuild
+from mtlcli.training.assembly.data_checks import Datasets
 from mtlcli.training.checkpoint.file import load_checkpoint
 from mtlcli.training.run import Run
 

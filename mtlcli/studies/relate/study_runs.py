@@ -16,8 +16,9 @@ from mtlcli.studies.relate.experiments import Budget, single_task
 from mtlcli.studies.relate.gradient_probe import Points, joint_points
 from mtlcli.studies.runs import CurrentData, finished, interrupted, summary_of
 from mtlcli.studies.study_observer import StudyObserver
-from mtlcli.training.assembly.assemble import Datasets, assemble, open_datasets
+from mtlcli.training.assembly.assemble import assemble
 from mtlcli.training.assembly.build import build
+from mtlcli.training.assembly.data_checks import Datasets, open_datasets
 from mtlcli.training.run import Run
 from mtlcli.training.trainer import Trainer
 

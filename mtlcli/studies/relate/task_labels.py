@@ -13,7 +13,7 @@ from mtlcli.data.base import Examples
 from mtlcli.data.shuffling import stable_seed
 from mtlcli.specs import is_labelled
 from mtlcli.tasks.base import TaskKind
-from mtlcli.training.assembly.assemble import Datasets
+from mtlcli.training.assembly.data_checks import Datasets
 
 Nature = Literal["classes", "binary", "multilabel", "real"]
 Labels = NDArray[np.float64]

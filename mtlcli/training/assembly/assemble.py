@@ -11,11 +11,7 @@ import torch
 from torch import nn
 
 from mtlcli import registry
-from mtlcli.config import ComponentConfig, Experiment
-from mtlcli.data.base import Dataset
-from mtlcli.data.examples import locate_dataset_errors
-from mtlcli.data.fingerprint import DataRecord
-from mtlcli.data.formats.shared_columns import share_columns
+from mtlcli.config import Experiment
 from mtlcli.data.placement import Placement
 from mtlcli.errors import ConfigError, nearest
 from mtlcli.files import given_path
@@ -27,6 +23,7 @@ from mtlcli.models.warm_start import check_trunk, freeze, warm_start
 from mtlcli.regularizers.factorized import merge_factors
 from mtlcli.specs import Column, DatasetSpec, Shape, TargetSpec
 from mtlcli.tasks.base import TargetTypeError, TaskKind
+from mtlcli.training.assembly.data_checks import Datasets, create_component
 from mtlcli.training.assembly.model_size import blank_inputs, size
 from mtlcli.training.assembly.regularization import regularize, terms_of
 from mtlcli.training.checkpoint.file import load_checkpoint
@@ -34,59 +31,6 @@ from mtlcli.training.problems import Problems
 from mtlcli.training.run import Run
 from mtlcli.training.run_folder import checkpoint_of
 from mtlcli.weighting.base import WeightedTask, Weighting
-
-Datasets = dict[str, tuple[Dataset, DatasetSpec]]
-
-
-def open_datasets(
-    experiment: Experiment,
-    stored: Mapping[str, DatasetSpec] | None = None,
-    data: bool = True,
-    records: Mapping[str, DataRecord] | None = None,
-    given: Mapping[str, Any] | None = None,
-) -> Datasets:
-    """Open the datasets of an experiment and describe them.
-
-    Args:
-        experiment: The validated experiment.
-        stored: alias → description in a checkpoint, which replaces fitting it again. Without it, tables share their
-            columns (`share_columns`), because all datasets pass the same trunk.
-        data: Whether to access the data. If False, all descriptions are those of `stored`.
-        records: alias → record of the data in a checkpoint, which determines its splits.
-        given: alias → data passed from Python (see `Dataset.attach`).
-
-    Returns:
-        alias → (dataset, description).
-
-    Raises:
-        ConfigError: Lists all datasets that can't be opened.
-    """
-    problems = Problems(experiment)
-    opened: Datasets = {}
-    given = given or {}
-    if unknown := [alias for alias in given if alias not in experiment.datasets]:
-        known = f"{nearest(unknown[0], experiment.datasets)} Choose from: {', '.join(experiment.datasets)}"
-        raise ConfigError(f"data was passed for {unknown[0]!r}, which is no dataset of the experiment.{known}")
-    for alias, entry in experiment.datasets.items():
-        with problems.at(f"datasets.{alias}"), locate_dataset_errors(alias):
-            dataset: Dataset = _create(Dataset, registry.datasets, entry)
-            if alias in given:
-                dataset.attach(given[alias])
-            if stored is None:
-                opened[alias] = (dataset, _instance(DatasetSpec, dataset.describe(), "the result of describe() is"))
-            elif alias in stored:
-                dataset.record = (records or {}).get(alias)
-                opened[alias] = (dataset, dataset.restore(stored[alias]) if data else stored[alias])
-            else:
-                raise ValueError(
-                    f"the checkpoint was not trained on a dataset {alias!r}. Its datasets: {', '.join(stored)}"
-                )
-    problems.check()
-    if stored is None and any(spec.columns for _, spec in opened.values()):
-        with problems.now("datasets"):
-            specs = share_columns(opened)
-        opened = {alias: (dataset, specs[alias]) for alias, (dataset, _) in opened.items()}
-    return opened
 
 
 def assemble(experiment: Experiment, device: torch.device, opened: Datasets) -> Run:
@@ -112,7 +56,7 @@ def assemble(experiment: Experiment, device: torch.device, opened: Datasets) -> 
 
     def make_trunk() -> Trunk:
         with problems.now("trunk"):
-            trunk: Trunk = _create(Trunk, registry.trunks, experiment.trunk, given.supplied)
+            trunk: Trunk = create_component(Trunk, registry.trunks, experiment.trunk, given.supplied)
             if not isinstance(getattr(trunk, "features", None), int):
                 raise ValueError("does not set `features`, the number of features it returns")
             trunk.input_shape = given.shape
@@ -120,7 +64,7 @@ def assemble(experiment: Experiment, device: torch.device, opened: Datasets) -> 
 
     def make_head(task: str, features: int) -> nn.Module:
         with problems.now(f"tasks.{task}.head"):
-            head: nn.Module = _create(
+            head: nn.Module = create_component(
                 nn.Module, registry.heads, experiment.tasks[task].head, features, kinds[task].outputs
             )
             after = kinds[task].output_layer()
@@ -134,9 +78,9 @@ def assemble(experiment: Experiment, device: torch.device, opened: Datasets) -> 
     inputs = {task: alias for task, (alias, _) in sources.items()}
     with device if device.type == "meta" else nullcontext():
         with problems.now("sharing"):
-            sharing = _create(Sharing, registry.sharings, experiment.sharing, make_trunk, make_head, inputs)
+            sharing = create_component(Sharing, registry.sharings, experiment.sharing, make_trunk, make_head, inputs)
         with problems.now("weighting"):
-            weighting = _create(Weighting, registry.weightings, experiment.weighting, weighted)
+            weighting = create_component(Weighting, registry.weightings, experiment.weighting, weighted)
             weighting.seed(experiment.seed)
         normalize = {alias: make_preparation(spec, given.raw_columns) for alias, spec in specs.items()}
         model = MultiTaskModel(sharing, normalize)
@@ -203,19 +147,6 @@ def try_model(run: Run) -> None:
             raise ValueError(f"does not accept the inputs of the datasets: {error}") from error
 
 
-def _create(base: Any, components: registry.Registry[Any], entry: ComponentConfig, *supplied: Any) -> Any:
-    """Create the component of an entry; ValueError if it is not an instance of the base class of its kind."""
-    return _instance(base, components[entry.name].create(*supplied, **entry.options), "is")
-
-
-def _instance(base: Any, value: Any, what: str) -> Any:
-    if not isinstance(value, base):
-        raise ValueError(
-            f"{what} of type {type(value).__name__}, but must be of type {base.__module__}.{base.__name__}"
-        )
-    return value
-
-
 def _tasks(
     experiment: Experiment, opened: Datasets, problems: Problems
 ) -> tuple[dict[str, tuple[str, str]], dict[str, TaskKind]]:
@@ -228,7 +159,7 @@ def _tasks(
             sources[name] = (task.dataset, target_name)
             with problems.at(f"tasks.{name}.kind"):
                 try:
-                    kinds[name] = _create(TaskKind, registry.kinds, task.kind, target)
+                    kinds[name] = create_component(TaskKind, registry.kinds, task.kind, target)
                 except TargetTypeError as error:
                     hint = dataset.type_hint(target_name, target)
                     raise ValueError(f"{error}. {hint} (dataset {task.dataset!r})" if hint else str(error)) from error

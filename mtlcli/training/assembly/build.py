@@ -14,8 +14,9 @@ from mtlcli.data.placement import Placement
 from mtlcli.errors import ConfigError
 from mtlcli.models.warm_start import find_mismatches, find_not_finite, join_problems
 from mtlcli.specs import DatasetSpec
-from mtlcli.training.assembly.assemble import add_regularizers, assemble, open_datasets, start_trunk, try_model
+from mtlcli.training.assembly.assemble import add_regularizers, assemble, start_trunk, try_model
 from mtlcli.training.assembly.check import check
+from mtlcli.training.assembly.data_checks import open_datasets
 from mtlcli.training.assembly.model_size import within_memory
 from mtlcli.training.assembly.regularization import fit_ranks
 from mtlcli.training.data_changes import data_records

@@ -14,14 +14,15 @@ from mtlcli import registry
 from mtlcli.config import Experiment
 from mtlcli.config.options import options_of
 from mtlcli.error_origin import blame_options
-from mtlcli.training.assembly.assemble import (
+from mtlcli.training.assembly.assemble import add_regularizers, assemble, start_trunk
+from mtlcli.training.assembly.data_checks import (
+    SAMPLED,
     Datasets,
-    add_regularizers,
-    assemble,
+    check_batch_norm,
+    check_files,
+    nominal_sampler,
     open_datasets,
-    start_trunk,
 )
-from mtlcli.training.assembly.data_checks import SAMPLED, check_batch_norm, check_files, nominal_sampler
 from mtlcli.training.assembly.model_size import within_memory
 from mtlcli.training.assembly.optimizers import make_optimizer
 from mtlcli.training.assembly.schedules import Schedule, make_schedule

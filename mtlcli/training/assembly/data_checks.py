@@ -1,28 +1,95 @@
-"""Checks of all data of a run before its first step."""
+"""Opening of datasets, and checks of all data of a run before its first step."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mtlcli import registry
-from mtlcli.config import Experiment
+from mtlcli.config import ComponentConfig, Experiment
 from mtlcli.data.base import Dataset, Examples
-from mtlcli.data.examples import wrap_read_errors
+from mtlcli.data.examples import locate_dataset_errors, wrap_read_errors
+from mtlcli.data.fingerprint import DataRecord
+from mtlcli.data.formats.shared_columns import share_columns
 from mtlcli.data.loader import Loader
 from mtlcli.data.samplers.base import Sampler
-from mtlcli.errors import ConfigError, Problem
+from mtlcli.errors import ConfigError, Problem, nearest
 from mtlcli.models.model import MultiTaskModel
 from mtlcli.specs import IGNORE_INDEX, DatasetSpec, TargetSpec
-from mtlcli.training.assembly.assemble import Datasets
 from mtlcli.training.problems import Problems
 from mtlcli.training.run import Run
 
+Datasets = dict[str, tuple[Dataset, DatasetSpec]]
 SAMPLED = 1000  # maximum number of files per dataset that `mtl validate` checks
+
+
+def open_datasets(
+    experiment: Experiment,
+    stored: Mapping[str, DatasetSpec] | None = None,
+    data: bool = True,
+    records: Mapping[str, DataRecord] | None = None,
+    given: Mapping[str, Any] | None = None,
+) -> Datasets:
+    """Open the datasets of an experiment and describe them.
+
+    Args:
+        experiment: The validated experiment.
+        stored: alias → description in a checkpoint, which replaces fitting it again. Without it, tables share their
+            columns (`share_columns`), because all datasets pass the same trunk.
+        data: Whether to access the data. If False, all descriptions are those of `stored`.
+        records: alias → record of the data in a checkpoint, which determines its splits.
+        given: alias → data passed from Python (see `Dataset.attach`).
+
+    Returns:
+        alias → (dataset, description).
+
+    Raises:
+        ConfigError: Lists all datasets that can't be opened.
+    """
+    problems = Problems(experiment)
+    opened: Datasets = {}
+    given = given or {}
+    if unknown := [alias for alias in given if alias not in experiment.datasets]:
+        known = f"{nearest(unknown[0], experiment.datasets)} Choose from: {', '.join(experiment.datasets)}"
+        raise ConfigError(f"data was passed for {unknown[0]!r}, which is no dataset of the experiment.{known}")
+    for alias, entry in experiment.datasets.items():
+        with problems.at(f"datasets.{alias}"), locate_dataset_errors(alias):
+            dataset: Dataset = create_component(Dataset, registry.datasets, entry)
+            if alias in given:
+                dataset.attach(given[alias])
+            if stored is None:
+                opened[alias] = (dataset, _instance(DatasetSpec, dataset.describe(), "the result of describe() is"))
+            elif alias in stored:
+                dataset.record = (records or {}).get(alias)
+                opened[alias] = (dataset, dataset.restore(stored[alias]) if data else stored[alias])
+            else:
+                raise ValueError(
+                    f"the checkpoint was not trained on a dataset {alias!r}. Its datasets: {', '.join(stored)}"
+                )
+    problems.check()
+    if stored is None and any(spec.columns for _, spec in opened.values()):
+        with problems.now("datasets"):
+            specs = share_columns(opened)
+        opened = {alias: (dataset, specs[alias]) for alias, (dataset, _) in opened.items()}
+    return opened
+
+
+def create_component(base: Any, components: registry.Registry[Any], entry: ComponentConfig, *supplied: Any) -> Any:
+    """Create the component of an entry; ValueError if it is not an instance of the base class of its kind."""
+    return _instance(base, components[entry.name].create(*supplied, **entry.options), "is")
+
+
+def _instance(base: Any, value: Any, what: str) -> Any:
+    if not isinstance(value, base):
+        raise ValueError(
+            f"{what} of type {type(value).__name__}, but must be of type {base.__module__}.{base.__name__}"
+        )
+    return value
 
 
 def open_data(run: Run) -> Loader:

@@ -61,8 +61,7 @@ class Schedule:
 
         Args:
             monitored: The monitored value of the epoch, for ReduceLROnPlateau. NaN, which it would count as an epoch
-            without
-                improvement, leaves its rate and its count unchanged.
+                without improvement, leaves its rate and its count unchanged.
 
         Returns:
             False if ReduceLROnPlateau had no value to use.

@@ -15,7 +15,7 @@ from mtlcli.studies.compare.compare_study import compare
 from mtlcli.studies.compare.execution import StudyRun
 from mtlcli.studies.compare.measured import MEASURED
 from mtlcli.studies.runs import CurrentData
-from mtlcli.training.assembly.assemble import open_datasets
+from mtlcli.training.assembly.data_checks import open_datasets
 from tests.oracles import comparison as oracle
 from tests.studies.compare.fake_runs import Pretending, Values, loads
 from tests.studies.fake_data import made
