@@ -32,13 +32,12 @@ class Augmentation:
     resume at any step. Python code runs for each example: a dataset with augmentation always takes the `stream` route,
         and is slower.
 
+    Raises an OptionError if a transform doesn't exist or has invalid arguments.
+
     Args:
         transforms: each a name (`RandomHorizontalFlip`) or a name with arguments (`{name: RandomCrop, size: 28}`).
         seed: seed of the random draws.
         alias: alias of the dataset.
-
-    Raises:
-        OptionError: a transform doesn't exist or has invalid arguments.
     """
 
     def __init__(self, transforms: Sequence[str | dict[str, Any]], seed: int = 0, alias: str = "") -> None:
@@ -48,11 +47,10 @@ class Augmentation:
     def check(self, example: Tensor) -> None:
         """Check that the transforms accept an example and preserve its shape and type, in several random draws.
 
+        Raises a ValueError if a transform fails, or changes the shape or type.
+
         Args:
             example: raw example.
-
-        Raises:
-            ValueError: a transform fails, or changes the shape or type.
         """
         with torch.random.fork_rng(devices=[]):
             for draw in range(DRAWS):
@@ -102,6 +100,14 @@ class Augmentation:
                 f"must not change"
             )
         return augmented
+
+
+def check_transforms(transforms: Sequence[str | dict[str, Any]]) -> None:
+    """Check the option `augment` of a dataset. OptionError for an unknown transform or invalid arguments."""
+    try:
+        Augmentation(transforms)
+    except OptionError as error:
+        raise error.below("augment") from error
 
 
 def _describe_tensor(example: Tensor) -> str:

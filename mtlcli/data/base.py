@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from mtlcli.data.augmentation import Augmentation
+from mtlcli.data.augmentation import Augmentation, check_transforms
 from mtlcli.data.checkpoint_spec import restore_spec
 from mtlcli.data.content_hash import Hashes, hash_examples
 from mtlcli.data.download.collection import Collection
@@ -19,7 +19,7 @@ from mtlcli.data.formats.column_encoding import TrainingTable
 from mtlcli.data.formats.column_report import TableReport, Unseen
 from mtlcli.data.formats.numerals import Notation
 from mtlcli.data.splitting import Mask, add_val_split, draw_val, group_copies
-from mtlcli.errors import ConfigError, OptionError
+from mtlcli.errors import ConfigError
 from mtlcli.specs import Column, DatasetSpec, TargetSpec
 
 
@@ -27,6 +27,8 @@ class Dataset(ABC):
     """Base class of datasets: a description of the data, and its examples by split.
 
     A subclass implements `describe` and `read`, and overrides other methods where the defaults don't fit.
+
+    Raises an OptionError if an entry of `augment` names an unknown transform or has invalid arguments.
 
     Args:
         val: share of the training examples that becomes the split `val`, drawn by seed, if the data has no such split
@@ -43,9 +45,6 @@ class Dataset(ABC):
         notation: notation of numbers and dates, if the inputs are rows of a table.
         missing: cells of a table that mean a missing value.
         record: record of the data that a checkpoint was trained on; None during training.
-
-    Raises:
-        OptionError: an entry of `augment` names an unknown transform or has invalid arguments.
     """
 
     origin: ClassVar[str] = "files of your own"
@@ -61,10 +60,7 @@ class Dataset(ABC):
         self.val = val
         self.augment = augment or []
         if self.augment:
-            try:
-                Augmentation(self.augment)
-            except OptionError as error:
-                raise error.below("augment") from error
+            check_transforms(self.augment)
         self._read: dict[str, Examples] = {}
         self._hashed: dict[str, Hashes | None] = {}
         self._val: dict[int, Mask] = {}  # seed → mask of the training examples in `val`
@@ -138,14 +134,13 @@ class Dataset(ABC):
     def restore(self, spec: DatasetSpec) -> DatasetSpec:
         """Use the encoding (such as vocabularies) fitted when a checkpoint was trained, instead of fitting a new one.
 
+        Raises a ConfigError if the data doesn't match the checkpoint.
+
         Args:
             spec: specification stored in the checkpoint.
 
         Returns:
             The specification adapted to the current data, see `restore_spec`.
-
-        Raises:
-            ConfigError: the data doesn't match the checkpoint.
         """
         return restore_spec(spec, self.describe())
 
@@ -171,13 +166,14 @@ class Dataset(ABC):
     def use_columns(self, columns: tuple[Column, ...]) -> DatasetSpec:
         """Encode the inputs by columns fitted jointly with other datasets.
 
-        Subclasses that override `column_source` override this method too.
-
         Args:
             columns: columns fitted on the `column_source` of several datasets.
 
         Returns:
             The specification with these columns.
+
+        Raises:
+            NotImplementedError: the dataset has no `column_source`; a subclass that has one overrides this method too.
         """
         raise NotImplementedError
 
@@ -198,11 +194,10 @@ class Dataset(ABC):
 
         Override for inputs of another type.
 
+        Raises a ValueError if a transform fails or changes the example's shape or type.
+
         Args:
             spec: specification of the dataset.
-
-        Raises:
-            ValueError: a transform fails or changes the example's shape or type.
         """
         if self.augment:
             dtype = torch.uint8 if len(spec.input_shape) == 3 else torch.float32

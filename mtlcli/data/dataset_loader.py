@@ -42,6 +42,8 @@ class EpochOrder:
 class DatasetLoader:
     """Loads one dataset's examples, resident on the device or streamed to it.
 
+    Raises a ValueError if the augmentation doesn't fit the examples.
+
     Args:
         alias: alias of the dataset.
         examples: examples of one split.
@@ -52,7 +54,6 @@ class DatasetLoader:
 
     Raises:
         ConfigError: there are no examples.
-        ValueError: the augmentation doesn't fit the examples.
     """
 
     def __init__(

@@ -102,10 +102,15 @@ def concat_examples(parts: Sequence[Examples]) -> Examples:
 
 @contextmanager
 def locate_dataset_errors(alias: str) -> Iterator[None]:
-    """Add the key `datasets.<alias>` to each MtlError raised inside; an interruption passes unchanged.
+    """Add the key `datasets.<alias>` to each MtlError raised inside the context.
 
     Args:
         alias: alias of the dataset.
+
+    Raises:
+        ConfigError: the error with the key.
+        MtlError: the error with the key.
+        InterruptedRunError: unchanged.
     """
     key = f"datasets.{alias}"
     try:
@@ -125,13 +130,14 @@ def locate_dataset_errors(alias: str) -> Iterator[None]:
 def wrap_read_errors(alias: str) -> Iterator[None]:
     """Convert exceptions of a dataset's own code into MtlError, with the key `datasets.<alias>`.
 
-    Errors due to a lack of memory and interruptions pass unchanged.
-
     Args:
         alias: alias of the dataset.
 
     Raises:
         MtlError: the examples can't be read.
+        MemoryError: unchanged.
+        torch.OutOfMemoryError: unchanged.
+        Exception: another error due to a lack of memory, unchanged.
     """
     with locate_dataset_errors(alias):
         try:

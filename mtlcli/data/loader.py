@@ -22,6 +22,9 @@ class Loader:
     dataset takes one gather on the device for the inputs and one slice per target, without Python code per example or
     synchronization.
 
+    Raises a ConfigError if a dataset has no examples. Raises a ValueError if the augmentation doesn't fit the
+    examples.
+
     Args:
         examples: alias → split `train` of each dataset, in the experiment's order.
         tasks: task → (alias of its dataset, name of its target).
@@ -29,10 +32,6 @@ class Loader:
         seed: seed of the order and the augmentation of the examples.
         placement: device, and route of the inputs to it.
         augment: alias → transforms of `torchvision.transforms.v2`, see `Augmentation`.
-
-    Raises:
-        ConfigError: a dataset has no examples.
-        ValueError: the augmentation doesn't fit the examples.
     """
 
     def __init__(
@@ -79,6 +78,8 @@ def evaluation_batches(
 ) -> Iterator[Batch]:
     """Iterate over every example once, in order, one dataset after the other, without augmentation.
 
+    Raises a ConfigError if a split is empty.
+
     Args:
         examples: alias → split to evaluate of each dataset.
         tasks: task → (alias of its dataset, name of its target).
@@ -87,9 +88,6 @@ def evaluation_batches(
 
     Yields:
         Batches of one dataset each.
-
-    Raises:
-        ConfigError: a split is empty.
     """
     for alias, split in examples.items():
         size = len(split)

@@ -59,11 +59,10 @@ class Placement:
     def check(self, inputs: Tensor | LazyInputs) -> None:
         """Read lazy inputs that will be resident, without keeping them.
 
+        Raises an MtlError that lists the inputs that can't be read.
+
         Args:
             inputs: [N, *input_shape], in memory or lazy.
-
-        Raises:
-            MtlError: inputs that can't be read; lists them.
         """
         if not isinstance(inputs, Tensor) and id(inputs) not in self._placements and self._fits(inputs):
             _read_all(inputs)

@@ -70,6 +70,8 @@ class IdxImages(Dataset):
     def read(self, split: str) -> Examples:
         """Read a split, downloading missing files.
 
+        Raises a ConfigError if files are missing and `download` is False.
+
         Args:
             split: `train` or `test`.
 
@@ -77,7 +79,6 @@ class IdxImages(Dataset):
             The examples.
 
         Raises:
-            ConfigError: files are missing and `download` is False.
             MtlError: a file is damaged, or can't be downloaded.
         """
         files = ensure_files(self.name, self.collection, self.root, self.download)
@@ -113,27 +114,31 @@ def read_idx(path: Path, example: tuple[int, ...], remedy: str) -> Tensor:
     Raises:
         MtlError: the file is not an IDX file of such examples, or its length differs from the one in its header.
     """
-    start = bytes([0, 0, UINT8, len(example) + 1]) + struct.pack(f">{len(example)}I", *example)
     try:
-        with open_decompressed(path) as file:
-            magic, count, shape = file.read(4), file.read(4), file.read(4 * len(example))
-            if magic + shape != start or len(count) < 4:
-                raise ValueError(
-                    f"is not an IDX file of uint8 examples of shape {list(example)}: it begins with "
-                    f"0x{(magic + count + shape).hex()}, not with 0x{start[:4].hex()}…{start[4:].hex()}"
-                )
-            (examples,) = struct.unpack(">I", count)
-            expected = examples * int(torch.Size(example).numel())
-            # Checked before allocating memory, so that a damaged header can't request terabytes.
-            if expected > (limit := max_size(path) - len(magic + count + shape)):
-                raise ValueError(f"its header gives {examples} examples, {expected} bytes; it has at most {limit}")
-            data = torch.empty(expected, dtype=torch.uint8)
-            view = memoryview(data.numpy())  # type: ignore[arg-type]
-            while view and (size := file.readinto(view[: 1 << 20])):  # type: ignore[attr-defined]
-                view = view[size:]
-            if view or file.read(1):
-                actual = f"{expected - len(view)} bytes" if view else "more"
-                raise ValueError(f"its header gives {examples} examples, {expected} bytes; it has {actual}")
+        return _parse_idx(path, example)
     except (OSError, ValueError) as error:
         raise MtlError(f"{path}: {describe_error(error)}. {remedy}") from error
+
+
+def _parse_idx(path: Path, example: tuple[int, ...]) -> Tensor:
+    start = bytes([0, 0, UINT8, len(example) + 1]) + struct.pack(f">{len(example)}I", *example)
+    with open_decompressed(path) as file:
+        magic, count, shape = file.read(4), file.read(4), file.read(4 * len(example))
+        if magic + shape != start or len(count) < 4:
+            raise ValueError(
+                f"is not an IDX file of uint8 examples of shape {list(example)}: it begins with "
+                f"0x{(magic + count + shape).hex()}, not with 0x{start[:4].hex()}…{start[4:].hex()}"
+            )
+        (examples,) = struct.unpack(">I", count)
+        expected = examples * int(torch.Size(example).numel())
+        # Checked before allocating memory, so that a damaged header can't request terabytes.
+        if expected > (limit := max_size(path) - len(magic + count + shape)):
+            raise ValueError(f"its header gives {examples} examples, {expected} bytes; it has at most {limit}")
+        data = torch.empty(expected, dtype=torch.uint8)
+        view = memoryview(data.numpy())  # type: ignore[arg-type]
+        while view and (size := file.readinto(view[: 1 << 20])):  # type: ignore[attr-defined]
+            view = view[size:]
+        if view or file.read(1):
+            actual = f"{expected - len(view)} bytes" if view else "more"
+            raise ValueError(f"its header gives {examples} examples, {expected} bytes; it has {actual}")
     return data.view(examples, *example)

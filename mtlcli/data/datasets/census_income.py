@@ -118,15 +118,14 @@ class CensusIncome(Dataset):
     def read(self, split: str) -> Examples:
         """Read a split, downloading missing files.
 
+        Raises a ConfigError if files are missing and `download` is False. Raises an MtlError if a file is
+        damaged, or can't be downloaded.
+
         Args:
             split: `train`, `val` or `test`.
 
         Returns:
             The examples.
-
-        Raises:
-            ConfigError: files are missing and `download` is False.
-            MtlError: a file is damaged, or can't be downloaded.
         """
         inputs, targets = self._file("census-income.data" if split == "train" else "census-income.test")
         if split == "train":
@@ -151,7 +150,7 @@ class CensusIncome(Dataset):
             income = table.columns["income"]
             if wrong := income.rows([at for at, value in enumerate(income.values) if value not in INCOMES]):
                 value = quote(income.values[income.index[wrong[0]]])
-                problem = table.error(f"{value} in the last column, expected {' or '.join(INCOMES)}", wrong)
+                problem = table.locate(f"{value} in the last column, expected {' or '.join(INCOMES)}", wrong)
                 raise MtlError(f"{problem}. {advice}")
             self._files[file] = inputs, {name: _encode_target(table, *answer) for name, answer in YES.items()}
         return self._files[file]

@@ -73,14 +73,17 @@ class CSV(Dataset):
         dates: columns of dates, which are read as days since 1970-01-01 (UTC): a list of columns in ISO 8601, or
             `{column: format}` with a format of Python's `strptime`, such as "%d.%m.%Y".
         split_column: column with the value `train`, `val` or `test` in each row.
+        group_column: column whose equal values stay in one split, such as a patient or a site. With a unique id, a
+            row's split doesn't depend on its other cells. Not used as a feature unless listed in `features`.
         test: without `split_column` and `test_path`, share of the rows that becomes the split `test`. Membership
             depends on a row's cells and `seed`, not on its position, so no row moves when others are added, removed or
             reordered. Identical rows (up to 10) share a split, and every class keeps a training row.
-        group_column: column whose equal values stay in one split, such as a patient or a site. With a unique id, a
-            row's split doesn't depend on its other cells. Not used as a feature unless listed in `features`.
         seed: seed of the split `test`; independent of the run's seed.
         val: share of the training rows that becomes the split `val`, drawn by the run's seed, unless the table has one.
         delimiter: character between the values; `\t` for a tab.
+
+    Raises:
+        ValueError: options contradict each other.
     """
 
     def __init__(
@@ -257,7 +260,9 @@ class CSV(Dataset):
 
     def _fit(self, table: Table, rows: dict[str, Rows]) -> DatasetSpec:
         if "train" not in rows:
-            raise table.error("the table has no training rows; `test` leaves none, or the split column names none")
+            raise ConfigError(
+                table.locate("the table has no training rows; `test` leaves none, or the split column names none")
+            )
         self._features = self._choose_features(table)
         train = rows["train"]
         self._source = TrainingTable(table, train, self.notation, self.categorical)

@@ -64,6 +64,9 @@ class ImageFolder(Dataset):
             folder `val`.
         augment: transforms of `torchvision.transforms.v2` by name, applied to each training image, such as
             `RandomHorizontalFlip` or `{name: RandomResizedCrop, size: 64}`.
+
+    Raises:
+        ValueError: `normalize: imagenet` is set for grayscale images.
     """
 
     value_range = (0, 255)
@@ -92,11 +95,10 @@ class ImageFolder(Dataset):
     def describe(self) -> DatasetSpec:
         """List the files, and read the first image if `size` is not set.
 
+        Raises a ConfigError if the layout is invalid, or a split has a class that `train` doesn't have.
+
         Returns:
             The specification.
-
-        Raises:
-            ConfigError: the layout is invalid, or a split has a class that `train` doesn't have.
         """
         own = self.own_splits()
         classes = self._class_names()
@@ -116,14 +118,13 @@ class ImageFolder(Dataset):
     def restore(self, spec: DatasetSpec) -> DatasetSpec:
         """Use a checkpoint's classes. These images may lack some of them, but must not have others.
 
+        Raises a ConfigError if the images don't match the checkpoint.
+
         Args:
             spec: specification stored in the checkpoint.
 
         Returns:
             The specification with the splits of these images.
-
-        Raises:
-            ConfigError: the images don't match the checkpoint.
         """
         if "class" in spec.targets:
             self._classes = spec.targets["class"].classes

@@ -152,7 +152,7 @@ class InMemory(Dataset):
         )
 
     def _fit(self, converted: dict[str, PythonData]) -> tuple[dict[str, TargetSpec], list[str]]:
-        """The targets, fitted on `train` (on all examples where splits are drawn), and those labelled by names."""
+        """Return the targets, fitted on `train` (on all examples if splits are drawn), and those labelled by names."""
         train = converted.get("train", converted.get(""))
         if train is None:
             raise ConfigError(f"there are no training examples: the data has the splits {', '.join(converted)}")
@@ -163,7 +163,7 @@ class InMemory(Dataset):
         return {name: target for name, (target, _) in fitted.items()}, [n for n, (_, named) in fitted.items() if named]
 
     def _check_names(self, converted: dict[str, PythonData]) -> None:
-        """ConfigError where splits differ in their targets or inputs, or an option names a target that isn't there."""
+        """ConfigError if the splits differ in their targets, or an option names an unknown target."""
         (split, first), *others = converted.items()
         wanted = list(first.targets) if self._stored is None else list(self._stored.targets)
         for other, data in [(split, first), *others] if self._stored is not None else others:
@@ -204,7 +204,7 @@ class _Converted:
 
 
 def _shape(converted: dict[str, PythonData]) -> Shape:
-    """The shape of an example. ConfigError where the splits differ in it, or a value is not finite."""
+    """Return the shape of an example. ConfigError if the splits differ in it, or a value is not finite."""
     shapes: dict[str, Shape] = {}
     for split, data in converted.items():
         where = f"split {split!r}: " if split else ""
@@ -234,7 +234,7 @@ def _encoded(data: PythonData, split: str, targets: dict[str, TargetSpec], named
 
 
 def _with_statistics(name: str, target: TargetSpec, examples: dict[str, Examples]) -> TargetSpec:
-    """The target with the mean and standard deviation of its labels in the split `train`, if it is a real one."""
+    """Add the mean and standard deviation of the labels in the split `train` to a real target."""
     if target.type != "real":
         return target
     labels = examples["train"].labels(name).double()
@@ -245,7 +245,7 @@ def _with_statistics(name: str, target: TargetSpec, examples: dict[str, Examples
 
 
 def _statistics(train: Examples) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel or feature, in float64."""
+    """Compute mean and standard deviation of each channel or feature, in float64."""
     rows = np.arange(len(train.inputs)) if train.rows is None else train.rows.numpy()
     if isinstance(train.inputs, Tensor):
         inputs: Tensor = train.inputs

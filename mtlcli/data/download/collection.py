@@ -38,15 +38,14 @@ class DownloadSource(Protocol):
     def collect(self, names: Iterable[str], work: Path) -> Mapping[str, Path]:
         """Collect those of the files that the source has.
 
+        Raises a SourceUnavailable if the source can't be reached or doesn't have the files.
+
         Args:
             names: names of the files.
             work: folder for temporary files.
 
         Returns:
             Name → path of the file, plain or compressed (.gz), in `work` or elsewhere.
-
-        Raises:
-            SourceUnavailable: the source can't be reached or doesn't have the files.
         """
 
 
@@ -110,20 +109,21 @@ class Collection:
 def data_root(root: str | None) -> Path:
     """Return the data root: `root`, else $MTL_DATA, else `data` in the current folder.
 
+    Raises a ConfigError if the path is invalid.
+
     Args:
         root: path given by the user, or None.
 
     Returns:
         The path.
-
-    Raises:
-        ConfigError: the path is invalid.
     """
     return given_path(root or os.environ.get("MTL_DATA") or "data", "data root")
 
 
 def ensure_files(name: str, collection: Collection, root: str | None, download: bool) -> dict[str, Path]:
     """Find the files of a dataset, downloading missing ones. Checksums are not verified.
+
+    Raises an MtlError if missing files can't be downloaded.
 
     Args:
         name: name of the dataset, for messages.
@@ -136,7 +136,6 @@ def ensure_files(name: str, collection: Collection, root: str | None, download: 
 
     Raises:
         ConfigError: files are missing and `download` is False.
-        MtlError: missing files can't be downloaded.
     """
     folder = data_root(root)
     if not collection.complete(folder):

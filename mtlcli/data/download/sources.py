@@ -204,7 +204,7 @@ def _download(url: str, path: Path) -> Path:
 
 
 def _connect(url: str) -> HTTPResponse:
-    """Open `url` within CONNECT_SECONDS in total. (`urlopen` applies its time-out to each address of the host.)"""
+    """Open `url` within CONNECT_SECONDS in total (`urlopen` applies its time-out to each address of the host)."""
     opening: Future[HTTPResponse] = Future()
 
     def open_it() -> None:
@@ -240,22 +240,26 @@ def extract_members(stream: IO[bytes], archive: str, members: Mapping[str, str],
         SourceUnavailable: the archive is damaged, exceeds MAX_MEMBERS or MAX_BYTES, or one of `members` is not a
             regular file.
     """
-    extracted = {}
     try:
-        with tarfile.open(fileobj=cast("IO[bytes]", _SizeLimitedReader(stream)), mode="r|") as tar:
-            for count, member in enumerate(tar):
-                if count >= MAX_MEMBERS:
-                    raise tarfile.ReadError(f"has more than {MAX_MEMBERS:,} members")
-                if (name := members.get(member.name.removeprefix("./"))) is None:
-                    continue
-                if not member.isreg():
-                    raise tarfile.ReadError(f"{member.name} is a link, a folder or a device, not a regular file")
-                tar.extract(member, work / "extracted", filter="data")
-                extracted[name] = (work / "extracted" / member.name).replace(work / name)
-                if len(extracted) == len(set(members.values())):
-                    break
+        return _extract(stream, members, work)
     except (tarfile.TarError, gzip.BadGzipFile, EOFError, ValueError, RecursionError) as error:
         raise SourceUnavailable(f"{archive}: {error}") from error
+
+
+def _extract(stream: IO[bytes], members: Mapping[str, str], work: Path) -> dict[str, Path]:
+    extracted = {}
+    with tarfile.open(fileobj=cast("IO[bytes]", _SizeLimitedReader(stream)), mode="r|") as tar:
+        for count, member in enumerate(tar):
+            if count >= MAX_MEMBERS:
+                raise tarfile.ReadError(f"has more than {MAX_MEMBERS:,} members")
+            if (name := members.get(member.name.removeprefix("./"))) is None:
+                continue
+            if not member.isreg():
+                raise tarfile.ReadError(f"{member.name} is a link, a folder or a device, not a regular file")
+            tar.extract(member, work / "extracted", filter="data")
+            extracted[name] = (work / "extracted" / member.name).replace(work / name)
+            if len(extracted) == len(set(members.values())):
+                break
     return extracted
 
 

@@ -31,15 +31,14 @@ class DatasetStatus:
 def check_dataset(name: str, root: str | None = None) -> DatasetStatus:
     """Check the files of a dataset.
 
+    Raises a ConfigError if the dataset is not registered.
+
     Args:
         name: name of the dataset.
         root: path of the data root, see `data_root`.
 
     Returns:
         Its state.
-
-    Raises:
-        ConfigError: the dataset is not registered.
     """
     dataset = get_dataset_class(name)
     if dataset.collection is None:
@@ -66,14 +65,13 @@ def list_datasets(root: str | None = None) -> dict[str, str]:
 def expand_names(names: Iterable[str]) -> list[str]:
     """Replace datasets composed of others by these, and remove duplicates.
 
+    Raises a ConfigError if a dataset is not registered.
+
     Args:
         names: names of datasets.
 
     Returns:
         Names of the datasets whose files are used.
-
-    Raises:
-        ConfigError: a dataset is not registered.
     """
     return list(dict.fromkeys(used for name in names for used in get_dataset_class(name).made_of or (name,)))
 
@@ -81,14 +79,13 @@ def expand_names(names: Iterable[str]) -> list[str]:
 def get_dataset_class(name: str) -> type[Dataset]:
     """Return the registered dataset class.
 
+    Raises a ConfigError if the dataset is not registered; suggests the nearest name.
+
     Args:
         name: name of the dataset.
 
     Returns:
         The class.
-
-    Raises:
-        ConfigError: the dataset is not registered; suggests the nearest name.
     """
     target: type[Dataset] = datasets[name].target
     return target

@@ -42,6 +42,8 @@ def find_class_folders(root: Path, suffixes: Iterable[str]) -> ClassFolders:
     is nested. Names that are equal in Unicode's form NFC are one class. Links are followed, except to a folder that
     contains them.
 
+    Raises an OSError if a folder can't be read.
+
     Args:
         root: folder of the images.
         suffixes: suffixes of images, in lower case.
@@ -51,7 +53,6 @@ def find_class_folders(root: Path, suffixes: Iterable[str]) -> ClassFolders:
 
     Raises:
         ConfigError: the layout is ambiguous, or has empty classes or broken links; lists all problems.
-        OSError: a folder can't be read.
     """
     listing = list_folder(root, frozenset(suffixes))
     flat = {path[0] for path in listing.images if len(path) == 2}

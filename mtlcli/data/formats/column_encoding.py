@@ -13,13 +13,14 @@ from torch import Tensor
 from mtlcli.data.formats.column_errors import (
     check_names,
     count_values,
-    mixed_types_error,
-    not_numbers_error,
+    describe_mixed_types,
+    describe_non_numbers,
     refuse_other_notation,
 )
 from mtlcli.data.formats.csv_reader import Cells, Table
 from mtlcli.data.formats.numerals import Floats, Notation
 from mtlcli.data.shuffling import Rows
+from mtlcli.errors import ConfigError
 from mtlcli.specs import FIRST, MISSING, UNKNOWN, Column
 
 PLAIN = Notation()
@@ -74,9 +75,11 @@ def fit_column(sources: Sequence[TrainingTable], name: str, levels: int = MOST_C
         parsed, wrong = notation.numbers(cells.values, name)
         if wrong and not declared:
             if name in dict(notation.dates):
-                raise not_numbers_error(source.table, "column", name, wrong, notation)
+                raise ConfigError(describe_non_numbers(source.table, "column", name, wrong, notation))
             if len(wrong) < count_values(cells):
-                raise mixed_types_error(source.table, name, parsed, wrong, "list the column under `categorical`")
+                raise ConfigError(
+                    describe_mixed_types(source.table, name, parsed, wrong, "list the column under `categorical`")
+                )
             refuse_other_notation(source.table, name, cells, "list it under `categorical`")
             text = text or source.table
         present = cells.list_values(source.train)
@@ -88,24 +91,30 @@ def fit_column(sources: Sequence[TrainingTable], name: str, levels: int = MOST_C
             canonical += map(notation.canonical, present)
     first = sources[0].table
     if not spelled:
-        raise first.error(f"column {name!r} has no value in the training rows; add it to `exclude`")
+        raise ConfigError(first.locate(f"column {name!r} has no value in the training rows; add it to `exclude`"))
     if not declared and text is None:
         return Column(name, None, *compute_statistics(np.concatenate(numeric)))
     if not declared and numeric:
         other = next(source.table for source in sources if source.table is not text)
-        raise text.error(  # type: ignore[union-attr]
-            f"column {name!r} has no numbers, but in {other.path} it has; list it under `categorical` in both"
+        raise ConfigError(
+            text.locate(  # type: ignore[union-attr]
+                f"column {name!r} has no numbers, but in {other.path} it has; list it under `categorical` in both"
+            )
         )
     if not declared and len(spelled) > levels:
-        raise first.error(
-            f"column {name!r} has {len(spelled)} categories, more than {levels}: it looks like an identifier. If it is "
-            f"one, add it to `exclude`; if it is a category, list it under `categorical` or raise `levels`"
+        raise ConfigError(
+            first.locate(
+                f"column {name!r} has {len(spelled)} categories, more than {levels}: it looks like an identifier. If "
+                f"it is one, add it to `exclude`; if it is a category, list it under `categorical` or raise `levels`"
+            )
         )
     return Column(name, sort_levels(spelled, canonical))
 
 
 def encode_columns(table: Table, columns: Sequence[Column], notation: Notation = PLAIN) -> Tensor:
     """Encode columns of a table as raw inputs, as `Column` defines them.
+
+    Raises a ConfigError if a cell of a numeric column is not a number.
 
     Args:
         table: the table.
@@ -114,9 +123,6 @@ def encode_columns(table: Table, columns: Sequence[Column], notation: Notation =
 
     Returns:
         float32 [N, columns].
-
-    Raises:
-        ConfigError: a cell of a numeric column is not a number.
     """
     inputs = np.empty((len(table), len(columns)), np.float32)
     for position, column in enumerate(columns):
@@ -131,7 +137,7 @@ def _encode_values(table: Table, column: Column, cells: Cells, notation: Notatio
         return encode_levels(cells.values, column.levels, notation, FIRST, MISSING, UNKNOWN).astype(np.float64)
     parsed, wrong = notation.numbers(cells.values, column.name)
     if wrong:
-        raise not_numbers_error(table, "numeric column", column.name, wrong, notation)
+        raise ConfigError(describe_non_numbers(table, "numeric column", column.name, wrong, notation))
     return np.where(np.isnan(parsed), column.mean, parsed - column.offset)
 
 

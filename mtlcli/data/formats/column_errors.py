@@ -22,19 +22,19 @@ def refuse_other_notation(table: Table, name: str, cells: Cells, remedy: str) ->
         remedy: how to declare them as categories.
 
     Raises:
-        ConfigError: they do; names the notation and how to set it.
+        ConfigError: the values do; names the notation and how to set it.
     """
     present = [at for at, value in enumerate(cells.values) if value is not None]
     if likeness := detect_notation([cells.values[at] or "" for at in present]):
         rows = cells.rows([present[likeness[0]]])[:1]
-        raise table.error(
+        raise ConfigError(table.locate(
             f"{quote_value(cells, rows)} in column {name!r} looks like {likeness[1]}. If its values are categories, "
             f"{remedy}{'' if 'targets' in remedy else '; to leave it out, add it to `exclude`'}", rows
-        )  # fmt: skip
+        ))  # fmt: skip
 
 
-def mixed_types_error(table: Table, name: str, parsed: Floats, wrong: Sequence[int], remedy: str) -> ConfigError:
-    """Return the error for a column in which some values are numbers and others are not; it cites the rarer ones.
+def describe_mixed_types(table: Table, name: str, parsed: Floats, wrong: Sequence[int], remedy: str) -> str:
+    """Describe the error of a column in which some values are numbers and others are not; it cites the rarer ones.
 
     Args:
         table: the table.
@@ -44,24 +44,24 @@ def mixed_types_error(table: Table, name: str, parsed: Floats, wrong: Sequence[i
         remedy: how to declare the column as categories.
 
     Returns:
-        The error.
+        The error message.
     """
     cells = table.columns[name]
     rows, numbers = cells.rows(wrong), cells.rows(np.flatnonzero(~np.isnan(parsed)).tolist())
     if len(rows) > len(numbers):
-        return table.error(
+        return table.locate(
             f"{quote_value(cells, numbers)} in column {name!r} is a number, but {len(rows)} of its values are not. "
             f"Correct it, or {remedy}", numbers
         )  # fmt: skip
-    return table.error(
+    return table.locate(
         f"{quote_value(cells, rows)} in column {name!r} is not a finite number, but {len(numbers)} values are"
         f"{_describe_likeness(cells, rows)}. Correct it, add it to `missing` (which "
         f"replaces the default list), or {remedy}", rows
     )  # fmt: skip
 
 
-def not_numbers_error(table: Table, where: str, name: str, wrong: Sequence[int], notation: Notation) -> ConfigError:
-    """Return the error for cells that must be numbers, or dates if the column is listed under `dates`.
+def describe_non_numbers(table: Table, where: str, name: str, wrong: Sequence[int], notation: Notation) -> str:
+    """Describe the error of cells that must be numbers, or dates if the column is listed under `dates`.
 
     Args:
         table: the table.
@@ -71,7 +71,7 @@ def not_numbers_error(table: Table, where: str, name: str, wrong: Sequence[int],
         notation: notation of numbers and dates.
 
     Returns:
-        The error.
+        The error message.
     """
     cells = table.columns[name]
     rows = cells.rows(wrong)
@@ -82,7 +82,7 @@ def not_numbers_error(table: Table, where: str, name: str, wrong: Sequence[int],
     else:
         hint = suggest_classes(name) if target else ""
         reason = f"is not a {'' if target else 'finite '}number{_describe_likeness(cells, rows)}{hint}"
-    return table.error(f"{quote_value(cells, rows)} in the {where} {name!r} {reason}", rows)
+    return table.locate(f"{quote_value(cells, rows)} in the {where} {name!r} {reason}", rows)
 
 
 def _describe_likeness(cells: Cells, rows: Sequence[int]) -> str:
@@ -109,7 +109,7 @@ def check_names(table: Table, name: str, values: Collection[str]) -> None:
     cells = table.columns[name]
     for at, value in enumerate(cells.values):
         if value in values and (why := name_problem(value or "")):
-            raise table.error(f"{quote(value)} in column {name!r} {why}", cells.rows([at]))
+            raise ConfigError(table.locate(f"{quote(value)} in column {name!r} {why}", cells.rows([at])))
 
 
 def count_values(cells: Cells) -> int:

@@ -42,10 +42,13 @@ def verify_compressed(path: Path) -> None:
 
 
 def max_size(path: Path) -> int:
-    """Return the maximum number of uncompressed bytes that are read from a file.
+    """Limit the number of uncompressed bytes that are read from a file.
 
     Args:
         path: the file.
+
+    Returns:
+        The maximum number of bytes.
     """
     size = path.stat().st_size
     return max(ALWAYS_ALLOWED, MAX_RATIO * size) if path.suffix in SUFFIXES else size

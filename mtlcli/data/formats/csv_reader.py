@@ -35,28 +35,16 @@ class Cells:
     index: Index
 
     def list_values(self, rows: Rows) -> set[str]:
-        """Return the distinct values in some rows, without the missing one.
-
-        Args:
-            rows: the rows.
-        """
+        """Return the distinct values in some rows, without the missing one."""
         values = (self.values[position] for position in self.positions(rows))
         return {value for value in values if value is not None}
 
     def positions(self, rows: Rows) -> Rows:
-        """Return the sorted positions of the values that occur in some rows.
-
-        Args:
-            rows: the rows.
-        """
+        """Return the sorted positions of the values that occur in some rows."""
         return np.flatnonzero(np.bincount(self.index[rows], minlength=len(self.values)))
 
     def rows(self, positions: Collection[int]) -> list[int]:
-        """Return the rows with certain values.
-
-        Args:
-            positions: positions of the values.
-        """
+        """Return the rows with the values at certain positions."""
         return np.flatnonzero(np.isin(self.index, list(positions))).tolist()
 
 
@@ -107,18 +95,18 @@ class Table:
             path = further if row >= start else path
         return f"{path}:{self.lines[row]}"
 
-    def error(self, message: str, rows: Sequence[int] = ()) -> ConfigError:
-        """Create an error about the line of the first of some rows, or about the whole file.
+    def locate(self, message: str, rows: Sequence[int] = ()) -> str:
+        """Prefix an error message with the place of the first of some rows, or with the path of the file.
 
         Args:
-            message: the error, without the place.
+            message: the message.
             rows: affected rows.
 
         Returns:
-            The error.
+            The message with its place and the number of further rows.
         """
         more = f" (and {len(rows) - 1} more such lines)" if len(rows) > 1 else ""
-        return ConfigError(f"{self.place(rows[0]) if len(rows) else self.path}: {message}{more}")
+        return f"{self.place(rows[0]) if len(rows) else self.path}: {message}{more}"
 
 
 def read_table(path: Path, delimiter: str, missing: Sequence[str], header: Sequence[str] = ()) -> Table:

@@ -10,6 +10,7 @@ import numpy as np
 
 from mtlcli.data.formats.csv_reader import Cells, Table
 from mtlcli.data.formats.numerals import Floats, Notation, detect_notation
+from mtlcli.errors import ConfigError
 
 MIN_ROWS = 20  # rows of a table from which on columns are judged by their values
 # Names of an index column: pandas writes an empty name and reads it as `Unnamed: 0` or `Unnamed: 0.1`; readr as `...1`.
@@ -73,11 +74,11 @@ def choose_features(
         conflicts = ((reserved, "a feature and a target or the split"), (exclude, "in `features` and `exclude`"))
         for others, what in conflicts:
             if both := [name for name in names if name in others]:
-                raise table.error(f"{', '.join(map(repr, both))} can't be {what} at once")
+                raise ConfigError(table.locate(f"{', '.join(map(repr, both))} can't be {what} at once"))
     if len(set(names)) < len(names):
-        raise table.error("`features` names a column more than once")
+        raise ConfigError(table.locate("`features` names a column more than once"))
     if not names:
-        raise table.error("no feature column is left")
+        raise ConfigError(table.locate("no feature column is left"))
     identifiers = _find_identifiers(table, names, notation, declared) if features is None else ()
     return Features(names, excluded, identifiers)
 

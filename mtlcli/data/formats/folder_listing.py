@@ -39,15 +39,14 @@ class Listing:
 def list_folder(root: Path, suffixes: frozenset[str]) -> Listing:
     """List the contents of a folder recursively. Links are followed, except to a folder that contains them.
 
+    Raises an OSError if a folder can't be read.
+
     Args:
         root: the folder.
         suffixes: suffixes of images, in lower case.
 
     Returns:
         The listing.
-
-    Raises:
-        OSError: a folder can't be read.
     """
     listing = Listing()
     linked: set[tuple[tuple[int, int], RelativePath]] = set()

@@ -69,11 +69,7 @@ class Notation:
         return parsed, wrong
 
     def canonical(self, value: str) -> str | None:
-        """Return the canonical spelling of a number (`1` for `1`, `1.0`, `01` and `1e0`), or None for other values.
-
-        Args:
-            value: the value.
-        """
+        """Return the canonical spelling of a number (`1` for `1`, `1.0`, `01` and `1e0`), or None for other values."""
         try:
             number = Decimal(self._plain(value))
         except (InvalidOperation, ValueError):

@@ -41,15 +41,14 @@ class PythonData:
 def convert_data(data: object, key: str) -> dict[str, PythonData]:
     """Convert data that was passed from Python.
 
+    Raises a ConfigError if the data has another form, its parts differ in length, or an item can't be read.
+
     Args:
         data: In one of the forms in `FORMS`.
         key: Key of the input in items that are dicts.
 
     Returns:
         Split → examples; a single entry under "" for data that isn't divided into splits.
-
-    Raises:
-        ConfigError: The data has another form, its parts differ in length, or an item can't be read.
     """
     if isinstance(data, Mapping) and data and set(data) <= set(SPLITS):
         return {split: _convert(data[split], key, f"split {split!r}: ") for split in SPLITS if split in data}
@@ -131,10 +130,16 @@ class Items:
         return self.read(row)[0]
 
     def read(self, row: int) -> tuple[Tensor, dict[str, Any]]:
-        """Return the input of an item, without the dimension of the batch, and its targets.
+        """Read an item.
+
+        Args:
+            row: index of the item.
+
+        Returns:
+            The input [*input_shape], and name → label of each target.
 
         Raises:
-            ValueError: The item can't be read, or has another form.
+            ValueError: the item can't be read, or has another form.
         """
         try:
             item = self.data[row]
@@ -142,8 +147,8 @@ class Items:
             raise ValueError(f"item {row} can't be read: {type(error).__name__}: {error}") from error
         if isinstance(item, Mapping):
             if self.key not in item:
-                known = ", ".join(map(str, item))
-                raise ValueError(f"item {row} has no {self.key!r}; set the option `input` to one of its keys: {known}")
+                keys = ", ".join(map(str, item))
+                raise ValueError(f"item {row} has no {self.key!r}; set the option `input` to one of its keys: {keys}")
             x, targets = item[self.key], {str(name): value for name, value in item.items() if name != self.key}
         elif isinstance(item, tuple | list) and len(item) == 2:
             x, target = item
@@ -154,20 +159,23 @@ class Items:
             )
         if not targets:
             raise ValueError(f"item {row} has no target")
-        return as_inputs(_image(x), one=True), {str(name): _plain(value) for name, value in targets.items()}
+        return as_inputs(_image(x), single=True), {str(name): _plain(value) for name, value in targets.items()}
 
 
-def as_inputs(value: Any, one: bool = False) -> Tensor:
-    """Convert inputs to a tensor [N, *input_shape], uint8 or float32.
+def as_inputs(value: Any, single: bool = False) -> Tensor:
+    """Convert inputs to a tensor, uint8 or float32.
 
     A dimension of one channel is added to images [N, H, W], and [N] becomes [N, 1].
 
     Args:
-        value: A tensor, a NumPy array, a DataFrame of numbers or nested lists.
-        one: The value is the input of one example, without the dimension N.
+        value: a tensor, a NumPy array, a DataFrame of numbers or nested lists.
+        single: `value` is the input of a single example, without the dimension N.
+
+    Returns:
+        [N, *input_shape], or [*input_shape] of a single example.
 
     Raises:
-        ValueError: The value is not made of numbers.
+        ValueError: the value doesn't consist of numbers.
     """
     if hasattr(value, "to_numpy"):
         value = value.to_numpy()
@@ -181,23 +189,26 @@ def as_inputs(value: Any, one: bool = False) -> Tensor:
         raise ValueError("the inputs are complex numbers")
     tensor = tensor.cpu()
     tensor = tensor if tensor.dtype == torch.uint8 else tensor.float()
-    shape = tensor.shape if one else tensor.shape[1:]
-    if not one and tensor.ndim == 0:
+    shape = tensor.shape if single else tensor.shape[1:]
+    if not single and tensor.ndim == 0:
         raise ValueError("the inputs are a single number")
     if len(shape) in (0, 2):
-        tensor = tensor.unsqueeze(0 if one else 1)
+        tensor = tensor.unsqueeze(0 if single else 1)
     return tensor.contiguous()
 
 
 def as_labels(value: Any, name: str) -> Labels:
-    """Convert the labels of a target to an array of numbers, truth values or strings, [N] or [N, labels].
+    """Convert the labels of a target to an array of numbers, truth values or strings.
 
     Args:
-        value: A tensor, an array, a pandas Series or a sequence; None is a missing label.
-        name: Name of the target, for messages.
+        value: a tensor, an array, a pandas Series or a sequence; None is a missing label.
+        name: name of the target, for messages.
+
+    Returns:
+        [N] or [N, labels].
 
     Raises:
-        ValueError: The labels have another shape.
+        ValueError: the labels have another shape.
     """
     if isinstance(value, Tensor):
         value = value.detach().cpu()
@@ -216,7 +227,7 @@ def as_labels(value: Any, name: str) -> Labels:
 
 
 def _image(value: Any) -> Any:
-    """An image of Pillow as an array with the channels first; anything else as it is."""
+    """Convert a Pillow image to an array with the channels first; return anything else unchanged."""
     if not (hasattr(value, "getbands") and hasattr(value, "tobytes")):
         return value
     pixels = np.array(value)

@@ -117,7 +117,7 @@ def _cells(column: Column, values: Sequence[Any], notation: Notation, missing: C
 
 
 def _text(column: Column, value: Any, notation: Notation, form: str | None) -> str | None:
-    """The value as a data file would have it; None for a missing one."""
+    """Return the value as a data file would spell it; None for a missing one."""
     if hasattr(value, "item") and getattr(value, "shape", None) == ():  # a NumPy scalar or a 0-d tensor
         value = value.item()
     if value is None or type(value).__name__ in ("NAType", "NaTType") or value != value:
@@ -132,6 +132,6 @@ def _text(column: Column, value: Any, notation: Notation, form: str | None) -> s
 
 
 def _truth(column: Column, value: bool) -> str:
-    """The spelling of a truth value among the column's categories; 1 or 0 in a column of numbers."""
+    """Return the spelling of a truth value among the column's categories; 1 or 0 in a column of numbers."""
     spellings = (str(value), str(value).lower(), str(value).upper(), str(int(value)))
     return next((text for text in spellings if text in (column.levels or ())), spellings[-1])

@@ -15,6 +15,7 @@ from mtlcli.data.formats.feature_choice import UNNAMED
 from mtlcli.data.formats.numerals import Notation
 from mtlcli.data.shuffling import Rows
 from mtlcli.data.splitting import Codes, Mask, draw, draw_by_position, group_copies
+from mtlcli.errors import ConfigError
 from mtlcli.text import quote
 
 SPLITS = ("train", "val", "test")
@@ -57,6 +58,8 @@ def split_table(
     A row is identified by its cells in all columns that have a name, except `split_column`. Rows with the same value of
     `group_column` are drawn together.
 
+    Raises a ConfigError if a column doesn't exist, or `split_column` has an invalid value.
+
     Args:
         table: the table.
         split_column: column that names the split of each row, or None.
@@ -71,9 +74,6 @@ def split_table(
 
     Returns:
         The splits.
-
-    Raises:
-        ConfigError: a column doesn't exist, or `split_column` has an invalid value.
     """
     every = [name for name in table.columns if not UNNAMED.fullmatch(name) and name != split_column]
     columns = every if record is None or record.columns is None else [c for c in record.columns if c in table.columns]
@@ -111,7 +111,9 @@ def _read_split_column(table: Table, split_column: str) -> dict[str, Rows]:
     if wrong := column.rows([at for at, value in enumerate(column.values) if value not in SPLITS]):
         value = column.values[column.index[wrong[0]]]
         expected = ", ".join(SPLITS)
-        raise table.error(f"{quote(value)} in the split column {split_column!r} is not one of {expected}", wrong)
+        raise ConfigError(
+            table.locate(f"{quote(value)} in the split column {split_column!r} is not one of {expected}", wrong)
+        )
     return {str(split): np.flatnonzero(column.index == at) for at, split in enumerate(column.values)}
 
 
@@ -125,6 +127,8 @@ def read_split_files(
 ) -> tuple[Table, dict[str, Rows] | None]:
     """Read one file per split into a table.
 
+    Raises a ConfigError if a file can't be read, or lacks a column.
+
     Args:
         paths: split → file; the file of `train` comes first and determines the columns.
         delimiter: character between the values.
@@ -135,9 +139,6 @@ def read_split_files(
 
     Returns:
         The rows of all files, and split → its rows; None instead of the rows if there is only one file.
-
-    Raises:
-        ConfigError: a file can't be read, or lacks a column.
     """
     table = read_table(paths["train"], delimiter, missing)
     rows = {"train": np.arange(len(table))}

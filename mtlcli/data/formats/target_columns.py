@@ -13,9 +13,9 @@ from mtlcli.data.formats.column_encoding import FAR, PLAIN, compute_statistics, 
 from mtlcli.data.formats.column_errors import (
     check_names,
     count_values,
+    describe_mixed_types,
+    describe_non_numbers,
     get_first_value,
-    mixed_types_error,
-    not_numbers_error,
     quote_value,
     refuse_other_notation,
     suggest_classes,
@@ -25,7 +25,7 @@ from mtlcli.data.formats.numerals import Floats, Notation
 from mtlcli.data.formats.table_options import TargetType
 from mtlcli.data.shuffling import Rows
 from mtlcli.data.splitting import Codes
-from mtlcli.errors import nearest
+from mtlcli.errors import ConfigError, nearest
 from mtlcli.specs import IGNORE_INDEX, TargetSpec
 from mtlcli.text import join_names, quote
 
@@ -55,7 +55,7 @@ def fit_target(
     if isinstance(type_, list):
         labels = set[str]().union(*(table.columns[label].list_values(train) for label in type_))
         if not labels:
-            raise table.error(f"target {name!r} has no label in the training rows")
+            raise ConfigError(table.locate(f"target {name!r} has no label in the training rows"))
         spec = TargetSpec("multilabel", len(type_), tuple(type_), any(None in table.columns[a].values for a in type_))
         encode_target(table, name, spec, notation)
         return spec
@@ -64,20 +64,20 @@ def fit_target(
     type_ = type_ or _infer_type(table, name, notation)
     values = cells.list_values(train)
     if not values:
-        raise table.error(f"target {name!r} has no label in the training rows")
+        raise ConfigError(table.locate(f"target {name!r} has no label in the training rows"))
     if type_ == "binary":
         encode_target(table, name, TargetSpec(type_), notation)
         return TargetSpec(type_, missing=missing)
     if type_ == "real":
         parsed, wrong = notation.numbers(cells.values, name)
         if wrong:
-            raise not_numbers_error(table, "real target", name, wrong, notation)
+            raise ConfigError(describe_non_numbers(table, "real target", name, wrong, notation))
         column = compute_statistics(parsed[cells.index[train]])
         return TargetSpec(type_, missing=missing, mean=column[0] + column[4], std=column[1])
     check_names(table, name, values)
     classes = sort_levels(values, [notation.canonical(value) for value in values])
     if len(classes) < 2:
-        raise table.error(f"target {name!r} has only the class {quote(classes[0])} in the training rows")
+        raise ConfigError(table.locate(f"target {name!r} has only the class {quote(classes[0])} in the training rows"))
     return TargetSpec("classes", len(classes), classes, missing)
 
 
@@ -109,14 +109,14 @@ def encode_target(table: Table, name: str, target: TargetSpec, notation: Notatio
         if unknown := np.flatnonzero(codes == -1).tolist():
             rows = cells.rows(unknown)
             hint = nearest(get_first_value(cells, rows), classes)
-            raise table.error(
+            raise ConfigError(table.locate(
                 f"target {name!r} has the class {quote_value(cells, rows)}, which is not among those of the training "
                 f"rows: {join_names(classes)}.{hint}", rows
-            )  # fmt: skip
+            ))  # fmt: skip
         return torch.from_numpy(codes[cells.index])
     parsed, wrong = notation.numbers(cells.values, name)
     if wrong:
-        raise not_numbers_error(table, "real target", name, wrong, notation)
+        raise ConfigError(describe_non_numbers(table, "real target", name, wrong, notation))
     exact = abs(target.mean) > FAR * target.std
     return torch.from_numpy(parsed.astype(np.float64 if exact else np.float32)[cells.index])
 
@@ -128,7 +128,9 @@ def _encode_binary(table: Table, column: str, notation: Notation, where: str, hi
     parsed, wrong = notation.numbers(values)
     if wrong := wrong or _find_non_binary(parsed):
         rows = cells.rows(wrong)
-        raise table.error(f"{quote_value(cells, rows)} in {where} is not 0 or 1 (true or false){hint}", rows)
+        raise ConfigError(
+            table.locate(f"{quote_value(cells, rows)} in {where} is not 0 or 1 (true or false){hint}", rows)
+        )
     return torch.from_numpy(parsed.astype(np.float32)[cells.index])
 
 
@@ -161,9 +163,9 @@ def _infer_type(table: Table, name: str, notation: Notation) -> TargetType:
     if set(spellings) - TRUTH.keys() <= {"0", "1", "0.0", "1.0"} and len(spellings) > len(TRUTH):  # `True`, `TRUE`, `1`
         return "binary"
     if name in dict(notation.dates):
-        raise not_numbers_error(table, "target", name, wrong, notation)
+        raise ConfigError(describe_non_numbers(table, "target", name, wrong, notation))
     if len(wrong) < count_values(cells):
-        raise mixed_types_error(table, name, parsed, wrong, f"declare `targets: {{{name}: classes}}`")
+        raise ConfigError(describe_mixed_types(table, name, parsed, wrong, f"declare `targets: {{{name}: classes}}`"))
     refuse_other_notation(table, name, cells, f"declare `targets: {{{name}: classes}}`")
     return "classes"
 

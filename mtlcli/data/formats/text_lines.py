@@ -31,6 +31,9 @@ FORMATS = {
 class Lines:
     """Iterator over the lines of a UTF-8 file, plain or .gz, with any line ending. Lines keep their endings.
 
+    Raises a ConfigError if the file can't be read, is not UTF-8, or has a NUL character or a row that is too
+    long; with the line.
+
     Args:
         path: the file.
 
@@ -39,10 +42,6 @@ class Lines:
         row: number of the line in which the current row begins. A row of a table can span several lines, so `end_row`
             must be called after each.
         ended: True after the last line.
-
-    Raises:
-        ConfigError: the file can't be read, is not UTF-8, or has a NUL character or a row that is too long; with the
-            line.
     """
 
     def __init__(self, path: Path) -> None:

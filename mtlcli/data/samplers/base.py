@@ -58,11 +58,7 @@ class Sampler(ABC):
         """
 
     def most_chunks(self, amount: int) -> int:
-        """Return the maximum number of chunks of at least `smallest` examples, at least 1.
-
-        Args:
-            amount: number of examples to divide.
-        """
+        """Return the maximum number of chunks of at least `smallest` examples in `amount` examples, at least 1."""
         return max(1, amount // min(self.smallest, self.batch_size))
 
 
