@@ -35,8 +35,8 @@ class Normalize(nn.Module):
         count = len(mean)
         if len(std) != count or count not in (1, input_shape[0]):
             raise ValueError(
-                f"statistics of inputs {'×'.join(map(str, input_shape))} are 1 or {input_shape[0]} means and as many "
-                f"standard deviations, got {count} and {len(std)}"
+                f"statistics of inputs {'×'.join(map(str, input_shape))}: expected 1 or {input_shape[0]} means and as "
+                f"many standard deviations, got {count} and {len(std)}"
             )
         shape = () if count == 1 else (count, *(1 for _ in input_shape[1:]))
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).reshape(shape))

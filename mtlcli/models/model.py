@@ -59,9 +59,6 @@ class MultiTaskModel(nn.Module):
 
         Returns:
             Task → prediction, [B, outputs].
-
-        Raises:
-            TypeError: if `inputs` is neither a mapping nor, for a model of one dataset, a tensor.
         """
         inputs, alias_of = self._by_alias(inputs), self.sharing.inputs
         chosen = [task for task, alias in alias_of.items() if alias in inputs] if tasks is None else list(tasks)

@@ -48,8 +48,8 @@ def check_trunk(sharing: Sharing, state: Mapping[str, Tensor], source: str) -> N
     own = {key: value for key, value in sharing.state_dict().items() if not key.startswith("heads.")}
     if problems := find_mismatches(own, _without_heads(state)):
         raise ValueError(
-            f"the trunk in {source} isn't like this one: {join_problems(problems)}. "
-            "Give this trunk the options that one was trained with"
+            f"the trunk in {source} differs from this one: {join_problems(problems)}. "
+            "Configure the trunk with the options that the checkpoint was trained with"
         )
 
 
@@ -72,13 +72,17 @@ def find_mismatches(own: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> l
     both = [(key, value, other[key]) for key, value in own.items() if key in other]
     return [
         *(f"{key} is missing" for key in own if key not in other),
-        *(f"{key} is left over" for key in other if key not in own),
+        *(f"{key} is unexpected" for key in other if key not in own),
         *(
-            f"{key} is {_format_shape(there)}, and {_format_shape(here)} here"
-            for key, here, there in both
-            if here.shape != there.shape
+            f"{key} is {_format_shape(actual)}, expected {_format_shape(expected)}"
+            for key, expected, actual in both
+            if expected.shape != actual.shape
         ),
-        *(f"{key} is {there.dtype}, and {here.dtype} here" for key, here, there in both if here.dtype != there.dtype),
+        *(
+            f"{key} is {actual.dtype}, expected {expected.dtype}"
+            for key, expected, actual in both
+            if expected.dtype != actual.dtype
+        ),
     ]
 
 
@@ -91,7 +95,7 @@ def find_not_finite(state: Mapping[str, Tensor]) -> list[str]:
     Returns:
         The descriptions.
     """
-    return [f"{key} holds NaN or infinity" for key, value in state.items() if not _is_finite(value)]
+    return [f"{key} contains NaN or infinity" for key, value in state.items() if not _is_finite(value)]
 
 
 def join_problems(problems: list[str]) -> str:

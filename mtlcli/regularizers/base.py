@@ -138,6 +138,8 @@ def get_activation_shape(subject: Subject, layer: str) -> Shape:
     """
     names = [name for name in subject.shapes if name != "input"]
     if layer not in names:
-        problem = "`input` is what the trunk is given" if layer == "input" else f"the trunk has no activation {layer!r}"
+        problem = f"the trunk has no activation {layer!r}"
+        if layer == "input":
+            problem = "`input` is the input of the trunk, not an activation"
         raise ValueError(f"layer: {problem}.{nearest(layer, names)} Choose from: {', '.join(names)}")
     return subject.shapes[layer]

@@ -132,7 +132,7 @@ class FactorizedConv2d(Factorized):
     def __init__(self, layer: nn.Conv2d, rank: int | None = None) -> None:
         if layer.groups > 1:
             raise ValueError(
-                f"a convolution of {layer.groups} groups can't be factorized: each group has a matrix of its own"
+                f"a convolution of {layer.groups} groups can't be factorized: each group has its own matrix"
             )
         super().__init__(layer, rank)
         self.stride, self.dilation, self.padding = layer.stride, layer.dilation, layer.padding

@@ -72,7 +72,7 @@ def find_layers(subject: Subject, patterns: Sequence[str]) -> list[Layer]:
         if not _filter_names(layers, pattern):
             taken = _filter_names(factorized, pattern)
             reason = (
-                f"but {', '.join(taken)}, which is factorized already."
+                f"except {', '.join(taken)}, which is already factorized."
                 if taken
                 else f"of the trunk.{nearest(pattern, layers)}"
             )
@@ -104,5 +104,5 @@ def collect_weights(subject: Subject, group: WeightGroup) -> list[nn.Parameter]:
     heads = subject.heads.values() if group != "shared" else ()
     weights = {id(p): p for module in [*trunks, *heads] for p in module.parameters() if p.ndim > 1}
     if not weights:
-        raise ValueError(f"on: {group}: there are no weights there (parameters of more than one dimension)")
+        raise ValueError(f"on: {group} contains no weights (parameters with more than one dimension)")
     return list(weights.values())

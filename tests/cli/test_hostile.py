@@ -19,10 +19,10 @@ from tests.training.checkpoint.test_hostile_checkpoints import REASONS
 
 REFUSED = {
     "missing_key": "normalize.digits.mean is missing",
-    "extra_key": "os.system is left over",
-    "misshapen_key": "normalize.digits.mean is 3×3×3, and a number here",
-    "key_of_another_type": "normalize.digits.mean is torch.int64, and torch.float32 here",
-    "nan_weights": "normalize.digits.mean holds NaN or infinity",
+    "extra_key": "os.system is unexpected",
+    "misshapen_key": "normalize.digits.mean is 3×3×3, expected a number",
+    "key_of_another_type": "normalize.digits.mean is torch.int64, expected torch.float32",
+    "nan_weights": "normalize.digits.mean contains NaN or infinity",
     "hidden_units": "trunk.hidden.0: the integer is too large",
     "many_layers": "no longer than 100",
     "large_layers": "too large: 1,099,579,785,216 or more parameters",

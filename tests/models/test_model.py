@@ -83,7 +83,7 @@ def test_a_constant_feature_is_only_centred():
 
 
 def test_statistics_of_another_number():
-    with pytest.raises(ValueError, match=r"statistics of inputs 3×8×8 are 1 or 3 means .* got 2 and 2"):
+    with pytest.raises(ValueError, match=r"statistics of inputs 3×8×8: expected 1 or 3 means .* got 2 and 2"):
         Normalize((3, 8, 8), [1, 2], [1, 2])
 
 

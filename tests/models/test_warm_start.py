@@ -33,17 +33,17 @@ def test_the_trunk_is_taken_over_and_the_heads_are_not():
 def test_another_trunk_is_refused_whole_with_every_difference_named():
     source, target = make(0, ["a"], widths=[4]), make(1, ["a"], widths=[5, 6])
     before = {key: value.clone() for key, value in target.state_dict().items()}
-    with pytest.raises(ValueError, match=r"the trunk in first\.pt isn't like this one") as caught:
+    with pytest.raises(ValueError, match=r"the trunk in first\.pt differs from this one") as caught:
         warm_start(target.sharing, source.state_dict(), "first.pt")
     told = str(caught.value)
-    assert "trunk.block1.0.weight is 4×1×3×3, and 5×1×3×3 here" in told
+    assert "trunk.block1.0.weight is 4×1×3×3, expected 5×1×3×3" in told
     assert "trunk.block2.0.weight is missing" in told
     assert "heads" not in told
     assert all(torch.equal(value, before[key]) for key, value in target.state_dict().items())
 
 
 def test_what_is_left_over_is_named():
-    with pytest.raises(ValueError, match=r"trunk\.block2\.0\.weight is left over"):
+    with pytest.raises(ValueError, match=r"trunk\.block2\.0\.weight is unexpected"):
         warm_start(make(0, ["a"], widths=[4]).sharing, make(0, ["a"], widths=[4, 4]).state_dict(), "first.pt")
 
 
@@ -56,7 +56,7 @@ def test_weights_that_are_not_finite_or_of_another_type_are_refused():
     source, target = make(0, ["a"]), make(1, ["a"])
     state = dict(source.state_dict())
     key = next(key for key, value in state.items() if key.startswith("sharing.trunk") and value.is_floating_point())
-    with pytest.raises(ValueError, match=f"{key.removeprefix('sharing.')} holds NaN or infinity"):
+    with pytest.raises(ValueError, match=f"{key.removeprefix('sharing.')} contains NaN or infinity"):
         warm_start(target.sharing, {**state, key: state[key] * float("inf")}, "first.pt")
-    with pytest.raises(ValueError, match=r"is torch\.float64, and torch\.float32 here"):
+    with pytest.raises(ValueError, match=r"is torch\.float64, expected torch\.float32"):
         warm_start(target.sharing, {**state, key: state[key].double()}, "first.pt")

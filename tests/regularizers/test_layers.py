@@ -47,7 +47,7 @@ def test_layers_of_several_trunks_bear_their_trunk_s_name() -> None:
     [
         ("convs1", "matches no Linear or Conv2d of the trunk. Did you mean 'conv1'? Choose from: conv1, conv2"),
         ("x*", "layers: 'x*' matches no Linear or Conv2d of the trunk. Choose from: conv1, conv2, fc1"),
-        ("fc2", "'fc2' matches no Linear or Conv2d but fc2, which is factorized already. Choose from: conv1"),
+        ("fc2", "'fc2' matches no Linear or Conv2d except fc2, which is already factorized. Choose from: conv1"),
     ],
 )
 def test_a_pattern_that_matches_nothing(pattern: str, told: str) -> None:
@@ -73,5 +73,5 @@ def test_weights_are_no_biases_and_nothing_of_norm_layers(part: WeightGroup, exp
 
 
 def test_where_there_are_no_weights() -> None:
-    with pytest.raises(ValueError, match="on: heads: there are no weights there"):
+    with pytest.raises(ValueError, match="on: heads contains no weights"):
         collect_weights(subject(MLP((4,)), heads={"digit": nn.Identity()}), "heads")

@@ -150,7 +150,7 @@ def test_warm_start_takes_the_trunk_and_may_freeze_it(tmp_path: Path) -> None:
         if ".trunk." in name:
             assert torch.equal(value, saved[name])
     wrong = {**trunk, "features": 9}
-    with pytest.raises(ConfigError, match=r"trunk.init_from.*isn't like this one"):
+    with pytest.raises(ConfigError, match=r"trunk.init_from.*differs from this one"):
         build(digits(trunk=wrong))
 
 

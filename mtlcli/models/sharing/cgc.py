@@ -35,9 +35,6 @@ class CGC(PLE):
         shared_experts: number of shared trunks.
         task_experts: number of trunks that each task has for itself.
         bias: whether a gate is softmax(W x + b); the paper's gates have no b, so their weights are equal where x is 0.
-
-    Raises:
-        ValueError: if the name of a task is ambiguous with the name of an expert.
     """
 
     def __init__(

@@ -62,9 +62,6 @@ class CrossStitch(Sharing):
         init: initial α of a task's own trunk.
         per_channel: whether α has a scalar for each channel, or one for the whole activation.
         stages: names of the trunk's stages that are followed by a unit; null: all stages.
-
-    Raises:
-        ValueError: if the trunk has no stage of a name in `stages`.
     """
 
     def __init__(

@@ -67,7 +67,7 @@ class DSelectK(MultiGateMixture):
         per_example: bool = False,
     ) -> None:
         if k > experts:
-            raise ValueError(f"k: it can't select {k} of {experts} experts; at most {experts}")
+            raise ValueError(f"k: expected at most {experts}, the number of experts, got {k}")
 
         def make_gate(width: int) -> nn.Module:
             return SelectorGate(width, experts, k, gamma, per_example)

@@ -87,8 +87,8 @@ def split_trunk(trunk: Trunk, count: int) -> list[Segment]:
     names = list(trunk.stages())
     if count > len(names):
         raise ValueError(
-            f"levels: the trunk has {len(names)} stage{'s' * (len(names) > 1)} ({', '.join(names)}) to be cut into "
-            f"levels, so {len(names)} at most, got {count}. Give it more layers, or use fewer levels"
+            f"levels: expected at most {len(names)}, the number of the trunk's stages ({', '.join(names)}), got "
+            f"{count}. Use a trunk with more layers, or fewer levels"
         )
     bounds = [len(names) * index // count for index in range(count + 1)]
     stages = list(trace_stages(trunk).values())

@@ -81,7 +81,8 @@ class MTAN(Sharing):
             if len(shape) not in (1, 3):
                 actual = "×".join(map(str, shape))
                 raise ValueError(
-                    f"mtan attends to maps [C, H, W] and vectors, and the trunk's stage {name} gives {actual}"
+                    "mtan needs feature maps [C, H, W] or vectors, and the activation of the trunk's stage "
+                    f"{name} is {actual}"
                 )
         first = next(iter(shapes))  # every later stage also has the output of f, with as many channels
         extra = {stage: 0 if stage == first else shape[0] for stage, shape in shapes.items()}
@@ -182,7 +183,7 @@ def make_passage(shape: Shape, following: Shape) -> nn.Module:
     """
     if len(shape) == 1:
         if len(following) > 1:
-            raise ValueError("the trunk makes maps of a vector, and attention has no way to follow it there")
+            raise ValueError("feature maps follow a vector in this trunk, which mtan doesn't support")
         return nn.Sequential(nn.Linear(shape[0], following[0]), nn.ReLU())
     convolution = nn.Conv2d(shape[0], following[0], 3, padding=1, bias=False).to(memory_format=torch.channels_last)
     layers = [convolution, nn.BatchNorm2d(following[0]), nn.ReLU(inplace=True), *_resize(shape[1:], following[1:])]

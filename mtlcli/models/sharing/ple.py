@@ -95,8 +95,8 @@ class PLE(Sharing):
         names = [f"{owner}{number}" for owner, count in counts for number in range(count)]
         if ambiguous := [name for name, times in Counter(names).items() if times > 1]:
             raise ValueError(
-                f"two experts would be called {ambiguous[0]!r}: the shared ones are shared0, shared1, …, and a task's "
-                "are called by its name and a number. Rename the task"
+                f"two experts would be called {ambiguous[0]!r}: the shared experts are shared0, shared1, …, "
+                "and those of a task have its name and a number. Rename the task"
             )
         self.owned = {owner: [f"{owner}{number}" for number in range(count)] for owner, count in counts}
         of_tasks = [name for name in names if name not in self.owned[SHARED]]

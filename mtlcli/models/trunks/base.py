@@ -72,13 +72,10 @@ class Trunk(nn.Module, ABC):
 
         Args:
             x: inputs, [B, *input_shape].
-            names: names of activations.
+            names: names of activations, checked by `check_activation_names`.
 
         Returns:
             The features, [B, F], and name → activation, [B, …], in the order of the stages.
-
-        Raises:
-            ValueError: if the trunk has no activation of one of the names.
         """
         wanted, activations = self.check_activation_names(names), {}
         x = self.encoder(x)
@@ -102,7 +99,7 @@ class Trunk(nn.Module, ABC):
         """
         wanted, available = set(names), self.activation_names()
         if unknown := wanted.difference(available):
-            raise ValueError(f"no activation {', '.join(sorted(unknown))}; there are: {', '.join(available)}")
+            raise ValueError(f"no activation {', '.join(sorted(unknown))}. Choose from: {', '.join(available)}")
         return wanted
 
     def train(self, mode: bool = True) -> Self:

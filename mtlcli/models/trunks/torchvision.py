@@ -53,7 +53,7 @@ class TorchVision(Trunk):
             self.features = trial(torch.empty(2, 3, *input_shape[1:], device="meta")).shape[1]
         except (RuntimeError, AssertionError, ValueError) as error:
             reason = str(error).partition("\n")[0]
-            raise ValueError(f"torchvision's {model} can't take images of {shape}: {reason}") from error
+            raise ValueError(f"torchvision's {model} can't process images of {shape}: {reason}") from error
         on_meta = torch.empty(0).device.type == "meta"
         self.network = trial.train() if on_meta else _without_classifier(_build(model, weights))
         self.chain = chain_of(self.network)
@@ -141,8 +141,8 @@ def _build(model: str, weights: str | None) -> nn.Module:
         network = models.get_model(model, weights=weights, **options)
     except OSError as error:
         raise ValueError(
-            f"the weights {weights} of {model} can't be fetched: {error}. "
-            f"Place the file in {torch.hub.get_dir()}/checkpoints by hand, or leave `weights` out"
+            f"the weights {weights} of {model} can't be downloaded: {error}. "
+            f"Place the file in {torch.hub.get_dir()}/checkpoints manually, or omit `weights`"
         ) from error
     if getattr(network, "aux_logits", False):
         network.aux_logits, network.AuxLogits = (

@@ -88,13 +88,12 @@ class Adversarial(Regularizer):
         self.aliases = list(dict.fromkeys(subject.inputs.values()))
         if len(self.aliases) < 2:
             raise ValueError(
-                f"all tasks are on the dataset {self.aliases[0]!r}: every example belongs to all of them, and there is "
-                "nothing to tell apart. It needs tasks on two datasets or more"
+                f"all tasks are on the dataset {self.aliases[0]!r}, so that their examples are the same and can't be "
+                "distinguished; use tasks on at least two datasets"
             )
         if orthogonality and not subject.private:
             raise ValueError(
-                "orthogonality: the tasks have no private features that the shared ones could be orthogonal to; "
-                "use `sharing: shared_private`, or leave it out"
+                "orthogonality: the sharing has no private features; use `sharing: shared_private`, or omit the option"
             )
         widths = [math.prod(get_activation_shape(subject, layer)), *hidden]
         layers = [layer for pair in pairwise(widths) for layer in (nn.Linear(*pair), nn.ReLU())]

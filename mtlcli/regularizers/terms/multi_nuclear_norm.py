@@ -61,13 +61,11 @@ class MultiNuclearNorm(Regularizer):
 
     Args:
         subject: the regularized network, whose layers are replaced.
-        layers: names of the trunk's layers in `named_modules`, or patterns of them (`fc1`, `conv*`).
+        layers: names of the trunk's layers in `named_modules`, or patterns of them (`fc1`, `conv*`), each of
+            which must match a layer; convolutions with several groups are not supported.
         rank: largest R of a layer; null: its full rank.
         proximal: whether a proximal step after that of the optimizer replaces Ω's gradient.
         threshold: fraction of a layer's largest singular value up to which others are removed after training.
-
-    Raises:
-        ValueError: if a pattern matches no layer, or matches a convolution with several groups.
     """
 
     default_strength = 1e-3
@@ -162,7 +160,7 @@ def _factorize(layer: Layer, rank: int | None) -> Factorized:
     try:
         return FactorizedConv2d(layer.module, rank)
     except ValueError as error:
-        raise ValueError(f"layers: {layer.name}: {error}; name the layers that are meant without it") from error
+        raise ValueError(f"layers: {layer.name}: {error}; exclude it from `layers`") from error
 
 
 def _size(layer: Factorized) -> int:

@@ -34,10 +34,8 @@ class Orthogonality(Regularizer):
 
     Args:
         subject: the regularized network.
-        layers: names of the trunk's layers in `named_modules`, or patterns of them (`fc1`, `conv*`).
-
-    Raises:
-        ValueError: if a pattern matches no layer.
+        layers: names of the trunk's layers in `named_modules`, or patterns of them (`fc1`, `conv*`), each of
+            which must match a layer.
     """
 
     default_strength = 1e-3

@@ -68,7 +68,9 @@ class Reconstruction(Regularizer):
     ) -> None:
         super().__init__()
         if "input" not in subject.shapes:
-            raise ValueError("rebuilds numbers, and this trunk is given a table's raw columns; `mlp` is given numbers")
+            raise ValueError(
+                "reconstructs numbers, but this trunk receives the raw columns of a table; use a trunk such as `mlp`"
+            )
         self.layer = layer
         self.decoder = make_decoder(get_activation_shape(subject, layer), subject.shapes["input"], channels, hidden)
 

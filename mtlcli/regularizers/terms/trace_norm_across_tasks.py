@@ -82,7 +82,7 @@ def _describe_mismatch(weights: dict[str, list[nn.Parameter]], flat: bool) -> st
     shapes = {task: ["×".join(map(str, w.shape)) for w in of_head] for task, of_head in weights.items()}
     listed = "; ".join(f"{task}: {', '.join(of_head) or 'none'}" for task, of_head in shapes.items())
     if len(weights) < 2:
-        return f"there is one task alone, and nothing to stack its head's weights with ({listed})"
+        return f"expected at least two tasks, whose heads' weights are stacked, got one ({listed})"
     rule = "of the same shape" if flat else "of the same width"
-    hint = "; `unfolding: features` only wants the same width" if flat else ""
-    return f"no two heads have weights {rule} in the same place, so there is nothing to stack ({listed}){hint}"
+    hint = "; `unfolding: features` only needs the same width" if flat else ""
+    return f"no two heads have weights {rule} at the same position, so none can be stacked ({listed}){hint}"

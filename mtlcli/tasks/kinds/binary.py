@@ -61,8 +61,8 @@ class Binary(TaskKind):
             examples = [repr(name) for name in (target.classes or ())[:MAX_LISTED]] + ["…"] * (target.size > MAX_LISTED)
             shown = f" ({', '.join(examples)})" if target.classes else ""
             raise ValueError(
-                f"class count mismatch: binary takes a target of 2 classes, and this one has {target.size}{shown}; "
-                "for more than 2 there is the kind 'classification'"
+                f"class count mismatch: binary needs a target of 2 classes, got {target.size}{shown}; "
+                "for more than 2 classes use the kind 'classification'"
             )
         self.pos_weight = pos_weight
         names = target.classes or ("0", "1")

@@ -158,15 +158,16 @@ def regularize(experiment: Experiment, model: MultiTaskModel) -> Regularization:
 
 def _check_sharing(regularizer: RegularizerClass, sharing: Sharing) -> None:
     """Check that the sharing has the trunk for all examples, or the gates, that a regularizer needs."""
+    name = next((name for name, target in _sharings().items() if target is type(sharing)), type(sharing).__name__)
     if regularizer.sees_examples and regularizer.sees_trunk and not sharing.one_trunk:
-        name = next((name for name, target in _sharings().items() if target is type(sharing)), type(sharing).__name__)
         raise ValueError(
             f"needs a single trunk that all examples pass, which `sharing: {name}` does not have. "
             f"Sharings with one: {_sharings_with('one_trunk')}"
         )
     if regularizer.needs_gates and not sharing.gated:
-        names = _sharings_with("gated")
-        raise ValueError(f"the sharing has no gates; use one that has: {names}, or leave this term out")
+        raise ValueError(
+            f"needs gates, which `sharing: {name}` does not have. Sharings with gates: {_sharings_with('gated')}"
+        )
 
 
 def _sharings() -> dict[str, Any]:

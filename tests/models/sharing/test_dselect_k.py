@@ -164,7 +164,10 @@ def test_low_precision_is_near() -> None:
 
 @pytest.mark.parametrize(
     ("options", "told"),
-    [({"k": 5}, "k: it can't select 5 of 4 experts; at most 4"), ({"experts": 2, "k": 3}, "3 of 2 experts; at most 2")],
+    [
+        ({"k": 5}, "k: expected at most 4, the number of experts, got 5"),
+        ({"experts": 2, "k": 3}, "at most 2, the number of experts, got 3"),
+    ],
 )
 def test_more_than_there_are(options: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError, match=told):

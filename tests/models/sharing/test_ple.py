@@ -294,7 +294,7 @@ def test_torch_compile_captures_it_whole() -> None:
 
 
 def test_more_levels_than_stages() -> None:
-    with pytest.raises(ValueError, match=r"levels: the trunk has 2 stages \(fc1, fc2\) .* so 2 at most, got 3\. Give"):
+    with pytest.raises(ValueError, match=r"levels: expected at most 2, .* stages \(fc1, fc2\), got 3\. Use"):
         make(PLE, levels=3)
 
 

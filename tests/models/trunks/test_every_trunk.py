@@ -52,7 +52,7 @@ def test_activations_do_not_change_what_it_computes(name, shape, options):
     assert torch.equal(out, trunk(x))
     assert torch.equal(found[names[-1]], out)
     assert trunk.activations(x, [])[1] == {}
-    with pytest.raises(ValueError, match=f"no activation nowhere; there are: {names[0]}"):
+    with pytest.raises(ValueError, match=f"no activation nowhere. Choose from: {names[0]}"):
         trunk.activations(x, ["nowhere"])
 
 

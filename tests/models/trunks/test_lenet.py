@@ -98,7 +98,7 @@ def test_activations_are_the_documents_intermediate_values():
 
 
 def test_an_activation_there_is_not():
-    with pytest.raises(ValueError, match="no activation conv3; there are: conv1, conv2, fc1, fc2"):
+    with pytest.raises(ValueError, match=r"no activation conv3\. Choose from: conv1, conv2, fc1, fc2"):
         LeNet((1, 28, 28)).activations(torch.randn(1, 1, 28, 28), ["conv1", "conv3"])
 
 

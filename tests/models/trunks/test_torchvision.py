@@ -142,8 +142,8 @@ def test_inputs_are_not_normalized_as_imagenets(monkeypatch):
         (GRAY, {"model": "resnet81"}, r"no classification model 'resnet81'\. Did you mean 'resnet18'\?"),
         (GRAY, {"model": "fcn_resnet50"}, "no classification model 'fcn_resnet50'"),
         (GRAY, {"model": "resnet18", "weights": "IMAGENET1K_V2"}, "no weights .* Choose from: DEFAULT, IMAGENET1K_V1"),
-        (GRAY, {"model": "vgg11"}, "vgg11 can't take images of 1×28×28: .*too small"),
-        (GRAY, {"model": "vit_b_16"}, "vit_b_16 can't take images of 1×28×28: Wrong image height"),
+        (GRAY, {"model": "vgg11"}, "vgg11 can't process images of 1×28×28: .*too small"),
+        (GRAY, {"model": "vit_b_16"}, "vit_b_16 can't process images of 1×28×28: Wrong image height"),
         ((2, 28, 28), {"model": "resnet18"}, "of 1 or 3 channels, got 2×28×28"),
     ],
 )
@@ -160,5 +160,5 @@ def test_weights_are_not_fetched_on_the_meta_device(monkeypatch):
     monkeypatch.setattr(models._api, "load_state_dict_from_url", fetch)
     with torch.device("meta"):
         assert TorchVision(GRAY, model="resnet18", weights="DEFAULT").features == 512
-    with pytest.raises(ValueError, match="weights DEFAULT of resnet18 can't be fetched: no network here"):
+    with pytest.raises(ValueError, match="weights DEFAULT of resnet18 can't be downloaded: no network here"):
         TorchVision(GRAY, model="resnet18", weights="DEFAULT")

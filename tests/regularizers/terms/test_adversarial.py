@@ -231,10 +231,10 @@ def test_every_tasks_private_features_are_set_beside_its_examples_shared_ones() 
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"inputs": {"digit": "mnist", "parity": "mnist"}}, "all tasks are on the dataset 'mnist': every example"),
+        ({"inputs": {"digit": "mnist", "parity": "mnist"}}, "all tasks are on the dataset 'mnist', so that"),
         ({"layer": "convs"}, "the trunk has no activation 'convs'. Did you mean 'conv'? Choose from: conv, features"),
-        ({"layer": "input"}, "`input` is what the trunk is given"),
-        ({"orthogonality": 0.1}, "use `sharing: shared_private`, or leave it out"),
+        ({"layer": "input"}, "`input` is the input of the trunk"),
+        ({"orthogonality": 0.1}, "use `sharing: shared_private`, or omit the option"),
     ],
 )
 def test_what_does_not_fit(options: dict[str, Any], told: str) -> None:

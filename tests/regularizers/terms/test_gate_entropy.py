@@ -80,7 +80,7 @@ def test_it_keeps_a_selector_from_codes_of_no_expert() -> None:
 def test_a_sharing_without_gates() -> None:
     with pytest.raises(
         ConfigError,
-        match=r"regularizers\.0: the sharing has no gates; use one that has: cgc, dselect_k, mmoe, omoe, ple, or leave",
+        match=r"regularizers\.0: needs gates, .*`sharing: hard`.* gates: cgc, dselect_k, mmoe, omoe, ple",
     ):
         check_experiment(digits(regularizers=[{"name": "gate_entropy"}]))
 

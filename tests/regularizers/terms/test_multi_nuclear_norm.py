@@ -192,13 +192,13 @@ def test_no_layer_is_factorized_twice() -> None:
     trunk = LeNet((1, 28, 28))
     make(trunk, layers=["fc*"])
     assert list(make(trunk, layers=["*"]).layers) == ["conv1", "conv2"]
-    with pytest.raises(ValueError, match="'fc1' matches no Linear or Conv2d but fc1, which is factorized already"):
+    with pytest.raises(ValueError, match="'fc1' matches no Linear or Conv2d except fc1, which is already factorized"):
         make(trunk, layers=["fc1"])
 
 
 def test_what_does_not_fit_changes_nothing() -> None:
     trunk = nn.Sequential(nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 3, groups=4))
-    told = "layers: 1: a convolution of 4 groups can't be factorized: each group has a matrix of its own; name the"
+    told = "layers: 1: a convolution of 4 groups can't be factorized: each group has its own matrix; exclude it"
     with pytest.raises(ValueError, match=re.escape(told)):
         make(trunk)
     assert isinstance(trunk[0], nn.Conv2d)

@@ -115,7 +115,7 @@ def test_a_frozen_trunk_is_left_alone() -> None:
             "feature",
             "the trunk has no activation 'feature'. Did you mean 'features'? Choose from: conv1, conv2, fc1, fc2",
         ),
-        ("input", "`input` is what the trunk is given"),
+        ("input", "`input` is the input of the trunk"),
     ],
 )
 def test_a_layer_there_is_not(layer: str, told: str) -> None:

@@ -134,11 +134,11 @@ def test_it_pulls_heads_into_one_direction() -> None:
 @pytest.mark.parametrize(
     ("unfolding", "heads", "told"),
     [
-        ("tasks", {"a": head(5, 1)}, "there is one task alone, and nothing to stack its head's weights with (a: 1×5)"),
+        ("tasks", {"a": head(5, 1)}, "expected at least two tasks, whose heads' weights are stacked, got one (a: 1×5)"),
         ("tasks", {"a": head(5, 1), "b": head(5, 2, 3)},
-         "no two heads have weights of the same shape in the same place, so there is nothing to stack (a: 1×5; b: 2×5, "
-         "3×2); `unfolding: features` only wants the same width"),
-        ("features", {"a": head(5, 1), "b": head(6, 1)}, "no two heads have weights of the same width in the same"),
+         "no two heads have weights of the same shape at the same position, so none can be stacked (a: 1×5; b: 2×5, "
+         "3×2); `unfolding: features` only needs the same width"),
+        ("features", {"a": head(5, 1), "b": head(6, 1)}, "no two heads have weights of the same width at the same"),
         ("features", {"a": nn.Identity(), "b": nn.Identity()}, "(a: none; b: none)"),
     ],
 )  # fmt: skip
@@ -245,5 +245,5 @@ def test_factorized_layers_have_no_weight_of_their_own(make: Any) -> None:
     seen = subject()
     MultiNuclearNorm(seen, layers=["fc1"])
     assert len(make(seen).layers) == 3
-    with pytest.raises(ValueError, match="'fc1' matches no Linear or Conv2d but fc1, which is factorized already"):
+    with pytest.raises(ValueError, match="'fc1' matches no Linear or Conv2d except fc1, which is already factorized"):
         make(seen, layers=["fc1"])

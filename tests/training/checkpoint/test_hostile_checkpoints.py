@@ -118,7 +118,7 @@ def test_factors_whose_product_is_large_start_no_trunk(tmp_path: Path) -> None:
     del document["model"][key]
     (tmp_path / "a.pt").write_bytes(saved(document))
     trunk = {**document["config"]["trunk"], "init_from": str(tmp_path / "a.pt")}
-    with memory(), pytest.raises(ConfigError, match=r"isn't like this one: .* is 262144×262144, and"):
+    with memory(), pytest.raises(ConfigError, match=r"differs from this one: .* is 262144×262144, expected"):
         check_experiment(digits(trunk=trunk))
 
 
