@@ -99,23 +99,12 @@ class Weighting(nn.Module):
         """
 
     def select(self, vector: Tensor, present: Sequence[int]) -> Tensor:
-        """Select the entries of the present tasks.
-
-        Args:
-            vector: [T], one entry per task.
-            present: Indices of the t present tasks, ascending.
-
-        Returns:
-            [t] entries; `vector` itself if all tasks are present.
-        """
+        """Return the entries [t] of the present tasks in a vector [T]; the vector itself if all are present."""
         return select_rows(vector, present)
 
 
 class LossWeighting(Weighting):
     """Base class of methods that need only the losses: T losses, one objective, one backward pass.
-
-    Args:
-        tasks: The T tasks, see `Weighting`.
 
     Attributes:
         linear: True if the objective is linear in the losses with weights that are constant within a step. The
@@ -180,9 +169,6 @@ class GradientWeighting(Weighting):
     without labels in a step are absent from the problem (t ≤ T). Results must be finite for all finite gradients: zero,
     linearly dependent, opposed, tiny or huge.
 
-    Args:
-        tasks: The T tasks, see `Weighting`.
-
     Attributes:
         gradients: Supported values of the key `gradients:`, the default first: gradients with respect to all shared
             `parameters`, to the `features` that the trunk passes to the heads (P is then batch size × features), or to
@@ -216,9 +202,6 @@ class GradientWeighting(Weighting):
 
 class GramianWeighting(GradientWeighting):
     """Base class of methods that need only the inner products of the gradients.
-
-    Args:
-        tasks: The T tasks, see `Weighting`.
 
     Attributes:
         independent: True if the method needs independent samples of the gradients: every batch is divided into three
@@ -265,9 +248,6 @@ class GramianWeighting(GradientWeighting):
 class JacobianWeighting(GradientWeighting):
     """Base class of methods that need the gradients themselves.
 
-    Args:
-        tasks: The T tasks, see `Weighting`.
-
     Attributes:
         columns: Number P of columns for which `allocate` has made buffers; None before.
     """
@@ -306,17 +286,9 @@ class JacobianWeighting(GradientWeighting):
 
     @torch.no_grad()
     def forward(self, jacobian: Tensor, losses: Tensor | None = None, present: Sequence[int] | None = None) -> Tensor:
-        """Combine the gradients of one optimizer step, for use outside of a training run.
+        """Combine the gradients of one step, see `GramianWeighting.forward`; J is float32.
 
-        The first call allocates the buffers of the method; call `allocate` before loading a saved state.
-
-        Args:
-            jacobian: [t, P], the gradient of each present task, float32.
-            losses: [t], losses of the present tasks; required if `uses_losses`.
-            present: Indices of the present tasks, ascending; all tasks by default.
-
-        Returns:
-            [P] update, in the type of the Jacobian.
+        The first call allocates the buffers of the method. Call `allocate` before loading a saved state.
         """
         losses, present = self._checked(jacobian, losses, present)
         if self.columns is None:
