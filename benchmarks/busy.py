@@ -1,9 +1,9 @@
-"""Seconds of a training epoch beside busy processes, as a ratio to those of a quiet machine.
+"""Time of a training epoch on a busy machine, relative to a quiet one.
 
-    python benchmarks/busy.py                        # threads: auto, beside 3 busy processes, 5 epochs each
-    python benchmarks/busy.py --threads 2 --busy 1   # with a number of threads of its own
+    python benchmarks/busy.py                        # threads: auto, 3 busy processes, 5 epochs each
+    python benchmarks/busy.py --threads 2 --busy 1   # a fixed number of threads
 
-Start it on a machine that does nothing else. Figures are medians of the epochs after the first.
+Run it on an otherwise idle machine. Results are medians over the epochs after the first.
 """
 
 import argparse
@@ -20,7 +20,7 @@ LOOP = "while True: sum(range(100_000))"
 
 
 def train(config: Path, epochs: int, threads: str) -> dict:
-    """The summary of a run of one more epoch than `epochs`."""
+    """Return the summary of a run with one epoch more than `epochs`."""
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "mtlcli", "train", config, f"training.epochs={epochs + 1}",
@@ -32,8 +32,8 @@ def train(config: Path, epochs: int, threads: str) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, default=CONFIG)
-    parser.add_argument("--busy", type=int, default=3, help="processes that compute without end")
-    parser.add_argument("--epochs", type=int, default=5, help="epochs that are measured")
+    parser.add_argument("--busy", type=int, default=3, help="number of busy processes")
+    parser.add_argument("--epochs", type=int, default=5, help="number of measured epochs")
     parser.add_argument("--threads", default="auto", help="training.threads")
     args = parser.parse_args()
     seconds, threads = {}, {}

@@ -1,13 +1,13 @@
-"""Cost of balancing gradients: a training step of every weighting, as a ratio to a plain step of the summed losses.
+"""Cost of gradient balancing: a training step of every weighting, relative to a plain step of the summed losses.
 
-    python benchmarks/gradients.py                        # every case and every method; minutes
+    python benchmarks/gradients.py                        # all cases and methods; takes minutes
     python benchmarks/gradients.py --cases same10 --methods mgda upgrad
-    python benchmarks/gradients.py --solvers              # the methods alone, on a Gramian
+    python benchmarks/gradients.py --solvers              # only the solvers, on a Gramian
     python benchmarks/gradients.py --batched              # repeated backward passes against batched ones (vmap)
 
-The plain step is written out here: the textbook's trunk, heads in a loop, the sum of the losses, one backward pass,
-torch's Adam. TorchJD's steps are its own `mtl_backward` and `jac_to_grad` on that network. All contenders take turns,
-A B C A B C …, in one process with one thread; the numbers are medians. `mtl`'s step is the whole `training.Step`, from
+The plain step is implemented here: the trunk of `textbook.py`, heads in a loop, the sum of the losses, one backward pass,
+torch's Adam. TorchJD's steps use `mtl_backward` and `jac_to_grad` on that network. All steps alternate, A B C A B C …, in
+one process with one thread; the results are medians. `mtl`'s step is the whole `training.Step`, from
 raw inputs to the update. `benchmarks/balancer.py` compares the Balancer with TorchJD in the same hand-written loop.
 """
 

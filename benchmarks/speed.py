@@ -1,10 +1,10 @@
-"""`mtl train` against the textbook script, and its start-up against `import torch`: ratios, interleaved in one run.
+"""Speed of `mtl train` relative to a plain PyTorch script, and of its start-up relative to `import torch`.
 
-    python benchmarks/speed.py                       # what `make bench` runs: speed, memory, start-up
+    python benchmarks/speed.py                       # speed, memory and start-up, as `make bench`
     python benchmarks/speed.py --accuracy            # test accuracy after 3 epochs, 3 seeds each
 
-Each contender is a process of its own. They take turns, A B C A B C …, so that a noisy machine is noisy to all; the
-figures are ratios of medians. Seconds are those of one training epoch, as each contender reports them.
+Each measurement is a separate process. The programs alternate, A B C A B C …, so that noise of the machine affects all of
+them; the results are ratios of medians. Seconds are those of one training epoch, as reported by each program.
 """
 
 import argparse
@@ -86,8 +86,8 @@ def accuracy(epochs: int, seeds: int) -> None:
     }
     print(f"| test accuracy after {epochs} epochs, seeds 0 to {seeds - 1} | mnist | fashion |\n| --- | --- | --- |")
     for name, contender in contenders.items():
-        found = [contender(seed)["accuracy"] for seed in range(seeds)]
-        cells = [" ".join(f"{result[data]:.4f}" for result in found) for data in ("mnist", "fashion")]
+        results = [contender(seed)["accuracy"] for seed in range(seeds)]
+        cells = [" ".join(f"{result[data]:.4f}" for result in results) for data in ("mnist", "fashion")]
         print(f"| {name} | {cells[0]} | {cells[1]} |", flush=True)
 
 

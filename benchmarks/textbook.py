@@ -1,11 +1,11 @@
-"""The textbook script `mtl` is measured against: what a careful reader of a tutorial writes.
+"""A plain PyTorch script for two tasks, the reference of `benchmarks/speed.py`.
 
-Two torchvision datasets with ToTensor and Normalize, two DataLoaders without workers, zipped;
-the seed document's trunk and two linear heads; the sum of the losses; `.item()` at each step for the running loss.
+Two torchvision datasets with ToTensor and Normalize, two zipped DataLoaders without workers, a small convolutional
+trunk with two linear heads, the sum of the losses, and `.item()` at each step for the running loss.
 
     python benchmarks/textbook.py --data data --epochs 1 --seed 0
 
-prints one JSON document: seconds of each training epoch, test accuracies, peak memory in bytes.
+It prints one JSON document: seconds of each training epoch, test accuracies, peak memory in bytes.
 """
 
 import argparse

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# How a CI job uses mtl: validate, train, evaluate with a requirement; every exit code handled.
+# Use mtl in a CI job: validate, train, evaluate with a requirement; every exit code is handled.
 #
 #   scripts/ci_example.sh CONFIG RUN_DIR REQUIREMENT [KEY=VALUE…]
 #   scripts/ci_example.sh configs/digits.yaml /tmp/run 'digit.accuracy>=0.9' training.epochs=5
 #
-# Safe to run again after it was preempted: it goes on where it stopped. Exits with mtl's own code.
+# It can be run again after preemption and resumes the run. It exits with the exit code of mtl.
 set -euo pipefail
 
 config=$1 run_dir=$2 requirement=$3
@@ -17,14 +17,14 @@ explain() {
     case $1 in
         0) ;;
         1) echo "ci: the run failed; see $run_dir/log.txt" >&2 ;;
-        2) echo "ci: the command or the configuration is wrong (above)" >&2 ;;
-        3) echo "ci: the model is not good enough: $requirement" >&2 ;;
-        130 | 143) echo "ci: interrupted, a checkpoint is saved; run this again to go on" >&2 ;;
+        2) echo "ci: invalid command or configuration (see above)" >&2 ;;
+        3) echo "ci: requirement not met: $requirement" >&2 ;;
+        130 | 143) echo "ci: interrupted after saving a checkpoint; run again to resume" >&2 ;;
         *) echo "ci: unexpected exit code $1" >&2 ;;
     esac
 }
 
-step() { # run a command; on failure explain its exit code and leave with it
+step() { # run a command; on failure, explain its exit code and exit with it
     local code=0
     "$@" || code=$?
     explain "$code"

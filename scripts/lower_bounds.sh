@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run the tests on the oldest supported versions of the dependencies: each `>=` in pyproject.toml becomes `==`.
+# Run the tests with the oldest supported versions of the dependencies: each `>=` in pyproject.toml becomes `==`.
 #
 #   scripts/lower_bounds.sh                      # the whole suite
 #   scripts/lower_bounds.sh tests/weighting -x   # arguments of pytest
@@ -13,7 +13,7 @@ import tomllib
 
 with open("pyproject.toml", "rb") as file:
     project = tomllib.load(file)["project"]
-# linters and coverage say nothing about the versions that the program runs with
+# linters and coverage do not depend on these versions
 linters = ("ruff", "mypy", "import-linter", "deptry", "pydoclint", "coverage", "pre-commit", "types-")
 wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
 print("\n".join(line.replace(">=", "==") for line in wanted if not line.startswith(linters)))
@@ -22,6 +22,6 @@ PY
 [ -x "$environment/bin/python" ] || "$python" -m venv "$environment"
 "$environment/bin/python" -m pip install --quiet --requirement <(echo "$requirements")
 "$environment/bin/python" -m pip install --quiet --no-deps --editable .
-# what old versions warn of about newer versions of their own dependencies is not ours to mend
+# ignore warnings of old versions about newer versions of their own dependencies
 OMP_NUM_THREADS=1 "$environment/bin/python" -m pytest -n auto --dist worksteal \
     -W ignore::DeprecationWarning -W "ignore:The given buffer is not writable:UserWarning" "$@"

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# What docs/reliability.md promises, tried for minutes, by hand or nightly: runs killed at random moments, damaged and
-# hostile files, nonsense for configurations. Prints a line for each trial with how many went right; exits 1 if one didn't.
+# Test the guarantees of docs/reliability.md for minutes, manually or nightly: runs killed at random moments, damaged and
+# malicious files, mutated configurations. Prints one line per test with its successes; exits with 1 if one failed.
 #
-#   scripts/torture.sh                                   # all of it
-#   scripts/torture.sh --kills 5 --terms 2 --flips 50    # a little of it
+#   scripts/torture.sh                                   # everything
+#   scripts/torture.sh --kills 5 --terms 2 --flips 50    # a short run
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-.venv/bin/python}

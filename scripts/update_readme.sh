@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Write README's table of components anew, from `mtl list --markdown`.
+# Regenerate the table of components in the README with `mtl list --markdown`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 mtl=${MTL:-.venv/bin/mtl}
