@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
-from mtlcli.training.backward.engines import LossEngine, loss_scale
+from mtlcli.training.backward.engines import LossEngine, conflict, loss_scale
 from mtlcli.training.backward.unsplit_backward import UnsplitBackward
 from mtlcli.training.balancer_arguments import (
     feature_list,
@@ -80,6 +80,7 @@ class Balancer:
         self._backward = self._make_backward(parameters, layer, every)
         self.weighting.to(self._device)
         self._weights = torch.full((len(self.tasks),), math.nan, device=self._device)
+        self._gramian: Tensor | None = None
         self._last: tuple[list[int], Tensor] = [], self._weights[:0]  # tasks and losses of the last step
         self._before: tuple[float, list[Tensor]] | None = None  # loss scale and state before the last step
         self._sums = torch.zeros(2, len(self.tasks), device=self._device)  # of losses and of steps, since `end_epoch`
@@ -102,6 +103,15 @@ class Balancer:
     def weights(self) -> Tensor:
         """Weights of the tasks in the last `backward`, shape [T], on the device; NaN for a task that was absent."""
         return self._weights
+
+    @property
+    def conflict(self) -> Tensor | None:
+        """Mean cosine of the tasks' gradients in the last `backward`, and fraction of the pairs that oppose each other.
+
+        Shape [2], on the device, NaN with a single task; None if the gradients were not compared (by a loss-level
+        method, or in a step that reused the weights).
+        """
+        return None if self._gramian is None else conflict(self._gramian)
 
     @property
     def looks_back(self) -> bool:
@@ -139,7 +149,7 @@ class Balancer:
         self.weighting.start_step()
         if isinstance(self._backward, UnsplitBackward):
             cut = None if features is None else feature_list(features)
-            present, vector, weights = self._backward(samples, cut, scale)
+            present, vector, weights, self._gramian = self._backward(samples, cut, scale)
         else:
             present, vector = list(samples[0]), torch.stack(list(samples[0].values()))
             weights = self._backward.backward(vector, present, scale=scale)

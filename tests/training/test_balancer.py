@@ -159,6 +159,9 @@ def test_gradients_equal_those_of_mtl_train_to_the_bit(name: str, by_features: b
         else:
             assert all(e is g is None or torch.equal(e, g) for e, g in expected)  # type: ignore[arg-type]
             assert torch.equal(weights, result[0].weights)
+            assert (balancer.conflict is None) == (result[0].conflict is None)
+            if balancer.conflict is not None and result[0].conflict is not None:
+                torch.testing.assert_close(balancer.conflict, result[0].conflict, rtol=0, atol=0, equal_nan=True)
         optimizer.step()
         if balancer.looks_back:
             balancer.after_step(losses_of(other, whole)[0])

@@ -54,7 +54,7 @@ class LossEngine:
 
 
 class GradientEngine:
-    """Backward passes of the gradient-level weightings: the update is made of the tasks' gradients.
+    """Backward passes of the gradient-level weightings: the update combines the tasks' gradients.
 
     A step calls `start`, then `add` for each of its graphs, then `finish`. Nothing waits for the device.
 
@@ -121,7 +121,7 @@ class GradientEngine:
         Returns:
             losses: The present tasks' losses, shape [t].
             weights: Their weights, shape [t].
-            conflict: `conflict` of their gradients, shape [2]; None if the step reused the weights.
+            gramian: Inner products of their gradients, shape [t, t]; None if the step reused the weights.
         """
         losses = self.weighting.select(self.losses, self.present)
         if not self.solving:
@@ -145,7 +145,7 @@ class GradientEngine:
             update = self.jacobians.combine(jacobian, weights)
         self._remember(weights, finite)
         self.jacobians.descend(self._by_task(weights), update if self.scale is None else update.mul_(self.scale))
-        return weights, conflict(gramian)
+        return weights, gramian
 
     def _jacobian(self) -> Tensor:
         """Return J without the loss scale, shape [samples, t, P]."""

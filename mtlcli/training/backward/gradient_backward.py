@@ -14,7 +14,7 @@ from torch.amp.grad_scaler import GradScaler
 from mtlcli.data.loader import Batch
 from mtlcli.errors import ConfigError
 from mtlcli.training.backward.base import Backward, StepResult
-from mtlcli.training.backward.engines import GradientEngine, loss_scale
+from mtlcli.training.backward.engines import GradientEngine, conflict, loss_scale
 from mtlcli.training.backward.jacobians import FeatureJacobians, Jacobians, LastLayerJacobians, ParameterJacobians
 from mtlcli.training.backward.split_forward import split_forward, trunk_parameters
 from mtlcli.training.run import Run
@@ -122,10 +122,11 @@ class GradientBackward(Backward):
                     penalties += torch.stack(graph.terms).detach() * part
                     graph.terms = [self.scaler.scale(term * part) for term in graph.terms]
                 self.engine.add(graph, factors, piece.sample)
-        losses, weights, conflict = self.engine.finish()
+        losses, weights, gramian = self.engine.finish()
+        conflicting = None if gramian is None else conflict(gramian)
         if not len(penalties):
-            return StepResult(losses, weights, conflict)
-        return StepResult(torch.cat([losses, penalties]), torch.cat([weights, torch.ones_like(penalties)]), conflict)
+            return StepResult(losses, weights, conflicting)
+        return StepResult(torch.cat([losses, penalties]), torch.cat([weights, torch.ones_like(penalties)]), conflicting)
 
     def _pieces(self, batch: Batch) -> Iterator[Piece]:
         """Yield the parts of a batch that pass through the model one after another in a step that solves."""

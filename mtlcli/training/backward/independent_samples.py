@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mtlcli.data.loader import Batch
 from mtlcli.specs import is_labelled
-from mtlcli.training.backward.engines import GradientEngine, check_finite, conflict
+from mtlcli.training.backward.engines import GradientEngine, check_finite
 from mtlcli.training.backward.gradient_backward import GradientBackward, Piece
 from mtlcli.training.backward.task_graphs import TaskGraphs, weighted_backward
 from mtlcli.weighting.base import GramianWeighting
@@ -53,7 +53,7 @@ class IndependentSamplesEngine(GradientEngine):
         self._remember(weights, finite)
         means = means[2].masked_fill(~finite, float("inf"))
         weighted_backward(self.last_graphs, self._by_task(weights * means), self.jacobians.parameters)
-        return weights, conflict(products.mean((0, 2)))  # of the mean gradients of both samples
+        return weights, products.mean((0, 2))  # of the mean gradients of both samples
 
 
 class IndependentSamplesBackward(GradientBackward):

@@ -56,7 +56,7 @@ class UnsplitBackward:
 
     def __call__(
         self, samples: Sequence[dict[int, Tensor]], features: Sequence[Tensor] | None, scale: Tensor | None
-    ) -> tuple[list[int], Tensor, Tensor]:
+    ) -> tuple[list[int], Tensor, Tensor, Tensor | None]:
         """Accumulate the gradients of a step into `.grad`.
 
         Args:
@@ -68,6 +68,7 @@ class UnsplitBackward:
             present: Indices of the tasks present in the step, ascending.
             losses: Their losses, shape [t].
             weights: Their weights, shape [t].
+            gramian: Inner products of their gradients, shape [t, t]; None if the step reused the weights.
         """
         counts = [sum(task in losses for losses in samples) for task in range(len(self.names))]
         present = [task for task, count in enumerate(counts) if count]
@@ -86,8 +87,7 @@ class UnsplitBackward:
             else:
                 graph = FeatureGraphs(tasks, tensors, names=self._names(tasks), features=cut, shared=self.shared)
             self.engine.add(graph, self.engine.tensor([1.0 / counts[task] for task in tasks]), sample)
-        vector, weights, _ = self.engine.finish()
-        return present, vector, weights
+        return present, *self.engine.finish()
 
     def _names(self, tasks: Iterable[int]) -> list[str]:
         return [self.names[task] for task in tasks]
