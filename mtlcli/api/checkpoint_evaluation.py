@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mtlcli.config import Experiment
 from mtlcli.errors import ConfigError, MtlError
 from mtlcli.files import given_path
 from mtlcli.plugins import load_plugin
 from mtlcli.training.assembly.build import rebuild
 from mtlcli.training.checkpoint.experiment import experiment_from_checkpoint, moved_datasets
-from mtlcli.training.checkpoint.file import load_checkpoint
+from mtlcli.training.checkpoint.file import load_checkpoint, rng_state, set_rng_state
 from mtlcli.training.data_changes import new_datasets, warn_of_changes
 from mtlcli.training.evaluate import Evaluation, TaskMetrics, measure
 from mtlcli.training.run import Run
@@ -34,6 +36,8 @@ def evaluate(
     plugins: Sequence[str] = (),
 ) -> TaskMetrics:
     """Evaluate a trained model on a split of its data, as `mtl eval` does.
+
+    Random generators and the number of threads of this process are left as they were.
 
     Args:
         model: A checkpoint (a `.pt` file, or the folder of a run for its best one), or a run made by `build`.
@@ -57,7 +61,12 @@ def evaluate(
         return measure(model, splits).metrics
     for plugin in [plugins] if isinstance(plugins, str) else plugins:
         load_plugin(plugin, "plugin")
-    return evaluate_checkpoint(read_checkpoint(model, overrides), split, datasets).evaluation.metrics
+    random_state, threads = rng_state(), torch.get_num_threads()
+    try:
+        return evaluate_checkpoint(read_checkpoint(model, overrides), split, datasets).evaluation.metrics
+    finally:
+        set_rng_state(random_state)
+        torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)
@@ -103,9 +112,29 @@ def read_checkpoint(checkpoint: str | os.PathLike[str], overrides: Sequence[str]
         The content of the checkpoint.
     """
     overrides = [overrides] if isinstance(overrides, str) else list(overrides)
-    path = checkpoint_of(given_path(os.fspath(checkpoint), "checkpoint"))
+    path = checkpoint_path(checkpoint)
     payload = load_checkpoint(path)
     return StoredModel(path, payload, experiment_from_checkpoint(payload, overrides, path), overrides)
+
+
+def checkpoint_path(checkpoint: str | os.PathLike[str]) -> Path:
+    """Return the file of a checkpoint.
+
+    Args:
+        checkpoint: A `.pt` file, or the folder of a run for its best one.
+
+    Returns:
+        The file.
+
+    Raises:
+        ConfigError: The argument is not a path, or a folder without a checkpoint.
+    """
+    try:
+        path = os.fspath(checkpoint)
+    except TypeError as error:
+        kind = type(checkpoint).__name__
+        raise ConfigError(f"expected the path of a checkpoint or of a run folder, got {kind}") from error
+    return checkpoint_of(given_path(path, "checkpoint"))
 
 
 def evaluate_checkpoint(

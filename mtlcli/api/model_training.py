@@ -26,7 +26,8 @@ def train(
 ) -> Summary:
     """Train a model, as `mtl train` does, and return the summary of the run.
 
-    Nothing is printed. Messages go to the logger `mtl` and to `log.txt` in the run folder.
+    Nothing is printed. Messages go to the logger `mtl` and to `log.txt` in the run folder. The seeds of Python, NumPy
+    and PyTorch and the number of threads of this process are set as the configuration says.
 
     Args:
         config: An experiment, the path of its YAML file, or a dict of the same form.

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mtlcli.config import Experiment, experiment_from_dict, load_experiment
+from mtlcli.errors import ConfigError
 from mtlcli.training.assembly.build import build as build_run
 from mtlcli.training.run import Run
 
@@ -44,7 +45,12 @@ def resolve_config(
 
     Returns:
         The experiment.
+
+    Raises:
+        ConfigError: The configuration is invalid, or `datasets` is not a dict.
     """
+    if datasets is not None and not isinstance(datasets, Mapping):
+        raise ConfigError(f"datasets: expected a dict of aliases to data, got {type(datasets).__name__}")
     if not isinstance(config, Experiment):
         return load_experiment(config, overrides, in_memory=datasets or ())
     overrides = [overrides] if isinstance(overrides, str) else list(overrides)

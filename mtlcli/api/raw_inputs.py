@@ -31,11 +31,14 @@ class RawInputs:
         self.datasets, self.specs, self.columns = dict(datasets), dict(specs), dict(columns)
 
     def tensors(self, inputs: Any, *, stored_type: bool = False) -> dict[str, Tensor]:
-        """Return alias → raw inputs [B, *input_shape].
+        """Convert inputs to raw tensors.
 
         Args:
             inputs: Alias → inputs, or the inputs themselves for a model of one dataset.
             stored_type: Require the type and the range of values that the dataset stores.
+
+        Returns:
+            Alias → raw inputs [B, *input_shape].
 
         Raises:
             InputError: A dataset is unknown, or its inputs have the wrong shape, type, columns or values.
@@ -75,7 +78,10 @@ class RawInputs:
             if not spec.columns:
                 raise InputError(f"expected a tensor or an array {_shape(spec)}, got rows of a table")
             known = {*self.columns.get(alias, ()), *spec.targets}
-            return encode_rows(value, spec.columns, dataset.notation, dataset.missing, known)
+            encoded = encode_rows(value, spec.columns, dataset.notation, dataset.missing, known)
+            if len(encoded) == 0:
+                raise InputError("there is no example in them")
+            return encoded
         tensor = _as_tensor(value)
         expected = spec.input_shape
         if len(expected) == 3 and expected[0] == 1 and tuple(tensor.shape[1:]) == expected[1:]:
@@ -102,7 +108,7 @@ def _as_tensor(value: Any) -> Tensor:
 
 
 def _checked(tensor: Tensor, spec: DatasetSpec, dataset: Dataset) -> Tensor:
-    """The tensor, of the type that the dataset stores. InputError for another one, or for values that it can't have."""
+    """Check that a tensor has the type and the range of values that the dataset stores."""
     if dataset.value_range is not None or spec.state.get("dtype") == "uint8":
         low, high = dataset.value_range or (0, 255)
         if tensor.dtype not in INTEGERS:
@@ -126,7 +132,7 @@ def _shape(spec: DatasetSpec) -> str:
 
 
 def _hint(tensor: Tensor, expected: tuple[int, ...]) -> str:
-    """The remedy for some usual mistakes."""
+    """Return the remedy for a common mistake in the shape, or an empty string."""
     if tuple(tensor.shape) == expected:
         return "; add the dimension of the batch: x.unsqueeze(0)"
     channels_last = (*expected[1:], expected[0])

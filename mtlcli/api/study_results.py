@@ -105,6 +105,9 @@ class TaskRelations(dict[str, Any]):
 
         Args:
             measure: Name of the measure; by default the first.
+
+        Returns:
+            The groups, each a list of tasks.
         """
         return [list(group) for group in self._measure(measure)["groups"]["clustering"]["groups"]]
 

@@ -117,7 +117,7 @@ def relate(
 
 
 def _axes(given: Axes, name: str) -> list[str]:
-    """The axes as `KEY=VALUE,VALUE` strings."""
+    """Return the axes as `KEY=VALUE,VALUE` strings."""
     if isinstance(given, str):
         return [given]
     if not isinstance(given, Mapping):
@@ -131,7 +131,7 @@ def _axes(given: Axes, name: str) -> list[str]:
 
 
 def _text(value: Any) -> str:
-    """A value as it stands on the command line: a string as it is, anything else as YAML."""
+    """Return a value as written on the command line: a string unchanged, any other value as YAML."""
     if isinstance(value, str) and not any(mark in value for mark in ",[]{}\"'"):
         return value
     return json.dumps(value, ensure_ascii=False)

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mtlcli.api.checkpoint_evaluation import checkpoint_path
 from mtlcli.api.predictions import Predictions, decode
 from mtlcli.api.raw_inputs import RawInputs
 from mtlcli.config import Experiment
 from mtlcli.data.fingerprint import DataRecord
 from mtlcli.errors import InputError
-from mtlcli.files import given_path
 from mtlcli.plugins import load_plugin
 from mtlcli.specs import DatasetSpec
 from mtlcli.tasks.base import TaskKind
@@ -24,7 +24,6 @@ from mtlcli.training.checkpoint.file import load_checkpoint
 from mtlcli.training.data_changes import data_records
 from mtlcli.training.raw_input_model import RawInputModel
 from mtlcli.training.run import Run, autocast
-from mtlcli.training.run_folder import checkpoint_of
 
 
 def load(
@@ -47,7 +46,7 @@ def load(
     """
     for plugin in [plugins] if isinstance(plugins, str) else plugins:
         load_plugin(plugin, "plugin")
-    path = checkpoint_of(given_path(os.fspath(checkpoint), "checkpoint"))
+    path = checkpoint_path(checkpoint)
     payload = load_checkpoint(path)
     experiment = experiment_from_checkpoint(payload, [f"training.device={device}"], path, data=False)
     run = rebuild(experiment, payload, data=False, prepare=False)

@@ -142,8 +142,12 @@ def test_options_of_the_dataset_are_set_in_the_configuration(tmp_path: Path) -> 
         ({"resume": "maybe"}, "resume: expected 'never', 'auto' or 'must', got 'maybe'"),
         ({"resume": "auto"}, "resume='auto' needs run_dir"),
         ({"datasets": {"points": (X, Y), "more": (X, Y)}}, "datasets.more: no task uses this dataset"),
-        ({"datasets": {"points": (X, Y["sum"])}}, r"tasks\.sign\.kind: needs a target of type classes or binary"),
+        (
+            {"datasets": {"points": (X, Y["sum"])}},
+            r"tasks\.sign\.kind: needs a target of type .*set `targets: {target: classes}`",
+        ),
         ({"datasets": {}}, "datasets: missing"),
+        ({"datasets": [X]}, "datasets: expected a dict of aliases to data, got list"),
         ({"config": DIGITS, "datasets": {"digits": (X, Y)}}, "datasets.digits: data was passed from Python for this"),
     ],
 )

@@ -52,6 +52,10 @@ def test_evaluate_gives_the_metrics_of_the_summary(trained: tuple[Run, dict[str,
         mtlcli.evaluate(summary["checkpoint"], split="nowhere")
     with pytest.raises(mtlcli.ConfigError, match="for a checkpoint"):
         mtlcli.evaluate(run, overrides=["evaluation.batch_size=7"])
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    mtlcli.evaluate(summary["checkpoint"])
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_predictions_are_those_that_the_metrics_are_of(
@@ -238,6 +242,7 @@ def test_python_values_count_as_what_the_file_spells(table: tuple[Run, Path, Mod
         ({"area": ["big"]}, "row 0: 'big' in the numeric column 'area' is not a finite number"),
         ({"listed": ["11.1.2024"]}, "row 0: '11.1.2024' in the numeric column 'listed' is not a date in ISO 8601"),
         ({"area": [1.0, 2.0]}, "the columns differ in length"),
+        ({"area": [], "city": [], "listed": [], "garden": []}, "there is no example in them"),
         ({"area": 1.0}, "column 'area': expected a sequence with a value for each row, got float"),
     ],
 )
@@ -263,5 +268,8 @@ def test_a_row_without_a_key_and_a_tensor_of_another_width_are_refused(table: tu
 def test_a_bad_checkpoint_or_device_is_a_configuration_error(trained: tuple[Run, dict[str, Any]]) -> None:
     with pytest.raises(mtlcli.ConfigError, match="no such checkpoint file"):
         mtlcli.load("nowhere.pt")
+    for call in (mtlcli.load, mtlcli.evaluate):
+        with pytest.raises(mtlcli.ConfigError, match="expected the path of a checkpoint or of a run folder, got int"):
+            call(3)  # type: ignore[operator]
     with pytest.raises(mtlcli.ConfigError, match="device 'gpu' can't be used here"):
         mtlcli.load(trained[1]["checkpoint"], device="gpu")

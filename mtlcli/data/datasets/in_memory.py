@@ -101,6 +101,11 @@ class InMemory(Dataset):
             raise ConfigError(f"the data has no split {split!r}; it has: {', '.join(examples)}")
         return examples[split]
 
+    def type_hint(self, target: str, spec: TargetSpec) -> str:
+        """Name the option that sets the type; the inferred one follows from the type of the labels."""
+        other = {"real": "classes", "classes": "real"}.get(spec.type)
+        return f"Its labels make it so; for another type, set `targets: {{{target}: {other}}}`" if other else ""
+
     def check_augment(self, spec: DatasetSpec) -> None:
         if self.augment:
             Augmentation(self.augment).check(torch.zeros(spec.input_shape, dtype=getattr(torch, spec.state["dtype"])))

@@ -184,6 +184,11 @@ def as_inputs(value: Any, single: bool = False) -> Tensor:
     try:
         tensor = torch.as_tensor(value).detach()
     except (TypeError, ValueError, RuntimeError) as error:
+        if isinstance(value, np.ndarray) and value.dtype.kind in "OUST":
+            raise ValueError(
+                "the inputs have values that are not numbers; write a table with text to a file and use the dataset "
+                "`csv`"
+            ) from error
         raise ValueError(f"the inputs are {_type(value)}, which is no array of numbers: {error}") from error
     if tensor.is_complex():
         raise ValueError("the inputs are complex numbers")

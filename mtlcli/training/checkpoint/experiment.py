@@ -62,7 +62,7 @@ def experiment_from_checkpoint(
                 path = f"datasets.{alias}.{option}"
                 problems.append(Problem(
                     f"the checkpoint has {str(options[option])!r}; a path outside the current folder is used only "
-                    f"if you give it yourself: mtl eval {quote(str(checkpoint))} {path}=PATH", path
+                    f"if you give it yourself, as an override: mtl eval {quote(str(checkpoint))} {path}=PATH", path
                 ))  # fmt: skip
         datasets[alias] = replace(entry, options=options)
     if isinstance(experiment.weighting.options.get("matrix"), str) and not _overridden("weighting.matrix", given):

@@ -231,6 +231,7 @@ def broken(row: int) -> Pairs:
         (Pairs([(1, 2, 3)]), {}, "item 0 is a tuple; expected"),
         ([{"image": IMAGES[0], "y": 1}], {}, "item 0 has no 'input'; set the option `input` to one of its keys: image"),
         (({1: 2}, CLASSES), {}, "no array of numbers"),
+        ((WORDS, CLASSES), {}, "the inputs have values that are not numbers; write a table with text to a file"),
     ],
 )
 def test_wrong_data_gets_a_clear_message(data: object, options: dict[str, Any], message: str) -> None:
