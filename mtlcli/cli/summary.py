@@ -93,7 +93,7 @@ def summary(
         print("\n".join([*map(printable, document["notes"]), ""]))
     print(f"trunk {experiment.trunk.name}, sharing {experiment.sharing.name}, weighting {experiment.weighting.name}")
     own = ", ".join(f"{task} {count:,}" for task, count in parameters["tasks"].items())
-    print(f"parameters: {parameters['shared']:,} shared; {own}; {parameters['total']:,} in all")
+    print(f"parameters: {parameters['shared']:,} shared; {own}; {parameters['total']:,} in total")
     flops = ", ".join(f"{alias} {count:,}" for alias, count in document["flops_per_sample"].items())
     print(f"FLOPs per sample (a multiplication and an addition are two): {flops}")
 

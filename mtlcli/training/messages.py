@@ -54,7 +54,7 @@ class RunHeader:
             f"run folder: {self.folder}",
             f"device: {self.device}, {_count(self.threads, 'thread')}",
             f"examples: {'; '.join(f'{alias} {amount}' for alias, amount in amounts.items())}",
-            f"parameters: {self.parameters['shared']:,} shared; {tasks}; {self.parameters['total']:,} in all",
+            f"parameters: {self.parameters['shared']:,} shared; {tasks}; {self.parameters['total']:,} in total",
             f"training: {_count(self.epochs, 'epoch')} of {_count(self.steps_per_epoch, 'step')}",
         ]
 
@@ -162,7 +162,7 @@ class RunEnd:
                 f"{_count(self.patience, 'epoch')}; {best}"
             )
         last = self.best_epoch == self.epoch > 1 and not math.isnan(self.value)
-        return f"trained {_count(self.epoch, 'epoch')}; {best}{' (the last: more may be better)' if last else ''}"
+        return f"trained {_count(self.epoch, 'epoch')}; {best}{' (the last one: more epochs may help)' if last else ''}"
 
 
 def run_header(run: Run, folder: Path, steps_per_epoch: int) -> RunHeader:

@@ -143,7 +143,7 @@ class Trainer:
             self._save()
             raise
         if progress.steps and not progress.updates:
-            raise MtlError(f"the run trained nothing in {progress.steps} steps: {idle_reason(state.step)}")
+            raise MtlError(f"no parameter changed in {progress.steps} steps: {idle_reason(state.step)}")
 
     def _train_epoch(self, stop: StopRequest) -> None:
         """Make the remaining steps of the current epoch."""
@@ -226,7 +226,7 @@ class Trainer:
         """Advance the schedule after an epoch, and log why it can't be. value: the monitored value."""
         state, progress = self.state, self.state.progress
         if not progress.epoch_updates:
-            LOG.warning("epoch %d trained nothing: %s", progress.epoch, idle_reason(state.step))
+            LOG.warning("no parameter changed in epoch %d: %s", progress.epoch, idle_reason(state.step))
             return
         if not state.schedule.after_epoch(value) and not self._plateau_warned:
             self._plateau_warned = True

@@ -230,4 +230,4 @@ def test_summary_tells_what_training_will_report(trained: Path, capsys: pytest.C
     assert document["tasks"]["ink"]["target"] == "digits.ink"
     assert main(["summary", DIGITS]) == 0
     printed = capsys.readouterr().out
-    assert f"{document['parameters']['total']:,} in all" in printed
+    assert f"{document['parameters']['total']:,} in total" in printed

@@ -74,7 +74,7 @@ def test_run_header() -> None:
         "run folder: runs/a",
         "device: cpu, 1 thread",
         "examples: a 1,293 train, 360 test; b 10 train",
-        "parameters: 16,576 shared; digit 650, ink 65; 17,291 in all",
+        "parameters: 16,576 shared; digit 650, ink 65; 17,291 in total",
         "training: 20 epochs of 21 steps",
     ]
 
@@ -87,7 +87,7 @@ def test_run_end() -> None:
     assert str(RunEnd(20, 20, 3, 18, "val mean primary", 0.8)) == (
         "trained 20 epochs; best epoch 18 of 20, val mean primary 0.8000"
     )
-    assert str(RunEnd(2, 2, None, 2, "val mean primary", 0.8)).endswith("(the last: more may be better)")
+    assert str(RunEnd(2, 2, None, 2, "val mean primary", 0.8)).endswith("(the last one: more epochs may help)")
     assert str(RunEnd(2, 2, None, 2, "val mean primary", math.nan)) == (
         "trained 2 epochs; val mean primary was undefined, so the latest epoch, 2, counts as the best"
     )
