@@ -86,7 +86,7 @@ def compare(
 
     document = study(
         load, vary or [], seeds=seeds, tune=tune or [], tune_seeds=tune_seeds, jobs=jobs, out=out, published=published,
-        reference=reference, command=shlex.join(["mtl", *context.obj]), observer=watch_comparison(),
+        reference=reference, command=shlex.join(["mtl", *context.obj]), callback=watch_comparison(),
     )  # fmt: skip
     print_json(document) if json else _print(document)
     if failed := document["failed"]:
@@ -96,15 +96,15 @@ def compare(
 def _print(document: dict[str, Any]) -> None:
     """Print all tables: fitted to a terminal, or as Markdown if stdout is none."""
     from mtlcli.cli import table
-    from mtlcli.studies.compare.comparison_tables import header, tables
+    from mtlcli.studies.compare.comparison_tables import header_lines, make_tables
 
-    print("\n".join(map(table.sentence, [f"{document['name']}: comparison", *header(document), ""])))
+    print("\n".join(map(table.sentence, [f"{document['name']}: comparison", *header_lines(document), ""])))
     for sentence in document["findings"]:
         print(f"{table.sentence(sentence)}\n")
-    for section in tables(document):
+    for section in make_tables(document):
         if sys.stdout.isatty():
             print(printable(section.title))
-            print("\n".join(table.figures(section.rows, section.keys)))
+            print("\n".join(table.figures(section.rows, section.key_columns)))
         else:
             print(f"## {printable(section.title)}")
             print("\n".join(format_markdown(section.rows, texts=1)))

@@ -23,7 +23,7 @@ from rich.progress import (
 from rich.text import Text
 
 from mtlcli.cli import table
-from mtlcli.studies.study_observer import StudyObserver
+from mtlcli.studies.study_callback import StudyCallback
 from mtlcli.tables import format_duration, format_number
 from mtlcli.text import printable
 from mtlcli.training.backward.base import StepResult
@@ -120,17 +120,17 @@ def watch() -> list[Callback]:
     return [ProgressBar(console)] if sys.stderr.isatty() else []
 
 
-class StudyLines(StudyObserver):
+class StudyLines(StudyCallback):
     """A plain line for each run."""
 
-    def run_done(self, name: str, summary: dict[str, Any], reused: bool) -> None:
+    def on_run_end(self, name: str, summary: dict[str, Any], reused: bool) -> None:
         print(printable(_line(name, summary, reused)), file=sys.stderr)
 
-    def run_failed(self, name: str, problem: str) -> None:
+    def on_run_failure(self, name: str, problem: str) -> None:
         print(printable(f"{name}: failed: {problem}"), file=sys.stderr)
 
 
-class StudyBar(StudyObserver):
+class StudyBar(StudyCallback):
     """A bar over the runs, with the name of the latest."""
 
     def __init__(self) -> None:
@@ -140,19 +140,19 @@ class StudyBar(StudyObserver):
             console=Console(stderr=True), transient=True,
         )  # fmt: skip
 
-    def started(self, runs: int) -> None:
+    def on_study_start(self, runs: int) -> None:
         if runs:
             self.line = self.bar.add_task("", total=runs, latest="")
             self.bar.start()
 
-    def run_done(self, name: str, summary: dict[str, Any], reused: bool) -> None:
+    def on_run_end(self, name: str, summary: dict[str, Any], reused: bool) -> None:
         self.bar.update(self.line, advance=1, latest=printable(f"{name}{' (trained before)' if reused else ''}"))
 
-    def stopped(self) -> None:
+    def on_study_end(self) -> None:
         self.bar.stop()
 
 
-class StudyTable(StudyObserver):
+class StudyTable(StudyCallback):
     """A live table of how the methods of a comparison stand, over a line that tells how far the study is."""
 
     def __init__(self, console: Console) -> None:
@@ -161,25 +161,25 @@ class StudyTable(StudyObserver):
         self.rows: Mapping[str, Mapping[str, tuple[float, int]]] = {}
         self.start = 0.0
 
-    def started(self, runs: int) -> None:
+    def on_study_start(self, runs: int) -> None:
         self.runs, self.done, self.trained, self.start = runs, 0, 0, time.monotonic()
         self.live.start()
         self.live.update(self.drawn(), refresh=True)
 
-    def run_done(self, name: str, summary: dict[str, Any], reused: bool) -> None:
+    def on_run_end(self, name: str, summary: dict[str, Any], reused: bool) -> None:
         self.done += 1
         self.trained += not reused
 
-    def run_failed(self, name: str, problem: str) -> None:
+    def on_run_failure(self, name: str, problem: str) -> None:
         self.done += 1
         self.failed += 1
         self.live.console.print(printable(f"{name}: failed: {problem}"), markup=False, highlight=False)
 
-    def standing(self, rows: Mapping[str, Mapping[str, tuple[float, int]]]) -> None:
+    def on_means(self, rows: Mapping[str, Mapping[str, tuple[float, int]]]) -> None:
         self.rows = rows
         self.live.update(self.drawn(), refresh=True)
 
-    def stopped(self) -> None:
+    def on_study_end(self) -> None:
         self.live.stop()
 
     def drawn(self) -> Text:
@@ -204,14 +204,14 @@ class StudyTable(StudyObserver):
         return ", ".join(told)
 
 
-def watch_study() -> StudyObserver:
-    """The observer of a study, and warnings on stderr: the log of each of its runs is in that run's folder."""
+def watch_study() -> StudyCallback:
+    """Return the callback of a study; warnings go to stderr, and the log of each run to its folder."""
     _warnings_only()
     return StudyBar() if sys.stderr.isatty() else StudyLines()
 
 
-def watch_comparison() -> StudyObserver:
-    """The same for a comparison."""
+def watch_comparison() -> StudyCallback:
+    """Return the callback of a comparison; warnings go to stderr."""
     console = _warnings_only()
     return StudyTable(console) if sys.stderr.isatty() else StudyLines()
 

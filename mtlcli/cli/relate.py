@@ -61,7 +61,7 @@ def relate(
 
     budget = Budget(seeds, epochs, networks, jobs, encoder)
     experiment = load_experiment(config, overrides or [], allow_plugins)
-    document = study(experiment, measure, out, budget=budget, observer=watch_study())
+    document = study(experiment, measure, out, budget=budget, callback=watch_study())
     if json:
         print_json(document)
     else:
@@ -80,9 +80,9 @@ def _print(document: dict[str, Any]) -> None:
         for line in table.figures(rows, width=None if width is None else width - 2):
             print(f"  {line}".rstrip())
         clustering, partition = result["groups"]["clustering"], result["groups"]["partition"]
-        print(f"  groups (average linkage, cut at {clustering['cut']}): {_groups(clustering['groups'])}")
+        print(f"  groups (average linkage, threshold {clustering['cut']}): {_groups(clustering['groups'])}")
         if crossing := _crossing(result, clustering["cut"]):
-            print(f"  pairs whose interval includes the cut, so that the groups are uncertain: {', '.join(crossing)}")
+            print(f"  uncertain, since the interval includes the threshold: {', '.join(crossing)}")
         if partition["best"] is not None:
             best = partition["best"]
             print(f"  best in {partition['networks']} networks or fewer: {_groups(best['groups'])}"
@@ -101,11 +101,11 @@ def _sample(numbers: dict[str, Any]) -> str:
     return f" [{numbers['confidence']:.0%} interval: {numbers['interval_of']}]"
 
 
-def _crossing(result: dict[str, Any], cut: float) -> list[str]:
-    """Return the pairs of tasks, as `a–b`, whose interval includes the cut."""
+def _crossing(result: dict[str, Any], threshold: float) -> list[str]:
+    """Return the pairs of tasks, as `a–b`, whose interval includes the threshold."""
     interval = result["numbers"]["interval"] or {}
     pairs = itertools.combinations(interval, 2)
-    return [f"{a}–{b}" for a, b in pairs if interval[a][b][0] < cut < interval[a][b][1]]
+    return [f"{a}–{b}" for a, b in pairs if interval[a][b][0] < threshold < interval[a][b][1]]
 
 
 def _cell(result: dict[str, Any], task: str, other: str) -> str:

@@ -52,9 +52,12 @@ def train(
     requirements = parse_requirements(require or [], experiment)
     if experiment.weighting.name == "relation":
         from mtlcli.cli.progress import watch_study
-        from mtlcli.studies.relate.for_weighting import unmeasured, with_relation
+        from mtlcli.studies.relate.for_weighting import with_placeholder_relation, with_relation
 
-        experiment = unmeasured(experiment) if dry_run else with_relation(experiment, observer=watch_study())
+        if dry_run:
+            experiment = with_placeholder_relation(experiment)
+        else:
+            experiment = with_relation(experiment, callback=watch_study())
     trainer = Trainer(build(experiment), run_dir, resume=resume, callbacks=watch())
     if dry_run:
         plan = trainer.rehearse()

@@ -1,1 +1,1 @@
-"""Several runs, looked at together."""
+"""Studies: comparisons of methods, and relations between tasks, from many runs."""

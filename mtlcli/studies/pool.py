@@ -1,4 +1,4 @@
-"""Several runs at the same time: each in a process of its own, with its part of the cores."""
+"""Pool of processes that train the runs of a study."""
 
 from __future__ import annotations
 
@@ -20,21 +20,26 @@ from typing import Generic, Protocol, TypeVar
 from mtlcli.config import Experiment
 from mtlcli.cores import usable_cores
 from mtlcli.studies.process_setup import hide_main_module, plugins_to_import
-from mtlcli.studies.runs import interrupted
-from mtlcli.studies.worker import OUTPUT, Job, process, work
+from mtlcli.studies.runs import InterruptedStudyError
+from mtlcli.studies.worker import OUTPUT, After, Job, run_job, run_process
 from mtlcli.training.signals import StopRequest
-from mtlcli.training.trainer import Trainer
 
-PATIENCE = 30.0  # seconds that a run which was told to stop gets to save its checkpoint
+STOP_TIMEOUT = 30.0  # seconds in which a run must save its checkpoint after SIGTERM
+METHOD = "forkserver" if sys.platform == "linux" else "spawn"
+PRELOADED_MODULES = ["mtlcli.studies.preload"]
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class Trainable(Protocol):
     """A run to be trained. Its `str` is its name in messages."""
 
     @property
-    def experiment(self) -> Experiment: ...
+    def experiment(self) -> Experiment:
+        """The experiment that it trains."""
+
     @property
-    def folder(self) -> Path: ...
+    def folder(self) -> Path:
+        """Its run folder."""
 
 
 R = TypeVar("R", bound=Trainable)
@@ -47,25 +52,25 @@ class _Running(Generic[R]):
     answer: Connection
 
 
-class Processes(Generic[R]):
-    """Trains runs, `jobs` at a time, with the cores divided among them. Entered, it takes signals for its runs.
+class ProcessPool(Generic[R]):
+    """Trains runs in processes, several at a time, among which the cores are divided.
 
-    after: what each process does with its trained run; a function of a module. work: what a process does.
-    Each process imports the plugins that have been imported here.
+    As a context manager, it handles signals: SIGINT and SIGTERM stop its runs with their state saved. Each process
+    imports the plugins that have been imported in this one.
+
+    Args:
+        jobs: number of processes at the same time.
+        after: called in the process with the state and the folder of its trained run; a function of a module.
+        run: main function of the processes; tests replace it.
     """
 
-    def __init__(
-        self,
-        jobs: int,
-        after: Callable[[Trainer], None] | None = None,
-        work: Callable[[Job, Connection], None] = work,
-    ) -> None:
-        self.jobs, self.after, self.work = jobs, after, work
+    def __init__(self, jobs: int, after: After | None = None, run: Callable[[Job, Connection], None] = run_job) -> None:
+        self.jobs, self.after, self.run = jobs, after, run
         self.threads = max(1, usable_cores() // jobs)
         self.running: dict[int, _Running[R]] = {}
         self.stop = StopRequest()
 
-    def __enter__(self) -> Processes[R]:
+    def __enter__(self) -> ProcessPool[R]:
         start_server()
         self.stop.__enter__()
         return self
@@ -73,36 +78,42 @@ class Processes(Generic[R]):
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop what is still running: with its state saved, or at once after a second Ctrl-C."""
-        try:
-            self._tell(signal.SIGKILL if kind is KeyboardInterrupt else signal.SIGTERM)
-            for one in self.running.values():
-                one.process.join(PATIENCE)
-                one.process.kill()
-                one.process.join()
+        try:  # stop running processes with their state saved, or kill them after a second Ctrl-C
+            self._send_signal(signal.SIGKILL if kind is KeyboardInterrupt else signal.SIGTERM)
+            for running in self.running.values():
+                running.process.join(STOP_TIMEOUT)
+                running.process.kill()
+                running.process.join()
         finally:
             self.stop.__exit__(kind, value, trace)
 
     def train(self, runs: Sequence[R]) -> Iterator[tuple[R, str | None]]:
-        """Each run as it ends, with what went wrong, or None. A run that fails is no error here.
+        """Train runs. A failed run raises no error.
 
-        InterruptedRunError after a signal, when all runs in hand have stopped with their state saved.
+        Args:
+            runs: the runs.
+
+        Yields:
+            Each run when it ends, with its error, or None.
+
+        Raises:
+            InterruptedStudyError: After a signal, when all running processes have stopped with their state saved.
         """
-        waiting, told = deque(runs), False
+        waiting, signalled = deque(runs), False
         while self.running or (waiting and not self.stop.requested):
             while waiting and len(self.running) < self.jobs and not self.stop.requested:
                 self._start(waiting.popleft())
-            if self.stop.requested and not told:
-                told = True
-                self._tell(signal.SIGTERM)  # of Ctrl-C they would know nothing for a moment after their start
+            if self.stop.requested and not signalled:
+                signalled = True
+                self._send_signal(signal.SIGTERM)  # Ctrl-C does not reach them once they have called setsid
             for sentinel in wait(list(self.running), timeout=0.2):
                 assert isinstance(sentinel, int)
-                one = self.running.pop(sentinel)
-                problem = self._problem(one)
+                ended = self.running.pop(sentinel)
+                problem = self._receive_problem(ended)
                 if problem is None or not self.stop.requested:
-                    yield one.run, problem
+                    yield ended.run, problem
         if self.stop.requested:
-            raise interrupted(128 + self.stop.requested)
+            raise InterruptedStudyError(128 + self.stop.requested)
 
     def _start(self, run: R) -> None:
         experiment = run.experiment
@@ -111,71 +122,69 @@ class Processes(Generic[R]):
             experiment = experiment.model_copy(update={"training": training})
         job = Job(experiment.resolved(callbacks=True), run.folder, plugins_to_import(run.experiment), self.after)
         job = replace(job, directory=str(Path.cwd()), environment=dict(os.environ))
-        answer, theirs = context().Pipe(duplex=False)
-        started = context().Process(target=process, args=(self.work, job, theirs), name=str(run))
+        answer, sender = process_context().Pipe(duplex=False)
+        process = process_context().Process(target=run_process, args=(self.run, job, sender), name=str(run))
         with hide_main_module():
-            started.start()
-        theirs.close()
-        self.running[started.sentinel] = _Running(run, started, answer)
+            process.start()
+        sender.close()
+        self.running[process.sentinel] = _Running(run, process, answer)
 
-    def _tell(self, number: signal.Signals) -> None:
-        for one in self.running.values():
-            if one.process.pid is not None and one.process.is_alive():
-                with suppress(ProcessLookupError):  # it has ended meanwhile
-                    os.kill(one.process.pid, number)
+    def _send_signal(self, number: signal.Signals) -> None:
+        for running in self.running.values():
+            if running.process.pid is not None and running.process.is_alive():
+                with suppress(ProcessLookupError):  # the process has just ended
+                    os.kill(running.process.pid, number)
 
-    def _problem(self, one: _Running[R]) -> str | None:
-        """What went wrong with a process that has ended; None where nothing did."""
-        one.process.join()
+    def _receive_problem(self, ended: _Running[R]) -> str | None:
+        """Return the error of a process that has ended; None if there is none."""
+        ended.process.join()
         try:
-            problem: str | None = one.answer.recv()
+            problem: str | None = ended.answer.recv()
         except EOFError:  # it ended without an answer
-            problem = _death(one.process.exitcode, one.run.folder / OUTPUT)
-        one.answer.close()
-        one.process.close()
-        output = one.run.folder / OUTPUT
+            problem = _describe_exit(ended.process.exitcode, ended.run.folder / OUTPUT)
+        ended.answer.close()
+        ended.process.close()
+        output = ended.run.folder / OUTPUT
         if output.is_file() and output.stat().st_size == 0:
             output.unlink()
         return problem
 
 
-def _death(exit_code: int | None, output: Path) -> str:
-    """How a process has ended that didn't answer, and its last line."""
+def _describe_exit(exit_code: int | None, output: Path) -> str:
+    """Describe the end of a process that has sent no answer, with the last line of its output."""
     if exit_code is not None and exit_code < 0:
         name = signal.Signals(-exit_code).name
-        how = f"the process was killed by {name}{' (out of memory?)' if name == 'SIGKILL' else ''}"
+        reason = f"the process was killed by {name}{' (out of memory?)' if name == 'SIGKILL' else ''}"
     else:
-        how = f"the process ended with exit code {exit_code}"
-    printed = output.read_text(encoding="utf-8", errors="replace").split("\n") if output.is_file() else []
-    last = [line.strip() for line in printed if line.strip()][-1:]
-    return ": ".join([how, *last])
+        reason = f"the process ended with exit code {exit_code}"
+    lines = output.read_text(encoding="utf-8", errors="replace").split("\n") if output.is_file() else []
+    last = [line.strip() for line in lines if line.strip()][-1:]
+    return ": ".join([reason, *last])
 
 
-METHOD = "forkserver" if sys.platform == "linux" else "spawn"
-PRELOADED = ["mtlcli.studies.preload"]
-ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # a run sets its own number
-
-
-def context() -> ForkServerContext | SpawnContext:
-    """What starts processes."""
+def process_context() -> ForkServerContext | SpawnContext:
+    """Return the context of multiprocessing that starts the processes of a study."""
     return multiprocessing.get_context("forkserver") if METHOD == "forkserver" else multiprocessing.get_context("spawn")
 
 
 def start_server() -> None:
-    """Start the server, if it isn't there yet; it gets ready while this process goes on. It ends with this process."""
+    """Start the server from which processes are forked, unless it runs; it imports in the background.
+
+    The server ends with this process.
+    """
     if METHOD == "forkserver":
         from multiprocessing import forkserver
 
-        forkserver.set_forkserver_preload(PRELOADED)
-        with _one_thread(), hide_main_module():
+        forkserver.set_forkserver_preload(PRELOADED_MODULES)
+        with _single_threaded_libraries(), hide_main_module():
             forkserver.ensure_running()
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """The environment in which no library starts threads when it is loaded, as BLAS does."""
-    before = {name: os.environ.get(name) for name in ONE_THREAD}
-    os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
+def _single_threaded_libraries() -> Iterator[None]:
+    """Set the environment such that BLAS starts no threads when it is imported; a run sets its own number."""
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
     try:
         yield
     finally:

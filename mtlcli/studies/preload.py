@@ -1,4 +1,7 @@
-"""What a run may import on its way, for the server of processes to have imported before: nothing here is used."""
+"""Imports of the process server, so that the processes forked from it start quickly.
+
+The server imports this module by its name; see `studies.pool`.
+"""
 
 import torch._dynamo  # which torch imports to make its first optimizer
 

@@ -1,4 +1,4 @@
-"""The runs of a study: trained once, and used again ever after."""
+"""Runs of a study: whether a folder holds a completed run that can be reused."""
 
 from __future__ import annotations
 
@@ -14,106 +14,143 @@ from mtlcli.data.examples import wrap_read_errors
 from mtlcli.errors import ConfigError, InterruptedRunError, Problem
 from mtlcli.training.assembly.data_checks import open_datasets
 
-# what may differ between the run that is there and the one asked for: where and how fast it trains
-FREE = ("training.device", "training.threads", "training.loading", "training.workers",
-        "checkpoint.every", "checkpoint.keep")  # fmt: skip
+# keys that do not affect the metrics of a run, so that they may differ between a run and an experiment that reuses it
+IGNORED_KEYS = ("training.device", "training.threads", "training.loading", "training.workers",
+                "checkpoint.every", "checkpoint.keep")  # fmt: skip
+
+Fingerprints = Mapping[str, Mapping[str, Any]]  # split → `n`, `content` and `order`, as in `DataRecord.short`
 
 
-def finished(folder: Path, experiment: Experiment, data: CurrentData) -> dict[str, Any] | None:
-    """The summary of the run in a folder, if it is there and completed.
+def completed_summary(folder: Path, experiment: Experiment, data: CurrentData) -> dict[str, Any] | None:
+    """Return the summary of the completed run in a folder.
 
-    ConfigError where the folder holds a run, done or not, of another experiment or one whose `config.yaml` can't be
-    loaded, or a completed one of other data.
+    Args:
+        folder: the run folder, which may not exist.
+        experiment: the experiment that the run must have.
+        data: the current data, which must be that of the run.
+
+    Returns:
+        The content of `summary.json`; None if there is no run, or it has not completed.
+
+    Raises:
+        ConfigError: If the folder holds a run of a different experiment or with a damaged file, or a completed run
+            whose data has changed.
     """
-    config, summary = folder / "config.yaml", folder / "summary.json"
+    config, summary_file = folder / "config.yaml", folder / "summary.json"
     if not config.is_file():
         return None
     saved = load_experiment(config).resolved()
     try:
-        check_same(saved, experiment.resolved(), FREE, str(folder))
+        check_same(saved, experiment.resolved(), IGNORED_KEYS, str(folder))
     except ConfigError as error:
-        message = f"{folder} is of another experiment or budget; use another --out, or undo:"
+        message = f"{folder} belongs to a different experiment. Use another --out, or revert these keys:"
         raise ConfigError([Problem(message), *error.problems[1:]]) from error
-    if not summary.is_file():
+    if not summary_file.is_file():
         return None
-    found = summary_of(folder)
-    if found["status"] != "completed":
+    summary = read_summary(folder)
+    if summary["status"] != "completed":
         return None
-    if changes := data.changes(experiment, found.get("data", {})):
-        message = f"{folder} was trained on data that has changed since; use another --out, or restore the data:"
+    if changes := data.changes(experiment, summary.get("data", {})):
+        message = f"{folder} was trained on data that has changed since. Use another --out, or restore the data:"
         raise ConfigError(map(Problem, [message, *changes]))
-    return found
+    return summary
 
 
-def summary_of(folder: Path) -> dict[str, Any]:
-    """The `summary.json` of a run folder. ConfigError where it is damaged."""
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Read the `summary.json` of a run folder; ConfigError if it is damaged."""
     return read_json(folder / "summary.json")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON document of a run folder. ConfigError where it is damaged."""
+    """Read a JSON file of a run folder.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Its content.
+
+    Raises:
+        ConfigError: If it is damaged.
+    """
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ConfigError(f"{path}: damaged; remove {path.parent}, and it is trained anew") from error
-    return found
+        raise ConfigError(f"{path}: damaged; remove {path.parent} to train this run again") from error
+    return document
 
 
-def interrupted(exit_code: int) -> InterruptedRunError:
-    """The error of a study that a signal has stopped."""
-    name = "interrupted (Ctrl-C)" if exit_code == 130 else "terminated (SIGTERM)"
-    return InterruptedRunError(f"{name}; what is done is kept: the same command goes on from there", exit_code)
+class InterruptedStudyError(InterruptedRunError):
+    """A study that was stopped by a signal.
 
+    Args:
+        exit_code: 130 after Ctrl-C, 143 after SIGTERM.
+    """
 
-Prints = Mapping[str, Mapping[str, Any]]  # split → `n`, `content` and `order`, as `DataRecord.short` gives them
+    def __init__(self, exit_code: int) -> None:
+        reason = "interrupted (Ctrl-C)" if exit_code == 130 else "terminated (SIGTERM)"
+        super().__init__(f"{reason}; finished work is kept, and the same command resumes the study", exit_code)
 
 
 class CurrentData:
-    """The data as it is now. It is read when it is first compared with what a run recorded, once for each dataset."""
+    """The data as it is now; each dataset is read once, when it is first compared with the record of a run."""
 
     def __init__(self) -> None:
-        self._known: dict[str, Prints | None] = {}
+        self._fingerprints: dict[str, Fingerprints | None] = {}
 
-    def changes(self, experiment: Experiment, recorded: Mapping[str, Prints]) -> list[str]:
-        """Changes since a run of the experiment recorded its data, such as `t: train: 300 examples then, …`.
+    def changes(self, experiment: Experiment, recorded: Mapping[str, Fingerprints]) -> list[str]:
+        """Describe the changes of the data since a run recorded it.
 
-        recorded: alias → its data, as the run's `summary.json` has it; runs of earlier versions have none.
+        Args:
+            experiment: the experiment of the run.
+            recorded: alias → fingerprints in the `summary.json` of the run; runs of earlier versions have none.
+
+        Returns:
+            The changes, such as `datasets.images: train: 300 examples then, 290 now`.
         """
-        found = []
+        changes = []
         for alias in experiment.datasets:
-            if (then := recorded.get(alias)) and (now := self._of(experiment, alias)) is not None:
-                found += [f"datasets.{alias}: {split}: {change}" for split, change in _changes(then, now)]
-        return found
+            if (before := recorded.get(alias)) and (now := self._read(experiment, alias)) is not None:
+                changes += [f"datasets.{alias}: {split}: {change}" for split, change in _changes(before, now)]
+        return changes
 
-    def _of(self, experiment: Experiment, alias: str) -> Prints | None:
-        """None for published data, whose examples never change."""
+    def _read(self, experiment: Experiment, alias: str) -> Fingerprints | None:
+        """Fingerprint a dataset; None for a published one, whose examples never change."""
         entries = experiment.resolved()["datasets"]
         keys = {name: json.dumps(entry, default=str) for name, entry in entries.items()}
-        if keys[alias] not in self._known:
+        if keys[alias] not in self._fingerprints:
             for name, (dataset, _) in open_datasets(experiment).items():
-                if keys[name] not in self._known:
+                if keys[name] not in self._fingerprints:
                     with wrap_read_errors(name):
-                        self._known[keys[name]] = None if dataset.fixed else dataset.recorded().short()
-        return self._known[keys[alias]]
+                        self._fingerprints[keys[name]] = None if dataset.fixed else dataset.recorded().short()
+        return self._fingerprints[keys[alias]]
 
 
-def _changes(then: Prints, now: Prints) -> Iterator[tuple[str, str]]:
-    for split in dict.fromkeys([*then, *now]):
-        before, after = then.get(split), now.get(split)
-        if before == after:
+def _changes(before: Fingerprints, now: Fingerprints) -> Iterator[tuple[str, str]]:
+    for split in dict.fromkeys([*before, *now]):
+        old, new = before.get(split), now.get(split)
+        if old == new:
             continue
-        if before is None or after is None:
-            yield split, "there was no such split" if before is None else "there is no such split any more"
-        elif before["n"] != after["n"]:
-            yield split, f"{before['n']:,} examples then, {after['n']:,} now"
-        elif before["content"] == after["content"]:
-            yield split, "the same examples are in another order"
+        if old is None or new is None:
+            yield split, "the split is new" if old is None else "the split no longer exists"
+        elif old["n"] != new["n"]:
+            yield split, f"{old['n']:,} examples then, {new['n']:,} now"
+        elif old["content"] == new["content"]:
+            yield split, "the same examples, in a different order"
         else:
-            yield split, "other examples, though as many"
+            yield split, "different examples, of the same number"
 
 
-def one_task(experiment: Experiment, task: str) -> Experiment:
-    """The same with that task and its dataset alone."""
+def keep_task(experiment: Experiment, task: str) -> Experiment:
+    """Restrict an experiment to one task and its dataset.
+
+    Args:
+        experiment: the experiment.
+        task: the task to keep.
+
+    Returns:
+        The experiment, without the optimizer groups of the other tasks.
+    """
     alias = experiment.tasks[task].dataset
     others = experiment.tasks.keys() - {task}
     groups = {name: group for name, group in experiment.optimizer.groups.items() if name not in others}

@@ -1,4 +1,4 @@
-"""One run of a study, in its process."""
+"""Process of a study's run."""
 
 from __future__ import annotations
 
@@ -18,42 +18,61 @@ from mtlcli.errors import InterruptedRunError, MtlError
 from mtlcli.plugins import load_plugin
 from mtlcli.training.assembly.build import build
 from mtlcli.training.failures import explain_error
+from mtlcli.training.run_folder import RunFolder
+from mtlcli.training.state import TrainerState
 from mtlcli.training.trainer import Trainer
 
-OUTPUT = "output.txt"  # in the run folder: what the process prints, such as a library's last words
+OUTPUT = "output.txt"  # in the run folder: what the process prints, such as the last message of a library that aborts
+
+After = Callable[[TrainerState, RunFolder], None]
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a process is to do; plain data, which travels to it.
+    """Work of a process; plain data that can be sent to it.
 
-    experiment: resolved. folder: of the run. plugins: to import first. after: what to do with the trained run.
-    directory, environment: where this process is to find itself, which the server doesn't know of.
+    Attributes:
+        experiment: the resolved experiment.
+        folder: the run folder.
+        plugins: plugins to import first.
+        after: called with the state and the folder of the trained run; a function of a module.
+        directory: working directory of the study, which the server of processes does not have.
+        environment: environment of the study; None keeps that of the server.
     """
 
     experiment: Mapping[str, Any]
     folder: Path
     plugins: tuple[str, ...] = ()
-    after: Callable[[Trainer], None] | None = None
+    after: After | None = None
     directory: str = "."
     environment: Mapping[str, str] | None = None
 
 
-def process(work: Callable[[Job, Connection], None], job: Job, answer: Connection) -> None:
-    """What a process of a study runs: `work`, in the study's directory and environment.
+def run_process(run: Callable[[Job, Connection], None], job: Job, answer: Connection) -> None:
+    """Run a job in the directory and the environment of the study; the main function of a process.
 
-    If the study's process is killed, this one ends at once: the run's last checkpoint is what is left of it.
+    If the process of the study is killed, this one ends at once, and the last checkpoint of the run remains.
+
+    Args:
+        run: `run_job`, or a replacement in tests.
+        job: the job.
+        answer: receives the result.
     """
-    os.setsid()  # Ctrl-C in the terminal is for the study's process, which tells its runs
-    threading.Thread(target=_end_with_the_study, daemon=True).start()
-    _settle(job)
-    work(job, answer)
+    os.setsid()  # Ctrl-C in the terminal then reaches the process of the study only, which stops its runs
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    _enter_environment(job)
+    run(job, answer)
 
 
-def work(job: Job, answer: Connection) -> None:
-    """Train the job's run, or go on with it; answers None, or what went wrong. Interrupted, it only exits."""
+def run_job(job: Job, answer: Connection) -> None:
+    """Train a run and send None, or its error; if it is interrupted, exit without an answer.
+
+    Args:
+        job: the job.
+        answer: receives the result.
+    """
     try:
-        train(job)
+        train_job(job)
         answer.send(None)
     except InterruptedRunError as error:
         sys.exit(error.exit_code)
@@ -61,22 +80,26 @@ def work(job: Job, answer: Connection) -> None:
         answer.send(str(error))
     except Exception as error:
         answer.send(str(explain_error(error, job.experiment["training"]["batch_size"])) or type(error).__name__)
-        traceback.print_exc()  # last: on a full disk it fails itself
+        traceback.print_exc()  # last, since it fails if the disk is full
 
 
-def train(job: Job) -> None:
-    """Train the job's run from where it is, and do what is to be done with it then. Raises what that raises."""
+def train_job(job: Job) -> None:
+    """Train the run of a job, or resume it, and then call `job.after`.
+
+    Args:
+        job: the job.
+    """
     for plugin in job.plugins:
         load_plugin(plugin)
     experiment = experiment_from_dict(dict(job.experiment), source=str(job.folder))
     trainer = Trainer(build(experiment), job.folder, resume="auto", plots=False)
     trainer.fit()
     if job.after is not None:
-        job.after(trainer)
+        job.after(trainer.state, trainer.folder)
 
 
-def _settle(job: Job) -> None:
-    """Take the study's directory and environment, and send what is printed to the run folder."""
+def _enter_environment(job: Job) -> None:
+    """Change to the directory and environment of the study, and redirect the output to the run folder."""
     os.chdir(job.directory)
     if job.environment is not None:
         os.environ.clear()
@@ -88,7 +111,7 @@ def _settle(job: Job) -> None:
     os.close(file)
 
 
-def _end_with_the_study() -> None:
+def _exit_with_parent() -> None:
     study = multiprocessing.parent_process()
     if study is not None:
         wait([study.sentinel])

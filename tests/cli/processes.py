@@ -13,7 +13,7 @@ from multiprocessing.process import BaseProcess
 from typing import TextIO
 
 from mtlcli.cli import main
-from mtlcli.studies.pool import context
+from mtlcli.studies.pool import process_context
 from tests.studies.nested import start_study
 
 
@@ -33,7 +33,7 @@ class Forked:
 @contextmanager
 def forked(*arguments: str) -> Iterator[Forked]:
     """The process of `mtl ARGUMENTS`. It is killed at the end, if it is still there."""
-    ours, theirs = context().Pipe(duplex=False)
+    ours, theirs = process_context().Pipe(duplex=False)
     process = start_study(_command, theirs, arguments)
     theirs.close()
     try:

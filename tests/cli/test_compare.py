@@ -50,7 +50,7 @@ def test_a_study_that_is_killed_goes_on_and_gives_the_same(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "mtlcli.studies.compare.compare_study.draw", lambda *_: None
+        "mtlcli.studies.compare.compare_study.draw_plots", lambda *_: None
     )  # pictures are drawn in other tests
     assert main([*command, "--out", str(tmp_path / "whole")]) == 1  # as one run has failed
     whole = capsys.readouterr()
@@ -86,9 +86,9 @@ def test_wrong_arguments(command: list[str], tmp_path: Path, capsys: pytest.Capt
     wrong: list[tuple[list[str], str]] = [
         (["--vary", "weighting=unifrom"], "Did you mean 'uniform'?"),
         (["--vary", "weighting"], "expected KEY=VALUE"),
-        (["--tune", "optimizer.lr=1,2"], "optimizer.lr is there twice"),
+        (["--tune", "optimizer.lr=1,2"], "optimizer.lr is given twice"),
         (["--seeds", "0"], "--seeds"),
-        (["--out", ""], "name a folder of its own"),
+        (["--out", ""], "the current folder can't be used"),
         (["--published", str(tmp_path / "nowhere.yaml")], "nowhere.yaml: can't be read"),
         (["trunk.name=lenet"], "lenet needs images"),
     ]
@@ -103,12 +103,12 @@ def test_the_live_table() -> None:
     shown = io.StringIO()
     console = Console(file=shown, width=80)
     live = StudyTable(console)
-    live.started(4)
-    live.run_done("uniform, seed 0", {}, reused=False)
-    live.standing({"uniform": {"digit": (0.5, 1)}, "single-task": {}})
-    live.run_failed("mgda, seed 0", "out of memory")
+    live.on_study_start(4)
+    live.on_run_end("uniform, seed 0", {}, reused=False)
+    live.on_means({"uniform": {"digit": (0.5, 1)}, "single-task": {}})
+    live.on_run_failure("mgda, seed 0", "out of memory")
     console.print(live.drawn())
-    live.stopped()
+    live.on_study_end()
     text = shown.getvalue()
     assert "mgda, seed 0: failed: out of memory" in text
     assert re.search(r"uniform +0.5000 \(1\)", text)

@@ -31,7 +31,7 @@ def test_log_lines(console: Console) -> None:
 
 
 def test_runs_of_a_study(capsys: pytest.CaptureFixture[str]) -> None:
-    StudyLines().run_failed(HOSTILE, "a\nb")
+    StudyLines().on_run_failure(HOSTILE, "a\nb")
     assert capsys.readouterr().err == f"{SHOWN}: failed: a\\nb\n"
 
 

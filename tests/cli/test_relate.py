@@ -27,7 +27,7 @@ def test_all_measures(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkey
     assert "[95% interval: bootstrap over examples, 200 resamples]" in printed.out
     assert re.search(r"  parity +0\.4617 \[0\.46\d+, 0\.46\d+\] n=1293 ", printed.out)
     assert "semantic: cosine of the descriptions [no interval: computed from the descriptions as given" in printed.out
-    assert printed.out.count("  groups (average linkage, cut at ") == 5
+    assert printed.out.count("  groups (average linkage, threshold ") == 5
     assert printed.out.count("  best in 2 networks or fewer: ") == 5
     assert printed.out.endswith(f"study folder: {out}\n")
     lines = printed.err.splitlines()
@@ -56,8 +56,8 @@ def test_wrong_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         (["--measure", "gradiant"], "no measure 'gradiant'. Did you mean 'gradient'?"),
         (["--seeds", "0"], "--seeds"),
         (["trunk.name=lenet"], "lenet needs images"),
-        (["--out", ""], "name a folder of its own"),
-        (["tasks.ink.description=''", "--measure", "semantic"], "none for: ink"),
+        (["--out", ""], "the current folder can't be used"),
+        (["tasks.ink.description=''", "--measure", "semantic"], "missing for: ink"),
     ]
     for arguments, message in wrong:
         given = arguments if "--out" in arguments else [*arguments, "--out", str(tmp_path / "study")]
@@ -121,4 +121,4 @@ if study is not None:  # in a process of a run
     )
     given = ["--jobs", "2", "--out", str(tmp_path / "study"), "--plugin", str(plugin)]
     assert main([*two, *given]) == 130
-    assert "interrupted (Ctrl-C); what is done is kept" in capsys.readouterr().err
+    assert "interrupted (Ctrl-C); finished work is kept" in capsys.readouterr().err

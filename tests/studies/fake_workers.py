@@ -8,7 +8,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from mtlcli.studies.worker import Job, work
+from mtlcli.studies.worker import Job, run_job
 
 
 def by_seed(job: Job, answer: Connection) -> None:
@@ -22,7 +22,7 @@ def by_seed(job: Job, answer: Connection) -> None:
         case 2:
             os.kill(os.getpid(), signal.SIGKILL)
         case 3:
-            work(Job({**job.experiment, "seed": "none"}, job.folder), answer)
+            run_job(Job({**job.experiment, "seed": "none"}, job.folder), answer)
         case _:
             print("at first\nterminate called\n", flush=True)
             sys.exit(3)

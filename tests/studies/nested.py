@@ -8,13 +8,13 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 import mtlcli.studies.pool
-from mtlcli.studies.pool import context, start_server
+from mtlcli.studies.pool import process_context, start_server
 
 
 def start_study(does: Callable[..., object], *arguments: Any) -> BaseProcess:
-    """The process of a study; `does` is a function of a module, such as what starts `Processes`."""
+    """The process of a study; `does` is a function of a module, such as what starts `ProcessPool`."""
     start_server()
-    process = context().Process(target=_study, args=(does, *arguments))
+    process = process_context().Process(target=_study, args=(does, *arguments))
     process.start()
     return process
 

@@ -14,6 +14,6 @@ def test_only_unfinished_files_are_removed(tmp_path: Path) -> None:
     (tmp_path / ".venv.old").mkdir()
     for path in [*dear, *unfinished]:
         path.write_text("")
-    with StudyFolder(tmp_path).taken():
+    with StudyFolder(tmp_path).lock():
         pass
     assert all(path.exists() for path in dear) and not any(path.exists() for path in unfinished)

@@ -11,7 +11,7 @@ import pytest
 
 from mtlcli.config import Experiment
 from mtlcli.errors import InterruptedRunError
-from mtlcli.studies.pool import Processes
+from mtlcli.studies.pool import ProcessPool
 from mtlcli.studies.worker import Job
 from tests.studies.fake_workers import by_seed, endless, first_of_two, interrupting
 from tests.studies.nested import start_study
@@ -35,8 +35,8 @@ def test_what_becomes_of_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MTL_SEEN", "yes")  # after the server of processes was started, maybe
     monkeypatch.setattr("mtlcli.plugins._loaded_plugins", {"plugin.py": "plugin.py"})
-    with Processes[Run](2, work=by_seed) as processes:
-        found = {str(run): problem for run, problem in processes.train(runs(tmp_path / "runs", 5))}
+    with ProcessPool[Run](2, run=by_seed) as pool:
+        found = {str(run): problem for run, problem in pool.train(runs(tmp_path / "runs", 5))}
     assert found["0"] is None
     assert (tmp_path / "runs/0/seen.txt").read_text() == f"{tmp_path} yes ('plugin.py',)"
     assert found["1"] == "out of memory"
@@ -48,12 +48,12 @@ def test_what_becomes_of_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_the_cores_are_divided(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mtlcli.studies.pool.usable_cores", lambda: 8)
-    assert [Processes[Run](jobs).threads for jobs in (1, 3, 8, 16)] == [8, 2, 1, 1]
+    assert [ProcessPool[Run](jobs).threads for jobs in (1, 3, 8, 16)] == [8, 2, 1, 1]
 
 
 def test_whoever_leaves_early_stops_the_others(tmp_path: Path) -> None:
-    with Processes[Run](2, work=first_of_two) as processes:
-        for run, problem in processes.train(runs(tmp_path, 3)):
+    with ProcessPool[Run](2, run=first_of_two) as pool:
+        for run, problem in pool.train(runs(tmp_path, 3)):
             assert (str(run), problem) == ("0", "failed")
             break
     assert (tmp_path / "1/told").read_text() == str(int(signal.SIGTERM))
@@ -62,18 +62,18 @@ def test_whoever_leaves_early_stops_the_others(tmp_path: Path) -> None:
 
 def test_a_signal_is_passed_on(tmp_path: Path) -> None:
     with (
-        pytest.raises(InterruptedRunError, match="what is done is kept") as caught,
-        Processes[Run](2, work=interrupting) as processes,
+        pytest.raises(InterruptedRunError, match="finished work is kept") as caught,
+        ProcessPool[Run](2, run=interrupting) as pool,
     ):
-        assert list(processes.train(runs(tmp_path, 3))) == []
+        assert list(pool.train(runs(tmp_path, 3))) == []
     assert caught.value.exit_code == 130
     assert (tmp_path / "1/told").read_text() == str(int(signal.SIGTERM))
     assert not (tmp_path / "2").exists()
 
 
 def study(root: Path, work: Callable[[Job, Connection], None]) -> None:
-    with Processes[Run](2, work=work) as processes:
-        list(processes.train(runs(root, 2)))
+    with ProcessPool[Run](2, run=work) as pool:
+        list(pool.train(runs(root, 2)))
 
 
 def test_runs_end_with_a_study_that_is_killed(tmp_path: Path) -> None:

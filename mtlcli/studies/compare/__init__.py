@@ -1,1 +1,1 @@
-"""Methods compared over seeds, against single-task baselines."""
+"""Comparison of methods with one another and with single-task baselines."""

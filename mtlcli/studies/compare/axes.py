@@ -1,4 +1,4 @@
-"""`KEY=VALUE,VALUE,…` of `--vary` and `--tune`: what of an experiment differs, and how."""
+"""Axes of a study's grid: `KEY=VALUE,VALUE,…` of `--vary` and `--tune`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,17 @@ from mtlcli.config.yaml import parse
 from mtlcli.errors import ConfigError, Problem
 
 OPENING, CLOSING, QUOTES = "[{", "]}", "\"'"
-REFUSED = {"seed": "--seeds N trains each of them with N seeds", "name": "it makes no difference to a run"}
+REFUSED_KEYS = {"seed": "--seeds N trains each of them with N seeds", "name": "it makes no difference to a run"}
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A key of the experiment, and the values it gets: YAML, as written."""
+    """An axis of a grid.
+
+    Attributes:
+        key: the key of the experiment that differs.
+        values: its values, in YAML, as written.
+    """
 
     key: str
     values: tuple[str, ...]
@@ -23,7 +28,12 @@ class Axis:
 
 @dataclass(frozen=True)
 class Point:
-    """One value of each axis. label: in few words; overrides: `KEY=VALUE`, as `load_experiment` takes them."""
+    """A point of a grid: one value of each axis.
+
+    Attributes:
+        label: short description, such as `mgda` or `lr=0.01`.
+        overrides: `KEY=VALUE`, as `load_experiment` accepts them.
+    """
 
     label: str
     overrides: tuple[str, ...]
@@ -31,101 +41,124 @@ class Point:
     @property
     def settings(self) -> dict[str, str]:
         """Key → value, as written."""
-        return {key: value for key, _, value in (one.partition("=") for one in self.overrides)}
+        return {key: value for key, _, value in (override.partition("=") for override in self.overrides)}
 
 
 def parse_axes(vary: Sequence[str], tune: Sequence[str]) -> tuple[list[Axis], list[Axis]]:
-    """The axes of `--vary` and of `--tune`. ConfigError with all that can't be read, or are there twice."""
+    """Parse the axes of `--vary` and of `--tune`.
+
+    Args:
+        vary: arguments of `--vary`, `KEY=VALUE,VALUE,…`.
+        tune: arguments of `--tune`.
+
+    Returns:
+        The axes of each.
+
+    Raises:
+        ConfigError: Lists the arguments that can't be parsed, and the keys that are repeated.
+    """
     problems: list[Problem] = []
-    found: dict[str, list[Axis]] = {}
+    axes: dict[str, list[Axis]] = {"--vary": [], "--tune": []}
     for option, texts in (("--vary", vary), ("--tune", tune)):
-        axes = found.setdefault(option, [])
         for text in texts:
             try:
-                axis = _axis(text)
-                if any(axis.key == other.key for others in found.values() for other in others):
-                    raise ValueError(f"{axis.key} is there twice: give all its values at once")
-                axes.append(axis)
+                axes[option].append(_parse_axis(text, [axis.key for parsed in axes.values() for axis in parsed]))
             except ValueError as error:
                 problems.append(Problem(f"{option} {text!r}: {error}"))
     if problems:
         raise ConfigError(problems)
-    return found["--vary"], found["--tune"]
+    return axes["--vary"], axes["--tune"]
 
 
-def points(axes: Sequence[Axis], separator: str = " + ") -> list[Point]:
-    """All combinations, the first axis' values varying slowest; one point without overrides where there is no axis."""
+def grid_points(axes: Sequence[Axis], separator: str = " + ") -> list[Point]:
+    """List all combinations of the values of the axes.
+
+    Args:
+        axes: the axes; the values of the first one vary slowest.
+        separator: text between the values in the labels.
+
+    Returns:
+        The points; a single one without overrides if there are no axes.
+    """
     names = _short_names([axis.key for axis in axes])
-    made = []
+    points = []
     for values in itertools.product(*(axis.values for axis in axes)):
         label = separator.join(_label(name, value) for name, value in zip(names, values, strict=True))
         overrides = tuple(f"{axis.key}={value}" for axis, value in zip(axes, values, strict=True))
-        made.append(Point(label, overrides))
-    return made
+        points.append(Point(label, overrides))
+    return points
 
 
 def split_values(text: str) -> list[str]:
-    """The parts between the commas that stand in no bracket and no quotes. ValueError for an unclosed one."""
-    return [part.strip() for part in _parts(text)]
+    """Split a text at the commas outside brackets and quotes; ValueError if one of them is not closed.
+
+    Args:
+        text: values in YAML.
+
+    Returns:
+        The values, without surrounding spaces.
+    """
+    return [value.strip() for value in _split(text)]
 
 
-def _parts(text: str) -> Iterator[str]:
+def _split(text: str) -> Iterator[str]:
     start, depth, quote = 0, 0, ""
-    for place, letter in enumerate(text):
+    for index, character in enumerate(text):
         if quote:
-            quote = "" if letter == quote else quote
-        elif letter in QUOTES:
-            quote = letter
-        elif letter in OPENING:
+            quote = "" if character == quote else quote
+        elif character in QUOTES:
+            quote = character
+        elif character in OPENING:
             depth += 1
-        elif letter in CLOSING:
+        elif character in CLOSING:
             depth -= 1
-        elif letter == "," and depth == 0:
-            yield text[start:place]
-            start = place + 1
+        elif character == "," and depth == 0:
+            yield text[start:index]
+            start = index + 1
     if depth or quote:
-        raise ValueError(f"{'a bracket' if depth else 'a quote'} without its counterpart in {text!r}")
+        raise ValueError(f"unbalanced {'brackets' if depth else 'quotes'} in {text!r}")
     yield text[start:]
 
 
-def _axis(text: str) -> Axis:
+def _parse_axis(text: str, earlier: Sequence[str]) -> Axis:
+    """Parse an axis; ValueError if it is invalid, or its key is one of the earlier ones."""
     key, equals, rest = text.partition("=")
     if not equals or not key:
         raise ValueError("expected KEY=VALUE,VALUE,…, such as weighting=uniform,mgda")
-    if key in REFUSED:
-        raise ValueError(f"{key} can't be varied: {REFUSED[key]}")
+    if key in REFUSED_KEYS:
+        raise ValueError(f"{key} can't be varied: {REFUSED_KEYS[key]}")
     values = split_values(rest)
     if "" in values:
-        raise ValueError("expected values between commas, and one is empty")
-    if twice := [value for value in dict.fromkeys(values) if values.count(value) > 1]:
-        raise ValueError(f"{', '.join(twice)} is there twice")
+        raise ValueError("expected values separated by commas, found an empty one")
+    if repeated := [value for value in dict.fromkeys(values) if values.count(value) > 1]:
+        raise ValueError(f"{', '.join(repeated)} is given twice")
+    if key in earlier:
+        raise ValueError(f"{key} is given twice: give all its values at once")
     return Axis(key, tuple(values))
 
 
 def _short_names(keys: Sequence[str]) -> list[str]:
-    """What to call each key: nothing for a component, or its name; else its last part, or all of it to be unmistakable.
-
-    `weighting` and `weighting.name` have values that speak for themselves.
-    """
-    lasts = [key.rpartition(".")[2] for key in keys]
+    """Shorten keys for labels: to nothing for a component or its name, else to the last part if that is unique."""
+    last_parts = [key.rpartition(".")[2] for key in keys]
     return [
-        "" if "." not in key or last == "name" else last if lasts.count(last) == 1 else key
-        for key, last in zip(keys, lasts, strict=True)
+        "" if "." not in key or last == "name" else last if last_parts.count(last) == 1 else key
+        for key, last in zip(keys, last_parts, strict=True)
     ]
 
 
 def _label(name: str, value: str) -> str:
-    """Such as `lr=0.01`, `mgda`, or `cagrad c=0.2` for `{name: cagrad, c: 0.2}`."""
+    """Format a value: `lr=0.01`, `mgda`, or `cagrad c=0.2` for `{name: cagrad, c: 0.2}`."""
     if name:
         return f"{name}={value}"
     try:
         entry = parse(value, value).data
-    except ConfigError:  # which the experiment will complain of, with its place
+    except ConfigError:  # the validation of the experiment reports it, with its location
         return value
     if isinstance(entry, dict) and isinstance(entry.get("name"), str):
-        return " ".join([entry["name"], *(f"{key}={_plain(one)}" for key, one in entry.items() if key != "name")])
+        options = (f"{key}={_format_option(option)}" for key, option in entry.items() if key != "name")
+        return " ".join([entry["name"], *options])
     return value
 
 
-def _plain(value: object) -> str:
+def _format_option(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)

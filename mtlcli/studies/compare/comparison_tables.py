@@ -1,4 +1,4 @@
-"""The tables of a comparison, as people read them: made from its document, so that all that is shown is in that."""
+"""Tables of a comparison, made from its document alone."""
 
 from __future__ import annotations
 
@@ -7,143 +7,179 @@ from typing import Any
 
 from mtlcli.studies.compare.document import Document
 from mtlcli.studies.compare.formatting import (
-    NOTHING,
+    EMPTY,
     Table,
-    big,
-    byte_count,
-    interval,
-    missing,
-    ratio,
-    signed_interval,
+    format_bytes,
+    format_estimate,
+    format_large,
+    format_ratio,
+    is_missing,
 )
-from mtlcli.studies.compare.metric_tables import all_metrics, delta, differences, flat, means, references
+from mtlcli.studies.compare.metric_tables import (
+    all_metrics_table,
+    delta_m_table,
+    differences_table,
+    flat_delta_m_table,
+    means_table,
+    reference_labels,
+)
 from mtlcli.tables import format_interval, format_number
 
-COST = {
+COST_HEADS = {
     "parameters": "parameters",
     "checkpoint_bytes": "checkpoint",
     "flops": "FLOPs per sample",
     "seconds_per_epoch": "s per epoch",
     "peak_memory_bytes": "peak memory",
 }
+COST_FORMATS: dict[str, Callable[[float], str]] = {
+    "parameters": lambda value: format_number(int(value)),
+    "checkpoint_bytes": format_bytes,
+    "flops": format_large,
+    "seconds_per_epoch": format_number,
+    "peak_memory_bytes": format_bytes,
+}
+PACKAGES = {"mtl": "mtl", "python": "Python", "torch": "torch", "numpy": "numpy", "scikit-learn": "scikit-learn"}
 
 
-def tables(document: Document) -> list[Table]:
-    """All tables: differences first, then means, claims, cost; tuned values, published figures, failures; appendix."""
-    found = [differences(document, reference) for reference in references(document)]
-    found += [delta(document), means(document), _claims(document), _cost(document)]
+def make_tables(document: Document) -> list[Table]:
+    """Make all tables of a comparison.
+
+    Args:
+        document: the comparison.
+
+    Returns:
+        Differences, Δm, means, claims for sharing and cost; then tuned values, published results and failed runs, as
+        far as they exist; and the appendix.
+    """
+    tables = [differences_table(document, reference) for reference in reference_labels(document)]
+    tables += [delta_m_table(document), means_table(document), _claims_table(document), _cost_table(document)]
     if document["tuning"] is not None:
-        found.append(_tuned(document))
-    found += [_published(document, table) for table in document["published"]]
+        tables.append(_tuning_table(document))
+    tables += [_published_table(document, table) for table in document["published"]]
     if document["failed"]:
-        found.append(Table("Failed", [["run", "why"], *([one["run"], one["error"]] for one in document["failed"])]))
-    return [*found, flat(document), all_metrics(document)]
+        failed = [[run["run"], run["error"]] for run in document["failed"]]
+        tables.append(Table("Failed runs", [["run", "reason"], *failed]))
+    return [*tables, flat_delta_m_table(document), all_metrics_table(document)]
 
 
-def header(document: Document) -> list[str]:
-    """The command, the number of examples, the seeds and the versions, a line each."""
-    facts, seeds = document["tasks"], document["seeds"]
-    counts = ", ".join(f"{task} {one['examples']:,}" for task, one in facts.items() if one["examples"] is not None)
-    names = {"mtl": "mtl", "python": "Python", "torch": "torch", "numpy": "numpy", "scikit-learn": "scikit-learn"}
-    versions = ", ".join(f"{names[name]} {document['versions'][name]}" for name in names)
+def header_lines(document: Document) -> list[str]:
+    """Describe the study: the command, the numbers of examples, the seeds and the versions.
+
+    Args:
+        document: the comparison.
+
+    Returns:
+        The lines.
+    """
+    tasks, seeds = document["tasks"], document["seeds"]
+    counts = ", ".join(
+        f"{task} {facts['examples']:,}" for task, facts in tasks.items() if facts["examples"] is not None
+    )
+    versions = ", ".join(f"{name} {document['versions'][key]}" for key, name in PACKAGES.items())
     return [
         *([f"Command: {document['command']}"] if document["command"] else []),
         f"Examples in `{document['split']}`: {counts or 'unknown (runs of an earlier version)'}",
         f"Seeds: {', '.join(map(str, seeds))} ({len(seeds)}); epochs: {document['epochs']}; "
-        f"the epoch is chosen on `{document['evaluated']}`",
+        f"best epoch selected on `{document['evaluated']}`",
         f"Versions: {versions}",
     ]
 
 
-def _claims(document: Document) -> Table:
-    """What is claimed for sharing, each with a number."""
+def _claims_table(document: Document) -> Table:
     methods, base = document["methods"], document["baseline"]
 
-    def row(claim: str, of: Callable[[Document], str]) -> list[str]:
-        return [claim, *(of(one) for one in methods.values())]
+    def row(claim: str, cell: Callable[[Document], str]) -> list[str]:
+        return [claim, *map(cell, methods.values())]
 
-    alone = interval(base["gap"]["mean"])
+    base_gap = format_estimate(base["gap"]["mean"])
     rows = [
         ["claim", *methods],
-        row("fewer parameters: ratio ↓", lambda one: ratio(one["cost"]["parameters"]["ratio"])),
-        row("transfer: Δm over the primary metrics ↓", lambda one: signed_interval(one["delta_m"]["primary"])),
-        row(f"generalization: gap ↓ (single-task {alone})", lambda one: interval(one["gap"]["mean"])),
-        row("less compute: ratio of FLOPs ↓", lambda one: ratio(one["cost"]["flops"]["ratio"])),
-        row("less compute: ratio of s per epoch ↓", lambda one: ratio(one["cost"]["seconds_per_epoch"]["ratio"])),
-        row("less storage: ratio of checkpoints ↓", lambda one: ratio(one["cost"]["checkpoint_bytes"]["ratio"])),
+        row("fewer parameters: ratio ↓", lambda method: format_ratio(method["cost"]["parameters"]["ratio"])),
+        row(
+            "transfer: Δm over the primary metrics ↓",
+            lambda method: format_estimate(method["delta_m"]["primary"], signed=True),
+        ),
+        row(f"generalization: gap ↓ (single-task {base_gap})", lambda method: format_estimate(method["gap"]["mean"])),
+        row("less compute: ratio of FLOPs ↓", lambda method: format_ratio(method["cost"]["flops"]["ratio"])),
+        row(
+            "less compute: ratio of s per epoch ↓",
+            lambda method: format_ratio(method["cost"]["seconds_per_epoch"]["ratio"]),
+        ),
+        row(
+            "less storage: ratio of checkpoints ↓",
+            lambda method: format_ratio(method["cost"]["checkpoint_bytes"]["ratio"]),
+        ),
     ]
     notes = [
-        "Ratios are to the sum of the single-task models. Gap: how much worse the primary metric is on "
-        f"`{document['split']}` than on `train`, a mean over the tasks."
+        "Ratios are relative to the sum of the single-task models. Gap: how much worse the primary metric is on "
+        f"`{document['split']}` than on `train`, averaged over the tasks."
     ]
     return Table("Claims for sharing", rows, notes)
 
 
-def _cost(document: Document) -> Table:
-    shown: dict[str, Callable[[float], str]] = {
-        "parameters": lambda value: format_number(int(value)),
-        "checkpoint_bytes": byte_count,
-        "flops": big,
-        "seconds_per_epoch": format_number,
-        "peak_memory_bytes": byte_count,
-    }
-
+def _cost_table(document: Document) -> Table:
     def cells(cost: Mapping[str, Any]) -> list[str]:
         return [
-            NOTHING if missing(cost[name]["value"])
-            else f"{show(cost[name]['value'])} ({_ratios(cost[name])})"
-            for name, show in shown.items()
-        ]  # fmt: skip
+            EMPTY
+            if is_missing(cost[name]["value"])
+            else f"{format_cost(cost[name]['value'])} ({_format_ratios(cost[name])})"
+            for name, format_cost in COST_FORMATS.items()
+        ]
 
-    rows = [["method", *COST.values()]]
+    rows = [["method", *COST_HEADS.values()]]
     rows.append([f"{document['baseline']['label']}, all", *cells(document["baseline"]["cost"])])
-    rows += [[label, *cells(one["cost"])] for label, one in document["methods"].items()]
+    rows += [[label, *cells(method["cost"])] for label, method in document["methods"].items()]
     notes = [
-        "In parentheses the ratio to the sum of the single-task models. Peak memory: of the tensors in training, "
-        "without the libraries and the data; the ratios are to the largest single-task model (trained one after "
-        "another) and to their sum (side by side)."
+        "In parentheses: ratio to the sum of the single-task models. Peak memory is that of the tensors in training, "
+        "without libraries and data. Its ratios are to the largest single-task model (the models are trained one after "
+        "another) and to their sum (simultaneously)."
     ]
     return Table("Cost", rows, notes)
 
 
-def _ratios(cost: Mapping[str, Any]) -> str:
-    return ", ".join(ratio(cost[name]) for name in ("ratio", "ratio_to_sum") if name in cost)
+def _format_ratios(cost: Mapping[str, Any]) -> str:
+    return ", ".join(format_ratio(cost[name]) for name in ("ratio", "ratio_to_sum") if name in cost)
 
 
-def _tuned(document: Document) -> Table:
+def _tuning_table(document: Document) -> Table:
     keys = document["tuning"]["keys"]
-    entries = {f"{document['baseline']['label']} {task}": one for task, one in document["baseline"]["tasks"].items()}
+    base = document["baseline"]
+    baselines = {f"{base['label']} {task}": baseline for task, baseline in base["tasks"].items()}
     rows = [["method", *keys, "tried"]]
-    for label, one in {**entries, **document["methods"]}.items():
-        tuned = one["tuned"]
+    for label, method in {**baselines, **document["methods"]}.items():
+        tuned = method["tuned"]
         if tuned is None:
-            rows.append([label, *[NOTHING] * len(keys), "nothing to tune"])
+            rows.append([label, *[EMPTY] * len(keys), "nothing to tune"])
             continue
         settings = tuned["settings"] or {}
         cells = [
-            f"{settings[key]}{' (edge)' if key in tuned['at_edge'] else ''}" if key in settings else NOTHING
+            f"{settings[key]}{' (edge)' if key in tuned['at_edge'] else ''}" if key in settings else EMPTY
             for key in keys
         ]
         tried = [
-            f"{point}: {'failed' if missing(value) else format_number(value)}"
+            f"{point}: {'failed' if is_missing(value) else format_number(value)}"
             for point, value in tuned["tried"].items()
         ]
         rows.append([label, *cells, ", ".join(tried)])
-    seeds = ", ".join(map(str, document["tuning"]["seeds"]))
-    note = f"By the monitored metric on `{document['evaluated']}`, with seed {seeds}; `test` has no part in it."
-    return Table("Tuned", rows, [note])
+    seeds = document["tuning"]["seeds"]
+    note = (
+        f"Selected by the monitored metric on `{document['evaluated']}`, with the seed{'s' if len(seeds) > 1 else ''} "
+        f"{', '.join(map(str, seeds))}; `test` is not used."
+    )
+    return Table("Tuned values", rows, [note])
 
 
-def _published(document: Document, table: Document) -> Table:
+def _published_table(document: Document, table: Document) -> Table:
     columns = list(table["metrics"])
     names = [f"{task} {table['metrics'][task]}" for task in columns]
-    rows = [["method", *(f"{name}: {whose}" for name in names for whose in ("published", "ours"))]]
-    for name, row in table["rows"].items():
+    rows = [["method", *(f"{name}: {source}" for name in names for source in ("published", "ours"))]]
+    for label, row in table["rows"].items():
         cells = []
         for task in columns:
-            one = row.get(task)
-            cells.append(NOTHING if one is None else format_interval(one["published"], one["spread"]))
-            ours = None if one is None else one["ours"]
-            cells.append(NOTHING if ours is None else f"{interval(ours)} (n {ours['n']})")
-        rows.append([name, *cells])
+            value = row.get(task)
+            cells.append(EMPTY if value is None else format_interval(value["published"], value["spread"]))
+            ours = None if value is None else value["ours"]
+            cells.append(EMPTY if ours is None else f"{format_estimate(ours)} (n {ours['n']})")
+        rows.append([label, *cells])
     return Table(f"Published: {table['source']}", rows, [table["note"]] if table["note"] else [])

@@ -1,4 +1,4 @@
-"""Differences of the methods from a reference, task by task and over the tasks."""
+"""Differences of the methods from a reference, by task and averaged over the tasks."""
 
 from __future__ import annotations
 
@@ -10,36 +10,47 @@ from mtlcli.studies.compare.statistics import (
     CONFIDENCE,
     Change,
     Estimate,
-    Figures,
     Metric,
     PairedTest,
     Replicates,
-    change,
-    delta_of_changes,
+    Scores,
+    compute_change,
+    delta_m_of_changes,
     estimate,
     example_error,
     holm,
     paired_test,
 )
 
-SIGNIFICANT = 1 - CONFIDENCE  # p-values below it
+SIGNIFICANCE = 1 - CONFIDENCE  # a difference with a smaller corrected p-value is significant
 NORMAL_QUANTILE = 1.959963984540054  # of a 95 % interval
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Unit and direction of the changes of a metric. floor: smallest denominator of percentages."""
+    """Unit and direction of the changes of a metric.
 
-    rises: bool
+    Attributes:
+        higher_is_better: whether a higher value is better.
+        bounded: whether its best value is 1, so that changes are in points and not in percent.
+        floor: smallest denominator of percentages.
+    """
+
+    higher_is_better: bool
     bounded: bool
     floor: float = 0.0
 
 
 @dataclass(frozen=True)
-class Side:
-    """The values of a method, or of the baselines: metric → seed → value, and the same of bootstrap samples."""
+class MethodScores:
+    """Scores of a method, or of the baselines.
 
-    figures: Figures
+    Attributes:
+        scores: metric → seed → value.
+        replicates: metric → seed → values on bootstrap samples of the evaluated examples.
+    """
+
+    scores: Scores
     replicates: Mapping[Metric, Replicates]
 
 
@@ -47,105 +58,127 @@ class Side:
 class Difference:
     """Difference of a method from the reference in one metric.
 
-    estimate: of the change over the seeds. test: of the values, paired by seed; its correction is for all methods and
-    tasks. example_error: standard error of the change that comes from the choice of the evaluated examples.
+    Attributes:
+        change: change of the metric by seed.
+        estimate: mean change over the seeds, with its interval.
+        test: paired test of the values; its correction is for all methods and tasks.
+        example_error: standard error of the change that is due to the sample of evaluated examples.
+        higher_is_better: whether a higher value of the metric is better.
     """
 
     change: Change
     estimate: Estimate
     test: PairedTest
     example_error: float
-    rises: bool
+    higher_is_better: bool
 
     @property
-    def gain(self) -> float:
-        """The mean change, positive where the method is better."""
-        return self.estimate.mean if self.rises else -self.estimate.mean
+    def improvement(self) -> float:
+        """The mean change, positive if the method is better."""
+        return self.estimate.mean if self.higher_is_better else -self.estimate.mean
 
     @property
     def significant(self) -> bool:
-        """True where the difference is significant over the seeds."""
-        return self.test.holm < SIGNIFICANT
+        """True if the difference is significant over the seeds."""
+        return self.test.holm < SIGNIFICANCE
 
     @property
-    def beyond_examples(self) -> bool:
-        """True where the change exceeds the uncertainty of the evaluated examples, or where that is unknown."""
+    def exceeds_example_error(self) -> bool:
+        """True if the change exceeds the uncertainty of the evaluated examples, or if that is unknown."""
         return not abs(self.estimate.mean) <= NORMAL_QUANTILE * self.example_error
 
 
 @dataclass(frozen=True)
-class Against:
-    """A method against the reference.
+class Comparison:
+    """A method compared with a reference.
 
-    metrics: of every metric of every task. delta: Δm over the primary metrics, by seed, less being better. test: of
-    Δm against 0; its correction is for all methods. parts: task → its part of Δm, their sum being its mean.
+    Attributes:
+        metrics: metric → difference, for all metrics of all tasks.
+        primary: task → its primary metric.
+        delta_m: seed → Δm over the primary metrics; lower is better.
+        test: test of Δm against 0; its correction is for all methods.
+        contributions: task → its contribution to the mean of Δm; they sum to it.
     """
 
     metrics: Mapping[Metric, Difference]
     primary: Mapping[str, Metric]
-    delta: Mapping[int, float]
+    delta_m: Mapping[int, float]
     test: PairedTest
-    parts: Mapping[str, float]
+    contributions: Mapping[str, float]
 
     @property
     def tasks(self) -> dict[str, Difference]:
-        """task → the difference in its primary metric."""
+        """Task → the difference in its primary metric."""
         return {task: self.metrics[metric] for task, metric in self.primary.items()}
 
     @property
-    def left_out(self) -> list[str]:
-        """Tasks that have no part in Δm, as the two share no seed with a value."""
-        return [task for task in self.primary if task not in self.parts]
+    def excluded_tasks(self) -> list[str]:
+        """Tasks that Δm does not include, since no seed has a value on both sides."""
+        return [task for task in self.primary if task not in self.contributions]
 
     @property
-    def largest(self) -> str | None:
-        """The task with the largest part of Δm; None where all parts are 0."""
-        largest = max(self.parts, key=lambda task: abs(self.parts[task]), default=None)
-        return largest if largest is not None and self.parts[largest] else None
+    def largest_contribution(self) -> str | None:
+        """The task with the largest contribution to Δm; None if all are 0."""
+        largest = max(self.contributions, key=lambda task: abs(self.contributions[task]), default=None)
+        return largest if largest is not None and self.contributions[largest] else None
 
 
-def against(
-    methods: Mapping[str, Side], reference: Side, scales: Mapping[Metric, Scale], primary: Mapping[str, Metric]
-) -> dict[str, Against]:
-    """Each method against the reference. The p-values are corrected (Holm) over all methods and their tasks.
+def compare_with(
+    reference: MethodScores,
+    methods: Mapping[str, MethodScores],
+    scales: Mapping[Metric, Scale],
+    primary: Mapping[str, Metric],
+) -> dict[str, Comparison]:
+    """Compare each method with a reference. The p-values are corrected (Holm) over all methods and their tasks.
 
-    scales: of the metrics that are compared.
+    Args:
+        reference: scores of the reference.
+        methods: label → scores.
+        scales: metric → scale, for all metrics to compare.
+        primary: task → its primary metric.
+
+    Returns:
+        label → comparison.
     """
-    found = {label: _against(side, reference, scales, primary) for label, side in methods.items()}
-    corrected = iter(holm([one.test.p for part in found.values() for one in part.tasks.values()]))
-    overall = iter(holm([part.test.p for part in found.values()]))
-    settled = {}
-    for label, part in found.items():
-        metrics = dict(part.metrics)
+    comparisons = {label: _compare(method, reference, scales, primary) for label, method in methods.items()}
+    task_p = iter(
+        holm([difference.test.p for comparison in comparisons.values() for difference in comparison.tasks.values()])
+    )
+    delta_m_p = iter(holm([comparison.test.p for comparison in comparisons.values()]))
+    corrected = {}
+    for label, comparison in comparisons.items():
+        metrics = dict(comparison.metrics)
         for metric in primary.values():
-            metrics[metric] = replace(metrics[metric], test=replace(metrics[metric].test, holm=next(corrected)))
-        settled[label] = replace(part, metrics=metrics, test=replace(part.test, holm=next(overall)))
-    return settled
+            metrics[metric] = replace(metrics[metric], test=replace(metrics[metric].test, holm=next(task_p)))
+        corrected[label] = replace(comparison, metrics=metrics, test=replace(comparison.test, holm=next(delta_m_p)))
+    return corrected
 
 
-def _against(method: Side, reference: Side, scales: Mapping[Metric, Scale], primary: Mapping[str, Metric]) -> Against:
+def _compare(
+    method: MethodScores, reference: MethodScores, scales: Mapping[Metric, Scale], primary: Mapping[str, Metric]
+) -> Comparison:
     metrics = {metric: _difference(method, reference, metric, scale) for metric, scale in scales.items()}
     changes = {metric: metrics[metric].change for metric in primary.values()}
-    delta = delta_of_changes(changes, {metric: scale.rises for metric, scale in scales.items()})
-    parts = {}
+    delta_m = delta_m_of_changes(changes, {metric: scale.higher_is_better for metric, scale in scales.items()})
+    contributions = {}
     for task, metric in primary.items():
-        seeds = changes[metric].seeds
-        if seeds and delta:
-            parts[task] = -_gain(metrics[metric], list(delta)) / sum(bool(c.seeds) for c in changes.values())
-    return Against(metrics, primary, delta, paired_test(delta, dict.fromkeys(delta, 0.0)), parts)
+        if changes[metric].by_seed and delta_m:
+            included = sum(bool(change.by_seed) for change in changes.values())
+            contributions[task] = -_improvement(metrics[metric], list(delta_m)) / included
+    return Comparison(metrics, primary, delta_m, paired_test(delta_m, dict.fromkeys(delta_m, 0.0)), contributions)
 
 
-def _difference(method: Side, reference: Side, metric: Metric, scale: Scale) -> Difference:
-    own, theirs = method.figures.get(metric, {}), reference.figures.get(metric, {})
-    found = change(own, theirs, scale.bounded, scale.floor)
-    seeds = list(found.seeds)
-    test = paired_test({seed: own[seed] for seed in seeds}, {seed: theirs[seed] for seed in seeds})
+def _difference(method: MethodScores, reference: MethodScores, metric: Metric, scale: Scale) -> Difference:
+    values, base = method.scores.get(metric, {}), reference.scores.get(metric, {})
+    change = compute_change(values, base, scale.bounded, scale.floor)
+    seeds = list(change.by_seed)
+    test = paired_test({seed: values[seed] for seed in seeds}, {seed: base[seed] for seed in seeds})
     error = example_error(
-        method.replicates.get(metric, {}), reference.replicates.get(metric, {}), seeds, found.denominator
+        method.replicates.get(metric, {}), reference.replicates.get(metric, {}), seeds, change.denominator
     )
-    return Difference(found, estimate(list(found.seeds.values())), test, error, scale.rises)
+    return Difference(change, estimate(list(change.by_seed.values())), test, error, scale.higher_is_better)
 
 
-def _gain(difference: Difference, seeds: Sequence[int]) -> float:
-    mean = math.fsum(difference.change.seeds[seed] for seed in seeds) / len(seeds)
-    return mean if difference.rises else -mean
+def _improvement(difference: Difference, seeds: Sequence[int]) -> float:
+    mean = math.fsum(difference.change.by_seed[seed] for seed in seeds) / len(seeds)
+    return mean if difference.higher_is_better else -mean

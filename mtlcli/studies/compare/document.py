@@ -1,4 +1,4 @@
-"""A comparison as one JSON document."""
+"""Content of `comparison.json`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import platform
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mtlcli.studies.compare.differences import NORMAL_QUANTILE, Against, Difference
+from mtlcli.studies.compare.differences import NORMAL_QUANTILE, Comparison, Difference
 from mtlcli.studies.compare.execution import COSTS, Outcome
-from mtlcli.studies.compare.findings import epochs, findings, warnings
+from mtlcli.studies.compare.findings import format_epochs, list_findings, list_warnings
 from mtlcli.studies.compare.plan import BASELINE, Method
 from mtlcli.studies.compare.results import Results
-from mtlcli.studies.compare.statistics import CONFIDENCE, Estimate, Figures, PairedTest, estimate
+from mtlcli.studies.compare.statistics import CONFIDENCE, Estimate, PairedTest, Scores, estimate
 from mtlcli.studies.compare.tuning import Choice
 from mtlcli.training.environment import versions
 from mtlcli.version import __version__
@@ -19,8 +19,17 @@ from mtlcli.version import __version__
 Document = dict[str, Any]
 
 
-def document(results: Results, out: str, command: str | None = None) -> Document:
-    """Everything that was compared: what `comparison.json` holds and `--json` prints. See `docs/comparison.md`."""
+def make_document(results: Results, out: str, command: str | None = None) -> Document:
+    """Make the content of `comparison.json`, which `--json` prints too; `docs/comparison.md` defines its values.
+
+    Args:
+        results: the results of the comparison.
+        out: path of the study folder.
+        command: the command line, if there is one.
+
+    Returns:
+        Dicts, lists, strings and numbers, with NaN for missing values.
+    """
     plan = results.plan
     tuning = {"keys": plan.tuned, "seeds": plan.seeds[: plan.tune_seeds]}
     return {
@@ -28,29 +37,41 @@ def document(results: Results, out: str, command: str | None = None) -> Document
         "out": out,
         "command": command,
         "versions": _versions(),
-        "findings": findings(results),
-        "warnings": warnings(results),
+        "findings": list_findings(results),
+        "warnings": list_warnings(results),
         "tasks": {task: _task(results, task) for task in plan.tasks},
         "seeds": plan.seeds,
-        "epochs": epochs(results),
+        "epochs": format_epochs(results),
         "split": results.split,
         "evaluated": plan.experiment.evaluation.split,
         "confidence": CONFIDENCE,
         "reference": plan.reference.label,
         "tuning": tuning if plan.tuned else None,
-        "left_out_of_delta_m": [{"task": task, "metric": metric} for task, metric in results.left_out],
+        "left_out_of_delta_m": [{"task": task, "metric": metric} for task, metric in results.excluded_metrics],
         "baseline": _baseline(results),
         "methods": {method.label: _method(results, method) for method in plan.methods},
         "failed": [
-            {"run": str(one.run), "folder": str(one.run.folder), "error": one.error} for one in results.failed()
+            {"run": str(outcome.run), "folder": str(outcome.run.folder), "error": outcome.error}
+            for outcome in results.failed()
         ],
     }
 
 
+def summarize_values(values: Iterable[float]) -> Document:
+    """Summarize values as mean, standard deviation, interval and n.
+
+    Args:
+        values: any number of values.
+
+    Returns:
+        `mean`, `sd`, `low`, `high` and `n`, as `statistics.Estimate` defines them.
+    """
+    return _estimate(estimate(list(values)))
+
+
 def _versions() -> dict[str, str | None]:
-    """Of this process; runs that were trained before keep theirs in their folders."""
-    packages = versions()
-    return {"mtl": __version__, "python": platform.python_version(), **packages}
+    """Versions of this process; those of runs that were trained earlier are in their folders."""
+    return {"mtl": __version__, "python": platform.python_version(), **versions()}
 
 
 def _task(results: Results, task: str) -> Document:
@@ -65,61 +86,65 @@ def _task(results: Results, task: str) -> Document:
 
 
 def _method(results: Results, method: Method) -> Document:
-    gaps, base = results.gaps(method), results.baseline_cost
+    base_cost = results.baseline_cost
     test = results.tests.get(method)
-    compared = {ref: parts[method.label] for ref, parts in results.references.items() if method.label in parts}
+    comparisons = {
+        reference: methods[method.label]
+        for reference, methods in results.comparisons.items()
+        if method.label in methods
+    }
     return {
         "settings": method.settings,
         **_choice(results.choices[method]),
-        "runs": [_run(one) for one in results.outcomes[method]],
-        "n": sum(one.done for one in results.outcomes[method]),
-        "metrics": _figures(results.figures(method)),
-        "against": {reference: _against(found) for reference, found in compared.items()},
+        "runs": [_run(outcome) for outcome in results.outcomes[method]],
+        "n": sum(outcome.completed for outcome in results.outcomes[method]),
+        "metrics": _scores(results.scores(method)),
+        "against": {reference: _comparison(comparison) for reference, comparison in comparisons.items()},
         "delta_m": {
-            "primary": _values(compared[BASELINE].delta),
-            "flat": _values(results.delta[method]),
-            "by_task": _values(results.delta_by_task(method)),
-            "tasks": {task: _estimate(found) for task, found in results.delta_of_tasks(method).items()},
+            "primary": _values(comparisons[BASELINE].delta_m),
+            "flat": _values(results.delta_m[method]),
+            "by_task": _values(results.delta_m_by_task(method)),
+            "tasks": {task: _estimate(delta_m) for task, delta_m in results.delta_m_of_tasks(method).items()},
         },
         "mean_rank": results.ranks[method.label],
         "test": None if test is None else {"against": results.plan.reference.label, **_test(test)},
-        "gap": _gap(gaps),
+        "gap": _gap(results.gaps(method)),
         "cost": {
-            name: _memory(results, value) if name == "peak_memory_bytes" else _cost(value, base[name])
+            name: _memory(results, value) if name == "peak_memory_bytes" else _cost(value, base_cost[name])
             for name, value in results.cost(method).items()
         },
     }
 
 
-def _against(found: Against) -> Document:
+def _comparison(comparison: Comparison) -> Document:
     tasks: Document = {}
-    for (task, metric), one in found.metrics.items():
-        tasks.setdefault(task, {})[metric] = _difference(one)
+    for (task, metric), difference in comparison.metrics.items():
+        tasks.setdefault(task, {})[metric] = _difference(difference)
     return {
         "tasks": tasks,
         "delta_m": {
-            **_values(found.delta),
-            "p": found.test.p,
-            "p_holm": found.test.holm,
-            "parts": dict(found.parts),
-            "largest": found.largest,
-            "left_out": found.left_out,
+            **_values(comparison.delta_m),
+            "p": comparison.test.p,
+            "p_holm": comparison.test.holm,
+            "parts": dict(comparison.contributions),
+            "largest": comparison.largest_contribution,
+            "left_out": comparison.excluded_tasks,
         },
     }
 
 
-def _difference(one: Difference) -> Document:
-    half = NORMAL_QUANTILE * one.example_error
-    mean = one.estimate.mean
+def _difference(difference: Difference) -> Document:
+    half_width = NORMAL_QUANTILE * difference.example_error
+    mean = difference.estimate.mean
     return {
-        "unit": one.change.unit,
-        **_estimate(one.estimate),
-        "seeds": {str(seed): value for seed, value in one.change.seeds.items()},
-        "method": one.change.own,
-        "reference": one.change.reference,
-        "p": one.test.p,
-        "p_holm": one.test.holm,
-        "examples": {"se": one.example_error, "low": mean - half, "high": mean + half},
+        "unit": difference.change.unit,
+        **_estimate(difference.estimate),
+        "seeds": {str(seed): value for seed, value in difference.change.by_seed.items()},
+        "method": difference.change.method,
+        "reference": difference.change.reference,
+        "p": difference.test.p,
+        "p_holm": difference.test.holm,
+        "examples": {"se": difference.example_error, "low": mean - half_width, "high": mean + half_width},
     }
 
 
@@ -128,9 +153,9 @@ def _cost(value: float, base: float) -> Document:
 
 
 def _memory(results: Results, value: float) -> Document:
-    """The ratio is to the largest single-task model, as they can be trained one after another."""
+    """Peak memory and its ratios to the largest single-task model, and to the sum of them."""
     total = results.baseline_cost["peak_memory_bytes"]
-    return {**_cost(value, results.largest_memory), "ratio_to_sum": value / total if total else None}
+    return {**_cost(value, results.largest_baseline_memory), "ratio_to_sum": value / total if total else None}
 
 
 def _baseline(results: Results) -> Document:
@@ -140,16 +165,16 @@ def _baseline(results: Results) -> Document:
         "tasks": {
             str(method.task): {
                 **_choice(results.choices[method]),
-                "runs": [_run(one) for one in results.outcomes[method]],
-                "n": sum(one.done for one in results.outcomes[method]),
+                "runs": [_run(outcome) for outcome in results.outcomes[method]],
+                "n": sum(outcome.completed for outcome in results.outcomes[method]),
                 "cost": results.cost(method),
             }
             for method in methods
         },
-        "metrics": _figures(results.baseline),
+        "metrics": _scores(results.baseline),
         "gap": _gap(results.baseline_gaps),
         "cost": {
-            name: _memory(results, results.largest_memory)
+            name: _memory(results, results.largest_baseline_memory)
             if name == "peak_memory_bytes"
             else {"value": results.baseline_cost[name], "ratio": 1.0}
             for name in COSTS
@@ -158,46 +183,47 @@ def _baseline(results: Results) -> Document:
 
 
 def _choice(choice: Choice) -> Document:
-    """What a method was tuned to; nothing where there was nothing to tune."""
     if not choice.tried:
         return {"tuned": None}
     settings = None if choice.candidate is None else choice.candidate.point.settings
     return {"tuned": {"settings": settings, "tried": dict(choice.tried), "at_edge": list(choice.at_edge)}}
 
 
-def _run(one: Outcome) -> Document:
-    found: Document = {"seed": one.run.seed, "folder": str(one.run.folder)}
-    if one.error is not None:
-        return {**found, "status": "failed", "error": one.error}
-    return {**found, "status": "completed", "epochs": one.epochs, "best_epoch": one.best_epoch, "value": one.value}
+def _run(outcome: Outcome) -> Document:
+    document: Document = {"seed": outcome.run.seed, "folder": str(outcome.run.folder)}
+    if outcome.error is not None:
+        return {**document, "status": "failed", "error": outcome.error}
+    return {
+        **document,
+        "status": "completed",
+        "epochs": outcome.epochs,
+        "best_epoch": outcome.best_epoch,
+        "value": outcome.value,
+    }
 
 
-def _figures(figures: Figures) -> Document:
-    found: Document = {}
-    for (task, metric), values in figures.items():
-        found.setdefault(task, {})[metric] = _values(values)
-    return found
+def _scores(scores: Scores) -> Document:
+    document: Document = {}
+    for (task, metric), values in scores.items():
+        document.setdefault(task, {})[metric] = _values(values)
+    return document
 
 
 def _values(values: Mapping[int, float]) -> Document:
-    return {**estimated(values.values()), "seeds": {str(seed): v for seed, v in values.items()}}
+    return {**summarize_values(values.values()), "seeds": {str(seed): value for seed, value in values.items()}}
 
 
-def estimated(values: Iterable[float]) -> Document:
-    return _estimate(estimate(list(values)))
-
-
-def _estimate(found: Estimate) -> Document:
-    return {"mean": found.mean, "sd": found.sd, "low": found.low, "high": found.high, "n": found.n}
+def _estimate(estimate: Estimate) -> Document:
+    return {"mean": estimate.mean, "sd": estimate.sd, "low": estimate.low, "high": estimate.high, "n": estimate.n}
 
 
 def _gap(gaps: Mapping[str, Mapping[int, float]]) -> Document:
-    """Each task's gap, and the mean over the tasks, of the seeds that all have."""
-    common = [seed for seed in next(iter(gaps.values())) if all(seed in found for found in gaps.values())]
-    means = [sum(found[seed] for found in gaps.values()) / len(gaps) for seed in common]
+    """Summarize the gap of each task, and the mean over the tasks for the seeds that all tasks have."""
+    common = [seed for seed in next(iter(gaps.values())) if all(seed in by_seed for by_seed in gaps.values())]
+    means = [sum(by_seed[seed] for by_seed in gaps.values()) / len(gaps) for seed in common]
     return {
-        "mean": estimated(means),
-        "tasks": {task: estimated(found.values()) for task, found in gaps.items()},
+        "mean": summarize_values(means),
+        "tasks": {task: summarize_values(by_seed.values()) for task, by_seed in gaps.items()},
     }
 
 

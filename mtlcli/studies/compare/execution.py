@@ -1,4 +1,4 @@
-"""What became of one run of a study."""
+"""Runs of a comparison and their outcomes: trained, or read from the study folder."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from mtlcli.config import Experiment
 from mtlcli.studies.compare.identity import RunFolders
 from mtlcli.studies.compare.measured import MEASURED
 from mtlcli.studies.compare.plan import BASELINE, Candidate, Method
-from mtlcli.studies.runs import CurrentData, finished, read_json, summary_of
-from mtlcli.studies.study_observer import StudyObserver
+from mtlcli.studies.runs import CurrentData, completed_summary, read_json, read_summary
+from mtlcli.studies.study_callback import StudyCallback
 
 Metrics = Mapping[str, Mapping[str, float]]
 COSTS = ("parameters", "checkpoint_bytes", "flops", "seconds_per_epoch", "peak_memory_bytes")
@@ -22,7 +22,15 @@ COSTS = ("parameters", "checkpoint_bytes", "flops", "seconds_per_epoch", "peak_m
 
 @dataclass(frozen=True, eq=False)
 class StudyRun:
-    """One run of a study. tuned: the point of the `--tune` grid it is at, in words; empty where there is none."""
+    """A run of a comparison. Its `str` is its name in messages.
+
+    Attributes:
+        method: its method, or baseline.
+        tuned: label of its point of the `--tune` grid; empty if nothing is tuned.
+        seed: its seed.
+        experiment: the experiment that it trains.
+        folder: its run folder.
+    """
 
     method: Method
     tuned: str
@@ -36,12 +44,22 @@ class StudyRun:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A run that is done, or has failed.
+    """Outcome of a run that has completed or failed.
 
-    error: why it failed. test, train: task → metric → value of the best epoch's model; split: what `test` is of, where
-    the data has no such split. val: the same of the evaluated split. value: the monitored one. cost: as in COSTS.
-    examples: task → labelled examples that `test` is computed over. resampled: task → metric → its values on bootstrap
-    samples of these. environment: as the run folder has it.
+    Attributes:
+        run: the run.
+        error: the error of a failed run; None for a completed one.
+        split: the final split: `test`, or the evaluated split if the data has no `test`.
+        test: task → metric → value on the final split, at the best epoch.
+        val: the same on the evaluated split.
+        train: the same on `train`.
+        value: value of the monitored metric.
+        best_epoch: the best epoch.
+        epochs: number of epochs trained.
+        cost: value of each of COSTS.
+        examples: task → number of labelled examples in the final split.
+        resampled: task → metric → values on bootstrap samples of these examples.
+        environment: versions, as in the run folder.
     """
 
     run: StudyRun
@@ -59,24 +77,33 @@ class Outcome:
     environment: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def done(self) -> bool:
+    def completed(self) -> bool:
+        """True if the run has completed."""
         return self.error is None
 
 
-def outcome_of(run: StudyRun, data: CurrentData) -> Outcome | None:
-    """The outcome of a run that is in its folder, completed and measured; None where there is none."""
-    summary = finished(run.folder, run.experiment, data)
+def read_outcome(run: StudyRun, data: CurrentData) -> Outcome | None:
+    """Read the outcome of a run from its folder.
+
+    Args:
+        run: the run.
+        data: the current data, which must be that of the run.
+
+    Returns:
+        The outcome; None if the run has not completed, or was not measured.
+    """
+    summary = completed_summary(run.folder, run.experiment, data)
     if summary is None or not (run.folder / MEASURED).is_file():
         return None
     measured = read_json(run.folder / MEASURED)
-    metrics = {split: _numbers(tasks) for split, tasks in summary["metrics"].items()}
+    metrics = {split: _to_floats(tasks) for split, tasks in summary["metrics"].items()}
     first, last = next(iter(metrics)), list(metrics)[-1]
     cost = {
         "parameters": summary["parameters"]["total"],
         "checkpoint_bytes": measured["checkpoint_bytes"],
         "flops": measured["flops"],
         "seconds_per_epoch": statistics.median(summary["seconds_per_epoch"]),
-        "peak_memory_bytes": _number(measured.get("memory_bytes")),  # earlier versions have none
+        "peak_memory_bytes": _to_float(measured.get("memory_bytes")),  # missing in runs of earlier versions
     }
     resampled = measured.get("resampled", {"split": None})
     environment = run.folder / "environment.json"
@@ -85,92 +112,116 @@ def outcome_of(run: StudyRun, data: CurrentData) -> Outcome | None:
         split=last,
         test=metrics[last],
         val=metrics[first],
-        train=_numbers(measured["train"]),
-        value=_number(summary["best"]["value"]),
+        train=_to_floats(measured["train"]),
+        value=_to_float(summary["best"]["value"]),
         best_epoch=summary["best"]["epoch"],
         epochs=summary["epochs"],
         cost={name: float(cost[name]) for name in COSTS},
         examples=summary.get("examples", {}).get(last, {}),
-        resampled=_samples(resampled["values"]) if resampled["split"] == last else {},
+        resampled=_to_samples(resampled["values"]) if resampled["split"] == last else {},
         environment=read_json(environment) if environment.is_file() else {},
     )
 
 
-def _samples(tasks: Mapping[str, Mapping[str, Sequence[Any]]]) -> dict[str, dict[str, list[float]]]:
-    return {task: {name: [_number(v) for v in values] for name, values in m.items()} for task, m in tasks.items()}
+def _to_samples(tasks: Mapping[str, Mapping[str, Sequence[Any]]]) -> dict[str, dict[str, list[float]]]:
+    return {
+        task: {name: [_to_float(value) for value in values] for name, values in metrics.items()}
+        for task, metrics in tasks.items()
+    }
 
 
-def _numbers(tasks: Mapping[str, Mapping[str, Any]]) -> Metrics:
-    return {task: {metric: _number(value) for metric, value in values.items()} for task, values in tasks.items()}
+def _to_floats(tasks: Mapping[str, Mapping[str, Any]]) -> Metrics:
+    return {task: {metric: _to_float(value) for metric, value in values.items()} for task, values in tasks.items()}
 
 
-def _number(value: float | None) -> float:
+def _to_float(value: float | None) -> float:
     return math.nan if value is None else value
 
 
 Train = Callable[[Sequence[StudyRun]], Iterator[tuple[StudyRun, str | None]]]
-"""Trains runs and measures them; gives each as it ends, with what went wrong, or None."""
+"""Trains and measures runs; yields each when it ends, with its error, or None."""
 
 
-class Runs:
-    """root: the folder of run folders. train: how runs are trained."""
+class RunStore:
+    """Runs of a study folder, each of which is trained once.
 
-    def __init__(self, root: Path, train: Train, observer: StudyObserver) -> None:
-        self.folders, self.train, self.observer = RunFolders(root), train, observer
-        self.data = CurrentData()
-        self.outcomes: dict[Path, Outcome] = {}
-        self.stage: dict[Path, StudyRun] = {}  # what is in hand
+    Args:
+        root: folder of the run folders.
+        train: trains runs.
+        callback: called for each run that has ended.
+    """
 
-    def run(self, method: Method, candidate: Candidate, seed: int) -> StudyRun:
-        """One run of a method, at one point of the `--tune` grid."""
+    def __init__(self, root: Path, train: Train, callback: StudyCallback) -> None:
+        self._folders, self._train, self._callback = RunFolders(root), train, callback
+        self._data = CurrentData()
+        self._outcomes: dict[Path, Outcome] = {}
+        self._current: dict[Path, StudyRun] = {}  # runs of the latest call of `complete`
+
+    def make_run(self, method: Method, candidate: Candidate, seed: int) -> StudyRun:
+        """Make a run, without training it.
+
+        Args:
+            method: its method, or baseline.
+            candidate: its point of the `--tune` grid.
+            seed: its seed.
+
+        Returns:
+            The run.
+        """
         experiment = candidate.experiment.model_copy(update={"seed": seed})
         label = " ".join([str(method), *([candidate.point.label] if candidate.point.label else [])])
-        folder = self.folders.of(label, experiment)
+        folder = self._folders.find(label, experiment)
         return StudyRun(method, candidate.point.label, seed, experiment, folder)
 
-    def get(self, runs: Sequence[StudyRun]) -> list[Outcome]:
-        """What became of each run. Those whose outcome isn't known yet are trained, or taken from the folder."""
-        self.stage = {run.folder: run for run in runs}
-        new = [run for folder, run in self.stage.items() if folder not in self.outcomes]
-        left = [run for run in new if not self._known(run)]
-        for run, problem in self.train(left) if left else ():
-            outcome = outcome_of(run, self.data) if problem is None else Outcome(run, error=problem)
-            assert outcome is not None
-            self._note(outcome, reused=False)
-        return [self.outcomes[run.folder] for run in runs]
+    def complete(self, runs: Sequence[StudyRun]) -> list[Outcome]:
+        """Train the runs that the study folder lacks.
 
-    def _known(self, run: StudyRun) -> bool:
-        """Whether the folder holds the run, completed; it is noted then."""
-        outcome = outcome_of(run, self.data)
+        Args:
+            runs: the runs.
+
+        Returns:
+            The outcome of each run.
+        """
+        self._current = {run.folder: run for run in runs}
+        new = [run for folder, run in self._current.items() if folder not in self._outcomes]
+        missing = [run for run in new if not self._reuse(run)]
+        for run, error in self._train(missing) if missing else ():
+            outcome = read_outcome(run, self._data) if error is None else Outcome(run, error=error)
+            assert outcome is not None
+            self._add(outcome, reused=False)
+        return [self._outcomes[run.folder] for run in runs]
+
+    def _reuse(self, run: StudyRun) -> bool:
+        """Add the outcome of a run that the folder holds; return whether it does."""
+        outcome = read_outcome(run, self._data)
         if outcome is not None:
-            self._note(outcome, reused=True)
+            self._add(outcome, reused=True)
         return outcome is not None
 
-    def _note(self, outcome: Outcome, reused: bool) -> None:
+    def _add(self, outcome: Outcome, reused: bool) -> None:
         run = outcome.run
-        self.outcomes[run.folder] = outcome
+        self._outcomes[run.folder] = outcome
         if outcome.error is None:
-            self.observer.run_done(str(run), summary_of(run.folder), reused)
+            self._callback.on_run_end(str(run), read_summary(run.folder), reused)
         else:
-            self.observer.run_failed(str(run), outcome.error)
-        self.observer.standing(self.standing())
+            self._callback.on_run_failure(str(run), outcome.error)
+        self._callback.on_means(self._primary_means())
 
-    def standing(self) -> dict[str, dict[str, tuple[float, int]]]:
-        """How the methods stand: label → task → (mean of its primary metric on `val`, runs that are done).
+    def _primary_means(self) -> dict[str, dict[str, tuple[float, int]]]:
+        """Label → task → (mean of its primary metric on `val`, number of completed runs).
 
-        The baselines are one line. While there is tuning, a line is one point of the grid.
+        The baselines share a label. During tuning, each grid point has its own.
         """
         values: dict[str, dict[str, list[float]]] = {}
-        tuning = len({(run.method, run.tuned) for run in self.stage.values()}) > len(
-            {run.method for run in self.stage.values()}
-        )
-        for folder, run in self.stage.items():
+        runs = self._current.values()
+        tuning = len({(run.method, run.tuned) for run in runs}) > len({run.method for run in runs})
+        for folder, run in self._current.items():
             label = run.method.label if run.method.task is None else BASELINE
             row = values.setdefault(f"{label}, {run.tuned}" if tuning and run.tuned else label, {})
-            outcome = self.outcomes.get(folder)
+            outcome = self._outcomes.get(folder)
             for task, metrics in outcome.val.items() if outcome else ():
                 row.setdefault(task, []).append(next(value for name, value in metrics.items() if name != "loss"))
         return {
-            label: {task: (math.fsum(found) / len(found), len(found)) for task, found in row.items()}
+            label: {task: (math.fsum(numbers) / len(numbers), len(numbers)) for task, numbers in row.items()}
             for label, row in values.items()
         }

@@ -1,4 +1,4 @@
-"""Sentences that open a comparison: what is significant, and what to be careful with."""
+"""Sentences at the start of a comparison: significant differences, and warnings."""
 
 from __future__ import annotations
 
@@ -6,121 +6,142 @@ import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from mtlcli.studies.compare.differences import SIGNIFICANT, Against, Difference
+from mtlcli.studies.compare.differences import SIGNIFICANCE, Comparison, Difference
 from mtlcli.studies.compare.execution import Outcome
-from mtlcli.studies.compare.formatting import change, p_value
+from mtlcli.studies.compare.formatting import format_change, format_p
 from mtlcli.studies.compare.plan import BASELINE
 from mtlcli.studies.compare.results import Results
-from mtlcli.studies.compare.statistics import FEWEST
+from mtlcli.studies.compare.statistics import MIN_VALUES
 
-MOST_NAMES = 8  # in one sentence
+MAX_NAMES = 8  # in one sentence
 
 
-def findings(results: Results) -> list[str]:
-    """A sentence for each reference: which methods differ from it significantly in which tasks, and how many don't."""
-    found = []
-    for reference, methods in results.references.items():
-        named = "the single-task baselines" if reference == BASELINE else reference
-        tests = [(label, task, one) for label, part in methods.items() for task, one in part.tasks.items()]
-        tested = [one for one in tests if one[2].estimate.n >= FEWEST]
+def list_findings(results: Results) -> list[str]:
+    """List the significant differences, in one paragraph for each reference.
+
+    Args:
+        results: the results of the comparison.
+
+    Returns:
+        For each reference, the methods that differ from it significantly, in which tasks, and the number of tests
+        without a significant difference.
+    """
+    findings = []
+    for reference, comparisons in results.comparisons.items():
+        name = "the single-task baselines" if reference == BASELINE else reference
+        tests = [
+            (label, task, difference)
+            for label, comparison in comparisons.items()
+            for task, difference in comparison.tasks.items()
+        ]
+        tested = [test for test in tests if test[2].estimate.n >= MIN_VALUES]
         if not tested:
-            found.append(
-                f"Against {named}: fewer than {FEWEST} common seeds, so nothing is tested and nothing is shown."
-            )
+            findings.append(f"Compared with {name}: no tests, since fewer than {MIN_VALUES} seeds have a value on both "
+                            "sides.")  # fmt: skip
             continue
-        sure = [one for one in tested if one[2].significant]
-        better = [one for one in sure if one[2].gain > 0 and one[2].beyond_examples]
-        worse = [one for one in sure if one[2].gain < 0 and one[2].beyond_examples]
-        within = [one for one in sure if not one[2].beyond_examples]
-        parts = [
-            *([f"significantly better: {_listed(better)}"] if better else []),
-            *([f"significantly worse: {_listed(worse)}"] if worse else []),
-            *([f"consistent over the seeds but within the uncertainty of the test examples: {_listed(within)}"]
+        significant = [test for test in tested if test[2].significant]
+        better = [test for test in significant if test[2].improvement > 0 and test[2].exceeds_example_error]
+        worse = [test for test in significant if test[2].improvement < 0 and test[2].exceeds_example_error]
+        within = [test for test in significant if not test[2].exceeds_example_error]
+        clauses = [
+            *([f"significantly better: {_list_tests(better)}"] if better else []),
+            *([f"significantly worse: {_list_tests(worse)}"] if worse else []),
+            *([f"significant over the seeds, but within the uncertainty of the test examples: {_list_tests(within)}"]
               if within else []),
         ]  # fmt: skip
-        rest = len(tested) - len(sure)
-        last = f"no significant difference in the other {rest} of {len(tested)} tests" if parts else (
+        rest = len(tested) - len(significant)
+        last = f"no significant difference in the other {rest} of {len(tested)} tests" if clauses else (
             f"no significant difference in any of {len(tested)} tests")  # fmt: skip
-        found.append(f"Against {named} (p < {SIGNIFICANT:.2g} after Holm's correction): "
-                     f"{'; '.join([*parts, *([last] if rest else [])])}.")  # fmt: skip
+        findings.append(f"Compared with {name} (p < {SIGNIFICANCE:.2g} after Holm's correction): "
+                        f"{'; '.join([*clauses, *([last] if rest else [])])}.")  # fmt: skip
         if len(tested) < len(tests):
-            untested = [f"{label} in {task}" for label, task, one in tests if one.estimate.n < FEWEST]
-            found[-1] += f" Not tested, with fewer than {FEWEST} common seeds: {_some(untested)}."
-        if overall := [label for label, part in methods.items() if part.test.holm < SIGNIFICANT]:
-            found[-1] += f" Δm differs significantly for {', '.join(_overall(label, methods) for label in overall)}."
-    return found
+            untested = [f"{label} in {task}" for label, task, test in tests if test.estimate.n < MIN_VALUES]
+            findings[-1] += f" Not tested, with fewer than {MIN_VALUES} common seeds: {_abbreviate(untested)}."
+        if differing := [label for label, comparison in comparisons.items() if comparison.test.holm < SIGNIFICANCE]:
+            names = ", ".join(_describe_delta_m(label, comparisons) for label in differing)
+            findings[-1] += f" Δm differs significantly for {names}."
+    return findings
 
 
-def warnings(results: Results) -> list[str]:
-    """Caveats about the tables, a sentence each."""
+def list_warnings(results: Results) -> list[str]:
+    """List what limits the comparison, one sentence each.
+
+    Args:
+        results: the results of the comparison.
+
+    Returns:
+        The warnings.
+    """
     return [
-        *_unpaired(results),
-        *_undertrained(results),
+        *_unpaired_seeds(results),
+        *_undertrained_runs(results),
         *_mixed_versions(results),
         *_different_examples(results),
-        *_negligible(results),
+        *_negligible_errors(results),
     ]
 
 
-def _listed(tests: Sequence[tuple[str, str, Difference]]) -> str:
-    return _some(
-        [f"{label} in {task} ({change(one.estimate.mean, one.change.unit)}, p {p_value(one.test.holm, '= ')})"
-         for label, task, one in tests]
-    )  # fmt: skip
+def _list_tests(tests: Sequence[tuple[str, str, Difference]]) -> str:
+    return _abbreviate(
+        [
+            f"{label} in {task} ({format_change(difference.estimate.mean, difference.change.unit)}, "
+            f"p {format_p(difference.test.holm, '= ')})"
+            for label, task, difference in tests
+        ]
+    )
 
 
-def _some(names: Sequence[str]) -> str:
-    """The first of them, and how many more."""
-    more = len(names) - MOST_NAMES
-    return ", ".join([*names[:MOST_NAMES], *([f"and {more} more"] if more > 0 else [])])
+def _abbreviate(names: Sequence[str]) -> str:
+    """Join the first names, and count the others."""
+    more = len(names) - MAX_NAMES
+    return ", ".join([*names[:MAX_NAMES], *([f"and {more} more"] if more > 0 else [])])
 
 
-def _overall(label: str, methods: Mapping[str, Against]) -> str:
-    test = methods[label].test
-    way = "better" if test.difference.mean < 0 else "worse"
-    return f"{label} ({way}, p {p_value(test.holm, '= ')})"
+def _describe_delta_m(label: str, comparisons: Mapping[str, Comparison]) -> str:
+    test = comparisons[label].test
+    direction = "better" if test.difference.mean < 0 else "worse"
+    return f"{label} ({direction}, p {format_p(test.holm, '= ')})"
 
 
-def _unpaired(results: Results) -> Iterator[str]:
-    """Methods that lack seeds, and over which seeds their differences therefore are."""
+def _unpaired_seeds(results: Results) -> Iterator[str]:
     seeds = results.plan.seeds
-    for reference, methods in results.references.items():
-        lacking: dict[str, list[str]] = {}
-        for label, part in methods.items():
-            for task, one in part.tasks.items():
-                if len(one.change.seeds) < len(seeds):
-                    used = ", ".join(map(str, one.change.seeds))
-                    lacking.setdefault(used, []).append(f"{label} in {task}")
-        for used, which in lacking.items():
+    for reference, comparisons in results.comparisons.items():
+        incomplete: dict[str, list[str]] = {}
+        for label, comparison in comparisons.items():
+            for task, difference in comparison.tasks.items():
+                if len(difference.change.by_seed) < len(seeds):
+                    used = ", ".join(map(str, difference.change.by_seed))
+                    incomplete.setdefault(used, []).append(f"{label} in {task}")
+        for used, names in incomplete.items():
             if used:
                 yield (
                     f"Compared with {reference}, only the seeds {used} of {', '.join(map(str, seeds))} have a value on "
-                    f"both sides for {_some(which)}: the differences are over these seeds, and the others are dropped "
-                    "from both sides."
+                    f"both sides for {_abbreviate(names)}. The differences are over these seeds; the others are "
+                    "excluded from both sides."
                 )
             else:
-                yield f"Compared with {reference}, no seed has a value on both sides for {_some(which)}."
+                yield f"Compared with {reference}, no seed has a value on both sides for {_abbreviate(names)}."
 
 
-def _undertrained(results: Results) -> Iterator[str]:
+def _undertrained_runs(results: Results) -> Iterator[str]:
     counts = []
     for method, outcomes in results.outcomes.items():
-        done = [one for one in outcomes if one.done]
-        last = sum(one.best_epoch == one.epochs for one in done)
-        if done and last > len(done) / 2:
-            counts.append(f"{method} ({last} of {len(done)})")
+        completed = [run for run in outcomes if run.completed]
+        last = sum(run.best_epoch == run.epochs for run in completed)
+        if completed and last > len(completed) / 2:
+            counts.append(f"{method} ({last} of {len(completed)})")
     if counts:
         yield (
-            f"The best epoch is the last one in most runs of {_some(counts)}: they are probably undertrained, and "
-            "more training.epochs may change the comparison."
+            f"The best epoch is the last one in most runs of {_abbreviate(counts)}. They are probably undertrained; a "
+            "larger training.epochs may change the comparison."
         )
 
 
 def _mixed_versions(results: Results) -> Iterator[str]:
-    found = Counter(_version(one) for group in results.outcomes.values() for one in group if one.environment)
-    if len(found) > 1:
-        counts = ", ".join(f"{version} ({n} runs)" for version, n in found.most_common())
-        yield f"The runs were trained with different versions: {counts}. Use another folder to train all of them anew."
+    runs = Counter(_version(run) for outcomes in results.outcomes.values() for run in outcomes if run.environment)
+    if len(runs) > 1:
+        counts = ", ".join(f"{version} ({n} runs)" for version, n in runs.most_common())
+        yield f"The runs were trained with different versions: {counts}. Use another folder to train all of them again."
 
 
 def _version(outcome: Outcome) -> str:
@@ -130,34 +151,41 @@ def _version(outcome: Outcome) -> str:
 
 def _different_examples(results: Results) -> Iterator[str]:
     sizes: dict[str, set[int]] = {}
-    for group in results.outcomes.values():
-        for one in group:
-            for task, n in one.examples.items():
+    for outcomes in results.outcomes.values():
+        for run in outcomes:
+            for task, n in run.examples.items():
                 sizes.setdefault(task, set()).add(n)
     if differing := [f"{task} ({min(n):,} to {max(n):,})" for task, n in sizes.items() if len(n) > 1]:
         yield (
-            f"The runs were not evaluated on the same number of examples: {', '.join(differing)}. The data may have "
-            "changed between them; use another folder to train all of them anew."
+            f"The runs were evaluated on different numbers of examples: {', '.join(differing)}. The data may have "
+            "changed between them. Use another folder to train all of them again."
         )
 
 
-def _negligible(results: Results) -> Iterator[str]:
-    found = [
+def _negligible_errors(results: Results) -> Iterator[str]:
+    names = [
         f"{task} {results.primary[task][1]}"
-        for task, one in next(iter(results.references[BASELINE].values())).tasks.items()
-        if one.change.unit == "percent" and one.change.denominator > abs(one.change.reference)
+        for task, difference in next(iter(results.comparisons[BASELINE].values())).tasks.items()
+        if difference.change.unit == "percent" and difference.change.denominator > abs(difference.change.reference)
     ]
-    if found:
+    if names:
         yield (
-            f"The single-task baseline of {', '.join(found)} is below 1 % of what predicting the mean would have: "
-            "percentages are of that 1 %."
+            f"The error of the single-task baseline is less than 1 % of the error of predicting the mean for "
+            f"{', '.join(names)}. Percentages are relative to this 1 %."
         )
 
 
-def epochs(results: Results) -> str:
-    """Epochs of the runs, such as `20` or, with early stopping, `9 to 20`."""
-    found = [one.epochs for group in results.outcomes.values() for one in group if one.done]
-    if not found:
+def format_epochs(results: Results) -> str:
+    """Format the number of epochs of the runs, such as `20` or, with early stopping, `9 to 20 (median 14)`.
+
+    Args:
+        results: the results of the comparison.
+
+    Returns:
+        The text; the planned number if no run has completed.
+    """
+    epochs = [run.epochs for outcomes in results.outcomes.values() for run in outcomes if run.completed]
+    if not epochs:
         return str(results.plan.experiment.training.epochs)
-    return str(found[0]) if len(set(found)) == 1 else (
-        f"{min(found)} to {max(found)} (median {statistics.median(found):g})")  # fmt: skip
+    return str(epochs[0]) if len(set(epochs)) == 1 else (
+        f"{min(epochs)} to {max(epochs)} (median {statistics.median(epochs):g})")  # fmt: skip

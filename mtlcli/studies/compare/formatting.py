@@ -1,4 +1,4 @@
-"""Figures of a comparison, as people read them."""
+"""Text of the numbers in a comparison's tables and sentences."""
 
 from __future__ import annotations
 
@@ -9,85 +9,119 @@ from typing import Any
 
 from mtlcli.tables import format_interval, format_number
 
-NOTHING = "–"
+EMPTY = "–"  # a cell without a value
 
 
 @dataclass(frozen=True)
 class Table:
-    """rows: the head first. notes: what is to be known to read it. keys: columns that say what a row is."""
+    """A table of text.
+
+    Attributes:
+        title: its heading.
+        rows: the cells; the first row is the header.
+        notes: sentences below it that explain its columns.
+        key_columns: number of leading columns that identify a row.
+    """
 
     title: str
     rows: list[list[str]]
     notes: list[str] = field(default_factory=list)
-    keys: int = 1
+    key_columns: int = 1
 
 
-def missing(value: float | None) -> bool:
+def is_missing(value: float | None) -> bool:
     """Return whether a value is None or not finite."""
     return value is None or not math.isfinite(value)
 
 
-def interval(estimate: Mapping[str, Any]) -> str:
-    """Such as `0.9712 ± 0.0031`; the mean alone where there is no interval."""
-    return NOTHING if missing(estimate["mean"]) else format_interval(estimate["mean"], _half(estimate))
+def format_estimate(estimate: Mapping[str, Any], *, signed: bool = False) -> str:
+    """Format an estimate, such as `0.9712 ± 0.0031`; the mean alone if there is no interval.
+
+    Args:
+        estimate: `mean`, `low` and `high`.
+        signed: write `+` before a positive mean.
+
+    Returns:
+        The text.
+    """
+    if is_missing(estimate["mean"]):
+        return EMPTY
+    return format_interval(estimate["mean"], half_width(estimate), signed=signed)
 
 
-def difference(found: Mapping[str, Any]) -> str:
-    """Such as `+0.52 ± 0.40 points` or `-3.10 ± 1.20 %`."""
-    shown = signed_interval(found)
-    return shown if shown == NOTHING else f"{shown} {_unit(found['unit'])}"
+def format_difference(difference: Mapping[str, Any]) -> str:
+    """Format a difference with its unit, such as `+0.52 ± 0.40 points` or `-3.10 ± 1.20 %`.
+
+    Args:
+        difference: `mean`, `low`, `high` and `unit`.
+
+    Returns:
+        The text.
+    """
+    text = format_estimate(difference, signed=True)
+    return text if text == EMPTY else f"{text} {_unit_symbol(difference['unit'])}"
 
 
-def signed_interval(estimate: Mapping[str, Any]) -> str:
-    """Such as `+0.5213 ± 0.4020`."""
-    return NOTHING if missing(estimate["mean"]) else format_interval(estimate["mean"], _half(estimate), signed=True)
+def format_change(value: float, unit: str) -> str:
+    """Format a change without an interval, such as `+0.52 points` or `-3.10 %`.
+
+    Args:
+        value: the change.
+        unit: `points` or `percent`.
+
+    Returns:
+        The text.
+    """
+    return f"{format_interval(value, signed=True)} {_unit_symbol(unit)}"
 
 
-def signed(value: float) -> str:
-    return format_interval(value, signed=True)
+def format_value(value: float | None) -> str:
+    """Format a number, or an empty cell if it is missing."""
+    return EMPTY if is_missing(value) else format_number(value)
 
 
-def shown(value: float | None) -> str:
-    return NOTHING if missing(value) else format_number(value)
+def half_width(estimate: Mapping[str, Any]) -> float | None:
+    """Return half the width of an estimate's interval; None if there is no interval."""
+    return None if is_missing(estimate["low"]) else float(estimate["high"] - estimate["low"]) / 2
 
 
-def change(value: float, unit: str) -> str:
-    """Such as `+0.52 points` or `-3.10 %`."""
-    return f"{signed(value)} {_unit(unit)}"
+def format_p(value: float | None, equals: str = "") -> str:
+    """Format a p-value.
 
+    Args:
+        value: the p-value.
+        equals: text before a value that is given exactly, and not as `< 0.001`.
 
-def _unit(unit: str) -> str:
-    return "%" if unit == "percent" else unit
-
-
-def _half(estimate: Mapping[str, Any]) -> float | None:
-    low, high = estimate["low"], estimate["high"]
-    return None if low is None or low != low else float(high - low) / 2
-
-
-def p_value(value: float | None, equals: str = "") -> str:
-    """equals: what stands before a value that is given exactly."""
-    if value is None or value != value:
-        return NOTHING
+    Returns:
+        The text.
+    """
+    if value is None or math.isnan(value):
+        return EMPTY
     return f"{equals}{format_number(value)}" if value >= 0.001 else "< 0.001"
 
 
-def ratio(value: float | None) -> str:
-    return NOTHING if missing(value) else f"{format_number(value)}×"
+def format_ratio(value: float | None) -> str:
+    """Format a ratio, such as `0.5120×`."""
+    return EMPTY if is_missing(value) else f"{format_number(value)}×"
 
 
-def byte_count(value: float) -> str:
-    return _scaled(value, 1024, ("B", "KiB", "MiB", "GiB"))
+def format_bytes(value: float) -> str:
+    """Format a number of bytes, such as `1.5 MiB`."""
+    return _format_scaled(value, 1024, ("B", "KiB", "MiB", "GiB"))
 
 
-def big(value: float) -> str:
-    return _scaled(value, 1000, ("", "k", "M", "G", "T"))
+def format_large(value: float) -> str:
+    """Format a large number with a decimal prefix, such as `12.34 M`."""
+    return _format_scaled(value, 1000, ("", "k", "M", "G", "T"))
 
 
-def _scaled(value: float, step: int, units: tuple[str, ...]) -> str:
-    """Four digits and a unit."""
-    at = 0
-    while value >= 999.95 and at < len(units) - 1:
+def _unit_symbol(unit: str) -> str:
+    return "%" if unit == "percent" else unit
+
+
+def _format_scaled(value: float, step: int, units: tuple[str, ...]) -> str:
+    index = 0
+    while value >= 999.95 and index < len(units) - 1:
         value /= step
-        at += 1
-    return f"{format_number(value, zeros=False)} {units[at]}".rstrip()
+        index += 1
+    return f"{format_number(value, zeros=False)} {units[index]}".rstrip()

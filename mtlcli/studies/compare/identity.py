@@ -1,4 +1,4 @@
-"""What a run is known by: its resolved experiment, but for what makes no difference to its figures."""
+"""Identity of runs: a hash of the resolved experiment, without the keys that do not affect its metrics."""
 
 from __future__ import annotations
 
@@ -12,70 +12,89 @@ from typing import Any
 
 from mtlcli.config import Experiment, load_experiment
 from mtlcli.errors import ConfigError
-from mtlcli.studies.runs import FREE
+from mtlcli.studies.runs import IGNORED_KEYS
 
-DIGITS = 12  # of the hash, in a folder's name
-
-
-def identity(experiment: Experiment) -> str:
-    """The hash of an experiment: the same for two that give the same run, wherever and however fast they train."""
-    return _hash(_relevant(experiment))
+HASH_DIGITS = 12  # in the name of a folder
 
 
-def _relevant(experiment: Experiment) -> dict[str, Any]:
-    plain = experiment.resolved()
-    for path in FREE:
-        *parents, last = path.split(".")
-        section: dict[str, Any] = plain
-        for parent in parents:
-            section = section[parent]
-        section.pop(last)
-    return plain
+def experiment_hash(experiment: Experiment) -> str:
+    """Hash an experiment; the hash is equal for experiments with the same metrics, on whatever device they are trained.
 
+    Args:
+        experiment: the experiment.
 
-def _hash(plain: Any) -> str:
-    text = json.dumps(plain, ensure_ascii=False, default=str)  # in the order of the keys: that of the tasks counts
-    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
+    Returns:
+        Hexadecimal digits.
+    """
+    return _hash(_relevant_content(experiment))
 
 
 class RunFolders:
-    """The run folders under `root`, found by the identity of the experiment they hold."""
+    """Run folders, found by the experiment that they hold.
+
+    Args:
+        root: the folder of the run folders.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def of(self, label: str, experiment: Experiment) -> Path:
-        """The folder that holds this experiment's run, else the one to be made for it.
+    def find(self, label: str, experiment: Experiment) -> Path:
+        """Find the folder of an experiment's run, or name a new one.
 
-        A folder's name tells people what it is, and ends with its identity when it was made. An update of `mtl` that
-        adds options changes that identity: then the folder is found by its `config.yaml`, in which the options that it
-        lacks have their defaults.
+        The name of a folder ends with the hash of its experiment when it was created. An update of `mtl` that adds
+        options changes that hash. The folder is then found by its `config.yaml`, in which missing options have their
+        defaults.
+
+        Args:
+            label: start of the name of a new folder.
+            experiment: the experiment of the run.
+
+        Returns:
+            The folder, which may not exist yet.
         """
-        known = identity(experiment)
-        if there := sorted(self.root.glob(f"*-{known}")):
-            return there[0]
-        if (earlier := self._by_content.get(_content(experiment))) is not None:
+        digits = experiment_hash(experiment)
+        if folders := sorted(self.root.glob(f"*-{digits}")):
+            return folders[0]
+        if (earlier := self._by_content.get(_content_hash(experiment))) is not None:
             return earlier
         slug = re.sub(r"[^A-Za-z0-9_.=-]+", "_", label).strip("_.") or "run"
-        return self.root / f"{slug[:80]}-{experiment.seed}-{known}"
+        return self.root / f"{slug[:80]}-{experiment.seed}-{digits}"
 
     @cached_property
     def _by_content(self) -> dict[str, Path]:
-        found: dict[str, Path] = {}
+        folders: dict[str, Path] = {}
         for config in sorted(self.root.glob("*/config.yaml")):
-            with suppress(ConfigError):  # of a version that knew other options
-                found.setdefault(_content(load_experiment(config)), config.parent)
-        return found
+            with suppress(ConfigError):  # written by a version with other options
+                folders.setdefault(_content_hash(load_experiment(config)), config.parent)
+        return folders
 
 
-def _content(experiment: Experiment) -> str:
-    """The hash of an experiment in which 1 and 1.0 are the same: a default may be one, and YAML's number the other."""
-    return _hash(_numbers(_relevant(experiment)))
+def _relevant_content(experiment: Experiment) -> dict[str, Any]:
+    content = experiment.resolved()
+    for key in IGNORED_KEYS:
+        *parents, last = key.split(".")
+        section: dict[str, Any] = content
+        for parent in parents:
+            section = section[parent]
+        section.pop(last)
+    return content
 
 
-def _numbers(value: Any) -> Any:
+def _content_hash(experiment: Experiment) -> str:
+    """Hash an experiment such that 1 and 1.0 are equal, since a default and a number in YAML may differ in type."""
+    return _hash(_integers(_relevant_content(experiment)))
+
+
+def _hash(content: Any) -> str:
+    text = json.dumps(content, ensure_ascii=False, default=str)  # keys in their order: the order of the tasks matters
+    return hashlib.sha256(text.encode()).hexdigest()[:HASH_DIGITS]
+
+
+def _integers(value: Any) -> Any:
+    """Replace floats without a fraction by integers, in nested dicts and lists."""
     if isinstance(value, dict):
-        return {key: _numbers(item) for key, item in value.items()}
+        return {key: _integers(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_numbers(item) for item in value]
+        return [_integers(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,4 +1,4 @@
-"""What is to be compared: the methods, the baselines, and the experiment of each, all validated."""
+"""Plan of a comparison: its methods, baselines, grid points and seeds, validated before anything is trained."""
 
 from __future__ import annotations
 
@@ -10,22 +10,25 @@ from mtlcli import registry
 from mtlcli.config import Experiment
 from mtlcli.errors import ConfigError, Problem, nearest
 from mtlcli.registry import KindClass
-from mtlcli.studies.compare.axes import Point, parse_axes, points
-from mtlcli.studies.compare.identity import identity
-from mtlcli.studies.compare.single_task import relevant, single_task
-from mtlcli.studies.relate.for_weighting import unmeasured
+from mtlcli.studies.compare.axes import Point, grid_points, parse_axes
+from mtlcli.studies.compare.baselines import make_baseline, select_baseline_axes
+from mtlcli.studies.compare.identity import experiment_hash
+from mtlcli.studies.relate.for_weighting import with_placeholder_relation
 from mtlcli.tasks.base import Direction
 from mtlcli.training.assembly.check import check
 from mtlcli.training.assembly.data_checks import Datasets, check_files, open_datasets
 from mtlcli.training.device import choose_device
 from mtlcli.training.evaluate import primary_metric
 
-BASELINE = "single-task"
+BASELINE = "single-task"  # label of the baselines
+
+Load = Callable[[Sequence[str]], Experiment]
+"""Loads the experiment with overrides (`KEY=VALUE`)."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A point of the `--tune` grid, and the experiment there."""
+    """A point of the `--tune` grid, and the experiment at that point."""
 
     point: Point
     experiment: Experiment
@@ -33,9 +36,13 @@ class Candidate:
 
 @dataclass(frozen=True, eq=False)
 class Method:
-    """What is compared, or the baseline of a task. candidates: one for each point that is tuned over.
+    """A method of the comparison, or the baseline of a task.
 
-    task: of a baseline. settings: key → value, of a method.
+    Attributes:
+        label: name of the method; for a baseline, that of its task.
+        candidates: one for each point of the `--tune` grid.
+        settings: key → value of `--vary`; empty for a baseline.
+        task: task of a baseline; None for a method.
     """
 
     label: str
@@ -49,9 +56,16 @@ class Method:
 
 @dataclass(frozen=True)
 class Plan:
-    """experiment: as it is, without what differs. seeds: all of them. tune_seeds: how many are tuned with.
+    """Plan of a comparison.
 
-    reference: the method that the others are compared with, in addition to the single-task baselines.
+    Attributes:
+        experiment: the experiment without the varied keys.
+        methods: the methods.
+        baselines: the baseline of each task.
+        tuned: keys of the `--tune` grid.
+        seeds: seeds of the runs of each method and each baseline.
+        tune_seeds: number of the first seeds that are used for tuning.
+        reference: method that the others are compared with, in addition to the single-task baselines.
     """
 
     experiment: Experiment
@@ -64,157 +78,171 @@ class Plan:
 
     @property
     def tasks(self) -> list[str]:
+        """Names of the tasks."""
         return list(self.experiment.tasks)
 
     def kind(self, task: str) -> KindClass:
-        """Class of a task's kind, which declares its metrics."""
+        """Return the class of a task's kind, which declares its metrics."""
         return registry.kinds[self.experiment.tasks[task].kind.name].target
 
     @property
     def directions(self) -> dict[str, dict[str, Direction]]:
-        """task → metric → whether more or less of it is better; without `loss`, and the primary one first."""
-        found: dict[str, dict[str, Direction]] = {}
+        """Task → metric → whether to maximize or minimize it; without `loss`, and the primary metric first."""
+        by_task: dict[str, dict[str, Direction]] = {}
         for task in self.tasks:
             primary = primary_metric(self.experiment, task)
             directions = self.kind(task).directions
-            rest = {metric: way for metric, way in directions.items() if metric not in ("loss", primary)}
-            found[task] = {primary: directions[primary], **rest}
-        return found
+            rest = {metric: direction for metric, direction in directions.items() if metric not in ("loss", primary)}
+            by_task[task] = {primary: directions[primary], **rest}
+        return by_task
 
 
 def make_plan(
     load: Load, vary: Sequence[str], tune: Sequence[str], seeds: int, tune_seeds: int, reference: str | None = None
 ) -> Plan:
-    """Plan a study. ConfigError with every problem of every experiment in it, and which of them has it.
+    """Plan a comparison. A ConfigError lists all problems of all experiments, with the methods that have them.
 
-    load: overrides (`KEY=VALUE`) → the experiment with them. vary, tune: `KEY=VALUE,VALUE,…`. reference: label of the
-    reference method; None: the first with uniform weighting, or else the first.
+    Args:
+        load: loads the experiment with overrides.
+        vary: `KEY=VALUE,VALUE,…`; the methods are all combinations.
+        tune: `KEY=VALUE,VALUE,…`; the grid of each method and each baseline is all combinations.
+        seeds: number of seeds: the experiment's and the following ones.
+        tune_seeds: number of seeds used for tuning.
+        reference: label of the reference method; by default the first method with uniform weighting, else the first.
+
+    Returns:
+        The plan.
     """
     varied, tuned = parse_axes(vary, tune)
-    experiment = load([])  # its own problems are told alone: all the others would have them too
-    checks = Checks()
-    checks.check("", experiment)
-    checks.raise_problems()
+    experiment = load([])
+    validator = _Validator()
+    validator.validate("", experiment)
+    validator.raise_problems()  # alone, since every method has the experiment's own problems too
     methods = []
-    for point in points(varied):
+    for point in grid_points(varied):
         label = point.label or experiment.name
         candidates = tuple(
-            Candidate(other, found)
-            for other in points(tuned, ", ")
-            if (found := checks.loaded(_named(label, other), load, [*point.overrides, *other.overrides]))
-        )
+            Candidate(tune_point, candidate)
+            for tune_point in grid_points(tuned, ", ")
+            if (candidate := validator.load(
+                _join_labels(label, tune_point), load, [*point.overrides, *tune_point.overrides]))
+        )  # fmt: skip
         methods.append(Method(label, candidates, point.settings))
-    checks.raise_problems()
-    baselines = _baselines(load, experiment, points(relevant(tuned), ", "), checks)
-    checks.raise_problems()
-    _all_differ(methods)
-    _same_tasks(experiment, methods)
-    numbers = [(experiment.seed + number) % 2**32 for number in range(seeds)]
-    chosen = _reference(methods, reference)
-    return Plan(experiment, methods, baselines, [axis.key for axis in tuned], numbers, min(tune_seeds, seeds), chosen)
+    validator.raise_problems()
+    baselines = _make_baselines(load, experiment, grid_points(select_baseline_axes(tuned), ", "), validator)
+    validator.raise_problems()
+    _require_distinct(methods)
+    _require_same_tasks(experiment, methods)
+    all_seeds = [(experiment.seed + offset) % 2**32 for offset in range(seeds)]
+    chosen = _choose_reference(methods, reference)
+    keys = [axis.key for axis in tuned]
+    return Plan(experiment, methods, baselines, keys, all_seeds, min(tune_seeds, seeds), chosen)
 
 
-def _reference(methods: Sequence[Method], label: str | None) -> Method:
+def _choose_reference(methods: Sequence[Method], label: str | None) -> Method:
     if label is None:
         uniform = [method for method in methods if method.candidates[0].experiment.weighting.name == "uniform"]
         return [*uniform, *methods][0]
-    labels = {method.label: method for method in methods}
-    if label not in labels:
-        known = ", ".join(labels)
-        raise ConfigError(f"--reference: no method is called {label!r}.{nearest(label, labels)} Choose from: {known}")
-    return labels[label]
+    by_label = {method.label: method for method in methods}
+    if label not in by_label:
+        raise ConfigError(
+            f"--reference: no method is called {label!r}.{nearest(label, by_label)} Choose from: {', '.join(by_label)}"
+        )
+    return by_label[label]
 
 
-def _baselines(load: Load, experiment: Experiment, tuned: list[Point], checks: Checks) -> list[Method]:
-    found: dict[str, list[Candidate]] = {task: [] for task in experiment.tasks}
-    for point in tuned:
-        whole = checks.loaded(_named(BASELINE, point), load, point.overrides)
-        if whole is None:
+def _make_baselines(
+    load: Load, experiment: Experiment, tune_points: list[Point], validator: _Validator
+) -> list[Method]:
+    candidates: dict[str, list[Candidate]] = {task: [] for task in experiment.tasks}
+    for point in tune_points:
+        joint = validator.load(_join_labels(BASELINE, point), load, point.overrides)
+        if joint is None:
             continue
         for task in experiment.tasks:
-            alone = single_task(whole, task, checks.opened(whole))
-            if checks.check(_named(f"{BASELINE} {task}", point), alone):
-                found[task].append(Candidate(point, alone))
-    return [Method(task, tuple(candidates), {}, task) for task, candidates in found.items()]
+            baseline = make_baseline(joint, task, validator.open_datasets(joint))
+            if validator.validate(_join_labels(f"{BASELINE} {task}", point), baseline):
+                candidates[task].append(Candidate(point, baseline))
+    return [Method(task, tuple(candidates[task]), {}, task) for task in experiment.tasks]
 
 
-def _all_differ(methods: Sequence[Method]) -> None:
-    """ConfigError where two candidates are the same experiment: it would be compared with itself."""
-    known: dict[str, str] = {}
+def _require_distinct(methods: Sequence[Method]) -> None:
+    """Raise ConfigError if two candidates are the same experiment, which would be compared with itself."""
+    overrides_of: dict[str, str] = {}
     problems = []
     for method in methods:
         for candidate in method.candidates:
-            own = " ".join([*(f"{key}={value}" for key, value in method.settings.items()), *candidate.point.overrides])
-            other = known.setdefault(identity(candidate.experiment), own)
-            if other is not own:
-                problems.append(Problem(f"{other} and {own} are the same experiment: leave one of them out"))
+            settings = (f"{key}={value}" for key, value in method.settings.items())
+            overrides = " ".join([*settings, *candidate.point.overrides])
+            first = overrides_of.setdefault(experiment_hash(candidate.experiment), overrides)
+            if first is not overrides:
+                problems.append(Problem(f"{first} and {overrides} are the same experiment: leave one of them out"))
     if problems:
         raise ConfigError(problems)
 
 
-def _same_tasks(experiment: Experiment, methods: Sequence[Method]) -> None:
-    """ConfigError where a method has other tasks, or tasks of another kind: their figures can't be compared."""
+def _require_same_tasks(experiment: Experiment, methods: Sequence[Method]) -> None:
+    """Raise ConfigError if the tasks of a method, or their kinds, differ from those of the experiment."""
     kinds = {task: entry.kind.name for task, entry in experiment.tasks.items()}
     for method in methods:
         for candidate in method.candidates:
             if {task: entry.kind.name for task, entry in candidate.experiment.tasks.items()} != kinds:
-                raise ConfigError(f"{method}: its tasks are others than the experiment's, so nothing can be compared")
+                raise ConfigError(
+                    f"{method}: its tasks differ from the experiment's, so their metrics can't be compared"
+                )
 
 
-def _named(label: str, point: Point) -> str:
+def _join_labels(label: str, point: Point) -> str:
     return f"{label}, {point.label}" if point.label else label
 
 
-Load = Callable[[Sequence[str]], Experiment]
-"""Overrides (`KEY=VALUE`) → the experiment with them."""
-
-
-class Checks:
-    """Validates experiments; a problem that several have is told once, with the names of those."""
+class _Validator:
+    """Validates experiments, and collects each problem once, with the labels of the experiments that have it."""
 
     def __init__(self) -> None:
-        self.found: dict[Problem, list[str]] = {}
+        self._labels: dict[Problem, list[str]] = {}
         self._opened: dict[str, Datasets] = {}
 
-    def loaded(self, label: str, load: Load, overrides: Sequence[str]) -> Experiment | None:
-        """The experiment with these overrides, checked; None where it can't be."""
+    def load(self, label: str, load: Load, overrides: Sequence[str]) -> Experiment | None:
+        """Load and validate the experiment with overrides; None if it has problems."""
         try:
             experiment = load(overrides)
         except ConfigError as error:
-            self._note(label, error)
+            self._collect(label, error)
             return None
-        return experiment if self.check(label, experiment) else None
+        return experiment if self.validate(label, experiment) else None
 
-    def check(self, label: str, experiment: Experiment) -> bool:
-        """Whether an experiment can work."""
+    def validate(self, label: str, experiment: Experiment) -> bool:
+        """Return whether an experiment can be trained; otherwise collect its problems."""
         try:
             choose_device(experiment)
-            check(unmeasured(experiment), self.opened(experiment))
+            check(with_placeholder_relation(experiment), self.open_datasets(experiment))
         except ConfigError as error:
-            self._note(label, error)
+            self._collect(label, error)
             return False
         return True
 
-    def opened(self, experiment: Experiment) -> Datasets:
-        """The experiment's datasets, opened once for all experiments that have the same, and their files checked."""
-        plain = json.dumps(experiment.resolved()["datasets"], default=str)
-        if plain not in self._opened:
+    def open_datasets(self, experiment: Experiment) -> Datasets:
+        """Open the datasets and check their files, once for all experiments with the same datasets."""
+        key = json.dumps(experiment.resolved()["datasets"], default=str)
+        if key not in self._opened:
             opened = open_datasets(experiment)
             check_files(experiment, opened)
-            self._opened[plain] = opened
-        return self._opened[plain]
+            self._opened[key] = opened
+        return self._opened[key]
 
     def raise_problems(self) -> None:
-        if self.found:
+        """Raise ConfigError if there are problems."""
+        if self._labels:
             raise ConfigError(
                 [
                     replace(problem, message=f"{problem.message} [{'; '.join(labels)}]") if any(labels) else problem
-                    for problem, labels in self.found.items()
+                    for problem, labels in self._labels.items()
                 ]
             )
 
-    def _note(self, label: str, error: ConfigError) -> None:
+    def _collect(self, label: str, error: ConfigError) -> None:
         for problem in error.problems:
-            labels = self.found.setdefault(problem, [])
+            labels = self._labels.setdefault(problem, [])
             if label not in labels:
                 labels.append(label)

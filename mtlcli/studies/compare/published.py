@@ -1,4 +1,4 @@
-"""Published figures, to be shown beside ours: `--published FILE`. The file's form is in `docs/comparison.md`."""
+"""Published results, which are shown with those of the study; `docs/comparison.md` describes the file."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from mtlcli.config.schema import Section
 from mtlcli.config.type_names import format_value
 from mtlcli.config.yaml import read
 from mtlcli.errors import ConfigError, Problem, nearest
-from mtlcli.studies.compare.document import estimated
+from mtlcli.studies.compare.document import summarize_values
 from mtlcli.studies.compare.plan import BASELINE, Plan
 from mtlcli.studies.compare.results import Results
-from mtlcli.studies.compare.statistics import Figures
+from mtlcli.studies.compare.statistics import Scores
 
-MEAN = "mean"
+MEAN = "mean"  # in the place of a task: the mean over the tasks
 NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
-FIGURE = re.compile(rf"({NUMBER})(?:\s*(?:±|\+-|\+/-)\s*({NUMBER}))?")
+VALUE = re.compile(rf"({NUMBER})(?:\s*(?:±|\+-|\+/-)\s*({NUMBER}))?")
 
 
 class _Table(Section):
@@ -39,8 +39,13 @@ class _File(Section):
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A published figure in our units, and what is published as its ±; None where nothing is."""
+class PublishedValue:
+    """A published value, in the units of the study.
+
+    Attributes:
+        value: the value.
+        spread: the published ±; None if there is none.
+    """
 
     value: float
     spread: float | None
@@ -48,18 +53,33 @@ class Figure:
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """source: whose it is. metrics: task, or `mean` → metric. rows: method → task, or `mean` → figure."""
+    """A published table.
+
+    Attributes:
+        source: the source of the values.
+        note: remarks.
+        metrics: task, or `mean` → metric.
+        rows: method → task, or `mean` → value.
+    """
 
     source: str
     note: str
     metrics: dict[str, str]
-    rows: dict[str, dict[str, Figure]]
+    rows: dict[str, dict[str, PublishedValue]]
 
 
 def read_published(path: str | Path, plan: Plan) -> list[PublishedTable]:
-    """The tables in a file. ConfigError, with all problems by line, where they don't fit the file's form or the plan.
+    """Read a file of published results.
 
-    A row's name is a method's label, or `single-task`; one of any other name is shown alone.
+    Args:
+        path: the YAML file.
+        plan: the plan of the study, which has the names of tasks and metrics.
+
+    Returns:
+        The tables of the file.
+
+    Raises:
+        ConfigError: Lists everything in the file that does not have the documented form, or does not fit the plan.
     """
     file = Path(path)
     document = read(file)
@@ -72,17 +92,54 @@ def read_published(path: str | Path, plan: Plan) -> list[PublishedTable]:
     except ValidationError as error:
         raise ConfigError(in_order(validation_errors.problems(error, _File, data, source))) from error
     problems: list[Problem] = []
-    for number, table in enumerate(parsed.tables):
-        for where, message in _misfits(table, plan):
-            problems.append(source.problem(("tables", number, *where), message))
+    for index, table in enumerate(parsed.tables):
+        for key_path, message in _find_problems(table, plan):
+            problems.append(source.problem(("tables", index, *key_path), message))
     if problems:
         raise ConfigError(in_order(problems))
-    return [_table(table, plan) for table in parsed.tables]
+    return [_convert(table, plan) for table in parsed.tables]
 
 
-def _table(table: _Table, plan: Plan) -> PublishedTable:
+def join_published(results: Results, tables: Sequence[PublishedTable]) -> list[dict[str, Any]]:
+    """Join published tables with the results of the study.
+
+    Args:
+        results: the results of the comparison.
+        tables: the published tables.
+
+    Returns:
+        For each table, `source`, `note`, `metrics` and `rows`: method → task → `published`, `spread` and `ours`. A row
+        with the label of a method of the study, or `single-task`, has its estimate in `ours`; others have None.
+    """
+    scores = {method.label: results.scores(method) for method in results.plan.methods}
+    scores[BASELINE] = results.baseline
+    return [
+        {
+            "source": table.source,
+            "note": table.note,
+            "metrics": table.metrics,
+            "rows": {
+                label: {
+                    task: {
+                        "published": value.value,
+                        "spread": value.spread,
+                        "ours": _estimate(results, scores[label], task, table.metrics[task])
+                        if label in scores
+                        else None,
+                    }
+                    for task, value in row.items()
+                }
+                for label, row in table.rows.items()
+            },
+        }
+        for table in tables
+    ]
+
+
+def _convert(table: _Table, plan: Plan) -> PublishedTable:
     rows = {
-        name: {task: _figure(value, table.scale) for task, value in row.items()} for name, row in table.rows.items()
+        name: {task: _parse_value(value, table.scale) for task, value in row.items()}
+        for name, row in table.rows.items()
     }
     columns = dict.fromkeys(task for row in rows.values() for task in row)
     return PublishedTable(table.source, table.note, {task: _metric(table, plan, task) for task in columns}, rows)
@@ -94,63 +151,38 @@ def _metric(table: _Table, plan: Plan, task: str) -> str:
     return "primary" if task == MEAN else next(iter(plan.directions[task]))
 
 
-def _figure(value: float | str, scale: float) -> Figure:
+def _parse_value(value: float | str, scale: float) -> PublishedValue:
     if isinstance(value, str):
-        form = FIGURE.fullmatch(value.strip())
-        assert form is not None
-        return Figure(scale * float(form[1]), scale * float(form[2]) if form[2] else None)
-    return Figure(scale * value, None)
+        match = VALUE.fullmatch(value.strip())
+        assert match is not None
+        return PublishedValue(scale * float(match[1]), scale * float(match[2]) if match[2] else None)
+    return PublishedValue(scale * value, None)
 
 
-def _misfits(table: _Table, plan: Plan) -> Iterator[tuple[KeyPath, str]]:
-    known = [*plan.tasks, MEAN]
+def _find_problems(table: _Table, plan: Plan) -> Iterator[tuple[KeyPath, str]]:
+    columns = [*plan.tasks, MEAN]
     for task, metric in table.metrics.items():
-        if task not in known:
-            yield ("metrics", task), _unknown("task", task, known)
+        if task not in columns:
+            yield ("metrics", task), _unknown_name("task", task, columns)
             continue
-        for one in plan.tasks if task == MEAN else [task]:
-            has = ["primary", *plan.directions[one]] if task == MEAN else list(plan.directions[one])
-            if metric not in has:
-                yield ("metrics", task), _unknown(f"metric of task {one!r},", metric, has)
-    for name, row in table.rows.items():
+        for name in plan.tasks if task == MEAN else [task]:
+            metrics = ["primary", *plan.directions[name]] if task == MEAN else list(plan.directions[name])
+            if metric not in metrics:
+                yield ("metrics", task), _unknown_name(f"metric of task {name!r},", metric, metrics)
+    for label, row in table.rows.items():
         for task, value in row.items():
-            if task not in known:
-                yield ("rows", name, task), _unknown("task", task, known)
-            if isinstance(value, str) and not FIGURE.fullmatch(value.strip()):
-                yield ("rows", name, task), f"expected a number, or one such as '94.76 ± 0.44', found {value!r}"
+            if task not in columns:
+                yield ("rows", label, task), _unknown_name("task", task, columns)
+            if isinstance(value, str) and not VALUE.fullmatch(value.strip()):
+                yield ("rows", label, task), f"expected a number, or one such as '94.76 ± 0.44', found {value!r}"
 
 
-def _unknown(what: str, name: str, known: list[str]) -> str:
-    return f"no {what} {name!r}.{nearest(name, known)} Choose from: {', '.join(known)}"
+def _unknown_name(noun: str, name: str, choices: list[str]) -> str:
+    return f"no {noun} {name!r}.{nearest(name, choices)} Choose from: {', '.join(choices)}"
 
 
-def beside(results: Results, tables: Sequence[PublishedTable]) -> list[dict[str, Any]]:
-    """Each published table with our estimate of every figure; null where no method here has the row's name."""
-    ours = {method.label: results.figures(method) for method in results.plan.methods}
-    ours[BASELINE] = results.baseline
-    return [
-        {
-            "source": table.source,
-            "note": table.note,
-            "metrics": table.metrics,
-            "rows": {
-                name: {
-                    task: {
-                        "published": figure.value,
-                        "spread": figure.spread,
-                        "ours": _ours(results, ours[name], task, table.metrics[task]) if name in ours else None,
-                    }
-                    for task, figure in row.items()
-                }
-                for name, row in table.rows.items()
-            },
-        }
-        for table in tables
-    ]
-
-
-def _ours(results: Results, figures: Figures, task: str, metric: str) -> dict[str, Any]:
+def _estimate(results: Results, scores: Scores, task: str, metric: str) -> dict[str, Any]:
     tasks = results.plan.tasks if task == MEAN else [task]
-    parts = [figures[results.primary[one] if metric == "primary" else (one, metric)] for one in tasks]
-    seeds = [seed for seed in parts[0] if all(seed in part for part in parts)]
-    return estimated([sum(part[seed] for part in parts) / len(parts) for seed in seeds])
+    values = [scores[results.primary[name] if metric == "primary" else (name, metric)] for name in tasks]
+    seeds = [seed for seed in values[0] if all(seed in by_seed for by_seed in values)]
+    return summarize_values([sum(by_seed[seed] for by_seed in values) / len(values) for seed in seeds])

@@ -1,4 +1,4 @@
-"""`data`: similarity of the tasks' inputs and, where they share examples, of their labels."""
+"""Measure `data`: similarity of the labels of tasks on the same dataset, and of the inputs of different datasets."""
 
 from __future__ import annotations
 
@@ -15,166 +15,176 @@ from torch import Tensor
 from mtlcli.data.base import Examples
 from mtlcli.models.inputs import OneHot
 from mtlcli.specs import DatasetSpec
-from mtlcli.studies.compare.statistics import FEWEST
-from mtlcli.studies.relate.intervals import DATA_RESAMPLES, bootstrap_counts, centred_percentiles, with_interval
+from mtlcli.studies.compare.statistics import MIN_VALUES
+from mtlcli.studies.relate.intervals import DATA_RESAMPLES, centred_interval, describe_interval, draw_bootstrap_counts
 from mtlcli.studies.relate.label_similarity import common_labels, label_interval, label_similarity
-from mtlcli.studies.relate.relation import Matrix, Relation, named, symmetric
-from mtlcli.studies.relate.task_labels import examples_of, labels, nature, subsample
+from mtlcli.studies.relate.relation import Matrix, Relation, name_matrix, symmetrize
+from mtlcli.studies.relate.task_labels import label_type, subsample, to_labels
 from mtlcli.training.assembly.data_checks import Datasets
 from mtlcli.training.run import Run
 
-EXAMPLES = 4000  # the most of each dataset that labels are compared on
-INPUTS = 2000  # the most of each dataset that inputs are compared on
+MAX_LABELS = 4000  # examples of a dataset whose labels are compared
+MAX_INPUTS = 2000  # examples of a dataset whose inputs are compared
+COMPONENTS = 50  # principal components of the inputs
 
 
-def data_relation(plan: Run, opened: Datasets) -> Relation:
-    """Of two tasks on the same dataset the similarity of their labels, of two on different ones that of their inputs.
+def data_relation(joint_run: Run, opened: Datasets) -> Relation:
+    """Compute the similarity of labels of tasks on the same dataset, and of inputs of tasks on different datasets.
 
-    The same dataset is one of the same name and options, whatever the YAML calls it: its inputs have a similarity of
-    exactly 1, which leaves the labels to tell the tasks apart. Labels of different examples can't be compared.
-    plan: the joint experiment's parts. All is of the split `train`. The interval is the bootstrap's over the examples.
+    Datasets with the same name and options are the same, whatever their aliases. Their inputs are identical, so that
+    only labels can distinguish their tasks; labels of different examples can't be compared. All examples are of the
+    split `train`. The interval is a bootstrap over the examples.
+
+    Args:
+        joint_run: the parts of the joint run; its weights are not used.
+        opened: the datasets of the joint run.
+
+    Returns:
+        The relation; `numbers` has the similarities of labels and of inputs.
     """
-    joint, tasks = plan.experiment, list(plan.kinds)
-    first = {
-        alias: next(a for a in plan.specs if joint.datasets[a] == entry) for alias, entry in joint.datasets.items()
+    joint, tasks = joint_run.experiment, list(joint_run.kinds)
+    first_alias = {
+        alias: next(a for a in joint_run.specs if joint.datasets[a] == entry) for alias, entry in joint.datasets.items()
     }
-    parts = {
-        alias: subsample(examples_of(opened, alias, "train", joint.seed), EXAMPLES) for alias in set(first.values())
-    }
-    on = [first[plan.sources[task][0]] for task in tasks]
-    target = [
-        (nature(plan.kinds[task]), labels(parts[alias].targets[plan.sources[task][1]]))
-        for task, alias in zip(tasks, on, strict=True)
+    examples = {alias: subsample(opened, alias, "train", joint.seed, MAX_LABELS) for alias in set(first_alias.values())}
+    aliases = [first_alias[joint_run.sources[task][0]] for task in tasks]
+    labels = [
+        (label_type(joint_run.kinds[task]), to_labels(examples[alias].targets[joint_run.sources[task][1]]))
+        for task, alias in zip(tasks, aliases, strict=True)
     ]
-    of_inputs = {
-        (a, b): _compare_inputs(_inputs(parts[a], plan.specs[a]), _inputs(parts[b], plan.specs[b]))
-        for a, b in itertools.combinations(sorted(set(on)), 2)
+    compared = {
+        (a, b): _compare_inputs(_inputs(examples[a], joint_run.specs[a]), _inputs(examples[b], joint_run.specs[b]))
+        for a, b in itertools.combinations(sorted(set(aliases)), 2)
     }
-    counts = {alias: _counts(parts[alias]) for alias in set(on)}
-    by_labels, by_inputs, examples, low, high = np.full((5, len(tasks), len(tasks)), np.nan)
+    resamples = {alias: _draw_resamples(examples[alias]) for alias in set(aliases)}
+    by_labels, by_inputs, counts, low, high = np.full((5, len(tasks), len(tasks)), np.nan)
     for i, j in zip(*np.triu_indices(len(tasks), 1), strict=True):
-        if on[i] == on[j]:
-            by_labels[i, j], by_inputs[i, j] = label_similarity(target[i], target[j]), 1.0
-            low[i, j], high[i, j] = label_interval(target[i], target[j], counts[on[i]])
-            examples[i, j] = examples[j, i] = common_labels(target[i][1], target[j][1])
+        if aliases[i] == aliases[j]:
+            by_labels[i, j], by_inputs[i, j] = label_similarity(labels[i], labels[j]), 1.0
+            low[i, j], high[i, j] = label_interval(labels[i], labels[j], resamples[aliases[i]])
+            counts[i, j] = counts[j, i] = common_labels(labels[i][1], labels[j][1])
         else:
-            pair = min(on[i], on[j]), max(on[i], on[j])
-            by_inputs[i, j], (low[i, j], high[i, j]), number = of_inputs[pair]
-            examples[i, j] = examples[j, i] = number
-    np.fill_diagonal(examples, [common_labels(values, values) for _, values in target])
-    same = np.array([[a == b for b in on] for a in on])
-    by_labels, by_inputs = symmetric(by_labels), symmetric(by_inputs)
-    interval = np.stack([symmetric(low), symmetric(high)])
+            pair = min(aliases[i], aliases[j]), max(aliases[i], aliases[j])
+            by_inputs[i, j], (low[i, j], high[i, j]), count = compared[pair]
+            counts[i, j] = counts[j, i] = count
+    np.fill_diagonal(counts, [common_labels(values, values) for _, values in labels])
+    same_dataset = np.array([[a == b for b in aliases] for a in aliases])
+    by_labels, by_inputs = symmetrize(by_labels), symmetrize(by_inputs)
+    interval = np.stack([symmetrize(low), symmetrize(high)])
     numbers = {
-        **with_interval(tasks, interval, f"bootstrap over examples, {DATA_RESAMPLES} resamples"),
-        "examples": named(tasks, examples),
-        "labels": named(tasks, by_labels),
-        "inputs": named(tasks, by_inputs),
+        **describe_interval(tasks, interval, f"bootstrap over examples, {DATA_RESAMPLES} resamples"),
+        "examples": name_matrix(tasks, counts),
+        "labels": name_matrix(tasks, by_labels),
+        "inputs": name_matrix(tasks, by_inputs),
     }
-    return Relation(tasks, np.where(same, by_labels, by_inputs), numbers)
+    return Relation(tasks, np.where(same_dataset, by_labels, by_inputs), numbers)
 
 
-def _counts(examples: Examples) -> NDArray[np.int64]:
-    """Bootstrap samples of a dataset's examples, [R, n]."""
-    return bootstrap_counts(len(examples), DATA_RESAMPLES, np.random.default_rng(len(examples)))
+def _draw_resamples(examples: Examples) -> NDArray[np.int64]:
+    """Draw bootstrap samples of the examples, [R, n]."""
+    return draw_bootstrap_counts(len(examples), DATA_RESAMPLES, np.random.default_rng(len(examples)))
 
 
 def _compare_inputs(first: Matrix, second: Matrix) -> tuple[float, tuple[float, float], int]:
-    """Similarity, its interval, and the number of inputs of each dataset that it is of."""
-    return input_similarity(first, second), input_interval(first, second), compared_inputs(first, second)
+    """Return the similarity, its interval, and the number of inputs compared of each dataset."""
+    return input_similarity(first, second), input_interval(first, second), _count_compared(first, second)
 
 
 def _inputs(examples: Examples, spec: DatasetSpec) -> Matrix:
-    """[n, D], as they are; a table's categories one-hot."""
+    """Raw inputs [n, D]; the categories of a table are one-hot encoded."""
     assert isinstance(examples.inputs, Tensor)
-    chosen = examples.inputs[:INPUTS]
-    flat: Matrix = (OneHot(spec.columns)(chosen) if spec.columns else chosen.flatten(1)).double().numpy()
+    inputs = examples.inputs[:MAX_INPUTS]
+    flat: Matrix = (OneHot(spec.columns)(inputs) if spec.columns else inputs.flatten(1)).double().numpy()
     return flat
 
 
-COMPONENTS = 50
-
-
 def input_similarity(first: Matrix, second: Matrix) -> float:
-    """1 − d_A / 2, with the proxy A-distance d_A = 2 (1 − 2ε): 1 for the same distribution, 0 for two that never mix.
+    """Compute the similarity of two datasets, 1 − d_A / 2, with the proxy A-distance d_A = 2 (1 − 2ε).
 
-    ε: the error, at most ½, of a logistic regression that tells the one's inputs from the other's, on inputs it wasn't
-    fitted to. So the similarity is 2 min(ε, ½).
+    ε is the held-out error, at most ½, of a logistic regression that distinguishes their inputs. The similarity is
+    therefore 2 min(ε, ½): 1 for the same distribution, 0 for distributions that can be separated. As many inputs of
+    each dataset are used as the smaller one has; every other one is fitted to, the others are held out. They are
+    standardized and reduced to at most 50 principal components, those of the inputs that are fitted to.
 
-    first, second: inputs [n, D] and [m, D], as they are; as many of each are used as the smaller has, every other one
-    to fit and the rest to judge. Before, they are standardized and reduced to at most 50 principal components, of the
-    part that is fitted to.
+    Args:
+        first: inputs of one dataset, [n, D].
+        second: inputs of the other dataset, [m, D].
 
-    Source: Ben-David et al., "Analysis of representations for domain adaptation", 2006.
+    Returns:
+        The similarity.
+
+    References:
+        S. Ben-David, J. Blitzer, K. Crammer, F. Pereira: "Analysis of Representations for Domain Adaptation",
+        NIPS 2006.
     """
-    fitted, judged = _halves(first, second)
-    if not np.ptp(fitted, axis=0).any():  # all the same: nothing to tell them apart by
+    fitted, held_out = _split_inputs(first, second)
+    if not np.ptp(fitted, axis=0).any():  # all inputs are equal
         return 1.0
-    return 2 * min(float(np.mean(_fit(fitted).predict(judged) != _dataset(judged))), 0.5)
+    return 2 * min(float(np.mean(_fit(fitted).predict(held_out) != _dataset_of(held_out))), 0.5)
 
 
 def input_interval(first: Matrix, second: Matrix) -> tuple[float, float]:
     """Compute the bootstrap interval of `input_similarity` over the examples of each dataset.
 
-    Each resample draws, for each dataset, from the examples that are fitted to and from those that are judged, and the
-    logistic regression is fitted again; the standardization and the principal components are those of the sample. The
-    interval of the error ε is that of `centred_percentiles`; that of the similarity is its image under 2 min(ε, ½).
+    Each resample draws, for each dataset, from the examples that are fitted to and from those that are held out, and
+    the logistic regression is fitted again; the standardization and the principal components are those of the sample.
+    The interval of the error ε is that of `centred_interval`; that of the similarity is its image under 2 min(ε, ½).
 
     Args:
-        first: Inputs of one dataset, [n, D].
-        second: Inputs of the other dataset, [m, D].
+        first: inputs of one dataset, [n, D].
+        second: inputs of the other dataset, [m, D].
 
     Returns:
-        Lower and upper bound; NaN if fewer than three examples of a dataset are judged.
+        Lower and upper bound; NaN if fewer than three examples of a dataset are held out.
     """
-    if first.mean() > second.mean():  # the draws don't depend on which dataset is the first
+    if first.mean() > second.mean():  # the draws do not depend on which dataset is the first
         first, second = second, first
-    fitted, judged = _halves(first, second)
-    if len(judged) // 2 < FEWEST:
+    fitted, held_out = _split_inputs(first, second)
+    if len(held_out) // 2 < MIN_VALUES:
         return math.nan, math.nan
     if not np.ptp(fitted, axis=0).any():
         return 1.0, 1.0
     pipeline = _fit(fitted)
-    error = float(np.mean(pipeline.predict(judged) != _dataset(judged)))
+    error = float(np.mean(pipeline.predict(held_out) != _dataset_of(held_out)))
     projection, classifier = pipeline[:-1], pipeline[-1].set_params(warm_start=True)
-    x, y = projection.transform(fitted), _dataset(fitted)
-    x_judged, y_judged = projection.transform(judged), _dataset(judged)
+    x, y = projection.transform(fitted), _dataset_of(fitted)
+    x_out, y_out = projection.transform(held_out), _dataset_of(held_out)
     generator = np.random.default_rng(len(fitted))
-    weights, judged_weights = _input_counts(len(fitted), generator), _input_counts(len(judged), generator)
+    weights, weights_out = _draw_input_counts(len(fitted), generator), _draw_input_counts(len(held_out), generator)
     errors = np.empty(DATA_RESAMPLES)
-    with _unconverged():
-        for number in range(DATA_RESAMPLES):
-            classifier.fit(x, y, sample_weight=weights[number])
-            errors[number] = judged_weights[number] @ (classifier.predict(x_judged) != y_judged) / len(judged)
-    low, high = (2 * np.clip(centred_percentiles(error, errors), 0, 0.5)).round(12).tolist()
+    with _ignore_convergence():
+        for index in range(DATA_RESAMPLES):
+            classifier.fit(x, y, sample_weight=weights[index])
+            errors[index] = weights_out[index] @ (classifier.predict(x_out) != y_out) / len(held_out)
+    low, high = (2 * np.clip(centred_interval(error, errors), 0, 0.5)).round(12).tolist()
     return low, high
 
 
-def compared_inputs(first: Matrix, second: Matrix) -> int:
-    """Return how many inputs of each dataset are compared."""
+def _count_compared(first: Matrix, second: Matrix) -> int:
+    """Return the number of inputs of each dataset that are compared."""
     return min(len(first), len(second))
 
 
-def _halves(first: Matrix, second: Matrix) -> tuple[Matrix, Matrix]:
-    """Inputs to fit and to judge, [2k, D] each; the datasets alternate."""
-    size = compared_inputs(first, second)
+def _split_inputs(first: Matrix, second: Matrix) -> tuple[Matrix, Matrix]:
+    """Return inputs to fit to, and held-out ones, [2k, D] each, of alternating datasets."""
+    size = _count_compared(first, second)
     x = np.stack([first[:size], second[:size]], axis=1)  # [size, 2, D]
     return x[::2].reshape(-1, x.shape[2]), x[1::2].reshape(-1, x.shape[2])
 
 
-def _dataset(inputs: Matrix) -> NDArray[np.int64]:
-    """The dataset, 0 or 1, of each of the inputs of `_halves`."""
+def _dataset_of(inputs: Matrix) -> NDArray[np.int64]:
+    """Dataset, 0 or 1, of each of the inputs of `_split_inputs`."""
     return np.tile([0, 1], len(inputs) // 2)
 
 
-def _input_counts(inputs: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Bootstrap samples of the inputs of `_halves`, [R, inputs], drawn for each dataset apart."""
-    samples = [bootstrap_counts(inputs // 2, DATA_RESAMPLES, generator) for _ in range(2)]
+def _draw_input_counts(inputs: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """Draw bootstrap samples of the inputs of `_split_inputs`, [R, inputs], for each dataset separately."""
+    samples = [draw_bootstrap_counts(inputs // 2, DATA_RESAMPLES, generator) for _ in range(2)]
     return np.stack(samples, axis=2).reshape(DATA_RESAMPLES, inputs)
 
 
 def _fit(inputs: Matrix) -> Any:
-    """The fitted classifier of the dataset of an input."""
+    """Fit a classifier of the dataset of an input."""
     from sklearn.decomposition import PCA
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -184,12 +194,12 @@ def _fit(inputs: Matrix) -> Any:
     classifier = make_pipeline(
         StandardScaler(), PCA(components, random_state=0), StandardScaler(), LogisticRegression(max_iter=200)
     )
-    with _unconverged():
-        return classifier.fit(inputs, _dataset(inputs))
+    with _ignore_convergence():
+        return classifier.fit(inputs, _dataset_of(inputs))
 
 
-def _unconverged() -> AbstractContextManager[object]:
-    """Ignore that a fit stops at the limit of iterations: its error bounds the distance all the same."""
+def _ignore_convergence() -> AbstractContextManager[object]:
+    """Ignore that a fit stops at the limit of iterations; its error bounds the distance nevertheless."""
     from sklearn.exceptions import ConvergenceWarning
 
     return warnings.catch_warnings(action="ignore", category=ConvergenceWarning)

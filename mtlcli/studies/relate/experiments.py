@@ -1,19 +1,46 @@
-"""The experiments a study trains: one trunk shared by all tasks, or by one alone."""
+"""Experiments that a study of relations trains: a joint run of all tasks, and single-task baselines."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from mtlcli.config import ComponentConfig, Evaluation, Experiment, Monitor, WeightingConfig
-from mtlcli.studies.runs import one_task
+from mtlcli.studies.runs import keep_task
 
 
-def canonical(experiment: Experiment, epochs: int) -> Experiment:
-    """The experiment that the measures are of: what doesn't belong to the tasks and their trunk is taken out of it.
+@dataclass(frozen=True)
+class Budget:
+    """Size of a study of relations.
 
-    Tasks and datasets stand in the order of their names, so that no order in the YAML changes a number: one trunk
-    (`hard` sharing), the plain sum of the losses, no regularizers, at most `epochs` epochs. `round_robin` sampling
-    becomes `uniform`: with one dataset a step, there are never two tasks' gradients to compare.
+    Attributes:
+        seeds: number of single-task baselines of each task.
+        epochs: largest number of epochs of each run.
+        networks: largest number of networks that the tasks are divided among.
+        jobs: number of baselines that are trained at the same time, in processes if there are several.
+        encoder: sentence encoder of `semantic`; None: TF-IDF.
+    """
+
+    seeds: int = 3
+    epochs: int = 3
+    networks: int = 2
+    jobs: int = 1
+    encoder: str | None = None
+
+
+def make_joint(experiment: Experiment, epochs: int) -> Experiment:
+    """Derive the experiment of the joint run: all tasks on one shared trunk.
+
+    It has `hard` sharing, the sum of the losses as the objective, no regularizers and no early stopping. Tasks and
+    datasets are sorted by name, so that their order in the YAML file does not affect the measures. `round_robin`
+    sampling is replaced by `uniform`, because with one dataset per step the gradients of tasks on different datasets
+    could not be compared.
+
+    Args:
+        experiment: the experiment.
+        epochs: largest number of epochs.
+
+    Returns:
+        The experiment of the joint run.
     """
     tasks = {
         name: task.model_copy(update={"weight": 1.0, "description": ""})
@@ -24,7 +51,7 @@ def canonical(experiment: Experiment, epochs: int) -> Experiment:
     changed = {
         "epochs": min(training.epochs, epochs),
         "early_stopping": None,
-        "compile": False,  # a run this short doesn't earn it back
+        "compile": False,  # takes longer than it saves in a run this short
         "sampling": sampling,
     }
     return experiment.model_copy(
@@ -36,36 +63,28 @@ def canonical(experiment: Experiment, epochs: int) -> Experiment:
             "weighting": WeightingConfig("uniform"),
             "regularizers": [],
             "training": training.model_copy(update=changed),
-            "evaluation": _monitoring(experiment.evaluation, "loss"),  # which all kinds have
+            "evaluation": _with_monitor(experiment.evaluation, "loss"),  # which all kinds have
         }
     )
 
 
-def single_task(joint: Experiment, task: str, seed: int) -> Experiment:
-    """The baseline of one task: the same with that task and its dataset alone.
+def make_single_task(joint: Experiment, task: str, seed: int) -> Experiment:
+    """Derive the experiment of a task's baseline from that of the joint run.
 
-    seed: of the run. Neither the task's name nor its place goes into anything random, so copies of a task have
-    baselines that are the same to the last bit.
+    Random numbers depend neither on the name nor on the position of the task, so copies of a task have bit-identical
+    baselines.
+
+    Args:
+        joint: the experiment of the joint run.
+        task: the task.
+        seed: seed of the baseline.
+
+    Returns:
+        The experiment of the baseline.
     """
-    update = {"name": task, "seed": seed, "evaluation": _monitoring(joint.evaluation, "primary")}
-    return one_task(joint, task).model_copy(update=update)
+    update = {"name": task, "seed": seed, "evaluation": _with_monitor(joint.evaluation, "primary")}
+    return keep_task(joint, task).model_copy(update=update)
 
 
-def _monitoring(evaluation: Evaluation, metric: str) -> Evaluation:
+def _with_monitor(evaluation: Evaluation, metric: str) -> Evaluation:
     return evaluation.model_copy(update={"monitor": Monitor(metric=metric)})
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What a study of relations may cost.
-
-    seeds: single-task baselines of each task. epochs: the most that any run trains. networks: the most that the tasks
-    may be divided among. jobs: baselines trained at the same time, each in a process of its own where there are
-    several. encoder: the sentence encoder of `semantic`; None: TF-IDF.
-    """
-
-    seeds: int = 3
-    epochs: int = 3
-    networks: int = 2
-    jobs: int = 1
-    encoder: str | None = None

@@ -1,4 +1,4 @@
-"""`weighting: {name: relation, from: gradient}`: the matrix is measured before the run."""
+"""Relation matrix of `weighting: {name: relation, from: MEASURE}`, which is measured before the run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from mtlcli.config import Experiment
 from mtlcli.studies.relate.experiments import Budget
 from mtlcli.studies.relate.relate_study import relate
-from mtlcli.studies.study_observer import StudyObserver
+from mtlcli.studies.study_callback import StudyCallback
 from mtlcli.training.assembly.build import with_relations
 from mtlcli.training.assembly.regularization import terms_of
 
@@ -17,31 +17,45 @@ def with_relation(
     out: str | Path | None = None,
     *,
     budget: Budget | None = None,
-    observer: StudyObserver | None = None,
+    callback: StudyCallback | None = None,
 ) -> Experiment:
-    """The experiment with the numbers of the matrix that its weighting's `from` asks for; any other as it is.
+    """Measure the relation that the weighting requires, and insert its values into the experiment.
 
-    out, budget, observer: as of `relate`, whose folder is used again: what was measured before isn't trained anew.
+    Args:
+        experiment: the experiment.
+        out: the study folder, as in `relate`; what it holds is reused.
+        budget: the size of the study.
+        callback: called as the study progresses.
+
+    Returns:
+        The experiment with the values of the matrix; unchanged if its weighting requires no measure.
     """
-    measure = _asked(experiment)
+    measure = _required_measure(experiment)
     if measure is None:
         return experiment
-    found = relate(experiment, [measure], out, budget=budget, observer=observer)
-    return with_relations(experiment, found["measures"][measure]["relation"])
+    document = relate(experiment, [measure], out, budget=budget, callback=callback)
+    return with_relations(experiment, document["measures"][measure]["relation"])
 
 
-def unmeasured(experiment: Experiment) -> Experiment:
-    """The same with unrelated tasks in the place of what isn't measured yet: to look at a run without a study."""
-    if _asked(experiment) is None:
+def with_placeholder_relation(experiment: Experiment) -> Experiment:
+    """Insert unrelated tasks for a relation that is not measured yet, so that the experiment can be validated.
+
+    Args:
+        experiment: the experiment.
+
+    Returns:
+        The experiment with an identity matrix; unchanged if its weighting requires no measure.
+    """
+    if _required_measure(experiment) is None:
         return experiment
     names = [*experiment.tasks, *(term.name for term in terms_of(experiment) if term.as_task)]
     return with_relations(experiment, {task: {other: float(task == other) for other in names} for task in names})
 
 
-def _asked(experiment: Experiment) -> str | None:
-    """The measure that the weighting asks for, where it has no matrix."""
+def _required_measure(experiment: Experiment) -> str | None:
+    """Return the measure in `from`; None if there is none, or a matrix (giving both is an error elsewhere)."""
     weighting = experiment.weighting
-    if weighting.name != "relation" or weighting.options["matrix"] is not None:  # both is an error of its own
+    if weighting.name != "relation" or weighting.options["matrix"] is not None:
         return None
     measure: str | None = weighting.options["from"]
     return measure

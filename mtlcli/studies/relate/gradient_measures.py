@@ -1,4 +1,4 @@
-"""`gradient` and `affinity`: what the tasks' gradients have to do with one another, along a joint run."""
+"""Measures `gradient` and `affinity`: cosine similarity and affinity of the task gradients along a joint run."""
 
 from __future__ import annotations
 
@@ -7,87 +7,103 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mtlcli.studies.relate.gradient_probe import Points
-from mtlcli.studies.relate.intervals import percentiles, resampled_means, with_interval
-from mtlcli.studies.relate.relation import Matrix, Relation, named, symmetric
+from mtlcli.studies.relate.gradient_probe import ProbedSteps
+from mtlcli.studies.relate.intervals import describe_interval, percentile_interval, resample_means
+from mtlcli.studies.relate.relation import Matrix, Relation, name_matrix, symmetrize
 
 
-def gradient_relation(tasks: Sequence[str], points: Points) -> Relation:
-    """The mean cosine of the tasks' gradients by the shared parameters: 1 agreement, −1 conflict.
+def gradient_relation(tasks: Sequence[str], probed: ProbedSteps) -> Relation:
+    """Compute the mean cosine similarity of the task gradients with respect to the shared parameters.
 
-    A pair's mean is over the points where both tasks had labels and a gradient. Its interval is the bootstrap's over
-    these points: it says how much the steps of this run differ, not what other seeds would give.
+    The mean of a pair is over the steps at which both tasks had labels and a gradient. Its interval is a bootstrap over
+    these steps: it shows the variation along this run, and does not cover the variation between seeds.
+
+    Args:
+        tasks: names of the tasks, [T].
+        probed: the measured steps of the joint run.
+
+    Returns:
+        The relation; 1 is agreement, −1 conflict.
     """
-    cosines = _cosines(points.gramians)
-    mean, spread, counts = _mean(cosines)
-    resampled = resampled_means(cosines).clip(-1, 1).round(12)
+    cosines = _cosines(probed.gramians)
+    mean, deviation, counts = _moments(cosines)
+    resampled = resample_means(cosines).clip(-1, 1).round(12)
     numbers = {
-        "cosine": named(tasks, symmetric(mean)),
-        **with_interval(tasks, percentiles(resampled), _sample(points)),
-        "standard_deviation": named(tasks, spread),
-        "points": named(tasks, counts),
+        "cosine": name_matrix(tasks, symmetrize(mean)),
+        **describe_interval(tasks, percentile_interval(resampled), _describe_resamples(probed)),
+        "standard_deviation": name_matrix(tasks, deviation),
+        "points": name_matrix(tasks, counts),
     }
-    return Relation(list(tasks), symmetric(mean), numbers)
+    return Relation(list(tasks), symmetrize(mean), numbers)
 
 
-def affinity_relation(tasks: Sequence[str], points: Points) -> Relation:
-    """The inter-task affinity of TAG: how much a step along one task's gradient lowers another task's loss,
+def affinity_relation(tasks: Sequence[str], probed: ProbedSteps) -> Relation:
+    """Compute the inter-task affinity of TAG: the effect of a gradient step for one task on the loss of another.
 
         Z_{i→j} = 1 − L_j(θ − η g_i, φ_j) / L_j(θ, φ_j),
 
-    with both losses on the same batch, a plain gradient step of the shared parameters θ alone, and η the optimizer's
-    learning rate at that step; the mean over the points. Z is asymmetric, and as small as η: `raw` is Z itself.
-    Its scale is taken out by what a step does for its own task, so that a copy of a task has 1:
+    averaged over the steps. Both losses are on the same batch; the step is a plain gradient step of the shared
+    parameters θ alone; η is the optimizer's learning rate at that step. Z is asymmetric and proportional to η. The
+    relation contains it relative to the effect of a step on its own task, so that a copy of a task has 1:
 
         R_ij = (Z_{i→j} + Z_{j→i}) / (2 √(Z_{i→i} Z_{j→j})),    influence of i on j = Z_{i→j} / Z_{j→j}.
 
-    Undefined where a step along a task's own gradient doesn't lower its loss. The interval of R is the bootstrap's over
-    the points.
+    It is undefined if a step along a task's own gradient does not reduce its loss. The interval of R is a bootstrap
+    over the steps.
 
-    Source: Fifty et al., "Efficiently identifying task groupings for multi-task learning", 2021, equation 2. But the
-    paper compares Z as it is, so that the tasks whose losses move most decide.
+    Args:
+        tasks: names of the tasks, [T].
+        probed: the measured steps of the joint run.
+
+    Returns:
+        The relation, with Z as `raw`.
+
+    References:
+        C. Fifty, E. Amid, Z. Zhao, T. Yu, R. Anil, C. Finn: "Efficiently Identifying Task Groupings for Multi-Task
+        Learning", NeurIPS 2021, arXiv:2109.04617, equation 2. The paper uses Z without normalization, so that tasks
+        whose losses change most dominate.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
-        affinities = 1 - points.after / points.losses[:, None, :]
+        affinities = 1 - probed.losses_after / probed.losses[:, None, :]
     affinities[~np.isfinite(affinities)] = np.nan
-    mean, spread, counts = _mean(affinities)
-    matrix, scale = _scaled(mean)
-    resampled = np.stack([_scaled(part)[0] for part in resampled_means(affinities)])
+    mean, deviation, counts = _moments(affinities)
+    matrix, scale = _normalize(mean)
+    resampled = np.stack([_normalize(resample)[0] for resample in resample_means(affinities)])
     numbers = {
-        **with_interval(tasks, percentiles(resampled), _sample(points)),
-        "affinity": named(tasks, mean),
-        "symmetrized": named(tasks, (mean + mean.T) / 2),
-        "relation": named(tasks, matrix),
-        "standard_deviation": named(tasks, spread),
-        "points": named(tasks, counts),
+        **describe_interval(tasks, percentile_interval(resampled), _describe_resamples(probed)),
+        "affinity": name_matrix(tasks, mean),
+        "symmetrized": name_matrix(tasks, (mean + mean.T) / 2),
+        "relation": name_matrix(tasks, matrix),
+        "standard_deviation": name_matrix(tasks, deviation),
+        "points": name_matrix(tasks, counts),
     }
     return Relation(list(tasks), matrix, numbers, influence=mean / scale**2, raw=mean)
 
 
-def _scaled(mean: Matrix) -> tuple[Matrix, Matrix]:
-    """R [T, T] of a mean affinity, and √Z_{i→i} [T]."""
-    own = mean.diagonal()
-    scale = np.sqrt(np.where(own > 0, own, np.nan))
-    return symmetric((mean + mean.T) / 2 / scale[:, None] / scale), scale
+def _normalize(mean: Matrix) -> tuple[Matrix, Matrix]:
+    """Return R [T, T] of a mean affinity, and √Z_{i→i} [T]."""
+    diagonal = mean.diagonal()
+    scale = np.sqrt(np.where(diagonal > 0, diagonal, np.nan))
+    return symmetrize((mean + mean.T) / 2 / scale[:, None] / scale), scale
 
 
-def _sample(points: Points) -> str:
-    return f"bootstrap over {len(points.losses)} steps of one run"
+def _describe_resamples(probed: ProbedSteps) -> str:
+    return f"bootstrap over {len(probed.losses)} steps of one run"
 
 
 def _cosines(gramians: Matrix) -> Matrix:
-    """[K, T, T]; NaN for a gradient of 0."""
+    """Cosine similarities [K, T, T]; NaN for a gradient of 0."""
     norms = np.sqrt(np.diagonal(gramians, axis1=1, axis2=2))
     norms = np.where(norms > 0, norms, np.nan)
     cosines: Matrix = np.clip(gramians / norms[:, :, None] / norms[:, None, :], -1, 1).round(12)
     return cosines
 
 
-def _mean(values: Matrix) -> tuple[Matrix, Matrix, Matrix]:
-    """(mean, standard deviation, number) over the first dimension of what isn't NaN; NaN where nothing is."""
-    known: NDArray[np.bool_] = ~np.isnan(values)
-    counts = known.sum(0)
-    some = np.where(counts > 0, counts, np.nan)
-    mean = np.where(known, values, 0).sum(0) / some
-    spread = np.sqrt(np.where(known, (values - mean) ** 2, 0).sum(0) / some)
-    return mean, spread, counts.astype(np.float64)
+def _moments(values: Matrix) -> tuple[Matrix, Matrix, Matrix]:
+    """Mean, standard deviation and number of the defined values over the first dimension; NaN without any."""
+    defined: NDArray[np.bool_] = ~np.isnan(values)
+    counts = defined.sum(0)
+    divisor = np.where(counts > 0, counts, np.nan)
+    mean = np.where(defined, values, 0).sum(0) / divisor
+    deviation = np.sqrt(np.where(defined, (values - mean) ** 2, 0).sum(0) / divisor)
+    return mean, deviation, counts.astype(np.float64)

@@ -1,4 +1,4 @@
-"""Groups of tasks that a matrix of relations suggests."""
+"""Groups of tasks suggested by a relation."""
 
 from __future__ import annotations
 
@@ -11,100 +11,154 @@ import numpy as np
 from mtlcli.studies.relate.relation import Matrix, Relation
 
 Groups = list[list[int]]
-MOST_TASKS = 8  # that all partitions are gone through for: 4,140
+MAX_TASKS = 8  # for which all partitions are searched: 4,140
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """clusters: by agglomerative clustering, cut at a similarity. best: by budget of networks, None for many tasks.
+    """Suggested groups of tasks, as indices.
 
-    merges: the similarity at which two clusters became one, from the most similar on. score: of the best partition.
+    Attributes:
+        threshold: mean similarity down to which clusters are merged.
+        merges: similarity of each merge of two clusters, from the most similar ones on, also below the threshold.
+        clusters: groups by agglomerative clustering.
+        networks: largest number of networks of the best partition.
+        best: the best partition; None for more than `MAX_TASKS` tasks.
+        score: its score.
     """
 
-    cut: float
+    threshold: float
     merges: list[float]
     clusters: Groups
     networks: int
     best: Groups | None
     score: float | None
 
-    def plain(self, tasks: Sequence[str], order: Sequence[str]) -> dict[str, Any]:
-        """As JSON has it. tasks: names of the indices. order: that groups, and the tasks in them, are to stand in."""
+    def to_dict(self, tasks: Sequence[str], order: Sequence[str]) -> dict[str, Any]:
+        """Convert to the content of `groups.json`.
+
+        Args:
+            tasks: names of the indices.
+            order: order of the groups, and of the tasks in them.
+
+        Returns:
+            `clustering` and `partition`, with names in the place of indices.
+        """
         best = None
         if self.best is not None:
-            best = {"groups": _named(self.best, tasks, order), "score": self.score}
-        clusters = _named(self.clusters, tasks, order)
+            best = {"groups": _name_groups(self.best, tasks, order), "score": self.score}
+        clusters = _name_groups(self.clusters, tasks, order)
         return {
-            "clustering": {"linkage": "average", "cut": self.cut, "merges": self.merges, "groups": clusters},
+            "clustering": {"linkage": "average", "cut": self.threshold, "merges": self.merges, "groups": clusters},
             "partition": {"networks": self.networks, "best": best},
         }
 
 
-def suggest(relation: Relation, cut: float, networks: int) -> Suggestion:
-    """The groups for a relation of T tasks, as indices. Where it is undefined, tasks count as unrelated.
+def suggest_groups(relation: Relation, threshold: float, networks: int) -> Suggestion:
+    """Suggest groups of tasks.
 
-    cut: the average similarity from which on two groups are one. networks: the most groups of the best partition.
+    Args:
+        relation: the relation; undefined values count as unrelated.
+        threshold: mean similarity down to which clusters are merged.
+        networks: largest number of groups of the best partition.
+
+    Returns:
+        The groups.
     """
-    matrix = relation.defined
-    clusters, merges = cluster(matrix, cut)
+    matrix = relation.filled
+    clusters, merges = cluster(matrix, threshold)
     influence = matrix if relation.influence is None else np.nan_to_num(relation.influence)
-    best = best_partition(influence, networks) if len(matrix) <= MOST_TASKS else (None, None)
-    return Suggestion(cut, merges, clusters, networks, *best)
+    best = best_partition(influence, networks) if len(matrix) <= MAX_TASKS else (None, None)
+    return Suggestion(threshold, merges, clusters, networks, *best)
 
 
-def cluster(matrix: Matrix, cut: float) -> tuple[Groups, list[float]]:
-    """Agglomerative clustering with average linkage: the two most similar groups are joined, as long as the mean
-    similarity between their members is at least `cut`. Returns the groups, and the similarity of every join there
-    could be.
+def cluster(matrix: Matrix, threshold: float) -> tuple[Groups, list[float]]:
+    """Cluster tasks by agglomerative clustering with average linkage.
+
+    The two most similar clusters are merged as long as the mean similarity between their members is at least the
+    threshold.
+
+    Args:
+        matrix: similarities, [T, T].
+        threshold: the smallest similarity of a merge.
+
+    Returns:
+        The clusters, and the similarity of every possible merge.
     """
     from sklearn.cluster import AgglomerativeClustering
 
-    highest = max(1.0, float(matrix.max()))  # an affinity may be more than 1
-    found = AgglomerativeClustering(
-        n_clusters=None, metric="precomputed", linkage="average", distance_threshold=highest - cut + 1e-12
+    highest = max(1.0, float(matrix.max()))  # an affinity can exceed 1
+    fitted = AgglomerativeClustering(
+        n_clusters=None, metric="precomputed", linkage="average", distance_threshold=highest - threshold + 1e-12
     ).fit(highest - matrix)
-    groups: dict[int, list[int]] = {}
-    for index, number in enumerate(found.labels_.tolist()):
-        groups.setdefault(number, []).append(index)
-    return list(groups.values()), (highest - found.distances_).tolist()
+    clusters: dict[int, list[int]] = {}
+    for index, label in enumerate(fitted.labels_.tolist()):
+        clusters.setdefault(label, []).append(index)
+    return list(clusters.values()), (highest - fitted.distances_).tolist()
 
 
 def best_partition(influence: Matrix, networks: int) -> tuple[Groups, float]:
-    """Of all ways to divide the tasks among at most so many networks, the one with the highest score.
+    """Find the partition of the tasks into networks with the highest score, by exhaustive search.
 
-    The score is summed over the tasks: what the others in a task's network do for it, the mean of `influence`[other,
-    task]. A task alone has nobody to gain from, or to suffer from: 0. Of equal ones, that of the fewest networks.
+    The score is the sum over the tasks of the mean influence of the other tasks in the same network; a task on its own
+    scores 0. Of equal partitions, the one with the fewest networks is selected.
 
-    Source: Standley et al., "Which tasks should be learned together in multi-task learning?", 2020, which goes by
-    measured losses; with affinities, Fifty et al. 2021, whose networks may overlap, and never leave a task alone.
+    Args:
+        influence: effect of task i on task j, [T, T].
+        networks: largest number of networks.
+
+    Returns:
+        The partition and its score.
+
+    References:
+        T. Standley, A. Zamir, D. Chen, L. Guibas, J. Malik, S. Savarese: "Which Tasks Should Be Learned Together in
+        Multi-task Learning?", ICML 2020, arXiv:1905.07553; it uses the losses of trained networks. C. Fifty et al.:
+        "Efficiently Identifying Task Groupings for Multi-Task Learning", NeurIPS 2021, arXiv:2109.04617, uses
+        affinities, as here, but allows overlapping networks and leaves no task on its own.
     """
-    found = ((score(groups, influence), groups) for groups in partitions(len(influence), networks))
-    value, best = max(found, key=lambda one: (round(one[0], 12), -len(one[1])))
-    return best, value
+    scored = ((partition_score(groups, influence), groups) for groups in iterate_partitions(len(influence), networks))
+    score, best = max(scored, key=lambda pair: (round(pair[0], 12), -len(pair[1])))
+    return best, score
 
 
-def score(groups: Groups, influence: Matrix) -> float:
-    """The sum over the tasks of the mean influence that the others in their group have on them."""
-    total = 0.0
+def partition_score(groups: Groups, influence: Matrix) -> float:
+    """Compute the sum over the tasks of the mean influence of the others in their group.
+
+    Args:
+        groups: the partition, as indices.
+        influence: effect of task i on task j, [T, T].
+
+    Returns:
+        The score.
+    """
+    score = 0.0
     for group in groups:
         if len(group) > 1:
             inside = influence[np.ix_(group, group)]
-            total += float(inside.sum() - inside.trace()) / (len(group) - 1)
-    return total
+            score += float(inside.sum() - inside.trace()) / (len(group) - 1)
+    return score
 
 
-def partitions(tasks: int, networks: int) -> Iterator[Groups]:
-    """All ways to divide 0 … tasks − 1 into at most so many groups."""
+def iterate_partitions(tasks: int, networks: int) -> Iterator[Groups]:
+    """Iterate over all partitions of the tasks.
+
+    Args:
+        tasks: number of tasks.
+        networks: largest number of groups.
+
+    Yields:
+        A partition of 0 … tasks − 1.
+    """
     if tasks == 0:
         yield []
         return
-    for groups in partitions(tasks - 1, networks):
-        for index in range(len(groups)):
-            yield [[*group, tasks - 1] if index == number else list(group) for number, group in enumerate(groups)]
+    for groups in iterate_partitions(tasks - 1, networks):
+        for target in range(len(groups)):
+            yield [[*group, tasks - 1] if target == index else list(group) for index, group in enumerate(groups)]
         if len(groups) < networks:
             yield [*map(list, groups), [tasks - 1]]
 
 
-def _named(groups: Groups, tasks: Sequence[str], order: Sequence[str]) -> list[list[str]]:
-    places = sorted(sorted(order.index(tasks[index]) for index in group) for group in groups)
-    return [[order[place] for place in group] for group in places]
+def _name_groups(groups: Groups, tasks: Sequence[str], order: Sequence[str]) -> list[list[str]]:
+    positions = sorted(sorted(order.index(tasks[index]) for index in group) for group in groups)
+    return [[order[position] for position in group] for group in positions]

@@ -1,4 +1,4 @@
-"""Intervals of the measures, from resamples."""
+"""Bootstrap intervals of the measures."""
 
 from __future__ import annotations
 
@@ -8,58 +8,37 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtlcli.studies.compare.statistics import CONFIDENCE, FEWEST
+from mtlcli.studies.compare.statistics import CONFIDENCE, MIN_VALUES
 from mtlcli.studies.relate.relation import Matrix
 
 RESAMPLES = 1000
-DATA_RESAMPLES = 200  # of examples: every one costs a fit where inputs are compared
+DATA_RESAMPLES = 200  # of examples; each requires a fit if inputs are compared
 
 
-def percentiles(resampled: Matrix) -> Matrix:
-    """[2, T, T]: the 2.5 and 97.5 percentiles of [resamples, T, T]; NaN where there are none, or one has no value."""
-    if not len(resampled):
-        return np.full((2, *resampled.shape[1:]), np.nan)
-    found: Matrix = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
-    return found
-
-
-def resampled_means(values: Matrix) -> Matrix:
-    """[RESAMPLES, T, T]: means of [K, T, T] over bootstrap samples of the K points; NaN where a sample has no value.
-
-    A pair that has a value at fewer than three points has NaN everywhere.
-    """
-    points, known = len(values), ~np.isnan(values)
-    draws = bootstrap_counts(points, RESAMPLES, np.random.default_rng(points))
-    sums = np.tensordot(draws, np.where(known, values, 0.0), axes=1)
-    counts = np.tensordot(draws, known.astype(np.float64), axes=1)
-    enough = (counts > 0) & (known.sum(0) >= FEWEST)
-    means: Matrix = np.where(enough, sums / np.where(enough, counts, 1.0), np.nan)
-    return means
-
-
-def bootstrap_counts(size: int, resamples: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Draw bootstrap samples, as the number of times that each element is in each of them.
+def percentile_interval(resampled: Matrix) -> Matrix:
+    """Compute the 2.5 and 97.5 percentiles of resampled relations.
 
     Args:
-        size: Number of elements, n, and of draws with replacement in a sample.
-        resamples: Number of samples, R.
-        generator: Source of the draws.
+        resampled: a relation for each of R resamples, [R, T, T].
 
     Returns:
-        Counts [R, n]; every row sums to n.
+        Lower and upper bounds, [2, T, T]; NaN without resamples, or if one has no value.
     """
-    return generator.multinomial(size, np.full(size, 1 / size), size=resamples)
+    if not len(resampled):
+        return np.full((2, *resampled.shape[1:]), np.nan)
+    bounds: Matrix = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
+    return bounds
 
 
-def centred_percentiles(estimate: float, resampled: Matrix) -> tuple[float, float]:
-    """Compute the percentile interval of resamples that are moved so that their mean is the estimate.
+def centred_interval(estimate: float, resampled: Matrix) -> tuple[float, float]:
+    """Compute the percentile interval of resamples that are shifted so that their mean is the estimate.
 
-    A statistic that counts chance agreement, or refits a classifier, is biased in a resample, which holds fewer
-    distinct examples than the sample. The shift removes this bias and keeps the resamples' spread.
+    A statistic that counts chance agreement, or fits a classifier again, is biased in a resample, which has fewer
+    distinct examples than the sample. The shift removes this bias and keeps the spread of the resamples.
 
     Args:
-        estimate: Statistic of the sample.
-        resampled: Statistic of each resample, [R].
+        estimate: statistic of the sample.
+        resampled: statistic of each resample, [R].
 
     Returns:
         Lower and upper bound; NaN if the statistic of a resample is undefined.
@@ -68,8 +47,50 @@ def centred_percentiles(estimate: float, resampled: Matrix) -> tuple[float, floa
     return float(low), float(high)
 
 
-def with_interval(tasks: Sequence[str], interval: Matrix, sample: str) -> dict[str, Any]:
-    """The interval as `numbers.json` has it. sample: what the resamples are of."""
+def resample_means(values: Matrix) -> Matrix:
+    """Compute means over bootstrap samples of K steps.
+
+    Args:
+        values: values of each step, [K, T, T]; NaN if undefined.
+
+    Returns:
+        Means over the defined values, [RESAMPLES, T, T]; NaN for a sample without any, and everywhere for a pair with
+        values at fewer than three steps.
+    """
+    steps, defined = len(values), ~np.isnan(values)
+    draws = draw_bootstrap_counts(steps, RESAMPLES, np.random.default_rng(steps))
+    sums = np.tensordot(draws, np.where(defined, values, 0.0), axes=1)
+    counts = np.tensordot(draws, defined.astype(np.float64), axes=1)
+    enough = (counts > 0) & (defined.sum(0) >= MIN_VALUES)
+    means: Matrix = np.where(enough, sums / np.where(enough, counts, 1.0), np.nan)
+    return means
+
+
+def draw_bootstrap_counts(size: int, resamples: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """Draw bootstrap samples, as the number of times that each element is in each of them.
+
+    Args:
+        size: number of elements, n, and of draws with replacement in a sample.
+        resamples: number of samples, R.
+        generator: source of the draws.
+
+    Returns:
+        Counts [R, n]; every row sums to n.
+    """
+    return generator.multinomial(size, np.full(size, 1 / size), size=resamples)
+
+
+def describe_interval(tasks: Sequence[str], interval: Matrix, resampled: str) -> dict[str, Any]:
+    """Describe an interval for `numbers.json`.
+
+    Args:
+        tasks: names of the tasks.
+        interval: lower and upper bounds, [2, T, T].
+        resampled: what the resamples are of, such as `bootstrap over 3 seeds`.
+
+    Returns:
+        `interval` ({task: {task: [low, high]}}), `confidence` and `interval_of`.
+    """
     low, high = interval
     return {
         "interval": {
@@ -77,5 +98,5 @@ def with_interval(tasks: Sequence[str], interval: Matrix, sample: str) -> dict[s
             for i, task in enumerate(tasks)
         },
         "confidence": CONFIDENCE,
-        "interval_of": sample,
+        "interval_of": resampled,
     }

@@ -1,4 +1,4 @@
-"""How much two tasks' labels of the same examples say about each other."""
+"""Similarity of the labels of two tasks on the same examples."""
 
 from __future__ import annotations
 
@@ -7,81 +7,97 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from mtlcli.studies.compare.statistics import FEWEST
-from mtlcli.studies.relate.intervals import centred_percentiles
+from mtlcli.studies.compare.statistics import MIN_VALUES
+from mtlcli.studies.relate.intervals import centred_interval
 from mtlcli.studies.relate.relation import Matrix
-from mtlcli.studies.relate.task_labels import Labels, Nature
+from mtlcli.studies.relate.task_labels import Labels, LabelType
 
-BINS = 10  # of a real target's quantiles, where it is compared with classes
-NUMBERS = ("real", "binary")
-ROUNDING = 1e-12  # of a sum of squares: what is left of a constant one
+BINS = 10  # quantile bins of real labels that are compared with classes
+NUMERIC = ("real", "binary")
+ROUNDING = 1e-12  # relative to a sum of squares; a smaller variance is a rounding error
 
 
-def label_similarity(first: tuple[Nature, Labels], second: tuple[Nature, Labels]) -> float:
-    """0 for unrelated labels, 1 where each tells the other.
+def label_similarity(first: tuple[LabelType, Labels], second: tuple[LabelType, Labels]) -> float:
+    """Compute the similarity of labels: 0 if they are unrelated, 1 if each determines the other.
 
-    Two numbers (real, or binary): |Pearson correlation|. Where one has classes: the mutual information, normalized by
-    the mean of the entropies and adjusted for chance (Vinh, Epps and Bailey 2010), not below 0: without the adjustment
-    unrelated labels of many classes seem related. A real target takes part as its ten quantiles, several labels as the
-    combination they are.
+    For numbers (real or binary), it is the absolute Pearson correlation. If one of the tasks has classes, it is the
+    mutual information, normalized by the mean of the entropies and adjusted for chance, but at least 0. Without the
+    adjustment, unrelated labels with many classes would seem related. Real labels are then binned into deciles, and
+    each combination of several labels counts as a class.
 
-    Labels: [n] or [n, labels], of the same examples; one that is missing (NaN) takes its example out. NaN where the
-    examples left all have the same label.
+    Args:
+        first: type and labels [n] or [n, labels] of one task. An example with a missing label (NaN) is left out.
+        second: those of the other task, for the same examples.
+
+    Returns:
+        The similarity; NaN if the labels of either task are constant over the examples.
+
+    References:
+        N. X. Vinh, J. Epps, J. Bailey: "Information Theoretic Measures for Clusterings Comparison: Variants,
+        Properties, Normalization and Correction for Chance", JMLR 11, 2010 (adjusted mutual information).
     """
-    known = ~(_missing(first[1]) | _missing(second[1]))
-    (kind, y), (other, z) = ((nature, values[known]) for nature, values in (first, second))
-    if not len(y) or _constant(y) or _constant(z):
+    labelled = ~(_is_missing(first[1]) | _is_missing(second[1]))
+    (kind, y), (other_kind, z) = ((kind, labels[labelled]) for kind, labels in (first, second))
+    if not len(y) or _is_constant(y) or _is_constant(z):
         return math.nan
-    if kind in NUMBERS and other in NUMBERS:
+    if kind in NUMERIC and other_kind in NUMERIC:
         return min(round(abs(float(np.corrcoef(y, z)[0, 1])), 12), 1.0)
     from sklearn.metrics import adjusted_mutual_info_score
 
-    similarity = adjusted_mutual_info_score(_classes(kind, y), _classes(other, z), average_method="arithmetic")
+    similarity = adjusted_mutual_info_score(_classes(kind, y), _classes(other_kind, z), average_method="arithmetic")
     return min(max(round(float(similarity), 12), 0.0), 1.0)
 
 
 def label_interval(
-    first: tuple[Nature, Labels], second: tuple[Nature, Labels], counts: NDArray[np.int64]
+    first: tuple[LabelType, Labels], second: tuple[LabelType, Labels], counts: NDArray[np.int64]
 ) -> tuple[float, float]:
     """Compute the bootstrap interval of `label_similarity` over the examples.
 
     For numbers, the resampled statistic is the signed Pearson correlation; the interval of its magnitude starts at 0 if
-    the signed one includes 0. For classes it is the adjusted mutual information, with the mutual information expected
-    by chance, and the deciles of a real target, kept at those of the sample. See `centred_percentiles`.
+    the signed one includes 0. For classes it is the adjusted mutual information; the mutual information expected by
+    chance and the deciles of real labels are those of the sample. See `centred_interval`.
 
     Args:
-        first: Nature and labels [n] or [n, labels] of one task.
-        second: Those of the other task, of the same examples.
-        counts: Bootstrap samples of the examples, [R, n]. Examples without both labels are left out.
+        first: type and labels [n] or [n, labels] of one task.
+        second: those of the other task, for the same examples.
+        counts: bootstrap samples of the examples, [R, n]. Examples without both labels are left out.
 
     Returns:
         Lower and upper bound. NaN if fewer than three examples have both labels, or the labels of the sample or of a
         resample are constant.
     """
-    both = ~(_missing(first[1]) | _missing(second[1]))
-    (kind, y), (other, z) = ((nature, values[both]) for nature, values in (first, second))
-    if len(y) < FEWEST or _constant(y) or _constant(z):
+    labelled = ~(_is_missing(first[1]) | _is_missing(second[1]))
+    (kind, y), (other_kind, z) = ((kind, labels[labelled]) for kind, labels in (first, second))
+    if len(y) < MIN_VALUES or _is_constant(y) or _is_constant(z):
         return math.nan, math.nan
-    weights = counts[:, both].astype(np.float64)
-    if kind in NUMBERS and other in NUMBERS:
+    weights = counts[:, labelled].astype(np.float64)
+    if kind in NUMERIC and other_kind in NUMERIC:
         correlation = float(_correlations(y, z, np.ones((1, len(y))))[0])
-        low, high = centred_percentiles(correlation, _correlations(y, z, weights))
+        low, high = centred_interval(correlation, _correlations(y, z, weights))
         low, high = (0.0 if low < 0 < high else min(abs(low), abs(high))), max(abs(low), abs(high))
     else:
-        classes, others = _classes(kind, y), _classes(other, z)
+        classes, others = _classes(kind, y), _classes(other_kind, z)
         information = _adjusted_information(classes, others, np.concatenate([np.ones((1, len(y))), weights]))
-        low, high = centred_percentiles(information[0], information[1:])
+        low, high = centred_interval(information[0], information[1:])
     low, high = np.clip([low, high], 0, 1).round(12).tolist()
     return low, high
 
 
 def common_labels(first: Labels, second: Labels) -> int:
-    """Count the examples that have both labels, each [n] or [n, labels]."""
-    return int((~(_missing(first) | _missing(second))).sum())
+    """Count the examples with both labels.
+
+    Args:
+        first: labels of one task, [n] or [n, labels].
+        second: labels of the other task.
+
+    Returns:
+        The number of examples.
+    """
+    return int((~(_is_missing(first) | _is_missing(second))).sum())
 
 
 def _correlations(y: Labels, z: Labels, weights: Matrix) -> Matrix:
-    """Pearson correlation of y and z [n] under each row of weights [R, n]; NaN where one is constant."""
+    """Return the Pearson correlation of y and z [n] for each row of weights [R, n]; NaN if one is constant."""
     y, z = y - y.mean(), z - z.mean()
     moments = weights @ np.stack([np.ones_like(y), y, z, y * y, z * z, y * z], axis=1)
     total, sum_y, sum_z, square_y, square_z, product = moments.T
@@ -94,7 +110,7 @@ def _correlations(y: Labels, z: Labels, weights: Matrix) -> Matrix:
 
 
 def _adjusted_information(y: NDArray[np.int64], z: NDArray[np.int64], weights: Matrix) -> Matrix:
-    """Adjusted mutual information of classes [n] under each row of weights [R, n]; NaN where one is constant."""
+    """Return the adjusted mutual information of classes [n] for each row of weights [R, n]; NaN if one is constant."""
     from sklearn.metrics.cluster import contingency_matrix, expected_mutual_information
 
     by_chance = expected_mutual_information(contingency_matrix(y, z, sparse=True), len(y))
@@ -107,7 +123,7 @@ def _adjusted_information(y: NDArray[np.int64], z: NDArray[np.int64], weights: M
 
 
 def _entropies(classes: NDArray[np.int64], weights: Matrix) -> Matrix:
-    """Entropy in nats of classes [n] under each row of weights [R, n]."""
+    """Return the entropy in nats of classes [n] for each row of weights [R, n]."""
     order = np.argsort(classes, kind="stable")
     starts = np.flatnonzero(np.diff(classes[order], prepend=-1))
     shares = np.add.reduceat(weights[:, order], starts, axis=1) / weights.sum(1, keepdims=True)
@@ -115,18 +131,18 @@ def _entropies(classes: NDArray[np.int64], weights: Matrix) -> Matrix:
     return entropies
 
 
-def _missing(values: Labels) -> NDArray[np.bool_]:
+def _is_missing(values: Labels) -> NDArray[np.bool_]:
     missing: NDArray[np.bool_] = np.asarray(np.isnan(values).reshape(len(values), -1).any(axis=1))
     return missing
 
 
-def _constant(values: Labels) -> bool:
+def _is_constant(values: Labels) -> bool:
     return bool((values == values[0]).all())
 
 
-def _classes(nature: Nature, values: Labels) -> NDArray[np.int64]:
-    """Each example's class, [n]."""
-    if nature == "real":
+def _classes(kind: LabelType, values: Labels) -> NDArray[np.int64]:
+    """Return the class of each example, [n]."""
+    if kind == "real":
         edges = np.quantile(values, np.linspace(0, 1, BINS + 1)[1:-1])
         return np.searchsorted(edges, values, side="right")
     classes: NDArray[np.int64] = np.unique(values, axis=0, return_inverse=True)[1].reshape(-1)

@@ -1,4 +1,4 @@
-"""What the measures of a study are made from: each part is made when it is first asked for."""
+"""Runs of a study of relations, which are trained when a measure first needs them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import torch
 from mtlcli.config import Experiment
 from mtlcli.errors import ConfigError, InterruptedRunError, MtlError
 from mtlcli.studies.folder import StudyFolder
-from mtlcli.studies.pool import Processes
-from mtlcli.studies.relate.experiments import Budget, single_task
-from mtlcli.studies.relate.gradient_probe import Points, joint_points
-from mtlcli.studies.runs import CurrentData, finished, interrupted, summary_of
-from mtlcli.studies.study_observer import StudyObserver
+from mtlcli.studies.pool import ProcessPool
+from mtlcli.studies.relate.experiments import Budget, make_single_task
+from mtlcli.studies.relate.gradient_probe import ProbedSteps, probe_joint_run
+from mtlcli.studies.runs import CurrentData, InterruptedStudyError, completed_summary, read_summary
+from mtlcli.studies.study_callback import StudyCallback
 from mtlcli.training.assembly.assemble import assemble
 from mtlcli.training.assembly.build import build
 from mtlcli.training.assembly.data_checks import Datasets, open_datasets
@@ -25,43 +25,56 @@ from mtlcli.training.trainer import Trainer
 
 @dataclass
 class StudyRuns:
-    """joint: the experiment in canonical form. descriptions: by task."""
+    """Runs of a study of relations.
+
+    Args:
+        joint: the experiment of the joint run.
+        descriptions: task → description.
+        folder: the study folder.
+        budget: the size of the study.
+        callback: called for each run that has ended.
+    """
 
     joint: Experiment
     descriptions: dict[str, str]
     folder: StudyFolder
     budget: Budget
-    observer: StudyObserver
+    callback: StudyCallback
 
     @property
     def tasks(self) -> list[str]:
+        """Names of the tasks, sorted."""
         return list(self.joint.tasks)
 
     @cached_property
     def opened(self) -> Datasets:
+        """The datasets."""
         return open_datasets(self.joint)
 
     @cached_property
-    def plan(self) -> Run:
-        """The parts of the joint run, without weights: what tasks and datasets are like."""
+    def joint_run(self) -> Run:
+        """Parts of the joint run on `meta`, without weights, which describe its tasks and datasets."""
         return assemble(self.joint, torch.device("meta"), self.opened)
 
     @cached_property
     def data(self) -> CurrentData:
+        """The current data, with which reused runs are compared."""
         return CurrentData()
 
     @cached_property
     def baselines(self) -> list[Baseline]:
-        return trained_baselines(self.joint, self.folder, self.budget, self.observer, self.data)
+        """The trained baselines."""
+        return train_baselines(self.joint, self.folder, self.budget, self.callback, self.data)
 
     @cached_property
-    def points(self) -> Points:
-        return joint_points(self.joint, self.folder, self.observer, self.data)
+    def probed_steps(self) -> ProbedSteps:
+        """The measured steps of the trained joint run."""
+        return probe_joint_run(self.joint, self.folder, self.callback, self.data)
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """A task trained alone, with one seed, in its run folder."""
+    """Single-task run of a task with one seed. Its `str` is its name in messages."""
 
     task: str
     seed: int
@@ -72,53 +85,61 @@ class Baseline:
         return f"baseline {self.task}, seed {self.seed}"
 
 
-def trained_baselines(
-    joint: Experiment, folder: StudyFolder, budget: Budget, observer: StudyObserver, data: CurrentData
+def train_baselines(
+    joint: Experiment, folder: StudyFolder, budget: Budget, callback: StudyCallback, data: CurrentData
 ) -> list[Baseline]:
-    """Every task's baselines, task by task, those that aren't there yet trained.
+    """Train the baselines of every task that the study folder lacks.
 
-    joint: the experiment in canonical form. Seeds are the experiment's own and those after it. ConfigError where the
-    folder holds another study's; what training raises, with the baseline's name.
+    Args:
+        joint: the experiment of the joint run.
+        folder: the study folder.
+        budget: the size of the study.
+        callback: called for each run that has completed.
+        data: the current data, which must be that of reused runs.
+
+    Returns:
+        All baselines, by task and seed.
     """
     baselines = [
-        Baseline(task, seed, single_task(joint, task, seed), folder.path / "baselines" / f"{task}-{seed}")
+        Baseline(task, seed, make_single_task(joint, task, seed), folder.path / "baselines" / f"{task}-{seed}")
         for task in joint.tasks
-        for seed in seeds(joint, budget)
+        for seed in baseline_seeds(joint, budget)
     ]
-    left: list[Baseline] = []
-    for one in baselines:
-        if (summary := finished(one.folder, one.experiment, data)) is None:
-            left.append(one)
+    missing: list[Baseline] = []
+    for baseline in baselines:
+        if (summary := completed_summary(baseline.folder, baseline.experiment, data)) is None:
+            missing.append(baseline)
         else:
-            observer.run_done(str(one), summary, reused=True)
-    if budget.jobs > 1 and len(left) > 1:
-        _train_at_once(left, budget, observer)
+            callback.on_run_end(str(baseline), summary, reused=True)
+    if budget.jobs > 1 and len(missing) > 1:
+        _train_in_parallel(missing, budget, callback)
     else:
-        for one in left:
-            _train(one, observer)
+        for baseline in missing:
+            _train(baseline, callback)
     return baselines
 
 
-def seeds(joint: Experiment, budget: Budget) -> list[int]:
-    return [(joint.seed + number) % 2**32 for number in range(budget.seeds)]
+def baseline_seeds(joint: Experiment, budget: Budget) -> list[int]:
+    """Return the seeds of the baselines: that of the experiment and the following ones."""
+    return [(joint.seed + offset) % 2**32 for offset in range(budget.seeds)]
 
 
-def _train_at_once(baselines: list[Baseline], budget: Budget, observer: StudyObserver) -> None:
-    """Each in a process of its own. One that fails stops the others, with what they have done saved."""
-    with Processes[Baseline](budget.jobs) as processes:
-        for one, problem in processes.train(baselines):
+def _train_in_parallel(baselines: list[Baseline], budget: Budget, callback: StudyCallback) -> None:
+    """Train each baseline in a process; if one fails, the others stop with their state saved."""
+    with ProcessPool[Baseline](budget.jobs) as pool:
+        for baseline, problem in pool.train(baselines):
             if problem is not None:
-                raise MtlError("\n".join(f"{one}: {line}" for line in problem.splitlines()))
-            observer.run_done(str(one), summary_of(one.folder), reused=False)
+                raise MtlError("\n".join(f"{baseline}: {line}" for line in problem.splitlines()))
+            callback.on_run_end(str(baseline), read_summary(baseline.folder), reused=False)
 
 
-def _train(baseline: Baseline, observer: StudyObserver) -> None:
+def _train(baseline: Baseline, callback: StudyCallback) -> None:
     try:
         summary = Trainer(build(baseline.experiment), baseline.folder, resume="auto", plots=False).fit()
     except InterruptedRunError as error:
-        raise interrupted(error.exit_code) from error
+        raise InterruptedStudyError(error.exit_code) from error
     except ConfigError:
         raise
     except MtlError as error:
         raise MtlError(f"{baseline}: {error}") from error
-    observer.run_done(str(baseline), summary, reused=False)
+    callback.on_run_end(str(baseline), summary, reused=False)

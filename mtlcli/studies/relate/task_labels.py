@@ -1,4 +1,4 @@
-"""A task's labels as NumPy arrays, by their nature."""
+"""Labels of tasks as NumPy arrays."""
 
 from __future__ import annotations
 
@@ -15,33 +15,46 @@ from mtlcli.specs import is_labelled
 from mtlcli.tasks.base import TaskKind
 from mtlcli.training.assembly.data_checks import Datasets
 
-Nature = Literal["classes", "binary", "multilabel", "real"]
+LabelType = Literal["classes", "binary", "multilabel", "real"]
 Labels = NDArray[np.float64]
 
 
-def nature(kind: TaskKind) -> Nature:
-    """What a task's labels are to it: the type of its target, but numbers for regression, whatever its target is."""
+def label_type(kind: TaskKind) -> LabelType:
+    """Return the type of a task's labels: that of its target, or `real` for a regression on any target."""
     return "real" if kind.likelihood == "gaussian" else kind.target.type
 
 
-def labels(target: Tensor) -> Labels:
-    """float64 [n] or [n, labels]; a missing label is NaN. target: as `TargetSpec` says."""
+def to_labels(target: Tensor) -> Labels:
+    """Convert a target to labels.
+
+    Args:
+        target: [n] or [n, labels], see `TargetSpec`.
+
+    Returns:
+        The labels in float64, of the same shape; a missing label is NaN.
+    """
     return target.double().masked_fill(~is_labelled(target), torch.nan).cpu().numpy()
 
 
-def examples_of(opened: Datasets, alias: str, split: str, seed: int) -> Examples:
-    """The examples of a split of an opened dataset."""
-    return opened[alias][0].examples(split, seed)
+def subsample(opened: Datasets, alias: str, split: str, seed: int, size: int) -> Examples:
+    """Draw examples of a split without replacement, and copy them to memory.
 
+    The draw depends on the number of examples alone, so that a dataset with two aliases gives the same examples.
 
-def subsample(examples: Examples, amount: int) -> Examples:
-    """At most `amount` of the examples, drawn without replacement, with inputs and targets of their own, in memory.
+    Args:
+        opened: the datasets.
+        alias: alias of the dataset.
+        split: the split.
+        seed: seed of the run, which determines splits that the dataset does not define.
+        size: largest number of examples to draw.
 
-    Which ones depends on the number of examples alone, so a dataset under two names gives the same.
+    Returns:
+        At most `size` examples.
     """
-    order = np.random.default_rng(stable_seed("relate", len(examples))).permutation(len(examples))[:amount]
-    chosen = torch.from_numpy(np.sort(order))
-    rows = chosen if examples.rows is None else examples.rows[chosen]
+    examples = opened[alias][0].examples(split, seed)
+    order = np.random.default_rng(stable_seed("relate", len(examples))).permutation(len(examples))[:size]
+    indices = torch.from_numpy(np.sort(order))
+    rows = indices if examples.rows is None else examples.rows[indices]
     inputs = examples.inputs
-    picked = inputs[rows] if isinstance(inputs, Tensor) else torch.stack([inputs[row] for row in rows.tolist()])
-    return Examples(picked, {name: target[rows] for name, target in examples.targets.items()})
+    drawn = inputs[rows] if isinstance(inputs, Tensor) else torch.stack([inputs[row] for row in rows.tolist()])
+    return Examples(drawn, {name: target[rows] for name, target in examples.targets.items()})

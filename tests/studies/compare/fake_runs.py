@@ -10,7 +10,7 @@ from mtlcli.files import write_text
 from mtlcli.studies.compare.execution import StudyRun
 from mtlcli.studies.compare.measured import MEASURED
 from mtlcli.studies.compare.plan import Load
-from mtlcli.studies.study_observer import StudyObserver
+from mtlcli.studies.study_callback import StudyCallback
 from mtlcli.training.run_folder import RunFolder
 from tests.studies.fake_data import TRAINING, task
 
@@ -100,7 +100,7 @@ def _metrics(values: Values, tasks: Sequence[str]) -> dict[str, dict[str, float]
     return {task: {"loss": 1.0, **dict.fromkeys(METRICS[task], values[task])} for task in tasks}
 
 
-class Told(StudyObserver):
+class Told(StudyCallback):
     """What an observer is told."""
 
     def __init__(self) -> None:
@@ -110,16 +110,16 @@ class Told(StudyObserver):
         self.rows: dict[str, dict[str, tuple[float, int]]] = {}
         self.all_rows: list[list[str]] = []
 
-    def started(self, runs: int) -> None:
+    def on_study_start(self, runs: int) -> None:
         self.amount = runs
 
-    def run_done(self, name: str, summary: dict[str, Any], reused: bool) -> None:
+    def on_run_end(self, name: str, summary: dict[str, Any], reused: bool) -> None:
         if reused:
             self.reused.append(name)
 
-    def run_failed(self, name: str, problem: str) -> None:
+    def on_run_failure(self, name: str, problem: str) -> None:
         self.failed.append(name)
 
-    def standing(self, rows: Any) -> None:
+    def on_means(self, rows: Any) -> None:
         self.rows = rows
         self.all_rows.append(list(rows))

@@ -3,7 +3,7 @@
 import pytest
 
 from mtlcli.errors import ConfigError
-from mtlcli.studies.compare.axes import parse_axes, points, split_values
+from mtlcli.studies.compare.axes import grid_points, parse_axes, split_values
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ def test_values_are_split_at_the_outer_commas(text: str, parts: list[str]) -> No
 
 def labels(*vary: str) -> list[str]:
     axes, _ = parse_axes(vary, [])
-    return [point.label for point in points(axes)]
+    return [point.label for point in grid_points(axes)]
 
 
 def test_all_combinations_and_what_they_are_called() -> None:
@@ -37,21 +37,21 @@ def test_all_combinations_and_what_they_are_called() -> None:
     assert labels("optimizer.lr=1e-3,0.1", "weighting.name=mgda") == ["lr=1e-3 + mgda", "lr=0.1 + mgda"]
     assert labels("tasks.a.weight=1", "tasks.b.weight=2") == ["tasks.a.weight=1 + tasks.b.weight=2"]
     axes, tuned = parse_axes(["trunk.hidden=[64],[64, 64]"], ["optimizer.lr=1,2"])
-    assert [point.overrides for point in points(axes)] == [("trunk.hidden=[64]",), ("trunk.hidden=[64, 64]",)]
-    assert points(tuned)[1].settings == {"optimizer.lr": "2"}
+    assert [point.overrides for point in grid_points(axes)] == [("trunk.hidden=[64]",), ("trunk.hidden=[64, 64]",)]
+    assert grid_points(tuned)[1].settings == {"optimizer.lr": "2"}
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:
     wrong = {
         "weighting": "expected KEY=VALUE",
         "=uniform": "expected KEY=VALUE",
-        "weighting=uniform,,mgda": "one is empty",
-        "weighting=": "one is empty",
-        "sharing=hard,hard": "hard is there twice",
-        "trunk.hidden=[1": "a bracket without its counterpart",
+        "weighting=uniform,,mgda": "found an empty one",
+        "weighting=": "found an empty one",
+        "sharing=hard,hard": "hard is given twice",
+        "trunk.hidden=[1": "unbalanced brackets",
         "name='a": "name can't be varied",
         "seed=1,2": "--seeds N",
-        "head='a": "a quote without its counterpart",
+        "head='a": "unbalanced quotes",
     }
     with pytest.raises(ConfigError) as caught:
         parse_axes(list(wrong), ["optimizer.lr=1,2", "optimizer.lr=3"])
@@ -60,6 +60,6 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
     for line, (text, message) in zip(told, wrong.items(), strict=False):
         assert line.startswith(f"--vary {text!r}: ")
         assert message in line
-    assert "optimizer.lr is there twice" in told[-1]
-    with pytest.raises(ConfigError, match="lr is there twice"):
+    assert "optimizer.lr is given twice" in told[-1]
+    with pytest.raises(ConfigError, match="lr is given twice"):
         parse_axes(["optimizer.lr=1,2"], ["optimizer.lr=3,4"])

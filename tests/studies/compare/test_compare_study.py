@@ -34,7 +34,7 @@ def pictures() -> None:
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     if "pictures" not in request.fixturenames:
-        monkeypatch.setattr("mtlcli.studies.compare.compare_study.draw", lambda *_: None)
+        monkeypatch.setattr("mtlcli.studies.compare.compare_study.draw_plots", lambda *_: None)
 
 
 def known(run: StudyRun) -> tuple[Values, Values]:
@@ -53,7 +53,7 @@ RISES = BOUNDED = np.array([True] * 3 + [True, False, False, False])
 
 def test_every_figure_of_the_document(tmp_path: Path, pictures: None) -> None:
     told = Told()
-    found = compare(loads(), VARY, seeds=3, out=tmp_path / "study", observer=told, train=Pretending(known))
+    found = compare(loads(), VARY, seeds=3, out=tmp_path / "study", callback=told, train=Pretending(known))
     assert json.loads((tmp_path / "study/comparison.json").read_text()) == json.loads(to_json(found))
     assert (found["split"], found["evaluated"], found["reference"]) == ("test", "val", "uniform")
     base = figures(BASE)
@@ -138,12 +138,15 @@ def test_the_tables(tmp_path: Path) -> None:
     assert "Seeds: 0, 1, 2 (3); epochs: 2;" in top
     assert "Versions: mtl " in top
     assert "The best epoch is the last one in most runs of uniform (3 of 3), mgda (3 of 3), single-task sign" in top
-    assert "Against uniform (p < 0.05 after Holm's correction): significantly better: mgda in sum (+18.00 points" in top
+    assert (
+        "Compared with uniform (p < 0.05 after Holm's correction): significantly better: mgda in sum (+18.00 points"
+        in top
+    )
     assert "no significant difference in the other 1 of 2 tests" in top
     assert "| sum, r2 ↑ | mgda | +18.00 ± 4.97 points |" in markdown
     for claim in ("fewer parameters", "transfer", "generalization", "less compute", "less storage"):
         assert f"\n| {claim}: " in markdown
-    assert "p: paired t test of Δm (flat) against uniform." in markdown
+    assert "p: paired t-test of Δm (flat) against uniform, with Holm's correction." in markdown
     with (tmp_path / "study/comparison.csv").open() as file:
         table = list(csv.DictReader(file))
     rows = {(row["method"], row["split"], row["task"], row["metric"]): row for row in table if not row["against"]}
@@ -171,8 +174,8 @@ def test_one_seed_has_no_interval_and_no_test(tmp_path: Path) -> None:
     assert math.isnan(one["test"]["p"])
     assert math.isnan(one["delta_m"]["flat"]["low"])
     text = (tmp_path / "study/comparison.md").read_text()
-    assert "fewer than 3 common seeds, so nothing is tested and nothing is shown" in text
-    assert "With fewer than 3 seeds there is neither an interval over the seeds nor a p-value." in text
+    assert "no tests, since fewer than 3 seeds have a value on both sides" in text
+    assert "With fewer than 3 seeds there are no intervals over the seeds and no p-values." in text
     assert "±" not in text.partition("## Means")[2].partition("## ")[0]
 
 
@@ -180,7 +183,7 @@ def test_what_is_there_is_used_again(tmp_path: Path) -> None:
     out = tmp_path / "study"
     small = compare(loads(), VARY, seeds=2, out=out, train=Pretending(known))
     told, training = Told(), Pretending(known)
-    again = compare(loads(), VARY, seeds=2, out=out, observer=told, train=training)
+    again = compare(loads(), VARY, seeds=2, out=out, callback=told, train=training)
     assert (training.trained, len(told.reused)) == ([], 8)
     assert to_json(again) == to_json(small)
     larger, axes = Pretending(known), ["sharing=hard", *VARY]  # its methods have other names
@@ -204,7 +207,7 @@ def test_a_run_that_fails_is_told_of_and_the_others_count(tmp_path: Path) -> Non
         return "out of memory" if lost or (run.method.task == "sum" and run.seed == 2) else known(run)
 
     told = Told()
-    found = compare(loads(), VARY, seeds=3, out=tmp_path / "study", observer=told, train=Pretending(failing))
+    found = compare(loads(), VARY, seeds=3, out=tmp_path / "study", callback=told, train=Pretending(failing))
     assert [one["run"] for one in found["failed"]] == told.failed
     assert len(told.failed) == 5
     mgda = found["methods"]["mgda"]
@@ -243,7 +246,7 @@ def tuned(run: StudyRun) -> tuple[Values, Values] | str:
 def test_tuning_goes_by_val_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     training, told = Pretending(tuned), Told()
     tune = ["optimizer.lr=0.001,0.01,0.1"]
-    found = compare(loads(), VARY, seeds=2, tune=tune, out=tmp_path / "study", observer=told, train=training)
+    found = compare(loads(), VARY, seeds=2, tune=tune, out=tmp_path / "study", callback=told, train=training)
     uniform, mgda = found["methods"]["uniform"], found["methods"]["mgda"]
     assert uniform["tuned"] == {
         "settings": {"optimizer.lr": "0.01"},
@@ -254,7 +257,7 @@ def test_tuning_goes_by_val_alone(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     assert mgda["tuned"]["settings"] == {"optimizer.lr": "0.01"}  # though the one beyond has diverged
     assert math.isnan(mgda["tuned"]["tried"]["lr=0.1"])
     assert found["baseline"]["tasks"]["sum"]["tuned"]["at_edge"] == ["optimizer.lr"]
-    assert "single-task sum: the best optimizer.lr tried is at the edge of the grid" in caplog.text
+    assert "single-task sum: the best optimizer.lr is at the edge of the grid" in caplog.text
     assert caplog.text.count("at the edge") == 1
     assert (
         told.amount == len(training.trained) == 4 * (3 + 1)

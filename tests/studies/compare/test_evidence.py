@@ -30,7 +30,7 @@ OURS = {"uniform": [0.82, 0.88, 0.90, 0.72], "mgda": [0.90, 0.99, 0.96, 0.79]}
 
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mtlcli.studies.compare.compare_study.draw", lambda *_: None)
+    monkeypatch.setattr("mtlcli.studies.compare.compare_study.draw_plots", lambda *_: None)
 
 
 def known(run: StudyRun) -> tuple[Values, Values]:
@@ -78,7 +78,7 @@ def test_a_failed_seed_is_dropped_from_both_sides(tmp_path: Path) -> None:
     assert (
         "Compared with single-task, only the seeds 0, 1, 2 of 0, 1, 2, 3 have a value on both sides for mgda in sign"
     ) in text
-    assert "over the seeds that have a value, which are not the same in every cell" in text
+    assert "over the seeds that have a value. These differ between cells" in text
     assert "| mgda | 3 of 4: 0, 1, 2 |" in text
 
 
@@ -107,7 +107,7 @@ def test_fewer_than_three_seeds_have_no_interval_and_no_p(tmp_path: Path, seeds:
     assert math.isnan(found["methods"]["mgda"]["delta_m"]["primary"]["low"])
     assert math.isnan(found["methods"]["mgda"]["test"]["p"])
     assert "significantly" not in text
-    assert text.count("fewer than 3 common seeds, so nothing is tested and nothing is shown") == 2
+    assert text.count("no tests, since fewer than 3 seeds have a value on both sides") == 2
 
 
 def test_the_reference_can_be_named(tmp_path: Path) -> None:
@@ -134,8 +134,8 @@ def test_significance_needs_more_than_the_seeds(tmp_path: Path) -> None:
     edited(tmp_path, f"mgda-*/{MEASURED}", noisy)
     found, text = study(tmp_path, 3)
     assert accuracy(found)["examples"]["se"] == pytest.approx(100 * np.std([-0.2, 0.2], ddof=1))
-    assert "significantly better" not in text.partition("##")[0].partition("Against uniform")[0]
-    assert "consistent over the seeds but within the uncertainty of the test examples: mgda in sign" in text
+    assert "significantly better" not in text.partition("##")[0].partition("Compared with uniform")[0]
+    assert "significant over the seeds, but within the uncertainty of the test examples: mgda in sign" in text
 
 
 def test_warnings_about_the_runs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -153,9 +153,9 @@ def test_warnings_about_the_runs(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     edited(tmp_path, "single-task_sum-*/summary.json", lambda one: {**one, "epochs": 2})
     found, text = study(tmp_path, 3)
     undertrained, versions, examples = found["warnings"]
-    assert "in most runs of single-task sum (3 of 3): they are probably undertrained" in undertrained
+    assert "in most runs of single-task sum (3 of 3). They are probably undertrained" in undertrained
     assert "mtl 1.2.3 with torch 4.5.6 (11 runs), mtl 1.2.4 with torch 4.5.6 (1 runs)" in versions
-    assert "not evaluated on the same number of examples: sign (60 to 61)" in examples
+    assert "evaluated on different numbers of examples: sign (60 to 61)" in examples
     assert all(warning in caplog.text and warning in text for warning in found["warnings"])
 
 
@@ -230,13 +230,13 @@ def test_runs_on_data_that_has_changed_are_not_used_again(tmp_path: Path) -> Non
     edited(tmp_path, "mgda-*/summary.json", lambda one: {**one, "data": {"made": fewer}})
     with pytest.raises(ConfigError) as caught:
         compare(loads(), VARY, seeds=1, out=tmp_path / "study", train=training)
-    assert "was trained on data that has changed since; use another --out, or restore the data" in str(caught.value)
+    assert "was trained on data that has changed since. Use another --out, or restore the data" in str(caught.value)
     assert "datasets.made: train: 190 examples then, 200 now" in str(caught.value)
     other = {**recorded, "test": {**recorded["test"], "content": "0" * 16}}
-    assert now.changes(loads()([]), {"made": other}) == ["datasets.made: test: other examples, though as many"]
+    assert now.changes(loads()([]), {"made": other}) == ["datasets.made: test: different examples, of the same number"]
     turned = {"train": {**recorded["train"], "order": "0" * 16}, "val": recorded["train"]}
     assert now.changes(loads()([]), {"made": turned}) == [
-        "datasets.made: train: the same examples are in another order",
-        "datasets.made: val: there is no such split any more",
-        "datasets.made: test: there was no such split",
+        "datasets.made: train: the same examples, in a different order",
+        "datasets.made: val: the split no longer exists",
+        "datasets.made: test: the split is new",
     ]

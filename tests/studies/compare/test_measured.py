@@ -12,7 +12,7 @@ import torch
 
 from mtlcli.specs import TargetSpec
 from mtlcli.studies.compare import measured as measuring
-from mtlcli.studies.compare.measured import MEASURED, Outputs, measure, replicates
+from mtlcli.studies.compare.measured import MEASURED, OutputCollector, measure, resample_metrics
 from mtlcli.training.assembly.build import build
 from mtlcli.training.trainer import Trainer
 from tests.studies.fake_data import experiment, made, task
@@ -21,12 +21,12 @@ from tests.tasks.labels import kind
 __all__ = ["made"]
 
 
-def outputs(right: np.ndarray, missing: int = 0) -> Outputs:
+def outputs(right: np.ndarray, missing: int = 0) -> OutputCollector:
     """Logits whose predictions are right or wrong, in batches of 64; the labels of the last examples are missing."""
     target = torch.zeros(len(right))
     target[len(right) - missing :] = math.nan
     logits = torch.where(torch.from_numpy(right), -1.0, 1.0).unsqueeze(1)
-    kept = Outputs()
+    kept = OutputCollector()
     for batch in zip(logits.split(64), target.split(64), strict=True):
         kept.receive("t", *batch)
     return kept
@@ -35,7 +35,7 @@ def outputs(right: np.ndarray, missing: int = 0) -> Outputs:
 def test_the_scatter_over_the_resamples_is_the_binomial_one() -> None:
     right = np.random.RandomState(0).uniform(size=500) < 0.8
     kinds = {"t": kind("binary", TargetSpec("binary", missing=True))}
-    found = replicates(kinds, outputs(right), resamples=400)["t"]
+    found = resample_metrics(kinds, outputs(right), resamples=400)["t"]
     share = right.mean()
     assert np.std(found["accuracy"], ddof=1) == pytest.approx(math.sqrt(share * (1 - share) / 500), rel=0.18)  # 5 SE
     assert np.mean(found["accuracy"]) == pytest.approx(share, abs=5 * math.sqrt(share * (1 - share) / 500 / 400))
@@ -48,16 +48,18 @@ def test_models_meet_the_same_resamples() -> None:
     right = np.random.RandomState(0).uniform(size=500) < 0.8
     better = right.copy()
     better[np.flatnonzero(~right)[:5]] = True
-    first, second = (np.array(replicates(kinds, outputs(one, missing=100))["t"]["accuracy"]) for one in (right, better))
+    first, second = (
+        np.array(resample_metrics(kinds, outputs(one, missing=100))["t"]["accuracy"]) for one in (right, better)
+    )
     expected = math.sqrt(0.0125 * 0.9875 / 400)  # of 5 differing examples in the 400 that are labelled
     assert np.std(second - first, ddof=1) == pytest.approx(expected, rel=0.25)  # 5 standard errors of 200 resamples
     assert np.std(first, ddof=1) > 3 * np.std(second - first, ddof=1)
 
 
 def test_predictions_that_are_too_many_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measuring, "LARGEST", 100)
+    monkeypatch.setattr(measuring, "MAX_KEPT", 100)
     kinds = {"t": kind("binary", TargetSpec("binary", missing=True))}
-    assert replicates(kinds, outputs(np.ones(500, dtype=bool))) == {}
+    assert resample_metrics(kinds, outputs(np.ones(500, dtype=bool))) == {}
 
 
 def measured(folder: Path, tasks: tuple[str, ...], hidden: int) -> dict[str, float]:
@@ -65,7 +67,7 @@ def measured(folder: Path, tasks: tuple[str, ...], hidden: int) -> dict[str, flo
     run = build(experiment({name: task(name) for name in tasks}, trunk={"name": "mlp", "hidden": [hidden]}))
     trainer = Trainer(run, folder, plots=False)
     summary = trainer.fit()
-    measure(trainer)
+    measure(trainer.state, trainer.folder)
     found = json.loads((folder / MEASURED).read_text())
     values = found["resampled"]["values"][tasks[0]]["accuracy"]
     assert (found["resampled"]["split"], len(values)) == ("test", 200)

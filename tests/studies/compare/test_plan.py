@@ -3,7 +3,7 @@
 import pytest
 
 from mtlcli.errors import ConfigError
-from mtlcli.studies.compare.identity import identity
+from mtlcli.studies.compare.identity import experiment_hash
 from mtlcli.studies.compare.plan import Load, Plan, make_plan
 from tests.studies.compare.fake_runs import TASKS, loads
 from tests.studies.fake_data import TRAINING, made, task
@@ -102,14 +102,14 @@ def test_what_cannot_be_compared() -> None:
     )
     assert "are the same experiment" in refused(loads(), "training.threads=1,2")  # which changes no figure
     other = f"tasks={{sign: {TASKS['sign']}}}".replace("'", "")
-    assert "its tasks are others" in refused(loads(), other, "weighting=uniform")
+    assert "its tasks differ" in refused(loads(), other, "weighting=uniform")
 
 
 def test_the_identity_of_a_run() -> None:
     load = loads()
-    known = identity(load([]))
-    assert known == identity(load(["training.threads=2", "training.device=cpu", "training.workers=0"]))
-    assert known == identity(load(["weighting={name: uniform}"]))
-    assert len({known, identity(load(["seed=1"])), identity(load(["trunk.hidden=[5]"]))}) == 3
+    known = experiment_hash(load([]))
+    assert known == experiment_hash(load(["training.threads=2", "training.device=cpu", "training.workers=0"]))
+    assert known == experiment_hash(load(["weighting={name: uniform}"]))
+    assert len({known, experiment_hash(load(["seed=1"])), experiment_hash(load(["trunk.hidden=[5]"]))}) == 3
     turned = loads(tasks=dict(reversed(TASKS.items())))
-    assert identity(turned([])) != known  # weights are drawn in the tasks' order
+    assert experiment_hash(turned([])) != known  # weights are drawn in the tasks' order

@@ -8,16 +8,16 @@ from scipy import stats
 
 from mtlcli.studies.compare.statistics import (
     Metric,
-    change,
+    compute_change,
     delta_m,
     delta_m_by_task,
-    delta_of_changes,
+    delta_m_of_changes,
     estimate,
     example_error,
     holm,
     mean_ranks,
     paired_test,
-    relative,
+    relative_changes,
 )
 from tests.oracles import comparison as oracle
 
@@ -63,7 +63,7 @@ def test_delta_m_is_the_one_printed_in_the_papers(method: str) -> None:
     rises = dict(zip(metrics, oracle.NYU_RISES, strict=True))
     ours = {metric: {0: value} for metric, value in zip(metrics, row, strict=True)}
     baseline = {metric: {0: value} for metric, value in zip(metrics, oracle.NYU_BASELINE, strict=True)}
-    found = delta_m(relative(ours, baseline, rises))[0]
+    found = delta_m(relative_changes(ours, baseline, rises))[0]
     assert found == pytest.approx(printed, abs=0.01)  # theirs is of figures with more digits
     assert found == pytest.approx(
         oracle.delta_m(np.array(row), np.array(oracle.NYU_BASELINE), np.array(oracle.NYU_RISES))
@@ -73,14 +73,14 @@ def test_delta_m_is_the_one_printed_in_the_papers(method: str) -> None:
 def test_delta_m_is_that_of_the_means_and_its_scatter_is_of_both() -> None:
     table, base = made()
     for method in table:
-        changes = relative(figures(method), figures(base), RISES)
+        changes = relative_changes(figures(method), figures(base), RISES)
         by_seed = delta_m(changes)
         expected = oracle.delta_m(method.mean(0), base.mean(0), np.array(list(RISES.values())))
         assert estimate(list(by_seed.values())).mean == pytest.approx(expected)
         for seed in SEEDS:  # paired with the baseline of the seed
             pairs = np.array([-1, -1, 1]) * (method[seed] - base[seed]) / base.mean(0)
             assert by_seed[seed] == pytest.approx(100 * pairs.mean())
-    alike = relative(figures(base), figures(base), RISES)
+    alike = relative_changes(figures(base), figures(base), RISES)
     assert set(delta_m(alike).values()) == {0.0}
 
 
@@ -88,7 +88,7 @@ def test_delta_m_by_hand() -> None:
     """One task 10% and 30% better, the other 10% worse: flat −10, over the tasks −5."""
     ours = {("a", "acc"): {0: 55.0}, ("a", "f1"): {0: 65.0}, ("b", "err"): {0: 1.1}}
     base = {("a", "acc"): {0: 50.0}, ("a", "f1"): {0: 50.0}, ("b", "err"): {0: 1.0}}
-    changes = relative(ours, base, RISES)
+    changes = relative_changes(ours, base, RISES)
     assert delta_m(changes)[0] == pytest.approx(-10)
     assert delta_m_by_task(changes)[0] == pytest.approx(-5)
 
@@ -97,10 +97,10 @@ def test_what_has_no_change() -> None:
     """A baseline of 0 or none has no percentages; a negative one has, in the same direction."""
     ours = {("a", "acc"): {0: -1.0, 1: -1.0}, ("a", "f1"): {0: 1.0, 1: 1.0}, ("b", "err"): {0: 1.0}}
     base = {("a", "acc"): {0: -2.0, 1: -2.0}, ("a", "f1"): {0: 0.0}, ("b", "err"): {0: math.nan}}
-    changes = relative(ours, base, RISES)
+    changes = relative_changes(ours, base, RISES)
     assert changes == {("a", "acc"): {0: -50.0, 1: -50.0}}
     assert delta_m({}) == {}
-    lacking = relative({**ours, ("b", "err"): {0: 2.0}}, {**base, ("b", "err"): {0: 1.0, 1: 1.0}}, RISES)
+    lacking = relative_changes({**ours, ("b", "err"): {0: 2.0}}, {**base, ("b", "err"): {0: 1.0, 1: 1.0}}, RISES)
     assert delta_m(lacking)[0] == 25
     assert math.isnan(delta_m(lacking)[1])  # of one metric this seed has no value
 
@@ -112,29 +112,32 @@ def test_a_change_is_of_paired_seeds_in_points_or_guarded_percent() -> None:
     base[:, 2] /= 1000  # an error near 0
     bounded, floor = np.array([True, True, False]), np.array([0, 0, 0.01])
     expected = oracle.changes(ours, base, bounded, floor)
-    found = [change(figures(ours)[m], figures(base)[m], b, f) for m, b, f in zip(METRICS, bounded, floor, strict=True)]
-    assert [list(one.seeds) for one in found] == [[0, 2, 3], [0, 1, 2, 3, 4], [0, 1, 3, 4]]
+    found = [
+        compute_change(figures(ours)[m], figures(base)[m], b, f)
+        for m, b, f in zip(METRICS, bounded, floor, strict=True)
+    ]
+    assert [list(one.by_seed) for one in found] == [[0, 2, 3], [0, 1, 2, 3, 4], [0, 1, 3, 4]]
     for k, one in enumerate(found):
-        assert list(one.seeds.values()) == pytest.approx(expected[~np.isnan(expected[:, k]), k].tolist())
-    assert found[0].own == pytest.approx(ours[[0, 2, 3], 0].mean())
+        assert list(one.by_seed.values()) == pytest.approx(expected[~np.isnan(expected[:, k]), k].tolist())
+    assert found[0].method == pytest.approx(ours[[0, 2, 3], 0].mean())
     assert found[0].reference == pytest.approx(base[[0, 2, 3], 0].mean())
     assert [one.unit for one in found] == ["points", "points", "percent"]
     assert found[2].denominator == 0.01
-    larger = change(figures(ours)[METRICS[2]], figures(base)[METRICS[2]], False)
+    larger = compute_change(figures(ours)[METRICS[2]], figures(base)[METRICS[2]], False)
     assert larger.denominator == pytest.approx(base[[0, 1, 3, 4], 2].mean())
 
 
 def test_delta_m_of_changes_by_hand() -> None:
     """Accuracy 4 points better, an error 10 % worse: Δm is (−4 + 10) / 2 = 3; a seed without one has none."""
     changes = {
-        ("a", "acc"): change({0: 0.54, 1: 0.9}, {0: 0.5, 1: 0.9}, True),
-        ("b", "err"): change({0: 1.1}, {0: 1.0}, False),
-        ("c", "err"): change({0: 1.0}, {0: 0.0}, False),  # percentages of 0 don't exist
+        ("a", "acc"): compute_change({0: 0.54, 1: 0.9}, {0: 0.5, 1: 0.9}, True),
+        ("b", "err"): compute_change({0: 1.1}, {0: 1.0}, False),
+        ("c", "err"): compute_change({0: 1.0}, {0: 0.0}, False),  # percentages of 0 don't exist
     }
-    assert changes["c", "err"].seeds == {}
-    found = delta_of_changes(changes, {("a", "acc"): True, ("b", "err"): False, ("c", "err"): False})
+    assert changes["c", "err"].by_seed == {}
+    found = delta_m_of_changes(changes, {("a", "acc"): True, ("b", "err"): False, ("c", "err"): False})
     assert found == {0: pytest.approx(3)}
-    assert delta_of_changes({}, {}) == {}
+    assert delta_m_of_changes({}, {}) == {}
 
 
 def test_the_error_that_the_examples_make() -> None:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from mtlcli.studies.relate.data_similarity import input_interval, input_similarity
-from mtlcli.studies.relate.intervals import bootstrap_counts
+from mtlcli.studies.relate.intervals import draw_bootstrap_counts
 from mtlcli.studies.relate.label_similarity import label_interval, label_similarity
-from mtlcli.studies.relate.task_labels import Labels, Nature
+from mtlcli.studies.relate.task_labels import Labels, LabelType
 from tests.oracles import relations as oracle
 
 RANDOM = np.random.default_rng(0)
@@ -70,8 +70,10 @@ def test_inputs_of_one_distribution_are_alike_and_others_are_not() -> None:
     assert input_similarity(np.zeros((100, 3)), np.zeros((100, 3))) == 1  # nothing to tell them apart by
 
 
-def labels_interval(first: tuple[Nature, Labels], second: tuple[Nature, Labels], resamples: int) -> tuple[float, float]:
-    counts = bootstrap_counts(len(first[1]), resamples, np.random.default_rng(0))
+def labels_interval(
+    first: tuple[LabelType, Labels], second: tuple[LabelType, Labels], resamples: int
+) -> tuple[float, float]:
+    counts = draw_bootstrap_counts(len(first[1]), resamples, np.random.default_rng(0))
     return label_interval(first, second, counts)
 
 
@@ -138,7 +140,7 @@ def test_intervals_contain_the_estimate_and_shrink_with_the_examples(seed: int) 
     widths = []
     for n in (200, 3200):
         y, z, classes, others = related(n, seed)
-        pairs: list[tuple[tuple[Nature, Labels], tuple[Nature, Labels]]] = [
+        pairs: list[tuple[tuple[LabelType, Labels], tuple[LabelType, Labels]]] = [
             (("real", y), ("real", z)),
             (("classes", classes), ("classes", others)),
             (("real", z), ("classes", np.digitize(y, [-1, 0, 1]).astype(float))),

@@ -6,7 +6,7 @@ import torch
 
 from mtlcli.data.loader import Batch
 from mtlcli.studies.relate.gradient_measures import affinity_relation, gradient_relation
-from mtlcli.studies.relate.gradient_probe import Points, point
+from mtlcli.studies.relate.gradient_probe import ProbedSteps, probe_gradients
 from mtlcli.training.assembly.build import build
 from mtlcli.training.run import Run
 from tests.oracles import relations as oracle
@@ -20,7 +20,7 @@ NAN = np.nan
 def test_cosines_by_hand() -> None:
     gradients = np.array([[[1.0, 0], [2, 0], [0, 3]], [[1, 1], [-1, -1], [0, 0]]])  # [K, T, P]
     gramians = gradients @ gradients.transpose(0, 2, 1)
-    found = gradient_relation(["a", "b", "c"], Points(gramians[:, 0], gramians, gramians))
+    found = gradient_relation(["a", "b", "c"], ProbedSteps(gramians[:, 0], gramians, gramians))
     assert found.matrix.tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]  # a and b: (1 − 1) / 2
     assert found.numbers["points"]["a"] == {"a": 2, "b": 2, "c": 1}  # c has no gradient at the second
     assert found.numbers["standard_deviation"]["a"]["b"] == 1
@@ -28,16 +28,16 @@ def test_cosines_by_hand() -> None:
 
 def test_a_task_that_is_absent_leaves_the_mean() -> None:
     gramians = np.array([[[1.0, 0.5], [0.5, 1]], [[1, NAN], [NAN, NAN]]])
-    found = gradient_relation(["a", "b"], Points(gramians[:, 0], gramians, gramians))
+    found = gradient_relation(["a", "b"], ProbedSteps(gramians[:, 0], gramians, gramians))
     assert found.matrix[0, 1] == 0.5
-    never = gradient_relation(["a", "b"], Points(gramians[1:, 0], gramians[1:], gramians[1:]))
-    assert never.undefined() == ["a–b"]
+    never = gradient_relation(["a", "b"], ProbedSteps(gramians[1:, 0], gramians[1:], gramians[1:]))
+    assert never.undefined_pairs() == ["a–b"]
 
 
 def test_affinities_by_hand() -> None:
     """A step for a takes 1/2 off a's loss and 1/4 off b's; a step for b takes 1/5 off its own, and adds 1/10 to a's."""
     losses, after = np.array([[2.0, 4.0]]), np.array([[[1.0, 3.0], [2.2, 3.2]]])
-    found = affinity_relation(["a", "b"], Points(losses, after, after))
+    found = affinity_relation(["a", "b"], ProbedSteps(losses, after, after))
     assert found.raw is not None
     assert found.raw == pytest.approx(np.array([[0.5, 0.25], [-0.1, 0.2]]))
     assert found.matrix[0, 1] == found.matrix[1, 0] == pytest.approx((0.25 - 0.1) / 2 / np.sqrt(0.5 * 0.2))
@@ -49,12 +49,12 @@ def test_intervals_are_the_bootstraps_over_the_steps() -> None:
     """The mean of many independent cosines is all but normal: its percentiles are ∓ 1.96 standard errors."""
     cosines = np.clip(np.random.default_rng(0).normal(0.3, 0.2, 80), -1, 1)
     gramians = np.stack([np.array([[1.0, c], [c, 1.0]]) for c in cosines])
-    found = gradient_relation(["a", "b"], Points(gramians[:, 0], gramians, gramians))
+    found = gradient_relation(["a", "b"], ProbedSteps(gramians[:, 0], gramians, gramians))
     low, high = found.numbers["interval"]["a"]["b"]
     half = 1.96 * cosines.std() / np.sqrt(80)
     assert (low, high) == pytest.approx((cosines.mean() - half, cosines.mean() + half), abs=0.2 * half)
     assert found.numbers["interval_of"] == "bootstrap over 80 steps of one run"
-    few = gradient_relation(["a", "b"], Points(gramians[:2, 0], gramians[:2], gramians[:2]))
+    few = gradient_relation(["a", "b"], ProbedSteps(gramians[:2, 0], gramians[:2], gramians[:2]))
     assert np.isnan(few.numbers["interval"]["a"]["b"]).all()
 
 
@@ -62,7 +62,7 @@ def test_the_interval_of_an_affinity_is_of_what_is_in_the_matrix() -> None:
     random = np.random.default_rng(1)
     losses = np.ones((40, 2))
     after = 1 - np.array([[0.5, 0.2], [0.1, 0.4]]) - random.normal(0, 0.05, (40, 2, 2))
-    found = affinity_relation(["a", "b"], Points(losses, after, after))
+    found = affinity_relation(["a", "b"], ProbedSteps(losses, after, after))
     low, high = found.numbers["interval"]["a"]["b"]
     assert low < found.matrix[0, 1] < high
     assert found.numbers["interval"]["b"]["a"] == [low, high]
@@ -71,9 +71,9 @@ def test_the_interval_of_an_affinity_is_of_what_is_in_the_matrix() -> None:
 
 def test_an_affinity_without_a_scale_is_undefined() -> None:
     losses, after = np.array([[2.0, 0.0]]), np.array([[[2.5, 3.0], [2.2, 0.0]]])  # a's own step makes it worse
-    found = affinity_relation(["a", "b"], Points(losses, after, after))
-    assert found.undefined() == ["a–b"]
-    assert found.defined.tolist() == [[1, 0], [0, 1]]
+    found = affinity_relation(["a", "b"], ProbedSteps(losses, after, after))
+    assert found.undefined_pairs() == ["a–b"]
+    assert found.filled.tolist() == [[1, 0], [0, 1]]
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_a_point_is_what_the_closed_form_says(linear: Run) -> None:
     weight = trunk.get_parameter("map.weight")
     before = weight.detach().clone()
     targets = torch.stack(list(batch.targets.values()), 1).double().numpy()
-    found = point(linear, batch, lr=0.1).numpy()
+    found = probe_gradients(linear, batch, lr=0.1).numpy()
     losses, gramian, after = oracle.linear_model(
         batch.inputs["made"].double().numpy(), targets, heads, before.double().numpy(), 0.1
     )
@@ -115,8 +115,8 @@ def test_a_point_is_what_the_closed_form_says(linear: Run) -> None:
 def test_copies_have_1_and_flipped_labels_minus_1(linear: Run) -> None:
     """At predictions of 0 and with equal heads, the gradients of y and −y are opposite."""
     next(iter(linear.model.sharing.trunks().values())).get_parameter("map.weight").data.zero_()
-    seen = point(linear, batch_of(linear), lr=0.05).double().numpy()[None]
-    points = Points(seen[:, 0], seen[:, 1:4], seen[:, 4:])
+    seen = probe_gradients(linear, batch_of(linear), lr=0.05).double().numpy()[None]
+    points = ProbedSteps(seen[:, 0], seen[:, 1:4], seen[:, 4:])
     cosines, affinities = gradient_relation(list("abc"), points), affinity_relation(list("abc"), points)
     assert cosines.matrix[0].tolist() == [1, 1, -1]
     assert affinities.matrix[0, 1] == pytest.approx(1, abs=1e-12)
@@ -134,9 +134,9 @@ def test_unlabelled_tasks_are_nan_and_looking_changes_nothing(made: None) -> Non
     run.model.train()
     state = {name: value.clone() for name, value in run.model.state_dict().items()}
     random = torch.get_rng_state()
-    seen = point(run, absent, 0.1)
+    seen = probe_gradients(run, absent, 0.1)
     assert seen.isnan().tolist() == [[False, True], [False, True], [True, True], [False, True], [True, True]]
-    torch.testing.assert_close(point(run, absent, 0.1), seen, rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(probe_gradients(run, absent, 0.1), seen, rtol=0, atol=0, equal_nan=True)
     assert all(torch.equal(value, state[name]) for name, value in run.model.state_dict().items())
     assert all(p.grad is None for p in run.model.parameters())
     assert torch.equal(torch.get_rng_state(), random)

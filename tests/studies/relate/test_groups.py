@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mtlcli.studies.relate.groups import best_partition, cluster, partitions, suggest
+from mtlcli.studies.relate.groups import best_partition, cluster, iterate_partitions, suggest_groups
 from mtlcli.studies.relate.relation import Relation
 from tests.oracles import relations as oracle
 
@@ -21,13 +21,13 @@ def sets(groups: list[list[int]]) -> set[frozenset[int]]:
 
 
 def test_blocks_are_found() -> None:
-    found = suggest(Relation(list("abcd"), BLOCKS), cut=0.5, networks=2)
+    found = suggest_groups(Relation(list("abcd"), BLOCKS), threshold=0.5, networks=2)
     assert sets(found.clusters) == {frozenset([0, 2]), frozenset([1, 3])}
     assert found.best is not None
     assert sets(found.best) == {frozenset([0, 2]), frozenset([1, 3])}
     assert found.score == pytest.approx(2 * 0.9 + 2 * 0.8)
     assert found.merges == pytest.approx([0.9, 0.8, (0.1 + 0.2 + 0.0 + 0.1) / 4])
-    plain = found.plain(list("abcd"), list("dcba"))
+    plain = found.to_dict(list("abcd"), list("dcba"))
     assert plain["clustering"]["groups"] == [["d", "b"], ["c", "a"]]
     assert plain["partition"]["best"]["groups"] == [["d", "b"], ["c", "a"]]
 
@@ -64,6 +64,6 @@ def test_tasks_that_harm_each_other_are_left_alone() -> None:
 
 
 def test_numbers_of_partitions() -> None:
-    assert len(list(partitions(8, 8))) == 4140  # Bell's number
-    assert len(list(partitions(5, 2))) == 16  # 2^4 ways, the whole among them
-    assert suggest(Relation(list("abcdefghi"), np.eye(9)), 0.5, 2).best is None
+    assert len(list(iterate_partitions(8, 8))) == 4140  # Bell's number
+    assert len(list(iterate_partitions(5, 2))) == 16  # 2^4 ways, the whole among them
+    assert suggest_groups(Relation(list("abcdefghi"), np.eye(9)), 0.5, 2).best is None

@@ -53,8 +53,8 @@ def test_what_has_no_value_is_said_to_have_none() -> None:
     found = performance_relation(TASKS, [0, 1, 2], skills)
     assert found.numbers["n"] == 8
     assert np.isnan(found.matrix[0, 1])
-    assert found.undefined() == ["a–b", "b–copy_of_a"]
-    assert found.defined[0, 1] == 0
+    assert found.undefined_pairs() == ["a–b", "b–copy_of_a"]
+    assert found.filled[0, 1] == 0
     assert found.matrix[0, 2] == 1
 
 

@@ -13,9 +13,9 @@ from mtlcli.errors import ConfigError, InterruptedRunError
 from mtlcli.studies.folder import StudyFolder
 from mtlcli.studies.relate.experiments import Budget
 from mtlcli.studies.relate.for_weighting import with_relation
-from mtlcli.studies.relate.gradient_probe import point
+from mtlcli.studies.relate.gradient_probe import probe_gradients
 from mtlcli.studies.relate.relate_study import relate
-from mtlcli.studies.study_observer import StudyObserver
+from mtlcli.studies.study_callback import StudyCallback
 from mtlcli.training.assembly.build import build
 from mtlcli.training.run_folder import to_json
 from mtlcli.training.trainer import Trainer
@@ -34,12 +34,12 @@ TASKS = {
 }
 
 
-class Counted(StudyObserver):
+class Counted(StudyCallback):
     def __init__(self) -> None:
         self.trained: list[str] = []
         self.reused: list[str] = []
 
-    def run_done(self, name: str, summary: dict[str, Any], reused: bool) -> None:
+    def on_run_end(self, name: str, summary: dict[str, Any], reused: bool) -> None:
         (self.reused if reused else self.trained).append(name)
 
 
@@ -114,19 +114,17 @@ def test_the_order_in_the_yaml_permutes_and_changes_nothing_else(studied: dict[s
 
 def test_what_is_trained_is_used_again(studied: dict[str, Any], copied: Path) -> None:
     watched = Counted()
-    again = relate(experiment(TASKS), None, copied, budget=SMALL, observer=watched)
+    again = relate(experiment(TASKS), None, copied, budget=SMALL, callback=watched)
     assert to_json(again["measures"]) == to_json(studied["measures"])
     assert watched.trained == []
     assert len(watched.reused) == 3 * 2 + 1
     more = Counted()
-    relate(experiment(TASKS), ["performance"], copied, budget=Budget(seeds=3, epochs=2), observer=more)
+    relate(experiment(TASKS), ["performance"], copied, budget=Budget(seeds=3, epochs=2), callback=more)
     assert more.trained == [f"baseline {name}, seed 2" for name in ("copy", "first", "other")]
-    with pytest.raises(
-        ConfigError, match=r"(?s)is of another experiment or budget; use another --out.*training.epochs"
-    ):
+    with pytest.raises(ConfigError, match=r"(?s)belongs to a different experiment. Use another --out.*training.epochs"):
         relate(experiment(TASKS), ["performance"], copied, budget=Budget(seeds=2, epochs=1))
     changed = experiment(TASKS, optimizer={"name": "Adam", "lr": 0.02})
-    with pytest.raises(ConfigError, match=r"(?s)joint is of another experiment.*optimizer.lr"):
+    with pytest.raises(ConfigError, match=r"(?s)joint belongs to a different experiment.*optimizer.lr"):
         relate(changed, ["gradient"], copied, budget=SMALL)
 
 
@@ -141,15 +139,15 @@ class Stopping(Counted):
         super().__init__()
         self.after = after
 
-    def run_done(self, name: str, summary: dict[str, Any], reused: bool) -> None:
-        super().run_done(name, summary, reused)
+    def on_run_end(self, name: str, summary: dict[str, Any], reused: bool) -> None:
+        super().on_run_end(name, summary, reused)
         if len(self.trained) == self.after:
             raise StoppedError
 
 
 def test_a_killed_study_goes_on(studied: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StoppedError):
-        relate(experiment(TASKS), None, tmp_path / "killed", budget=SMALL, observer=Stopping(4))
+        relate(experiment(TASKS), None, tmp_path / "killed", budget=SMALL, callback=Stopping(4))
 
     def killed(*_: Any) -> None:
         raise StoppedError
@@ -159,7 +157,7 @@ def test_a_killed_study_goes_on(studied: dict[str, Any], tmp_path: Path, monkeyp
         with pytest.raises(StoppedError):
             relate(experiment(TASKS), None, tmp_path / "killed", budget=SMALL)
     watched = Counted()
-    found = relate(experiment(TASKS), None, tmp_path / "killed", budget=SMALL, observer=watched)
+    found = relate(experiment(TASKS), None, tmp_path / "killed", budget=SMALL, callback=watched)
     assert len(watched.reused) == 4
     assert len(watched.trained) == 3
     assert relations(found) == relations(studied)
@@ -175,10 +173,10 @@ def test_a_joint_run_that_is_killed_keeps_what_it_has_seen(
         if len(seen) == 8:  # of 10 steps, 5 in an epoch
             raise StoppedError
         seen.append(lr)
-        return point(run, batch, lr)
+        return probe_gradients(run, batch, lr)
 
     with monkeypatch.context() as patched:
-        patched.setattr("mtlcli.studies.relate.gradient_probe.point", killed)
+        patched.setattr("mtlcli.studies.relate.gradient_probe.probe_gradients", killed)
         with pytest.raises(StoppedError):
             relate(saved, ["gradient"], tmp_path / "killed", budget=SMALL)
     found = relate(experiment(TASKS), ["gradient", "affinity"], tmp_path / "killed", budget=SMALL)
@@ -193,7 +191,7 @@ def test_a_signal_is_told_of(studied: dict[str, Any], tmp_path: Path, monkeypatc
     monkeypatch.setattr(Trainer, "fit", fit)
     for measure in ("performance", "gradient"):
         with pytest.raises(
-            InterruptedRunError, match=r"^terminated \(SIGTERM\); what is done is kept: the same"
+            InterruptedRunError, match=r"^terminated \(SIGTERM\); finished work is kept, and the same"
         ) as caught:
             relate(experiment(TASKS), [measure], tmp_path / "study", budget=SMALL)
         assert caught.value.exit_code == 143
@@ -237,14 +235,14 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_trained(
     silent = {"a": task("sign"), "b": task("sum", description="a sum")}
     assert "there must be at least two tasks" in refused(experiment({"a": task("sign")}))
     assert "no measure 'gradients'. Did you mean 'gradient'?" in refused(experiment(silent), ["gradients"])
-    assert "`description:`, and there is none for: a" in refused(experiment(silent), ["data", "semantic"])
+    assert "`description:` of every task; missing for: a" in refused(experiment(silent), ["data", "semantic"])
     unfit = {"a": {**task("sum"), "kind": "classification"}, "b": task("sum")}
     assert "needs a target of type" in refused(experiment(unfit))
     with pytest.raises(ConfigError, match="a frozen trunk has no gradients"):
         relate(experiment(TASKS, trunk={"name": "linear_map", "frozen": True}), ["gradient"], "frozen")
     found = relate(experiment(silent), None, "study", budget=Budget(seeds=1, epochs=1))
     assert "semantic" not in found["measures"]
-    assert "there is none for: a; it is left out" in caplog.text
+    assert "missing for: a. It is skipped" in caplog.text
 
 
 def test_what_needs_no_training_is_measured_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,7 +256,7 @@ def test_what_needs_no_training_is_measured_first(tmp_path: Path, monkeypatch: p
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:
-    with StudyFolder(tmp_path / "study").taken(), pytest.raises(ConfigError, match="another process is working in it"):
+    with StudyFolder(tmp_path / "study").lock(), pytest.raises(ConfigError, match="another process is working in it"):
         relate(experiment(TASKS), ["data"], tmp_path / "study")
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="can't be written to"):
@@ -279,5 +277,5 @@ def test_the_matrix_of_a_weighting_is_measured_first(tmp_path: Path, monkeypatch
     assert build_relation_matrix(options["matrix"], list(TASKS)).tolist() == expected.tolist()
     build(found)  # takes it
     watched = Counted()
-    assert with_relation(wanted, budget=SMALL, observer=watched) == found
+    assert with_relation(wanted, budget=SMALL, callback=watched) == found
     assert watched.reused == ["joint run"]

@@ -19,8 +19,8 @@ def test_words_in_common() -> None:
 
 
 def test_a_description_without_words_has_no_value() -> None:
-    assert semantic_relation(["a", "b", "c"], ["digit", "of the", "digit"]).undefined() == ["a–b", "b–c"]
-    assert semantic_relation(["a", "b"], ["of the", "and"]).undefined() == ["a–b"]
+    assert semantic_relation(["a", "b", "c"], ["digit", "of the", "digit"]).undefined_pairs() == ["a–b", "b–c"]
+    assert semantic_relation(["a", "b"], ["of the", "and"]).undefined_pairs() == ["a–b"]
 
 
 def test_an_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
