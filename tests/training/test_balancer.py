@@ -345,6 +345,17 @@ def test_the_graph_is_freed() -> None:
 
 
 @pytest.mark.parametrize("by_features", [False, True])
+def test_every_graph_is_freed_where_each_task_has_its_own(by_features: bool) -> None:
+    loop = Loop()
+    features = {task: loop.features()[task] for task in TASKS}
+    losses = loop.losses(features)
+    balancer_of(loop).backward(losses, features if by_features else None)
+    for loss in losses.values():
+        with pytest.raises(RuntimeError, match="second time"):
+            torch.autograd.grad(loss, list(loop.heads.parameters()), allow_unused=True)
+
+
+@pytest.mark.parametrize("by_features", [False, True])
 def test_double_precision_stays(by_features: bool) -> None:
     """Far below the resolution of float32."""
     loop, plain = Loop(dtype=torch.float64), Loop(dtype=torch.float64)

@@ -49,12 +49,14 @@ class FeatureGraphs(TaskGraphs):
     def tasks_backward(self, factors: Tensor) -> None:
         """See `TaskGraphs.tasks_backward`. Accumulates into the `.grad` of what the losses reach past the features."""
         walks = self._walks()
-        overlap = sum(len(walk.nodes) for walk in walks) > len(set[Node]().union(*(walk.nodes for walk in walks)))
         own: list[tuple[list[Tensor], Sequence[Tensor | None]]] = []
-        for task, loss, factor, walk in zip(self.tasks, self.losses, factors.unbind(), walks, strict=True):
+        later = [set[Node]().union(*(walk.nodes for walk in walks[index + 1 :])) for index in range(len(walks))]
+        entries = zip(self.tasks, self.losses, factors.unbind(), walks, later, strict=True)
+        for task, loss, factor, walk, reused in entries:
+            retain = not reused.isdisjoint(walk.nodes)
             inputs = [self.features[index] for index in walk.features]
             gradients = torch.autograd.grad(
-                loss, [*inputs, *walk.leaves], factor, retain_graph=overlap, allow_unused=True
+                loss, [*inputs, *walk.leaves], factor, retain_graph=retain, allow_unused=True
             )
             self.gradients[task] = dict(zip(walk.features, gradients, strict=False))
             own.append((walk.leaves, gradients[len(inputs) :]))
@@ -107,7 +109,7 @@ class LossJacobians(ParameterJacobians):
     """Jacobian by the shared parameters from losses whose graph is not split.
 
     One backward pass per task gives its gradient by the shared parameters and accumulates that by its own parameters.
-    The last one frees the graph.
+    Each frees what later ones do not use.
 
     Args:
         names: Names of the tasks of the weighting, for errors.
@@ -126,13 +128,13 @@ class LossJacobians(ParameterJacobians):
         """See `Jacobians.add`."""
         existing = [parameter.grad for parameter in self.measured]
         is_trainable = any(parameter.requires_grad for parameter in self.measured)
-        last = graph.tasks[-1]
+        retained = _reused_later(graph.losses)
         try:
-            for loss, gradients in graph.outputs():
+            for (loss, gradients), retain in zip(graph.outputs(), retained, strict=True):
                 (task, factor), *_ = gradients.items()
                 for parameter in self.measured:
                     parameter.grad = None
-                torch.autograd.backward(loss, factor, retain_graph=task != last)
+                torch.autograd.backward(loss, factor, retain_graph=retain)
                 row = [parameter.grad for parameter in self.measured]
                 if is_trainable and all(gradient is None for gradient in row):
                     raise ValueError(_unreached(self.names[task]))
@@ -204,17 +206,35 @@ class Walk:
                 continue
             if (stop := stops.get((node, number))) is not None:
                 reached[stop] = None
-            elif node not in nodes:
-                nodes.add(node)
-                if following := node.next_functions:
-                    pending.extend(following)
-                elif (leaf := getattr(node, "variable", None)) is not None:
-                    stop = leaf_stops.get(id(leaf))
-                    if stop is None:
-                        leaves[id(leaf)] = leaf
-                    else:
-                        reached[stop] = None
+            elif node.next_functions:
+                if node not in nodes:
+                    nodes.add(node)
+                    pending.extend(node.next_functions)
+            elif (leaf := getattr(node, "variable", None)) is not None:
+                stop = leaf_stops.get(id(leaf))
+                if stop is None:
+                    leaves[id(leaf)] = leaf
+                else:
+                    reached[stop] = None
         return cls(nodes, list(leaves.values()), sorted(reached))
+
+
+def _reused_later(losses: Sequence[Tensor]) -> list[bool]:
+    """Return for each loss whether a later one uses an operation of its graph. Every operation is visited once."""
+    owners: dict[Node, int] = {}
+    reused = [False] * len(losses)
+    for index in reversed(range(len(losses))):
+        pending = [losses[index].grad_fn]
+        while pending:
+            node = pending.pop()
+            if node is None or not node.next_functions:
+                continue
+            if node not in owners:
+                owners[node] = index
+                pending.extend(following for following, _ in node.next_functions)
+            elif owners[node] != index:
+                reused[index] = True
+    return reused
 
 
 def _accumulate(leaves: Iterable[Tensor], gradients: Iterable[Tensor | None]) -> None:
