@@ -25,9 +25,12 @@ class GradDrop(SeededMixin, JacobianWeighting):
         update = Σ_t (ℓ + (1−ℓ) M_t) g_t
 
     The scale is that of the sum of the tasks: where all signs agree, it is the sum. The update is not a weighted sum of
-    the gradients; the logged weights are the fraction of each task's squared gradient that was kept, Σ (ℓ + (1−ℓ) M_t)
-    g_t² / Σ g_t² (1 for a zero gradient), which is the least-squares fit of what was kept by a multiple of g_t. Scaling
-    all losses scales the update. The update may conflict with a task.
+    the gradients. The logged weight is the kept fraction of a task's squared gradient (1 for a zero gradient), which is
+    the multiple of g_t closest to what was kept of it:
+
+        w_t = Σ (ℓ + (1−ℓ) M_t) g_t² / Σ g_t²
+
+    Scaling all losses scales the update. The update may conflict with a task.
 
     Note:
         Deviations from the paper. The function f of the paper is the identity. The paper's layer acts on an activation:

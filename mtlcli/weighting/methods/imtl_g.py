@@ -21,9 +21,9 @@ class IMTLG(GramianWeighting):
 
         update·u_t is the same for all t,    Σ_t w_t = T
 
-    The paper's closed form, α = g₁ Uᵀ (D Uᵀ)⁻¹ with the rows g₁ − g_t of D and u₁ − u_t of U, is the solution of C x =
-    μ 1 with the cosine matrix C, w_t = x_t/‖g_t‖, and the μ for which Σw = T. In this form the solution is accurate
-    however unequal the norms are. For two tasks w_t ∝ 1/‖g_t‖, at any angle.
+    The paper's closed form, α = g₁ Uᵀ (D Uᵀ)⁻¹ with the rows g₁ − g_t of D and u₁ − u_t of U, equals w_t = x_t/‖g_t‖,
+    where C x = μ 1 with the cosine matrix C and the μ for which Σw = T. In this form the solution is accurate however
+    unequal the norms are. For two tasks w_t ∝ 1/‖g_t‖, at any angle.
 
     Linearly dependent gradients: if they cancel, the conditions hold with μ = 0, an update of 0. For two opposed
     gradients, g₂ = −c g₁, the closed form gives w = 2 (c, 1)/(1 + c), and for an additional task w₃ = 0. So if the

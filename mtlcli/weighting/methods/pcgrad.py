@@ -20,10 +20,10 @@ class PCGrad(SequentialProjection):
 
         g_i' ← g_i' − min(0, g_i'·g_j) / ‖g_j‖² g_j,    update = Σ_i g_i'
 
-    The g_j are the *original* gradients, not the projected ones. It is computed on the Gramian, with g_i' = Σ_k C_ik
-    g_k, for all i at once, in t−1 steps. The weights Σ_i C_ik are at least 1, and all 1 if there is no conflict. With
-    two tasks the update equals that of `upgrad` and conflicts with neither task; with more it may. Scaling all losses
-    scales the update.
+    The g_j are the *original* gradients, not the projected ones. With g_i' = Σ_k C_ik g_k, everything is computed on
+    the Gramian, for all i at once, in t−1 steps. The weights Σ_i C_ik are at least 1, and exactly 1 without conflicts.
+    With two tasks the update equals that of `upgrad` and conflicts with neither task; with more it may. Scaling all
+    losses scales the update.
 
     Note:
         Deviations: none from the paper. The official code draws one order per step for all tasks.
