@@ -15,7 +15,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from mtlcli.errors import ConfigError, InputError, MtlError
+from mtlcli.errors import ConfigError, InputError, InterruptedRunError, MtlError
 from mtlcli.version import __version__
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ __all__ = [
     "ConfigError",
     "Experiment",
     "InputError",
+    "InterruptedRunError",
     "Model",
     "MtlError",
     "Predictions",

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from mtlcli.config import Experiment
+from mtlcli.data.base import Dataset
 from mtlcli.errors import ConfigError, MtlError
 from mtlcli.files import given_path
 from mtlcli.plugins import load_plugin
@@ -156,7 +157,8 @@ def evaluate_checkpoint(
     """
     experiment, payload = stored.experiment, stored.payload
     run = rebuild(experiment, payload, given=datasets)
-    new = new_datasets(run, [*moved_datasets(experiment, payload, stored.overrides), *(datasets or ())])
+    passed = [alias for alias in datasets or () if _may_be_new(run.datasets[alias])]
+    new = new_datasets(run, [*moved_datasets(experiment, payload, stored.overrides), *passed])
     splits = choose_splits(run, split, new)
     warn_of_changes(run, splits, new)
     try:
@@ -197,6 +199,13 @@ def choose_splits(run: Run, split: str | None, new: set[str] | None = None) -> d
             offered = ", ".join([*here, "all"])
             raise ConfigError(f"{splits[alias]!r} is not a split of dataset {alias!r}, which has: {offered}")
     return splits
+
+
+def _may_be_new(dataset: Dataset) -> bool:
+    """Return whether data that was passed may differ from that of the training: by its number if it has no hashes."""
+    if dataset.all_hashes() is not None or dataset.record is None:
+        return True
+    return len(dataset.whole()) != dataset.record.whole()[0]
 
 
 def _check_labels(examples: Mapping[str, int], split: str) -> None:

@@ -59,6 +59,9 @@ def train(
     if experiment.weighting.name == "relation":
         from mtlcli.studies.relate.for_weighting import with_relation
 
+        if datasets and experiment.weighting.options["from"] is not None:
+            message = "a relation can't be measured on data passed from Python; set `matrix` instead"
+            raise ConfigError(experiment.problem("weighting.from", message))
         experiment = with_relation(experiment)
     folder = None if run_dir is None else os.fspath(run_dir)
     run = build_run(experiment, datasets)

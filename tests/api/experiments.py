@@ -21,7 +21,7 @@ TRAINING = {"epochs": 1, "batch_size": 32, "device": "cpu", "threads": 1}
 
 
 def write_homes(path: Path, rows: int = 120) -> Path:
-    """Write a table with numbers, categories, a date, truth values and blanks."""
+    """Write a table with numbers, categories, a date, booleans and blanks."""
     lines = ["id,area,city,listed,garden,price,state,split"]
     for row in range(rows):
         area = "" if row % 11 == 5 else 40 + row

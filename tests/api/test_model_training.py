@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 
 import mtlcli
 from mtlcli import ConfigError, Summary
@@ -119,6 +119,37 @@ def test_other_data_is_evaluated_whole(tmp_path: Path) -> None:
     assert mtlcli.evaluate(summary.checkpoint, split="test", datasets={"points": test}) == metrics
 
 
+class Colours(Dataset[Any]):
+    """A map-style dataset of images."""
+
+    def __len__(self) -> int:
+        return 120
+
+    def __getitem__(self, row: int) -> Any:
+        image = torch.randint(0, 256, (3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(row))
+        return image, {"bright": image.float().mean(), "side": ("left", "right")[row % 2]}
+
+
+def test_a_dataset_that_is_read_one_item_at_a_time_is_trained_and_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mtlcli.data.formats.python_data.READ_WHOLE", 1000)
+    config = {
+        "tasks": {"bright": {"dataset": "own", "kind": "regression"}, "side": {"dataset": "own", "kind": "binary"}},
+        "trunk": {"name": "mlp", "hidden": [8]},
+        "training": {**TRAINING, "loading": "stream", "workers": 0},
+    }
+    data = {"own": Colours()}
+    summary = mtlcli.train(config, datasets=data, run_dir=tmp_path / "run", plots=False)
+    assert summary["loading"] == {"own": "stream"} and summary["examples"]["test"]["bright"] == 24
+    assert mtlcli.evaluate(summary.run_dir, datasets=data) == summary.metrics["test"]
+    longer = ["training.epochs=2"]
+    resumed = mtlcli.train(config, overrides=longer, datasets=data, run_dir=tmp_path / "run", resume="must")
+    assert resumed.epochs == 2 and resumed.checkpoint is not None
+    images = torch.stack([Colours()[row][0] for row in range(3)])
+    assert set(mtlcli.load(resumed.checkpoint).predict(images)["side"].labels) <= {"left", "right"}
+
+
 def test_options_of_the_dataset_are_set_in_the_configuration(tmp_path: Path) -> None:
     images = torch.randint(0, 256, (90, 3, 8, 8), dtype=torch.uint8)
     data = TensorDataset(images, torch.arange(90) % 3)
@@ -148,6 +179,10 @@ def test_options_of_the_dataset_are_set_in_the_configuration(tmp_path: Path) -> 
         ),
         ({"datasets": {}}, "datasets: missing"),
         ({"datasets": [X]}, "datasets: expected a dict of aliases to data, got list"),
+        (
+            {"config": {**CONFIG, "weighting": {"name": "relation", "from": "data"}}},
+            "weighting.from: a relation can't be measured on data passed from Python",
+        ),
         ({"config": DIGITS, "datasets": {"digits": (X, Y)}}, "datasets.digits: data was passed from Python for this"),
     ],
 )

@@ -39,9 +39,9 @@ class InMemory(Dataset):
     Dataset are read once and kept in memory up to 512 MiB; beyond that inputs are read in every epoch, splits are drawn
     by position, and the statistics are those of 1,000 training examples. Random transformations belong in `augment`.
 
-    A target that is passed without a name is called `target`. Its type follows from the type of its labels: truth
-    values are `binary`, integers (0, 1, 2, …) and strings are `classes`, floats are `real`, several columns of truth
-    values or of 0 and 1 are `multilabel`. A missing label is None, NaN, or -100 among integers.
+    A target that is passed without a name is called `target`. Its type follows from the type of its labels: booleans
+    are `binary`, integers (0, 1, 2, …) and strings are `classes`, floats are `real`, several columns of booleans or of
+    0 and 1 are `multilabel`. A missing label is None, NaN, or -100 among integers.
 
     Args:
         targets: type of a target, by name, in place of the inferred one: `classes`, `binary`, `real` or `multilabel`.
@@ -104,7 +104,7 @@ class InMemory(Dataset):
     def type_hint(self, target: str, spec: TargetSpec) -> str:
         """Name the option that sets the type; the inferred one follows from the type of the labels."""
         other = {"real": "classes", "classes": "real"}.get(spec.type)
-        return f"Its labels make it so; for another type, set `targets: {{{target}: {other}}}`" if other else ""
+        return f"The type follows from the labels; to change it, set `targets: {{{target}: {other}}}`" if other else ""
 
     def check_augment(self, spec: DatasetSpec) -> None:
         if self.augment:

@@ -203,7 +203,7 @@ def as_inputs(value: Any, single: bool = False) -> Tensor:
 
 
 def as_labels(value: Any, name: str) -> Labels:
-    """Convert the labels of a target to an array of numbers, truth values or strings.
+    """Convert the labels of a target to an array of numbers, booleans or strings.
 
     Args:
         value: a tensor, an array, a pandas Series or a sequence; None is a missing label.

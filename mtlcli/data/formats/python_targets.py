@@ -22,7 +22,7 @@ TargetType = Literal["classes", "binary", "real", "multilabel"]
 def infer_type(labels: Labels, name: str) -> TargetType:
     """Infer the type of a target from the type of its labels.
 
-    Truth values are `binary`, integers and strings are `classes`, floats are `real`; several columns of truth values,
+    Booleans are `binary`, integers and strings are `classes`, floats are `real`; several columns of booleans,
     or of the integers 0 and 1, are `multilabel`.
 
     Args:
@@ -186,7 +186,7 @@ def _kind(labels: Labels, name: str) -> Literal["bool", "int", "float", "str"]:
             return "float"
         if not present:
             return "float"
-    raise ConfigError(f"target {name!r}: expected numbers, truth values or strings, got an array of {labels.dtype}")
+    raise ConfigError(f"target {name!r}: expected numbers, booleans or strings, got an array of {labels.dtype}")
 
 
 def _numbers(labels: Labels, name: str, type_: str) -> NDArray[np.float64]:

@@ -132,6 +132,6 @@ def _text(column: Column, value: Any, notation: Notation, form: str | None) -> s
 
 
 def _truth(column: Column, value: bool) -> str:
-    """Return the spelling of a truth value among the column's categories; 1 or 0 in a column of numbers."""
+    """Return the spelling of a boolean among the column's categories; 1 or 0 in a column of numbers."""
     spellings = (str(value), str(value).lower(), str(value).upper(), str(int(value)))
     return next((text for text in spellings if text in (column.levels or ())), spellings[-1])
