@@ -151,7 +151,7 @@ class Component(Generic[Target]):
 
 
 def _option_name(parameter: str) -> str:
-    """The option of a parameter: a keyword of Python, such as `from`, is spelled `from_` as a parameter."""
+    """Return the option of a parameter: a keyword of Python, such as `from`, is the parameter `from_`."""
     name = parameter.removesuffix("_")
     return name if keyword.iskeyword(name) else parameter
 

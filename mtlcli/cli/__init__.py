@@ -1,4 +1,4 @@
-"""The command line: one small file per verb, that parses, calls and prints. Nothing else prints."""
+"""Command line of `mtl`, with one file per verb. No other package prints."""
 
 from __future__ import annotations
 
@@ -14,15 +14,22 @@ from mtlcli.error_origin import describe_error, plugin_location
 from mtlcli.errors import ConfigError, MtlError
 from mtlcli.text import printable
 
-TRACEBACK = "MTL_TRACEBACK"  # the environment variable that shows tracebacks
+TRACEBACK = "MTL_TRACEBACK"  # environment variable that enables tracebacks
 SPINS = "10000"
-"""How often a waiting thread of OpenMP looks before it sleeps. By default 30 times as often: where the cores are shared
-with another process, that one's work then waits for threads that only wait, and a step takes 80 times as long."""
+"""Iterations for which a waiting thread of OpenMP spins before it sleeps: a thirtieth of the default, with which a step
+takes 80 times as long if another process uses the same cores."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The console script `mtl`. Returns the exit code (docs/reliability.md lists them)."""
-    if "OMP_WAIT_POLICY" not in os.environ:  # before torch is imported: OpenMP reads it as it is loaded
+    """Run the console script `mtl`.
+
+    Args:
+        arguments: the command-line arguments. Default: those of the process.
+
+    Returns:
+        The exit code (docs/reliability.md lists them).
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:  # before the import of torch, when OpenMP reads it
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     with safe_streams() as streams:
         return streams.exit_code(_run(arguments))
@@ -42,22 +49,24 @@ def _run(arguments: Sequence[str] | None) -> int:
     except Exception as error:
         if os.environ.get(TRACEBACK):
             raise
-        _print_error(MtlError(_unforeseen(error)))
+        _print_error(MtlError(_unexpected(error)))
         return MtlError.exit_code
     return 0
 
 
-def _unforeseen(error: Exception) -> str:
-    """The message for an error that nothing else has explained."""
+def _unexpected(error: Exception) -> str:
+    """Return the message for an unexpected error."""
     if plugin_location(error) is not None:
         return f"{describe_error(error)}; {TRACEBACK}=1 in the environment shows the traceback"
     *_, last = traceback.extract_tb(error.__traceback__)
     where = f"{Path(last.filename).name}:{last.lineno}"
-    return f"a fault in mtl: {type(error).__name__}: {error} ({where}); {TRACEBACK}=1 shows the traceback to report"
+    return (
+        f"internal error in mtl: {type(error).__name__}: {error} ({where}); {TRACEBACK}=1 shows the traceback to report"
+    )
 
 
 def _print_error(error: MtlError) -> None:
-    """A line for each problem. What they quote may come from a file of anyone: nothing in it acts on the terminal."""
+    """Print a line for each problem, with control characters escaped: quoted values may come from untrusted files."""
     lines = map(str, error.problems) if isinstance(error, ConfigError) else str(error).splitlines()
     for line in lines:
         print(f"error: {printable(' '.join(line.splitlines()))}", file=sys.stderr)

@@ -98,15 +98,15 @@ def _print(document: dict[str, Any]) -> None:
     from mtlcli.cli import table
     from mtlcli.studies.compare.comparison_tables import header_lines, make_tables
 
-    print("\n".join(map(table.sentence, [f"{document['name']}: comparison", *header_lines(document), ""])))
+    print("\n".join(map(table.wrap_text, [f"{document['name']}: comparison", *header_lines(document), ""])))
     for sentence in document["findings"]:
-        print(f"{table.sentence(sentence)}\n")
+        print(f"{table.wrap_text(sentence)}\n")
     for section in make_tables(document):
         if sys.stdout.isatty():
             print(printable(section.title))
-            print("\n".join(table.figures(section.rows, section.key_columns)))
+            print("\n".join(table.align_numbers(section.rows, section.key_columns)))
         else:
             print(f"## {printable(section.title)}")
             print("\n".join(format_markdown(section.rows, texts=1)))
-        print("\n".join([*map(table.sentence, section.notes), ""]))
+        print("\n".join([*map(table.wrap_text, section.notes), ""]))
     print(f"study folder: {printable(document['out'])}")

@@ -55,7 +55,7 @@ def list_datasets(root: Root = None, plugin: Plugins = None) -> None:
     statuses = [check_dataset(name, root) for name in datasets.names()]
     rows = [["dataset", "files", "folder", "from"]]
     rows += [[status.name, status.files or "-", status.folder or "-", status.origin] for status in statuses]
-    for line in table.lines(rows):
+    for line in table.align_text(rows):
         print(line)
 
 

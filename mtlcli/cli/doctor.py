@@ -43,12 +43,12 @@ def doctor(
             pass
     except OSError as error:
         problems.append(f"run folder {root}: can't be written: {error.strerror or error}")
-    found = versions()
-    problems += [f"package {name} is not installed" for name, version in found.items() if version is None]
+    packages = versions()
+    problems += [f"package {name} is not installed" for name, version in packages.items() if version is None]
     facts = {
         "mtl": __version__,
         "python": platform.python_version(),
-        "packages": found,
+        "packages": packages,
         "devices": [device_name(torch.device(name)) for name in devices()],
         "threads": thread_limit(),
         "data": list_datasets(),

@@ -48,8 +48,8 @@ def evaluate(
     run, splits, evaluation = evaluated.run, evaluated.splits, evaluated.evaluation
     gaps = count_unseen(run, splits)
     if json:
-        one = next(iter(splits.values())) if len(set(splits.values())) == 1 else splits
-        document = {"checkpoint": str(stored.path), "split": one, **gaps}
+        common = next(iter(splits.values())) if len(set(splits.values())) == 1 else splits
+        document = {"checkpoint": str(stored.path), "split": common, **gaps}
         print_json(
             {**document, "examples": evaluation.examples, "positive": run.positive, "metrics": evaluation.metrics}
         )

@@ -46,5 +46,5 @@ def list_components(
             names = [name for name in names if name not in of_torch]
         code = "`" if markdown else ""
         rows += [[registry.group, f"{code}{name}{code}", registry[name].summary] for name in names]
-    for line in format_markdown(rows) if markdown else table.lines(rows):
+    for line in format_markdown(rows) if markdown else table.align_text(rows):
         print(line)

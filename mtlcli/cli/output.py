@@ -1,4 +1,4 @@
-"""What the verbs print on stdout."""
+"""Output of the verbs on stdout."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ from mtlcli.training.run_folder import to_json
 
 
 def print_json(document: Any) -> None:
-    """One JSON document, a number that isn't finite as null."""
+    """Print a JSON document, in which numbers that aren't finite are null."""
     sys.stdout.write(to_json(document))
 
 
 def print_table(
     metrics: Mapping[str, TaskMetrics], examples: Mapping[str, Amounts], positive: Mapping[str, str] | None = None
 ) -> None:
-    """Print the metric table (split → task → metric → value): fitted to a terminal, as Markdown elsewhere.
+    """Print a table of metrics: fitted to a terminal, or as Markdown if stdout is none.
 
-    examples: split → task → number of labelled examples, the column `n`. positive: task → the class that counts as
-    yes, stated below the table.
+    Args:
+        metrics: split → task → metric → value.
+        examples: split → task → number of labelled examples, the column `n`.
+        positive: task → positive class, listed below the table.
     """
     if not sys.stdout.isatty():
         print(table_md(metrics, examples, positive), end="")
@@ -35,25 +37,25 @@ def print_table(
     rows = [["split", "task", "n", *columns]]
     for split, tasks in metrics.items():
         for task, values in tasks.items():
-            figures = [format_number(values.get(column)) for column in columns]
-            rows.append([split, task, format_number(examples[split][task]), *figures])
-    for line in table.figures(rows, keys=3, texts=2):
+            numbers = [format_number(values.get(column)) for column in columns]
+            rows.append([split, task, format_number(examples[split][task]), *numbers])
+    for line in table.align_numbers(rows, keys=3, texts=2):
         print(line)
     if positive:
         print(printable(yes_classes(positive)))
 
 
 def print_plan(plan: Mapping[str, Any]) -> None:
-    """Print what `Trainer.rehearse` found: a line for each key, and a table of the data."""
+    """Print the result of `Trainer.rehearse`: a line for each key, and a table of the data."""
     for key, value in plan.items():
         if key != "data":
             print(printable(f"{key}: {value}"))
     if rows := list(report_rows(plan["data"])):
-        print("\n".join(["", *table.lines(rows)]))
+        print("\n".join(["", *table.align_text(rows)]))
 
 
 def print_compression(report: Mapping[str, Any]) -> None:
-    """What was taken out of the model at the end of a run, and what that saves and costs."""
+    """Print the compression of a model at the end of a run: its savings and the change of the metrics."""
     for key in ("shared_parameters", "parameters", "flops"):
         before, after = report[key]["before"], report[key]["after"]
         print(f"{key.replace('_', ' ')}: {before:,} → {after:,} ({after / before - 1:+.1%})")
@@ -62,6 +64,6 @@ def print_compression(report: Mapping[str, Any]) -> None:
             name = next(name for name in values if name != "loss")
             after = report["metrics"]["after"][split][task][name]
             print(f"{split} {task} {name}: {format_number(values[name])} → {format_number(after)}")
-    for one in report["regularizers"].values():
-        for layer, facts in one.get("layers", {}).items():
+    for regularizer in report["regularizers"].values():
+        for layer, facts in regularizer.get("layers", {}).items():
             print(f"{layer}: rank {facts['rank']} of {facts['of']}, {facts['parameters']:,} parameters")

@@ -1,4 +1,4 @@
-"""What a run shows on stderr: its log lines, and on a terminal a live bar for the epoch in hand."""
+"""Progress on stderr: log lines, and on a terminal a live progress bar."""
 
 from __future__ import annotations
 
@@ -32,17 +32,18 @@ from mtlcli.training.evaluate import TaskMetrics
 from mtlcli.training.messages import EpochReport, flow
 from mtlcli.training.state import TrainerState
 
-BAR = 54  # columns that the bar takes without its losses and rate, at the least
+BAR = 54  # minimum width of the bar without losses and rate
 
 
 class PlainProgress(logging.Handler):
-    """Prints what is logged: one plain line a record, or on a terminal wrapped to its width, above the live bar."""
+    """Log handler that prints one line per record; on a terminal, lines are wrapped and printed above the live bar."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(logging.INFO)
         self.console = console
 
     def emit(self, record: logging.LogRecord) -> None:
+        """See logging.Handler."""
         width = self.console.width if self.console.is_terminal else None
         report = record.args[0] if isinstance(record.args, tuple) and record.args else None
         if isinstance(report, EpochReport) and width is not None:
@@ -53,12 +54,12 @@ class PlainProgress(logging.Handler):
         if record.levelno >= logging.WARNING:
             lines[0] = f"{record.levelname.lower()}: {lines[0]}"
         if width is not None:
-            lines = [part for line in lines for part in flow(re.split("(?<=[,;|]) ", line), width, indent="  ")]
+            lines = [text for line in lines for text in flow(re.split("(?<=[,;|]) ", line), width, indent="  ")]
         self.console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
 
 class ProgressBar(Callback):
-    """A bar for each epoch: steps, latest losses, samples/s, time to go. Drawn at most 5 times a second."""
+    """Progress bar of an epoch, with steps, latest losses, samples/s and remaining time; at most 5 updates a second."""
 
     def __init__(self, console: Console) -> None:
         self.bar = Progress(
@@ -73,41 +74,46 @@ class ProgressBar(Callback):
             refresh_per_second=5,
         )
         self.line: TaskID | None = None
-        self.examples = 0  # of the run, up to the latest step
+        self.examples = 0  # of the run, until the latest step
 
     def on_fit_start(self, state: TrainerState) -> None:
+        """Show the bar."""
         self.examples = state.progress.examples
         self.bar.start()
 
     def on_epoch_start(self, state: TrainerState) -> None:
+        """Reset the bar."""
         progress, epochs = state.progress, state.experiment.training.epochs
         self.line = self.bar.add_task(
             "", total=state.steps_per_epoch, completed=progress.step, epoch=progress.epoch + 1, epochs=epochs, status=""
         )
 
     def on_step_end(self, state: TrainerState, result: StepResult | None) -> None:
+        """Advance the bar; every 50 steps, update the losses and the rate."""
         assert self.line is not None
         examples, self.examples = state.progress.examples - self.examples, state.progress.examples
         self.bar.advance(self.line)
         task = self.bar.tasks[-1]
         if task.completed % 50 == 0:
             rate = f"{(task.speed or 0.0) * examples:,.0f} samples/s"
-            self.bar.update(self.line, status=_fitting(state.log.latest, rate, self.bar.console.width - BAR))
+            self.bar.update(self.line, status=_fit_status(state.log.latest, rate, self.bar.console.width - BAR))
 
     def on_epoch_end(self, state: TrainerState, metrics: TaskMetrics) -> None:
+        """Remove the epoch."""
         assert self.line is not None
         self.bar.remove_task(self.line)
 
     def on_fit_end(self, state: TrainerState, summary: Mapping[str, Any]) -> None:
+        """Hide the bar."""
         self.bar.stop()
 
 
-def _fitting(losses: Mapping[str, float], rate: str, room: int) -> str:
-    """Each task's loss and the rate; in less room the mean loss and the rate, the mean loss, or nothing."""
+def _fit_status(losses: Mapping[str, float], rate: str, width: int) -> str:
+    """Return the longest status that fits: all losses and the rate, the mean loss and the rate, or the mean loss."""
     each = "  ".join(f"{name} {format_number(loss)}" for name, loss in losses.items())
     mean = f"mean loss {format_number(sum(losses.values()) / len(losses))}" if losses else ""
     texts = [f"{each}  {rate}", f"{mean}  {rate}" if mean else rate, mean or rate]
-    return next((text for text in texts if len(text) <= room), "")
+    return next((text for text in texts if len(text) <= width), "")
 
 
 def watch() -> list[Callback]:
@@ -121,17 +127,19 @@ def watch() -> list[Callback]:
 
 
 class StudyLines(StudyCallback):
-    """A plain line for each run."""
+    """Callback that prints a line for each run."""
 
     def on_run_end(self, name: str, summary: dict[str, Any], reused: bool) -> None:
+        """Count a finished run."""
         print(printable(_line(name, summary, reused)), file=sys.stderr)
 
     def on_run_failure(self, name: str, problem: str) -> None:
+        """Print the problem of a run."""
         print(printable(f"{name}: failed: {problem}"), file=sys.stderr)
 
 
 class StudyBar(StudyCallback):
-    """A bar over the runs, with the name of the latest."""
+    """Callback that shows a progress bar of the runs, with the name of the latest."""
 
     def __init__(self) -> None:
         self.bar = Progress(
@@ -141,19 +149,22 @@ class StudyBar(StudyCallback):
         )  # fmt: skip
 
     def on_study_start(self, runs: int) -> None:
+        """Show the display, for this number of runs."""
         if runs:
             self.line = self.bar.add_task("", total=runs, latest="")
             self.bar.start()
 
     def on_run_end(self, name: str, summary: dict[str, Any], reused: bool) -> None:
+        """Count a finished run."""
         self.bar.update(self.line, advance=1, latest=printable(f"{name}{' (trained before)' if reused else ''}"))
 
     def on_study_end(self) -> None:
+        """Hide the display."""
         self.bar.stop()
 
 
 class StudyTable(StudyCallback):
-    """A live table of how the methods of a comparison stand, over a line that tells how far the study is."""
+    """Callback that shows a live table of the methods' results so far, and the progress of the comparison."""
 
     def __init__(self, console: Console) -> None:
         self.live = Live(console=console, transient=True, auto_refresh=False)
@@ -162,46 +173,52 @@ class StudyTable(StudyCallback):
         self.start = 0.0
 
     def on_study_start(self, runs: int) -> None:
+        """Show the display, for this number of runs."""
         self.runs, self.done, self.trained, self.start = runs, 0, 0, time.monotonic()
         self.live.start()
         self.live.update(self.drawn(), refresh=True)
 
     def on_run_end(self, name: str, summary: dict[str, Any], reused: bool) -> None:
+        """Count a finished run."""
         self.done += 1
         self.trained += not reused
 
     def on_run_failure(self, name: str, problem: str) -> None:
+        """Print the problem of a run."""
         self.done += 1
         self.failed += 1
         self.live.console.print(printable(f"{name}: failed: {problem}"), markup=False, highlight=False)
 
     def on_means(self, rows: Mapping[str, Mapping[str, tuple[float, int]]]) -> None:
+        """Show new results: method → task → (mean, number of runs)."""
         self.rows = rows
         self.live.update(self.drawn(), refresh=True)
 
     def on_study_end(self) -> None:
+        """Hide the display."""
         self.live.stop()
 
     def drawn(self) -> Text:
+        """Return the current display."""
         tasks = list(dict.fromkeys(task for row in self.rows.values() for task in row))
         rows = [["method", *tasks]]
         rows += [
             [label, *(_mean(row[task]) if task in row else "" for task in tasks)] for label, row in self.rows.items()
         ]
         width, height = self.live.console.size
-        lines = ["mean on val so far (runs)", *table.figures(rows, width=width)] if self.rows else []
-        if len(lines) >= height - 1:  # a live display can't scroll
+        lines = ["mean on val so far (runs)", *table.align_numbers(rows, width=width)] if self.rows else []
+        if len(lines) >= height - 1:  # a live display doesn't scroll
             lines = []
         return Text("\n".join([*lines, self._progress()]))
 
     def _progress(self) -> str:
-        """Such as `runs 7/21, 1 failed, about 2 min to go`."""
-        told = [f"runs {self.done}/{self.runs}", *([f"{self.failed} failed"] if self.failed else [])]
+        """Return the progress, such as `runs 7/21, 1 failed, about 2 min to go`."""
+        words = [f"runs {self.done}/{self.runs}", *([f"{self.failed} failed"] if self.failed else [])]
         left = self.runs - self.done
         if self.trained and left:
             seconds = (time.monotonic() - self.start) / self.trained * left
-            told.append(f"about {format_duration(seconds)} to go")
-        return ", ".join(told)
+            words.append(f"about {format_duration(seconds)} to go")
+        return ", ".join(words)
 
 
 def watch_study() -> StudyCallback:
@@ -230,13 +247,13 @@ def _mean(standing: tuple[float, int]) -> str:
 
 
 def _line(name: str, summary: dict[str, Any], reused: bool) -> str:
-    """Such as `baseline digit, seed 0: digit accuracy 0.9712 (val), 3 epochs, 4.1 s`."""
+    """Return the line of a run: `baseline digit, seed 0: digit accuracy 0.9712 (val), 3 epochs, 4.1 s`."""
     split, tasks = next(iter(summary["metrics"].items()))
-    told = [f"{task} {metric} {format_number(tasks[task][metric])}" for task, metric in summary["primary"].items()]
+    words = [f"{task} {metric} {format_number(tasks[task][metric])}" for task, metric in summary["primary"].items()]
     seconds = sum(summary["seconds_per_epoch"])
     rest = (
         "trained before"
         if reused
         else f"{summary['epochs']} epoch{'' if summary['epochs'] == 1 else 's'}, {format_duration(seconds)}"
     )
-    return f"{name}: {', '.join(told)} ({split}), {rest}"
+    return f"{name}: {', '.join(words)} ({split}), {rest}"

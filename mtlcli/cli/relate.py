@@ -73,11 +73,11 @@ def _print(document: dict[str, Any]) -> None:
     from mtlcli.studies.relate.measures import MEASURES
 
     for name, result in document["measures"].items():
-        print(table.sentence(f"{name}: {MEASURES[name].title}{_sample(result['numbers'])}"))
+        print(table.wrap_text(f"{name}: {MEASURES[name].title}{_sample(result['numbers'])}"))
         rows = [["", *document["tasks"]]]
         rows += [[task, *(_cell(result, task, other) for other in document["tasks"])] for task in document["tasks"]]
         width = table.terminal_width()
-        for line in table.figures(rows, width=None if width is None else width - 2):
+        for line in table.align_numbers(rows, width=None if width is None else width - 2):
             print(f"  {line}".rstrip())
         clustering, partition = result["groups"]["clustering"], result["groups"]["partition"]
         print(f"  groups (average linkage, threshold {clustering['cut']}): {_groups(clustering['groups'])}")

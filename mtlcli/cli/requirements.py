@@ -1,4 +1,4 @@
-"""`--require TASK.METRIC>=X`: figures that must hold for the exit code to be 0."""
+"""`--require TASK.METRIC>=X`: conditions on the final metrics, without which the exit code is 3."""
 
 from __future__ import annotations
 
@@ -19,7 +19,15 @@ NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 @dataclass(frozen=True)
 class Requirement:
-    """task: a task's name, or `mean`. metric: one of its metrics, or `primary`."""
+    """A condition on a metric.
+
+    Args:
+        text: the condition as given.
+        task: a task's name, or `mean` for the mean over all tasks.
+        metric: a metric of the task, or `primary`.
+        compare: the operator, such as `>=`.
+        bound: the number on its right.
+    """
 
     text: str
     task: str
@@ -29,31 +37,51 @@ class Requirement:
 
 
 def parse_requirements(texts: Sequence[str], experiment: Experiment) -> list[Requirement]:
-    """Read and check every `TASK.METRIC>=X` against the experiment's tasks; ConfigError with all that are wrong."""
-    found, wrong = [], []
+    """Parse conditions of the form `TASK.METRIC>=X`.
+
+    Args:
+        texts: the conditions.
+        experiment: the experiment with their tasks.
+
+    Returns:
+        The parsed conditions.
+
+    Raises:
+        ConfigError: conditions are invalid; contains all of them.
+    """
+    requirements, wrong = [], []
     for text in texts:
         try:
-            found.append(_parse(text, experiment))
+            requirements.append(_parse(text, experiment))
         except ValueError as error:
             wrong.append(f"--require {text!r}: {error}")
     if wrong:
         raise ConfigError(map(Problem, wrong))
-    return found
+    return requirements
 
 
 def check_requirements(
     requirements: Sequence[Requirement], experiment: Experiment, metrics: Mapping[str, Mapping[str, float]]
 ) -> None:
-    """RequirementError that lists each requirement that the figures (task → metric → value) fall short of."""
-    short = []
+    """Check the final metrics.
+
+    Args:
+        requirements: the conditions.
+        experiment: the experiment.
+        metrics: task → metric → value.
+
+    Raises:
+        RequirementError: the metrics don't satisfy some conditions; lists them.
+    """
+    failures = []
     for requirement in requirements:
         tasks = list(experiment.tasks) if requirement.task == "mean" else [requirement.task]
         values = [metrics[task][_metric(requirement.metric, experiment, task)] for task in tasks]
         value = math.fsum(values) / len(values)
-        if not OPERATORS[requirement.compare](value, requirement.bound):  # NaN holds for nothing
-            short.append(f"required {requirement.text}, got {value:.6g}")
-    if short:
-        raise RequirementError("\n".join(short))
+        if not OPERATORS[requirement.compare](value, requirement.bound):  # false for NaN
+            failures.append(f"required {requirement.text}, got {value:.6g}")
+    if failures:
+        raise RequirementError("\n".join(failures))
 
 
 def _parse(text: str, experiment: Experiment) -> Requirement:
@@ -61,9 +89,9 @@ def _parse(text: str, experiment: Experiment) -> Requirement:
     if form is None:
         raise ValueError("expected TASK.METRIC>=X, such as digit.accuracy>=0.98")
     task, metric, compare, bound = form.groups()
-    known = ["mean", *experiment.tasks]
-    if task not in known:
-        raise ValueError(f"no task {task!r}.{nearest(task, known)} Choose from: {', '.join(known)}")
+    tasks = ["mean", *experiment.tasks]
+    if task not in tasks:
+        raise ValueError(f"no task {task!r}.{nearest(task, tasks)} Choose from: {', '.join(tasks)}")
     for name in experiment.tasks if task == "mean" else [task]:
         metrics = registry.kinds[experiment.tasks[name].kind.name].target.directions
         if metric != "primary" and metric not in metrics:

@@ -67,7 +67,7 @@ def _described(component: Component[Any]) -> Iterator[str]:
         rows = [["option", "default", "type", "description"]]
         rows += [[o.name, _default(o), describe_type(o.annotation), o.description] for o in shown]
         yield ""
-        yield from (f"  {line}" for line in table.lines(rows))
+        yield from (f"  {line}" for line in table.align_text(rows))
     if component.group == "dataset" and not any(option.required for option in options.values()):
         yield from _targets(component)
 
@@ -96,4 +96,4 @@ def _targets(component: Component[Any]) -> Iterator[str]:
         numeric = sum(column.levels is None for column in spec.columns)
         inputs += f" columns, {numeric} numeric, {len(spec.columns) - numeric} categorical"
     yield f"\n  inputs: {inputs}; splits: {', '.join(spec.splits)}\n"
-    yield from (f"  {line}" for line in table.lines(rows))
+    yield from (f"  {line}" for line in table.align_text(rows))

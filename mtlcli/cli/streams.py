@@ -1,4 +1,4 @@
-"""Standard streams on which writing never fails: a full disk or a reader that went away ends no run."""
+"""Standard streams on which writing never fails, so that a full disk or a closed pipe doesn't end a run."""
 
 from __future__ import annotations
 
@@ -17,10 +17,15 @@ if TYPE_CHECKING:
 
 
 class SafeWriter(io.RawIOBase):
-    """Write to another binary stream; discard what it does not take, and keep the first error as `failure`.
+    """Binary stream that writes to another one, and discards what can't be written.
 
-    target: the stream. closed_from_start: whether the process was started without it (`>&-`), so that nothing can be
-    delivered although the descriptor is open.
+    Args:
+        target: the other stream.
+        closed_from_start: the process was started without the stream (`>&-`), so that nothing can be written, although
+            the descriptor is open.
+
+    Attributes:
+        failure: the first error; None if all was written.
     """
 
     def __init__(self, target: io.RawIOBase, closed_from_start: bool = False) -> None:
@@ -29,15 +34,19 @@ class SafeWriter(io.RawIOBase):
         self.failure: OSError | None = None
 
     def writable(self) -> bool:
+        """See io.RawIOBase."""
         return True
 
     def fileno(self) -> int:
+        """See io.RawIOBase."""
         return self.target.fileno()
 
     def isatty(self) -> bool:
+        """See io.RawIOBase."""
         return not self.target.closed and self.target.isatty()
 
     def write(self, data: ReadableBuffer) -> int:
+        """See io.RawIOBase; errors are recorded, not raised."""
         size = memoryview(data).nbytes
         try:
             if self.closed_from_start:
@@ -50,7 +59,7 @@ class SafeWriter(io.RawIOBase):
         return written
 
     def _write(self, data: ReadableBuffer) -> int | None:
-        """Bytes written; None where the descriptor does not block and its reader is slow (a pipe shared with Node)."""
+        """Return the number of bytes written; None if the descriptor is non-blocking and its reader is slow."""
         try:
             return self.target.write(data)
         except BlockingIOError:
@@ -59,28 +68,44 @@ class SafeWriter(io.RawIOBase):
 
 @dataclass(frozen=True)
 class Streams:
-    """The writers behind `sys.stdout` and `sys.stderr`; None for a stream that is not a file, as in a notebook."""
+    """Writers behind `sys.stdout` and `sys.stderr`.
+
+    Args:
+        stdout: the writer; None if the stream is no file, as in a notebook.
+        stderr: likewise.
+    """
 
     stdout: SafeWriter | None
     stderr: SafeWriter | None
 
     def exit_code(self, code: int) -> int:
-        """The exit code of a command that ended with `code`: 1 if its result could not be written to stdout.
+        """Return the exit code of a command: 1 if its output could not be written to stdout.
 
-        A reader that went away (`| head`) has what it wanted: that is no failure. Neither is a stderr that takes
-        nothing: it shows progress and messages only.
+        A closed pipe (`| head`) is no failure. Neither is an error on stderr, which has only progress and messages.
+
+        Args:
+            code: exit code of the command itself.
+
+        Returns:
+            The exit code.
         """
         sys.stdout.flush()
         failure = self.stdout.failure if self.stdout is not None else None
         if code == 0 and failure is not None and failure.errno not in (errno.EPIPE, errno.ESHUTDOWN):
-            print(f"error: stdout can't be written to: {failure.strerror or failure}", file=sys.stderr)
+            print(f"error: stdout can't be written: {failure.strerror or failure}", file=sys.stderr)
             return 1
         return code
 
 
 @contextmanager
 def safe_streams() -> Iterator[Streams]:
-    """Replace `sys.stdout` and `sys.stderr` by ones on which writing never fails, and escape what they can't encode."""
+    """Replace `sys.stdout` and `sys.stderr` by streams on which writing never fails.
+
+    Characters that they can't encode are escaped.
+
+    Yields:
+        The writers, with their errors.
+    """
     before = sys.stdout, sys.stderr
     if None in before:
         _open_descriptors()
@@ -104,9 +129,9 @@ def _unfailing(stream: TextIO | None, descriptor: int) -> tuple[TextIO, SafeWrit
         return io.TextIOWrapper(io.BufferedWriter(writer), encoding="utf-8", errors="backslashreplace"), writer
     if not isinstance(stream, io.TextIOWrapper):
         return stream, None
-    with suppress(OSError, ValueError):  # it is broken already
+    with suppress(OSError, ValueError):  # already broken
         stream.flush()
-    # below its buffer, which would keep what it can't write and fail again when the interpreter flushes it
+    # without its buffer, which keeps unwritten data and fails again when the interpreter flushes it
     target: Any = getattr(stream.buffer, "raw", stream.buffer)
     writer = SafeWriter(target)
     wrapped = io.TextIOWrapper(
@@ -117,19 +142,19 @@ def _unfailing(stream: TextIO | None, descriptor: int) -> tuple[TextIO, SafeWrit
 
 
 def _open_descriptors() -> None:
-    """Open the null device in place of closed standard descriptors.
+    """Open the null device for closed standard descriptors.
 
-    Otherwise the next file that is opened would get one of their numbers, and what a C library prints would go there.
+    Otherwise the next file that is opened would get their number, and receive the output of C libraries.
     """
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
 
 
 def _silence(writer: SafeWriter) -> None:
-    """Point a broken standard descriptor at the null device, so that the interpreter's flush at exit can't fail."""
+    """Redirect a broken standard descriptor to the null device, so that the flush at exit doesn't fail."""
     try:
         descriptor = writer.fileno()
     except (OSError, ValueError):

@@ -86,9 +86,9 @@ def summary(
         rows = [[title, *next(iter(document[title].values()))]]
         absent = "shared" if title == "layers" else "-"
         rows += [[name, *(_cell(value, absent) for value in facts.values())] for name, facts in document[title].items()]
-        print("\n".join([*table.lines(rows), ""]))
+        print("\n".join([*table.align_text(rows), ""]))
     if rows := list(report_rows(document["data"])):
-        print("\n".join([*table.lines(rows), ""]))
+        print("\n".join([*table.align_text(rows), ""]))
     if document["notes"]:
         print("\n".join([*map(printable, document["notes"]), ""]))
     print(f"trunk {experiment.trunk.name}, sharing {experiment.sharing.name}, weighting {experiment.weighting.name}")

@@ -38,7 +38,12 @@ def check_same(saved: Mapping[str, Any], current: Mapping[str, Any], free: Seque
         if difference.path in both and any(fnmatchcase(difference.path, key) for key in free)
     ]
     if problems := [difference for difference in changed if difference not in allowed]:
-        raise ConfigError([Problem(f"{source} is of another experiment; use another --run-dir, or undo:"), *problems])
+        raise ConfigError(
+            [
+                Problem(f"{source} belongs to a different experiment. Use another --run-dir, or revert these keys:"),
+                *problems,
+            ]
+        )
     return allowed
 
 

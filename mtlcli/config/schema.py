@@ -53,14 +53,10 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
-    location: ClassVar[str] = ""  # key path of the section, with a dot at its end
+    location: ClassVar[str] = ""  # key path of the section, with a trailing dot
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Raise AttributeError, except for private attributes.
-
-        Raises:
-            AttributeError: always; the message has the override that makes the change.
-        """
+        """Set a private attribute; for others, raise AttributeError with the override that makes the change."""
         if not name.startswith("_"):
             text = str(value) if isinstance(value, str | int | float) else "VALUE"
             raise AttributeError(
@@ -203,6 +199,9 @@ class Experiment(Section):
 
         Args:
             callbacks: include the callbacks, which checkpoints don't contain.
+
+        Returns:
+            The plain data.
         """
         named = [entry.plain() for entry in self.callbacks] if callbacks else []
         return self.model_dump() | ({"callbacks": named} if named else {})

@@ -42,7 +42,7 @@ def test_the_live_table_of_a_comparison(console: Console) -> None:
     assert SHOWN in printed(console)
 
 
-@pytest.mark.parametrize("write", [table.lines, table.figures, format_markdown])
+@pytest.mark.parametrize("write", [table.align_text, table.align_numbers, format_markdown])
 def test_tables(write: Callable[[list[list[str]]], Iterable[str]]) -> None:
     head, *_, row = write([[HOSTILE, "a"], ["x", HOSTILE]])
     assert SHOWN in head
@@ -50,4 +50,4 @@ def test_tables(write: Callable[[list[list[str]]], Iterable[str]]) -> None:
 
 
 def test_sentences() -> None:
-    assert table.sentence(HOSTILE) == SHOWN
+    assert table.wrap_text(HOSTILE) == SHOWN

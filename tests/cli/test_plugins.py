@@ -139,4 +139,4 @@ def test_an_error_that_nothing_explains_is_no_traceback(
     monkeypatch.setattr("mtlcli.cli.validate._checked", lambda *_: {}["a"])
     assert main(["validate", "own.yaml"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: a fault in mtl: KeyError: 'a' (test_plugins.py:")
+    assert line.startswith("error: internal error in mtl: KeyError: 'a' (test_plugins.py:")

@@ -5,7 +5,7 @@ from mtlcli.cli import table
 
 def test_columns_are_aligned_and_what_a_terminal_would_act_on_is_escaped() -> None:
     rows = [["task", "size", "classes"], ["a", "2", "\x1b[2Jyes, [red]no[/red]"], ["\x9bb", "10", ""]]
-    assert list(table.lines(rows)) == [
+    assert list(table.align_text(rows)) == [
         "task   size  classes",
         r"a      2     \x1b[2Jyes, [red]no[/red]",
         r"\x9bb  10",
@@ -20,7 +20,7 @@ METRICS = [
 
 
 def test_figures_that_fit_are_one_table() -> None:
-    assert list(table.figures(METRICS, keys=3, texts=2, width=46)) == [
+    assert list(table.align_numbers(METRICS, keys=3, texts=2, width=46)) == [
         "split  task     n  accuracy      r2        mse",
         "val    digit  144    0.8889",
         "val    ink    144            0.9671  3.650e-05",
@@ -28,7 +28,7 @@ def test_figures_that_fit_are_one_table() -> None:
 
 
 def test_columns_that_do_not_fit_go_into_another_table_without_the_rows_they_have_nothing_for() -> None:
-    assert list(table.figures(METRICS, keys=3, texts=2, width=45)) == [
+    assert list(table.align_numbers(METRICS, keys=3, texts=2, width=45)) == [
         "split  task     n  accuracy      r2",
         "val    digit  144    0.8889",
         "val    ink    144            0.9671",
@@ -39,7 +39,7 @@ def test_columns_that_do_not_fit_go_into_another_table_without_the_rows_they_hav
 
 
 def test_where_no_column_fits_each_row_is_a_block() -> None:
-    assert list(table.figures(METRICS, keys=3, texts=2, width=24)) == [
+    assert list(table.align_numbers(METRICS, keys=3, texts=2, width=24)) == [
         "val digit 144",
         "  accuracy  0.8889",
         "val ink 144",
@@ -54,7 +54,7 @@ def test_every_figure_and_name_of_twenty_tasks_is_whole_at_any_width(width: int)
     rows = [["task", *names]]
     for number, name in enumerate(names):
         rows.append([name, *(f"{number}.234e-0{column % 10}" for column in range(20))])
-    lines = list(table.figures(rows, width=width))
+    lines = list(table.align_numbers(rows, width=width))
     assert "…" not in "".join(lines)
     words = " ".join(lines).split()
     assert all(words.count(name) >= 2 for name in names)
@@ -65,12 +65,12 @@ def test_every_figure_and_name_of_twenty_tasks_is_whole_at_any_width(width: int)
 
 def test_text_in_the_last_column_is_wrapped_and_a_narrow_table_becomes_blocks() -> None:
     rows = [["name", "default", "what it does"], ["hidden", "[256]", "widths of the hidden layers, from the input on"]]
-    assert list(table.lines(rows, width=46)) == [
+    assert list(table.align_text(rows, width=46)) == [
         "name    default  what it does",
         "hidden  [256]    widths of the hidden layers,",
         "                 from the input on",
     ]
-    assert list(table.lines(rows, width=36)) == [
+    assert list(table.align_text(rows, width=36)) == [
         "hidden",
         "  default       [256]",
         "  what it does  widths of the hidden",
@@ -80,5 +80,5 @@ def test_text_in_the_last_column_is_wrapped_and_a_narrow_table_becomes_blocks() 
 
 
 def test_sentences_are_wrapped_at_spaces() -> None:
-    assert table.sentence("Δm: mean over\x1b the tasks", width=14) == "Δm: mean\nover\\x1b the\ntasks"
-    assert table.sentence("one line, however long" * 10) == "one line, however long" * 10  # no terminal
+    assert table.wrap_text("Δm: mean over\x1b the tasks", width=14) == "Δm: mean\nover\\x1b the\ntasks"
+    assert table.wrap_text("one line, however long" * 10) == "one line, however long" * 10  # no terminal
