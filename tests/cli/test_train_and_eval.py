@@ -58,8 +58,8 @@ def test_validate_then_train_then_eval(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("verb", "code", "words"), [
-    ("train", 1, "ci: the run failed; see "), ("validate", 2, "ci: the command or the configuration is wrong"),
-    ("eval", 3, "ci: the model is not good enough: digit.accuracy>=0.5"), ("train", 143, "run this again to go on"),
+    ("train", 1, "ci: the run failed; see "), ("validate", 2, "ci: invalid command or configuration"),
+    ("eval", 3, "ci: requirement not met: digit.accuracy>=0.5"), ("train", 143, "run again to resume"),
 ])  # fmt: skip
 def test_ci_ends_with_the_code_of_the_command_that_does(tmp_path: Path, verb: str, code: int, words: str) -> None:
     mtl = executable(tmp_path / "mtl", f'echo \'{{"checkpoint": "best.pt"}}\'; [ $1 != {verb} ] || exit {code}')
