@@ -16,6 +16,8 @@ from mtlcli.cli.verb import examples
 from mtlcli.errors import ConfigError, MtlError, nearest
 from mtlcli.registry import ARGS, REGISTRIES, Component, Option, trunks
 
+RAISES = re.compile(r"^Raises:\n((?:[ \t]+.*\n?|\n)+)", re.MULTILINE)
+
 
 @examples("mtl show pcgrad", "mtl show dataset.digits")
 def show(
@@ -59,8 +61,7 @@ def _described(component: Component[Any]) -> Iterator[str]:
     yield f"{component.group} {component.name}"
     # torch's docstrings are pages of reStructuredText
     doc = component.doc if component.keyword_only else f"{component.summary}\n\n{_origin(component)}"
-    without_options = ARGS.sub("", doc).strip()
-    yield textwrap.indent(without_options, "  ")
+    yield "\n\n".join(_wrap_paragraphs(RAISES.sub("", ARGS.sub("", doc)).strip()))
     options = options_of(component)
     shown = [*options.values(), *reserved_options(component)]
     if shown:
@@ -70,6 +71,16 @@ def _described(component: Component[Any]) -> Iterator[str]:
         yield from (f"  {line}" for line in table.align_text(rows))
     if component.group == "dataset" and not any(option.required for option in options.values()):
         yield from _targets(component)
+
+
+def _wrap_paragraphs(doc: str) -> Iterator[str]:
+    """Indent the paragraphs of a docstring, and on a terminal wrap them, except indented blocks such as equations."""
+    width = table.terminal_width()
+    for paragraph in doc.split("\n\n"):
+        lines = paragraph.splitlines()
+        if width is not None and not any(line.startswith(" ") for line in lines):
+            lines = textwrap.wrap(" ".join(lines), max(40, width - 2), break_long_words=False, break_on_hyphens=False)
+        yield textwrap.indent("\n".join(lines), "  ")
 
 
 def _origin(component: Component[Any]) -> str:
