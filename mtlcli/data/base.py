@@ -103,21 +103,14 @@ class Dataset(ABC):
         """
 
     def notes(self) -> list[str]:
-        """List facts that the user should know before training, such as ignored files.
+        """List facts that the user should know before training, such as ignored files, in one sentence each.
 
         Called after `describe` or `restore`.
-
-        Returns:
-            One sentence per fact.
         """
         return []
 
     def preparation(self) -> str | None:
-        """Describe how stored data becomes an input, for users of an exported model.
-
-        Returns:
-            The preprocessing steps in words, or None if there are none.
-        """
+        """Describe how stored data becomes an input, for users of an exported model; None if nothing is done."""
         return None
 
     def check_files(self, most: int | None = None) -> list[str]:
@@ -262,14 +255,7 @@ class Dataset(ABC):
         return np.concatenate(hashed) if hashed and len(hashed) == len(splits) else None
 
     def keys(self, split: str) -> Hashes | None:
-        """Return the keys that decide which examples are drawn for a split.
-
-        Args:
-            split: one of `own_splits`.
-
-        Returns:
-            uint64 [N], or None if membership depends on positions.
-        """
+        """Return the keys, uint64 [N], that decide which examples of a split are drawn; None if their positions do."""
         hashes = self.hashes(split)
         return None if hashes is None else group_copies(hashes)
 

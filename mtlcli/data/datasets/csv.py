@@ -19,7 +19,7 @@ from mtlcli.data.formats.column_report import TableReport, Unseen
 from mtlcli.data.formats.csv_reader import Table
 from mtlcli.data.formats.feature_choice import Features, choose_features
 from mtlcli.data.formats.numerals import ISO, Notation
-from mtlcli.data.formats.table_options import MISSING_VALUES, Delimiter, Targets, TargetType
+from mtlcli.data.formats.table_options import MISSING_VALUES, Delimiter, Targets
 from mtlcli.data.formats.table_splits import TableSplits, note_repeated_rows, read_split_files, split_table
 from mtlcli.data.formats.target_columns import (
     check_targets,
@@ -113,10 +113,7 @@ class CSV(Dataset):
         self.paths = {split: user_path(file) for split, file in given.items() if file is not None}
         if len(self.paths) > 1 and split_column is not None:
             raise ValueError(f"splits come either from `split_column` or from `{list(self.paths)[1]}_path`, not both")
-        self.targets: dict[str, TargetType | None] = dict(
-            targets if isinstance(targets, dict) else dict.fromkeys(targets)
-        )
-        check_targets(self.targets)
+        self.targets = check_targets(targets)
         if decimal == thousands:
             raise ValueError(f"`decimal` and `thousands` are both {decimal!r}")
         self.features, self.categorical, self.levels, self.missing = features, categorical, levels, missing

@@ -22,7 +22,7 @@ from mtlcli.data.formats.column_errors import (
 )
 from mtlcli.data.formats.csv_reader import Table
 from mtlcli.data.formats.numerals import Floats, Notation
-from mtlcli.data.formats.table_options import TargetType
+from mtlcli.data.formats.table_options import Targets, TargetType
 from mtlcli.data.shuffling import Rows
 from mtlcli.data.splitting import Codes
 from mtlcli.errors import ConfigError, nearest
@@ -174,20 +174,25 @@ def _find_non_binary(parsed: Floats) -> list[int]:
     return [int(at) for at in np.flatnonzero(~np.isin(parsed, [0.0, 1.0]) & ~np.isnan(parsed))]
 
 
-def check_targets(targets: Mapping[str, TargetType | None]) -> None:
-    """Check the declaration of a table's targets.
+def check_targets(targets: Targets) -> dict[str, TargetType | None]:
+    """Check the option `targets` of a table.
 
     Args:
-        targets: target → its declared type, or None.
+        targets: list of columns, or column → type.
+
+    Returns:
+        target → its declared type, or None.
 
     Raises:
         ValueError: there is no target, or a multilabel target names a column more than once.
     """
     if not targets:
         raise ValueError("`targets` names no column")
-    for name, labels in targets.items():
+    types: dict[str, TargetType | None] = dict(targets if isinstance(targets, dict) else dict.fromkeys(targets))
+    for name, labels in types.items():
         if isinstance(labels, list) and (repeated := [label for label in labels if labels.count(label) > 1]):
             raise ValueError(f"the target {name!r} names the column {repeated[0]!r} more than once")
+    return types
 
 
 def list_target_columns(targets: Mapping[str, TargetType | None]) -> list[str]:
