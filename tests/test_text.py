@@ -1,6 +1,6 @@
 import pytest
 
-from mtlcli.text import MAX_LINE, printable
+from mtlcli.text import LISTED, MAX_LINE, MAX_NAME, join_names, name_problem, printable, quote
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,34 @@ def test_what_a_terminal_would_act_on_is_escaped(text: str, shown: str) -> None:
 def test_what_nobody_would_read_is_cut() -> None:
     assert printable("x" * MAX_LINE) == "x" * MAX_LINE
     assert printable("x" * 10**6) == "x" * (MAX_LINE - 1) + "…"
+
+
+@pytest.mark.parametrize(
+    "name", ["", "dog", "Köln", "犬\u3000猫", "a b", "a|b", "é\u0301", "T-shirt/top", "x" * MAX_NAME]
+)
+def test_valid_names(name: str) -> None:
+    assert name_problem(name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("\x1b[31mred", "U+001B"),
+        ("two\nlines", "U+000A"),
+        ("a\tb", "U+0009"),
+        ("\x9b2J", "U+009B"),
+        ("a\u202eb", "U+202E"),
+        ("a\u2028b", "U+2028"),
+        ("\udcff", "U+DCFF"),
+        ("x" * (MAX_NAME + 1), "has 257 characters"),
+    ],
+)
+def test_invalid_names(name: str, why: str) -> None:
+    assert why in str(name_problem(name))
+
+
+def test_quoted_values_are_escaped_and_short() -> None:
+    assert quote("\x1b[2J") == r"'\x1b[2J'" and quote(None) == "None"
+    assert len(quote("x" * 10**6)) < 100
+    assert join_names(["a", "b"]) == "a, b"
+    assert join_names([str(number) for number in range(1000)]).endswith(f" {LISTED - 1}, … (1000)")

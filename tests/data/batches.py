@@ -32,7 +32,7 @@ class Lazy:
 
 
 def examples(n_a: int = 23, n_b: int = 57, side: int = 8) -> dict[str, Examples]:
-    """Two datasets: `a` has two targets with missing labels, `b` is every second row of what is in memory."""
+    """Two datasets: `a` has two targets with missing labels; `b` uses every second row of its tensors."""
     generator = torch.Generator().manual_seed(0)
 
     def images(n: int) -> Tensor:
@@ -62,7 +62,7 @@ def loader(
 
 
 def plain(batches: Iterable[Batch]) -> list[dict[str, Any]]:
-    """Batches as plain lists, to be compared bit for bit (NaN as a string)."""
+    """Convert batches to plain lists, for bit-exact comparison (NaN as a string)."""
     return [
         {
             "inputs": {alias: tensor.tolist() for alias, tensor in batch.inputs.items()},

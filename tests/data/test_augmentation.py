@@ -15,7 +15,7 @@ from tests.training.experiments import digits
 IMAGE = torch.arange(64, dtype=torch.uint8).view(1, 8, 8)
 
 
-def test_transforms_follow_one_another() -> None:
+def test_transforms_are_applied_in_sequence() -> None:
     from torchvision.transforms import v2
 
     augmentation = Augmentation([{"name": "RandomHorizontalFlip", "p": 1.0}, {"name": "RandomVerticalFlip", "p": 1.0}])
@@ -26,7 +26,7 @@ def test_transforms_follow_one_another() -> None:
     assert torch.equal(augmentation([IMAGE], [0], [0])[0], IMAGE.flip(-1, -2))
 
 
-def test_an_example_depends_on_seed_alias_pass_and_row_alone() -> None:
+def test_an_example_depends_only_on_seed_alias_pass_and_row() -> None:
     def augmented(seed: int, alias: str, number: int, row: int, among: int = 1) -> torch.Tensor:
         augmentation = Augmentation(["RandAugment", {"name": "RandomAffine", "degrees": 90}], seed, alias)
         passes, rows = [9] * (among - 1) + [number], [7] * (among - 1) + [row]
@@ -55,7 +55,7 @@ def test_an_example_depends_on_seed_alias_pass_and_row_alone() -> None:
         ({"name": "RandomHorizontalFlip", "p": 2.0}, "0.p: .* in the interval"),
     ],
 )
-def test_what_is_refused(entry: str | dict[str, Any], message: str) -> None:
+def test_invalid_transforms_are_errors(entry: str | dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Augmentation([entry])
 
@@ -71,20 +71,20 @@ def test_what_is_refused(entry: str | dict[str, Any], message: str) -> None:
         ),
     ],
 )
-def test_what_does_not_fit_the_examples_is_refused(entry: dict[str, Any], message: str) -> None:
+def test_transforms_that_do_not_fit_the_examples_are_errors(entry: dict[str, Any], message: str) -> None:
     before = torch.get_rng_state()
     with pytest.raises(ValueError, match=message):
         Augmentation([entry]).check(IMAGE)
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_unfit_transforms_are_torchvisions() -> None:
+def test_unfit_transforms_exist_in_torchvision() -> None:
     from torchvision.transforms import v2
 
     assert [name for name in UNFIT | RESHAPING if not hasattr(v2, name)] == []
 
 
-def test_a_transform_that_fails_only_on_some_examples_is_told() -> None:
+def test_a_transform_that_fails_on_some_examples_is_reported() -> None:
     augmentation = Augmentation([{"name": "RandomCrop", "size": 8}], alias="images")
     augmentation.check(IMAGE)
     before = torch.get_rng_state()
@@ -104,18 +104,18 @@ def test_a_transform_that_fails_only_on_some_examples_is_told() -> None:
         ({"name": "RandomRotation", "degrees": 30, "expand": True}, "RandomRotation makes"),
     ],
 )
-def test_validating_refuses_what_training_would(entry: Any, message: str) -> None:
+def test_validation_reports_transforms_that_training_would(entry: Any, message: str) -> None:
     experiment = digits(datasets={"digits": {"name": "digits", "augment": ["RandomHorizontalFlip", entry]}})
     with pytest.raises(ConfigError, match=rf"datasets\.digits\.augment: .*{message}"):
         check_experiment(experiment)
 
 
-def test_validating_takes_what_fits() -> None:
+def test_validation_accepts_transforms_that_fit() -> None:
     augment = ["RandAugment", {"name": "RandomCrop", "size": 8, "padding": 1}]
     check_experiment(digits(datasets={"digits": {"name": "digits", "augment": augment}}))
 
 
-def test_no_augmentation_needs_no_torchvision() -> None:
+def test_torchvision_is_not_imported_without_augmentation() -> None:
     code = (
         "import sys; from mtlcli.training.assembly.check import check_experiment; "
         "from tests.training.experiments import digits; "

@@ -16,7 +16,7 @@ from mtlcli.specs import DatasetSpec, TargetSpec
 
 
 class Numbers(Dataset):
-    """`size` training examples that are their own row, of which `rows` are used."""
+    """`size` training examples whose inputs are their row numbers, of which `rows` are used."""
 
     def __init__(self, size: int, own: tuple[str, ...] = ("train", "test"), val: float = 0.25) -> None:
         super().__init__(val=val)
@@ -45,7 +45,7 @@ def rows(examples: Examples) -> list[int]:
 
 
 @given(size=st.integers(2, 60), seed=st.integers(0, 100), val=st.floats(0.01, 0.6), fixed=st.booleans())
-def test_train_and_val_are_carved_from_the_data_s_train(size: int, seed: int, val: float, fixed: bool) -> None:
+def test_val_is_drawn_from_the_split_train_of_the_data(size: int, seed: int, val: float, fixed: bool) -> None:
     if round(val * size) >= size:
         return
     dataset = (Published if fixed else Numbers)(size, val=val)
@@ -55,19 +55,19 @@ def test_train_and_val_are_carved_from_the_data_s_train(size: int, seed: int, va
     assert train.inputs is valid.inputs and dataset.reads == 1
 
 
-def test_by_the_seed() -> None:
-    one, same, other = (rows(Numbers(50).examples("val", seed)) for seed in (1, 1, 2))
-    assert one == same != other
+def test_val_depends_on_the_seed() -> None:
+    first, same, other = (rows(Numbers(50).examples("val", seed)) for seed in (1, 1, 2))
+    assert first == same != other
 
 
-def test_a_val_of_its_own_is_not_carved() -> None:
+def test_an_existing_val_is_used() -> None:
     dataset = Numbers(10, own=("train", "val", "test"))
     assert len(dataset.examples("val", 0)) == len(dataset.examples("train", 0)) == 10
     assert dataset.describe().splits == ("train", "val", "test")
 
 
-def test_what_is_drawn_stays_drawn() -> None:
-    """Of the 50 examples that are there already when 70 more come, and when they stand elsewhere."""
+def test_drawn_examples_stay_drawn() -> None:
+    """The 50 existing examples keep their split when 70 are added and when the order changes."""
     few, many = rows(Numbers(50).examples("val", 3)), rows(Numbers(120).examples("val", 3))
     assert few == [row for row in many if row < 100] and len(many) > len(few)
     few, many = rows(Published(50).examples("val", 3)), rows(Published(120).examples("val", 3))
@@ -91,7 +91,7 @@ def test_all_examples() -> None:
         assert both.targets["n"].tolist() == [*range(5), *range(9, 14)] and both.rows is None
 
 
-def test_splits_that_are_not_there() -> None:
+def test_unknown_and_empty_splits() -> None:
     with pytest.raises(ConfigError, match=r"no split 'val' \(its option `val` is 0\)"):
         Numbers(10, val=0.0).examples("val", 0)
     with pytest.raises(ConfigError, match="no split 'dev'; its splits are: train, val, test"):
@@ -111,7 +111,7 @@ def test_augment_is_checked_at_construction() -> None:
         Augmented()
 
 
-def test_restoring_takes_the_checkpoint_s_statistics_and_the_splits_at_hand() -> None:
+def test_restore_keeps_the_statistics_of_the_checkpoint() -> None:
     here = Digits(val=0.0).describe()
     stored = replace(
         here, targets={"digit": here.targets["digit"]}, mean=(1.0,), std=(2.0,), splits=("train", "val", "test")
@@ -119,11 +119,11 @@ def test_restoring_takes_the_checkpoint_s_statistics_and_the_splits_at_hand() ->
     assert Digits(val=0.0).restore(stored) == replace(stored, splits=("train", "test"))
 
 
-def test_restoring_another_dataset_is_refused_with_all_that_differs() -> None:
+def test_restoring_another_dataset_lists_all_differences() -> None:
     with pytest.raises(ConfigError) as caught:
         MNIST().restore(Digits().describe())
-    told = [problem.message for problem in caught.value.problems]
-    assert told == [
+    messages = [problem.message for problem in caught.value.problems]
+    assert messages == [
         "the checkpoint was trained on inputs 1×8×8, but these are 1×28×28",
         "the data has no target 'parity', on which the checkpoint was trained",
         "the data has no target 'ink', on which the checkpoint was trained",

@@ -1,4 +1,4 @@
-"""`mtl data`, called as the console script calls it."""
+"""`mtl data`, called like the console script."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FILES = mnist_files()
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty data root; MNIST can be had, FashionMNIST can't."""
+    """An empty data root; MNIST can be downloaded, FashionMNIST can't."""
     monkeypatch.setattr(MNIST, "collection", collection(FakeSource(FILES)))
     monkeypatch.setattr(FashionMNIST, "collection", collection(FakeSource(None), folder="FashionMNIST"))
     monkeypatch.setenv("MTL_DATA", str(tmp_path))
@@ -39,11 +39,11 @@ def test_fetch_elsewhere(root: Path) -> None:
     assert (root / "deep/er/MNIST/raw").is_dir() and not (root / "MNIST").exists()
 
 
-def test_what_can_not_be_had_does_not_stop_the_others(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_download_does_not_stop_the_others(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "fetch", "fashion_mnist", "mnist"]) == 1
-    told = capsys.readouterr()
-    assert told.out.count("mnist: ") == 4
-    assert "fashion_mnist: can't download" in told.err and "nobody at home" in told.err
+    output = capsys.readouterr()
+    assert output.out.count("mnist: ") == 4
+    assert "fashion_mnist: can't download" in output.err and "nobody at home" in output.err
 
 
 def test_an_unknown_dataset(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,9 +55,9 @@ def test_an_unknown_dataset(root: Path, capsys: pytest.CaptureFixture[str]) -> N
 def test_a_root_that_is_a_file(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (root / "file").write_text("in the way")
     assert main(["data", "fetch", "mnist", "--root", str(root / "file")]) == 1
-    told = capsys.readouterr()
-    assert told.out == "" and told.err.count("\n") == 1
-    assert told.err.endswith("file/MNIST/raw: Not a directory\n")
+    output = capsys.readouterr()
+    assert output.out == "" and output.err.count("\n") == 1
+    assert output.err.endswith("file/MNIST/raw: Not a directory\n")
     assert main(["data", "list", "--root", str(root / "file")]) == 0
 
 

@@ -20,7 +20,7 @@ SAMPLERS = ["proportional", "uniform", "temperature", "round_robin"]
 AUGMENT = {"a": [{"name": "RandomCrop", "size": 8, "padding": 2}, "RandomHorizontalFlip"]}
 
 
-def test_an_epoch_has_every_example_once_with_its_own_label() -> None:
+def test_an_epoch_has_every_example_once_with_its_label() -> None:
     parts = examples()
     seen = []
     for batch in loader(parts).epoch(0):
@@ -32,7 +32,7 @@ def test_an_epoch_has_every_example_once_with_its_own_label() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(data=st.data(), sampling=st.sampled_from(SAMPLERS), seed=st.integers(0, 3), epoch=st.integers(0, 4))
-def test_a_restart_at_any_step_gives_the_batches_that_follow(
+def test_a_restart_at_any_step_gives_the_following_batches(
     data: st.DataObject, sampling: str, seed: int, epoch: int
 ) -> None:
     whole = loader(sampling=sampling, seed=seed)
@@ -62,7 +62,7 @@ def test_both_routes_give_the_same_batches(sampling: str, lazy: bool) -> None:
         assert plain(resident.epoch(epoch)) == plain(stream.epoch(epoch))
 
 
-def test_workers_change_nothing_and_live_on_after_an_epoch_left_early() -> None:
+def test_workers_persist_after_an_unfinished_epoch() -> None:
     alone, helped = loader(augment=AUGMENT), loader(augment=AUGMENT, loading="stream", workers=2)
     assert plain(helped.epoch(0)) == plain(alone.epoch(0))
     left_early = helped.epoch(1)
@@ -70,8 +70,8 @@ def test_workers_change_nothing_and_live_on_after_an_epoch_left_early() -> None:
     assert plain(helped.epoch(2, start=1)) == plain(alone.epoch(2, start=1))
 
 
-def test_a_loader_dropped_within_an_epoch_leaves_no_cycle() -> None:
-    """Workers that are collected as part of a cycle never hear that they may end, and are waited for, 5 s each."""
+def test_a_loader_deleted_within_an_epoch_leaves_no_cycle() -> None:
+    """Workers that are collected as part of a reference cycle get no signal to end; this blocks for 5 s each."""
     gc.collect()
     gc.disable()
     try:
@@ -87,7 +87,7 @@ def test_a_loader_dropped_within_an_epoch_leaves_no_cycle() -> None:
         gc.enable()
 
 
-def test_augmentation_is_the_same_in_every_route_and_anew_in_every_pass() -> None:
+def test_augmentation_is_equal_in_all_routes_and_new_in_each_pass() -> None:
     whole = loader(augment=AUGMENT)
     assert whole.route == {"a": "stream", "b": "resident"}
     assert plain(whole.epoch(1, start=2)) == plain(loader(augment=AUGMENT, loading="stream").epoch(1))[2:]
@@ -96,40 +96,40 @@ def test_augmentation_is_the_same_in_every_route_and_anew_in_every_pass() -> Non
     assert inputs.shape == unchanged.shape and not torch.equal(inputs, unchanged)
 
     def first_image(epoch: int) -> torch.Tensor:
-        one = {"a": Examples(examples()["a"].inputs, examples()["a"].targets, torch.tensor([4]))}
-        return next(loader(one, augment=AUGMENT).epoch(epoch)).inputs["a"]
+        single = {"a": Examples(examples()["a"].inputs, examples()["a"].targets, torch.tensor([4]))}
+        return next(loader(single, augment=AUGMENT).epoch(epoch)).inputs["a"]
 
     assert any(not torch.equal(first_image(0), first_image(epoch)) for epoch in range(1, 5))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("loading", ["resident", "stream"])
-def test_the_random_state_is_left_alone(loading: str, workers: int) -> None:
+def test_the_random_state_is_unchanged(loading: str, workers: int) -> None:
     before = torch.get_rng_state()
     for _ in loader(augment=AUGMENT, loading=loading, workers=workers).epoch(0):  # type: ignore[arg-type]
         pass
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_and_changes_nothing() -> None:
+def test_the_random_state_changes_no_batch() -> None:
     torch.manual_seed(1)
     first = plain(loader(augment=AUGMENT).epoch(0))
     torch.manual_seed(2)
     assert plain(loader(augment=AUGMENT).epoch(0)) == first
 
 
-def test_counts_are_those_of_the_labelled_examples() -> None:
+def test_counts_are_the_numbers_of_labelled_examples() -> None:
     for batch in loader(sampling="round_robin").epoch(3):
         assert batch.counts == {task: int(has_label(target).sum()) for task, target in batch.targets.items()}
 
 
-def test_a_step_without_examples_of_a_dataset_leaves_it_out() -> None:
+def test_a_step_without_examples_of_a_dataset_omits_it() -> None:
     for step, batch in enumerate(loader(sampling="round_robin").epoch(0)):
         assert set(batch.inputs) == {"ab"[step % 2]}
         assert set(batch.targets) == ({"digit", "ink"} if step % 2 == 0 else {"garment"})
 
 
-def test_an_error_in_a_worker_is_raised_with_the_dataset_s_name() -> None:
+def test_an_error_in_a_worker_is_raised_with_the_alias() -> None:
     class Broken(Lazy):
         def __getitem__(self, row: int) -> torch.Tensor:
             if row > 0:
@@ -143,7 +143,7 @@ def test_an_error_in_a_worker_is_raised_with_the_dataset_s_name() -> None:
         list(loader(parts, loading="stream", workers=1).epoch(0))
 
 
-def test_no_examples_is_refused() -> None:
+def test_an_empty_split_is_an_error() -> None:
     empty = examples()["a"]
     empty = Examples(empty.inputs, empty.targets, torch.tensor([], dtype=torch.int64))
     with pytest.raises(ConfigError, match="dataset 'a' has no examples"):
@@ -151,7 +151,7 @@ def test_no_examples_is_refused() -> None:
 
 
 @pytest.mark.parametrize("loading", ["resident", "stream"])
-def test_evaluation_goes_through_every_example_in_order(loading: str) -> None:
+def test_evaluation_has_every_example_once_in_order(loading: str) -> None:
     parts = examples()
     batches = list(evaluation_batches(parts, TASKS, Placement(CPU, loading, 0), 10))  # type: ignore[arg-type]
     assert [set(batch.inputs) for batch in batches] == [{"a"}] * 3 + [{"b"}] * 6
@@ -162,7 +162,7 @@ def test_evaluation_goes_through_every_example_in_order(loading: str) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.int64])
 @pytest.mark.parametrize("shape", [(1, 4, 4), (3, 5, 5), (7,), (8,), ()])
-def test_gathering_is_indexing(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+def test_gathering_equals_indexing(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
     inputs = torch.randint(0, 100, (20, *shape)).to(dtype)
     rows = torch.tensor([3, 19, 0, 3, 7])
     for source in (inputs, inputs[1:].flip(0)):
@@ -172,7 +172,7 @@ def test_gathering_is_indexing(dtype: torch.dtype, shape: tuple[int, ...]) -> No
         assert cut(1, 4).dtype == dtype
 
 
-def test_what_counts_as_labelled() -> None:
+def test_examples_with_a_label() -> None:
     nan = float("nan")
     assert has_label(torch.tensor([0, IGNORE_INDEX, 3])).tolist() == [True, False, True]
     assert has_label(torch.tensor([0.0, nan])).tolist() == [True, False]

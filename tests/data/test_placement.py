@@ -10,9 +10,9 @@ from tests.data.batches import CPU, Lazy
 INPUTS = torch.arange(600, dtype=torch.uint8).view(100, 6)
 
 
-def test_what_is_in_memory_stays_where_it_is() -> None:
-    found = Placement(CPU).resident(INPUTS)
-    assert found is not None and found.data_ptr() == INPUTS.data_ptr()
+def test_inputs_in_memory_are_resident() -> None:
+    resident = Placement(CPU).resident(INPUTS)
+    assert resident is not None and resident.data_ptr() == INPUTS.data_ptr()
 
 
 def test_streaming_can_be_set() -> None:
@@ -21,9 +21,9 @@ def test_streaming_can_be_set() -> None:
 
 def test_small_lazy_inputs_are_read_once() -> None:
     lazy, where = Lazy(INPUTS), Placement(CPU)
-    found = where.resident(lazy)
-    assert found is not None and torch.equal(found, INPUTS)
-    assert where.resident(lazy) is found
+    resident = where.resident(lazy)
+    assert resident is not None and torch.equal(resident, INPUTS)
+    assert where.resident(lazy) is resident
 
 
 def test_large_lazy_inputs_are_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,7 +32,7 @@ def test_large_lazy_inputs_are_streamed(monkeypatch: pytest.MonkeyPatch) -> None
     assert Placement(CPU, "resident").resident(Lazy(INPUTS)) is not None
 
 
-def test_an_accelerator_takes_what_fits_in_a_quarter_of_its_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inputs_are_resident_in_a_quarter_of_the_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (4 * 599, 10**9))
     assert Placement(torch.device("cuda")).resident(INPUTS) is None
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (4 * 600, 10**9))

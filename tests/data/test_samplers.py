@@ -20,29 +20,29 @@ def make(name: str, sizes: list[int], batch_size: int, **options: float) -> Samp
     return sampler
 
 
-def taken(sampler: Sampler) -> list[list[int]]:
-    """For each dataset the positions that the steps of an epoch take, in order."""
-    found: list[list[int]] = [[] for _ in sampler.sizes]
+def take_epoch(sampler: Sampler) -> list[list[int]]:
+    """Return for each dataset the positions that the steps of an epoch take, in order."""
+    positions_of_datasets: list[list[int]] = [[] for _ in sampler.sizes]
     for step in range(sampler.steps):
-        for positions, (start, stop) in zip(found, sampler.take(step), strict=True):
+        for positions, (start, stop) in zip(positions_of_datasets, sampler.take(step), strict=True):
             positions.extend(range(start, stop))
-    return found
+    return positions_of_datasets
 
 
-def test_all_are_tested() -> None:
+def test_every_sampler_is_tested() -> None:
     assert samplers.names() == sorted(EVERY)
 
 
 @pytest.mark.parametrize("name", EVERY)
 @given(sizes=SIZES, batch_size=BATCH)
-def test_steps_take_the_whole_amount_once_and_in_order(name: str, sizes: list[int], batch_size: int) -> None:
+def test_steps_take_each_amount_once_and_in_order(name: str, sizes: list[int], batch_size: int) -> None:
     sampler = make(name, sizes, batch_size)
-    assert taken(sampler) == [list(range(amount)) for amount in sampler.amounts]
+    assert take_epoch(sampler) == [list(range(amount)) for amount in sampler.amounts]
 
 
 @pytest.mark.parametrize("name", EVERY_STEP)
 @given(sizes=SIZES, batch_size=BATCH)
-def test_an_epoch_has_as_many_examples_as_there_are(name: str, sizes: list[int], batch_size: int) -> None:
+def test_an_epoch_has_as_many_examples_as_the_datasets(name: str, sizes: list[int], batch_size: int) -> None:
     sampler = make(name, sizes, batch_size)
     assert sum(sampler.amounts) == sum(sizes)
     assert sampler.steps == math.ceil(sum(sizes) / (len(sizes) * batch_size))
@@ -74,7 +74,7 @@ def test_a_high_temperature_is_uniform(sizes: list[int], batch_size: int) -> Non
     assert max(uniform.amounts) - min(uniform.amounts) <= 1
 
 
-def test_temperature_2_takes_by_square_root() -> None:
+def test_temperature_2_is_proportional_to_the_square_root() -> None:
     assert make("temperature", [900, 100], 10, temperature=2.0).amounts == [750, 250]
 
 
@@ -89,20 +89,18 @@ def test_round_robin_takes_from_one_dataset_in_turn(sizes: list[int], batch_size
         assert max(lengths) <= batch_size
 
 
-def test_a_dataset_smaller_than_the_number_of_steps_sits_some_out() -> None:
+def test_a_dataset_smaller_than_the_number_of_steps_skips_some() -> None:
     sampler = make("proportional", [1000, 3], 10)
     assert sum(stop > start for start, stop in (sampler.take(step)[1] for step in range(sampler.steps))) == 3
 
 
 @pytest.mark.parametrize("name", EVERY)
 @given(sizes=SIZES, batch_size=st.integers(2, 100))
-def test_no_step_takes_a_single_example_where_the_model_has_batch_norm(
-    name: str, sizes: list[int], batch_size: int
-) -> None:
+def test_no_step_takes_a_single_example_with_batch_norm(name: str, sizes: list[int], batch_size: int) -> None:
     plain, sampler = make(name, sizes, batch_size), make(name, sizes, batch_size)
     sampler.smallest = 2
     assert sampler.amounts == plain.amounts
-    assert taken(sampler) == [list(range(amount)) for amount in sampler.amounts]
+    assert take_epoch(sampler) == [list(range(amount)) for amount in sampler.amounts]
     steps = [[stop - start for start, stop in sampler.take(step)] for step in range(sampler.steps)]
     for lengths, amount in zip(zip(*steps, strict=True), sampler.amounts, strict=True):
         several = {length for length in lengths if length}
@@ -121,13 +119,13 @@ def test_the_chunks_of_a_small_dataset_are_spread_over_the_steps() -> None:
 
 
 @pytest.mark.parametrize("sizes", [[], [0], [5, 0]])
-def test_an_empty_dataset_is_refused(sizes: list[int]) -> None:
+def test_an_empty_dataset_is_an_error(sizes: list[int]) -> None:
     with pytest.raises(ValueError, match="needs examples in every dataset"):
         make("proportional", sizes, 8)
 
 
 @given(total=st.integers(1, 10**6), pull=st.lists(st.floats(0.001, 1000), min_size=1, max_size=6))
-def test_apportion_gives_all_and_is_near_the_exact_share(total: int, pull: list[float]) -> None:
+def test_apportion_sums_to_the_total_and_is_near_the_exact_share(total: int, pull: list[float]) -> None:
     shares = apportion(total, pull)
     assert sum(shares) == total
     assert all(abs(share - total * p / sum(pull)) < 1 + 1e-6 for share, p in zip(shares, pull, strict=True))

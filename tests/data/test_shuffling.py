@@ -11,7 +11,7 @@ from mtlcli.data.shuffling import ShuffledEpochs, stable_seed
 
 
 @given(size=st.integers(1, 50), start=st.integers(0, 200), length=st.integers(0, 200), seed=st.integers(0, 9))
-def test_any_stretch_is_that_of_the_whole_stream(size: int, start: int, length: int, seed: int) -> None:
+def test_any_range_equals_that_of_the_whole_stream(size: int, start: int, length: int, seed: int) -> None:
     passes = ShuffledEpochs(size, seed, "a")
     assert passes.order(start, start + length).tolist() == passes.order(0, 400).tolist()[start : start + length]
 
@@ -38,6 +38,6 @@ def test_number_of_the_pass() -> None:
 
 def test_the_seed_is_the_same_in_another_process() -> None:
     code = "from mtlcli.data.shuffling import stable_seed; print(stable_seed('pass', 0, 'mnist', 3))"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert int(told) == stable_seed("pass", 0, "mnist", 3)
-    assert 0 <= int(told) < 2**63
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert int(printed) == stable_seed("pass", 0, "mnist", 3)
+    assert 0 <= int(printed) < 2**63

@@ -22,16 +22,16 @@ def chosen(keys: np.ndarray, share: float = 0.2, **options: object) -> set[int]:
 
 
 @given(seed=st.integers(0, 2**32), before=st.integers(8, 60), after=st.integers(0, 60))
-def test_adding_and_reordering_moves_nothing(seed: int, before: int, after: int) -> None:
+def test_adding_and_reordering_examples_moves_none(seed: int, before: int, after: int) -> None:
     keys = mix_bits(np.arange(before + after, dtype=np.uint64) + np.uint64(seed))
     first, order = keys[:before], np.random.default_rng(seed).permutation(before + after)
     grown = chosen(keys[order])
-    assume(len(chosen(first)) > 1)  # a single one may be there lest the split were empty, until there is another
+    assume(len(chosen(first)) > 1)  # a single example may be drawn only to avoid an empty split
     assert grown & set(first.tolist()) == chosen(first)
 
 
-def test_the_share_is_met_on_average() -> None:
-    """Within 6 standard deviations of the binomial distribution, for texts, and for tensors that differ in a bit."""
+def test_the_expected_share_is_drawn() -> None:
+    """Within 6 standard deviations of the binomial distribution, for texts and for tensors that differ in one bit."""
     for keys in (keys_of(20_000), hash_rows(torch.arange(20_000).unsqueeze(1)), hash_rows(torch.eye(64))):
         assert len(np.unique(keys)) == len(keys)
         for share in (0.05, 0.5):
@@ -50,7 +50,7 @@ def test_no_split_is_empty(amount: int) -> None:
 
 
 def test_every_class_keeps_an_example() -> None:
-    """A class of one, one of two, and one that only another target tells apart; a missing label is of no class."""
+    """Classes of one and two examples, also if only one of two targets separates them; a missing label has no class."""
     keys = keys_of(40)
     rare, other = np.zeros(40, np.int64), np.full(40, -1)
     rare[0], rare[1:3], other[:4] = 1, 2, [0, 1, 0, 1]
@@ -62,7 +62,7 @@ def test_every_class_keeps_an_example() -> None:
             assert all(not drawn.chosen[keys == np.uint64(key)].any() for key in drawn.kept)
 
 
-def test_what_a_class_kept_stays_out_when_the_class_has_grown() -> None:
+def test_excluded_keys_stay_excluded_when_their_class_grows() -> None:
     keys, codes = keys_of(200), np.zeros(200, np.int64)
     codes[::10] = 1
     for seed in range(200):
@@ -77,13 +77,13 @@ def test_what_a_class_kept_stays_out_when_the_class_has_grown() -> None:
     assert not trained & set(keys[after.chosen].tolist())
 
 
-def test_only_classes_of_one() -> None:
+def test_classes_of_one_example_only() -> None:
     keys, codes = keys_of(3), np.arange(3)
     assert not draw(keys, 0.2, SALT, [codes]).chosen.any()
     assert draw(keys, 0.2, SALT, [codes], needed=True).chosen.sum() == 1
 
 
-def test_identical_examples_share_a_split_and_many_do_not() -> None:
+def test_a_few_identical_examples_share_a_split_but_many_do_not() -> None:
     hashes = np.repeat(hash_texts(["a", "b"]), [MAX_COPIES, 5000])
     keys = group_copies(hashes)
     assert len(np.unique(keys[:MAX_COPIES])) == 1 and len(np.unique(keys[MAX_COPIES:])) == 5001 - MAX_COPIES
@@ -103,8 +103,8 @@ def test_hashes_of_texts() -> None:
     texts = ["", None, "a", "b", "ab", "ba", "é", "x" * 64, "x" * 65, "x" * 66, "a" * 8, "a" * 16]
     hashes = hash_texts(texts)
     assert len(set(hashes.tolist())) == len(texts)
-    assert [int(hash_texts([text])[0]) for text in texts] == hashes.tolist()  # whatever stands beside it
-    # the same everywhere and for ever: checkpoints hold them
+    assert [int(hash_texts([text])[0]) for text in texts] == hashes.tolist()  # independent of the other texts
+    # must never change: checkpoints store them
     assert [f"{int(h):016x}" for h in hash_texts(["a", None, "x" * 65])] == PINNED
 
 
@@ -117,5 +117,5 @@ def test_hashes_of_tensors(dtype: torch.dtype) -> None:
     x[1], x[3, 4] = x[0], 99
     hashes = hash_rows(x)
     assert len(set(hashes.tolist())) == 5 and hashes[0] == hashes[1]
-    assert hash_rows(x.T.contiguous().T).tolist() == hashes.tolist()  # whatever its strides
+    assert hash_rows(x.T.contiguous().T).tolist() == hashes.tolist()  # for any strides
     assert hash_rows(x[:, 0]).shape == (6,) and hash_rows(x[:0]).shape == (0,)

@@ -1,4 +1,4 @@
-"""Census-Income: made-up files with all that is odd in the real ones, and these where they are."""
+"""Census-Income: artificial files with the peculiarities of the real ones, and the real ones if available."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FILES = {"census-income.data": 6, "census-income.test": 12}
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Small files as the real ones are: no header, a blank before every value, the label last."""
+    """Small files in the format of the real ones: no header, a blank before every value, the label last."""
     monkeypatch.setattr(CensusIncome, "rows", FILES)
     raw = tmp_path / "census_income/raw"
     raw.mkdir(parents=True)
@@ -46,28 +46,28 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def column(examples: Examples, name: str) -> list[float]:
-    at = [one.name for one in input_columns()].index(name)
+    at = [column_spec.name for column_spec in input_columns()].index(name)
     assert isinstance(examples.inputs, torch.Tensor)
     values = examples.inputs[:, at]
     return (values if examples.rows is None else values[examples.rows]).tolist()  # type: ignore[no-any-return]
 
 
 def code(name: str, level: str) -> int:
-    (levels,) = (one.levels for one in input_columns() if one.name == name)
+    (levels,) = (column_spec.levels for column_spec in input_columns() if column_spec.name == name)
     assert levels is not None
     return 2 + levels.index(level)
 
 
-def test_described_without_files() -> None:
+def test_describe_reads_no_file() -> None:
     spec = CensusIncome(root="nowhere").describe()
     assert spec.input_shape == (38,) and spec.splits == ("train", "val", "test")
     assert {name: target.type for name, target in spec.targets.items()} == dict.fromkeys(
         ["income", "never_married", "education"], "binary"
     )
-    assert sum(one.levels is None for one in spec.columns) == 7
+    assert sum(column_spec.levels is None for column_spec in spec.columns) == 7
     assert len(NAMES) == 42 and NAMES[24] == "instance weight"
     left_out = {"education", "marital stat", "instance weight", "income"}
-    assert [one.name for one in spec.columns] == [name for name in NAMES if name not in left_out]
+    assert [column_spec.name for column_spec in spec.columns] == [name for name in NAMES if name not in left_out]
     assert DatasetSpec.from_dict(spec.to_dict()) == spec
     assert all(option.description for option in datasets["census_income"].options.values())
 
@@ -89,7 +89,7 @@ def test_inputs_and_targets(root: Path) -> None:
     assert column(train, "detailed industry recode")[4] == 53 and column(train, "year")[:2] == [3, 2]
 
 
-def test_the_test_file_is_halved_by_the_dataset_s_seed(root: Path) -> None:
+def test_the_test_file_is_halved_by_the_seed_of_the_dataset(root: Path) -> None:
     dataset = CensusIncome(root=str(root))
     val, test = (column(dataset.examples(split, 0), "wage per hour") for split in ("val", "test"))
     assert len(val) == len(test) == 6 and sorted(val + test) == list(range(12)) and sorted(val) == val != list(range(6))
@@ -100,7 +100,7 @@ def test_the_test_file_is_halved_by_the_dataset_s_seed(root: Path) -> None:
     assert dataset.examples("val", 0).inputs is dataset.examples("test", 0).inputs
 
 
-def test_compressed_files_will_do(root: Path) -> None:
+def test_compressed_files_are_read(root: Path) -> None:
     expected = CensusIncome(root=str(root)).examples("train", 0).inputs
     for file in FILES:
         path = root / "census_income/raw" / file
@@ -132,7 +132,7 @@ def test_damaged_files(root: Path, change, message: str) -> None:  # type: ignor
         CensusIncome(root=str(root)).examples("train", 0)
 
 
-def test_without_files_and_download(tmp_path: Path) -> None:
+def test_missing_files_without_download(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"census_income: no census-income.data, .* Run `mtl data fetch census_income"
     ):
@@ -143,18 +143,18 @@ REAL = {file: CensusIncome.collection.find(data_root(None), file) for file in RO
 
 
 @pytest.mark.skipif(None in REAL.values(), reason="the data isn't here: mtl data fetch census_income")
-def test_the_real_files() -> None:
-    """What the code says of them without reading them, and what the documentation that comes with them does."""
+def test_the_real_files_match_the_description() -> None:
+    """Compare the constant description with the files and with their documentation."""
     path = REAL["census-income.data"]
     assert path is not None
     table = read_table(path, ",", ["?"], NAMES)
     rows = np.arange(len(table))
     for described in input_columns():
-        found = fit_column(
+        fitted = fit_column(
             [TrainingTable(table, rows, categorical=[described.name] if described.levels else ())], described.name
         )
-        assert found.levels == described.levels
-        numbers = [(c.mean, c.std, c.log_mean, c.log_std) for c in (described, found)]
+        assert fitted.levels == described.levels
+        numbers = [(c.mean, c.std, c.log_mean, c.log_std) for c in (described, fitted)]
         assert numbers[0] == pytest.approx(numbers[1], rel=1e-7)
     dataset = CensusIncome()
     val, test = dataset.examples("val", 0), dataset.examples("test", 0)

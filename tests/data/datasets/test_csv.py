@@ -134,7 +134,7 @@ def test_split_by_seed(
         assert [row[0] for row in values(again.examples("test", run_seed + 1))] == splits["test"]
 
 
-def test_a_checkpoint_s_encoding_is_used_on_another_file(path: Path, tmp_path: Path) -> None:
+def test_the_encoding_of_a_checkpoint_is_used_on_another_file(path: Path, tmp_path: Path) -> None:
     stored = DatasetSpec.from_dict(people(path).describe().to_dict())
     other = tmp_path / "other.csv"
     other.write_text("town,married,income,age\nBonn,0,1,60\nRom,1,2,\n", encoding="utf-8")
@@ -147,7 +147,7 @@ def test_a_checkpoint_s_encoding_is_used_on_another_file(path: Path, tmp_path: P
     assert spec.targets["income"].mean == stored.targets["income"].mean == 2.0
 
 
-def test_labels_that_miss_only_in_the_file_at_hand(path: Path, tmp_path: Path) -> None:
+def test_labels_that_are_missing_only_in_the_new_file(path: Path, tmp_path: Path) -> None:
     path.write_text("age,married\n1,0\n2,1\n", encoding="utf-8")
     stored = people(path, targets=["married"], split_column=None, test=0.0).describe()
     other = tmp_path / "other.csv"
@@ -235,7 +235,7 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("content", "options", "message"), WRONG.values(), ids=WRONG)
-def test_what_is_wrong_is_told_with_its_place(path: Path, content: str, options: dict[str, Any], message: str) -> None:
+def test_errors_are_reported_with_their_place(path: Path, content: str, options: dict[str, Any], message: str) -> None:
     path.write_text(content, encoding="utf-8")
     with pytest.raises(ConfigError, match=message):
         people(path, **options).describe()
@@ -290,7 +290,7 @@ HOSTILE: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize(("content", "message"), HOSTILE.values(), ids=HOSTILE)
-def test_no_file_does_harm(path: Path, content: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_malicious_files_are_reported(path: Path, content: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if "the row has more" in message:
         monkeypatch.setattr(text_lines, "MAX_ROW_CHARACTERS", 900)
     path.write_text(content, encoding="utf-8")
@@ -310,16 +310,16 @@ def test_any_bytes_are_a_table_or_a_config_error(
     content = b"a,b,y\n1,2,0\n" + (rows.encode() if isinstance(rows, str) else rows)
     path = tmp_path_factory.getbasetemp() / ("any.csv.gz" if compress else "any.csv")
     path.write_bytes(gzip.compress(content) if compress else content)
-    told = str(path)
+    message = str(path)
     try:
         CSV(path=str(path), targets=["y"], test=0.0).describe()
     except ConfigError as error:
-        told = str(error)
-    assert told.startswith(str(path))
+        message = str(error)
+    assert message.startswith(str(path))
 
 
 @pytest.mark.parametrize("value", ["\x1b[31mred", "two\nlines", "\u202ered", "r" * 257])
-def test_a_class_has_a_name_that_can_be_shown(path: Path, value: str) -> None:
+def test_class_names_are_printable(path: Path, value: str) -> None:
     path.write_text(TABLE.replace("Bonn", f'"{value}"').replace("Köln", "Ulm"), encoding="utf-8")
     with pytest.raises(
         ConfigError, match=r"people.csv:\d: '.* in column 'town' (contains the character|has 257 characters)"
@@ -327,14 +327,14 @@ def test_a_class_has_a_name_that_can_be_shown(path: Path, value: str) -> None:
         people(path, targets=["town"]).describe()
 
 
-def test_all_problems_at_once(path: Path) -> None:
+def test_all_problems_are_reported_together(path: Path) -> None:
     path.write_text(TABLE.replace("40,", "forty,").replace("1.5", "").replace("2.5", ""), encoding="utf-8")
     with pytest.raises(ConfigError) as caught:
         people(path).describe()
     assert len(caught.value.problems) == 2
 
 
-def test_files_that_are_no_tables(tmp_path: Path) -> None:
+def test_files_that_are_not_tables(tmp_path: Path) -> None:
     (tmp_path / "binary.csv").write_bytes(bytes(range(253, 1, -1)))
     (tmp_path / "latin.csv").write_bytes(TABLE.encode("latin-1"))
     (tmp_path / "utf16.csv").write_bytes(TABLE.encode("utf-16"))
@@ -357,7 +357,7 @@ def test_files_that_are_no_tables(tmp_path: Path) -> None:
             CSV(path=str(tmp_path / name), targets=["y"]).describe()
 
 
-def test_a_file_that_may_not_be_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_without_read_permission(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*anything: object) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
@@ -366,7 +366,7 @@ def test_a_file_that_may_not_be_read(path: Path, monkeypatch: pytest.MonkeyPatch
         people(path).describe()
 
 
-def test_a_small_file_that_becomes_a_large_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_expands_extremely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compressed, "ALWAYS_ALLOWED", 2**16)
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress(b"x,y\n" + b"1,2\n" * 2**18))
     with pytest.raises(ConfigError, match=r"t.csv.gz: can't be read as a table: becomes more than 0 MiB"):
@@ -374,7 +374,7 @@ def test_a_small_file_that_becomes_a_large_one(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("end", ["\r", "\r\n", "\n"])
-def test_lines_end_as_they_like(path: Path, end: str) -> None:
+def test_all_line_endings_are_read(path: Path, end: str) -> None:
     path.write_bytes(TABLE.replace("\n", end).encode())
     assert values(people(path).examples("train", 0)) == [[20, 3], [40, 2], [30, 3]]
     path.write_bytes((TABLE.replace("\n", end) + "1,2" + end).encode())
@@ -382,7 +382,7 @@ def test_lines_end_as_they_like(path: Path, end: str) -> None:
         people(path).describe()
 
 
-def test_the_most_columns_are_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_maximum_number_of_columns_is_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(csv_reader, "MAX_COLUMNS", 5)
     assert people(path).describe().input_shape == (2,)
     monkeypatch.setattr(csv_reader, "MAX_COLUMNS", 4)
@@ -390,33 +390,33 @@ def test_the_most_columns_are_read(path: Path, monkeypatch: pytest.MonkeyPatch) 
         people(path).describe()
 
 
-def test_control_characters_where_they_are_no_name(path: Path) -> None:
+def test_control_characters_in_cells_that_are_not_names(path: Path) -> None:
     path.write_text(TABLE.replace("Ulm", '"Ulm,\n at the Danube\x1b"'), encoding="utf-8")
     assert people(path, features=["age"]).describe().input_shape == (1,)
 
 
-def test_a_byte_order_mark_blank_lines_and_blanks_are_no_data(path: Path) -> None:
+def test_byte_order_mark_blank_lines_and_blanks_are_ignored(path: Path) -> None:
     path.write_text("\ufeffx, y\n\n 1 , 0\n 2,1 \n   \n", encoding="utf-8")
     dataset = CSV(path=str(path), targets=["y"], test=0.0, val=0.0)
     assert values(dataset.examples("train", 0)) == [[1], [2]]
     assert target(dataset.examples("train", 0), "y") == [0, 1]
 
 
-def test_more_rows_than_are_read_at_once_and_a_compressed_file(tmp_path: Path) -> None:
+def test_more_rows_than_a_chunk_in_a_compressed_file(tmp_path: Path) -> None:
     lines = [f"{row},{'abc'[row % 3]},{row % 2}" + ("" if row != 600 else "\n  ") for row in range(2 * CHUNK + 5)]
     text = "x,t,y\n" + "\n".join(lines)
     (tmp_path / "t.csv").write_text(text)
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress(text.encode()))
     options: dict[str, Any] = {"targets": ["y"], "features": ["x", "t"], "test": 0.0, "val": 0.0}
-    found = [CSV(path=str(tmp_path / name), **options) for name in ("t.csv", "t.csv.gz")]
-    plain, compressed = (values(dataset.examples("train", 0)) for dataset in found)
+    tables = [CSV(path=str(tmp_path / name), **options) for name in ("t.csv", "t.csv.gz")]
+    plain, compressed = (values(dataset.examples("train", 0)) for dataset in tables)
     assert plain == compressed == [[row, 2 + row % 3] for row in range(2 * CHUNK + 5)]
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress(text.encode())[:-20])
     with pytest.raises(ConfigError, match=r"t.csv.gz: can't be read as a table: damaged: Compressed file ended"):
         CSV(path=str(tmp_path / "t.csv.gz"), targets=["y"]).describe()
 
 
-def test_a_line_is_found_whatever_the_rows_before_it(tmp_path: Path) -> None:
+def test_line_numbers_after_rows_that_span_lines(tmp_path: Path) -> None:
     lines = ['"1\n",a', "", *(f"{row},b" for row in range(CHUNK)), "x,b"]
     (tmp_path / "t.csv").write_text("x,y\n" + "\n".join(lines))
     with pytest.raises(
@@ -430,7 +430,7 @@ def test_classes_are_in_the_order_of_numbers() -> None:
     assert sort_values({"10", "9", "b"}) == ("10", "9", "b")
 
 
-def test_a_table_of_some_size_is_read_well(tmp_path: Path) -> None:
+def test_a_larger_table_is_read_correctly(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     x = generator.normal(size=(500, 3)).round(6)
     lines = [f"{a},{b},{c},{'yes' if a > 0 else 'no'}" for a, b, c in x]

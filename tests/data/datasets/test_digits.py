@@ -15,7 +15,7 @@ def images(examples: Examples) -> torch.Tensor:
     return examples.inputs if examples.rows is None else examples.inputs[examples.rows]
 
 
-def test_what_is_described_is_what_is_there() -> None:
+def test_the_description_matches_the_data() -> None:
     dataset = Digits(val=0.0)
     spec, train, test = dataset.describe(), dataset.examples("train", 0), dataset.examples("test", 0)
     assert (len(train), len(test)) == (1437, 360)
@@ -30,17 +30,17 @@ def test_what_is_described_is_what_is_there() -> None:
     assert spec.targets["ink"].std == pytest.approx(float(ink.std(correction=0)), abs=1e-5)
 
 
-def test_the_splits_share_nothing_and_leave_nothing_out() -> None:
+def test_the_splits_are_disjoint_and_complete() -> None:
     dataset = Digits()
     parts = [dataset.examples(split, 3).rows for split in dataset.describe().splits]
-    rows = torch.cat([part for part in parts if part is not None])
+    rows = torch.cat([split_rows for split_rows in parts if split_rows is not None])
     assert sorted(rows.tolist()) == list(range(1797))
 
 
 def test_the_test_split_is_fixed_and_has_every_digit() -> None:
-    one, other = (Digits(val=val).examples("test", seed) for val, seed in ((0.1, 0), (0.3, 9)))
-    assert one.rows is not None and other.rows is not None and one.rows.equal(other.rows)
-    assert one.targets["digit"][one.rows].bincount().min() > 20
+    first, other = (Digits(val=val).examples("test", seed) for val, seed in ((0.1, 0), (0.3, 9)))
+    assert first.rows is not None and other.rows is not None and first.rows.equal(other.rows)
+    assert first.targets["digit"][first.rows].bincount().min() > 20
 
 
 def test_targets() -> None:
@@ -60,7 +60,7 @@ def test_targets() -> None:
     ] * 3
 
 
-def test_describing_does_not_import_sklearn() -> None:
+def test_describe_does_not_import_sklearn() -> None:
     code = (
         "import sys; from mtlcli.registry import datasets; datasets['digits'].target().describe(); "
         "datasets['mnist'].target().describe(); assert not {'sklearn', 'torchvision', 'PIL'} & set(sys.modules)"

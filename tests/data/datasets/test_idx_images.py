@@ -16,7 +16,7 @@ from tests.data.download.collections import idx
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 4, 3)).astype(np.uint8)
 
 
-def test_reads_what_torchvision_reads(tmp_path: Path) -> None:
+def test_images_equal_those_read_by_torchvision(tmp_path: Path) -> None:
     path = tmp_path / "images"
     path.write_bytes(idx(IMAGES))
     assert read_idx(path, (4, 3), "").equal(read_image_file(str(path)))
@@ -46,7 +46,7 @@ DAMAGED = {
 
 @pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
 @pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_a_damaged_file_is_named_with_the_remedy(tmp_path: Path, content: bytes, suffix: str) -> None:
+def test_a_damaged_file_is_reported_with_the_remedy(tmp_path: Path, content: bytes, suffix: str) -> None:
     path = tmp_path / f"images{suffix}"
     path.write_bytes(gzip.compress(content) if suffix else content)
     with pytest.raises(MtlError, match=r"images.*Fetch it again$"):
@@ -54,7 +54,7 @@ def test_a_damaged_file_is_named_with_the_remedy(tmp_path: Path, content: bytes,
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_no_memory_is_asked_for_that_the_file_cannot_fill(
+def test_no_more_memory_is_allocated_than_the_file_can_fill(
     tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
@@ -68,7 +68,7 @@ def test_no_memory_is_asked_for_that_the_file_cannot_fill(
     assert asked == []
 
 
-def test_a_gz_that_becomes_far_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gz_that_expands_extremely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compressed, "ALWAYS_ALLOWED", 2**10)
     path = tmp_path / "images.gz"
     path.write_bytes(gzip.compress(idx(IMAGES) + bytes(2**20)))
@@ -76,7 +76,7 @@ def test_a_gz_that_becomes_far_more(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         read_idx(path, (4, 3), "Fetch it again")
 
 
-def test_what_a_file_begins_with_is_told(tmp_path: Path) -> None:
+def test_the_first_bytes_of_another_format_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "images"
     path.write_bytes(DAMAGED["labels"])
     with pytest.raises(

@@ -37,7 +37,7 @@ def draw(path: Path, seed: int, size: tuple[int, int] = (6, 5), mode: str = "RGB
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Two classes of 6×5 pixels with 5 and 3 training images, and one of each in `test`."""
+    """Two classes of 6×5 pixels with 5 and 3 training images, and one image of each in `test`."""
     for number, (name, count) in enumerate((("dog", 5), ("cat", 3))):
         for i in range(count):
             draw(tmp_path / f"train/{name}/{i}.png", 10 * number + i)
@@ -55,7 +55,7 @@ def images(examples: Examples) -> list[torch.Tensor]:
     return [examples.inputs[row] for row in rows]
 
 
-def test_reads_what_torchvision_reads(root: Path) -> None:
+def test_images_equal_those_read_by_torchvision(root: Path) -> None:
     dataset = folder(root, val=0.0)
     spec, train = dataset.describe(), dataset.examples("train", 0)
     theirs = torchvision.datasets.ImageFolder(root / "train")
@@ -67,7 +67,7 @@ def test_reads_what_torchvision_reads(root: Path) -> None:
         assert ours.is_contiguous() and ours.dtype == torch.uint8
 
 
-def test_a_share_becomes_test_where_there_are_no_splits(root: Path) -> None:
+def test_a_share_becomes_test_without_split_folders(root: Path) -> None:
     dataset = folder(root / "train", test=0.25, val=0.2)
     sizes = {split: len(dataset.examples(split, 0)) for split in dataset.describe().splits}
     assert sum(sizes.values()) == 8 and list(sizes) == ["train", "val", "test"] and all(sizes.values())
@@ -76,9 +76,12 @@ def test_a_share_becomes_test_where_there_are_no_splits(root: Path) -> None:
     assert folder(root / "train", test=0.0).describe().splits == ("train", "val")
 
 
-def test_how_an_image_becomes_an_input(root: Path) -> None:
-    told = folder(root, size=8).preparation()
-    assert told == "upright by its EXIF tag, converted to RGB, resized to 8 x 8 (bilinear, by Pillow); channels first"
+def test_the_preparation_of_an_image(root: Path) -> None:
+    preparation = folder(root, size=8).preparation()
+    assert (
+        preparation
+        == "upright by its EXIF tag, converted to RGB, resized to 8 x 8 (bilinear, by Pillow); channels first"
+    )
     assert "grey" in folder(root, channels=1).preparation() and "resized" not in folder(root).preparation()
 
 
@@ -106,7 +109,7 @@ def test_images_are_upright(root: Path) -> None:
     assert torch.equal(files[0], torch.from_numpy(np.rot90(np.array(image), -1).copy()).permute(2, 0, 1))
 
 
-def test_both_routes_give_the_same(root: Path) -> None:
+def test_both_routes_give_the_same_inputs(root: Path) -> None:
     parts = {"pets": folder(root).examples("train", 0)}
     routes = [
         torch.cat([b.inputs["pets"] for b in evaluation_batches(parts, {}, Placement(CPU, loading, workers), 3)])
@@ -115,7 +118,7 @@ def test_both_routes_give_the_same(root: Path) -> None:
     assert torch.equal(routes[0], routes[1]) and torch.equal(routes[0], routes[2])
 
 
-def test_a_checkpoint_s_classes_are_used(root: Path, tmp_path: Path) -> None:
+def test_the_classes_of_a_checkpoint_are_used(root: Path, tmp_path: Path) -> None:
     dataset = folder(root)
     spec = dataset.describe()
     other = tmp_path / "other"
@@ -158,7 +161,7 @@ NO_IMAGES = {
 
 
 @pytest.mark.parametrize("content", NO_IMAGES.values(), ids=NO_IMAGES)
-def test_a_file_that_is_no_image(root: Path, content: bytes) -> None:
+def test_a_file_that_is_not_an_image(root: Path, content: bytes) -> None:
     (root / "train/dog/9.png").write_bytes(content)
     with pytest.raises(
         MtlError, match=r"9.png: (can't be read as an image: |is not an image of the formats BMP, GIF, ).+"
@@ -167,7 +170,7 @@ def test_a_file_that_is_no_image(root: Path, content: bytes) -> None:
 
 
 def png(width: int, height: int) -> bytes:
-    """The beginning of one that announces so many pixels, and has none."""
+    """Return the beginning of a PNG whose header gives a size, without pixels."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -178,7 +181,7 @@ def png(width: int, height: int) -> bytes:
 
 @pytest.mark.parametrize("size", [7100, 12_000, 10**6], ids=["ours", "pillow would warn", "pillow refuses"])
 @pytest.mark.parametrize("name", ["train/dog/9.png", "train/cat/0.png"], ids=["some", "the first"])
-def test_an_image_that_would_fill_the_memory(root: Path, size: int, name: str) -> None:
+def test_an_image_with_too_many_pixels(root: Path, size: int, name: str) -> None:
     (root / name).write_bytes(png(size, size))
     with pytest.raises(MtlError, match=rf"{name}: can't be read as an image: .*({size}×{size}|{size**2}) pixels"):
         images(folder(root).examples("train", 0))
@@ -189,9 +192,9 @@ unreadable = pytest.mark.skipif(PILLOW < 13, reason="before version 13, Pillow c
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", pytest.param("YCbCr", marks=unreadable), "LAB"])
-def test_images_of_8_bits_of_whatever_mode_are_converted(root: Path, mode: str) -> None:
+def test_images_of_8_bits_in_any_mode_are_converted(root: Path, mode: str) -> None:
     Image.new(mode, (5, 6)).save(root / f"train/dog/9.{'tiff' if mode in {'CMYK', 'YCbCr', 'LAB'} else 'png'}")
-    assert {tuple(one.shape) for one in images(folder(root, val=0.0).examples("train", 0))} == {(3, 6, 5)}
+    assert {tuple(image.shape) for image in images(folder(root, val=0.0).examples("train", 0))} == {(3, 6, 5)}
 
 
 @pytest.mark.parametrize(
@@ -214,7 +217,7 @@ def test_the_first_frame_of_an_animation(root: Path) -> None:
     assert images(folder(root, val=0.0).examples("train", 0))[-1].unique().tolist() == [7]
 
 
-def test_files_left_out_are_told_of_by_summary_and_train(
+def test_ignored_files_are_reported_by_summary_and_train(
     root: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (root / "train/cat/1.heic").touch()
@@ -230,7 +233,7 @@ def test_files_left_out_are_told_of_by_summary_and_train(
     assert main(["train", str(config), "--dry-run"]) == 0 and note in capsys.readouterr().err
 
 
-def test_a_class_that_train_lacks_is_found_by_describe(root: Path) -> None:
+def test_a_class_without_training_images_is_reported_by_describe(root: Path) -> None:
     draw(root / "test/bird/1.png", 0)
     draw(root / "val/Dog/1.png", 0)
     with pytest.raises(ConfigError, match=r"val/Dog: class 'Dog' .* Did you mean 'dog'") as caught:
@@ -250,7 +253,7 @@ def test_classes_are_compared_in_nfc(root: Path) -> None:
     assert again.restore(older).targets == older.targets and len(again.examples("test", 0)) == 2
 
 
-def test_a_palette_with_transparency_is_converted_in_silence(root: Path) -> None:
+def test_a_palette_with_transparency_is_converted_without_warning(root: Path) -> None:
     image = Image.new("P", (5, 6), 7)
     image.putpalette([value for grey in range(256) for value in (grey, grey, grey)])
     image.save(root / "train/dog/9.png", transparency=bytes(range(256)))
@@ -259,14 +262,14 @@ def test_a_palette_with_transparency_is_converted_in_silence(root: Path) -> None
 
 
 @pytest.mark.parametrize(("mode", "suffix"), [("I;16", "png"), ("I;16", "tiff"), ("I", "tiff"), ("F", "tiff")])
-def test_images_of_more_than_8_bits_are_not_cut_off(root: Path, mode: str, suffix: str) -> None:
+def test_images_of_more_than_8_bits_are_not_clipped(root: Path, mode: str, suffix: str) -> None:
     Image.new(mode, (5, 6), 300).save(root / f"train/dog/9.{suffix}")
     with pytest.raises(MtlError, match=rf"9.{suffix}: .*its pixels have 16 or 32 bits \(mode {mode}\), but 8 are"):
         images(folder(root).examples("train", 0))
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to(path)], ids=["pipe", "loop of links"])
-def test_what_is_called_an_image_and_is_no_file(root: Path, make: Callable[[Path], None]) -> None:
+def test_pipes_and_broken_links_with_the_name_of_an_image(root: Path, make: Callable[[Path], None]) -> None:
     make(root / "train/dog/9.png")
     with pytest.raises(ConfigError, match=r"train/dog/9.png: is a broken link, a pipe or a device, and an image or"):
         folder(root).describe()
@@ -286,7 +289,7 @@ def test_links_to_folders(root: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.mark.parametrize("name", [b"\x1b[31mdog", b"do\ng", b"d\xffg", "d\u202eog".encode()])
-def test_a_class_has_a_name_that_can_be_shown(root: Path, name: bytes) -> None:
+def test_class_names_are_printable(root: Path, name: bytes) -> None:
     (root / "train/dog").rename(os.fsdecode(bytes(root / "train") + b"/" + name))
     with pytest.raises(
         ConfigError, match=r"train: the folder '.*' names a class, and contains the character U\+"
@@ -296,7 +299,7 @@ def test_a_class_has_a_name_that_can_be_shown(root: Path, name: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", [b"\x1b[31m.png", b"a\nb.png", b"\xff.png"])
-def test_a_file_of_any_name_is_read_and_named_on_one_line(root: Path, name: bytes) -> None:
+def test_any_file_name_is_read_and_printed_on_one_line(root: Path, name: bytes) -> None:
     path = Path(os.fsdecode(bytes(root / "train/dog") + b"/" + name))
     draw(path, 0)
     assert len(images(folder(root, val=0.0).examples("train", 0))) == 9
@@ -306,8 +309,8 @@ def test_a_file_of_any_name_is_read_and_named_on_one_line(root: Path, name: byte
     assert str(caught.value).isprintable()
 
 
-def test_folders_that_may_not_be_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the way of `scandir`, as the tests may run as root, whom no permission stops."""
+def test_folders_without_read_permission(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Simulated in `scandir`, because root ignores permissions."""
     scandir = os.scandir
 
     def refused(path: str) -> object:
@@ -320,12 +323,12 @@ def test_folders_that_may_not_be_read(root: Path, monkeypatch: pytest.MonkeyPatc
         folder(root).describe()
 
 
-def test_a_root_that_can_be_none() -> None:
+def test_an_invalid_path_of_the_root() -> None:
     with pytest.raises(ValueError, match="has 300 bytes; the maximum is 255"):
         folder(Path("n" * 300)).describe()
 
 
-def test_a_cut_off_image(root: Path) -> None:
+def test_a_truncated_image(root: Path) -> None:
     path = root / "train/dog/9.png"
     draw(path, 0, (60, 60))
     path.write_bytes(path.read_bytes()[:3000])
@@ -333,7 +336,7 @@ def test_a_cut_off_image(root: Path) -> None:
         images(folder(root, size=8).examples("train", 0))
 
 
-def test_folders_that_are_not_so(root: Path, tmp_path: Path) -> None:
+def test_folders_of_another_layout(root: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="the folder doesn't exist"):
         folder(root / "nowhere").describe()
     (tmp_path / "empty").mkdir()
@@ -349,14 +352,14 @@ def test_folders_that_are_not_so(root: Path, tmp_path: Path) -> None:
 
 
 def names(dataset: ImageFolder, seed: int = 0) -> dict[str, set[str]]:
-    """Split → its files, below the root."""
-    found = {}
+    """Return split → its files, relative to the root."""
+    files = {}
     for split in dataset.describe().splits:
         examples = dataset.examples(split, seed)
         assert isinstance(examples.inputs, ImageFiles)
         rows = range(len(examples)) if examples.rows is None else examples.rows.tolist()
-        found[split] = {str(examples.inputs.paths[row].relative_to(dataset.root)) for row in rows}
-    return found
+        files[split] = {str(examples.inputs.paths[row].relative_to(dataset.root)) for row in rows}
+    return files
 
 
 def test_no_image_moves_when_others_are_added_or_removed(tmp_path: Path) -> None:
@@ -373,7 +376,7 @@ def test_no_image_moves_when_others_are_added_or_removed(tmp_path: Path) -> None
         assert files - {"dog/00.png"} == after[split] & set.union(*before.values())
 
 
-def test_a_class_of_one_image_is_trained_on(root: Path) -> None:
+def test_a_class_of_one_image_is_in_train(root: Path) -> None:
     draw(root / "train/emu/only.png", 5)
     for seed in range(10):
         dataset = folder(root / "train", seed=seed, test=0.4, val=0.4)

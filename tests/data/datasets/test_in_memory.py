@@ -21,9 +21,9 @@ WORDS = np.array(["cat", "dog", "eel"])[CLASSES.numpy()]
 
 
 def dataset(data: object, **options: Any) -> InMemory:
-    made = InMemory(**options)
-    made.attach(data)
-    return made
+    in_memory = InMemory(**options)
+    in_memory.attach(data)
+    return in_memory
 
 
 class Pairs(Dataset[Any]):
@@ -55,17 +55,17 @@ class Pairs(Dataset[Any]):
     ids=["tensors", "arrays", "grey", "lists", "TensorDataset", "pairs", "named", "dicts"],
 )
 def test_all_forms_of_data_give_the_same_examples(data: object) -> None:
-    made = dataset(data)
-    spec = made.describe()
+    in_memory = dataset(data)
+    spec = in_memory.describe()
     assert spec.input_shape == (1, 6, 6) and spec.state == {"dtype": "uint8", "named": []}
     assert spec.targets == {"target": TargetSpec("classes", 3)} and spec.main_target == "target"
     assert spec.splits == ("train", "val", "test")
-    whole = made.whole()
+    whole = in_memory.whole()
     assert isinstance(whole.inputs, Tensor)
     assert torch.equal(whole.inputs, IMAGES) and torch.equal(whole.targets["target"], CLASSES)
-    rows = [made.examples(split, 0).rows for split in spec.splits]
+    rows = [in_memory.examples(split, 0).rows for split in spec.splits]
     assert sorted(torch.cat([r for r in rows if r is not None]).tolist()) == list(range(N))
-    train = IMAGES[made.read("train").rows].double()
+    train = IMAGES[in_memory.read("train").rows].double()
     assert spec.mean == pytest.approx((train.mean().item(),))
     assert spec.std == pytest.approx((train.std(correction=0).item(),))
 
@@ -74,16 +74,16 @@ def test_an_image_of_pillow_is_read_with_its_channels_first() -> None:
     image = pytest.importorskip("PIL.Image")
     pixels = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
     items = [(image.fromarray(pixels), row % 2) for row in range(4)]
-    made = dataset(items, test=0.0)
-    assert made.describe().input_shape == (3, 2, 3)
-    inputs = made.read("train").inputs
+    in_memory = dataset(items, test=0.0)
+    assert in_memory.describe().input_shape == (3, 2, 3)
+    inputs = in_memory.read("train").inputs
     assert torch.equal(inputs[0], torch.from_numpy(pixels).permute(2, 0, 1))
 
 
 def test_features_are_normalized_one_by_one_and_narrowed_to_float32() -> None:
     x = np.random.default_rng(0).normal([1.0, -5.0], [2.0, 0.1], (N, 2))
-    made = dataset((x, {"y": x[:, 0]}), test=0.0)
-    spec = made.describe()
+    in_memory = dataset((x, {"y": x[:, 0]}), test=0.0)
+    spec = in_memory.describe()
     assert spec.input_shape == (2,) and spec.state["dtype"] == "float32"
     assert spec.mean == pytest.approx(x.astype(np.float32).mean(0).tolist(), rel=1e-6)
     assert spec.std == pytest.approx(x.astype(np.float32).std(0).tolist(), rel=1e-5)
@@ -99,8 +99,8 @@ def test_the_type_of_a_target_follows_from_its_labels() -> None:
         "classes": CLASSES.int(), "binary": CLASSES == 1, "real": real, "column": real.unsqueeze(1).double(),
         "words": WORDS, "tags": several, "numbers": several.long(), "zero_one": (CLASSES == 1).long(),
     }  # fmt: skip
-    made = dataset((IMAGES, targets), test=0.0)
-    spec = made.describe()
+    in_memory = dataset((IMAGES, targets), test=0.0)
+    spec = in_memory.describe()
     types = {name: (target.type, target.size, target.classes) for name, target in spec.targets.items()}
     assert types == {
         "classes": ("classes", 3, None), "binary": ("binary", 1, None), "real": ("real", 1, None),
@@ -109,7 +109,7 @@ def test_the_type_of_a_target_follows_from_its_labels() -> None:
     }  # fmt: skip
     assert spec.main_target is None
     assert spec.targets["real"].mean == pytest.approx(0.5) and not spec.targets["real"].missing
-    read = made.read("train").targets
+    read = in_memory.read("train").targets
     assert read["classes"].dtype == torch.int64 and read["tags"].dtype == read["binary"].dtype == torch.float32
     assert torch.equal(read["words"], CLASSES) and torch.equal(read["tags"], several.float())
 
@@ -118,11 +118,11 @@ def test_the_type_and_the_classes_of_a_target_can_be_set() -> None:
     targets = {"a": CLASSES, "b": CLASSES.double(), "c": (CLASSES == 1).int(), "d": torch.eye(3)[CLASSES]}
     options = {"a": "real", "b": "classes", "c": "binary", "d": "multilabel"}
     names = {"b": ["x", "y", "z"], "d": ["r", "s", "t"]}
-    made = dataset((IMAGES, targets), targets=options, classes=names, test=0.0)
-    spec = made.describe()
+    in_memory = dataset((IMAGES, targets), targets=options, classes=names, test=0.0)
+    spec = in_memory.describe()
     assert {name: target.type for name, target in spec.targets.items()} == options
     assert spec.targets["b"].classes == ("x", "y", "z") and spec.targets["d"].classes == ("r", "s", "t")
-    assert torch.equal(made.read("train").targets["b"], CLASSES)
+    assert torch.equal(in_memory.read("train").targets["b"], CLASSES)
     order = dataset((IMAGES, WORDS), classes={"target": ["eel", "dog", "cat"]}, test=0.0)
     assert torch.equal(order.read("train").targets["target"], 2 - CLASSES)
 
@@ -134,8 +134,8 @@ def test_missing_labels_are_nan_none_or_the_ignore_index() -> None:
         "words": np.array([None, *WORDS[1:]], object), "real": torch.where(CLASSES == 2, torch.nan, 1.0 * CLASSES),
         "binary": [None, *(CLASSES == 1).tolist()[1:]],
     }  # fmt: skip
-    made = dataset((IMAGES, targets), test=0.0)
-    spec, read = made.describe(), made.read("train").targets
+    in_memory = dataset((IMAGES, targets), test=0.0)
+    spec, read = in_memory.describe(), in_memory.read("train").targets
     assert all(target.missing for target in spec.targets.values())
     assert {name: target.type for name, target in spec.targets.items()} == {
         "indices": "classes", "listed": "classes", "words": "classes", "real": "real", "binary": "binary"
@@ -145,17 +145,17 @@ def test_missing_labels_are_nan_none_or_the_ignore_index() -> None:
 
 
 def test_splits_that_are_passed_are_taken_and_only_val_is_drawn() -> None:
-    made = dataset({"train": (IMAGES[:40], WORDS[:40]), "test": (IMAGES[40:], WORDS[40:])})
-    assert made.describe().splits == ("train", "val", "test") and not made.draws_test()
-    assert len(made.examples("test", 0)) == 20
-    assert len(made.examples("train", 0)) + len(made.examples("val", 0)) == 40
+    in_memory = dataset({"train": (IMAGES[:40], WORDS[:40]), "test": (IMAGES[40:], WORDS[40:])})
+    assert in_memory.describe().splits == ("train", "val", "test") and not in_memory.draws_test()
+    assert len(in_memory.examples("test", 0)) == 20
+    assert len(in_memory.examples("train", 0)) + len(in_memory.examples("val", 0)) == 40
     assert dataset({"train": (IMAGES, CLASSES)}, val=0.0).describe().splits == ("train",)
 
 
 def test_no_example_moves_when_others_are_added() -> None:
     def test_images(amount: int) -> set[bytes]:
-        made = dataset((IMAGES[:amount], CLASSES[:amount]))
-        examples = made.examples("test", 0)
+        in_memory = dataset((IMAGES[:amount], CLASSES[:amount]))
+        examples = in_memory.examples("test", 0)
         assert isinstance(examples.inputs, Tensor) and examples.rows is not None
         return {image.numpy().tobytes() for image in examples.inputs[examples.rows]}
 
@@ -165,13 +165,13 @@ def test_no_example_moves_when_others_are_added() -> None:
 def test_a_large_dataset_is_read_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mtlcli.data.formats.python_data.READ_WHOLE", 1000)
     pairs = Pairs([(x, int(y)) for x, y in zip(IMAGES, CLASSES, strict=True)])
-    made = dataset(pairs)
-    spec = made.describe()
-    train = made.examples("train", 0)
+    in_memory = dataset(pairs)
+    spec = in_memory.describe()
+    train = in_memory.examples("train", 0)
     assert not isinstance(train.inputs, Tensor) and torch.equal(train.inputs[7], IMAGES[7])
-    assert made.hashes("train") is None and made.recorded().rule == "position"
-    rows = made.read("train").rows
-    assert len(made.examples("test", 0)) == 12
+    assert in_memory.hashes("train") is None and in_memory.recorded().rule == "position"
+    rows = in_memory.read("train").rows
+    assert len(in_memory.examples("test", 0)) == 12
     assert spec.mean == pytest.approx((IMAGES[rows].double().mean().item(),))
 
 

@@ -19,12 +19,12 @@ FILES = mnist_files()
 
 @pytest.fixture
 def raw(tmp_path: Path) -> Path:
-    """The folder of small MNIST files, complete."""
+    """A folder with a complete set of small MNIST files."""
     place(tmp_path / "MNIST/raw", FILES)
     return tmp_path / "MNIST/raw"
 
 
-def test_reads_what_torchvision_reads(tmp_path: Path, raw: Path) -> None:
+def test_images_equal_those_read_by_torchvision(tmp_path: Path, raw: Path) -> None:
     for split in ("train", "test"):
         ours = MNIST(root=str(tmp_path), val=0.0).examples(split, 0)
         theirs = torchvision.datasets.MNIST(tmp_path, train=split == "train")
@@ -34,7 +34,7 @@ def test_reads_what_torchvision_reads(tmp_path: Path, raw: Path) -> None:
 
 
 @pytest.mark.parametrize(("dataset", "theirs"), [(MNIST, "MNIST"), (FashionMNIST, "FashionMNIST")])
-def test_describes_without_files(dataset: type[IdxImages], theirs: str, tmp_path: Path) -> None:
+def test_describe_needs_no_file(dataset: type[IdxImages], theirs: str, tmp_path: Path) -> None:
     spec = dataset(root=str(tmp_path / "nowhere")).describe()
     assert spec.input_shape == (1, 28, 28) and spec.splits == ("train", "val", "test")
     assert spec.main_target is not None
@@ -55,13 +55,13 @@ def test_names_and_registration() -> None:
         assert all(option.description for option in datasets[name].options.values())
 
 
-def test_without_files_and_download(tmp_path: Path) -> None:
+def test_missing_files_without_download(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"`mtl data fetch mnist --root .*`, or set `root` or \$MTL_DATA"):
         MNIST(root=str(tmp_path), download=False).examples("train", 0)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_fetches_what_is_missing(tmp_path: Path, raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_files_are_downloaded(tmp_path: Path, raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gone = raw / "t10k-labels-idx1-ubyte"
     gone.unlink()
     source = FakeSource(FILES)
@@ -70,7 +70,7 @@ def test_fetches_what_is_missing(tmp_path: Path, raw: Path, monkeypatch: pytest.
     assert source.asked == [[gone.name]] and gone.is_file()
 
 
-def test_val_is_carved_and_shares_memory(tmp_path: Path, raw: Path) -> None:
+def test_val_is_drawn_and_shares_memory(tmp_path: Path, raw: Path) -> None:
     dataset = MNIST(root=str(tmp_path), val=0.25)
     train, val = dataset.examples("train", 0), dataset.examples("val", 0)
     assert (len(train), len(val)) == (30, 10)
@@ -94,7 +94,7 @@ def test_val_is_carved_and_shares_memory(tmp_path: Path, raw: Path) -> None:
         ),
     ],
 )
-def test_a_damaged_file_names_the_command_to_fetch_it(
+def test_the_error_of_a_damaged_file_names_the_fetch_command(
     tmp_path: Path, raw: Path, file: str, content: bytes, message: str
 ) -> None:
     (raw / file).write_bytes(content)
@@ -106,7 +106,7 @@ REAL = Path("data")
 
 
 @pytest.mark.parametrize("dataset", [MNIST, FashionMNIST])
-def test_the_real_data_where_it_is_here(dataset: type[IdxImages]) -> None:
+def test_the_real_data_if_available(dataset: type[IdxImages]) -> None:
     if set(dataset.collection.check(REAL).values()) != {"ok"}:
         pytest.skip("`make data` has not been run")
     spec, test = dataset().describe(), dataset(root=str(REAL)).examples("test", 0)

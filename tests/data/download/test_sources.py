@@ -1,4 +1,4 @@
-"""The sources against commands of our own in $PATH and files: no network."""
+"""Sources of data, with fake commands in $PATH and local files: no network."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FILES = {"train": b"training", "test": b"testing"}
 
 @pytest.fixture
 def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that comes first in $PATH; every call of a command there is noted in `calls`."""
+    """A folder that comes first in $PATH; the calls of its commands are recorded in `calls`."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
@@ -39,7 +39,7 @@ def command(folder: Path, name: str, script: str) -> None:
 
 
 def packed(files: dict[str, bytes], mode: Literal["w", "w:gz"] = "w:gz") -> bytes:
-    """A tar archive."""
+    """Create a tar archive."""
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode=mode) as tar:
         for name, content in files.items():
@@ -55,7 +55,7 @@ def work(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_system_s_copy(tmp_path: Path) -> None:
+def test_the_copy_of_the_system(tmp_path: Path) -> None:
     (tmp_path / "train.gz").write_bytes(b"1")
     (tmp_path / "other").write_bytes(b"2")
     assert SystemCopy(tmp_path).collect(["train", "test"], tmp_path) == {"train": tmp_path / "train.gz"}
@@ -68,8 +68,8 @@ def test_a_debian_package(tmp_path: Path, commands: Path) -> None:
     (commands / "unpacked").write_bytes(packed({"./usr/share/train.gz": b"training", "./usr/bin/train": b"other"}, "w"))
     command(commands, "dpkg-deb", f'[ "$1" = --fsys-tarfile ] && test -f "$2" && cat {commands}/unpacked')
     here = work(tmp_path)
-    found = DebianPackage("pictures", "usr/share").collect(["train", "test"], here)
-    assert {name: path.read_bytes() for name, path in found.items()} == {"train": b"training"}
+    files = DebianPackage("pictures", "usr/share").collect(["train", "test"], here)
+    assert {name: path.read_bytes() for name, path in files.items()} == {"train": b"training"}
     calls = (commands / "calls").read_text().splitlines()
     assert [call.split(" -o")[0] for call in calls[:2]] == ["apt-get update", "apt-get download"]
     assert all(f"Dir::State::Lists={here}/lists" in call for call in calls[:2])
@@ -78,8 +78,8 @@ def test_a_debian_package(tmp_path: Path, commands: Path) -> None:
 def test_an_npm_package(tmp_path: Path, commands: Path) -> None:
     (commands / "packed").write_bytes(packed({f"package/data/{name}": content for name, content in FILES.items()}))
     command(commands, "npm", f"cp {commands}/packed pictures-1.0.tgz")
-    found = NpmPackage("pictures@1.0", "data").collect(list(FILES), work(tmp_path))
-    assert {name: path.read_bytes() for name, path in found.items()} == FILES
+    files = NpmPackage("pictures@1.0", "data").collect(list(FILES), work(tmp_path))
+    assert {name: path.read_bytes() for name, path in files.items()} == FILES
     assert "--ignore-scripts" in (commands / "calls").read_text()
 
 
@@ -93,7 +93,7 @@ def test_an_npm_package(tmp_path: Path, commands: Path) -> None:
         (r"printf 'no \377 \033[31mtext' >&2; exit 1", "npm pack failed: no \ufffd \\\\x1b\\[31mtext"),
     ],
 )
-def test_an_npm_package_that_cannot_be_had(tmp_path: Path, commands: Path, script: str, reason: str) -> None:
+def test_an_unavailable_npm_package(tmp_path: Path, commands: Path, script: str, reason: str) -> None:
     command(commands, "npm", script)
     with pytest.raises(SourceUnavailable, match=reason):
         NpmPackage("pictures@1.0", "data").collect(["train"], work(tmp_path))
@@ -106,7 +106,7 @@ def test_a_damaged_debian_package(tmp_path: Path, commands: Path) -> None:
         DebianPackage("pictures", "usr/share").collect(["train"], work(tmp_path))
 
 
-def test_a_package_manager_that_cannot_be_run(tmp_path: Path, commands: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_manager_without_permission(tmp_path: Path, commands: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command(commands, "apt-get", "")
     (commands / "apt-get").chmod(0o644)
     monkeypatch.setenv("PATH", str(commands))
@@ -114,7 +114,7 @@ def test_a_package_manager_that_cannot_be_run(tmp_path: Path, commands: Path, mo
         DebianPackage("pictures", "usr/share").collect(["train"], work(tmp_path))
 
 
-def test_no_package_manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SourceUnavailable, match="npm is not installed"):
         NpmPackage("pictures@1.0", "data").collect(["train"], work(tmp_path))
@@ -122,21 +122,21 @@ def test_no_package_manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def mirrors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Two mirrors of MNIST: nowhere, and a folder."""
+    """Two mirrors of MNIST: one that doesn't exist, and a folder."""
     (tmp_path / "mirror").mkdir()
     for name, content in FILES.items():
         (tmp_path / "mirror" / f"{name}.gz").write_bytes(content)
-    found = [f"file://{tmp_path}/nowhere/", f"file://{tmp_path}/mirror/"]
-    monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", found)
-    return found
+    files = [f"file://{tmp_path}/nowhere/", f"file://{tmp_path}/mirror/"]
+    monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", files)
+    return files
 
 
 def test_mirrors(tmp_path: Path, mirrors: list[str]) -> None:
-    found = Mirrors("MNIST").collect(list(FILES), work(tmp_path))
-    assert {name: path.read_bytes() for name, path in found.items()} == FILES
+    files = Mirrors("MNIST").collect(list(FILES), work(tmp_path))
+    assert {name: path.read_bytes() for name, path in files.items()} == FILES
 
 
-def test_mirrors_that_are_away(tmp_path: Path, mirrors: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_mirrors(tmp_path: Path, mirrors: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     def away(url: str, timeout: float) -> None:
         raise URLError("unknown host")
 
@@ -145,7 +145,7 @@ def test_mirrors_that_are_away(tmp_path: Path, mirrors: list[str], monkeypatch: 
         Mirrors("MNIST").collect(["train"], work(tmp_path))
 
 
-def test_a_mirror_that_never_answers(tmp_path: Path, mirrors: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mirror_without_response(tmp_path: Path, mirrors: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     over = threading.Event()
 
     def silent(url: str, timeout: float) -> None:
@@ -159,13 +159,13 @@ def test_a_mirror_that_never_answers(tmp_path: Path, mirrors: list[str], monkeyp
     over.set()
 
 
-def test_a_mirror_that_never_ends(tmp_path: Path, mirrors: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mirror_with_an_endless_file(tmp_path: Path, mirrors: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "DOWNLOAD_BYTES", 3)
     with pytest.raises(SourceUnavailable, match="sends more than"):
         Mirrors("MNIST").collect(["train"], work(tmp_path))
 
 
-def test_a_full_disk_is_no_fault_of_a_mirror(
+def test_a_full_disk_is_not_attributed_to_a_mirror(
     tmp_path: Path, mirrors: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(url: str, path: Path) -> None:
@@ -176,7 +176,7 @@ def test_a_full_disk_is_no_fault_of_a_mirror(
         Mirrors("MNIST").collect(["train"], work(tmp_path))
 
 
-def test_a_mirror_that_trickles(tmp_path: Path, mirrors: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_mirror(tmp_path: Path, mirrors: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "DOWNLOAD_SECONDS", -1.0)
     with pytest.raises(SourceUnavailable, match="took more than"):
         Mirrors("MNIST").collect(["train"], work(tmp_path))

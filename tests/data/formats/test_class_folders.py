@@ -1,4 +1,4 @@
-"""Which folders are splits, which are classes, and what is left out."""
+"""Recognition of split folders, class folders and ignored files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SUFFIXES = frozenset({".png", ".gif"})
 NFC, NFD = "caf\u00e9", "cafe\u0301"
 
 
-def found(root: Path, *files: str) -> ClassFolders:
+def find(root: Path, *files: str) -> ClassFolders:
     for file in files:
         (root / file).parent.mkdir(parents=True, exist_ok=True)
         (root / file).touch()
@@ -39,14 +39,14 @@ def pets(*folders: str) -> list[str]:
         None: ["trains", "Train2", "detest", "value", "device", "set", "data", "attest", "cat"],
     }.items(),
 )
-def test_spellings_of_splits(split: str | None, names: list[str]) -> None:
+def test_names_of_splits(split: str | None, names: list[str]) -> None:
     assert {name: match_split(name) for name in names} == dict.fromkeys(names, split)
 
 
 @pytest.mark.parametrize("names", [("Train/", "Test/"), ("training/", "validation/"), ("train/", "valid/", "test/")])
-def test_split_folders_in_other_spellings(tmp_path: Path, names: tuple[str, ...]) -> None:
+def test_split_folders_with_other_names(tmp_path: Path, names: tuple[str, ...]) -> None:
     splits = [match_split(name) for name in names]
-    assert classes(found(tmp_path, *pets(*names))) == {split: ["cat", "dog"] for split in splits}
+    assert classes(find(tmp_path, *pets(*names))) == {split: ["cat", "dog"] for split in splits}
 
 
 @pytest.mark.parametrize(
@@ -57,23 +57,23 @@ def test_split_folders_in_other_spellings(tmp_path: Path, names: tuple[str, ...]
         ["cat/Thumbs.db", "dog/desktop.ini", "dog/Icon\r", "cat/@eaDir/1.png", "$RECYCLE.BIN/cat/1.png"],
     ],
 )
-def test_what_systems_and_tools_leave_is_ignored(tmp_path: Path, files: list[str]) -> None:
-    folders = found(tmp_path, *pets(""), *files)
+def test_files_of_systems_and_tools_are_ignored(tmp_path: Path, files: list[str]) -> None:
+    folders = find(tmp_path, *pets(""), *files)
     assert classes(folders) == {"train": ["cat", "dog"]} and folders.notes == []
 
 
-def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
-    folders = found(tmp_path, *pets("train/"), "train/cat/1.HEIC", "train/dog/2.heic", "train/cat/list", "train/x.txt")
+def test_ignored_files_are_counted(tmp_path: Path) -> None:
+    folders = find(tmp_path, *pets("train/"), "train/cat/1.HEIC", "train/dog/2.heic", "train/cat/list", "train/x.txt")
     assert folders.notes == [
         "files left out, as they are not images of a supported format: 2 .heic, 1 .txt, 1 without a suffix"
     ]
-    folders = found(tmp_path, "train/loose.png", "test/1.png", "labels.csv", "annotations/a.xml")
+    folders = find(tmp_path, "train/loose.png", "test/1.png", "labels.csv", "annotations/a.xml")
     assert folders.notes[1:] == ["images left out, as they are in no class folder: 2 .png"]
     assert classes(folders) == {"train": ["cat", "dog"]}
 
 
 def test_nested_folders_belong_to_the_class_above(tmp_path: Path) -> None:
-    folders = found(tmp_path, *pets(""), "cat/young/black/1.png", "dog/young/1.GIF")
+    folders = find(tmp_path, *pets(""), "cat/young/black/1.png", "dog/young/1.GIF")
     assert classes(folders) == {"train": ["cat", "cat", "dog", "dog"]}
     paths = [str(path.relative_to(tmp_path)) for path in folders.splits["train"][0]]
     assert paths == ["cat/1.png", "cat/young/black/1.png", "dog/1.png", "dog/young/1.GIF"]
@@ -81,28 +81,28 @@ def test_nested_folders_belong_to_the_class_above(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("split", ["", "train/"])
 def test_classes_that_hold_the_same_folders_may_be_splits(tmp_path: Path, split: str) -> None:
-    folders = found(tmp_path, *pets(f"{split}gallery/", f"{split}query/"), f"{split}query/bird/1.png")
+    folders = find(tmp_path, *pets(f"{split}gallery/", f"{split}query/"), f"{split}query/bird/1.png")
     assert set(classes(folders)["train"]) == {"gallery", "query"}
     (note,) = folders.notes
     assert note.startswith(
         "the folders 'gallery', 'query' are read as classes, and hold the same folders 'cat', 'dog'. If the inner ones"
     )
-    found(tmp_path, f"{split}query/1.png")  # it holds images itself, so it is a class
-    assert found(tmp_path).notes == []
-    assert found(tmp_path / "other", "cat/images/1.png", "dog/images/1.png").notes == []
+    find(tmp_path, f"{split}query/1.png")  # it holds images itself, so it is a class
+    assert find(tmp_path).notes == []
+    assert find(tmp_path / "other", "cat/images/1.png", "dog/images/1.png").notes == []
 
 
 def test_names_equal_in_nfc_are_one_class(tmp_path: Path) -> None:
-    folders = found(tmp_path, f"train/{NFC}/1.png", "train/tea/1.png", f"test/{NFD}/1.png")
+    folders = find(tmp_path, f"train/{NFC}/1.png", "train/tea/1.png", f"test/{NFD}/1.png")
     assert classes(folders) == {"train": [NFC, "tea"], "test": [NFC]} and folders.notes == []
-    folders = found(tmp_path, f"train/{NFD}/2.png")
+    folders = find(tmp_path, f"train/{NFD}/2.png")
     assert classes(folders)["train"] == [NFC, NFC, "tea"]
     assert folders.notes == [f"folders whose names are equal in Unicode's form NFC are one class: {NFC}"]
 
 
 @pytest.mark.parametrize("names", [["bus", "car", "train"], ["Bus", "Car", "Train"], ["invalid", "valid"]])
-def test_a_class_whose_name_spells_a_split(tmp_path: Path, names: list[str]) -> None:
-    folders = found(tmp_path, *(f"{name}/1.png" for name in names))
+def test_a_class_whose_name_denotes_a_split(tmp_path: Path, names: list[str]) -> None:
+    folders = find(tmp_path, *(f"{name}/1.png" for name in names))
     assert classes(folders) == {"train": names}
     assert folders.notes == [
         f"the folder `{names[-1]}` holds images directly, next to other folders, so it is read as a class"
@@ -111,8 +111,8 @@ def test_a_class_whose_name_spells_a_split(tmp_path: Path, names: list[str]) -> 
 
 @pytest.mark.parametrize("names", [["images", "labels"], ["data", "sets"], ["fold", "split"], ["devices", "tests"],
     ["bus_station", "test_tube", "train_station"], ["testA", "testB"], ["Val Gardena", "train gardening"]])  # fmt: skip
-def test_names_that_are_no_splits(tmp_path: Path, names: list[str]) -> None:
-    assert classes(found(tmp_path, *(f"{name}/1.png" for name in names))) == {"train": names}
+def test_names_that_do_not_denote_splits(tmp_path: Path, names: list[str]) -> None:
+    assert classes(find(tmp_path, *(f"{name}/1.png" for name in names))) == {"train": names}
 
 
 REFUSED = {
@@ -142,16 +142,16 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("files", "message"), REFUSED.values(), ids=REFUSED)
-def test_layouts_that_are_refused(tmp_path: Path, files: list[str], message: str) -> None:
+def test_invalid_layouts(tmp_path: Path, files: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        found(tmp_path, *files)
+        find(tmp_path, *files)
 
 
-def test_links_are_followed_and_loops_are_not(tmp_path: Path) -> None:
+def test_links_are_followed_except_loops(tmp_path: Path) -> None:
     (tmp_path / "elsewhere/more").mkdir(parents=True)
     (tmp_path / "elsewhere/more/2.png").touch()
     root = tmp_path / "root"
-    found(root, *pets("train/"))
+    find(root, *pets("train/"))
     (root / "train/cat/more").symlink_to(tmp_path / "elsewhere/more")
     (root / "train/cat/again").symlink_to(tmp_path / "elsewhere/more")  # the same images, once for a class
     (root / "train/dog/3.png").symlink_to(tmp_path / "elsewhere/more/2.png")
@@ -166,7 +166,7 @@ def test_links_are_followed_and_loops_are_not(tmp_path: Path) -> None:
 
 
 def test_broken_links_are_listed(tmp_path: Path) -> None:
-    found(tmp_path, *pets("train/"))
+    find(tmp_path, *pets("train/"))
     for number in range(12):
         (tmp_path / f"train/cat/{number:02}.png").symlink_to(tmp_path / "nowhere")
     (tmp_path / "train/cat/more").symlink_to(tmp_path / "nowhere")

@@ -1,4 +1,4 @@
-"""How the columns of a table are typed, encoded and standardized."""
+"""Types, encoding and standardization of a table's columns."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ def test_truth_values_in_several_spellings_are_binary(tmp_path: Path) -> None:
     assert target(one_column(tmp_path, ["True", "False", "True"])).classes == ("False", "True")
 
 
-def test_columns_in_two_notations_are_refused(tmp_path: Path) -> None:
+def test_columns_in_two_notations_are_errors(tmp_path: Path) -> None:
     table = one_column(tmp_path, ["1.5", "2.25", "-3.0"])
     with pytest.raises(ConfigError, match=r"t.csv:2: '1.5' in column 'v' looks like .*`decimal` is another mark"):
         fitted(table, notation=Notation(decimal=","))
 
 
-def test_a_new_file_in_another_notation_is_an_error_and_no_warning(tmp_path: Path) -> None:
+def test_a_new_file_in_another_notation_is_an_error(tmp_path: Path) -> None:
     for name, mark, decimal in (("old", ",", "."), ("new", ";", ",")):
         lines = [f"{row % 7}{decimal}5{mark}{row}" for row in range(30)]
         (tmp_path / f"{name}.csv").write_text("\n".join([f"x{mark}y", *lines]))
@@ -77,7 +77,7 @@ def test_a_new_file_in_another_notation_is_an_error_and_no_warning(tmp_path: Pat
         CSV(path=str(tmp_path / "new.csv"), targets=["y"], delimiter=";").restore(spec)
 
 
-def test_an_empty_cell_is_missing_whatever_else_is(tmp_path: Path) -> None:
+def test_an_empty_cell_is_always_missing(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("v,w\n#DIV/0!,a\n,\n1,b\n")
     table = read_table(path, ",", ["#DIV/0!"])
@@ -116,7 +116,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("values", "message"), REFUSED.values(), ids=REFUSED)
-def test_features_and_targets_are_held_to_the_same_rules(tmp_path: Path, values: list[str], message: str) -> None:
+def test_features_and_targets_follow_the_same_rules(tmp_path: Path, values: list[str], message: str) -> None:
     table = one_column(tmp_path, values)
     for fit, remedy in ((fitted, "under `categorical`"), (target, r"`targets: \{v: classes\}`")):
         with pytest.raises(ConfigError, match=message) as caught:
@@ -126,7 +126,7 @@ def test_features_and_targets_are_held_to_the_same_rules(tmp_path: Path, values:
     assert declared[0].levels == declared[1].classes and len(declared[0].levels or ()) == len(set(values))
 
 
-def test_a_declared_number_names_the_first_cell_that_is_none(tmp_path: Path) -> None:
+def test_the_first_cell_that_is_not_a_number_is_reported(tmp_path: Path) -> None:
     table = one_column(tmp_path, ["1", "2", "3 kg", "x"])
     with pytest.raises(
         ConfigError, match=r"t.csv:4: '3 kg' in the real target 'v' is not a number; it looks like .*kg"
@@ -137,7 +137,7 @@ def test_a_declared_number_names_the_first_cell_that_is_none(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "word", ["n/a", "N/A", "NA", "null", "NULL", "None", "NaN", "nan", "-", "#N/A", "?", "<NA>", ""]
 )
-def test_the_usual_marks_are_missing_values(tmp_path: Path, word: str) -> None:
+def test_the_default_marks_are_missing_values(tmp_path: Path, word: str) -> None:
     table = one_column(tmp_path, ["1", "0", word, "1"])
     assert target(table) == TargetSpec("binary", missing=True)
     assert target(table, "classes").classes == ("0", "1")
@@ -145,7 +145,7 @@ def test_the_usual_marks_are_missing_values(tmp_path: Path, word: str) -> None:
     assert fitted(table).mean == pytest.approx(2 / 3)
 
 
-def test_the_spellings_of_a_number_are_one_category(tmp_path: Path) -> None:
+def test_all_spellings_of_a_number_are_one_category(tmp_path: Path) -> None:
     table = one_column(tmp_path, ["1", "1.0", "01", " 2", "2.00", "", "10", "1e1"])
     spec = target(table, "classes")
     assert spec.classes == ("1", "2", "10")
@@ -158,12 +158,12 @@ def test_the_spellings_of_a_number_are_one_category(tmp_path: Path) -> None:
 
 
 def test_the_levels_of_an_older_checkpoint_keep_their_codes(tmp_path: Path) -> None:
-    """Before, `1` and `1.0` were levels of their own, as they were spelled."""
+    """In older checkpoints, `1` and `1.0` are separate levels, spelled as in the file."""
     table = one_column(tmp_path, ["1", "1.0", "2.0", "2", "01"])
     assert encode_columns(table, [Column("v", ("1", "1.0", "2.0"))])[:, 0].tolist() == [2, 3, 4, 4, 2]
 
 
-def test_where_one_category_is_no_number_spellings_count(tmp_path: Path) -> None:
+def test_spellings_differ_if_a_category_is_not_a_number(tmp_path: Path) -> None:
     assert fitted(one_column(tmp_path, ["1", "1.0", "1a"]), categorical=True).levels == ("1", "1.0", "1a")
 
 
@@ -222,9 +222,9 @@ def test_logarithms_of_shifted_numbers(origin: float) -> None:
         signed_log1p(shifted, origin), expected, atol=1e-13 * max(1, abs(origin)) / (1 + abs(origin)) + 1e-14
     )
     columns = [Column("v", log_std=1.0, offset=origin)]
-    found = TableEncoder(columns, "auto", "log1p")(torch.from_numpy(shifted).float()[:, None])[:, 0]
+    encoded = TableEncoder(columns, "auto", "log1p")(torch.from_numpy(shifted).float()[:, None])[:, 0]
     np.testing.assert_allclose(
-        found.numpy(), signed_log1p(np.float64(np.float32(shifted)), origin), rtol=1e-5, atol=1e-5
+        encoded.numpy(), signed_log1p(np.float64(np.float32(shifted)), origin), rtol=1e-5, atol=1e-5
     )
 
 
@@ -242,7 +242,7 @@ def test_a_constant_column_has_the_standard_deviation_1(tmp_path: Path, values: 
     assert TableEncoder([column], "auto", "log1p")(x).abs().max().item() <= 4 * EPS * (1 + math.log1p(size))
 
 
-def test_a_sentinel_in_one_row_is_no_constant(tmp_path: Path) -> None:
+def test_a_column_with_a_single_outlier_is_not_constant(tmp_path: Path) -> None:
     column = fitted(one_column(tmp_path, ["1"] * 50 + ["2"]))
     assert column.std == pytest.approx(np.std([1] * 50 + [2])) and column.offset == 0
 
@@ -323,12 +323,12 @@ def test_a_multilabel_target_of_columns(tmp_path: Path) -> None:
         CSV(path=str(path), targets={"tags": ["u", "u"]}, **options)
 
 
-def test_marks_that_can_t_be_told_apart() -> None:
+def test_equal_decimal_and_thousands_marks() -> None:
     with pytest.raises(ValueError, match="`decimal` and `thousands` are both ','"):
         CSV(path="t.csv", targets=["y"], decimal=",", thousands=",")
 
 
-def test_the_notation_is_the_table_s(tmp_path: Path) -> None:
+def test_the_notation_of_a_table(tmp_path: Path) -> None:
     table = one_column(tmp_path, ["1,5", "2", "1,50"])
     column = fitted(table, categorical=True, notation=Notation(decimal=","))
     assert column.levels == ("1.5", "2")

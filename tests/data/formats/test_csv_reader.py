@@ -1,4 +1,4 @@
-"""Tables whose splits are files of their own."""
+"""Tables whose splits are separate files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def rows(dataset: CSV, split: str) -> list[list[float]]:
 
 
 def test_a_file_for_each_split(tmp_path: Path) -> None:
-    """Columns by name, in the order of the first file; what is fitted comes from the training file alone."""
+    """Columns are matched by name, in the order of the first file; statistics come from the training file only."""
     dataset = CSV(**write(tmp_path), val_path=str(tmp_path / "test.csv"))
     spec = dataset.describe()
     assert spec.splits == ("train", "val", "test")
@@ -42,7 +42,7 @@ def test_a_file_for_each_split(tmp_path: Path) -> None:
     assert rows(dataset, "val") == rows(dataset, "test") == [[30, 3, 1], [20, 0, 0]]
 
 
-def test_val_is_carved_from_the_training_file(tmp_path: Path) -> None:
+def test_val_is_drawn_from_the_training_file(tmp_path: Path) -> None:
     dataset = CSV(**write(tmp_path), val=0.3)
     assert dataset.describe().splits == ("train", "val", "test")
     assert sorted(rows(dataset, "train") + rows(dataset, "val")) == [[1, 2, 0], [2, 3, 1], [3, 2, 1], [4, 3, 0]]
@@ -74,7 +74,7 @@ def test_training_rows_in_the_file_of_a_split_are_noted(tmp_path: Path) -> None:
     assert not [note for note in CSV(**write(tmp_path)).notes() if "too good" in note]
 
 
-def test_columns_that_are_not_used_may_lack(tmp_path: Path) -> None:
+def test_unused_columns_may_be_absent(tmp_path: Path) -> None:
     options = write(tmp_path, test="x,y\n1,0\n")
     assert CSV(**options, exclude=["town"]).describe().input_shape == (1,)
     assert CSV(**options, features=["x"]).describe().input_shape == (1,)
@@ -104,7 +104,7 @@ def test_training_and_evaluating_with_two_files(
     assert json.loads(capsys.readouterr().out)["examples"] == {"y": 40}
 
 
-def test_a_delimiter_that_is_another_one(tmp_path: Path) -> None:
+def test_another_delimiter_is_suggested(tmp_path: Path) -> None:
     for mark, spelled in ((";", ";"), ("\t", "\\t"), ("|", "|")):
         (tmp_path / "t.csv").write_text(mark.join("xy") + "\n" + (mark.join("12") + "\n" + mark.join("34") + "\n") * 5)
         with pytest.raises(ConfigError) as caught:

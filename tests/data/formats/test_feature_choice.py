@@ -1,4 +1,4 @@
-"""Which columns of a table are features, and what the notes say of the others."""
+"""Choice of a table's features, and notes on the other columns."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_ordinary_columns_are_features(tmp_path: Path, name: str, values: list[A
     assert features(dataset) == [name, "noise"] and not dataset.notes()
 
 
-def test_small_tables_and_only_columns_are_not_judged(tmp_path: Path) -> None:
+def test_columns_of_small_tables_and_only_columns_are_kept(tmp_path: Path) -> None:
     assert features(table(tmp_path, {"n": list(range(19)), "x": [0.5, *[1] * 18]})) == ["n", "x"]
     assert features(table(tmp_path, {"n": list(range(ROWS))})) == ["n"]
     assert features(table(tmp_path, {"": list(range(ROWS)), "n": list(range(ROWS))})) == ["n"]
@@ -90,7 +90,7 @@ def test_small_tables_and_only_columns_are_not_judged(tmp_path: Path) -> None:
         table(tmp_path, {"": list(range(ROWS))}).describe()
 
 
-def test_a_repeated_number_called_id_is_noted(tmp_path: Path) -> None:
+def test_a_repeated_number_with_the_name_of_an_id_is_noted(tmp_path: Path) -> None:
     columns = {"store_id": [row % 7 for row in range(ROWS)], "noise": NOISE}
     dataset = table(tmp_path, columns)
     assert features(dataset) == ["store_id", "noise"]
@@ -101,8 +101,8 @@ def test_a_repeated_number_called_id_is_noted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["{},5", "{} kg", "\u2212{}", "2023-01-01 00:{:02}"])
-def test_numbers_and_dates_in_another_notation_are_no_names(tmp_path: Path, form: str) -> None:
-    """Different in every row, they are an error like any others, and not text that only identifies the rows."""
+def test_numbers_and_dates_in_another_notation_are_errors(tmp_path: Path, form: str) -> None:
+    """Even if they differ in every row, they are not taken for text that only identifies the rows."""
     (tmp_path / "t.csv").write_text(
         "v;x;y\n" + "".join(f"{form.format(row)};{row % 3};{row % 2}\n" for row in range(ROWS)), encoding="utf-8"
     )
@@ -116,7 +116,7 @@ def test_several_columns_without_a_name(tmp_path: Path) -> None:
     assert features(dataset) == ["x"] and len(dataset.notes()) == 3
 
 
-def test_dates_are_refused_unless_they_are_declared(tmp_path: Path) -> None:
+def test_undeclared_dates_are_errors(tmp_path: Path) -> None:
     days = [f"2023-{1 + row // 28:02}-{1 + row % 28:02}" for row in range(ROWS)]
     columns = {"day": days, "noise": NOISE}
     with pytest.raises(
@@ -136,7 +136,7 @@ def test_dates_are_refused_unless_they_are_declared(tmp_path: Path) -> None:
         ({"exclude": ["noise", "x"]}, "no feature column is left"),
     ],
 )
-def test_options_that_contradict(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+def test_contradictory_options(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         table(tmp_path, {"noise": NOISE, "x": NOISE}, **options).describe()
 

@@ -38,8 +38,8 @@ def test_numbers_in_a_notation(options: dict[str, Any], value: str, number: floa
     assert number is None or parsed[1] == number
 
 
-def test_columns_of_numbers_alone_are_read_alike() -> None:
-    """Where every value is a number, they are read by a faster way."""
+def test_the_fast_path_gives_the_same_numbers() -> None:
+    """Columns in which every value is a number are parsed by a faster path."""
     values = ["1", None, "-0.5", " 2e3".strip(), "٣"]
     parsed, wrong = Notation().numbers(values)
     slow, _ = Notation().numbers([*values, "x"])
@@ -68,12 +68,12 @@ def test_dates_are_days(form: str, value: str, days: float | None) -> None:
     assert days is None or parsed[0] == days
 
 
-def test_one_spelling_of_a_number() -> None:
+def test_the_canonical_spelling_of_a_number() -> None:
     plain = Notation()
     for spelling in ("1", "1.0", "01", "+1", "1e0", "1.", "001.00"):
         assert plain.canonical(spelling) == "1"
     assert plain.canonical("-0.0") == plain.canonical("0") == "0"
-    assert plain.canonical("12345678901234567890") != plain.canonical("12345678901234567891")  # float64 can't tell them
+    assert plain.canonical("12345678901234567890") != plain.canonical("12345678901234567891")  # equal in float64
     assert {plain.canonical(value) for value in ("a", "1_0", "nan", "inf", "1,5", "")} == {None}
     assert Notation(decimal=",").canonical("1,50") == plain.canonical("1.5") == "1.5"
     assert len(plain.canonical("1e300") or "") < 10
@@ -112,7 +112,7 @@ LIKENESS = {
 
 
 @pytest.mark.parametrize(("values", "words"), LIKENESS.values(), ids=LIKENESS)
-def test_what_values_look_like(values: list[str], words: str) -> None:
+def test_recognized_notations(values: list[str], words: str) -> None:
     likeness = detect_notation(values)
     assert likeness is not None and words in likeness[1]
 
@@ -147,7 +147,7 @@ def test_a_decimal_point_under_another_notation() -> None:
         (["1950", "1.250", "2.134", "3.999", "12.001", "100.000"], None),
     ],
 )
-def test_dots_that_may_stand_between_thousands(values: list[str | None], found: str | None) -> None:
+def test_dots_that_may_separate_thousands(values: list[str | None], found: str | None) -> None:
     assert find_dotted_thousands(values) == found
 
 

@@ -1,4 +1,4 @@
-"""Which rows of a table a split gets."""
+"""Assignment of a table's rows to splits."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def table(path: Path, **options: Any) -> CSV:
 
 
 def members(dataset: CSV, seed: int = 0, column: int = 1) -> dict[str, set[float]]:
-    """Split → the numbers in a column of its rows; by itself `x`, which tells the rows apart."""
-    found = {}
+    """Return split → the numbers in a column of its rows; by default `x`, which identifies the rows."""
+    numbers = {}
     for split in dataset.describe().splits:
         examples = dataset.examples(split, seed)
         assert isinstance(examples.inputs, torch.Tensor) and examples.rows is not None
-        found[split] = set(examples.inputs[examples.rows, column].tolist())
-    return found
+        numbers[split] = set(examples.inputs[examples.rows, column].tolist())
+    return numbers
 
 
 def test_no_row_moves_when_the_table_changes(tmp_path: Path) -> None:
-    """Rows added at the end, in front, in between; removed; reordered; columns added and moved; compressed."""
+    """Rows added at the end, at the start and in between; removed; reordered; columns added and moved; compressed."""
     rows = lines(300)
     before = members(table(write(tmp_path / "t.csv", rows[:200])))
     assert set(before) == {"train", "val", "test"} and sum(map(len, before.values())) == 200
@@ -60,8 +60,8 @@ def test_no_row_moves_when_the_table_changes(tmp_path: Path) -> None:
     assert members(table(path, features=["site", "x"], delimiter=";")) == before
 
 
-def test_no_row_moves_when_numbers_are_spelled_otherwise(tmp_path: Path) -> None:
-    """As by pandas, which writes `1.0` for `1` in a column with gaps, or by a program of another country."""
+def test_no_row_moves_when_numbers_are_spelled_differently(tmp_path: Path) -> None:
+    """For example by pandas, which writes `1.0` for `1` in a column with gaps, or with another decimal mark."""
     rows = [(row % 40, row / 8, "ab"[row % 2]) for row in range(200)]
     spelled = {
         "plain": ([f"{site},{x},{y}" for site, x, y in rows], {}),
@@ -78,27 +78,27 @@ def test_no_row_moves_when_numbers_are_spelled_otherwise(tmp_path: Path) -> None
         assert all(one == prints[0] for one in prints)
 
 
-def test_numbers_that_float64_cannot_tell_apart_are_different_cells() -> None:
+def test_numbers_that_are_equal_in_float64_are_different_cells() -> None:
     values = ["12345678901234567890", "12345678901234567891", "1e40", "1e41", "a", None, "0", "5"]
     assert len(set(hash_cells(values, Notation()).tolist())) == len(values)
     same = ["-0.0", "0", "1e20", "100000000000000000000"]
     assert len(set(hash_cells(same, Notation()).tolist())) == 2
 
 
-def test_a_split_column_that_is_not_declared_is_noted(tmp_path: Path) -> None:
+def test_an_undeclared_split_column_is_noted(tmp_path: Path) -> None:
     rows = [f"{line},{'test' if at % 5 == 0 else 'train'}" for at, line in enumerate(lines(60))]
     path = write(tmp_path / "t.csv", rows, f"{HEADER},part")
     assert any("set `split_column: part`" in note for note in table(path).notes())
     assert not any("split_column" in note for note in table(path, split_column="part").notes())
 
 
-def test_another_seed_is_another_draw(tmp_path: Path) -> None:
+def test_another_seed_gives_another_draw(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", lines(200))
     one, same, other, val = (members(table(path, seed=seed), run) for seed, run in ((0, 0), (0, 0), (1, 0), (0, 1)))
     assert one == same != other and one["test"] == val["test"] and one["val"] != val["val"]
 
 
-def test_what_is_chosen_of_the_columns_makes_no_difference(tmp_path: Path) -> None:
+def test_the_choice_of_columns_does_not_affect_the_splits(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", [f"{row},{at % 7}" for at, row in enumerate(lines(200))], HEADER + ",z")
     expected = members(table(path))
     assert members(table(path, features=["x"]), column=0) == expected
@@ -107,8 +107,8 @@ def test_what_is_chosen_of_the_columns_makes_no_difference(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("test", [0.2, 0.5])
-def test_a_class_of_one_row_is_trained_on(tmp_path: Path, test: float) -> None:
-    """Whatever the seed (case C13: for half of the seeds the class was in `test` alone, an error)."""
+def test_a_class_of_one_row_is_in_train(tmp_path: Path, test: float) -> None:
+    """For every seed (case C13: for half of the seeds the class was only in `test`, which was an error)."""
     rows = [*lines(60), "s1,70.5,rare", "s2,80.5,"]
     path = write(tmp_path / "t.csv", rows)
     for seed in range(12):
@@ -118,8 +118,8 @@ def test_a_class_of_one_row_is_trained_on(tmp_path: Path, test: float) -> None:
         assert set(train.targets["y"][train.rows].tolist()) >= {0, 1, 2, 3}
 
 
-def test_a_kept_row_is_no_test_row_of_its_checkpoint(tmp_path: Path) -> None:
-    """When its class has more rows later, its checkpoint's record keeps it where it was."""
+def test_an_excluded_row_is_not_a_test_row_of_its_checkpoint(tmp_path: Path) -> None:
+    """The record of a checkpoint keeps the row in its split even if its class has more rows later."""
     path = write(tmp_path / "t.csv", [*lines(60), "s1,70.5,rare"])
     kept = next(d for seed in range(50) if (d := table(path, seed=seed, test=0.5)).recorded().kept)
     spec, record = kept.describe(), DataRecord.from_dict(kept.recorded().to_dict(), "data")
@@ -156,7 +156,7 @@ def test_identical_rows_share_a_split(tmp_path: Path) -> None:
     assert sum(map(len, splits.values())) == 100
 
 
-def test_a_table_of_few_different_rows_is_split_too(tmp_path: Path) -> None:
+def test_a_table_of_few_distinct_rows_is_split(tmp_path: Path) -> None:
     rows = [f"{a},{b},{a ^ b}" for a in (0, 1) for b in (0, 1) for _ in range(200)]
     dataset = table(write(tmp_path / "t.csv", rows), val=0.0)
     test = dataset.examples("test", 0)
@@ -166,7 +166,7 @@ def test_a_table_of_few_different_rows_is_split_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("amount", "sizes"), [(1, None), (2, [1, 1, 0]), (3, [1, 1, 1]), (5, [3, 1, 1])])
 def test_tiny_tables(tmp_path: Path, amount: int, sizes: list[int] | None) -> None:
-    """No split is empty where there are rows for it; of a regression, which has no classes."""
+    """No split is empty if the table has enough rows; for a regression, which has no classes."""
     path = write(tmp_path / "t.csv", [f"a,{row},{row}.5" for row in range(amount)])
     dataset = table(path, targets={"y": "real"}, val=0.3 if amount > 2 else 0.0)
     if sizes is None:
@@ -188,8 +188,8 @@ def test_shares_of_0_and_1(tmp_path: Path) -> None:
     assert everything.restore(spec).splits == ("test",) and len(everything.examples("test", 0)) == 30
 
 
-def test_older_checkpoints_keep_their_rule(tmp_path: Path) -> None:
-    """Their rows were drawn by position: 0.2 of them, the first of a permutation."""
+def test_older_checkpoints_keep_their_rule_of_drawing(tmp_path: Path) -> None:
+    """Their rows were drawn by position: a share of 0.2, the first of a permutation."""
     path = write(tmp_path / "t.csv", lines(50))
     spec = table(path).describe()
     old = table(path)

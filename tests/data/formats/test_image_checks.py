@@ -1,4 +1,4 @@
-"""Image files are checked before a run, each once."""
+"""Checks of image files before a run, once for each file."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ BYTES = 3 * 60 * 50
 
 
 @pytest.fixture
-def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the files that are looked at, and of those that are decoded, these with a star."""
+def checked_files(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Record the names of the checked files; those of decoded ones end in a star."""
     names: list[str] = []
     fault, read = ImageFiles.fault, ImageFiles.__getitem__
 
@@ -51,25 +51,25 @@ def cut(path: Path, share: float = 0.6) -> Path:
     return path
 
 
-def test_small_sets_are_decoded_and_looked_at_once(tmp_path: Path, looked_at: list[str]) -> None:
+def test_small_sets_are_decoded_and_checked_once(tmp_path: Path, checked_files: list[str]) -> None:
     images = files(*(draw(tmp_path / f"{number}.png", number) for number in range(4)))
     assert check_images(images, BYTES) == []
-    assert sorted(looked_at) == [f"{number}.png{star}" for number in range(4) for star in ("", "*")]
-    looked_at.clear()
-    assert check_images(images, BYTES) == [] and looked_at == []
+    assert sorted(checked_files) == [f"{number}.png{star}" for number in range(4) for star in ("", "*")]
+    checked_files.clear()
+    assert check_images(images, BYTES) == [] and checked_files == []
     os.utime(tmp_path / "2.png", ns=(0, 0))
-    assert check_images(images, BYTES) == [] and looked_at == ["2.png", "2.png*"]
-    looked_at.clear()
+    assert check_images(images, BYTES) == [] and checked_files == ["2.png", "2.png*"]
+    checked_files.clear()
     damaged = bytearray((tmp_path / "3.png").read_bytes())
     damaged[len(damaged) // 2] ^= 255  # neither header nor end
     (tmp_path / "3.png").write_bytes(damaged)
     (fault,) = check_images(images, BYTES)
     assert "3.png: can't be read as an image" in fault
     assert check_images(images, BYTES) == [fault]  # what failed isn't remembered
-    assert looked_at == 2 * ["3.png", "3.png*"]
+    assert checked_files == 2 * ["3.png", "3.png*"]
 
 
-def test_faults_are_counted_and_there_is_an_end(tmp_path: Path) -> None:
+def test_faults_are_counted_up_to_a_limit(tmp_path: Path) -> None:
     paths = [tmp_path / f"{number:03}.png" for number in range(150)]
     for path in paths[:12]:
         path.write_bytes(b"none")
@@ -80,8 +80,8 @@ def test_faults_are_counted_and_there_is_an_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in supported_formats() if name != "AVIF"])  # which is always decoded
-def test_large_sets_are_looked_at_from_both_ends(
-    tmp_path: Path, looked_at: list[str], name: str, monkeypatch: pytest.MonkeyPatch
+def test_large_sets_are_checked_by_their_headers_and_ends(
+    tmp_path: Path, checked_files: list[str], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(image_checks, "READ_WHOLE", 0)
     suffix = SUFFIXES[name][0]
@@ -89,7 +89,7 @@ def test_large_sets_are_looked_at_from_both_ends(
     (fault,) = check_images(files(fine, short), BYTES)
     assert f"b{suffix}: " in fault
     if name not in ("BMP", "PPM", "JPEG2000"):
-        assert f"a{suffix}*" not in looked_at
+        assert f"a{suffix}*" not in checked_files
 
 
 def test_large_sets_of_another_size_or_depth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,20 +108,20 @@ def test_large_sets_of_another_size_or_depth(tmp_path: Path, monkeypatch: pytest
     assert "has 60×50 pixels, but the first image has 50×60" in faults[0] and "16 or 32 bits" in faults[2]
 
 
-def test_appended_bytes_are_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_appended_bytes_are_not_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_checks, "READ_WHOLE", 0)
     path = draw(tmp_path / "a.jpg")
     path.write_bytes(path.read_bytes() + bytes(5000))
     assert check_images(files(path), BYTES) == []
 
 
-def test_a_sample(tmp_path: Path, looked_at: list[str]) -> None:
+def test_a_sample(tmp_path: Path, checked_files: list[str]) -> None:
     images = files(*(draw(tmp_path / f"{number}.png", number) for number in range(9)))
     assert check_images(images, BYTES, most=3) == []
-    assert looked_at == ["0.png", "3.png", "6.png"]
+    assert checked_files == ["0.png", "3.png", "6.png"]
 
 
-def test_no_place_for_a_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unusable_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert check_images(files(draw(tmp_path / "a.png")), BYTES) == []
