@@ -1,4 +1,4 @@
-"""A small table, raw, that the tests of models share."""
+"""A small raw table for the tests of models."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COLUMNS = (
 
 
 def rows(amount: int = 50, seed: int = 0) -> Tensor:
-    """float32 [amount, 5]; every column has a category not seen (0) and one missing (1)."""
+    """Create raw columns, float32 [amount, 5]; every column has an unseen (0) and a missing category (1)."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.empty(amount, len(COLUMNS))
     for at, column in enumerate(COLUMNS):

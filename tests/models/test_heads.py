@@ -1,4 +1,4 @@
-"""Heads: features → a task's prediction."""
+"""Heads."""
 
 import pytest
 import torch
@@ -15,14 +15,14 @@ from mtlcli.registry import heads
         ("mlp", {"hidden": []}, [6, 3]),
     ],
 )
-def test_layers_between_features_and_outputs(name, options, widths):
+def test_layer_widths(name, options, widths):
     head = heads[name].target(6, 3, **options)
     assert head(torch.randn(2, 6)).shape == (2, 3)
     weights = [p for key, p in head.named_parameters() if key.endswith("weight")]
     assert [tuple(p.shape) for p in weights] == list(zip(widths[1:], widths, strict=False))
 
 
-def test_mlp_is_linear_layers_with_relu_between():
+def test_mlp_alternates_linear_layers_and_relu():
     head = heads["mlp"].target(4, 2, hidden=[3], dropout=0.9).eval()
     x = torch.randn(5, 4)
     torch.testing.assert_close(head(x), head[3](head[0](x).relu()))

@@ -1,4 +1,4 @@
-"""A table's columns as numbers and one-hot categories."""
+"""Conversion of a table's columns to numbers and one-hot categories."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ def spec(columns: tuple[Column, ...]) -> DatasetSpec:
     return DatasetSpec((len(columns),), {"y": TargetSpec("real")}, "y", ("train",), (), (), {}, columns)
 
 
-def test_against_the_oracle() -> None:
+def test_encoding_matches_the_oracle() -> None:
     x = rows()
-    found = make_column_encoder(COLUMNS)(x)
-    assert found.dtype == torch.float32
-    np.testing.assert_allclose(found.numpy(), tables.one_hot(COLUMNS, x.tolist()), rtol=1e-5, atol=1e-6)
+    actual = make_column_encoder(COLUMNS)(x)
+    assert actual.dtype == torch.float32
+    np.testing.assert_allclose(actual.numpy(), tables.one_hot(COLUMNS, x.tolist()), rtol=1e-5, atol=1e-6)
 
 
-def test_without_statistics_the_numbers_are_as_they_are() -> None:
+def test_numbers_are_unchanged_without_statistics() -> None:
     x = rows()
-    found = OneHot(COLUMNS)(x)
-    assert torch.equal(found[:, 3], x[:, 1]) and torch.equal(found[:, -1], x[:, 4])
-    assert set(found[:, :3].unique().tolist()) == {0.0, 1.0}
+    actual = OneHot(COLUMNS)(x)
+    assert torch.equal(actual[:, 3], x[:, 1]) and torch.equal(actual[:, -1], x[:, 4])
+    assert set(actual[:, :3].unique().tolist()) == {0.0, 1.0}
 
 
-def test_numbers_alone_and_categories_alone() -> None:
+def test_only_numbers_and_only_categories() -> None:
     x = rows()
     for chosen in ([1, 4], [0, 2, 3]):
         columns = [COLUMNS[at] for at in chosen]
@@ -37,14 +37,14 @@ def test_numbers_alone_and_categories_alone() -> None:
         np.testing.assert_allclose(make_column_encoder(columns)(x[:, chosen]).numpy(), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_a_negative_number_is_no_category() -> None:
+def test_negative_number_is_not_a_category() -> None:
     assert OneHot([Column("x"), Column("t", ("a",))])(torch.tensor([[-1.0, 2.0], [2.0, 0.0]])).tolist() == [
         [-1.0, 1.0],
         [2.0, 0.0],
     ]
 
 
-def test_what_a_trunk_is_given() -> None:
+def test_prepared_inputs_of_a_trunk() -> None:
     x = rows(4)
     shape = prepared_shape(spec(COLUMNS))
     assert shape == (37,) and make_preparation(spec(COLUMNS))(x).shape == (4, *shape)
@@ -55,7 +55,7 @@ def test_what_a_trunk_is_given() -> None:
     assert make_preparation(images)(torch.full((1, 1, 8, 8), 7)).unique().item() == 2.0
 
 
-def test_the_encoding_travels_with_the_weights() -> None:
+def test_encoding_is_part_of_the_state_dict() -> None:
     x, other = rows(), make_column_encoder([Column(c.name, c.levels, mean=1.0) for c in COLUMNS])
     other.load_state_dict(make_column_encoder(COLUMNS).state_dict())
     assert torch.equal(other(x), make_column_encoder(COLUMNS)(x))

@@ -1,4 +1,4 @@
-"""The whole model: normalization, predictions, names of weights, counts."""
+"""Multi-task model: normalization, predictions, keys of the state dict, parameter counts."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def images(rows: int = 3) -> torch.Tensor:
     return torch.randint(0, 256, (rows, *SHAPE), dtype=torch.uint8)
 
 
-def test_raw_bytes_are_normalized_by_the_statistics_of_their_dataset():
+def test_raw_inputs_are_normalized_by_the_statistics_of_their_dataset():
     model, x = make().eval(), images()
     out = model({"mnist": x, "fashion": x})
     for task, (mean, std) in zip(out, STATISTICS.values(), strict=True):
@@ -34,7 +34,7 @@ def test_raw_bytes_are_normalized_by_the_statistics_of_their_dataset():
         torch.testing.assert_close(out[task], expected, rtol=1e-5, atol=1e-5)
 
 
-def test_all_tasks_whose_dataset_is_there_or_those_asked_for():
+def test_predictions_of_available_or_requested_tasks():
     model = make({"digit": "mnist", "parity": "mnist", "garment": "fashion"})
     both = {"fashion": images(2), "mnist": images(3)}
     assert list(model(both)) == ["digit", "parity", "garment"]
@@ -43,7 +43,7 @@ def test_all_tasks_whose_dataset_is_there_or_those_asked_for():
     assert list(model(both, iter(["garment", "digit"]))) == ["garment", "digit"]
 
 
-def test_a_bare_tensor_is_the_input_of_the_only_dataset():
+def test_bare_tensor_is_the_input_of_the_only_dataset():
     model, x = make({"digit": "mnist", "parity": "mnist"}).eval(), images()
     with torch.inference_mode():
         bare, named = model(x), model({"mnist": x})
@@ -51,7 +51,7 @@ def test_a_bare_tensor_is_the_input_of_the_only_dataset():
     assert all(torch.equal(bare[task], named[task]) for task in bare)
 
 
-def test_other_inputs_are_refused_in_one_sentence():
+def test_invalid_inputs_are_rejected():
     message = "the model takes the inputs of each dataset, {'mnist': inputs, 'fashion': inputs}, not a Tensor"
     with pytest.raises(TypeError) as caught:
         make()(images())
@@ -61,7 +61,7 @@ def test_other_inputs_are_refused_in_one_sentence():
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.float16, torch.float32, torch.float64])
-def test_normalize_takes_any_dtype_and_leaves_its_input_alone(dtype):
+def test_normalize_accepts_any_dtype_and_keeps_its_input(dtype):
     normalize = Normalize((3, 2, 2), [1, 2, 3], [2, 4, 8])
     x = torch.arange(24).reshape(2, 3, 2, 2).to(dtype)
     before = x.clone()
@@ -78,29 +78,29 @@ def test_normalize_tables_by_feature_and_keeps_precision_far_from_zero():
     assert normalize(x).tolist() == [[1.0, 2.0]]
 
 
-def test_a_constant_feature_is_only_centred():
+def test_constant_feature_is_only_centred():
     assert Normalize((2,), [3.0, 5.0], [0.0, 2.0])(torch.tensor([[3.0, 9.0], [4.0, 5.0]])).tolist() == [[0, 2], [1, 0]]
 
 
-def test_statistics_of_another_number():
+def test_wrong_number_of_statistics_is_rejected():
     with pytest.raises(ValueError, match=r"statistics of inputs 3×8×8: expected 1 or 3 means .* got 2 and 2"):
         Normalize((3, 8, 8), [1, 2], [1, 2])
 
 
-def test_names_in_the_state_dict():
+def test_keys_of_the_state_dict():
     names = list(make().state_dict())
     assert {"normalize.mnist.mean", "normalize.fashion.std", "sharing.trunk.conv1.weight"} < set(names)
     assert "sharing.heads.digit.weight" in names
 
 
-def test_statistics_travel_with_the_weights():
+def test_statistics_are_part_of_the_state_dict():
     model, other = make().eval(), make(statistics={"mnist": ((0.0,), (1.0,)), "fashion": ((0.0,), (1.0,))}).eval()
     other.load_state_dict(model.state_dict())
     inputs = {"mnist": images(), "fashion": images()}
     assert all(torch.equal(a, b) for a, b in zip(model(inputs).values(), other(inputs).values(), strict=True))
 
 
-def test_tasks_and_datasets_may_be_called_like_torchs_own_methods():
+def test_tasks_and_datasets_may_have_names_of_module_methods():
     names = ["type", "train", "items", "keys", "pop", "forward", "float", "half-life", "_modules", "training"]
     model = make({name: name for name in names}, MLP, dict.fromkeys(names, ((0.0,), (1.0,))), (4,))
     out = model({name: torch.randn(2, 4) for name in names})
@@ -111,7 +111,7 @@ def test_tasks_and_datasets_may_be_called_like_torchs_own_methods():
     assert model.count_parameters()["tasks"] == dict.fromkeys(names, 70)
 
 
-def test_by_name_refuses_what_would_break_the_keys_of_the_state_dict():
+def test_names_that_break_the_state_dict_are_rejected():
     with pytest.raises(AssertionError):
         AnyNameModuleDict({"a.b": nn.Identity()})
 
@@ -139,7 +139,7 @@ def test_bf16_autocast_stays_close():
         torch.testing.assert_close(rough[task].float(), exact[task], atol=0.05, rtol=0.05)
 
 
-def test_torch_compile_captures_it_whole():
+def test_torch_compile_captures_one_graph():
     model, inputs = make(), {"mnist": images(), "fashion": images()}
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     loss = [sum(p.square().mean() for p in m.eval()(inputs).values()) for m in (model, compiled)]

@@ -1,4 +1,4 @@
-"""A trunk that starts from a checkpoint's."""
+"""Loading of trunks from checkpoints."""
 
 import pytest
 import torch
@@ -20,9 +20,9 @@ def make(seed: int, tasks: list[str], **options) -> MultiTaskModel:
     return MultiTaskModel(sharing, {"data": Normalize(shape, [0.0], [1.0])})
 
 
-def test_the_trunk_is_taken_over_and_the_heads_are_not():
+def test_only_the_trunk_is_loaded():
     source, target = make(0, ["a", "b"], widths=[4]), make(1, ["b", "c"], widths=[4])
-    source({"data": torch.randn(4, 1, 8, 8)})  # moves the batch norm's statistics
+    source({"data": torch.randn(4, 1, 8, 8)})  # changes the statistics of batch norm
     heads = {key: value.clone() for key, value in target.sharing.heads.state_dict().items()}
     warm_start(target.sharing, source.state_dict(), "first.pt")
     there = source.sharing.trunk.state_dict()
@@ -30,29 +30,29 @@ def test_the_trunk_is_taken_over_and_the_heads_are_not():
     assert all(torch.equal(value, heads[key]) for key, value in target.sharing.heads.state_dict().items())
 
 
-def test_another_trunk_is_refused_whole_with_every_difference_named():
+def test_different_trunk_is_rejected_with_all_differences():
     source, target = make(0, ["a"], widths=[4]), make(1, ["a"], widths=[5, 6])
     before = {key: value.clone() for key, value in target.state_dict().items()}
     with pytest.raises(ValueError, match=r"the trunk in first\.pt differs from this one") as caught:
         warm_start(target.sharing, source.state_dict(), "first.pt")
-    told = str(caught.value)
-    assert "trunk.block1.0.weight is 4×1×3×3, expected 5×1×3×3" in told
-    assert "trunk.block2.0.weight is missing" in told
-    assert "heads" not in told
+    message = str(caught.value)
+    assert "trunk.block1.0.weight is 4×1×3×3, expected 5×1×3×3" in message
+    assert "trunk.block2.0.weight is missing" in message
+    assert "heads" not in message
     assert all(torch.equal(value, before[key]) for key, value in target.state_dict().items())
 
 
-def test_what_is_left_over_is_named():
+def test_unexpected_keys_are_listed():
     with pytest.raises(ValueError, match=r"trunk\.block2\.0\.weight is unexpected"):
         warm_start(make(0, ["a"], widths=[4]).sharing, make(0, ["a"], widths=[4, 4]).state_dict(), "first.pt")
 
 
-def test_a_state_without_a_trunk():
+def test_state_dict_without_a_trunk_is_rejected():
     with pytest.raises(ValueError, match=r"trunk\.fc\.2\.weight is missing"):
         warm_start(make(0, ["a"], widths=[4]).sharing, {"other": torch.zeros(1)}, "first.pt")
 
 
-def test_weights_that_are_not_finite_or_of_another_type_are_refused():
+def test_weights_of_another_type_or_not_finite_are_rejected():
     source, target = make(0, ["a"]), make(1, ["a"])
     state = dict(source.state_dict())
     key = next(key for key, value in state.items() if key.startswith("sharing.trunk") and value.is_floating_point())

@@ -1,4 +1,4 @@
-"""Factorized layers: the layer they stand for, its nearest of lower rank, and everything else it has."""
+"""Factorized layers: equivalence, truncation, properties of the layer."""
 
 from typing import Any
 
@@ -31,82 +31,82 @@ def matrix(layer: nn.Module) -> norms.Array:
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(("n", "m"), [(7, 4), (4, 7), (5, 5), (3, 1), (1, 3)])
-def test_at_full_rank_a_linear_layer_computes_what_it_did(n: int, m: int, bias: bool) -> None:
+def test_linear_layer_at_full_rank_is_equivalent(n: int, m: int, bias: bool) -> None:
     layer, x = nn.Linear(n, m, bias=bias), torch.randn(2, 3, n)
-    found = factorized(layer)
-    assert found.rank == min(m, n) and found.u.shape == (m, found.rank) and found.v.shape == (found.rank, n)
-    torch.testing.assert_close(found(x), layer(x), rtol=0, atol=1e-5)
-    assert found.bias is layer.bias
+    actual = factorized(layer)
+    assert actual.rank == min(m, n) and actual.u.shape == (m, actual.rank) and actual.v.shape == (actual.rank, n)
+    torch.testing.assert_close(actual(x), layer(x), rtol=0, atol=1e-5)
+    assert actual.bias is layer.bias
 
 
 @pytest.mark.parametrize("options", CONVOLUTIONS)
-def test_at_full_rank_a_convolution_computes_what_it_did(options: dict[str, Any]) -> None:
+def test_convolution_at_full_rank_is_equivalent(options: dict[str, Any]) -> None:
     layer = nn.Conv2d(**options)
-    x, found = torch.randn(2, layer.in_channels, 11, 10), factorized(layer)
-    torch.testing.assert_close(found(x), layer(x), rtol=0, atol=1e-5)
-    torch.testing.assert_close(found.weight, layer.weight, rtol=0, atol=1e-6)
-    assert found(x).stride() == layer(x).stride()
+    x, actual = torch.randn(2, layer.in_channels, 11, 10), factorized(layer)
+    torch.testing.assert_close(actual(x), layer(x), rtol=0, atol=1e-5)
+    torch.testing.assert_close(actual.weight, layer.weight, rtol=0, atol=1e-6)
+    assert actual(x).stride() == layer(x).stride()
 
 
 @pytest.mark.parametrize("layer", [nn.Linear(9, 6), nn.Conv2d(3, 5, 3)])
 @pytest.mark.parametrize("rank", [1, 3])
-def test_a_lower_rank_is_the_nearest_there_is(layer: Any, rank: int) -> None:
-    found = factorized(layer, rank)
-    assert found.rank == rank
-    assert np.linalg.norm(matrix(layer) - matrix(found)) == pytest.approx(norms.tail(matrix(layer), rank), rel=1e-4)
-    u, v = found.norms()
+def test_lower_rank_is_the_best_approximation(layer: Any, rank: int) -> None:
+    actual = factorized(layer, rank)
+    assert actual.rank == rank
+    assert np.linalg.norm(matrix(layer) - matrix(actual)) == pytest.approx(norms.tail(matrix(layer), rank), rel=1e-4)
+    u, v = actual.norms()
     torch.testing.assert_close(u, v)  # balanced
     expected = torch.linalg.svdvals(layer.weight.detach().flatten(1))[:rank]
     torch.testing.assert_close((u * v).detach(), expected)
 
 
-def test_the_rank_is_at_most_full() -> None:
+def test_rank_is_at_most_full() -> None:
     assert factorized(nn.Linear(9, 6), 100).rank == 6
 
 
-def test_the_decomposition_of_any_factors() -> None:
-    found = factorized(nn.Conv2d(3, 5, 3), 4)
-    nn.init.normal_(found.u)
-    nn.init.normal_(found.v)
-    p, s, q = (x.numpy() for x in found.svd())
-    np.testing.assert_allclose((p * s) @ q, matrix(found), atol=1e-5)
+def test_decomposition_of_arbitrary_factors() -> None:
+    actual = factorized(nn.Conv2d(3, 5, 3), 4)
+    nn.init.normal_(actual.u)
+    nn.init.normal_(actual.v)
+    p, s, q = (x.numpy() for x in actual.svd())
+    np.testing.assert_allclose((p * s) @ q, matrix(actual), atol=1e-5)
     np.testing.assert_allclose([p.T @ p, q @ q.T], [np.eye(4)] * 2, atol=1e-12)
-    before = matrix(found)
-    found.truncate(2)
-    assert np.linalg.norm(before - matrix(found)) == pytest.approx(norms.tail(before, 2), rel=1e-4)
+    before = matrix(actual)
+    actual.truncate(2)
+    assert np.linalg.norm(before - matrix(actual)) == pytest.approx(norms.tail(before, 2), rel=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_what_it_keeps_of_the_layer(dtype: torch.dtype) -> None:
+def test_properties_of_the_layer_are_kept(dtype: torch.dtype) -> None:
     layer = nn.Conv2d(3, 8, 3).to(dtype).requires_grad_(False)
     assert layer.bias is not None
     layer.bias.requires_grad_(True)
-    found = factorized(layer)
+    actual = factorized(layer)
     for resized in (False, True):
         if resized:
-            found.resize(2)
-        assert found.u.dtype == found.v.dtype == dtype
-        assert [p.requires_grad for p in (found.u, found.v)] == [False, False]
-    assert found.bias is layer.bias and layer.bias.requires_grad
-    assert list(found.state_dict()) == ["bias", "u", "v"] or set(found.state_dict()) == {"bias", "u", "v"}
+            actual.resize(2)
+        assert actual.u.dtype == actual.v.dtype == dtype
+        assert [p.requires_grad for p in (actual.u, actual.v)] == [False, False]
+    assert actual.bias is layer.bias and layer.bias.requires_grad
+    assert list(actual.state_dict()) == ["bias", "u", "v"] or set(actual.state_dict()) == {"bias", "u", "v"}
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 3), (1, 8, 3), (8, 3, 1)])
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
-def test_convolutions_keep_their_layout_and_so_do_their_gradients(shape: Any, layout: torch.memory_format) -> None:
+def test_convolutions_and_their_gradients_keep_the_memory_layout(shape: Any, layout: torch.memory_format) -> None:
     layer = nn.Conv2d(*shape).to(memory_format=layout)  # type: ignore[call-overload]
     x = torch.randn(2, shape[0], 6, 6).to(memory_format=layout)
-    found = factorized(layer, 2)
-    assert found(x).stride() == layer(x).stride()
+    actual = factorized(layer, 2)
+    assert actual(x).stride() == layer(x).stride()
     for rank in (2, 1):
-        found.resize(rank)
-        assert found.v.stride() == torch.empty(found.v.shape).to(memory_format=layout).stride()
-        found.zero_grad()
-        found(x).sum().backward()
-        assert [p.grad.stride() for p in found.parameters()] == [p.stride() for p in found.parameters()]  # type: ignore[union-attr]
+        actual.resize(rank)
+        assert actual.v.stride() == torch.empty(actual.v.shape).to(memory_format=layout).stride()
+        actual.zero_grad()
+        actual(x).sum().backward()
+        assert [p.grad.stride() for p in actual.parameters()] == [p.stride() for p in actual.parameters()]  # type: ignore[union-attr]
 
 
-def test_resizing_makes_room_for_a_state_of_another_rank() -> None:
+def test_resize_allows_loading_a_state_of_another_rank() -> None:
     large, small = factorized(nn.Linear(9, 6)), factorized(nn.Linear(9, 6), 2)
     state = small.state_dict()
     assert state["u"].shape[1] == 2
@@ -120,15 +120,15 @@ def test_resizing_makes_room_for_a_state_of_another_rank() -> None:
     assert torch.equal(large(x), small(x))
 
 
-def test_on_meta_there_are_only_shapes() -> None:
+def test_factors_on_the_meta_device() -> None:
     with torch.device("meta"):
         for layer in (nn.Linear(9, 6), nn.Conv2d(3, 8, 3).to(memory_format=torch.channels_last)):  # type: ignore[call-overload]
-            found = factorized(layer, 4)
-            assert found.u.is_meta and found.v.is_meta and found.rank == 4
-            assert found(torch.empty(2, 9) if isinstance(layer, nn.Linear) else torch.empty(2, 3, 5, 5)).is_meta
-    assert found.v.stride() == (27, 1, 9, 3)
+            actual = factorized(layer, 4)
+            assert actual.u.is_meta and actual.v.is_meta and actual.rank == 4
+            assert actual(torch.empty(2, 9) if isinstance(layer, nn.Linear) else torch.empty(2, 3, 5, 5)).is_meta
+    assert actual.v.stride() == (27, 1, 9, 3)
 
 
-def test_several_groups_are_refused() -> None:
+def test_grouped_convolution_is_rejected() -> None:
     with pytest.raises(ValueError, match="a convolution of 2 groups can't be factorized"):
         factorized(nn.Conv2d(4, 4, 3, groups=2))

@@ -1,4 +1,4 @@
-"""Random labels with some missing, as the oracles want them (None) and as a dataset gives them (IGNORE_INDEX, NaN)."""
+"""Random labels with missing ones, in the formats of the oracles (None) and of datasets (IGNORE_INDEX, NaN)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ MISSING_SHARES = [0.0, 0.4, 1.0]
 
 
 def kind(name: str, target: TargetSpec, **options: object) -> TaskKind:
-    made: TaskKind = kinds[name].target(target, **options)
-    return made
+    created: TaskKind = kinds[name].target(target, **options)
+    return created
 
 
 def class_labels(classes: int, rows: int, missing: float, seed: int = 0) -> list[int | None]:
@@ -50,7 +50,7 @@ def loss_and_gradient(task: TaskKind, prediction: Tensor, target: Tensor) -> tup
 
 
 def measured(task: TaskKind, prediction: Tensor, target: Tensor, batch: int = 13) -> dict[str, float]:
-    """The metrics over several batches, the last one smaller."""
+    """Compute the metrics over several batches, the last one smaller."""
     metrics = task.metrics(torch.device("cpu"))
     for start in range(0, len(target), batch):
         metrics.update(prediction[start : start + batch], target[start : start + batch])

@@ -29,13 +29,13 @@ TRUNKS: dict[str, tuple[Callable[..., Trunk], tuple[int, ...], dict[str, Any]]] 
 
 
 def make(trunk: str = "mlp", inputs: dict[str, str] = INPUTS, kind: type = CrossStitch, **options: Any) -> Any:
-    made, shape, rest = TRUNKS[trunk]
+    created, shape, rest = TRUNKS[trunk]
     torch.manual_seed(0)
 
     def make_trunk() -> Trunk:
-        one = made(shape, features=6, **rest)
-        one.input_shape = shape
-        return one
+        trunk = created(shape, features=6, **rest)
+        trunk.input_shape = shape
+        return trunk
 
     return kind(make_trunk, lambda task, width: nn.Linear(width, len(task)), inputs, **options)
 
@@ -45,7 +45,7 @@ def batches(trunk: str = "mlp", **rows: int) -> dict[str, Tensor]:
 
 
 def alphas(sharing: Any) -> list[oracle.Array | None]:
-    """[T, T, C] after each stage of the trunk, None where there is no stitch."""
+    """Return α, [T, T, C], after each stage of the trunk; None if no unit follows the stage."""
     units = sharing.stitches
     return [
         torch.stack([units[name][task].alpha.detach() for task in INPUTS]).numpy() if name in units else None
@@ -68,22 +68,22 @@ def numpy(stage: Callable[[Tensor], Tensor]) -> Callable[[oracle.Array], oracle.
         ("mlp", ["fc2"]),
     ],
 )
-def test_it_is_the_papers_equation(trunk: str, stages: list[str] | None) -> None:
+def test_representations_match_the_paper(trunk: str, stages: list[str] | None) -> None:
     sharing = make(trunk, stages=stages).double().eval()
     with torch.no_grad():
         for parameter in sharing.stitches.parameters():
             parameter.copy_(torch.rand_like(parameter))
     inputs = {alias: x.double() for alias, x in batches(trunk, mnist=3, fashion=2).items()}
-    found = sharing.representations(inputs, list(INPUTS))
-    chains = [[numpy(stage) for stage in one.stages().values()] for one in sharing.trunks().values()]
+    actual = sharing.representations(inputs, list(INPUTS))
+    chains = [[numpy(stage) for stage in trunk.stages().values()] for trunk in sharing.trunks().values()]
     for alias, x in inputs.items():
         wanted = oracle.cross_stitch(chains, alphas(sharing), x.numpy())
         for task, expected in zip(INPUTS, wanted, strict=True):
             if INPUTS[task] == alias:
-                np.testing.assert_allclose(found[task].detach().numpy(), expected, rtol=1e-9, atol=1e-12)
+                np.testing.assert_allclose(actual[task].detach().numpy(), expected, rtol=1e-9, atol=1e-12)
 
 
-def test_one_number_for_a_whole_activation_is_that_number_for_each_channel() -> None:
+def test_one_scalar_per_activation_equals_the_same_scalar_per_channel() -> None:
     single, many = make("lenet", per_channel=False, init=0.6).eval(), make("lenet", init=0.6).eval()
     assert [tuple(p.shape) for p in single.stitches["conv1"].parameters()] == [(3, 1)] * 3
     inputs = batches("lenet", mnist=3, fashion=2)
@@ -91,7 +91,7 @@ def test_one_number_for_a_whole_activation_is_that_number_for_each_channel() -> 
         torch.testing.assert_close(a, b)
 
 
-def test_a_mixture_starts_as_the_paper_has_it() -> None:
+def test_alpha_is_initialized_as_in_the_paper() -> None:
     sharing = make()
     for unit in sharing.stitches.values():
         for at, task in enumerate(INPUTS):
@@ -101,14 +101,14 @@ def test_a_mixture_starts_as_the_paper_has_it() -> None:
             torch.testing.assert_close(alpha[at - 1], torch.full_like(alpha[0], 0.05))
 
 
-def test_trunks_that_keep_their_own_are_not_shared() -> None:
+def test_init_1_equals_no_sharing() -> None:
     stitched, apart = make("cnn", init=1.0).eval(), make("cnn", kind=NoSharing).eval()
     inputs = batches("cnn", mnist=3, fashion=2)
     for task, prediction in stitched(inputs, list(INPUTS)).items():
         torch.testing.assert_close(prediction, apart(inputs, [task])[task])
 
 
-def test_all_examples_pass_all_trunks_until_the_last_stitch() -> None:
+def test_all_examples_pass_through_all_trunks_until_the_last_unit() -> None:
     sharing, passed = make(stages=["fc1"]), list[tuple[str, str, int]]()
     for task, trunk in sharing.trunks().items():
         for name in ("fc1", "fc2"):
@@ -124,7 +124,7 @@ def test_all_examples_pass_all_trunks_until_the_last_stitch() -> None:
     assert sharing({}, []) == {}
 
 
-def test_what_follows_the_last_stitch_is_a_tasks_own_also_where_a_layer_was_replaced() -> None:
+def test_layers_after_the_last_unit_belong_to_the_task_even_if_replaced() -> None:
     sharing = make("lenet", stages=["conv1", "conv2"])
     new = nn.Linear(5, 6)
     sharing.trunks()["parity"].set_submodule("fc2", new)
@@ -134,15 +134,15 @@ def test_what_follows_the_last_stitch_is_a_tasks_own_also_where_a_layer_was_repl
     assert own == {id(p) for module in expected for p in module.parameters()}
 
 
-def test_the_last_shared_layer_is_that_of_each_trunk() -> None:
+def test_last_shared_layer_contains_a_layer_of_each_trunk() -> None:
     for stages, layer in ((None, "fc2"), (["conv1"], "conv1")):
         sharing = make("lenet", stages=stages)
-        found = MultiTaskModel(sharing, {}).last_shared_layer()
+        actual = MultiTaskModel(sharing, {}).last_shared_layer()
         expected = [p for trunk in sharing.trunks().values() for p in trunk.get_submodule(layer).parameters()]
-        assert [id(p) for p in found] == [id(p) for p in expected]
+        assert [id(p) for p in actual] == [id(p) for p in expected]
 
 
-def test_one_task_has_all_to_itself() -> None:
+def test_everything_belongs_to_a_single_task() -> None:
     sharing = make(inputs={"digit": "mnist"}).eval()
     assert sharing.shared_parameters() == []
     (trunk,) = sharing.trunks().values()
@@ -150,36 +150,36 @@ def test_one_task_has_all_to_itself() -> None:
     torch.testing.assert_close(sharing(x, ["digit"])["digit"], sharing.heads["digit"](trunk(x["mnist"])))
 
 
-def test_the_stitches_are_shown() -> None:
+def test_stats_contain_the_mean_alphas() -> None:
     sharing = make().eval()
     with torch.no_grad():
         sharing.stitches["fc1"]["parity"].alpha[2] = torch.arange(5.0)
     stats = SharingStats()
     sharing(batches(mnist=4, fashion=2), list(INPUTS), SharingRecord(stats=stats))
-    found = stats.means()
+    actual = stats.means()
     names = [f"{stage}.{task}" for stage in ("fc1", "fc2") for task in INPUTS]
-    assert {task: list(means) for task, means in found.items()} == dict.fromkeys(INPUTS, names)
-    assert found["parity"]["fc1.garment"] == pytest.approx(2.0)
-    assert found["garment"]["fc2.garment"] == pytest.approx(0.9)
+    assert {task: list(means) for task, means in actual.items()} == dict.fromkeys(INPUTS, names)
+    assert actual["parity"]["fc1.garment"] == pytest.approx(2.0)
+    assert actual["garment"]["fc2.garment"] == pytest.approx(0.9)
 
 
-def test_low_precision_stays_low() -> None:
+def test_bfloat16_activations_stay_bfloat16() -> None:
     sharing = make("cnn").eval()
     with torch.autocast("cpu", torch.bfloat16):
-        found = sharing.representations(batches("cnn", mnist=3), ["digit"])
-    assert found["digit"].dtype == torch.bfloat16
+        actual = sharing.representations(batches("cnn", mnist=3), ["digit"])
+    assert actual["digit"].dtype == torch.bfloat16
 
 
-def test_a_stage_there_is_not() -> None:
+def test_unknown_stage_is_rejected() -> None:
     with pytest.raises(
         ValueError, match=r"stages: the trunk has no stage 'fc3'\. Did you mean .* Choose from: fc1, fc2"
     ):
         make(stages=["fc1", "fc3"])
 
 
-def test_a_layer_that_is_used_before_the_last_stitch_too_is_shared() -> None:
+def test_layer_also_used_before_the_last_unit_is_shared() -> None:
     class Twice(Trunk):
-        """fc1, fc2, and fc1 again."""
+        """Trunk of fc1, fc2, and fc1 again."""
 
         def __init__(self) -> None:
             super().__init__()

@@ -1,4 +1,4 @@
-"""Gates that come to select k experts."""
+"""DSelect-k: smooth step, selectors and gates."""
 
 from __future__ import annotations
 
@@ -28,39 +28,39 @@ GAMMAS = st.floats(0.1, 10)
 
 
 @given(st.floats(-20, 20), GAMMAS)
-def test_the_smooth_step_is_the_papers(t: float, gamma: float) -> None:
-    found = smooth_step(torch.tensor(t, dtype=torch.float64), gamma).item()
-    assert found == pytest.approx(oracle.smooth_step(t, gamma), abs=1e-12)
+def test_smooth_step_matches_the_paper(t: float, gamma: float) -> None:
+    actual = smooth_step(torch.tensor(t, dtype=torch.float64), gamma).item()
+    assert actual == pytest.approx(oracle.smooth_step(t, gamma), abs=1e-12)
 
 
 @pytest.mark.parametrize("gamma", [0.3, 1.0, 7.0])
-def test_the_smooth_step_is_flat_and_exact_where_it_ends(gamma: float) -> None:
+def test_smooth_step_is_constant_and_exact_outside_its_interval(gamma: float) -> None:
     t = torch.linspace(-1.2 * gamma, 1.2 * gamma, 10_001, requires_grad=True)
-    found = smooth_step(t, gamma)
-    (slope,) = torch.autograd.grad(found.sum(), t)
-    assert ((found >= 0) & (found <= 1)).all() and (found.diff() >= -1e-7).all()
+    actual = smooth_step(t, gamma)
+    (slope,) = torch.autograd.grad(actual.sum(), t)
+    assert ((actual >= 0) & (actual <= 1)).all() and (actual.diff() >= -1e-7).all()
     below, above = t <= -gamma / 2, t >= gamma / 2
-    assert (found[below] == 0).all() and (found[above] == 1).all()
+    assert (actual[below] == 0).all() and (actual[above] == 1).all()
     assert (slope[below | above].abs() < 1e-3 / gamma).all()
     assert slope.max().item() == pytest.approx(1.5 / gamma, rel=1e-3)
-    assert slope.diff().abs().max() < 0.01 / gamma  # no jump
+    assert slope.diff().abs().max() < 0.01 / gamma  # continuous
 
 
 # The selectors
 
 
 @pytest.mark.parametrize("experts", range(2, 10))
-def test_selectors_are_the_papers(experts: int) -> None:
+def test_selectors_match_the_paper(experts: int) -> None:
     z = 0.4 * torch.randn(5, 3, (experts - 1).bit_length(), dtype=torch.float64)
-    found = select(z, experts, 1.3)
-    for row, expected in zip(found.flatten(0, 1).numpy(), z.flatten(0, 1).numpy(), strict=True):
+    actual = select(z, experts, 1.3)
+    for row, expected in zip(actual.flatten(0, 1).numpy(), z.flatten(0, 1).numpy(), strict=True):
         np.testing.assert_allclose(row, oracle.selector(expected, experts, 1.3), atol=1e-14)
     full = experts & (experts - 1) == 0
-    assert torch.allclose(found.sum(-1), torch.ones(5, 3, dtype=torch.float64)) == full
-    assert (found.sum(-1) <= 1 + 1e-12).all()
+    assert torch.allclose(actual.sum(-1), torch.ones(5, 3, dtype=torch.float64)) == full
+    assert (actual.sum(-1) <= 1 + 1e-12).all()
 
 
-def test_their_gradients_are_right_also_where_a_factor_is_zero() -> None:
+def test_selector_gradients_are_correct_even_if_a_factor_is_zero() -> None:
     z = torch.tensor([[0.1, -0.3, 0.2], [0.9, 0.1, -0.8], [-2.0, 2.0, 2.0]], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda z: select(z, 8, 1.0), (z,))
     assert torch.autograd.gradcheck(lambda z: select(z, 5, 1.0), (z,))
@@ -68,27 +68,27 @@ def test_their_gradients_are_right_also_where_a_factor_is_zero() -> None:
 
 @pytest.mark.parametrize("per_example", [False, True])
 @pytest.mark.parametrize("experts", [4, 6])
-def test_what_the_heads_are_given_is_the_papers(per_example: bool, experts: int) -> None:
+def test_representations_match_the_paper(per_example: bool, experts: int) -> None:
     sharing = make(DSelectK, experts=experts, k=3, per_example=per_example, gamma=2.0).double()
-    with torch.no_grad():  # far from where all count alike
+    with torch.no_grad():  # far from equal weights
         for parameter in sharing.gates.parameters():
             parameter.normal_(0, 0.3)
     inputs = {alias: x.double() for alias, x in batches(mnist=4, fashion=3).items()}
-    found = sharing.representations(inputs, INPUTS)
+    actual = sharing.representations(inputs, INPUTS)
     functions = [expert(trunk) for trunk in sharing.experts]
     for task, alias in INPUTS.items():
         gate = sharing.gates[task]
-        for x, row in zip(inputs[alias], found[task].detach().numpy(), strict=True):
-            z, alpha = (part(x.flatten()[None]).detach().numpy() for part in (gate.code, gate.share))
+        for x, row in zip(inputs[alias], actual[task].detach().numpy(), strict=True):
+            z, alpha = (layer(x.flatten()[None]).detach().numpy() for layer in (gate.code, gate.share))
             weights, _ = oracle.dselect_k(z.reshape(3, -1), alpha[0], experts, 2.0)
             np.testing.assert_allclose(row, oracle.mixture(weights, functions, x.numpy()), rtol=1e-10)
 
 
-# What the gates come to
+# Trained gates
 
 
 @given(st.integers(2, 9), st.integers(1, 9), st.integers(0, 10**6), GAMMAS)
-def test_far_from_zero_at_most_k_experts_have_weight(experts: int, k: int, seed: int, gamma: float) -> None:
+def test_at_most_k_experts_have_weight_far_from_zero(experts: int, k: int, seed: int, gamma: float) -> None:
     generator = torch.Generator().manual_seed(seed)
     gate = SelectorGate(3, experts, k, gamma, per_example=False)
     with torch.no_grad():
@@ -104,7 +104,7 @@ def test_far_from_zero_at_most_k_experts_have_weight(experts: int, k: int, seed:
 
 
 @pytest.mark.parametrize("experts", [2, 3, 4])
-def test_every_expert_can_be_selected_and_all_of_them(experts: int) -> None:
+def test_every_expert_can_be_selected(experts: int) -> None:
     gate = SelectorGate(3, experts, experts, 1.0, per_example=False)
     for codes in itertools.permutations(range(experts)):
         bits = [[float(digit) - 0.5 for digit in f"{code:0{gate.bits}b}"] for code in codes]
@@ -116,7 +116,7 @@ def test_every_expert_can_be_selected_and_all_of_them(experts: int) -> None:
         torch.testing.assert_close(weights, torch.full((1, experts), 1 / experts))
 
 
-def test_all_experts_count_nearly_alike_at_the_start() -> None:
+def test_all_experts_have_nearly_equal_weights_at_initialization() -> None:
     for per_example in (False, True):
         gate = SelectorGate(16, 8, 2, 1.0, per_example)
         weights = gate(torch.randn(20, 16)).weights
@@ -124,8 +124,8 @@ def test_all_experts_count_nearly_alike_at_the_start() -> None:
         assert len(weights) == (20 if per_example else 1)
 
 
-def test_a_gate_finds_the_two_experts_that_are_needed() -> None:
-    """The target is 0.3 times the second output and 0.7 times the third; the entropy makes the choice sharp."""
+def test_gate_learns_to_select_the_two_required_experts() -> None:
+    """The target is 0.3 times the second output plus 0.7 times the third; the entropy term sharpens the selection."""
     torch.manual_seed(1)
     outputs = torch.randn(4, 64)
     target = 0.3 * outputs[1] + 0.7 * outputs[2]
@@ -142,10 +142,10 @@ def test_a_gate_finds_the_two_experts_that_are_needed() -> None:
     torch.testing.assert_close(weights[[1, 2]], torch.tensor([0.3, 0.7]), atol=0.02, rtol=0)
 
 
-# Elsewhere, and what doesn't fit
+# Other devices and precisions, invalid options
 
 
-def test_static_gates_say_the_same_of_all_examples() -> None:
+def test_static_gates_have_the_same_weights_for_all_examples() -> None:
     sharing, inputs, seen = make(DSelectK), batches(mnist=5, fashion=3), list[TrunkPass]()
     sharing(inputs, INPUTS, SharingRecord(seen))
     assert {name: tuple(x.shape) for name, x in seen[0].selectors.items()} == dict.fromkeys(INPUTS, (1, 2, 4))
@@ -154,7 +154,7 @@ def test_static_gates_say_the_same_of_all_examples() -> None:
     assert seen[0].selectors["garment"].shape == (3, 2, 4)
 
 
-def test_low_precision_is_near() -> None:
+def test_bfloat16_is_close_to_float32() -> None:
     sharing, inputs = make(DSelectK, per_example=True), batches(mnist=5, fashion=3)
     with torch.autocast("cpu", torch.bfloat16):
         rough: dict[str, Tensor] = sharing(inputs, INPUTS)
@@ -163,18 +163,18 @@ def test_low_precision_is_near() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"k": 5}, "k: expected at most 4, the number of experts, got 5"),
         ({"experts": 2, "k": 3}, "at most 2, the number of experts, got 3"),
     ],
 )
-def test_more_than_there_are(options: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_k_above_the_number_of_experts_is_rejected(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         make(DSelectK, **options)
 
 
-def test_its_options() -> None:
+def test_options_are_validated() -> None:
     defaults = {name: option.default for name, option in sharings["dselect_k"].options.items()}
     assert defaults == {"experts": 4, "k": 2, "gamma": 1.0, "per_example": False}
     assert all(option.description for option in sharings["dselect_k"].options.values())

@@ -1,4 +1,4 @@
-"""What every sharing promises, of whatever trunk: shapes, whose a parameter is, and that examples don't mix."""
+"""Properties of every sharing with every trunk: shapes, ownership of parameters, independence of examples."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def make(
         if callable(trunk):
             return trunk()
         shape, options = TRUNKS[trunk]
-        made: Trunk = trunks[trunk].create(shape, **options)
-        made.input_shape = shape
-        return change(made)
+        created: Trunk = trunks[trunk].create(shape, **options)
+        created.input_shape = shape
+        return change(created)
 
     def make_head(task: str, features: int) -> nn.Module:
         return nn.Linear(features, len(task))
@@ -69,45 +69,45 @@ def batches(trunk: str = "mlp", inputs: dict[str, str] = TWO, device: str = "cpu
 
 
 def reached(sharing: Sharing, given: dict[str, Tensor]) -> dict[str, set[str]]:
-    """Task → the names of the parameters that a loss of its predictions has a gradient of."""
+    """Return task → names of the parameters that a loss of its predictions has a gradient for."""
     predictions = sharing(given, list(sharing.inputs))
     trained = {name: p for name, p in sharing.named_parameters() if p.requires_grad}
-    found = {}
+    actual = {}
     for task, prediction in predictions.items():
         gradients = torch.autograd.grad(
             prediction.square().sum(), list(trained.values()), retain_graph=True, allow_unused=True
         )
-        found[task] = {name for name, gradient in zip(trained, gradients, strict=True) if gradient is not None}
-    return found
+        actual[task] = {name for name, gradient in zip(trained, gradients, strict=True) if gradient is not None}
+    return actual
 
 
 def check_owners(sharing: Sharing, given: dict[str, Tensor]) -> None:
-    """A parameter is a task's own iff that task's loss alone reaches it, and shared iff several tasks' losses do."""
+    """Check that a parameter is a task's own iff only its loss reaches it, and shared iff several losses do."""
     names = {id(p): name for name, p in sharing.named_parameters()}
     trained = {name for name, p in sharing.named_parameters() if p.requires_grad}
     by_task = reached(sharing, given)
-    assert set().union(*by_task.values()) == trained  # no parameter is without a gradient
+    assert set().union(*by_task.values()) == trained  # every parameter has a gradient
     for task in sharing.inputs:
         others = set().union(*(by_task[other] for other in by_task if other != task))
         own = [names[id(p)] for module in sharing.own_modules(task) for p in module.parameters()]
         assert len(own) == len(set(own))
         assert set(own) & trained == by_task[task] - others
-    several = {name for name in trained if sum(name in found for found in by_task.values()) > 1}
+    several = {name for name in trained if sum(name in actual for actual in by_task.values()) > 1}
     assert {names[id(p)] for p in sharing.shared_parameters()} & trained == several
 
 
 @OVER_SHARINGS
 @OVER_TRUNKS
 @OVER_DATASETS
-def test_whose_a_parameter_is_its_gradients_say(name: str, trunk: str, inputs: dict[str, str]) -> None:
+def test_own_and_shared_parameters_agree_with_autograd(name: str, trunk: str, inputs: dict[str, str]) -> None:
     check_owners(make(name, trunk, inputs), batches(trunk, inputs))
 
 
 @OVER_SHARINGS
 @OVER_TRUNKS
 @OVER_DATASETS
-def test_a_prediction_depends_on_its_own_example_alone(name: str, trunk: str, inputs: dict[str, str]) -> None:
-    """In evaluation: not on the tasks that are asked for, on the other examples, nor on the other datasets'."""
+def test_prediction_depends_only_on_its_own_example(name: str, trunk: str, inputs: dict[str, str]) -> None:
+    """In evaluation mode, neither requested tasks, other examples nor other datasets matter."""
     sharing, given = make(name, trunk, inputs).eval(), batches(trunk, inputs)
     with torch.no_grad():
         joint = sharing(given, list(inputs))
@@ -122,19 +122,19 @@ def test_a_prediction_depends_on_its_own_example_alone(name: str, trunk: str, in
 
 
 @OVER_SHARINGS
-def test_the_same_seed_makes_the_same_network(name: str) -> None:
+def test_same_seed_creates_the_same_network(name: str) -> None:
     first, second, other = make(name), make(name), make(name, seed=2)
     given = batches()
     expected = first.eval()(given, list(TWO))
     other.load_state_dict(first.state_dict())
     for sharing in (first, second, other.eval()):
-        found = sharing.eval()(given, list(TWO))
-        assert all(torch.equal(found[task], expected[task]) for task in TWO)
+        actual = sharing.eval()(given, list(TWO))
+        assert all(torch.equal(actual[task], expected[task]) for task in TWO)
 
 
 @OVER_SHARINGS
-def test_making_one_leaves_its_trunks_as_they_were_made(name: str) -> None:
-    """In training mode, with the statistics that batch norm starts with, and nothing left behind that watches them."""
+def test_construction_leaves_the_trunks_unchanged(name: str) -> None:
+    """They are in training mode, with the initial statistics of batch norm and without hooks."""
     sharing = make(name, "cnn")
     assert all(module.training for module in sharing.modules())
     assert not any(value.any() for key, value in sharing.state_dict().items() if "running_mean" in key)
@@ -145,8 +145,8 @@ def test_making_one_leaves_its_trunks_as_they_were_made(name: str) -> None:
 def test_on_the_meta_device(name: str) -> None:
     with torch.device("meta"):
         sharing = make(name, "lenet")
-    found = sharing(batches("lenet", device="meta"), list(TWO))
-    assert {task: p.device.type for task, p in found.items()} == dict.fromkeys(TWO, "meta")
+    actual = sharing(batches("lenet", device="meta"), list(TWO))
+    assert {task: p.device.type for task, p in actual.items()} == dict.fromkeys(TWO, "meta")
 
 
 @pytest.fixture(scope="module")
@@ -155,10 +155,10 @@ def resnet() -> TorchVision:
         return TorchVision((1, 8, 8), model="resnet18")
 
 
-@pytest.mark.parametrize("name", ["cross_stitch", "mtan", "ple"])  # those that look at stages
-def test_whose_a_parameter_of_a_resnet_is(name: str, resnet: TorchVision) -> None:
+@pytest.mark.parametrize("name", ["cross_stitch", "mtan", "ple"])  # those that trace stages
+def test_own_and_shared_parameters_of_a_resnet_agree_with_autograd(name: str, resnet: TorchVision) -> None:
     def make_trunk() -> Trunk:
-        trunk = deepcopy(resnet).to_empty(device="cpu")  # the values are of no interest
+        trunk = deepcopy(resnet).to_empty(device="cpu")  # the values don't matter
         trunk.input_shape = (1, 8, 8)
         return trunk
 
@@ -168,31 +168,31 @@ def test_whose_a_parameter_of_a_resnet_is(name: str, resnet: TorchVision) -> Non
 
 @OVER_SHARINGS
 @pytest.mark.parametrize("trunk", ["mlp", "cnn"])
-def test_frozen_trunks_stay_and_all_else_learns(name: str, trunk: str) -> None:
+def test_only_the_trunks_are_frozen(name: str, trunk: str) -> None:
     sharing = make(name, trunk, change=freeze).train()
-    frozen = {id(p) for one in sharing.trunks().values() for p in one.parameters()}
+    frozen = {id(p) for trunk_ in sharing.trunks().values() for p in trunk_.parameters()}
     assert {id(p) for p in sharing.parameters() if not p.requires_grad} == frozen
-    assert not any(module.training for one in sharing.trunks().values() for module in one.modules())
+    assert not any(module.training for trunk_ in sharing.trunks().values() for module in trunk_.modules())
     check_owners(sharing, batches(trunk))
 
 
 @OVER_SHARINGS
-def test_what_it_shows_of_itself_is_a_mean_over_examples(name: str) -> None:
+def test_stats_are_means_over_examples(name: str) -> None:
     sharing, given = make(name).eval(), batches()
-    found = []
+    actual = []
     for cuts in ([slice(0, 6)], [slice(0, 1), slice(1, 6)]):
         stats = SharingStats()
         for cut in cuts:
             sharing({alias: x[cut] for alias, x in given.items()}, list(TWO), SharingRecord(stats=stats))
-        found.append(stats.means())
-    whole, parts = found
+        actual.append(stats.means())
+    whole, parts = actual
     assert {task: list(means) for task, means in whole.items()} == {task: list(means) for task, means in parts.items()}
     for task, means in whole.items():
         assert all(math.isfinite(value) for value in means.values())
         assert list(means.values()) == pytest.approx(list(parts[task].values()), rel=1e-5)
 
 
-def test_those_that_have_something_to_show() -> None:
+def test_sharings_without_stats() -> None:
     silent = set()
     for name in NAMES:
         sharing, stats = make(name).eval(), SharingStats()
@@ -204,13 +204,13 @@ def test_those_that_have_something_to_show() -> None:
 
 @pytest.mark.parametrize("weighting", ["uniform", "imtl_l", "mgda", LAST_LAYER, "graddrop"], ids=str)
 @OVER_SHARINGS
-def test_every_kind_of_weighting_makes_a_step(name: str, weighting: Any) -> None:
+def test_a_step_with_each_kind_of_weighting(name: str, weighting: Any) -> None:
     run = build(_experiment(name, weighting, SAME))
     step = Step(run, make_optimizer(run))
     before = {key: p.detach().clone() for key, p in run.model.named_parameters()}
     for start in (0, 32):
-        made = step([batch(run, start, start + 32)])
-        assert made is not None and made[0].losses.isfinite().all() and made[0].weights.isfinite().all()
+        created = step([batch(run, start, start + 32)])
+        assert created is not None and created[0].losses.isfinite().all() and created[0].weights.isfinite().all()
     for key, parameter in run.model.named_parameters():
         assert parameter.isfinite().all()
         assert not torch.equal(parameter, before[key]) or parameter.grad is not None, key
@@ -218,8 +218,8 @@ def test_every_kind_of_weighting_makes_a_step(name: str, weighting: Any) -> None
 
 @pytest.mark.parametrize("weighting", ["spy", {"name": "spy", "gradients": "last_layer"}], ids=str)
 @OVER_SHARINGS
-def test_a_step_weighs_what_is_shared_and_nothing_else(name: str, weighting: Any, plugins_forgotten: None) -> None:
-    """It leaves the gradients of plain autograd: Σ w_t ∇L_t of what is shared, ∇L_t of what is a task's own."""
+def test_a_step_weights_shared_parameters_only(name: str, weighting: Any, plugins_forgotten: None) -> None:
+    """The gradients are those of autograd: Σ w_t ∇L_t for shared parameters, ∇L_t for a task's own."""
     weightings.register("spy")(Spy)
     run = build(_experiment(name, weighting, MIXED))
     whole = batch(run, 0, 32)

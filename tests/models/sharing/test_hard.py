@@ -1,4 +1,4 @@
-"""Hard sharing: one pass of one trunk."""
+"""Hard sharing."""
 
 import pytest
 import torch
@@ -21,16 +21,20 @@ def batches(**rows: int) -> dict[str, Tensor]:
     return {alias: torch.randn(n, *SHAPE) for alias, n in rows.items()}
 
 
-def test_all_datasets_go_through_the_trunk_in_one_pass():
+def test_all_datasets_pass_through_the_trunk_together():
     sharing, seen = make(), []
     sharing.trunk.register_forward_hook(lambda module, args, out: seen.append(len(args[0])))
-    found = sharing(batches(mnist=5, fashion=3), list(INPUTS))
+    actual = sharing(batches(mnist=5, fashion=3), list(INPUTS))
     assert seen == [8]
-    assert {task: tuple(p.shape) for task, p in found.items()} == {"digit": (5, 5), "parity": (5, 6), "garment": (3, 7)}
+    assert {task: tuple(p.shape) for task, p in actual.items()} == {
+        "digit": (5, 5),
+        "parity": (5, 6),
+        "garment": (3, 7),
+    }
 
 
 @pytest.mark.parametrize("trunk", [MLP, CNN])
-def test_one_pass_gives_what_separate_passes_give(trunk):
+def test_joint_pass_equals_separate_passes(trunk):
     sharing, inputs = make(trunk).eval(), batches(mnist=5, fashion=3)
     joint = sharing(inputs, list(INPUTS))
     for task, alias in INPUTS.items():
@@ -39,7 +43,7 @@ def test_one_pass_gives_what_separate_passes_give(trunk):
         torch.testing.assert_close(sharing(inputs, [task])[task], alone)
 
 
-def test_only_what_is_asked_for_is_computed():
+def test_only_requested_tasks_are_computed():
     sharing, seen = make(), []
     sharing.trunk.register_forward_hook(lambda module, args, out: seen.append(len(args[0])))
     assert list(sharing(batches(mnist=5, fashion=3), ["garment"])) == ["garment"]
@@ -47,12 +51,12 @@ def test_only_what_is_asked_for_is_computed():
     assert seen == [3, 2]
 
 
-def test_tasks_of_one_dataset_are_given_the_same_features():
-    found = make().representations(batches(mnist=2, fashion=2), list(INPUTS))
-    assert found["digit"] is found["parity"]
+def test_tasks_on_one_dataset_share_a_representation():
+    actual = make().representations(batches(mnist=2, fashion=2), list(INPUTS))
+    assert actual["digit"] is actual["parity"]
 
 
-def test_gradients_of_all_tasks_meet_in_the_trunk():
+def test_gradients_of_all_tasks_reach_the_trunk():
     sharing, inputs = make(), batches(mnist=5, fashion=3)
 
     def gradient(tasks: list[str]) -> Tensor:
@@ -62,15 +66,15 @@ def test_gradients_of_all_tasks_meet_in_the_trunk():
     torch.testing.assert_close(gradient(list(INPUTS)), sum(gradient([task]) for task in INPUTS))
 
 
-def test_batch_norm_sees_the_joint_batch():
+def test_batch_norm_uses_the_joint_batch():
     sharing, inputs = make(CNN), batches(mnist=6, fashion=6)
     apart = sharing.trunk(inputs["mnist"])
     joint = sharing.representations(inputs, list(INPUTS))
     assert not torch.allclose(joint["digit"], apart)
-    whole = sharing.heads["garment"].weight  # parameters of heads are not shared ones
+    whole = sharing.heads["garment"].weight  # parameters of heads are not shared
     assert all(p is not whole for p in sharing.shared_parameters())
 
 
-def test_shared_parameters_are_the_trunks():
+def test_shared_parameters_are_those_of_the_trunk():
     sharing = make()
     assert {id(p) for p in sharing.shared_parameters()} == {id(p) for p in sharing.trunk.parameters()}

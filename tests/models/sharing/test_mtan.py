@@ -1,4 +1,4 @@
-"""The multi-task attention network against the paper's equations."""
+"""Multi-task attention network against the paper's equations."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def make(trunk: str = "mlp", kind: type = MTAN, **options: Any) -> Any:
     torch.manual_seed(0)
 
     def make_trunk() -> Trunk:
-        made = TRUNKS[trunk]()
-        made.input_shape = SHAPE
-        return made
+        created = TRUNKS[trunk]()
+        created.input_shape = SHAPE
+        return created
 
     return kind(make_trunk, lambda task, width: nn.Linear(width, len(task)), INPUTS, **options)
 
@@ -44,13 +44,13 @@ def batches(**rows: int) -> dict[str, Tensor]:
 
 
 def weights(module: nn.Module) -> list[dict[str, oracle.Array]]:
-    """Of each layer in it that has any."""
-    layers = [part.state_dict() for part in module.children()]
+    """Return the parameters of each layer that has any."""
+    layers = [layer.state_dict() for layer in module.children()]
     return [{name: value.numpy() for name, value in layer.items()} for layer in layers if layer]
 
 
 def disturbed(sharing: Any) -> Any:
-    """In float64, with statistics and factors of batch norm that aren't those it starts with."""
+    """Convert to float64 and change the statistics and factors of batch norm from their initial values."""
     for module in sharing.double().eval().modules():
         if isinstance(module, nn.BatchNorm2d):
             for value in module.state_dict().values():
@@ -60,10 +60,10 @@ def disturbed(sharing: Any) -> Any:
 
 @pytest.mark.parametrize("trunk", ["mlp", "cnn"])
 @pytest.mark.parametrize("reduction", [1, 2])
-def test_it_is_the_papers_equations(trunk: str, reduction: int) -> None:
+def test_representations_match_the_paper(trunk: str, reduction: int) -> None:
     sharing = disturbed(make(trunk, reduction=reduction))
     inputs = {alias: x.double() for alias, x in batches(mnist=3, fashion=2).items()}
-    found = sharing.representations(inputs, list(INPUTS))
+    actual = sharing.representations(inputs, list(INPUTS))
     for task, alias in INPUTS.items():
         _, activations = sharing.trunk.activations(inputs[alias], sharing.trunk.activation_names())
         expected, _ = oracle.mtan(
@@ -71,13 +71,13 @@ def test_it_is_the_papers_equations(trunk: str, reduction: int) -> None:
             [weights(mask) for mask in sharing.attention[task].values()],
             [weights(f) for f in sharing.passages.values()],
         )
-        np.testing.assert_allclose(found[task].detach().numpy(), expected, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(actual[task].detach().numpy(), expected, rtol=1e-9, atol=1e-12)
     hidden = [mask[0].weight.shape[0] for mask in sharing.attention["digit"].values()]
     assert hidden == [n // reduction for n in ([7, 5, 6] if trunk == "mlp" else [3, 4, 6])]
 
 
 @pytest.mark.parametrize("trunk", ["mlp", "cnn"])
-def test_masks_of_ones_are_hard_sharing_and_of_zeros_leave_nothing(trunk: str) -> None:
+def test_masks_of_ones_equal_hard_sharing(trunk: str) -> None:
     sharing, hard, inputs = make(trunk).eval(), make(trunk, kind=HardSharing).eval(), batches(mnist=3, fashion=2)
     sharing.trunk.load_state_dict(hard.trunk.state_dict())
     for bias, scale in ((50.0, 1), (-200.0, 0)):
@@ -90,13 +90,13 @@ def test_masks_of_ones_are_hard_sharing_and_of_zeros_leave_nothing(trunk: str) -
             torch.testing.assert_close(features, expected[task] * scale)
 
 
-def test_the_trunk_is_passed_once_as_under_hard_sharing_and_seen_so() -> None:
+def test_recorded_activations_are_those_of_hard_sharing() -> None:
     sharing, inputs, seen, passed = make("cnn").eval(), batches(mnist=5, fashion=3), list[TrunkPass](), []
     sharing.trunk.block1.register_forward_hook(lambda module, args, out: passed.append(len(args[0])))
     unseen = sharing.representations(inputs, ["garment", "digit"])
-    found = sharing.representations(inputs, ["garment", "digit"], SharingRecord(seen))
+    actual = sharing.representations(inputs, ["garment", "digit"], SharingRecord(seen))
     assert passed == [8, 8]
-    assert all(torch.equal(found[task], unseen[task]) for task in ("garment", "digit"))
+    assert all(torch.equal(actual[task], unseen[task]) for task in ("garment", "digit"))
     hard, expected = make("cnn", kind=HardSharing).eval(), list[TrunkPass]()
     hard.trunk.load_state_dict(sharing.trunk.state_dict())
     hard.representations(inputs, ["garment", "digit"], SharingRecord(expected))
@@ -107,35 +107,37 @@ def test_the_trunk_is_passed_once_as_under_hard_sharing_and_seen_so() -> None:
     assert sharing({}, []) == {}
 
 
-def test_no_task_reaches_another_ones_attention_even_by_batch_norm() -> None:
+def test_tasks_do_not_affect_the_attention_of_others() -> None:
     sharing = make("cnn").train()
-    found = sharing(batches(mnist=5, fashion=4), list(INPUTS))
-    found["digit"].square().sum().backward()
+    actual = sharing(batches(mnist=5, fashion=4), list(INPUTS))
+    actual["digit"].square().sum().backward()
     for task in INPUTS:
         assert all((p.grad is not None) == (task == "digit") for p in sharing.attention[task].parameters())
     assert all(p.grad is not None for p in [*sharing.trunk.parameters(), *sharing.passages.parameters()])
 
 
-def test_the_masks_are_shown() -> None:
+def test_stats_contain_the_mean_of_each_mask() -> None:
     sharing, inputs = disturbed(make("cnn")), batches(mnist=4, fashion=2)
     stats = SharingStats()
     sharing({alias: x.double() for alias, x in inputs.items()}, list(INPUTS), SharingRecord(stats=stats))
-    found = stats.means()
-    assert {task: list(means) for task, means in found.items()} == {task: ["block1", "block2", "fc"] for task in INPUTS}
+    actual = stats.means()
+    assert {task: list(means) for task, means in actual.items()} == {
+        task: ["block1", "block2", "fc"] for task in INPUTS
+    }
     _, activations = sharing.trunk.activations(inputs["mnist"].double(), sharing.trunk.activation_names())
     _, masks = oracle.mtan([p.detach().numpy() for p in activations.values()],
                            [weights(mask) for mask in sharing.attention["parity"].values()],
                            [weights(f) for f in sharing.passages.values()])  # fmt: skip
-    assert list(found["parity"].values()) == pytest.approx([mask.mean() for mask in masks])
+    assert list(actual["parity"].values()) == pytest.approx([mask.mean() for mask in masks])
 
 
-def test_the_last_shared_layer_is_the_trunks() -> None:
+def test_last_shared_layer_is_that_of_the_trunk() -> None:
     sharing = make()
-    found = MultiTaskModel(sharing, {}).last_shared_layer()
-    assert [id(p) for p in found] == [id(p) for p in sharing.trunk.fc3.parameters()]
+    actual = MultiTaskModel(sharing, {}).last_shared_layer()
+    assert [id(p) for p in actual] == [id(p) for p in sharing.trunk.fc3.parameters()]
     sharing.trunk.requires_grad_(False)
-    found = MultiTaskModel(sharing, {}).last_shared_layer()
-    assert [id(p) for p in found] == [id(p) for p in sharing.passages["fc3"].parameters()]
+    actual = MultiTaskModel(sharing, {}).last_shared_layer()
+    assert [id(p) for p in actual] == [id(p) for p in sharing.passages["fc3"].parameters()]
 
 
 @pytest.mark.parametrize(
@@ -143,15 +145,15 @@ def test_the_last_shared_layer_is_the_trunks() -> None:
     [((3, 8, 8), (4, 8, 8)), ((3, 8, 6), (4, 4, 3)), ((3, 7, 9), (2, 3, 4)), ((3, 12, 12), (5, 4, 4)),
      ((3, 4, 4), (2, 8, 9)), ((3, 5, 5), (4, 1, 1)), ((3, 4, 6), (7,)), ((5,), (7,))],
 )  # fmt: skip
-def test_a_passage_leads_to_the_shape_that_follows(shape: tuple[int, ...], following: tuple[int, ...]) -> None:
+def test_passage_has_the_following_shape(shape: tuple[int, ...], following: tuple[int, ...]) -> None:
     out = make_passage(shape, following)(torch.randn(2, *shape))
     assert out.shape == (2, *following)
     assert out.is_contiguous(memory_format=torch.channels_last) or out.dim() == 2
 
 
-def test_stages_it_can_not_attend_to() -> None:
+def test_unsupported_stages_are_rejected() -> None:
     class Tokens(Trunk):
-        """16 tokens of 4 pixels each, then a vector; or the other way round."""
+        """Trunk with 16 tokens of 4 pixels followed by a vector, or with feature maps after a vector."""
 
         def __init__(self, first: bool) -> None:
             super().__init__()

@@ -1,4 +1,4 @@
-"""No sharing: each task's own trunk."""
+"""No sharing: a separate trunk for each task."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -27,25 +27,25 @@ def batches(**rows: int) -> dict[str, Tensor]:
     return {alias: torch.randn(n, *SHAPE) for alias, n in rows.items()}
 
 
-def test_each_task_is_a_model_of_its_own() -> None:
-    """In training, with batch norm, too: a trunk passes nothing but its own task's examples."""
+def test_each_task_is_a_separate_model() -> None:
+    """This includes training with batch norm: a trunk processes only the examples of its own task."""
     sharing, inputs = make(CNN, dropout=0.0), batches(mnist=5, fashion=4)
     kept = {task: deepcopy(sharing.own_modules(task)) for task in INPUTS}
-    found = sharing(inputs, list(INPUTS))
+    actual = sharing(inputs, list(INPUTS))
     for task, (head, trunk) in kept.items():
-        torch.testing.assert_close(found[task], head(trunk(inputs[INPUTS[task]])))
+        torch.testing.assert_close(actual[task], head(trunk(inputs[INPUTS[task]])))
         mine = sharing.trunks()[task].state_dict()
-        assert all(torch.equal(value, mine[name]) for name, value in trunk.state_dict().items())  # statistics too
+        assert all(torch.equal(value, mine[name]) for name, value in trunk.state_dict().items())  # including statistics
 
 
-def test_trunks_start_from_weights_of_their_own() -> None:
+def test_trunks_have_different_initial_parameters() -> None:
     trunks = make().trunks()
     assert list(trunks) == list(INPUTS)
     first = [trunk.fc1.weight for trunk in trunks.values()]
     assert all(not torch.equal(a, b) for i, a in enumerate(first) for b in first[:i])
 
 
-def test_only_what_is_asked_for_is_computed() -> None:
+def test_only_requested_tasks_are_computed() -> None:
     sharing, passed = make(), list[tuple[str, int]]()
     for name, trunk in sharing.trunks().items():
         trunk.register_forward_hook(lambda module, args, out, name=name: passed.append((name, len(args[0]))))
@@ -55,5 +55,5 @@ def test_only_what_is_asked_for_is_computed() -> None:
     assert sharing({}, []) == {}
 
 
-def test_nothing_is_shared() -> None:
+def test_no_parameters_are_shared() -> None:
     assert make().shared_parameters() == []

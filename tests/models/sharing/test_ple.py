@@ -1,4 +1,4 @@
-"""Shared experts beside each task's own, in levels: their numbers, what passes where, and what belongs to a task."""
+"""Progressive layered extraction: values, passes, ownership of parameters, statistics."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ TASKS = list(INPUTS)
 
 
 def deep(shape: Any) -> MLP:
-    """Four layers."""
+    """Create an mlp with four layers."""
     return MLP(shape, hidden=[5, 4, 7], features=6)
 
 
-# The numbers
+# Values
 
 
 def levels_in_numpy(sharing: Any) -> list[oracle.Level]:
-    """The sharing's levels of fully connected layers, a level's expert being the layers of its part."""
+    """Return the levels of the sharing in NumPy; an expert of a level consists of the layers of its segment."""
 
     def chain(trunk: Any, start: int, end: int) -> oracle.Expert:
         layers: list[Callable[[Any], Any]] = [layer(getattr(trunk, f"fc{at + 1}")) for at in range(start, end)]
@@ -46,14 +46,14 @@ def levels_in_numpy(sharing: Any) -> list[oracle.Level]:
 
         return run
 
-    found = []
-    for part, gates in zip(sharing.segments, sharing.gates, strict=True):
+    actual = []
+    for segment, gates in zip(sharing.segments, sharing.gates, strict=True):
         experts = {
-            owner: [chain(sharing.experts[name], part.start, part.end) for name in names]
+            owner: [chain(sharing.experts[name], segment.start, segment.end) for name in names]
             for owner, names in sharing.owned.items()
         }
-        found.append(oracle.Level(experts, {o: g.linear.weight.detach().numpy() for o, g in gates.items()}))
-    return found
+        actual.append(oracle.Level(experts, {o: g.linear.weight.detach().numpy() for o, g in gates.items()}))
+    return actual
 
 
 @pytest.mark.parametrize(
@@ -68,20 +68,20 @@ def levels_in_numpy(sharing: Any) -> list[oracle.Level]:
         (PLE, deep, {"levels": 4}),
     ],
 )
-def test_what_the_heads_are_given_is_the_papers(kind: Any, trunk: Any, options: dict[str, Any]) -> None:
+def test_representations_match_the_paper(kind: Any, trunk: Any, options: dict[str, Any]) -> None:
     sharing, inputs = make(kind, trunk, **options).double(), batches(mnist=3, fashion=2)
     inputs = {alias: x.double() for alias, x in inputs.items()}
-    found = sharing.representations(inputs, TASKS)
+    actual = sharing.representations(inputs, TASKS)
     levels = levels_in_numpy(sharing)
     for task, alias in INPUTS.items():
-        for x, row in zip(inputs[alias].numpy(), found[task].detach().numpy(), strict=True):
+        for x, row in zip(inputs[alias].numpy(), actual[task].detach().numpy(), strict=True):
             np.testing.assert_allclose(row, oracle.progressive(x, levels, TASKS)[task], rtol=1e-10)
 
 
-def test_the_gradients_are_those_of_the_papers_equations() -> None:
+def test_gradients_match_the_paper() -> None:
     sharing, inputs = make(PLE).double(), {a: x.double() for a, x in batches(mnist=2, fashion=1).items()}
-    found = sharing.representations(inputs, TASKS)
-    sum(x.square().sum() for x in found.values()).backward()
+    actual = sharing.representations(inputs, TASKS)
+    sum(x.square().sum() for x in actual.values()).backward()
 
     def objective() -> float:
         levels = levels_in_numpy(sharing)
@@ -103,26 +103,26 @@ def test_the_gradients_are_those_of_the_papers_equations() -> None:
 
 
 @pytest.mark.parametrize("options", [{"levels": 1}, {"levels": 2}, {"levels": 3}])
-def test_where_the_experts_are_the_same_the_gates_make_no_difference(options: dict[str, Any]) -> None:
+def test_gates_have_no_effect_if_the_experts_are_equal(options: dict[str, Any]) -> None:
     sharing, inputs = make(PLE, deep, task_experts=2, **options), batches(mnist=4, fashion=3)
     first, *rest = sharing.trunks().values()
     for trunk in rest:
         trunk.load_state_dict(first.state_dict())
-    found = sharing.representations(inputs, TASKS)
+    actual = sharing.representations(inputs, TASKS)
     for task, alias in INPUTS.items():
-        torch.testing.assert_close(found[task], first(inputs[alias]))
+        torch.testing.assert_close(actual[task], first(inputs[alias]))
 
 
-def test_one_level_is_cgc() -> None:
-    one, other, inputs = make(PLE, levels=1, bias=True), make(CGC, bias=True), batches(mnist=4, fashion=3)
-    assert list(one.state_dict()) == list(other.state_dict())
-    torch.testing.assert_close(one(inputs, TASKS), other(inputs, TASKS))
+def test_one_level_equals_cgc() -> None:
+    ple, cgc, inputs = make(PLE, levels=1, bias=True), make(CGC, bias=True), batches(mnist=4, fashion=3)
+    assert list(ple.state_dict()) == list(cgc.state_dict())
+    torch.testing.assert_close(ple(inputs, TASKS), cgc(inputs, TASKS))
 
 
 @pytest.mark.parametrize(
     "trunk", [lambda s: CNN(s, widths=[2, 3], features=6), lambda s: LeNet(s, channels=2, features=6)]
 )
-def test_maps_between_levels_and_examples_on_their_own(trunk: Any) -> None:
+def test_feature_maps_between_levels_and_single_examples(trunk: Any) -> None:
     shape = (1, 16, 16)
     sharing, inputs = make(PLE, trunk, shape=shape).eval(), batches(shape, mnist=3, fashion=2)
     joint = sharing(inputs, TASKS)
@@ -131,10 +131,10 @@ def test_maps_between_levels_and_examples_on_their_own(trunk: Any) -> None:
         torch.testing.assert_close(torch.cat(alone), joint[task])
 
 
-# What passes
+# Passes
 
 
-def test_in_the_last_level_an_example_passes_what_its_tasks_need() -> None:
+def test_examples_pass_only_through_needed_experts_in_the_last_level() -> None:
     sharing, passed = make(PLE, task_experts=2), {}
     for name, trunk in sharing.trunks().items():
         for stage in ("fc1", "fc2"):
@@ -152,7 +152,7 @@ def test_in_the_last_level_an_example_passes_what_its_tasks_need() -> None:
     assert sharing({}, []) == {}
 
 
-def test_with_one_level_a_tasks_experts_see_its_dataset_only() -> None:
+def test_experts_of_a_task_process_only_its_dataset_with_one_level() -> None:
     sharing, passed = make(CGC), {}
     for name, trunk in sharing.trunks().items():
         trunk.fc1.register_forward_hook(lambda m, a, out, name=name: passed.update({name: len(a[0])}))
@@ -161,7 +161,7 @@ def test_with_one_level_a_tasks_experts_see_its_dataset_only() -> None:
 
 
 @pytest.mark.parametrize("kind", [CGC, PLE])
-def test_the_experts_have_one_encoder(kind: Any) -> None:
+def test_experts_share_one_encoder(kind: Any) -> None:
     sharing, called = make(kind, Encoded, shape=(2,)), []
     sharing.experts["shared0"].encoder.register_forward_hook(lambda m, a, out: called.append(len(a[0])))
     assert {type(t.encoder) for name, t in sharing.trunks().items() if name != "shared0"} == {nn.Identity}
@@ -171,7 +171,7 @@ def test_the_experts_have_one_encoder(kind: Any) -> None:
     assert reached(sharing, batches((2,), mnist=3, fashion=2)) == owners(sharing)
 
 
-# Whose it is
+# Ownership of parameters
 
 
 @pytest.mark.parametrize(
@@ -179,18 +179,16 @@ def test_the_experts_have_one_encoder(kind: Any) -> None:
     [(CGC, {}), (PLE, {"task_experts": 2}), (PLE, {"levels": 3}), (PLE, {"levels": 4}), (PLE, {"levels": 1})],
 )
 @pytest.mark.parametrize("inputs", [INPUTS, dict.fromkeys(INPUTS, "mnist")])
-def test_a_parameter_belongs_to_a_task_where_that_tasks_loss_alone_reaches_it(
-    kind: Any, options: dict[str, Any], inputs: dict[str, str]
-) -> None:
+def test_own_modules_agree_with_autograd(kind: Any, options: dict[str, Any], inputs: dict[str, str]) -> None:
     sharing = make(kind, deep, inputs, **options)
     rows = batches(mnist=5, fashion=3) if "fashion" in inputs.values() else batches(mnist=5)
     assert reached(sharing, rows) == owners(sharing)
     modules = [module for task in inputs for module in sharing.own_modules(task)]
     counted = [id(p) for module in modules for p in module.parameters()]
-    assert len(counted) == len(set(counted))  # nothing is counted twice
+    assert len(counted) == len(set(counted))  # each once
 
 
-def test_a_layer_that_a_regularizer_puts_in_place_is_used_and_belongs_to_its_task() -> None:
+def test_replaced_layer_is_used_and_belongs_to_its_task() -> None:
     sharing, inputs = make(PLE), batches(mnist=5, fashion=3)
     before = sharing(inputs, TASKS)
     new = nn.Linear(5, 6)
@@ -201,7 +199,7 @@ def test_a_layer_that_a_regularizer_puts_in_place_is_used_and_belongs_to_its_tas
 
 
 class Odd(Trunk):
-    """Modules that a part of the chain calls are nested, used twice, or never called themselves."""
+    """Trunk whose segments call modules that are nested, used twice, or never called themselves."""
 
     def __init__(self, shape: Any) -> None:
         super().__init__()
@@ -217,7 +215,7 @@ class Odd(Trunk):
         }
 
 
-def test_whose_modules_are_is_found_by_calling() -> None:
+def test_modules_of_a_segment_are_those_it_calls() -> None:
     trunk = Odd(SHAPE)
     trunk.input_shape = SHAPE
     first, last = split_trunk(trunk, 2)
@@ -228,42 +226,42 @@ def test_whose_modules_are_is_found_by_calling() -> None:
 
 
 @pytest.mark.parametrize(("count", "cuts"), [(1, [4]), (2, [2, 4]), (3, [1, 2, 4]), (4, [1, 2, 3, 4])])
-def test_the_chain_is_cut_into_parts_of_as_many_stages(count: int, cuts: list[int]) -> None:
+def test_segments_have_equal_lengths_or_later_ones_are_longer(count: int, cuts: list[int]) -> None:
     trunk = deep(SHAPE)
     trunk.input_shape = SHAPE
     parts = split_trunk(trunk, count)
-    assert [part.end for part in parts] == cuts
-    assert [part.start for part in parts] == [0, *cuts[:-1]]
+    assert [segment.end for segment in parts] == cuts
+    assert [segment.start for segment in parts] == [0, *cuts[:-1]]
     widths = [12, 5, 4, 7]
-    assert [part.inputs for part in parts] == [widths[part.start] for part in parts]
-    assert [name for part in parts for name in part.modules] == ["fc1", "fc2", "fc3", "fc4"]
+    assert [segment.inputs for segment in parts] == [widths[segment.start] for segment in parts]
+    assert [name for segment in parts for name in segment.modules] == ["fc1", "fc2", "fc3", "fc4"]
 
 
-# What it shows
+# Statistics
 
 
-def test_it_tells_the_mean_weight_of_each_expert() -> None:
+def test_stats_contain_the_mean_weight_of_each_expert() -> None:
     sharing, inputs = make(PLE, deep, levels=3), batches(mnist=5, fashion=3)
     whole, halves = SharingStats(), SharingStats()
     sharing(inputs, TASKS, SharingRecord(stats=whole))
     sharing({"mnist": inputs["mnist"]}, ["digit", "parity"], SharingRecord(stats=halves))
     sharing({"fashion": inputs["fashion"]}, ["garment"], SharingRecord(stats=halves))
-    found = whole.means()
-    assert list(found["garment"]) == [f"level{at}.{name}" for at in (1, 2, 3) for name in ("garment0", "shared0")]
-    assert list(found["shared"]) == [f"level{at}.{t}0" for at in (1, 2) for t in [*TASKS, "shared"]]
-    for owner, figures in found.items():
+    actual = whole.means()
+    assert list(actual["garment"]) == [f"level{at}.{name}" for at in (1, 2, 3) for name in ("garment0", "shared0")]
+    assert list(actual["shared"]) == [f"level{at}.{t}0" for at in (1, 2) for t in [*TASKS, "shared"]]
+    for owner, figures in actual.items():
         assert halves.means()[owner] == pytest.approx(figures, abs=1e-6)
         levels = {name.partition(".")[0] for name in figures}
         assert sum(figures.values()) == pytest.approx(len(levels))
     first = sharing.gates[0]["garment"](inputs["fashion"]).weights.mean(0).tolist()
-    assert list(found["garment"].values())[:2] == pytest.approx(first, abs=1e-6)
+    assert list(actual["garment"].values())[:2] == pytest.approx(first, abs=1e-6)
 
 
-def test_the_pass_holds_what_the_gates_say() -> None:
+def test_selectors_are_recorded() -> None:
     sharing, inputs, seen = make(PLE, task_experts=2), batches(mnist=5, fashion=3), list[TrunkPass]()
     sharing(inputs, ["garment", "parity"], SharingRecord(seen))
-    (found,) = seen
-    shapes = {name: tuple(x.shape) for name, x in found.selectors.items()}
+    (actual,) = seen
+    shapes = {name: tuple(x.shape) for name, x in actual.selectors.items()}
     assert shapes == {
         "level1.shared": (8, 1, 7),
         "level1.parity": (5, 1, 3),
@@ -276,10 +274,10 @@ def test_the_pass_holds_what_the_gates_say() -> None:
     assert list(seen[0].selectors) == TASKS
 
 
-# Elsewhere, and what doesn't fit
+# Other devices, invalid options
 
 
-def test_nothing_waits_for_the_device() -> None:
+def test_no_synchronization_with_the_device() -> None:
     with torch.device("meta"):
         sharing, inputs = make(PLE), batches(mnist=5, fashion=3)
         out = sharing(inputs, TASKS)
@@ -287,21 +285,21 @@ def test_nothing_waits_for_the_device() -> None:
     assert all(p.grad is not None for p in sharing.parameters())
 
 
-def test_torch_compile_captures_it_whole() -> None:
+def test_torch_compile_captures_one_graph() -> None:
     traced = torch.compile(make(PLE), backend="eager", fullgraph=True)
     inputs = batches(mnist=5, fashion=3)
     torch.testing.assert_close(traced(inputs, TASKS), make(PLE)(inputs, TASKS))
 
 
-def test_more_levels_than_stages() -> None:
+def test_more_levels_than_stages_are_rejected() -> None:
     with pytest.raises(ValueError, match=r"levels: expected at most 2, .* stages \(fc1, fc2\), got 3\. Use"):
         make(PLE, levels=3)
 
 
 @pytest.mark.parametrize(
-    ("inputs", "experts", "told"),
+    ("inputs", "experts", "message"),
     [({"digit": "a", "shared": "a"}, 1, "'shared0'"), ({"a": "d", "a1": "d"}, 11, "'a10'")],
 )
-def test_tasks_whose_experts_names_would_be_the_same(inputs: dict[str, str], experts: int, told: str) -> None:
-    with pytest.raises(ValueError, match=f"two experts would be called {told}.*Rename the task"):
+def test_ambiguous_names_of_experts_are_rejected(inputs: dict[str, str], experts: int, message: str) -> None:
+    with pytest.raises(ValueError, match=f"two experts would be called {message}.*Rename the task"):
         make(CGC, inputs=inputs, task_experts=experts)

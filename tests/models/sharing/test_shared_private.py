@@ -1,4 +1,4 @@
-"""A shared trunk beside private ones: what a head is given, and what belongs to a task."""
+"""Shared-private model: representations and ownership of parameters."""
 
 from typing import Any
 
@@ -44,25 +44,25 @@ def batches(**rows: int) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("trunk", [MLP, CNN])
-def test_a_head_is_given_the_shared_and_the_tasks_own_features(trunk):
+def test_head_receives_shared_and_private_features(trunk):
     sharing, inputs = make(trunk).eval(), batches(mnist=5, fashion=3)
-    found = sharing(inputs, list(INPUTS))
-    assert list(found) == list(INPUTS)
+    actual = sharing(inputs, list(INPUTS))
+    assert list(actual) == list(INPUTS)
     for task, alias in INPUTS.items():
         own = sharing.trunks()[f"private.{task}"]
         features = torch.cat([sharing.trunks()["trunk"](inputs[alias]), own(inputs[alias])], 1)
-        torch.testing.assert_close(found[task], sharing.heads[task](features))
-        torch.testing.assert_close(sharing(inputs, [task])[task], found[task])
+        torch.testing.assert_close(actual[task], sharing.heads[task](features))
+        torch.testing.assert_close(sharing(inputs, [task])[task], actual[task])
 
 
-def test_trunks_start_from_weights_of_their_own():
+def test_trunks_have_different_initial_parameters():
     trunks = make().trunks()
     assert list(trunks) == ["trunk", "private.digit", "private.parity", "private.garment"]
     first = [trunk.fc1.weight for trunk in trunks.values()]
     assert all(not torch.equal(a, b) for i, a in enumerate(first) for b in first[:i])
 
 
-def test_only_what_is_asked_for_is_computed():
+def test_only_requested_tasks_are_computed():
     sharing, passed = make(), []
     for name, trunk in sharing.trunks().items():
         trunk.register_forward_hook(lambda module, args, out, name=name: passed.append((name, len(args[0]))))
@@ -72,19 +72,19 @@ def test_only_what_is_asked_for_is_computed():
     assert sharing({}, []) == {}
 
 
-def test_the_pass_holds_the_private_features_beside_what_the_shared_trunk_computes():
+def test_private_features_are_recorded():
     sharing, inputs, seen = make(), batches(mnist=5, fashion=3), list[TrunkPass]()
     sharing(inputs, ["garment", "digit"], SharingRecord(seen))
-    (found,) = seen
-    assert found.rows == {"fashion": 3, "mnist": 5}
-    assert list(found.private) == ["garment", "digit"]
-    for task in found.private:
-        assert torch.equal(found.private[task], sharing.trunks()[f"private.{task}"](inputs[INPUTS[task]]))
+    (actual,) = seen
+    assert actual.rows == {"fashion": 3, "mnist": 5}
+    assert list(actual.private) == ["garment", "digit"]
+    for task in actual.private:
+        assert torch.equal(actual.private[task], sharing.trunks()[f"private.{task}"](inputs[INPUTS[task]]))
     together = torch.cat([inputs["fashion"], inputs["mnist"]])
-    torch.testing.assert_close(found.activations["features"], sharing.trunk(together))
+    torch.testing.assert_close(actual.activations["features"], sharing.trunk(together))
 
 
-def test_a_task_reaches_the_shared_trunk_and_its_own():
+def test_gradients_of_a_task_reach_the_shared_and_its_private_trunk():
     sharing, inputs = make(), batches(mnist=5, fashion=3)
     sharing(inputs, list(INPUTS))["parity"].square().sum().backward()
     reached = {name for name, trunk in sharing.trunks().items() if trunk.fc1.weight.grad is not None}
@@ -92,7 +92,7 @@ def test_a_task_reaches_the_shared_trunk_and_its_own():
     assert [task for task in INPUTS if sharing.heads[task].weight.grad is not None] == ["parity"]
 
 
-def test_a_private_trunk_belongs_to_its_task():
+def test_private_trunk_belongs_to_its_task():
     whole = model()
     shared = whole.shared_parameters()
     assert {id(p) for p in shared} == {id(p) for p in whole.sharing.trunk.parameters()}
@@ -101,14 +101,14 @@ def test_a_private_trunk_belongs_to_its_task():
     assert [id(p) for p in whole.last_shared_layer()] == [id(p) for p in whole.sharing.trunk.fc2.parameters()]
 
 
-def test_names_in_the_state_dict():
+def test_keys_of_the_state_dict():
     names = list(model().state_dict())
     assert {"sharing.trunk.fc1.weight", "sharing.private_trunks.digit.fc1.weight", "sharing.heads.digit.weight"} < {
         *names
     }
 
 
-def test_it_starts_from_a_checkpoint_of_its_own_kind_only():
+def test_warm_start_needs_a_checkpoint_of_the_same_sharing():
     whole, other, hard = model(), make(), make(kind=HardSharing)
     with torch.no_grad():
         for p in whole.parameters():
@@ -126,10 +126,8 @@ ORTHOGONAL = {"name": "adversarial", "strength": 0.3, "schedule": "constant", "o
 
 @pytest.mark.parametrize("terms", [[], [ORTHOGONAL]])
 @pytest.mark.parametrize("weighting", ["spy", "whole", {"name": "spy", "gradients": "last_layer"}, "uniform"])
-def test_in_a_step_what_is_a_tasks_own_gets_its_own_gradient(
-    weighting: Any, terms: list[Any], plugins_forgotten: None
-) -> None:
-    """As a head does: no weight of a gradient-level weighting multiplies it."""
+def test_own_parameters_receive_unweighted_gradients(weighting: Any, terms: list[Any], plugins_forgotten: None) -> None:
+    """Like those of a head, they are not multiplied by the weight of a gradient-level weighting."""
     weightings.register("spy")(Spy)
     weightings.register("whole")(Whole)
     run = build(

@@ -1,4 +1,4 @@
-"""What every trunk promises, and what is special to `mlp` and `cnn`."""
+"""Properties of every trunk, and of `mlp` and `cnn`."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def make(name, shape, options) -> Trunk:
 
 
 @pytest.mark.parametrize(("name", "shape", "options"), CASES)
-def test_a_vector_of_features_for_each_example(name, shape, options):
+def test_output_is_a_feature_vector_per_example(name, shape, options):
     trunk = make(name, shape, options)
     assert trunk(torch.randn(3, *shape)).shape == (3, trunk.features)
     if "features" in options:
@@ -43,29 +43,29 @@ def test_on_the_meta_device(name, shape, options):
 
 
 @pytest.mark.parametrize(("name", "shape", "options"), CASES)
-def test_activations_do_not_change_what_it_computes(name, shape, options):
+def test_requesting_activations_does_not_change_the_features(name, shape, options):
     trunk = make(name, shape, options).eval()
     x = torch.randn(2, *shape)
     names = trunk.activation_names()
-    out, found = trunk.activations(x, names)
-    assert list(found) == names
+    out, actual = trunk.activations(x, names)
+    assert list(actual) == names
     assert torch.equal(out, trunk(x))
-    assert torch.equal(found[names[-1]], out)
+    assert torch.equal(actual[names[-1]], out)
     assert trunk.activations(x, [])[1] == {}
     with pytest.raises(ValueError, match=f"no activation nowhere. Choose from: {names[0]}"):
         trunk.activations(x, ["nowhere"])
 
 
 @pytest.mark.parametrize(("name", "shape", "options"), CASES)
-def test_every_parameter_gets_a_gradient(name, shape, options):
+def test_every_parameter_receives_a_gradient(name, shape, options):
     trunk = make(name, shape, options)
     trunk(torch.randn(4, *shape)).square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in trunk.parameters())
-    assert all(p.grad.stride() == p.stride() for p in trunk.parameters())  # as fused optimizers need it
+    assert all(p.grad.stride() == p.stride() for p in trunk.parameters())  # required by fused optimizers
 
 
 @pytest.mark.parametrize(("name", "shape", "options"), CASES)
-def test_a_frozen_trunk_stays_as_it_is(name, shape, options):
+def test_frozen_trunk_is_unchanged(name, shape, options):
     trunk = make(name, shape, options)
     before = {key: value.clone() for key, value in trunk.state_dict().items()}
     assert freeze(trunk) is trunk
@@ -75,11 +75,11 @@ def test_a_frozen_trunk_stays_as_it_is(name, shape, options):
     model(x).sum().backward()
     assert not any(m.training for m in trunk.modules()) and model[1].training
     assert all(p.grad is None for p in trunk.parameters()) and model[1].weight.grad is not None
-    assert all(torch.equal(value, before[key]) for key, value in trunk.state_dict().items())  # nor batch statistics
+    assert all(torch.equal(value, before[key]) for key, value in trunk.state_dict().items())  # nor statistics
 
 
 @pytest.mark.parametrize(("name", "shape", "options"), CASES)
-def test_the_state_dict_makes_another_the_same(name, shape, options):
+def test_loading_a_state_dict_reproduces_the_trunk(name, shape, options):
     trunk = make(name, shape, options).eval()
     other = trunks[name].target(shape, **options).eval()
     x = torch.randn(2, *shape)
@@ -87,7 +87,7 @@ def test_the_state_dict_makes_another_the_same(name, shape, options):
     torch.testing.assert_close(other(x), trunk(x))
 
 
-def test_mlp_is_its_layers():
+def test_mlp_applies_its_layers():
     trunk = make("mlp", (2, 3), {"hidden": [4], "features": 2})
     x = torch.randn(5, 2, 3)
     hidden = trunk.fc1(x.reshape(5, 6)).relu()
@@ -95,7 +95,7 @@ def test_mlp_is_its_layers():
     torch.testing.assert_close(trunk.activations(x, ["fc1"])[1]["fc1"], hidden)
 
 
-def test_mlp_drops_in_training_only_and_never_the_features():
+def test_mlp_dropout_in_training_only_and_not_on_features():
     trunk = make("mlp", (6,), {"hidden": [50], "features": 4, "dropout": 0.9})
     x = torch.randn(5, 6)
     assert not torch.equal(trunk(x), trunk(x))
@@ -104,7 +104,7 @@ def test_mlp_drops_in_training_only_and_never_the_features():
     assert torch.equal(trunk(x), trunk(x))
 
 
-def test_trunks_of_images_refuse_tables():
+def test_image_trunks_reject_tables():
     for name in ("lenet", "cnn", "torchvision"):
         with pytest.raises(ValueError, match=r"needs? images .*got 64"):
             make(name, (64,), {"model": "resnet18"} if name == "torchvision" else {})
@@ -112,11 +112,11 @@ def test_trunks_of_images_refuse_tables():
 
 def test_cnn_blocks_halve_height_and_width():
     trunk = make("cnn", (3, 13, 12), {"widths": [4, 6, 8], "depth": 3, "features": 5})
-    _, found = trunk.activations(torch.randn(2, 3, 13, 12), trunk.activation_names())
+    _, actual = trunk.activations(torch.randn(2, 3, 13, 12), trunk.activation_names())
     shapes = {"block1": (2, 4, 6, 6), "block2": (2, 6, 3, 3), "block3": (2, 8, 1, 1), "fc": (2, 5)}
-    assert {name: a.shape for name, a in found.items()} == shapes
+    assert {name: a.shape for name, a in actual.items()} == shapes
     assert sum(isinstance(m, nn.Conv2d) for m in trunk.modules()) == 9
-    assert found["block1"].is_contiguous(memory_format=torch.channels_last)
+    assert actual["block1"].is_contiguous(memory_format=torch.channels_last)
 
 
 def test_cnn_needs_images_that_can_be_halved():

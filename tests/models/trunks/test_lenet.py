@@ -1,4 +1,4 @@
-"""The seed document's trunk: the same numbers as the document's own formulation, in the layout that is fast."""
+"""LeNet: the values of a direct implementation, in channels-last memory format."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from mtlcli.models.trunks.lenet import LeNet
 
 
 class Document(nn.Module):
-    """The trunk as the seed document writes it, for images of any size."""
+    """Direct implementation of the network of PyTorch's first MNIST example, for images of any size."""
 
     def __init__(self, channels: int, flat: int, features: int) -> None:
         super().__init__()
@@ -38,12 +38,12 @@ def pair(shape: tuple[int, ...], flat: int, **options: float) -> tuple[LeNet, Do
 @pytest.mark.parametrize(("shape", "flat"), [((1, 28, 28), 320), ((3, 32, 28), 400), ((1, 16, 16), 20)])
 @pytest.mark.parametrize("rows", [1, 6])
 @pytest.mark.parametrize("dropout", [0.5, 0.0])
-def test_it_computes_what_the_document_does(shape, flat, rows, dropout):
+def test_output_matches_the_reference_implementation(shape, flat, rows, dropout):
     ours, theirs = pair(shape, flat, dropout=dropout, channel_dropout=dropout)
     x = torch.randn(rows, *shape, requires_grad=True)
     gradients = []
     for trunk in (ours, theirs):
-        trunk.train()  # with dropout 0.5 too: the same draws, although ours come after the pool
+        trunk.train()  # with dropout 0.5 the random numbers are the same, although ours are drawn after the pool
         if dropout == 0 and trunk is theirs:
             trunk.eval()
         torch.manual_seed(1)
@@ -54,7 +54,7 @@ def test_it_computes_what_the_document_does(shape, flat, rows, dropout):
         torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-5)
 
 
-def test_inputs_of_any_strides_give_the_same():
+def test_output_is_independent_of_input_strides():
     ours, _ = pair((1, 28, 28), 320)
     ours.eval()
     x = torch.randn(8, 1, 28, 28)
@@ -64,7 +64,7 @@ def test_inputs_of_any_strides_give_the_same():
         torch.testing.assert_close(ours(other), expected)
 
 
-def test_the_input_is_left_alone():
+def test_input_is_unchanged():
     x = torch.randn(2, 1, 28, 28)
     before = x.clone()
     LeNet((1, 28, 28))(x)
@@ -73,31 +73,31 @@ def test_the_input_is_left_alone():
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
-def test_the_convolutions_work_channels_last(channels, precision):
+def test_convolutions_use_channels_last(channels, precision):
     trunk = LeNet((channels, 28, 28))
     with torch.autocast("cpu", torch.bfloat16, enabled=precision is torch.bfloat16):
-        _, found = trunk.activations(torch.randn(4, channels, 28, 28), ["conv1", "conv2"])
+        _, actual = trunk.activations(torch.randn(4, channels, 28, 28), ["conv1", "conv2"])
     assert trunk.conv2.weight.is_contiguous(memory_format=torch.channels_last)
-    for activation in found.values():
+    for activation in actual.values():
         assert activation.dtype == precision
         assert activation.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_activations_are_the_documents_intermediate_values():
+def test_activations_match_the_reference_implementation():
     ours, theirs = pair((1, 28, 28), 320)
     ours.eval()
     x = torch.randn(5, 1, 28, 28)
-    out, found = ours.activations(x, ["fc2", "conv1", "fc1", "conv2"])
+    out, actual = ours.activations(x, ["fc2", "conv1", "fc1", "conv2"])
     conv1 = F.relu(F.max_pool2d(theirs.conv1(x), 2))
     conv2 = F.relu(F.max_pool2d(theirs.conv2(conv1), 2))
     fc1 = F.relu(theirs.fc1(conv2.flatten(1)))
-    assert list(found) == ["conv1", "conv2", "fc1", "fc2"] == ours.activation_names()
-    for mine, other in zip(found.values(), [conv1, conv2, fc1, theirs.fc2(fc1)], strict=True):
+    assert list(actual) == ["conv1", "conv2", "fc1", "fc2"] == ours.activation_names()
+    for mine, other in zip(actual.values(), [conv1, conv2, fc1, theirs.fc2(fc1)], strict=True):
         torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-5)
-    assert torch.equal(found["fc2"], out) and torch.equal(out, ours(x))
+    assert torch.equal(actual["fc2"], out) and torch.equal(out, ours(x))
 
 
-def test_an_activation_there_is_not():
+def test_unknown_activation_is_rejected():
     with pytest.raises(ValueError, match=r"no activation conv3\. Choose from: conv1, conv2, fc1, fc2"):
         LeNet((1, 28, 28)).activations(torch.randn(1, 1, 28, 28), ["conv1", "conv3"])
 
@@ -110,9 +110,9 @@ def test_dropout_in_training_only():
     assert torch.equal(trunk(x), trunk(x))
 
 
-@pytest.mark.parametrize(("shape", "told"), [((1, 15, 28), "1×15×28"), ((1, 8, 8), "1×8×8"), ((64,), "64")])
-def test_inputs_it_cannot_take(shape, told):
-    with pytest.raises(ValueError, match=f"lenet needs images .* of at least 16×16, got {told}"):
+@pytest.mark.parametrize(("shape", "message"), [((1, 15, 28), "1×15×28"), ((1, 8, 8), "1×8×8"), ((64,), "64")])
+def test_unsupported_inputs_are_rejected(shape, message):
+    with pytest.raises(ValueError, match=f"lenet needs images .* of at least 16×16, got {message}"):
         LeNet(shape)
 
 
@@ -125,11 +125,11 @@ def test_options_set_the_widths():
     assert trunk.features == 3 and trunk(torch.zeros(2, 1, 28, 28)).shape == (2, 3)
 
 
-def test_without_fc2_the_features_are_those_of_fc1():
+def test_features_are_those_of_fc1_without_fc2():
     torch.manual_seed(0)
     trunk = LeNet((1, 28, 28), hidden=7, features=None).eval()
     x = torch.randn(3, 1, 28, 28)
-    features, found = trunk.activations(x, trunk.activation_names())
-    assert trunk.features == 7 and list(found) == ["conv1", "conv2", "fc1"]
-    assert torch.equal(features, found["fc1"]) and torch.equal(features, trunk(x)) and bool((features >= 0).all())
+    features, actual = trunk.activations(x, trunk.activation_names())
+    assert trunk.features == 7 and list(actual) == ["conv1", "conv2", "fc1"]
+    assert torch.equal(features, actual["fc1"]) and torch.equal(features, trunk(x)) and bool((features >= 0).all())
     assert not [name for name, _ in trunk.named_parameters() if name.startswith("fc2")]

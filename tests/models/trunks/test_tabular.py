@@ -1,4 +1,4 @@
-"""The trunk that embeds a table's categories."""
+"""Trunk with embeddings of a table's categories."""
 
 from __future__ import annotations
 
@@ -29,61 +29,61 @@ def embeddings(trunk: Tabular) -> list[Embeddings]:
 
 
 def vectors(trunk: Tabular) -> dict[str, NDArray[np.float64]]:
-    """Column → [1 + levels, width], out of the weights: behind the row of zeros, column after column."""
-    found = {}
-    for part in embeddings(trunk):
-        columns = [COLUMNS[int(position)] for position in part.positions]
+    """Return the vectors of each column, [1 + levels, width], which follow the row of zeros in the weight."""
+    actual = {}
+    for embedding in embeddings(trunk):
+        columns = [COLUMNS[int(position)] for position in embedding.positions]
         cuts = np.cumsum([1, *(1 + len(column.levels or ()) for column in columns)])
-        assert cuts[-1] == len(part.weight)
-        weight = part.weight.detach().double().numpy()
-        found |= {c.name: weight[start:stop] for c, start, stop in zip(columns, cuts, cuts[1:], strict=False)}
-    return found
+        assert cuts[-1] == len(embedding.weight)
+        weight = embedding.weight.detach().double().numpy()
+        actual |= {c.name: weight[start:stop] for c, start, stop in zip(columns, cuts, cuts[1:], strict=False)}
+    return actual
 
 
 @pytest.mark.parametrize("embedding", ["auto", 1, 5])
 @pytest.mark.parametrize("numeric", ["standardize", "log1p"])
-def test_against_the_oracle(embedding: Any, numeric: str) -> None:
+def test_encoding_matches_the_oracle(embedding: Any, numeric: str) -> None:
     trunk, x = make(embedding=embedding, numeric=numeric), rows()
     given = tables.embedded(COLUMNS, x.tolist(), vectors(trunk), numeric == "log1p")
     np.testing.assert_allclose(trunk.encoder(x).detach().numpy(), given, rtol=1e-5, atol=1e-5)
     weights = {key: value.double().numpy() for key, value in trunk.state_dict().items()}
     hidden = np.maximum(given @ weights["fc1.weight"].T + weights["fc1.bias"], 0)
     expected = np.maximum(hidden @ weights["fc2.weight"].T + weights["fc2.bias"], 0)
-    out, found = trunk.activations(x, ["fc1", "fc2"])
-    np.testing.assert_allclose(found["fc1"].detach().numpy(), hidden, rtol=1e-4, atol=1e-5)
+    out, actual = trunk.activations(x, ["fc1", "fc2"])
+    np.testing.assert_allclose(actual["fc1"].detach().numpy(), hidden, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(out.detach().numpy(), expected, rtol=1e-4, atol=1e-5)
-    assert torch.equal(out, trunk(x)) and torch.equal(out, found["fc2"])
+    assert torch.equal(out, trunk(x)) and torch.equal(out, actual["fc2"])
 
 
-def test_widths() -> None:
-    """fastai's rule, by its own published numbers of categories, of which one is the missing one here."""
+def test_default_widths_of_embeddings() -> None:
+    """Widths for numbers of categories that fastai publishes; here one of them is the missing value."""
     assert [default_width(n - 1) for n in (3, 10, 53, 1000)] == [3, 6, 15, 77]
     assert {name: table.shape[1] for name, table in vectors(make()).items()} == {"sex": 3, "town": 3, "code": 11}
     assert {table.shape[1] for table in vectors(make(embedding=7)).values()} == {7}
 
 
-def test_columns_of_one_width_are_looked_up_at_once() -> None:
+def test_columns_of_the_same_width_share_one_lookup() -> None:
     many = tuple(Column(str(at), ("a", "b")) for at in range(40))
     assert len(embeddings(make(many))) == len(embeddings(make(COLUMNS, embedding=8))) == 1
     assert len(embeddings(make())) == 2
 
 
-def test_a_category_not_seen_is_zeros_and_stays_so() -> None:
+def test_unseen_category_is_constantly_zero() -> None:
     trunk = make()
     optimizer = torch.optim.AdamW(trunk.parameters(), lr=0.1, weight_decay=0.1)
     for seed in range(3):
         optimizer.zero_grad()
         trunk.encoder(rows(seed=seed)).square().sum().backward()
-        for part in embeddings(trunk):
-            assert part.weight.grad is not None
-            assert part.weight.grad[1:].any() and not part.weight.grad[0].any()
+        for embedding in embeddings(trunk):
+            assert embedding.weight.grad is not None
+            assert embedding.weight.grad[1:].any() and not embedding.weight.grad[0].any()
         optimizer.step()
     unseen = torch.zeros(1, len(COLUMNS))
     width = sum(table.shape[1] for table in vectors(trunk).values())
     assert not trunk.encoder(unseen)[:, :width].any()
 
 
-def test_a_category_has_a_vector_in_its_own_column_only() -> None:
+def test_categories_have_separate_vectors_in_each_column() -> None:
     trunk, x = make(embedding=2), rows(8)
     before = trunk.encoder(x)
     weight = embeddings(trunk)[0].weight
@@ -94,12 +94,12 @@ def test_a_category_has_a_vector_in_its_own_column_only() -> None:
 
 
 @pytest.mark.parametrize("chosen", [[1, 4], [0, 2, 3], [2]])
-def test_numbers_alone_and_categories_alone(chosen: list[int]) -> None:
+def test_only_numbers_and_only_categories(chosen: list[int]) -> None:
     trunk = make(tuple(COLUMNS[at] for at in chosen))
     assert trunk(rows(9)[:, chosen]).shape == (9, 4)
 
 
-def test_the_layers_are_those_of_mlp() -> None:
+def test_layers_are_those_of_mlp() -> None:
     trunk = make(hidden=[6, 5], dropout=0.5)
     mlp = MLP((17 + 2,), hidden=[6, 5], features=4, dropout=0.5)
     assert {k: v.shape for k, v in trunk.state_dict().items() if not k.startswith("encoder")} == {
@@ -118,17 +118,17 @@ def test_on_the_meta_device_and_from_a_state_dict() -> None:
     assert torch.equal(other.eval()(x), trunk(x))
 
 
-def test_frozen() -> None:
+def test_frozen_trunk_keeps_its_embeddings() -> None:
     trunk = freeze(make(dropout=0.5))
     model = nn.Sequential(trunk, nn.Linear(4, 1)).train()
     model(rows()).sum().backward()
     assert all(p.grad is None for p in trunk.parameters()) and torch.equal(model(rows()), model(rows()))
 
 
-def test_bf16_autocast_leaves_the_codes_exact() -> None:
-    """2,001 levels: bf16 would round the codes above 256."""
+def test_codes_are_exact_under_bf16_autocast() -> None:
+    """With 2,001 levels, bf16 would round the codes above 256."""
     trunk = make((Column("id", tuple(map(str, range(2000)))),), embedding=3)
     x = torch.arange(2002.0).unsqueeze(1)
     with torch.autocast("cpu", torch.bfloat16):
-        found = trunk.encoder(x)
-    assert torch.equal(found, trunk.encoder(x)) and len(found.unique(dim=0)) == 2002
+        actual = trunk.encoder(x)
+    assert torch.equal(actual, trunk.encoder(x)) and len(actual.unique(dim=0)) == 2002

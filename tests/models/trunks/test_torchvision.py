@@ -1,4 +1,4 @@
-"""torchvision's classification models as trunks: names, sizes, features, activations."""
+"""Classification models of torchvision as trunks: names, sizes, features, activations."""
 
 from copy import deepcopy
 
@@ -11,7 +11,7 @@ from mtlcli.models.trunks.torchvision import TorchVision
 GRAY = (1, 28, 28)
 
 
-def test_resnet_is_torchvisions_own_without_its_last_layer():
+def test_resnet_equals_torchvisions_without_its_last_layer():
     torch.manual_seed(0)
     trunk = TorchVision(GRAY, model="resnet18").eval()
     plain = models.resnet18()
@@ -23,11 +23,11 @@ def test_resnet_is_torchvisions_own_without_its_last_layer():
     assert TorchVision((3, 32, 32), model="resnet18")(torch.randn(2, 3, 32, 32)).shape == (2, 512)
 
 
-def test_activations_by_the_names_of_its_modules():
+def test_activations_have_the_names_of_modules():
     trunk = TorchVision(GRAY, model="resnet18").eval()
     x = torch.randn(2, *GRAY)
-    out, found = trunk.activations(x, ["layer1", "layer2.0.conv1"])
-    assert {name: a.shape for name, a in found.items()} == {
+    out, actual = trunk.activations(x, ["layer1", "layer2.0.conv1"])
+    assert {name: a.shape for name, a in actual.items()} == {
         "layer1": (2, 64, 7, 7),
         "layer2.0.conv1": (2, 128, 4, 4),
     }
@@ -47,7 +47,7 @@ def test_activations_by_the_names_of_its_modules():
         ("regnet_y_400mf", GRAY, 440),
     ],
 )
-def test_models_of_every_build(model, shape, features):
+def test_models_of_every_architecture(model, shape, features):
     with torch.device("meta"):
         trunk = TorchVision(shape, model=model)
         assert trunk.features == features
@@ -66,19 +66,19 @@ RESNET = ["stem", "layer1", "layer2", "layer3", "layer4", "pool"]
         ("vit_b_16", ["network"]),
     ],
 )
-def test_stages(model, stages):
+def test_names_of_stages(model, stages):
     shape = (3, 224, 224)
     with torch.device("meta"):
         trunk = TorchVision(shape, model=model).eval()
         assert list(trunk.stages()) == stages
         names = trunk.activation_names()
-        out, found = trunk.activations(torch.empty(1, *shape), names)
-    assert list(found) == names and set(stages) <= set(names)
-    assert found[names[-1]].shape == out.shape == (1, trunk.features)
+        out, actual = trunk.activations(torch.empty(1, *shape), names)
+    assert list(actual) == names and set(stages) <= set(names)
+    assert actual[names[-1]].shape == out.shape == (1, trunk.features)
 
 
-def made(model: str, shape: tuple[int, ...]) -> TorchVision:
-    """With random weights, drawn quickly."""
+def created(model: str, shape: tuple[int, ...]) -> TorchVision:
+    """Create a model with random weights that are drawn quickly."""
     torch.manual_seed(0)
     with torch.device("meta"):
         trunk = TorchVision(shape, model=model)
@@ -97,9 +97,9 @@ def made(model: str, shape: tuple[int, ...]) -> TorchVision:
         ("squeezenet1_1", ["features", "pool"]),
     ],
 )
-def test_all_stages_together_are_the_model_itself(model, stages):
-    """To the last bit; and none of them changes what the one before has given."""
-    trunk, images = made(model, (3, 32, 32)), torch.randn(2, 3, 32, 32)
+def test_stages_compose_to_the_model(model, stages):
+    """They are equal to the bit, and no stage changes the activation of the previous one."""
+    trunk, images = created(model, (3, 32, 32)), torch.randn(2, 3, 32, 32)
     assert list(trunk.stages()) == stages
     for training in (False, True):
         twin = deepcopy(trunk.train(training).network)
@@ -114,21 +114,21 @@ def test_all_stages_together_are_the_model_itself(model, stages):
         assert torch.equal(x, twin(images))
 
 
-def test_names_in_the_state_dict_are_the_models_own():
+def test_keys_of_the_state_dict_are_those_of_the_model():
     with torch.device("meta"):
         trunk = TorchVision(GRAY, model="resnet18")
         plain = models.resnet18()
     assert list(trunk.state_dict()) == [f"network.{name}" for name in plain.state_dict() if not name.startswith("fc.")]
 
 
-def test_a_stage_uses_the_layer_that_is_there_now():
-    trunk = made("resnet18", GRAY).eval()
+def test_stage_uses_a_replaced_layer():
+    trunk = created("resnet18", GRAY).eval()
     trunk.set_submodule("network.layer2", torch.nn.Conv2d(64, 128, 1))
     assert trunk.activations(torch.randn(1, *GRAY), ["layer2"])[1]["layer2"].shape == (1, 128, 7, 7)
 
 
-def test_inputs_are_not_normalized_as_imagenets(monkeypatch):
-    """GoogLeNet and Inception with pretrained weights do that themselves, by an option that torchvision sets."""
+def test_inputs_are_not_normalized_by_imagenet_statistics(monkeypatch):
+    """GoogLeNet and Inception with pretrained weights would do so by an option that torchvision sets."""
     monkeypatch.setattr(models, "get_model", lambda model, **options: models.googlenet(transform_input=True, **options))
     with torch.device("meta"):
         trunk = TorchVision((3, 64, 64), model="googlenet")
@@ -147,12 +147,12 @@ def test_inputs_are_not_normalized_as_imagenets(monkeypatch):
         ((2, 28, 28), {"model": "resnet18"}, "of 1 or 3 channels, got 2×28×28"),
     ],
 )
-def test_what_cannot_work_is_told(shape, options, message):
+def test_invalid_configurations_are_rejected(shape, options, message):
     with pytest.raises(ValueError, match=message):
         TorchVision(shape, **options)
 
 
-def test_weights_are_not_fetched_on_the_meta_device(monkeypatch):
+def test_weights_are_not_downloaded_on_the_meta_device(monkeypatch):
     def fetch(*args, **kwargs):
         raise OSError("no network here")
 

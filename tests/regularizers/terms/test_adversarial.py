@@ -1,4 +1,4 @@
-"""The task discriminator and the gradient reversal in front of it."""
+"""Adversarial regularization: gradient reversal, discriminator, orthogonality."""
 
 import re
 from typing import Any
@@ -29,16 +29,16 @@ def passed(features: Tensor, private: dict[str, Tensor] | None = None, **rows: i
     return TrunkPass(rows, {"features": features}, private or {})
 
 
-# The gradient reversal
+# Gradient reversal
 
 
 @given(st.floats(0, 1))
-def test_the_schedule_is_the_papers(progress: float) -> None:
+def test_schedule_matches_the_paper(progress: float) -> None:
     assert ganin_factor(progress) == pytest.approx(auxiliary.reversal_factor(progress), abs=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_values_stay_and_the_gradient_turns(dtype: torch.dtype) -> None:
+def test_reversal_keeps_values_and_negates_gradients(dtype: torch.dtype) -> None:
     x = torch.randn(3, 2, dtype=dtype, requires_grad=True)
     out = reverse_gradient(x, torch.tensor(0.25))
     assert torch.equal(out, x)
@@ -49,7 +49,7 @@ def test_the_values_stay_and_the_gradient_turns(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("progress", [0.0, 0.1, 1.0])
 @pytest.mark.parametrize("schedule", ["ganin", "constant"])
-def test_the_trunk_ascends_by_lambda_and_the_discriminator_descends(schedule: str, progress: float) -> None:
+def test_trunk_gradient_is_reversed_and_scaled_by_lambda(schedule: str, progress: float) -> None:
     term = make(hidden=[], schedule=schedule)
     trunk, x = nn.Linear(3, FEATURES, bias=False), torch.randn(7, 3)
     linear = term.discriminator[-1]
@@ -60,27 +60,27 @@ def test_the_trunk_ascends_by_lambda_and_the_discriminator_descends(schedule: st
 
     term.start_step(progress)
     passes = [passed(trunk(x[:5]), mnist=2, fashion=3), passed(trunk(x[5:]), mnist=2)]
-    found = term.term(passes)
-    found.backward()  # type: ignore[no-untyped-call]
-    assert found.item() == pytest.approx(loss, rel=1e-4)
+    actual = term.term(passes)
+    actual.backward()  # type: ignore[no-untyped-call]
+    assert actual.item() == pytest.approx(loss, rel=1e-4)
     for parameter, expected in zip((trunk.weight, *linear.parameters()), gradients, strict=True):
         np.testing.assert_allclose(parameter.grad, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_larger_features_do_not_raise_it() -> None:
+def test_scaling_the_features_does_not_change_the_term() -> None:
     term, features = make(), torch.randn(5, FEATURES, requires_grad=True)
     seen = passed(features, mnist=3, fashion=2)
-    found = term.term([seen])
-    torch.testing.assert_close(term.term([passed(100 * features, mnist=3, fashion=2)]), found)
-    (gradient,) = torch.autograd.grad(found, features)
+    actual = term.term([seen])
+    torch.testing.assert_close(term.term([passed(100 * features, mnist=3, fashion=2)]), actual)
+    (gradient,) = torch.autograd.grad(actual, features)
     torch.testing.assert_close((gradient * features).sum(1), torch.zeros(5), rtol=0, atol=1e-5)
 
 
-# What is learned
+# Training
 
 
 def blobs(count: int, seed: int) -> tuple[Tensor, TrunkPass]:
-    """Two Gaussians in the plane, three apart along the first axis."""
+    """Draw two Gaussians in the plane, at a distance of 3 along the first axis."""
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(2 * count, 2, generator=generator)
     x[:, 0] += torch.tensor([-1.5, 1.5]).repeat_interleave(count)
@@ -92,7 +92,7 @@ def plain(**options: Any) -> Adversarial:
     return Adversarial(Subject({}, {}, INPUTS, {"input": (2,), "features": (2,)}), **options)
 
 
-def test_a_discriminator_alone_learns_to_tell_two_gaussians_apart() -> None:
+def test_discriminator_learns_to_separate_two_gaussians() -> None:
     term = plain()
     term.start_step(0.0)  # λ is 0
     optimizer = torch.optim.Adam(term.parameters(), lr=0.02)
@@ -102,13 +102,13 @@ def test_a_discriminator_alone_learns_to_tell_two_gaussians_apart() -> None:
         optimizer.step()
     term.metrics()
     term.term([blobs(500, 1000)[1]])
-    told = term.metrics()
-    assert told["accuracy"] == pytest.approx(0.933, abs=0.03)  # the best there is: Φ(1.5)
-    assert told["chance"] == 0.5
-    assert told["reversal"] == 0.0
+    message = term.metrics()
+    assert message["accuracy"] == pytest.approx(0.933, abs=0.03)  # the optimum, Φ(1.5)
+    assert message["chance"] == 0.5
+    assert message["reversal"] == 0.0
 
 
-def test_a_linear_trunk_loses_the_direction_that_tells_them_apart() -> None:
+def test_linear_trunk_removes_the_discriminative_direction() -> None:
     term = plain(hidden=[], schedule="constant")
     trunk = nn.Linear(2, 2, bias=False)
     with torch.no_grad():
@@ -121,21 +121,21 @@ def test_a_linear_trunk_loses_the_direction_that_tells_them_apart() -> None:
         term.term([passed(trunk(x), **seen.rows)]).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     weight = trunk.weight.detach()
-    assert weight[:, 0].norm() < 0.1  # how far apart the means are, of 1 at the start
-    assert weight[:, 1].norm() > 1  # what says nothing of them stays
+    assert weight[:, 0].norm() < 0.1  # the distance of the means, initially 1
+    assert weight[:, 1].norm() > 1  # the uninformative direction remains
     term.metrics()
     x, seen = blobs(500, 1000)
     term.term([passed(trunk(x), **seen.rows)])
-    assert term.metrics()["accuracy"] < 0.6  # it may be behind, and say the contrary
+    assert term.metrics()["accuracy"] < 0.6  # it may lag behind and predict the opposite
 
 
-# What it tells
+# Metrics
 
 
-def test_accuracy_and_chance_are_of_all_examples_since_it_was_last_asked() -> None:
+def test_accuracy_and_chance_cover_all_examples_of_the_epoch() -> None:
     term = make(hidden=[])
     linear = term.discriminator[-1]
-    with torch.no_grad():  # says fashion where the first feature is above 0
+    with torch.no_grad():  # predicts fashion if the first feature is positive
         linear.weight.zero_()
         linear.weight[1, 0] = 1.0
         linear.bias.zero_()
@@ -146,13 +146,13 @@ def test_accuracy_and_chance_are_of_all_examples_since_it_was_last_asked() -> No
     expected = {"accuracy": 5 / 7, "chance": 4 / 7, "reversal": ganin_factor(0.5)}
     assert term.metrics() == pytest.approx(expected)
     term.term([passed(features[:1], fashion=1)])
-    with torch.no_grad():  # a second look at a step
+    with torch.no_grad():  # a second evaluation of the step
         term.term([passed(features, mnist=3, fashion=2)])
     assert term.metrics() == pytest.approx({"accuracy": 0.0, "chance": 1.0, "reversal": ganin_factor(0.5)})
     assert np.isnan(term.metrics()["accuracy"])
 
 
-def test_what_it_has_counted_is_saved() -> None:
+def test_counts_are_part_of_the_state_dict() -> None:
     term, other = make(), make()
     term.start_step(0.3)
     term.term([passed(torch.randn(5, FEATURES), mnist=3, fashion=2)])
@@ -160,7 +160,7 @@ def test_what_it_has_counted_is_saved() -> None:
     assert other.metrics() == term.metrics()
 
 
-def test_maps_are_flattened_and_low_precision_is_near() -> None:
+def test_feature_maps_are_flattened_and_bfloat16_is_close() -> None:
     term, maps = make(layer="conv"), torch.randn(5, 2, 3, 3)
     seen = TrunkPass({"mnist": 3, "fashion": 2}, {"conv": maps})
     with torch.autocast("cpu", torch.bfloat16):
@@ -169,7 +169,7 @@ def test_maps_are_flattened_and_low_precision_is_near() -> None:
     torch.testing.assert_close(rough, term.term([seen]), rtol=0.02, atol=0)
 
 
-def test_nothing_waits_for_the_device() -> None:
+def test_no_synchronization_with_the_device() -> None:
     with torch.device("meta"):
         term = make(private=True, orthogonality=0.1)
         features = torch.randn(5, FEATURES, requires_grad=True)
@@ -181,7 +181,7 @@ def test_nothing_waits_for_the_device() -> None:
 # Orthogonality
 
 
-def test_orthogonality_is_that_of_numpy() -> None:
+def test_overlap_matches_the_oracle() -> None:
     shared, private = torch.randn(6, 3), torch.randn(6, 5).square()
     expected = auxiliary.overlap(shared.double().numpy(), private.double().numpy())
     assert compute_overlap(shared, private).item() == pytest.approx(expected, rel=1e-5)
@@ -189,15 +189,15 @@ def test_orthogonality_is_that_of_numpy() -> None:
         assert compute_overlap(shared, private.bfloat16()).item() == pytest.approx(expected, rel=0.02)
 
 
-def test_orthogonality_knows_the_ends_of_its_scale() -> None:
+def test_overlap_is_between_0_and_1() -> None:
     line = torch.linspace(-1, 1, 8).unsqueeze(1)
     assert compute_overlap(line, 3 * line + 5).item() == pytest.approx(1.0)
-    one, other = torch.tensor([[1.0, -1.0, 1.0, -1.0], [1.0, 1.0, -1.0, -1.0]]).unsqueeze(-1)
-    assert compute_overlap(one, other).item() == 0.0
+    shared, private = torch.tensor([[1.0, -1.0, 1.0, -1.0], [1.0, 1.0, -1.0, -1.0]]).unsqueeze(-1)
+    assert compute_overlap(shared, private).item() == 0.0
 
 
 @pytest.mark.parametrize("blank", [torch.zeros(4, 3), torch.ones(4, 3), torch.zeros(1, 3)])
-def test_features_that_are_all_the_same_have_no_gradient(blank: Tensor) -> None:
+def test_equal_features_have_a_zero_gradient(blank: Tensor) -> None:
     shared, private = blank.clone().requires_grad_(), torch.randn(len(blank), 2, requires_grad=True)
     compute_overlap(shared, private).backward()  # type: ignore[no-untyped-call]
     for x in (shared, private):
@@ -205,31 +205,31 @@ def test_features_that_are_all_the_same_have_no_gradient(blank: Tensor) -> None:
         assert torch.equal(x.grad, torch.zeros_like(x))
 
 
-def test_every_tasks_private_features_are_set_beside_its_examples_shared_ones() -> None:
+def test_orthogonality_sums_over_tasks_and_passes() -> None:
     term, without = make(private=True, orthogonality=0.5), make()
     features = torch.randn(9, FEATURES, requires_grad=True)
     own = {"digit": torch.randn(4, 2), "parity": torch.randn(4, 3), "garment": torch.randn(5, 2)}
     rows = {"digit": slice(0, 4), "parity": slice(0, 4), "garment": slice(4, 9)}
     seen = passed(features, own, mnist=4, fashion=5)
     expected = sum(compute_overlap(features[rows[task]], own[task]) for task in own)
-    found = term.term([seen]) - without.term([seen])
-    torch.testing.assert_close(found, 0.5 * expected)
+    actual = term.term([seen]) - without.term([seen])
+    torch.testing.assert_close(actual, 0.5 * expected)
     apart = [
         passed(features[:4], {task: own[task] for task in ("digit", "parity")}, mnist=4),
         passed(features[4:7], {"garment": own["garment"][:3]}, fashion=3),
         passed(features[7:], {"garment": own["garment"][3:]}, fashion=2),
     ]
     torch.testing.assert_close(term.term(apart), term.term([seen]))
-    given_to_the_trunk = torch.autograd.grad(0.5 * expected, features)[0]  # it is not reversed
+    given_to_the_trunk = torch.autograd.grad(0.5 * expected, features)[0]  # not reversed
     term.start_step(0.0)
     torch.testing.assert_close(torch.autograd.grad(term.term([seen]), features)[0], given_to_the_trunk)
 
 
-# What doesn't fit
+# Invalid options
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"inputs": {"digit": "mnist", "parity": "mnist"}}, "all tasks are on the dataset 'mnist', so that"),
         ({"layer": "convs"}, "the trunk has no activation 'convs'. Did you mean 'conv'? Choose from: conv, features"),
@@ -237,6 +237,6 @@ def test_every_tasks_private_features_are_set_beside_its_examples_shared_ones() 
         ({"orthogonality": 0.1}, "use `sharing: shared_private`, or omit the option"),
     ],
 )
-def test_what_does_not_fit(options: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(told)):
+def test_invalid_options_are_rejected(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
         make(**options)

@@ -1,4 +1,4 @@
-"""The entropy of the gates: its values, its gradients, and where it goes in a step."""
+"""Entropy of gates: values, gradients, and its role in a step."""
 
 from __future__ import annotations
 
@@ -35,12 +35,13 @@ def passed(**selectors: Tensor) -> TrunkPass:
 
 
 @given(st.integers(2, 9), st.integers(1, 3), st.floats(0, 3), st.integers(0, 10**6))
-def test_it_is_the_papers_over_all_gates_and_passes(experts: int, k: int, reachable: float, seed: int) -> None:
+def test_term_matches_the_paper_over_all_gates_and_passes(experts: int, k: int, reachable: float, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     codes = (torch.rand(n, k, (experts - 1).bit_length(), dtype=torch.float64, generator=generator) for n in (5, 3))
     digit, garment = (select(0.8 * (z - 0.5), experts, 1.0) for z in codes)
     expected = sum(
-        sum(oracle.gate_entropy(one, reachable) for one in gate.numpy()) / len(gate) for gate in (digit, garment)
+        sum(oracle.gate_entropy(selectors, reachable) for selectors in gate.numpy()) / len(gate)
+        for gate in (digit, garment)
     )
     term = make(reachable=reachable)
     assert term.term([passed(digit=digit, garment=garment)]).item() == pytest.approx(expected, rel=1e-9)
@@ -48,17 +49,17 @@ def test_it_is_the_papers_over_all_gates_and_passes(experts: int, k: int, reacha
     assert term.term(apart).item() == pytest.approx(expected, rel=1e-9)
 
 
-def test_its_ends() -> None:
-    one, even = torch.eye(4)[None, :2], torch.full((1, 2, 4), 0.25)
-    assert make().term([passed(gate=one)]).item() == 0.0
+def test_values_of_decided_and_undecided_gates() -> None:
+    decided, even = torch.eye(4)[None, :2], torch.full((1, 2, 4), 0.25)
+    assert make().term([passed(gate=decided)]).item() == 0.0
     assert make().term([passed(gate=even)]).item() == pytest.approx(2 * torch.tensor(4.0).log().item())
-    half = torch.tensor([[[0.5, 0.0, 0.0]]])  # the other half is on a code of no expert
+    half = torch.tensor([[[0.5, 0.0, 0.0]]])  # the other half belongs to a code of no expert
     assert (make().term([passed(gate=half)]) - make(reachable=0.0).term([passed(gate=half)])).item() == 1.0
     assert make().term([passed(gate=torch.zeros(1, 1, 3))]).isfinite()
 
 
-def test_its_gradient_is_finite_everywhere() -> None:
-    z = torch.tensor([[[5.0, 5.0]], [[-5.0, 0.2]], [[5.0, -5.0]]], requires_grad=True)  # the first one is no expert's
+def test_gradient_is_finite_everywhere() -> None:
+    z = torch.tensor([[[5.0, 5.0]], [[-5.0, 0.2]], [[5.0, -5.0]]], requires_grad=True)
     make().term([passed(gate=select(z, 3, 1.0))]).backward()  # type: ignore[no-untyped-call]
     logits = torch.tensor([[1000.0, 0.0, -1000.0]], requires_grad=True)
     make().term([passed(gate=logits.softmax(1).unsqueeze(1))]).backward()  # type: ignore[no-untyped-call]
@@ -67,8 +68,8 @@ def test_its_gradient_is_finite_everywhere() -> None:
     assert z.grad is not None and z.grad[1].abs().sum() > 0
 
 
-def test_it_keeps_a_selector_from_codes_of_no_expert() -> None:
-    z = torch.full((1, 1, 2), 0.2, requires_grad=True)  # on its way to the fourth of three
+def test_selector_avoids_codes_of_no_expert() -> None:
+    z = torch.full((1, 1, 2), 0.2, requires_grad=True)  # moving to the fourth code of three experts
     optimizer = torch.optim.Adam([z], lr=0.05)
     for _ in range(40):
         optimizer.zero_grad()
@@ -77,7 +78,7 @@ def test_it_keeps_a_selector_from_codes_of_no_expert() -> None:
     torch.testing.assert_close(select(z, 3, 1.0).sum(), torch.tensor(1.0))
 
 
-def test_a_sharing_without_gates() -> None:
+def test_sharing_without_gates_is_rejected() -> None:
     with pytest.raises(
         ConfigError,
         match=r"regularizers\.0: needs gates, .*`sharing: hard`.* gates: cgc, dselect_k, mmoe, omoe, ple",
@@ -85,7 +86,7 @@ def test_a_sharing_without_gates() -> None:
         check_experiment(digits(regularizers=[{"name": "gate_entropy"}]))
 
 
-def test_nothing_waits_for_the_device() -> None:
+def test_no_synchronization_with_the_device() -> None:
     with torch.device("meta"):
         selectors = torch.randn(5, 2, 3, requires_grad=True)
         make().term([passed(gate=selectors), passed(gate=selectors)]).backward()  # type: ignore[no-untyped-call]
@@ -96,7 +97,7 @@ def test_nothing_waits_for_the_device() -> None:
     ("sharing", "weighting"),
     [("omoe", "spy"), ("mmoe", "uniform"), ("ple", "spy"), ({"name": "dselect_k", "experts": 3}, "spy")],
 )
-def test_in_a_step_no_weight_multiplies_it(sharing: Any, weighting: str, plugins_forgotten: None) -> None:
+def test_term_is_not_weighted_in_a_step(sharing: Any, weighting: str, plugins_forgotten: None) -> None:
     weightings.register("spy")(Spy)
     run = build(
         digits(

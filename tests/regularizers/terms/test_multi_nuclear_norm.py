@@ -1,4 +1,4 @@
-"""The multi-nuclear norm: its value, its minimum, its proximal step, and what it takes out of a model."""
+"""Multi-nuclear norm: value, minimum, proximal step, compression."""
 
 import copy
 import re
@@ -32,7 +32,7 @@ def make(trunk: nn.Module, **options: Any) -> MultiNuclearNorm:
 
 
 def single(u: Any, v: Any, **options: Any) -> tuple[MultiNuclearNorm, Factorized]:
-    """The regularizer of one linear layer with these factors U [m, R] and V [n, R]."""
+    """Create the regularizer of one linear layer with the factors U [m, R] and V [n, R]."""
     trunk = nn.Sequential(nn.Linear(len(v), len(u), bias=False))
     term = make(trunk, rank=u.shape[1], **options)
     (layer,) = term.layers.values()
@@ -43,12 +43,12 @@ def single(u: Any, v: Any, **options: Any) -> tuple[MultiNuclearNorm, Factorized
     return term, layer
 
 
-# Ω
+# Value
 
 
 @settings(deadline=None, max_examples=50)
 @given(st.integers(1, 6), st.integers(1, 6), st.data())
-def test_it_is_never_below_the_nuclear_norm(m: int, n: int, data: st.DataObject) -> None:
+def test_term_is_at_least_the_nuclear_norm(m: int, n: int, data: st.DataObject) -> None:
     rank, seed = data.draw(st.integers(1, min(m, n))), data.draw(st.integers(0, 2**32 - 1))
     exponents = data.draw(st.lists(st.integers(-3, 3), min_size=rank, max_size=rank))
     rng = np.random.default_rng(seed)
@@ -57,11 +57,11 @@ def test_it_is_never_below_the_nuclear_norm(m: int, n: int, data: st.DataObject)
     omega = term.term([]).item()
     assert omega == pytest.approx(norms.multi_nuclear(u, v), rel=1e-9)
     assert omega >= norms.nuclear(u @ v.T) * (1 - 1e-6)
-    layer.truncate(rank)  # balanced, by the singular value decomposition
+    layer.truncate(rank)  # now balanced
     assert term.term([]).item() == pytest.approx(norms.nuclear(u @ v.T), rel=1e-5)
 
 
-def test_at_the_start_it_is_the_nuclear_norm_of_all_layers() -> None:
+def test_term_is_the_nuclear_norm_at_initialization() -> None:
     trunk = LeNet((1, 28, 28))
     weights = [p.detach().flatten(1).double().numpy() for p in trunk.parameters() if p.ndim > 1]
     term = make(trunk)
@@ -70,7 +70,7 @@ def test_at_the_start_it_is_the_nuclear_norm_of_all_layers() -> None:
 
 
 @pytest.mark.parametrize("blank", ["u", "v", "both"])
-def test_its_gradient_is_0_for_a_component_of_size_0(blank: str) -> None:
+def test_gradient_of_a_zero_component_is_zero(blank: str) -> None:
     u, v = torch.randn(4, 3), torch.randn(5, 3)
     for factor, names in ((u, ("u", "both")), (v, ("v", "both"))):
         if blank in names:
@@ -80,16 +80,16 @@ def test_its_gradient_is_0_for_a_component_of_size_0(blank: str) -> None:
     assert layer.u.grad is not None and layer.v.grad is not None
     assert layer.u.grad.isfinite().all() and layer.v.grad.isfinite().all()
     if blank != "v":
-        assert not layer.u.grad[:, 1].any()  # of a norm at 0
+        assert not layer.u.grad[:, 1].any()  # whose norm is 0
     torch.testing.assert_close(layer.u.grad[:, 0], v[:, 0].norm() * u[:, 0] / u[:, 0].norm(), check_dtype=False)
 
 
-# Its minimum
+# Minimum
 
 
 @pytest.mark.parametrize(("proximal", "near"), [(False, 2e-2), (True, 1e-5)])
-def test_its_minimum_is_the_singular_value_soft_threshold(proximal: bool, near: float) -> None:
-    """Exactly with a proximal step; the subgradient's steps go on around it where a norm is 0."""
+def test_minimum_is_the_singular_value_soft_threshold(proximal: bool, near: float) -> None:
+    """It is reached exactly with proximal steps; subgradient steps oscillate around it if a norm is 0."""
     rng = np.random.default_rng(0)
     p, q = (np.linalg.qr(rng.normal(size=(size, 5)))[0] for size in (6, 8))
     x, strength, lr = (p * [3, 2.5, 2, 0.8, 0.4]) @ q.T, 1.0, 0.1
@@ -108,7 +108,7 @@ def test_its_minimum_is_the_singular_value_soft_threshold(proximal: bool, near: 
 
 @given(st.floats(0, 5), st.floats(0, 5), st.floats(0, 3))
 @settings(deadline=None, max_examples=100)
-def test_the_proximal_step_is_the_minimum(a: float, b: float, step: float) -> None:
+def test_proximal_step_is_the_minimum(a: float, b: float, step: float) -> None:
     scales = compute_proximal_scales(torch.tensor(a).double(), torch.tensor(b).double(), step)
     x, y = (scale.item() * size for scale, size in zip(scales, (a, b), strict=True))
     assert x >= 0 and y >= 0
@@ -116,7 +116,7 @@ def test_the_proximal_step_is_the_minimum(a: float, b: float, step: float) -> No
     assert value == pytest.approx(norms.shrunk(a, b, step), rel=1e-6, abs=1e-9)
 
 
-def test_the_proximal_step_keeps_directions_and_beats_every_other_pair() -> None:
+def test_proximal_step_keeps_directions_and_is_optimal() -> None:
     torch.manual_seed(0)
     u, v, step = torch.randn(4, 4).double(), torch.randn(5, 4).double(), 0.3
     v[:, 1], u[:, 2], u[:, 3], v[:, 3] = 1e-3 * v[:, 1], 0, 0, 0
@@ -129,14 +129,14 @@ def test_the_proximal_step_keeps_directions_and_beats_every_other_pair() -> None
     term.after_step(step)
     x, y = layer.u.detach(), layer.v.detach().T
     torch.testing.assert_close(torch.cosine_similarity(x[:, 0], u[:, 0], dim=0), torch.tensor(1.0).double())
-    assert not y[:, 1].any() and torch.equal(x[:, 1], u[:, 1])  # the smaller one is gone, the other as it was
+    assert not y[:, 1].any() and torch.equal(x[:, 1], u[:, 1])  # the smaller one is 0, the other unchanged
     assert not x[:, 2:].any() and torch.equal(y[:, 2:], v[:, 2:])
     for _ in range(200):
         scale = 10.0 ** -torch.randint(0, 6, ()).item()
         assert objective(x, y) <= objective(x + scale * torch.randn_like(x), y + scale * torch.randn_like(y))
 
 
-def test_with_a_proximal_step_the_term_is_only_told() -> None:
+def test_proximal_term_has_no_gradient() -> None:
     term, plain = make(MLP((4,)), proximal=True), make(MLP((4,)))
     assert not term.term([]).requires_grad and plain.term([]).requires_grad
     before = [p.detach().clone() for layer in plain.layers.values() for p in layer.parameters()]
@@ -145,7 +145,7 @@ def test_with_a_proximal_step_the_term_is_only_told() -> None:
     assert all(torch.equal(*pair) for pair in zip(before, after, strict=True))
 
 
-def test_frozen_layers_stay() -> None:
+def test_frozen_layers_are_unchanged() -> None:
     trunk = MLP((4,))
     trunk.requires_grad_(False)
     term = make(trunk, proximal=True)
@@ -154,7 +154,7 @@ def test_frozen_layers_stay() -> None:
     assert all(torch.equal(value, before[name]) for name, value in trunk.state_dict().items())
 
 
-# In trunks
+# Trunks
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_frozen_layers_stay() -> None:
         ),
     ],
 )
-def test_every_trunk_computes_what_it_did_through_its_factors(trunk: Any, shape: Any, layers: Any, count: int) -> None:
+def test_factorized_trunks_compute_the_same_features(trunk: Any, shape: Any, layers: Any, count: int) -> None:
     trunk.eval()
     x = torch.randn(3, *shape)
     with torch.no_grad():
@@ -182,13 +182,13 @@ def test_every_trunk_computes_what_it_did_through_its_factors(trunk: Any, shape:
     # float32 products over up to 4,608 inputs a layer, and up to 17 layers
     torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(trunk.activations(x, seen)[1], seen, rtol=1e-4, atol=1e-4)
-    after.sum().backward()  # it goes through the factors
+    after.sum().backward()  # the gradient passes through the factors
     for layer in term.layers.values():
         assert layer.u.grad is not None and layer.u.grad.any()
         assert [p.grad.stride() for p in layer.parameters()] == [p.stride() for p in layer.parameters()]  # type: ignore[union-attr]
 
 
-def test_no_layer_is_factorized_twice() -> None:
+def test_layers_are_not_factorized_twice() -> None:
     trunk = LeNet((1, 28, 28))
     make(trunk, layers=["fc*"])
     assert list(make(trunk, layers=["*"]).layers) == ["conv1", "conv2"]
@@ -196,15 +196,15 @@ def test_no_layer_is_factorized_twice() -> None:
         make(trunk, layers=["fc1"])
 
 
-def test_what_does_not_fit_changes_nothing() -> None:
+def test_invalid_layers_change_nothing() -> None:
     trunk = nn.Sequential(nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 3, groups=4))
-    told = "layers: 1: a convolution of 4 groups can't be factorized: each group has its own matrix; exclude it"
-    with pytest.raises(ValueError, match=re.escape(told)):
+    message = "layers: 1: a convolution of 4 groups can't be factorized: each group has its own matrix; exclude it"
+    with pytest.raises(ValueError, match=re.escape(message)):
         make(trunk)
     assert isinstance(trunk[0], nn.Conv2d)
 
 
-def test_nothing_waits_for_the_device() -> None:
+def test_no_synchronization_with_the_device() -> None:
     with torch.device("meta"):
         for proximal in (False, True):
             trunk = LeNet((1, 28, 28))
@@ -217,7 +217,7 @@ def test_nothing_waits_for_the_device() -> None:
 # Compression
 
 
-def test_compression_takes_out_small_singular_values_however_many_components_they_are_made_of() -> None:
+def test_compression_removes_small_singular_values_not_components() -> None:
     rng = np.random.default_rng(0)
     p, q = (np.linalg.qr(rng.normal(size=(size, 4)))[0] for size in (6, 9))
     w = (p * [2.0, 1.0, 0.019, 1e-6]) @ q.T
@@ -236,7 +236,7 @@ def test_compression_takes_out_small_singular_values_however_many_components_the
     assert term.metrics()["rank"] == 2
 
 
-def test_compression_keeps_what_it_can_not_take_out() -> None:
+def test_compression_keeps_at_least_one_component() -> None:
     term, layer = single(torch.zeros(3, 2), torch.zeros(4, 2))
     assert term.metrics()["rank"] == 1
     report = term.compress()
@@ -250,20 +250,20 @@ def test_compression_keeps_what_it_can_not_take_out() -> None:
     }
 
 
-def test_ranks_of_what_is_not_finite() -> None:
+def test_ranks_of_weights_that_are_not_finite() -> None:
     term, _ = single(torch.full((3, 2), float("nan")), torch.ones(4, 2))
     assert np.isnan(list(term.metrics().values())).all()
 
 
-def test_a_run_trains_compresses_and_comes_back(tmp_path: Path) -> None:
+def test_a_run_is_trained_compressed_and_reloaded(tmp_path: Path) -> None:
     entry = {"name": "multi_nuclear_norm", "strength": 0.05, "rank": 12, "threshold": 0.2}
     experiment = digits(regularizers=[entry], optimizer={"name": "Adam", "lr": 0.01}, training=training(epochs=3))
     run = build(experiment)
     summary = Trainer(run, tmp_path / "run").fit()
-    found = summary["compression"]
-    layers = found["regularizers"]["regularizers.multi_nuclear_norm"]["layers"]
+    actual = summary["compression"]
+    layers = actual["regularizers"]["regularizers.multi_nuclear_norm"]["layers"]
     assert all(layer["rank"] < layer["of"] <= 12 for layer in layers.values())
     saved = sum(layer["parameters_before"] - layer["parameters"] for layer in layers.values())
-    assert found["parameters"]["before"] - found["parameters"]["after"] == saved
+    assert actual["parameters"]["before"] - actual["parameters"]["after"] == saved
     again = rebuild(experiment, load_checkpoint(summary["checkpoint"]))
     assert evaluate(again, "val") == summary["metrics"]["val"]

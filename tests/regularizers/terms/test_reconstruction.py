@@ -1,4 +1,4 @@
-"""Reconstruction: its term, what its gradient reaches, its picture."""
+"""Reconstruction: value, gradient, figure."""
 
 from typing import Any
 
@@ -18,8 +18,12 @@ IMAGE = (1, 16, 17)
 
 
 def subject(trunk: Trunk, shape: Shape) -> Subject:
-    features, found = trunk.activations(torch.zeros(1, *shape), trunk.activation_names())
-    shapes = {"input": shape, **{name: tuple(x.shape[1:]) for name, x in found.items()}, "features": features.shape[1:]}
+    features, actual = trunk.activations(torch.zeros(1, *shape), trunk.activation_names())
+    shapes = {
+        "input": shape,
+        **{name: tuple(x.shape[1:]) for name, x in actual.items()},
+        "features": features.shape[1:],
+    }
     return Subject({"trunk": trunk}, {}, {"a": "mnist", "b": "fashion"}, shapes)
 
 
@@ -30,12 +34,12 @@ def make(shape: Shape = IMAGE, trunk: Trunk | None = None, **options: Any) -> tu
 
 
 def passed(trunk: Trunk, x: Tensor, **rows: int) -> TrunkPass:
-    features, found = trunk.activations(x, trunk.activation_names())
-    return TrunkPass(rows or {"mnist": len(x)}, {"input": x, **found, "features": features})
+    features, actual = trunk.activations(x, trunk.activation_names())
+    return TrunkPass(rows or {"mnist": len(x)}, {"input": x, **actual, "features": features})
 
 
 @pytest.mark.parametrize("layer", ["conv1", "conv2", "fc1", "features"])
-def test_it_is_the_mean_over_all_examples_of_the_squared_norm(layer: str) -> None:
+def test_term_is_the_mean_squared_norm_over_all_examples(layer: str) -> None:
     trunk, term = make(layer=layer)
     x = torch.randn(7, *IMAGE)
     seen = passed(trunk, x)
@@ -46,7 +50,7 @@ def test_it_is_the_mean_over_all_examples_of_the_squared_norm(layer: str) -> Non
     assert term.term(apart).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_tables() -> None:
+def test_rows_of_tables_are_reconstructed() -> None:
     trunk, term = make((9,), hidden=[4])
     x = torch.randn(5, 9)
     seen = passed(trunk, x)
@@ -57,7 +61,7 @@ def test_tables() -> None:
     assert term.draw([seen]) == {}
 
 
-def test_the_gradient_reaches_the_decoder_and_the_trunk_up_to_the_layer_not_the_target() -> None:
+def test_gradient_reaches_the_decoder_and_the_trunk_up_to_the_layer() -> None:
     trunk, term = make(layer="conv2")
     x = torch.randn(3, *IMAGE, requires_grad=True)
     seen = passed(trunk, x)
@@ -69,12 +73,12 @@ def test_the_gradient_reaches_the_decoder_and_the_trunk_up_to_the_layer_not_the_
     assert all(p.grad is not None for p in term.parameters())
 
 
-def test_its_own_weights_are_the_decoders() -> None:
+def test_parameters_are_those_of_the_decoder() -> None:
     _, term = make()
     assert [name.partition(".")[0] for name in term.state_dict()] == ["decoder"] * len(list(term.parameters()))
 
 
-def test_it_learns_and_makes_the_trunk_learn() -> None:
+def test_decoder_and_trunk_are_trained() -> None:
     trunk, term = make((6,))
     x = torch.randn(64, 2) @ torch.randn(2, 6)
     before = term.term([passed(trunk, x)]).detach()
@@ -86,7 +90,7 @@ def test_it_learns_and_makes_the_trunk_learn() -> None:
     assert term.term([passed(trunk, x)]) < 0.05 * before
 
 
-def test_the_error_is_computed_in_float32_in_low_precision() -> None:
+def test_error_is_computed_in_float32() -> None:
     trunk, term = make()
     x = torch.randn(4, *IMAGE)
     exact = term.term([passed(trunk, x)])
@@ -101,7 +105,7 @@ def test_the_error_is_computed_in_float32_in_low_precision() -> None:
     torch.testing.assert_close(rough, exact, rtol=0.02, atol=0)
 
 
-def test_a_frozen_trunk_is_left_alone() -> None:
+def test_frozen_trunk_is_unchanged() -> None:
     trunk, term = make()
     trunk.requires_grad_(False)
     term.term([passed(trunk, torch.randn(2, *IMAGE))]).backward()  # type: ignore[no-untyped-call]
@@ -109,7 +113,7 @@ def test_a_frozen_trunk_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("layer", "told"),
+    ("layer", "message"),
     [
         (
             "feature",
@@ -118,17 +122,17 @@ def test_a_frozen_trunk_is_left_alone() -> None:
         ("input", "`input` is the input of the trunk"),
     ],
 )
-def test_a_layer_there_is_not(layer: str, told: str) -> None:
+def test_unknown_layer_is_rejected(layer: str, message: str) -> None:
     with pytest.raises(ValueError, match="layer: ") as error:
         make(layer=layer)
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 def titles(figure: Any) -> list[str]:
     return [axes.get_title() for axes in figure.axes if axes.get_title()]
 
 
-def test_the_picture_shows_as_many_of_each_dataset() -> None:
+def test_figure_contains_equally_many_images_of_each_dataset() -> None:
     trunk, term = make()
     with torch.no_grad():
         (name, figure), *more = term.draw([passed(trunk, torch.randn(30, *IMAGE), mnist=20, fashion=10)]).items()
@@ -141,7 +145,7 @@ def test_the_picture_shows_as_many_of_each_dataset() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3])
-def test_the_picture_of_an_image_and_its_perfect_reconstruction_is_the_same(channels: int) -> None:
+def test_image_and_perfect_reconstruction_look_the_same(channels: int) -> None:
     shape = (channels, 16, 16)
     _, term = make(shape)
     x = torch.randn(2, *shape)

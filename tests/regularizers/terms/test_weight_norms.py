@@ -1,4 +1,4 @@
-"""Nuclear and trace norms, l1, l2, orthogonality: values, gradients everywhere, and what they act on."""
+"""Nuclear and trace norms, l1, l2, orthogonality: values, gradients, affected weights."""
 
 import re
 from itertools import pairwise
@@ -35,7 +35,7 @@ def gradient(term: Tensor, *of: Tensor) -> list[Tensor]:
     return list(torch.autograd.grad(term, of))
 
 
-# The nuclear norm
+# Nuclear norm
 
 
 def test_nuclear_norm_of_layers() -> None:
@@ -48,11 +48,11 @@ def test_nuclear_norm_of_layers() -> None:
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 1000))
-def test_its_gradient_is_that_of_torch_where_there_is_one(m: int, n: int, seed: int) -> None:
+def test_gradient_matches_torch_if_it_exists(m: int, n: int, seed: int) -> None:
     w = torch.randn(m, n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64, requires_grad=True)
     (expected,) = gradient(torch.linalg.svdvals(w).sum(), w)
-    (found,) = gradient(3 * nuclear_norm(w), w)
-    torch.testing.assert_close(found, 3 * expected)
+    (actual,) = gradient(3 * nuclear_norm(w), w)
+    torch.testing.assert_close(actual, 3 * expected)
 
 
 @pytest.mark.parametrize(
@@ -64,12 +64,12 @@ def test_its_gradient_is_that_of_torch_where_there_is_one(m: int, n: int, seed: 
         (torch.ones(2, 2), torch.full((2, 2), 0.5)),
     ],
 )
-def test_its_gradient_where_singular_values_are_equal_or_0(w: Tensor, expected: Tensor) -> None:
+def test_gradient_for_equal_or_zero_singular_values(w: Tensor, expected: Tensor) -> None:
     w.requires_grad_()
     torch.testing.assert_close(gradient(nuclear_norm(w), w)[0], expected)
 
 
-def test_gradient_descent_on_it_reaches_the_soft_threshold() -> None:
+def test_gradient_descent_reaches_the_soft_threshold() -> None:
     x = torch.randn(4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     w = torch.zeros_like(x, requires_grad=True)
     for step in range(2000):
@@ -79,12 +79,12 @@ def test_gradient_descent_on_it_reaches_the_soft_threshold() -> None:
     np.testing.assert_allclose(w.detach().numpy(), norms.soft_thresholded(x.numpy(), 1.0), atol=2e-3)
 
 
-def test_what_is_not_finite_is_told_and_not_raised() -> None:
+def test_norm_of_a_matrix_that_is_not_finite_is_nan() -> None:
     w = torch.full((2, 3), float("inf"), requires_grad=True)
     assert nuclear_norm(w).isnan()
 
 
-# The trace norm across tasks
+# Trace norm across tasks
 
 
 def head(*widths: int) -> nn.Module:
@@ -95,33 +95,35 @@ def across(unfolding: Any = "tasks", **heads: nn.Module) -> TraceNormAcrossTasks
     return TraceNormAcrossTasks(Subject({}, heads, {}, {}), unfolding=unfolding)
 
 
-def test_trace_norm_of_the_tasks_stacked() -> None:
+def test_trace_norm_of_the_stacked_weights() -> None:
     a, b, c = head(5, 4, 3), head(5, 4, 3), head(5, 4)
-    w = [matrices(one) for one in (a, b, c)]
+    w = [matrices(head_) for head_ in (a, b, c)]
     tasks = norms.nuclear(np.stack([w[0][0].ravel(), w[1][0].ravel(), w[2][0].ravel()])) + norms.nuclear(
         np.stack([w[0][1].ravel(), w[1][1].ravel()])
     )
     assert across(a=a, b=b, c=c).term([]).item() == pytest.approx(tasks, rel=1e-5)
-    features = norms.nuclear(np.concatenate([one[0] for one in w])) + norms.nuclear(np.concatenate([w[0][1], w[1][1]]))
+    features = norms.nuclear(np.concatenate([of_head[0] for of_head in w])) + norms.nuclear(
+        np.concatenate([w[0][1], w[1][1]])
+    )
     assert across("features", a=a, b=b, c=c).term([]).item() == pytest.approx(features, rel=1e-5)
 
 
-def test_tasks_of_one_output_have_one_unfolding() -> None:
+def test_unfoldings_are_equal_for_tasks_with_one_output() -> None:
     heads = {name: head(5, 1) for name in "abc"}
     torch.testing.assert_close(across(**heads).term([]), across("features", **heads).term([]))
 
 
-def test_heads_that_fit_with_no_other_are_left_out() -> None:
+def test_heads_without_a_match_are_ignored() -> None:
     a, b, c = head(5, 1), head(5, 1), head(5, 10)
     expected = norms.nuclear(np.concatenate([*matrices(a), *matrices(b)]))
     assert across(a=a, c=c, b=b).term([]).item() == pytest.approx(expected, rel=1e-5)
-    assert across("features", a=a, b=b, c=c).stacks == [[one[0].weight for one in (a, b, c)]]  # type: ignore[index]
+    assert across("features", a=a, b=b, c=c).stacks == [[head_[0].weight for head_ in (a, b, c)]]  # type: ignore[index]
 
 
-def test_it_pulls_heads_into_one_direction() -> None:
+def test_heads_become_multiples_of_one() -> None:
     torch.manual_seed(0)
     heads = {name: head(5, 2) for name in "abc"}
-    term, weights = across(**heads), [p for one in heads.values() for p in one.parameters() if p.ndim > 1]
+    term, weights = across(**heads), [p for head_ in heads.values() for p in head_.parameters() if p.ndim > 1]
     goal = [torch.randn_like(p) / 2 + 1 for p in weights]
     for step in range(300):
         fit = torch.stack([(p - g).square().sum() for p, g in zip(weights, goal, strict=True)]).sum()
@@ -132,7 +134,7 @@ def test_it_pulls_heads_into_one_direction() -> None:
 
 
 @pytest.mark.parametrize(
-    ("unfolding", "heads", "told"),
+    ("unfolding", "heads", "message"),
     [
         ("tasks", {"a": head(5, 1)}, "expected at least two tasks, whose heads' weights are stacked, got one (a: 1×5)"),
         ("tasks", {"a": head(5, 1), "b": head(5, 2, 3)},
@@ -142,8 +144,8 @@ def test_it_pulls_heads_into_one_direction() -> None:
         ("features", {"a": nn.Identity(), "b": nn.Identity()}, "(a: none; b: none)"),
     ],
 )  # fmt: skip
-def test_heads_that_can_not_be_stacked(unfolding: Any, heads: dict[str, nn.Module], told: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(told)):
+def test_heads_without_matching_weights_are_rejected(unfolding: Any, heads: dict[str, nn.Module], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
         across(unfolding, **heads)
 
 
@@ -159,7 +161,7 @@ def test_l1_and_l2_of_the_weights(on: Any, parts: str) -> None:
     assert L2(seen, on=on).term([]).item() == pytest.approx((w**2).sum(), rel=1e-5)
 
 
-def test_their_gradients() -> None:
+def test_gradients_of_l1_and_l2() -> None:
     seen = subject()
     weight = seen.heads["digit"].weight
     assert isinstance(weight, nn.Parameter)
@@ -168,7 +170,7 @@ def test_their_gradients() -> None:
     torch.testing.assert_close(gradient(L2(seen).term([]), weight)[0], 2 * weight)
 
 
-def test_l2_of_factors_is_twice_their_multi_nuclear_norm_where_they_are_balanced() -> None:
+def test_l2_of_balanced_factors_is_twice_their_multi_nuclear_norm() -> None:
     seen = subject()
     term = MultiNuclearNorm(seen)
     torch.testing.assert_close(L2(seen, on="shared").term([]), 2 * term.term([]))
@@ -184,7 +186,7 @@ def test_orthogonality_of_layers() -> None:
 
 
 @pytest.mark.parametrize("shape", [(3, 7), (7, 3), (4, 4)])
-def test_the_other_gram_matrix_has_the_same_gradient(shape: tuple[int, int]) -> None:
+def test_both_gram_matrices_have_the_same_gradient(shape: tuple[int, int]) -> None:
     layer = nn.Linear(*shape)
     term = Orthogonality(Subject({"trunk": nn.Sequential(layer)}, {}, {}, {}))
     w = layer.weight
@@ -196,7 +198,7 @@ def test_the_other_gram_matrix_has_the_same_gradient(shape: tuple[int, int]) -> 
     assert term.term([]).item() == pytest.approx(0, abs=1e-9)
 
 
-# All of them
+# All terms
 
 EVERY: list[tuple[type[Regularizer], dict[str, Any]]] = [
     (NuclearNorm, {}),
@@ -215,7 +217,7 @@ def test_gradients_are_finite_everywhere(make: Any, options: dict[str, Any], val
     seen = subject()
     term = make(seen, **options)
     assert not list(term.parameters())
-    parameters = [p for part in (*seen.trunks.values(), *seen.heads.values()) for p in part.parameters()]
+    parameters = [p for module in (*seen.trunks.values(), *seen.heads.values()) for p in module.parameters()]
     if value is not None:
         for p in parameters:
             nn.init.constant_(p, value)
@@ -230,18 +232,18 @@ def test_gradients_are_finite_everywhere(make: Any, options: dict[str, Any], val
 
 
 def in_memory(x: Tensor) -> list[int]:
-    """The strides of its dimensions; one of size 1 has none that matters."""
+    """Return the strides of the dimensions, except for those of size 1."""
     return [stride for size, stride in zip(x.shape, x.stride(), strict=True) if size > 1]
 
 
 @pytest.mark.parametrize(("make", "options"), EVERY)
-def test_nothing_waits_for_the_device(make: Any, options: dict[str, Any]) -> None:
+def test_no_synchronization_with_the_device(make: Any, options: dict[str, Any]) -> None:
     with torch.device("meta"):
         make(subject(), **options).term([]).backward()
 
 
 @pytest.mark.parametrize("make", [NuclearNorm, Orthogonality])
-def test_factorized_layers_have_no_weight_of_their_own(make: Any) -> None:
+def test_factorized_layers_are_excluded(make: Any) -> None:
     seen = subject()
     MultiNuclearNorm(seen, layers=["fc1"])
     assert len(make(seen).layers) == 3

@@ -40,7 +40,7 @@ def test_loss_and_gradient(missing: float, pos_weight: float, target_type: str) 
 @pytest.mark.parametrize("target_type", ["binary", "classes"])
 @pytest.mark.parametrize("shift", [0.0, 0.5])
 def test_metrics(missing: float, target_type: str, shift: float) -> None:
-    """Also where a batch's logits are all in [0, 1], which torchmetrics by itself takes for probabilities."""
+    """This includes batches with all logits in [0, 1], which torchmetrics would interpret as probabilities."""
     target = TargetSpec(target_type, 1 if target_type == "binary" else 2, missing=missing > 0)  # type: ignore[arg-type]
     labels, logits = class_labels(2, 100, missing), predictions(100, 1)
     if shift:
@@ -58,8 +58,8 @@ def test_metrics(missing: float, target_type: str, shift: float) -> None:
 
 @pytest.mark.parametrize(("shift", "scale"), [(0.0, 20.0), (40.0, 1.0), (-200.0, 3.0), (0.0, 1e6), (0.0, 1e-9)])
 @pytest.mark.parametrize("decimals", [None, 1])
-def test_auroc_of_logits_that_a_sigmoid_saturates(shift: float, scale: float, decimals: int | None) -> None:
-    """The order of the logits counts, and equal ones count half, wherever their sigmoids are all 0 or 1 in float32."""
+def test_auroc_of_logits_whose_sigmoids_saturate(shift: float, scale: float, decimals: int | None) -> None:
+    """The order of the logits counts, and ties count half, even if all sigmoids are 0 or 1 in float32."""
     labels = class_labels(2, 200, 0.2)
     logits = predictions(200, 1) + as_floats(labels).nan_to_num().unsqueeze(1)
     logits = shift + scale * (logits if decimals is None else logits.round(decimals=decimals))
@@ -72,7 +72,7 @@ def test_auroc_of_infinite_and_undefined_logits() -> None:
     task, infinity = kind("binary", TargetSpec("binary", missing=True)), math.inf
     labels = torch.tensor([0.0, 0.0, 1.0, 1.0, math.nan])
     logits = torch.tensor([[-infinity], [infinity], [infinity], [3.0], [math.nan]])
-    assert measured(task, logits, labels)["auroc"] == 0.625  # pairs: 1, ½, 1, 0 of four
+    assert measured(task, logits, labels)["auroc"] == 0.625  # the four pairs count 1, ½, 1 and 0
     logits[3] = math.nan
     assert math.isnan(measured(task, logits, labels)["auroc"])
 
@@ -82,11 +82,11 @@ def test_auroc_needs_both_labels() -> None:
     assert math.isnan(got["auroc"]) and got["accuracy"] == 0.5 and got["f1"] == 0.0
 
 
-def test_f1_is_0_without_any_yes() -> None:
+def test_f1_is_0_without_positive_examples() -> None:
     assert measured(kind("binary", TargetSpec("binary")), -torch.ones(2, 1), torch.zeros(2))["f1"] == 0.0
 
 
-def test_class_count_mismatch() -> None:
+def test_wrong_number_of_classes_is_rejected() -> None:
     with pytest.raises(ValueError, match=r"class count mismatch.* 2 .* 10"):
         kind("binary", TargetSpec("classes", 10))
 
@@ -99,8 +99,8 @@ NAMED = TargetSpec("classes", 2, ("fraud", "legit"), missing=True)
     [(NAMED, "fraud"), (NAMED, "Fraud"), (TargetSpec("binary", missing=True), 0), (TargetSpec("binary"), "false"),
      (TargetSpec("classes", 2, ("False", "True")), False), (TargetSpec("classes", 2, ("0", "1")), False)],
 )  # fmt: skip
-def test_positive_names_the_class_that_counts_as_yes(target: TargetSpec, positive: str | int | bool) -> None:
-    """As if the labels were exchanged: the other class's loss, weight and f1."""
+def test_positive_selects_the_positive_class(target: TargetSpec, positive: str | int | bool) -> None:
+    """Loss, weight and f1 are those of exchanged labels."""
     labels, logits = class_labels(2, 60, 0.3 if target.missing else 0.0), predictions(60, 1)
     exchanged = [None if label is None else 1 - label for label in labels]
     as_targets = as_floats if target.type == "binary" else as_indices
@@ -114,7 +114,7 @@ def test_positive_names_the_class_that_counts_as_yes(target: TargetSpec, positiv
     assert (chosen.positive, other.positive) == (target.classes or ("0", "1"))
 
 
-def test_positive_that_is_no_class() -> None:
+def test_unknown_positive_class_is_rejected() -> None:
     with pytest.raises(ValueError, match=r"no class 'fruad'. Did you mean 'fraud'\? Its classes: fraud, legit"):
         kind("binary", NAMED, positive="fruad")
     with pytest.raises(ValueError, match=r"no class '2'.* Its classes: 0, 1"):

@@ -1,4 +1,4 @@
-"""What every task kind is held to, with every type of target it accepts."""
+"""Properties of every task kind with every type of target it accepts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def without(target: Tensor, rows: slice) -> Tensor:
 
 
 @every_pair
-def test_says_what_it_measures(name: str, accepted: str) -> None:
+def test_declared_metrics_are_computed(name: str, accepted: str) -> None:
     task = make(name, accepted)
     assert task.primary in task.directions and task.directions["loss"] == "min"
     got = measured(task, predictions(20, task.outputs), labels(accepted, 20))
@@ -50,7 +50,7 @@ def test_says_what_it_measures(name: str, accepted: str) -> None:
 
 
 @every_pair
-def test_the_path_for_missing_labels_agrees_with_the_plain_one(name: str, accepted: str) -> None:
+def test_masked_and_unmasked_losses_agree(name: str, accepted: str) -> None:
     masked, plain = make(name, accepted), make(name, accepted, missing=False)
     logits, target = predictions(20, plain.outputs), labels(accepted, 20)
     torch.testing.assert_close(masked.loss(logits, target), plain.loss(logits, target))
@@ -58,7 +58,7 @@ def test_the_path_for_missing_labels_agrees_with_the_plain_one(name: str, accept
 
 
 @every_pair
-def test_missing_rows_are_as_good_as_absent_whatever_they_predict(name: str, accepted: str) -> None:
+def test_unlabelled_rows_have_no_effect(name: str, accepted: str) -> None:
     task = make(name, accepted)
     logits, target = predictions(20, task.outputs), without(labels(accepted, 20), slice(5, 9))
     logits[5:9] = torch.tensor([[float("inf")], [-float("inf")], [float("nan")], [1e30]])
@@ -74,7 +74,7 @@ def test_missing_rows_are_as_good_as_absent_whatever_they_predict(name: str, acc
 
 
 @every_pair
-def test_nothing_labelled(name: str, accepted: str) -> None:
+def test_batch_without_labels(name: str, accepted: str) -> None:
     task = make(name, accepted)
     logits, target = predictions(6, task.outputs).requires_grad_(), without(labels(accepted, 6), slice(None))
     loss = task.loss(logits, target)
@@ -84,7 +84,7 @@ def test_nothing_labelled(name: str, accepted: str) -> None:
 
 
 @every_pair
-def test_no_batch_at_all(name: str, accepted: str) -> None:
+def test_metrics_without_batches_are_nan(name: str, accepted: str) -> None:
     task = make(name, accepted)
     assert all(math.isnan(value) for value in task.metrics(torch.device("cpu")).compute().values())
 
@@ -92,7 +92,7 @@ def test_no_batch_at_all(name: str, accepted: str) -> None:
 @half
 @every_pair
 @pytest.mark.parametrize("missing", [False, True])
-def test_half_precision_predictions_are_judged_in_fp32(
+def test_half_precision_predictions_are_evaluated_in_float32(
     name: str, accepted: str, missing: bool, dtype: torch.dtype
 ) -> None:
     task = make(name, accepted, missing)
@@ -104,8 +104,8 @@ def test_half_precision_predictions_are_judged_in_fp32(
 
 @every_pair
 @pytest.mark.parametrize("missing", [False, True])
-def test_the_loss_never_waits_for_the_device(name: str, accepted: str, missing: bool) -> None:
-    """The meta device has no values: reading one, or a shape that depends on one, fails there."""
+def test_loss_does_not_synchronize_with_the_device(name: str, accepted: str, missing: bool) -> None:
+    """Tensors on `meta` have no values: reading one, or a shape that depends on one, fails."""
     task = make(name, accepted, missing)
     logits = torch.empty(6, task.outputs, device="meta", requires_grad=True)
     task.loss(logits, labels(accepted, 6).to("meta")).backward()
@@ -113,7 +113,7 @@ def test_the_loss_never_waits_for_the_device(name: str, accepted: str, missing: 
 
 
 @pytest.mark.parametrize("name", kinds.names())
-def test_refuses_other_targets(name: str) -> None:
+def test_other_types_of_targets_are_rejected(name: str) -> None:
     refused = sorted(set(SIZES) - set(kinds[name].target.accepts))  # type: ignore[attr-defined]
     assert refused
     for other in refused:
@@ -127,7 +127,7 @@ def test_only_regression_is_gaussian() -> None:
 
 
 @every_pair
-def test_metrics_wait_for_the_device_only_when_they_are_computed(name: str, accepted: str) -> None:
+def test_metrics_synchronize_with_the_device_only_in_compute(name: str, accepted: str) -> None:
     task = make(name, accepted)
     metrics = task.metrics(torch.device("meta"))
     for _ in range(2):
@@ -135,7 +135,7 @@ def test_metrics_wait_for_the_device_only_when_they_are_computed(name: str, acce
 
 
 @pytest.mark.parametrize(("name", "accepted"), [pair for pair in PAIRS if pair[0] != "regression"])
-def test_an_undefined_prediction_is_a_wrong_one(name: str, accepted: str) -> None:
+def test_nan_prediction_is_wrong(name: str, accepted: str) -> None:
     task, target = make(name, accepted), labels(accepted, 20)
     logits = torch.full((20, task.outputs), math.nan)
     assert measured(task, logits, target)["accuracy"] == 0.0

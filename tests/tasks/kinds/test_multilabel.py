@@ -12,10 +12,10 @@ from tests.tasks.labels import MISSING_SHARES, as_floats, class_labels, kind, lo
 
 def table(rows: int, labels: int, missing: float) -> list[list[int | None]]:
     flat = class_labels(2, rows * labels, missing)
-    made = [flat[i * labels : (i + 1) * labels] for i in range(rows)]
+    created = [flat[i * labels : (i + 1) * labels] for i in range(rows)]
     if missing:
-        made[3] = [None] * labels  # a row without any
-    return made
+        created[3] = [None] * labels  # an unlabelled row
+    return created
 
 
 def tensor(rows: list[list[int | None]]) -> torch.Tensor:
@@ -34,12 +34,12 @@ def test_loss_and_gradient(missing: float, size: int) -> None:
     assert not gradient[np.isnan(tensor(rows).numpy())].any()
 
 
-def test_batches_average_to_the_whole_by_their_labelled_rows() -> None:
+def test_mean_over_batches_weighted_by_labelled_rows() -> None:
     task = kind("multilabel", TargetSpec("multilabel", 4, missing=True))
     target, logits = tensor(table(20, 4, 0.6)), predictions(20, 4)
     parts = [slice(0, 4), slice(4, 7), slice(7, 20)]
-    counts = [int(target[part].isfinite().any(1).sum()) for part in parts]
-    losses = [task.loss(logits[part], target[part]).item() for part in parts]
+    counts = [int(target[rows].isfinite().any(1).sum()) for rows in parts]
+    losses = [task.loss(logits[rows], target[rows]).item() for rows in parts]
     mean = sum(loss * count for loss, count in zip(losses, counts, strict=True)) / sum(counts)
     assert mean == pytest.approx(task.loss(logits, target).item(), rel=1e-6)
 
@@ -59,7 +59,7 @@ def test_metrics(missing: float, size: int) -> None:
     }
 
 
-def test_a_label_without_labelled_entries_leaves_the_means() -> None:
+def test_labels_without_labelled_entries_are_ignored() -> None:
     target, logits = torch.tensor([[1.0, float("nan")], [0.0, float("nan")]]), torch.tensor([[1.0, 1.0], [-1.0, 1.0]])
     got = measured(kind("multilabel", TargetSpec("multilabel", 2, missing=True)), logits, target)
     assert got == {"f1": 1.0, "accuracy": 1.0}

@@ -36,7 +36,7 @@ def test_loss_and_gradient(missing: float, loss_name: str, delta: float) -> None
 
 
 @pytest.mark.parametrize("missing", [0.0, 0.4])
-def test_classes_count_as_numbers(missing: float) -> None:
+def test_classes_that_are_numbers_can_be_regressed(missing: float) -> None:
     task = kind("regression", TargetSpec("classes", 10, missing=missing > 0))
     labels, predicted = class_labels(10, 30, missing), predictions(30, 1)
     loss, gradient = loss_and_gradient(task, predicted, as_indices(labels))
@@ -50,7 +50,7 @@ def test_classes_count_as_numbers(missing: float) -> None:
 @pytest.mark.parametrize("missing", [0.0, 0.4])
 @pytest.mark.parametrize(("scale", "offset"), [(1.0, 0.0), (1e-4, 0.0), (1.0, 2000.0)])
 def test_metrics(missing: float, scale: float, offset: float) -> None:
-    """In small units and far from 0 too, where float32 sums, and torchmetrics' R², are wrong."""
+    """This includes small units and labels far from 0, for which float32 sums and torchmetrics' R² are wrong."""
     target, predicted = scale * as_floats(real_labels(100, missing)) + offset, scale * predictions(100, 1) + offset
     mask = target.isfinite()
     true, estimate = target[mask].double().numpy(), predicted[mask, 0].double().numpy()
@@ -64,14 +64,14 @@ def test_metrics(missing: float, scale: float, offset: float) -> None:
 
 
 def near(mean: float, std: float, rows: int = 200) -> tuple[torch.Tensor, torch.Tensor]:
-    """float64 labels of this mean and standard deviation, and predictions of them with an r2 of about .8."""
+    """Draw float64 labels with this mean and standard deviation, and predictions with an r2 of about 0.8."""
     rng = np.random.default_rng(0)
     labels = torch.from_numpy(mean + std * rng.normal(size=rows))
     return labels, (labels + 0.45 * std * torch.from_numpy(rng.normal(size=rows))).unsqueeze(1)
 
 
 def expected_metrics(target: torch.Tensor, predicted: torch.Tensor) -> dict[str, float]:
-    """By scikit-learn, in float64."""
+    """Compute the metrics by scikit-learn in float64."""
     mask = target.isfinite()
     true, estimate = target[mask].double().numpy(), predicted[mask, 0].double().numpy()
     mse = mean_squared_error(true, estimate)
@@ -89,25 +89,25 @@ FAR = [(4e6, 1.0), (1.7e9, 290.0), (5.2e6, 3.0), (-1e12, 0.5), (1e15, 3.0), (3e-
 @pytest.mark.parametrize("batch", [1, 13, 200])
 @pytest.mark.parametrize(("mean", "std"), FAR)
 def test_metrics_far_from_0(mean: float, std: float, batch: int) -> None:
-    """Labels whose spread is small beside their mean: sums of their squares hold no digit of it."""
+    """The spread of the labels is small compared to their mean: sums of their squares lose all its digits."""
     target, predicted = near(mean, std)
     task = kind("regression", TargetSpec("real", mean=mean, std=std))
-    # float64 sums of 200 terms; scikit-learn's mean of the labels is rounded, whose square it adds to their variance
+    # float64 sums of 200 terms; the rounding error of scikit-learn's mean adds its square to the variance
     tolerance = 200 * 2.2e-16 + (2.2e-16 * mean / std) ** 2
     got = measured(task, predicted, target, batch)
     assert got == pytest.approx(expected_metrics(target, predicted), rel=max(10 * tolerance, 1e-12))
     assert 0.7 < got["r2"] < 0.9
 
 
-def test_r2_of_float32_labels_of_four_millions() -> None:
-    """Their squares differ by less than float64 holds of a sum of them beside a tolerance of 1e-12."""
+def test_r2_of_float32_labels_around_four_million() -> None:
+    """Sums of their squares would not have the precision of a tolerance of 1e-12 in float64."""
     target = 4e6 + torch.tensor([-1.0, 0.0, 1.0]).repeat(40)
     predicted = (target + 0.5 * torch.tensor([1.0, -1.0]).repeat(60)).unsqueeze(1)
     got = measured(kind("regression", TargetSpec("real")), predicted, target)
     assert got == pytest.approx(expected_metrics(target, predicted), rel=1e-12)
 
 
-def test_labels_one_rounding_apart_differ() -> None:
+def test_labels_that_differ_by_one_rounding_are_distinguished() -> None:
     low, high = 1e9, np.nextafter(1e9, np.inf)
     target = torch.tensor([low, high, high, low, high] * 9, dtype=torch.float64)
     predicted = torch.full((45, 1), low, dtype=torch.float64)
@@ -117,7 +117,7 @@ def test_labels_one_rounding_apart_differ() -> None:
 
 
 @pytest.mark.parametrize("first", ["missing", "outlier"])
-def test_what_the_first_batch_holds_does_not_matter(first: str) -> None:
+def test_metrics_are_independent_of_the_first_batch(first: str) -> None:
     target, predicted = near(1.7e9, 290.0)
     target[:13] = float("nan")
     if first == "outlier":
@@ -129,7 +129,7 @@ def test_what_the_first_batch_holds_does_not_matter(first: str) -> None:
 @pytest.mark.parametrize("missing", [False, True])
 @pytest.mark.parametrize("loss_name", ["mse", "l1", "huber"])
 def test_the_loss_far_from_0(missing: bool, loss_name: str) -> None:
-    """The head's z, brought to the target's units and back, loses no digit of a float32."""
+    """Converting the head's z to the target's units and back loses no digit of a float32."""
     spec = TargetSpec("real", mean=1.7e9, std=290.0, missing=missing)
     task = kind("regression", spec, loss=loss_name)
     z, standardized = predictions(30, 1).requires_grad_(), real_labels(30, 0.3 * missing)
@@ -152,13 +152,13 @@ EQUAL = [
 
 
 @pytest.mark.parametrize("target", EQUAL)
-def test_r2_needs_labels_that_differ(target: torch.Tensor) -> None:
+def test_r2_of_equal_labels_is_nan(target: torch.Tensor) -> None:
     labels = target[target.isfinite()]
     got = measured(kind("regression", TargetSpec("real", missing=True)), torch.ones(len(target), 1), target)
     assert math.isnan(got["r2"]) and got["mse"] == pytest.approx(float((1 - labels[0].double()) ** 2))
 
 
-def test_an_error_is_negligible_below_one_percent_of_that_of_the_mean() -> None:
+def test_negligible_error_is_one_percent_of_that_of_the_mean() -> None:
     target = torch.randn(500, generator=torch.Generator().manual_seed(0)) * 3 + 7
     got = measured(kind("regression", TargetSpec("real")), (target + 0.1).unsqueeze(1), target)
     floors = Regression.negligible_errors(got)
