@@ -18,27 +18,27 @@ from tests.studies.nested import start_study
 
 
 @dataclass(frozen=True)
-class Forked:
+class ForkedProcess:
     """err: what it prints to stderr, to be read while it runs; what it prints to stdout goes nowhere."""
 
     process: BaseProcess
     err: TextIO
 
-    def ended(self) -> int | None:
+    def wait(self) -> int | None:
         """The exit code, once it has ended: minus the signal's number where one has ended it."""
         self.process.join()
         return self.process.exitcode
 
 
 @contextmanager
-def forked(*arguments: str) -> Iterator[Forked]:
+def fork_mtl(*arguments: str) -> Iterator[ForkedProcess]:
     """The process of `mtl ARGUMENTS`. It is killed at the end, if it is still there."""
     ours, theirs = process_context().Pipe(duplex=False)
     process = start_study(_command, theirs, arguments)
     theirs.close()
     try:
         with os.fdopen(ours.fileno(), encoding="utf-8", closefd=False) as err:
-            yield Forked(process, err)
+            yield ForkedProcess(process, err)
     finally:
         process.kill()
         process.join()

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from mtlcli.cli import main
 from mtlcli.cli.progress import StudyTable
-from tests.cli.processes import forked
+from tests.cli.processes import fork_mtl
 
 ROOT = Path(__file__).parents[2]
 DIGITS = str(ROOT / "configs" / "digits.yaml")
@@ -69,7 +69,7 @@ def test_a_study_that_is_killed_goes_on_and_gives_the_same(
     assert first in (tmp_path / "whole/comparison.md").read_text()
 
     out = tmp_path / "killed"
-    with forked(*command, "--out", str(out)) as study:
+    with fork_mtl(*command, "--out", str(out)) as study:
         assert re.match("lr=1e-[23], seed 0: ", study.err.readline())  # it has ended, another is in hand
     finished = {path.parent: path.stat().st_mtime_ns for path in out.glob("runs/*/measured.json")}
     assert len(finished) < 4

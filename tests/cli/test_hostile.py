@@ -13,8 +13,8 @@ import pytest
 from mtlcli.cli import main
 from mtlcli.config.locations import MOST_PROBLEMS
 from tests.hostile import checkpoints, configs, corpus
-from tests.hostile.archives import saved
-from tests.hostile.limits import memory
+from tests.hostile.archives import serialize
+from tests.hostile.limits import limit_memory
 from tests.training.checkpoint.test_hostile_checkpoints import REASONS
 
 REFUSED = {
@@ -71,7 +71,7 @@ def nothing_runs(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def message(capsys: pytest.CaptureFixture[str], *arguments: str | Path, lines: int = 1) -> str:
-    with memory():
+    with limit_memory():
         code = main([str(argument) for argument in arguments])
     printed = capsys.readouterr()
     assert code == 2, (arguments, printed)
@@ -85,13 +85,13 @@ def test_all_that_was_asked_for_is_there(
     hostile_checkpoints: dict[str, Path], hostile_configs: dict[str, Path]
 ) -> None:
     names = {path.name for path in (*hostile_checkpoints.values(), *hostile_configs.values())}
-    assert set(corpus.ASKED_FOR.values()) <= names and len(corpus.ASKED_FOR) == 26
+    assert set(corpus.DOCUMENTED_FILES.values()) <= names and len(corpus.DOCUMENTED_FILES) == 26
 
 
 def test_eval_refuses_hostile_checkpoints(
     hostile_checkpoints: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    named = {f"{checkpoints.COMMAND}_as_{path}" for path in checkpoints.NAMED}
+    named = {f"{checkpoints.COMMAND}_as_{path}" for path in checkpoints.INJECTIONS}
     assert hostile_checkpoints.keys() == REASONS.keys() | REFUSED.keys() | named
     for name in [*UNREADABLE, *REFUSED, *named]:
         if name.rpartition("_as_")[2] not in UNREAD:
@@ -102,7 +102,7 @@ def test_eval_refuses_hostile_checkpoints(
 def test_export_refuses_them_too(
     hostile_checkpoints: dict[str, Path], capsys: pytest.CaptureFixture[str], folder: Path
 ) -> None:
-    for name in [*REFUSED, *(f"{checkpoints.COMMAND}_as_{path}" for path in checkpoints.NAMED)]:
+    for name in [*REFUSED, *(f"{checkpoints.COMMAND}_as_{path}" for path in checkpoints.INJECTIONS)]:
         if name.rpartition("_as_")[2] not in UNREAD_BY_EXPORT and name != "path_outside":
             message(capsys, "export", hostile_checkpoints[name], "--format", "safetensors")
     assert not list(folder.glob("*.safetensors"))
@@ -127,7 +127,7 @@ def test_weights_of_the_right_shapes_that_are_no_model(tmp_path_factory: pytest.
                                                        capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
     """A position beyond the last column: only the data shows it."""
     path = tmp_path_factory.mktemp("table") / "a.pt"
-    path.write_bytes(saved(checkpoints.of_a_table(path.with_name("t.csv"), column=9)))
+    path.write_bytes(serialize(checkpoints.table_document(path.with_name("t.csv"), column=9)))
     assert main(["eval", str(path), f"datasets.t.path={path.with_name('t.csv')}"]) == 1
     assert "a.pt: its model can't be evaluated: " in capsys.readouterr().err
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from mtlcli.cli import main
-from tests.cli.processes import forked
-from tests.training.identical import bits
+from tests.cli.processes import fork_mtl
+from tests.training.identical import digest_checkpoint
 
 ROOT = Path(__file__).parents[2]
 DIGITS = str(ROOT / "configs" / "digits.yaml")
@@ -133,12 +133,12 @@ def test_sigterm_saves_and_exits_with_143(tmp_path: Path) -> None:
 
 
 def test_sigint_saves_and_exits_with_130(tmp_path: Path) -> None:
-    with forked(*ENDLESS, "--run-dir", str(tmp_path / "run")) as mtl:
+    with fork_mtl(*ENDLESS, "--run-dir", str(tmp_path / "run")) as mtl:
         assert any(line.startswith("epoch 1 ") for line in mtl.err)
         assert mtl.process.pid is not None
         os.kill(mtl.process.pid, signal.SIGINT)
         error = mtl.err.read()
-        assert mtl.ended() == 130, error
+        assert mtl.wait() == 130, error
     check_that_it_goes_on(tmp_path / "run", error)
 
 
@@ -152,7 +152,7 @@ def check_that_it_goes_on(run: Path, error: str) -> None:
     assert main([*goal, str(run), "--resume", "auto"]) == 0
     assert main([*goal, str(run.with_name("whole"))]) == 0
     last = "checkpoints/last.pt"
-    assert bits(run / last) == bits(run.with_name("whole") / last)
+    assert digest_checkpoint(run / last) == digest_checkpoint(run.with_name("whole") / last)
 
 
 def test_a_folder_in_use_or_in_the_way_is_refused(trained: Path, tmp_path: Path) -> None:

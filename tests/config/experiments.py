@@ -24,11 +24,11 @@ training: {epochs: 2, batch_size: 32}
 """
 
 
-def written(folder: Path, text: str) -> Path:
+def write_yaml(folder: Path, text: str) -> Path:
     file = folder / "good.yaml"
     file.write_text(text, encoding="utf-8")
     return file
 
 
-def loaded(folder: Path, text: str = GOOD, *overrides: str) -> Experiment:
-    return load_experiment(written(folder, text), overrides)
+def load(folder: Path, text: str = GOOD, *overrides: str) -> Experiment:
+    return load_experiment(write_yaml(folder, text), overrides)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from mtlcli.config.scalars import escape, expand
 from mtlcli.errors import ConfigError
-from tests.config.experiments import GOOD, loaded
+from tests.config.experiments import GOOD, load
 
 
 def test_a_variable_and_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,16 +68,16 @@ def test_forms_that_would_mean_something_else(text: str, message: str) -> None:
 def test_quotes_do_not_make_a_number_a_string(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.delenv("EPOCHS", raising=False)
     text = GOOD.replace("epochs: 2", f"epochs: {value}")
-    assert loaded(tmp_path, text).training.epochs == 2
+    assert load(tmp_path, text).training.epochs == 2
     monkeypatch.setenv("EPOCHS", "3")
-    assert loaded(tmp_path, text).training.epochs == 3
+    assert load(tmp_path, text).training.epochs == 3
 
 
 def test_what_a_variable_holds_is_read_as_its_key_wants_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NUMBER", "7")
     monkeypatch.setenv("RATE", "1e-2")
     text = GOOD.replace("seed: 3", "seed: ${NUMBER}\nname: ${NUMBER}").replace("lr: 1e-3", 'lr: "${RATE}"')
-    experiment = loaded(
+    experiment = load(
         tmp_path, text.replace("0.99]", '"${NONE:0.99}"]').replace("weight: 0.5", 'description: "${NUMBER}"')
     )
     assert (experiment.seed, experiment.name, experiment.tasks["ink"].description) == (7, "7", "7")
@@ -87,12 +87,12 @@ def test_what_a_variable_holds_is_read_as_its_key_wants_it(tmp_path: Path, monke
 
 def test_a_flow_mapping_says_that_quotes_are_needed(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r'put "\$\{…\}" in quotes here: a number stays a number'):
-        loaded(tmp_path, GOOD.replace("epochs: 2", "epochs: ${EPOCHS:2}"))
+        load(tmp_path, GOOD.replace("epochs: 2", "epochs: ${EPOCHS:2}"))
 
 
 def test_a_variable_without_braces(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"found the string '\$SEED'; write \$\{SEED\} for an environment variable"):
-        loaded(tmp_path, GOOD.replace("seed: 3", "seed: $SEED"))
+        load(tmp_path, GOOD.replace("seed: 3", "seed: $SEED"))
 
 
 @given(st.text(alphabet="${}A:x"))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mtlcli.config import SchedulerConfig, TrunkConfig, dump_yaml, experiment_from_dict, load_experiment
 from mtlcli.config.yaml import parse
-from tests.config.experiments import GOOD, loaded
+from tests.config.experiments import GOOD, load
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
@@ -21,7 +21,7 @@ PLAIN = st.recursive(
 
 def test_the_readme_experiment_has_its_defaults(tmp_path: Path) -> None:
     text = "datasets: {d: digits}\ntasks: {digit: {dataset: d, kind: classification}}\ntrunk: mlp\n"
-    experiment = loaded(tmp_path, text)
+    experiment = load(tmp_path, text)
     assert experiment.name == "good"
     assert experiment.seed == 0
     assert experiment.datasets["d"].name == "digits"
@@ -37,20 +37,20 @@ def test_the_readme_experiment_has_its_defaults(tmp_path: Path) -> None:
 
 
 def test_options_have_the_types_of_the_signature(tmp_path: Path) -> None:
-    experiment = loaded(tmp_path, GOOD.replace("lr: 1e-3", "lr: 1"))
+    experiment = load(tmp_path, GOOD.replace("lr: 1e-3", "lr: 1"))
     assert experiment.optimizer.options["betas"] == (0.8, 0.99)
     assert isinstance(experiment.optimizer.options["lr"], float)
 
 
 def test_common_keys_of_trunks_and_schedulers(tmp_path: Path) -> None:
     text = GOOD.replace("features: 8", "features: 8, frozen: true, init_from: a.pt")
-    experiment = loaded(tmp_path, text)
+    experiment = load(tmp_path, text)
     assert isinstance(experiment.trunk, TrunkConfig)
     assert (experiment.trunk.frozen, experiment.trunk.init_from) == (True, "a.pt")
     assert "frozen" not in experiment.trunk.options
     assert isinstance(experiment.scheduler, SchedulerConfig)
     assert experiment.scheduler.interval == "epoch"
-    one_cycle = loaded(tmp_path, GOOD, "scheduler={name: OneCycleLR, max_lr: 0.1}").scheduler
+    one_cycle = load(tmp_path, GOOD, "scheduler={name: OneCycleLR, max_lr: 0.1}").scheduler
     assert one_cycle is not None and one_cycle.interval == "step"
 
 
@@ -64,7 +64,7 @@ def test_common_keys_of_trunks_and_schedulers(tmp_path: Path) -> None:
 )
 def test_what_the_builder_supplies_is_left_out_unless_set(tmp_path: Path, scheduler: str, supplied: str) -> None:
     entry = f"scheduler={{{scheduler}}}"
-    left_out, given_by_user = loaded(tmp_path, GOOD, entry), loaded(tmp_path, GOOD, entry, f"scheduler.{supplied}=7")
+    left_out, given_by_user = load(tmp_path, GOOD, entry), load(tmp_path, GOOD, entry, f"scheduler.{supplied}=7")
     assert left_out.scheduler is not None and supplied not in left_out.scheduler.options
     assert given_by_user.scheduler is not None and given_by_user.scheduler.options[supplied] == 7
 
@@ -104,7 +104,7 @@ def test_resolved_and_loaded_again_is_the_same(
     root: str | None,
 ) -> None:
     entry = scheduler if scheduler == "null" else f"{{name: {scheduler}}}"
-    plain = loaded(tmp_path, GOOD, f"optimizer={optimizer}", f"scheduler={entry}").resolved()
+    plain = load(tmp_path, GOOD, f"optimizer={optimizer}", f"scheduler={entry}").resolved()
     plain |= {"seed": seed}
     plain["optimizer"]["lr"] = lr
     plain["tasks"]["digit"] |= {"description": description, "weight": weight}
@@ -128,7 +128,7 @@ def test_what_is_dumped_is_read_back(plain: object) -> None:
 
 
 def test_a_change_of_a_loaded_experiment_is_refused_with_the_override(tmp_path: Path) -> None:
-    experiment = loaded(tmp_path)
+    experiment = load(tmp_path)
     with pytest.raises(AttributeError, match=r"can't be changed; pass the override 'training\.epochs=3' to load_exp"):
         experiment.training.epochs = 3
     with pytest.raises(AttributeError, match="'seed=1'"):

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from mtlcli.config.schema import json_schema
-from tests.config.experiments import GOOD, loaded
+from tests.config.experiments import GOOD, load
 
 SHIPPED = sorted(Path(__file__).parents[2].joinpath("configs").rglob("*.y*ml"))
 
@@ -34,7 +34,7 @@ def test_shipped_experiments_are_valid(schema: dict[str, Any], file: Path) -> No
 
 
 def test_a_resolved_experiment_is_valid(schema: dict[str, Any], tmp_path: Path) -> None:
-    jsonschema.Draft202012Validator(schema).validate(loaded(tmp_path).resolved())
+    jsonschema.Draft202012Validator(schema).validate(load(tmp_path).resolved())
 
 
 @pytest.mark.parametrize(

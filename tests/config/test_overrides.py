@@ -4,11 +4,11 @@ import pytest
 
 from mtlcli.config import Experiment
 from mtlcli.errors import ConfigError
-from tests.config.experiments import GOOD, loaded
+from tests.config.experiments import GOOD, load
 
 
 def test_scalars_lists_and_mappings(tmp_path: Path) -> None:
-    experiment = loaded(
+    experiment = load(
         tmp_path, GOOD, "training.epochs=7", "optimizer.lr=1e-2", "trunk.hidden=[64, 64]",
         "tasks.digit.head={name: mlp}",        "tasks.ink.head.hidden.0=5", "name=other",
     )  # fmt: skip
@@ -22,50 +22,50 @@ def test_scalars_lists_and_mappings(tmp_path: Path) -> None:
 
 def test_sections_that_the_file_leaves_out_and_bare_names(tmp_path: Path) -> None:
     text = GOOD.replace("{name: mlp, hidden: [32], features: 8}", "mlp")
-    experiment = loaded(tmp_path, text, "evaluation.monitor.metric=loss", "trunk.features=4", "sharing.name=hard")
+    experiment = load(tmp_path, text, "evaluation.monitor.metric=loss", "trunk.features=4", "sharing.name=hard")
     assert experiment.evaluation.monitor.metric == "loss"
     assert experiment.trunk.options["features"] == 4
 
 
 def test_setting_an_option_of_a_default_component(tmp_path: Path) -> None:
     text = "".join(line for line in GOOD.splitlines(keepends=True) if not line.startswith(("optimizer", "weighting")))
-    experiment = loaded(tmp_path, text, "optimizer.lr=0.5")
+    experiment = load(tmp_path, text, "optimizer.lr=0.5")
     assert (experiment.optimizer.name, experiment.optimizer.options["lr"]) == ("Adam", 0.5)
     assert experiment.weighting.name == "fixed"
 
 
 def test_a_whole_entry_is_replaced(tmp_path: Path) -> None:
-    assert loaded(tmp_path, GOOD, "weighting=uniform").weighting.name == "uniform"
-    assert loaded(tmp_path, GOOD, "scheduler=null").scheduler is None
+    assert load(tmp_path, GOOD, "weighting=uniform").weighting.name == "uniform"
+    assert load(tmp_path, GOOD, "scheduler=null").scheduler is None
 
 
 def test_a_bare_name_gets_options_from_later_overrides(tmp_path: Path) -> None:
-    experiment = loaded(tmp_path, GOOD, "weighting=cagrad", "weighting.c=0.25", "trunk=mlp", "trunk.features=4")
+    experiment = load(tmp_path, GOOD, "weighting=cagrad", "weighting.c=0.25", "trunk=mlp", "trunk.features=4")
     assert (experiment.weighting.name, experiment.weighting.options["c"]) == ("cagrad", 0.25)
     assert (experiment.trunk.name, experiment.trunk.options["features"]) == ("mlp", 4)
 
 
 def test_another_name_drops_the_options_of_the_component_before(tmp_path: Path) -> None:
-    assert loaded(tmp_path, GOOD, "weighting.name=gls").weighting.options == {}
+    assert load(tmp_path, GOOD, "weighting.name=gls").weighting.options == {}
     # The same name keeps them; those set on the command line stay in any case.
-    assert loaded(tmp_path, GOOD, "weighting.name=uncertainty").weighting.options["init"] == 0.5
-    experiment = loaded(tmp_path, GOOD, "optimizer.lr=0.1", "optimizer.name=SGD", "optimizer.momentum=0.9")
+    assert load(tmp_path, GOOD, "weighting.name=uncertainty").weighting.options["init"] == 0.5
+    experiment = load(tmp_path, GOOD, "optimizer.lr=0.1", "optimizer.name=SGD", "optimizer.momentum=0.9")
     assert experiment.optimizer.name == "SGD"
     assert experiment.optimizer.options["lr"] == 0.1
     assert experiment.optimizer.options["momentum"] == 0.9
 
 
 def test_overrides_apply_in_order(tmp_path: Path) -> None:
-    assert loaded(tmp_path, GOOD, "training.epochs=1", "training={}", "training.epochs=5").training.epochs == 5
-    assert loaded(tmp_path, GOOD, "training.epochs=5", "training={}").training.epochs == 10
+    assert load(tmp_path, GOOD, "training.epochs=1", "training={}", "training.epochs=5").training.epochs == 5
+    assert load(tmp_path, GOOD, "training.epochs=5", "training={}").training.epochs == 10
 
 
 def test_an_override_settles_a_variable_that_is_not_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NONE", raising=False)
     text = GOOD.replace("epochs: 2", 'epochs: "${NONE}"')
-    assert loaded(tmp_path, text, "training.epochs=4").training.epochs == 4
+    assert load(tmp_path, text, "training.epochs=4").training.epochs == 4
     with pytest.raises(ConfigError, match=r"good\.yaml:16:20: training\.epochs: the environment variable NONE"):
-        loaded(tmp_path, text)
+        load(tmp_path, text)
 
 
 @pytest.mark.parametrize(
@@ -89,20 +89,20 @@ def test_an_override_settles_a_variable_that_is_not_set(tmp_path: Path, monkeypa
 )  # fmt: skip
 def test_errors_name_the_override(tmp_path: Path, override: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        loaded(tmp_path, GOOD, override)
+        load(tmp_path, GOOD, override)
     assert message in str(caught.value)
 
 
 def test_all_broken_overrides_are_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        loaded(tmp_path, GOOD, "a", "b", "training.epochs=0", "training.batch_size=[")
+        load(tmp_path, GOOD, "a", "b", "training.epochs=0", "training.batch_size=[")
     assert len(caught.value.problems) == 4
 
 
 def test_overrides_do_not_change_the_data_given(tmp_path: Path) -> None:
     from mtlcli.config import experiment_from_dict
 
-    plain = loaded(tmp_path).resolved()
+    plain = load(tmp_path).resolved()
     changed: Experiment = experiment_from_dict(plain, ["training.epochs=9"])
     assert changed.training.epochs == 9
     assert plain["training"]["epochs"] == 2
@@ -121,21 +121,21 @@ trunk: {name: mlp, hidden: [16], features: 8}
     "text", [";", "|", "#", ",", "@", "%", "~", "`", "*", "!", ">", "-", "?", ":", "[", "{", " ", "\t"]
 )
 def test_any_character_is_a_delimiter(tmp_path: Path, text: str) -> None:
-    experiment = loaded(tmp_path, TABLE, f"datasets.t.delimiter={text}")
+    experiment = load(tmp_path, TABLE, f"datasets.t.delimiter={text}")
     assert experiment.datasets["t"].options["delimiter"] == text
 
 
 @pytest.mark.parametrize(("text", "value"), [("\\t", "\t"), ('"\\t"', "\t"), ("'|'", "|"), ('"|"', "|")])
 def test_a_tab_and_quoted_delimiters(tmp_path: Path, text: str, value: str) -> None:
-    experiment = loaded(tmp_path, TABLE, f"datasets.t.delimiter={text}")
+    experiment = load(tmp_path, TABLE, f"datasets.t.delimiter={text}")
     assert experiment.datasets["t"].options["delimiter"] == value
-    assert loaded(tmp_path, TABLE.replace("path:", r"delimiter: \t, path:")).datasets["t"].options["delimiter"] == "\t"
+    assert load(tmp_path, TABLE.replace("path:", r"delimiter: \t, path:")).datasets["t"].options["delimiter"] == "\t"
 
 
 @pytest.mark.parametrize("text", ['"', "\n", "||", "null"])
 def test_what_is_no_delimiter(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError, match="delimiter: expected one character, not a quote or a line break"):
-        loaded(tmp_path, TABLE, f"datasets.t.delimiter={text}")
+        load(tmp_path, TABLE, f"datasets.t.delimiter={text}")
 
 
 @pytest.mark.parametrize(
@@ -146,15 +146,15 @@ def test_what_is_no_delimiter(tmp_path: Path, text: str) -> None:
     ],
 )  # fmt: skip
 def test_a_path_is_taken_as_it_is(tmp_path: Path, path: str) -> None:
-    assert loaded(tmp_path, TABLE, f"datasets.t.path={path}").datasets["t"].options["path"] == path
+    assert load(tmp_path, TABLE, f"datasets.t.path={path}").datasets["t"].options["path"] == path
 
 
 def test_text_where_the_key_takes_text_and_null_where_it_takes_null(tmp_path: Path) -> None:
-    experiment = loaded(tmp_path, GOOD, "name=5", "tasks.digit.target=null", "tasks.digit.description=#5: a, b")
+    experiment = load(tmp_path, GOOD, "name=5", "tasks.digit.target=null", "tasks.digit.description=#5: a, b")
     assert (experiment.name, experiment.tasks["digit"].target) == ("5", None)
     assert experiment.tasks["digit"].description == "#5: a, b"
-    assert loaded(tmp_path, GOOD, "trunk.init_from='x.pt'").trunk.init_from == "x.pt"
-    assert loaded(tmp_path, GOOD, "training.epochs = 3", "name = x y".replace(" y", "")).training.epochs == 3
+    assert load(tmp_path, GOOD, "trunk.init_from='x.pt'").trunk.init_from == "x.pt"
+    assert load(tmp_path, GOOD, "training.epochs = 3", "name = x y".replace(" y", "")).training.epochs == 3
 
 
 @pytest.mark.parametrize(
@@ -169,5 +169,5 @@ def test_text_where_the_key_takes_text_and_null_where_it_takes_null(tmp_path: Pa
 )  # fmt: skip
 def test_what_would_silently_be_something_else(tmp_path: Path, override: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        loaded(tmp_path, GOOD, override)
+        load(tmp_path, GOOD, override)
     assert message in str(caught.value)

@@ -8,12 +8,12 @@ import pytest
 from mtlcli.cli import main
 from mtlcli.config.suggestions import value_hint
 from mtlcli.errors import ConfigError, nearest
-from tests.config.experiments import GOOD, loaded, written
+from tests.config.experiments import GOOD, load, write_yaml
 
 
 def message(folder: Path, *overrides: str) -> str:
     with pytest.raises(ConfigError) as caught:
-        loaded(folder, GOOD, *overrides)
+        load(folder, GOOD, *overrides)
     (problem,) = caught.value.problems
     return str(problem)
 
@@ -113,12 +113,12 @@ def test_nearest(name: str, hint: str | None) -> None:
 def test_an_option_that_is_a_key(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str, arguments: list[str], override: str
 ) -> None:
-    assert main([verb, str(written(tmp_path, GOOD)), *arguments]) == 2
+    assert main([verb, str(write_yaml(tmp_path, GOOD)), *arguments]) == 2
     assert capsys.readouterr().err.endswith(f"set keys of the experiment as KEY=VALUE, without dashes: {override}\n")
 
 
 def test_a_mistyped_option_stays_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", str(written(tmp_path, GOOD)), "--resum", "auto"]) == 2
+    assert main(["train", str(write_yaml(tmp_path, GOOD)), "--resum", "auto"]) == 2
     assert "No such option: --resum" in capsys.readouterr().err
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from mtlcli.config import load_experiment
 from mtlcli.errors import ConfigError, Mark
-from tests.config.experiments import GOOD, loaded, written
+from tests.config.experiments import GOOD, load, write_yaml
 
 BROKEN = """\
 nam: x
@@ -66,7 +66,7 @@ FOUND = """\
 
 def test_all_at_once_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MTL_NOT_SET", raising=False)
-    file = written(tmp_path, BROKEN)
+    file = write_yaml(tmp_path, BROKEN)
     with pytest.raises(ConfigError) as caught:
         load_experiment(file)
     found = [str(problem).removeprefix(f"{file}:") for problem in caught.value.problems]
@@ -108,12 +108,12 @@ def test_all_at_once_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_one_at_a_time(tmp_path: Path, old: str, new: str, problem: str) -> None:
     assert old in GOOD
     with pytest.raises(ConfigError) as caught:
-        loaded(tmp_path, GOOD.replace(old, new))
+        load(tmp_path, GOOD.replace(old, new))
     assert problem in str(caught.value)
 
 
 def test_later_stages_find_the_place_of_a_key(tmp_path: Path) -> None:
-    experiment = loaded(tmp_path)
+    experiment = load(tmp_path)
     file = str(tmp_path / "good.yaml")
     assert experiment.problem("tasks.ink.target", "x").mark == Mark(file, 8, 13)
     assert experiment.problem("tasks.ink.head.hidden.0", "x").mark == Mark(file, 10, 32)
@@ -126,7 +126,7 @@ def test_later_stages_find_the_place_of_a_key(tmp_path: Path) -> None:
 def test_problems_of_an_experiment_from_a_checkpoint_name_it(tmp_path: Path) -> None:
     from mtlcli.config import experiment_from_dict
 
-    plain = loaded(tmp_path).resolved()
+    plain = load(tmp_path).resolved()
     plain["training"]["epochs"] = 0
     with pytest.raises(ConfigError, match=r"^training\.epochs: expected .* \(in the experiment of last\.pt\)$"):
         experiment_from_dict(plain, source="last.pt")

@@ -19,7 +19,7 @@ from mtlcli.training.assembly.build import build
 from mtlcli.training.checkpoint.file import load_checkpoint
 from mtlcli.training.trainer import Trainer
 from tests.training.experiments import digits
-from tests.training.identical import bits
+from tests.training.identical import digest_checkpoint
 from tests.training.killing import KilledError, Killer
 
 RELATED = {"digit": {"digit": 1, "ink": 0.5, "parity": 0.5}, "ink": {"digit": 0.5, "ink": 1, "parity": 0.2},
@@ -122,7 +122,7 @@ def test_killed_and_resumed(weighting: str, precision: str, tmp_path: Path) -> N
         train(made, tmp_path / "killed", killed_at=9)
     resumed = train(made, tmp_path / "killed")
     last = "checkpoints/last.pt"
-    assert bits(tmp_path / "killed" / last) == bits(tmp_path / "whole" / last)
+    assert digest_checkpoint(tmp_path / "killed" / last) == digest_checkpoint(tmp_path / "whole" / last)
     assert resumed["metrics"] == whole["metrics"]
     assert whole["device"].startswith("cuda") and whole["peak_memory_bytes"] > 0
 

@@ -24,14 +24,14 @@ class Member(NamedTuple):
     size: int | None = None
 
 
-def saved(document: Any) -> bytes:
+def serialize(document: Any) -> bytes:
     """Anything as `torch.save` writes it, with a seal that is right."""
     buffer = io.BytesIO()
     torch.save(document, buffer)
     return seal(buffer.getvalue())
 
 
-def archive(*members: Member) -> bytes:
+def build_archive(*members: Member) -> bytes:
     """An archive in the form that `torch.save` gives one, with a seal that is right."""
     body, directory = b"", b""
     for name, content, method, size in members:
@@ -48,35 +48,44 @@ def archive(*members: Member) -> bytes:
     return seal(body + directory + end64 + locator + end)
 
 
-def pickled(content: bytes, *records: bytes) -> bytes:
+def archive_pickle(content: bytes, *records: bytes) -> bytes:
     """A checkpoint of this pickle, whose tensors have this memory."""
     named = [Member(f"archive/data/{index}", record) for index, record in enumerate(records)]
-    return archive(Member("archive/data.pkl", content), Member("archive/version", b"3\n"), *named)
+    return build_archive(Member("archive/data.pkl", content), Member("archive/version", b"3\n"), *named)
 
 
-def document(value: bytes) -> bytes:
+def pickle_model(value: bytes) -> bytes:
     """The pickle of a checkpoint in whose `model` there is one value; it is given in pickle's own steps."""
-    parts = {"format": text("mtl"), "version": number(2), "config": b"}", "specs": b"}"}
-    whole = b"".join(text(key) + part for key, part in parts.items())
-    return b"\x80\x02}(" + whole + text("model") + b"}(" + text("weight") + value + b"uu."
+    parts = {"format": pickle_text("mtl"), "version": pickle_int(2), "config": b"}", "specs": b"}"}
+    whole = b"".join(pickle_text(key) + part for key, part in parts.items())
+    return b"\x80\x02}(" + whole + pickle_text("model") + b"}(" + pickle_text("weight") + value + b"uu."
 
 
-def text(value: str) -> bytes:
+def pickle_text(value: str) -> bytes:
     return b"X" + struct.pack("<I", len(value.encode())) + value.encode()
 
 
-def number(value: int) -> bytes:
+def pickle_int(value: int) -> bytes:
     encoded = encode_long(value)
     return b"\x8a" + bytes([len(encoded)]) + encoded
 
 
-def name(module: str, attribute: str) -> bytes:
+def pickle_name(module: str, attribute: str) -> bytes:
     return f"c{module}\n{attribute}\n".encode()
 
 
-def tensor(claimed: int, size: int, stride: int = 1, gradient: bool = False) -> bytes:
+def pickle_storage(kind: str, key: bytes, size: int) -> bytes:
+    """Pickle a reference to a storage of `size` elements; `key` is the pickled name of its record."""
+    return (
+        b"(" + pickle_text("storage") + pickle_name("torch", kind) + key + pickle_text("cpu") + pickle_int(size) + b"tQ"
+    )
+
+
+def pickle_tensor(claimed: int, size: int, stride: int = 1, gradient: bool = False) -> bytes:
     """A tensor of `size` floats in memory that is said to hold `claimed` of them."""
-    memory = b"(" + text("storage") + name("torch", "FloatStorage") + text("0") + text("cpu") + number(claimed) + b"tQ"
-    hooks = name("collections", "OrderedDict") + b")R"
-    shape = number(0) + number(size) + b"\x85" + number(stride) + b"\x85" + (b"\x88" if gradient else b"\x89")
-    return name("torch._utils", "_rebuild_tensor_v2") + b"(" + memory + shape + hooks + b"tR"
+    storage = pickle_storage("FloatStorage", pickle_text("0"), claimed)
+    hooks = pickle_name("collections", "OrderedDict") + b")R"
+    shape = (
+        pickle_int(0) + pickle_int(size) + b"\x85" + pickle_int(stride) + b"\x85" + (b"\x88" if gradient else b"\x89")
+    )
+    return pickle_name("torch._utils", "_rebuild_tensor_v2") + b"(" + storage + shape + hooks + b"tR"

@@ -15,7 +15,19 @@ from torch import nn
 
 from mtlcli.training.assembly.build import build
 from mtlcli.training.checkpoint.file import FORMAT, plain
-from tests.hostile.archives import DEFLATED, Member, archive, document, name, number, pickled, saved, tensor, text
+from tests.hostile.archives import (
+    DEFLATED,
+    Member,
+    archive_pickle,
+    build_archive,
+    pickle_int,
+    pickle_model,
+    pickle_name,
+    pickle_storage,
+    pickle_tensor,
+    pickle_text,
+    serialize,
+)
 from tests.training.experiments import digits
 
 CANARY = "ran"  # the file that code in a checkpoint would leave in the folder it is in
@@ -24,7 +36,7 @@ ENTRIES = ("trunk", "sharing", "weighting", "optimizer", "scheduler", "training.
            "tasks.digit.head", "datasets.digits", "regularizers.0")  # fmt: skip
 WORDS = ("tasks.digit.target", "tasks.digit.dataset", "evaluation.monitor.metric", "evaluation.monitor.task",
          "evaluation.split", "training.device", "training.precision", "checkpoint.every")  # fmt: skip
-NAMED: dict[str, Any] = {
+INJECTIONS: dict[str, Any] = {
     **{path: {"name": COMMAND} for path in ENTRIES},
     **dict.fromkeys(WORDS, COMMAND),
     "trunk.init_from": "/dev/zero",
@@ -33,7 +45,7 @@ NAMED: dict[str, Any] = {
 """The places of an experiment where a name can stand, with one of the operating system's."""
 
 
-class Code:
+class MaliciousCode:
     """What leaves the canary when it is unpickled."""
 
     def __init__(self, folder: Path) -> None:
@@ -43,7 +55,7 @@ class Code:
         return os.system, (f"touch '{self.folder / CANARY}'",)
 
 
-def good(**changes: Any) -> dict[str, Any]:
+def valid_document(**changes: Any) -> dict[str, Any]:
     """The document of a checkpoint that has nothing wrong. changes: of the experiment."""
     run = build(digits(**changes))
     return {
@@ -56,21 +68,21 @@ def good(**changes: Any) -> dict[str, Any]:
     }
 
 
-def of_a_table(path: Path, column: int) -> dict[str, Any]:
+def table_document(path: Path, column: int) -> dict[str, Any]:
     """One that was trained on this table, which is written, and whose model looks for its first input in `column`."""
     path.write_text("a,b,y\n" + "".join(f"{row % 7},{row % 5},{row % 2}\n" for row in range(60)), encoding="utf-8")
     datasets = {"t": {"name": "csv", "path": str(path), "targets": ["y"]}}
-    document = good(datasets=datasets, tasks={"y": {"dataset": "t", "kind": "binary"}})
+    document = valid_document(datasets=datasets, tasks={"y": {"dataset": "t", "kind": "binary"}})
     document["model"]["normalize.t.0.column"][0] = column
     return document
 
 
 def make(folder: Path) -> dict[str, Path]:
     """Name → a hostile checkpoint in the folder."""
-    document = good()
+    document = valid_document()
     made = {
-        **_files(folder, saved(document)),
-        **{key: saved(value) for key, value in _documents(document).items()},
+        **_files(folder, serialize(document)),
+        **{key: serialize(value) for key, value in _documents(document).items()},
         **_pickles(folder),
         "deflate_bomb": deflate_bomb(),
     }
@@ -88,12 +100,12 @@ def _files(folder: Path, whole: bytes) -> dict[str, bytes | Callable[[Path], Any
     """Those that are no such file at all."""
 
     def legacy(path: Path) -> None:
-        torch.save({"format": "mtl", "code": Code(folder)}, path, _use_new_zipfile_serialization=False)
+        torch.save({"format": "mtl", "code": MaliciousCode(folder)}, path, _use_new_zipfile_serialization=False)
 
     return {
         "empty": b"",
         "truncated": whole[: len(whole) // 2],
-        "pickle": pickle.dumps(Code(folder)),
+        "pickle": pickle.dumps(MaliciousCode(folder)),
         "legacy_format": legacy,
         "unsealed": whole[:-75],
         "directory": Path.mkdir,
@@ -109,7 +121,7 @@ def _documents(good: dict[str, Any]) -> dict[str, Any]:
 
     def changed(path: str, value: Any) -> dict[str, Any]:
         new = copy.deepcopy(good)
-        change(new, path, value)
+        set_value(new, path, value)
         return new
 
     weights: dict[str, torch.Tensor] = good["model"]
@@ -155,11 +167,11 @@ def _documents(good: dict[str, Any]) -> dict[str, Any]:
         "specs_of_a_large_shape": changed("specs.digits.input_shape", [2**20, 2**20, 2**20]),
         "classes_beyond_any": changed("specs.digits.targets.digit.size", 2**40),
         "a_plugin_of_its_own": {**changed("config.trunk.name", "evil"), "plugins": {"trunk evil": "/tmp/evil.py"}},
-        **{f"{COMMAND}_as_{path}": changed(f"config.{path}", value) for path, value in NAMED.items()},
+        **{f"{COMMAND}_as_{path}": changed(f"config.{path}", value) for path, value in INJECTIONS.items()},
     }
 
 
-def change(plain: Any, path: str, value: Any) -> None:
+def set_value(plain: Any, path: str, value: Any) -> None:
     """Set the value at a dotted path, or append it to the list there."""
     *above, last = path.split(".")
     for key in above:
@@ -172,28 +184,36 @@ def change(plain: Any, path: str, value: Any) -> None:
 
 def _pickles(folder: Path) -> dict[str, bytes]:
     """Those whose pickle is written by hand."""
-    code = {"format": "mtl", "version": FORMAT, "config": {}, "specs": {}, "model": Code(folder)}
+    code = {"format": "mtl", "version": FORMAT, "config": {}, "specs": {}, "model": MaliciousCode(folder)}
     deep = b")" + b"\x85" * 200_000  # ((((…),),),)
     doubled = b"](" + b")q\1" + b"h\1h\1\x86q\1" * 60 + b"e"  # each is a tuple of the one before, twice
-    memory = b"(" + text("storage") + name("torch", "ByteStorage") + b"h\1" + text("cpu") + number(1) + b"tQ"
+    storage = pickle_storage("ByteStorage", b"h\1", 1)
     return {
-        "sealed_pickle": saved(code),
-        "claims_more_than_its_memory": pickled(document(tensor(2**40, 2**40)), b"\0" * 4),
-        "claims_4_tebibytes_by_a_view": pickled(document(tensor(1, 2**40, stride=0)), b"\0" * 4),
-        "tensor_that_wants_a_gradient": pickled(document(tensor(1, 1, gradient=True)), b"\0" * 4),
-        "bytearray": pickled(document(name("builtins", "bytearray") + number(2**42) + b"\x85R")),
-        "large_tensor": pickled(document(name("torch", "Tensor") + number(2**20) + number(2**20) + b"\x86R")),
-        "deep_key": pickled(document(b"}" + deep + b"Ns")),
-        "doubled_key": pickled(document(b"}" + text("a") + doubled + b"sh\1Ns")),
-        "doubled_key_of_a_memory": pickled(document(b"}" + text("a") + doubled + b"s" + text("b") + memory + b"s")),
-        "builds": pickled(document(name("collections", "OrderedDict") + b")R}b")),
-        "memo_beyond_any": pickled(document(b"Nr\xff\xff\xff\xff")),
-        "without_an_end": pickled(b"\x80\x02}" * 100),
-        "no_pickle": archive(Member("archive/version", b"3\n")),
-        "two_pickles": archive(Member("archive/data.pkl", document(b"]")), Member("archive/DATA.PKL", document(b"]"))),
-        "constants": archive(Member("archive/data.pkl", document(b"]")), Member("archive/constants.pkl", b"")),
-        "name_outside": archive(Member("archive/data.pkl", document(b"]")), Member("../../x", b"")),
-        "claims_a_large_member": archive(Member("archive/data.pkl", document(b"]"), size=2**31)),
+        "sealed_pickle": serialize(code),
+        "claims_more_than_its_memory": archive_pickle(pickle_model(pickle_tensor(2**40, 2**40)), b"\0" * 4),
+        "claims_4_tebibytes_by_a_view": archive_pickle(pickle_model(pickle_tensor(1, 2**40, stride=0)), b"\0" * 4),
+        "tensor_that_wants_a_gradient": archive_pickle(pickle_model(pickle_tensor(1, 1, gradient=True)), b"\0" * 4),
+        "bytearray": archive_pickle(pickle_model(pickle_name("builtins", "bytearray") + pickle_int(2**42) + b"\x85R")),
+        "large_tensor": archive_pickle(
+            pickle_model(pickle_name("torch", "Tensor") + pickle_int(2**20) + pickle_int(2**20) + b"\x86R")
+        ),
+        "deep_key": archive_pickle(pickle_model(b"}" + deep + b"Ns")),
+        "doubled_key": archive_pickle(pickle_model(b"}" + pickle_text("a") + doubled + b"sh\1Ns")),
+        "doubled_key_of_a_memory": archive_pickle(
+            pickle_model(b"}" + pickle_text("a") + doubled + b"s" + pickle_text("b") + storage + b"s")
+        ),
+        "builds": archive_pickle(pickle_model(pickle_name("collections", "OrderedDict") + b")R}b")),
+        "memo_beyond_any": archive_pickle(pickle_model(b"Nr\xff\xff\xff\xff")),
+        "without_an_end": archive_pickle(b"\x80\x02}" * 100),
+        "no_pickle": build_archive(Member("archive/version", b"3\n")),
+        "two_pickles": build_archive(
+            Member("archive/data.pkl", pickle_model(b"]")), Member("archive/DATA.PKL", pickle_model(b"]"))
+        ),
+        "constants": build_archive(
+            Member("archive/data.pkl", pickle_model(b"]")), Member("archive/constants.pkl", b"")
+        ),
+        "name_outside": build_archive(Member("archive/data.pkl", pickle_model(b"]")), Member("../../x", b"")),
+        "claims_a_large_member": build_archive(Member("archive/data.pkl", pickle_model(b"]"), size=2**31)),
     }
 
 
@@ -201,4 +221,4 @@ def deflate_bomb(size: int = 2**32 - 2**20) -> bytes:
     """An archive of 4 MB whose pickle says that it has 4 GiB, and does."""
     compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
     block = compressor.compress(bytes(2**20)) + compressor.flush(zlib.Z_FULL_FLUSH)
-    return archive(Member("archive/data.pkl", block * (size // 2**20) + compressor.flush(), DEFLATED, size))
+    return build_archive(Member("archive/data.pkl", block * (size // 2**20) + compressor.flush(), DEFLATED, size))

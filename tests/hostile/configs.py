@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.hostile.checkpoints import CANARY, COMMAND, NAMED, change
+from tests.hostile.checkpoints import CANARY, COMMAND, INJECTIONS, set_value
 
 ENVIRONMENT = {"MTL_HOSTILE": "x, lr: !!python/object/apply:os.system ['touch ran']\nseed: 1\x1b[31m"}
 """To be set where the files are read."""
@@ -55,8 +55,8 @@ def make(folder: Path) -> dict[str, Path]:
         "fifo": os.mkfifo,
         "link_to_a_device": lambda path: path.symlink_to("/dev/zero"),
         "link_to_itself": lambda path: path.symlink_to(path),
-        f"{COMMAND}_everywhere": yaml(*NAMED.items()),
-        **{f"{COMMAND}_as_{path}": yaml((path, value)) for path, value in NAMED.items()},
+        f"{COMMAND}_everywhere": yaml(*INJECTIONS.items()),
+        **{f"{COMMAND}_as_{path}": yaml((path, value)) for path, value in INJECTIONS.items()},
     }
     paths = {}
     for key, content in made.items():
@@ -72,5 +72,5 @@ def yaml(*changes: tuple[str, Any]) -> str:
     """A good experiment but for these, as YAML (each of its sections is JSON, which YAML is too)."""
     plain = json.loads(json.dumps(GOOD))
     for path, value in changes:
-        change(plain, path, value)
+        set_value(plain, path, value)
     return "".join(f"{json.dumps(key)}: {json.dumps(value)}\n" for key, value in plain.items())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.hostile import checkpoints, configs
 
-ASKED_FOR = {
+DOCUMENTED_FILES = {
     "pickle that runs a command": "sealed_pickle.pt",
     "legacy-format pickle": "legacy_format.pt",
     "whole module": "whole_module.pt",

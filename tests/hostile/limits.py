@@ -11,7 +11,7 @@ GIB = 2**30
 
 
 @contextmanager
-def memory(more: int = GIB) -> Iterator[None]:
+def limit_memory(more: int = GIB) -> Iterator[None]:
     """What takes more bytes, beside what the process has, raises MemoryError. Without effect but on Linux."""
     status = Path("/proc/self/status")
     if not status.exists():

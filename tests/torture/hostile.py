@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.hostile import configs
 from tests.hostile.checkpoints import CANARY
-from tests.hostile.corpus import ASKED_FOR, make, make_configs
+from tests.hostile.corpus import DOCUMENTED_FILES, make, make_configs
 
 MEMORY, SECONDS = 2**30, 5.0  # of the processor; beside what it takes to find a good file good, with torch's import
 # A process's peak begins with what the one it was forked from had: a small one stands between.
@@ -52,7 +52,7 @@ def refusals(root: Path) -> tuple[dict[str, Told], list[str]]:
     usual = _call(["validate", str(root / "good.yaml")], root)
     assert usual.code == 0, usual
     answers = {}
-    for words, file in ASKED_FOR.items():
+    for words, file in DOCUMENTED_FILES.items():
         path = str(root / file)
         if file.endswith(".pt"):
             calls = [["eval", path], ["export", path, "--format", "safetensors"]]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from tests.training.identical import bits
+from tests.training.identical import digest_checkpoint
 
 WEIGHTINGS = ("uniform", "uncertainty", "gradnorm", "famo", "mgda", "pcgrad")
 EXPERIMENT = """\
@@ -82,7 +82,10 @@ class Whole:
 
 def same(run: Path, other: Path) -> bool:
     """Whether two runs have the same bits: both checkpoints, and the tables of metrics."""
-    equal = all(bits(run / name) == bits(other / name) for name in ("checkpoints/last.pt", "checkpoints/best.pt"))
+    equal = all(
+        digest_checkpoint(run / name) == digest_checkpoint(other / name)
+        for name in ("checkpoints/last.pt", "checkpoints/best.pt")
+    )
     return equal and all(
         (run / name).read_bytes() == (other / name).read_bytes() for name in ("metrics.csv", "table.csv")
     )
@@ -120,7 +123,7 @@ def unreadable(folder: Path) -> list[tuple[Path, str]]:
     found = []
     for path in (folder / "checkpoints").glob("[!.]*.pt"):
         try:
-            bits(path)
+            digest_checkpoint(path)
         except Exception as error:
             found.append((path, str(error)))
     return found

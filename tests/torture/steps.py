@@ -9,7 +9,7 @@ from mtlcli.config import Experiment
 from mtlcli.training.assembly.build import build
 from mtlcli.training.trainer import Trainer
 from tests.training.experiments import digits, training
-from tests.training.identical import bits
+from tests.training.identical import digest_checkpoint
 from tests.training.killing import KilledError, Killer
 
 
@@ -36,7 +36,7 @@ def differing(root: Path, workers: int, only: Sequence[int] | None = None) -> li
         assert train(made(workers), folder, killed_after=step)
         train(made(workers), folder, killed_after=1)
         train(made(workers), folder)
-        if bits(folder / "checkpoints/last.pt") != bits(root / "whole/checkpoints/last.pt"):
+        if digest_checkpoint(folder / "checkpoints/last.pt") != digest_checkpoint(root / "whole/checkpoints/last.pt"):
             wrong.append(f"killed after step {step}, workers {workers}: other bits")
     return wrong
 

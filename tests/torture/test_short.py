@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mtlcli.cli import main
-from tests.cli.processes import forked
+from tests.cli.processes import fork_mtl
 from tests.torture import flips, steps
 from tests.torture.runs import experiment, same, unreadable
 
@@ -30,9 +30,9 @@ def whole(root: Path, command: list[str]) -> Path:
 def test_killed_at_a_random_moment(root: Path, command: list[str], whole: Path) -> None:
     """By SIGKILL, somewhere in the second of its three epochs, or beyond."""
     killed = root / "killed"
-    with forked(*command, str(killed)) as mtl:
+    with fork_mtl(*command, str(killed)) as mtl:
         assert any(line.startswith("epoch 1 ") for line in mtl.err)
-    assert mtl.ended() in (-signal.SIGKILL, 0)
+    assert mtl.wait() in (-signal.SIGKILL, 0)
     assert unreadable(killed) == []
     assert main([*command, str(killed)]) == 0
     assert same(killed, whole)

@@ -12,7 +12,7 @@ from torch import Tensor
 from mtlcli.training.checkpoint.file import load_checkpoint
 
 
-def bits(path: Path) -> dict[str, str]:
+def digest_checkpoint(path: Path) -> dict[str, str]:
     """Return the digest of each entry of a checkpoint, without times and values that may differ."""
     payload = load_checkpoint(path)
     for timing in ("seconds", "seconds_per_epoch"):

@@ -20,7 +20,7 @@ from mtlcli.training.evaluate import TaskMetrics
 from mtlcli.training.state import TrainerState
 from mtlcli.training.trainer import Trainer
 from tests.training.experiments import digits, training
-from tests.training.identical import bits
+from tests.training.identical import digest_checkpoint
 
 LAST = "checkpoints/last.pt"
 
@@ -74,7 +74,7 @@ def test_callbacks_are_called_in_order_and_change_no_number(tmp_path: Path) -> N
     for result in recorders[0].steps:
         assert result is not None and result.losses.shape == result.weights.shape == (2,)
     Trainer(build(digits()), tmp_path / "alone", plots=False).fit()
-    assert bits(tmp_path / "run" / LAST) == bits(tmp_path / "alone" / LAST)
+    assert digest_checkpoint(tmp_path / "run" / LAST) == digest_checkpoint(tmp_path / "alone" / LAST)
 
 
 def test_callbacks_of_a_resumed_run(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_a_callback_from_yaml(config: Path, capsys: pytest.CaptureFixture[str]) 
     capsys.readouterr()
     assert main(["train", "run/config.yaml", "--allow-plugins", "--run-dir", "again"]) == 0
     assert Path("steps.txt").read_text() == "6\n12\n6\n12\n"
-    assert bits(Path("again") / LAST)["model"] == bits(Path("run") / LAST)["model"]
+    assert digest_checkpoint(Path("again") / LAST)["model"] == digest_checkpoint(Path("run") / LAST)["model"]
     assert "callbacks" not in load_checkpoint(Path("run") / LAST)["config"]
     assert main(["train", str(config), "--allow-plugins", "--run-dir", "run", "--resume", "must", "callbacks=[]"]) == 0
     assert main(["eval", "run/checkpoints/best.pt"]) == 0

@@ -13,7 +13,7 @@ from mtlcli.errors import ConfigError
 from mtlcli.training.assembly.build import build
 from mtlcli.training.trainer import Trainer
 from tests.training.experiments import digits, training
-from tests.training.identical import bits
+from tests.training.identical import digest_checkpoint
 from tests.training.killing import KilledError, Killer
 
 
@@ -36,7 +36,9 @@ def test_the_state_of_a_weighting_is_resumed_in_the_middle_of_an_epoch(tmp_path:
     with pytest.raises(KilledError):
         train(experiment, tmp_path / "killed", killed_at=9)  # in the second epoch
     resumed = train(experiment, tmp_path / "killed")
-    assert bits(tmp_path / "killed/checkpoints/last.pt") == bits(tmp_path / "whole/checkpoints/last.pt")
+    assert digest_checkpoint(tmp_path / "killed/checkpoints/last.pt") == digest_checkpoint(
+        tmp_path / "whole/checkpoints/last.pt"
+    )
     assert resumed["metrics"] == whole["metrics"]
     assert (tmp_path / "killed/metrics.csv").read_text() == (tmp_path / "whole/metrics.csv").read_text()
 
@@ -63,8 +65,12 @@ def test_a_killed_and_resumed_run_has_the_same_bits(
     with pytest.raises(KilledError):
         train(experiment, folder / "killed", killed_at=kill)
     resumed = train(experiment, folder / "killed")
-    assert bits(folder / "killed/checkpoints/last.pt") == bits(folder / "whole/checkpoints/last.pt")
-    assert bits(folder / "killed/checkpoints/best.pt") == bits(folder / "whole/checkpoints/best.pt")
+    assert digest_checkpoint(folder / "killed/checkpoints/last.pt") == digest_checkpoint(
+        folder / "whole/checkpoints/last.pt"
+    )
+    assert digest_checkpoint(folder / "killed/checkpoints/best.pt") == digest_checkpoint(
+        folder / "whole/checkpoints/best.pt"
+    )
     assert resumed["metrics"] == whole["metrics"]
     assert (folder / "killed/metrics.csv").read_text() == (folder / "whole/metrics.csv").read_text()
 
@@ -74,8 +80,8 @@ def test_the_seed_determines_every_bit(tmp_path: Path) -> None:
     train(digits(), tmp_path / "b")
     train(digits(seed=1), tmp_path / "c")
     last = "checkpoints/last.pt"
-    assert bits(tmp_path / "a" / last) == bits(tmp_path / "b" / last)
-    assert bits(tmp_path / "a" / last)["model"] != bits(tmp_path / "c" / last)["model"]
+    assert digest_checkpoint(tmp_path / "a" / last) == digest_checkpoint(tmp_path / "b" / last)
+    assert digest_checkpoint(tmp_path / "a" / last)["model"] != digest_checkpoint(tmp_path / "c" / last)["model"]
 
 
 def test_a_finished_run_can_be_trained_for_more_epochs(tmp_path: Path) -> None:
@@ -83,7 +89,9 @@ def test_a_finished_run_can_be_trained_for_more_epochs(tmp_path: Path) -> None:
     longer = train(digits(training=training(epochs=3)), tmp_path / "a")
     train(digits(training=training(epochs=3)), tmp_path / "b")
     assert longer["epochs"] == 3
-    assert bits(tmp_path / "a/checkpoints/last.pt") == bits(tmp_path / "b/checkpoints/last.pt")
+    assert digest_checkpoint(tmp_path / "a/checkpoints/last.pt") == digest_checkpoint(
+        tmp_path / "b/checkpoints/last.pt"
+    )
 
 
 def test_resume_never_and_must_check_the_folder(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from mtlcli.training.checkpoint.file import load_checkpoint
 from mtlcli.training.run import Run
 from mtlcli.training.step import Step
 from mtlcli.training.trainer import Trainer
-from tests.config.experiments import GOOD, loaded, written
+from tests.config.experiments import GOOD, load, write_yaml
 from tests.training.experiments import digits, training
 from tests.training.test_step import batch
 
@@ -161,12 +161,12 @@ def test_a_task_called_as_a_part_is_ambiguous_only_where_it_matters() -> None:
 )
 def test_errors_have_a_place(tmp_path: Path, groups: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        loaded(tmp_path, GOOD.replace("lr: 1e-3, betas: [0.8, 0.99]", f"lr: 1e-3, groups: {groups}"))
+        load(tmp_path, GOOD.replace("lr: 1e-3, betas: [0.8, 0.99]", f"lr: 1e-3, groups: {groups}"))
     assert message in str(caught.value)
 
 
 def test_overrides_reach_into_a_group(tmp_path: Path) -> None:
-    experiment = load_experiment(written(tmp_path, GOOD), ["optimizer.groups.trunk.lr=1e-4"])
+    experiment = load_experiment(write_yaml(tmp_path, GOOD), ["optimizer.groups.trunk.lr=1e-4"])
     assert experiment.optimizer.groups == {"trunk": {"lr": 1e-4}}
     bare = experiment_from_dict({**digits().resolved(), "optimizer": "SGD"}, ["optimizer.groups.digit.momentum=0.5"])
     assert bare.optimizer.groups == {"digit": {"momentum": 0.5}}

@@ -17,7 +17,7 @@ from mtlcli.training.checkpoint.file import load_checkpoint
 from mtlcli.training.evaluate import evaluate
 from mtlcli.training.trainer import Trainer
 from tests.training.experiments import digits, training
-from tests.training.identical import bits
+from tests.training.identical import digest_checkpoint
 from tests.training.test_step import batch, make
 
 CSV = "task,ink,digit\ndigit,0.5,1\nink,2,0.5\n"
@@ -47,7 +47,7 @@ def test_a_run_needs_the_file_no_more(tmp_path: Path, relation: dict[str, Any]) 
     assert evaluate(rebuild(kept, payload), "test") == summary["metrics"]["test"]
     Trainer(build(kept), tmp_path / "again").fit()
     last = "checkpoints/last.pt"
-    assert bits(tmp_path / "again" / last)["model"] == bits(tmp_path / "run" / last)["model"]
+    assert digest_checkpoint(tmp_path / "again" / last)["model"] == digest_checkpoint(tmp_path / "run" / last)["model"]
     assert main(["eval", summary["checkpoint"]]) == 0
 
 

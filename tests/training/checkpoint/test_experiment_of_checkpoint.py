@@ -17,8 +17,8 @@ from mtlcli.registry import datasets, trunks
 from mtlcli.training.assembly.build import rebuild
 from mtlcli.training.checkpoint.experiment import experiment_from_checkpoint, plugins_of, publishable
 from mtlcli.training.export import export
-from tests.hostile.archives import saved
-from tests.hostile.checkpoints import good
+from tests.hostile.archives import serialize
+from tests.hostile.checkpoints import valid_document
 from tests.training.experiments import digits
 
 TABLE = "a,b,y\n" + "".join(f"{row % 7},{row % 5},{row % 2}\n" for row in range(60))
@@ -34,7 +34,7 @@ def payload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     (tmp_path / "here/out.csv").symlink_to(tmp_path / "t.csv")
     monkeypatch.chdir(tmp_path / "here")
     table = {"name": "csv", "path": str(tmp_path / "t.csv"), "targets": ["y"]}
-    return good(datasets={"t": table}, tasks={"y": {"dataset": "t", "kind": "binary"}})
+    return valid_document(datasets={"t": table}, tasks={"y": {"dataset": "t", "kind": "binary"}})
 
 
 def stored(payload: dict[str, Any], **options: Any) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def test_a_path_on_the_command_line_counts(payload: dict[str, Any], override: st
 
 
 def test_eval_says_what_to_type(payload: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "a.pt").write_bytes(saved(payload))
+    (tmp_path / "a.pt").write_bytes(serialize(payload))
     assert main(["eval", "../a.pt"]) == 2
     told = capsys.readouterr().err
     command = told[told.index("mtl eval") :].split()
@@ -81,7 +81,7 @@ def test_eval_says_what_to_type(payload: dict[str, Any], tmp_path: Path, capsys:
 
 
 def test_a_root_with_a_default_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    payload = good()
+    payload = valid_document()
     payload["config"]["datasets"]["digits"] = {"name": "mnist", "root": "/somewhere/else"}
     monkeypatch.setenv("MTL_DATA", "/my/data")
     assert experiment_from_checkpoint(payload, [], CHECKPOINT).datasets["digits"].options["root"] is None
@@ -96,7 +96,7 @@ def test_a_plugin_s_paths_are_paths(plugins_forgotten: None) -> None:
 
         def __init__(self, *, table: Path = Path("default"), path: str, shade: str = "/not/a/path") -> None: ...
 
-    payload = good()
+    payload = valid_document()
     payload["config"]["datasets"]["digits"] = {"name": "own", "table": "/etc/passwd", "path": "x", "shade": "/grey"}
     options = experiment_from_checkpoint(payload, [], CHECKPOINT).datasets["digits"].options
     assert options == {"table": Path("default"), "path": "x", "shade": "/grey"}
@@ -111,7 +111,7 @@ def test_a_plugin_s_file_of_a_split_needs_no_path(plugins_forgotten: None, tmp_p
         def __init__(self, *, folder: str, val_path: str | None = None) -> None: ...
 
     monkeypatch.chdir(tmp_path)
-    payload = good()
+    payload = valid_document()
     payload["config"]["datasets"]["digits"] = {"name": "own", "folder": "x", "val_path": "val.bin"}
     options = experiment_from_checkpoint(payload, [], CHECKPOINT).datasets["digits"].options
     assert options == {"folder": "x", "val_path": "val.bin"}
@@ -128,7 +128,7 @@ def test_no_other_file_is_opened(payload: dict[str, Any]) -> None:
 
 
 def test_threads_and_workers_are_this_machine_s() -> None:
-    payload, cores = good(), usable_cores()
+    payload, cores = valid_document(), usable_cores()
     payload["config"]["training"] |= {"threads": 4096, "workers": 1024}
     training = experiment_from_checkpoint(payload, [], CHECKPOINT).training
     assert training.threads == training.workers == cores
@@ -169,8 +169,8 @@ def test_a_checkpoint_says_which_plugin_it_needs(
     experiment = digits(trunk={"name": "own_trunk", "hidden": [4]})
     assert plugins_of(experiment) == {"trunk own_trunk": "own_plugin.py"}
     assert plugins_of(digits()) == {}
-    payload = {**good(trunk={"name": "own_trunk", "hidden": [4]}), "plugins": plugins_of(experiment)}
-    (tmp_path / "a.pt").write_bytes(saved(payload))
+    payload = {**valid_document(trunk={"name": "own_trunk", "hidden": [4]}), "plugins": plugins_of(experiment)}
+    (tmp_path / "a.pt").write_bytes(serialize(payload))
     monkeypatch.delitem(trunks._components, "own_trunk")
 
     assert main(["eval", str(tmp_path / "a.pt")]) == 2
@@ -185,7 +185,7 @@ def test_a_checkpoint_says_which_plugin_it_needs(
 
 @pytest.mark.parametrize("recorded", [None, [], {"trunk": 3}, {"trunk none": None}, {"": ""}, {"no none": "x"}])
 def test_what_it_says_of_plugins_may_be_anything(recorded: Any) -> None:
-    payload = {**good(), "plugins": recorded}
+    payload = {**valid_document(), "plugins": recorded}
     payload["config"]["trunk"] = {"name": "none"}
     with pytest.raises(ConfigError, match="unknown trunk 'none'"):
         experiment_from_checkpoint(payload, [], CHECKPOINT)

@@ -18,9 +18,9 @@ from mtlcli.training.checkpoint import file, integrity, pickle_check
 from mtlcli.training.checkpoint.file import check_plain, load_checkpoint
 from mtlcli.training.checkpoint.integrity import ENDING, seal
 from mtlcli.training.checkpoint.pickle_check import check_pickle
-from tests.hostile.archives import document, name, saved, tensor, text
-from tests.hostile.checkpoints import CANARY, Code, deflate_bomb, good, make
-from tests.hostile.limits import memory
+from tests.hostile.archives import pickle_model, pickle_name, pickle_tensor, pickle_text, serialize
+from tests.hostile.checkpoints import CANARY, MaliciousCode, deflate_bomb, make, valid_document
+from tests.hostile.limits import limit_memory
 from tests.training.experiments import digits
 
 REASONS = {
@@ -75,7 +75,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def test_each_is_refused_with_its_reason(corpus: dict[str, Path]) -> None:
     for key, path in corpus.items():
-        with memory():
+        with limit_memory():
             if key not in REASONS:
                 load_checkpoint(path)
                 continue
@@ -97,34 +97,34 @@ def test_torch_runs_no_code_either(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     if variable is not None:
         monkeypatch.setenv(variable, "1")
     monkeypatch.setattr(integrity, "check_pickle", lambda content, records: None)
-    (tmp_path / "a.pt").write_bytes(saved({**good(), "code": Code(tmp_path)}))
+    (tmp_path / "a.pt").write_bytes(serialize({**valid_document(), "code": MaliciousCode(tmp_path)}))
     with pytest.raises(ConfigError, match=r"a\.pt: damaged, or not a checkpoint of mtl"):
         load_checkpoint(tmp_path / "a.pt")
     assert not (tmp_path / CANARY).exists()
 
 
 def test_a_link_to_a_good_one_is_followed(tmp_path: Path) -> None:
-    (tmp_path / "a.pt").write_bytes(saved(good()))
+    (tmp_path / "a.pt").write_bytes(serialize(valid_document()))
     (tmp_path / "link.pt").symlink_to(tmp_path / "a.pt")
     assert load_checkpoint(tmp_path / "link.pt")["config"]["name"] == "tiny"
 
 
 def test_factors_whose_product_is_large_start_no_trunk(tmp_path: Path) -> None:
     """Two vectors of a megabyte, as a layer's factors, stand for a weight of 256 GiB."""
-    document = good()
+    document = valid_document()
     key = next(key for key in document["model"] if key.startswith("sharing.trunk") and key.endswith(".weight"))
     layer = key.removesuffix("weight")
     document["model"] |= {f"{layer}u": torch.zeros(2**18, 1), f"{layer}v": torch.zeros(1, 2**18)}
     del document["model"][key]
-    (tmp_path / "a.pt").write_bytes(saved(document))
+    (tmp_path / "a.pt").write_bytes(serialize(document))
     trunk = {**document["config"]["trunk"], "init_from": str(tmp_path / "a.pt")}
-    with memory(), pytest.raises(ConfigError, match=r"differs from this one: .* is 262144×262144, expected"):
+    with limit_memory(), pytest.raises(ConfigError, match=r"differs from this one: .* is 262144×262144, expected"):
         check_experiment(digits(trunk=trunk))
 
 
 def test_what_readers_could_take_for_another_archive_is_refused(tmp_path: Path) -> None:
     """The end records lead to one directory only: another reader may believe another of them."""
-    whole = saved(good())
+    whole = serialize(valid_document())
     body, path = whole[:-75], tmp_path / "a.pt"  # without the comment
     end64, locator, end = len(body) - 98, len(body) - 42, len(body) - 22
     for at, form, value in [
@@ -146,7 +146,7 @@ def test_what_readers_could_take_for_another_archive_is_refused(tmp_path: Path) 
 
 
 def test_a_pickle_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    many = document(b"](" + b"}" * 100 + b"e")
+    many = pickle_model(b"](" + b"}" * 100 + b"e")
     check_pickle(many, {})
     monkeypatch.setattr(pickle_check, "MOST_STEPS", 100)
     with pytest.raises(ValueError, match="more than 100 steps"):
@@ -159,19 +159,19 @@ def test_a_pickle_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("value", [
     b"a", b"e", b"t", b"s", b"u", b"h\1", b"R", b"Q", b"\x87", b"NR", b"NNR", b"NQ", b"Na", b"NNNs",
-    name("collections", "OrderedDict") + b"R",
-    name("collections", "OrderedDict") + b"N\x85R",
-    name("torch._utils", "_rebuild_tensor_v2") + b")R",
-    name("torch", "FloatStorage") + b")R",
-    b"(" + text("storage") + b"tQ",
-    tensor(1, 1).replace(text("0"), text("1")),
-    tensor(1, 1).replace(text("storage"), text("module")),
-    tensor(1, -1), tensor(-1, 1),
+    pickle_name("collections", "OrderedDict") + b"R",
+    pickle_name("collections", "OrderedDict") + b"N\x85R",
+    pickle_name("torch._utils", "_rebuild_tensor_v2") + b")R",
+    pickle_name("torch", "FloatStorage") + b")R",
+    b"(" + pickle_text("storage") + b"tQ",
+    pickle_tensor(1, 1).replace(pickle_text("0"), pickle_text("1")),
+    pickle_tensor(1, 1).replace(pickle_text("storage"), pickle_text("module")),
+    pickle_tensor(1, -1), pickle_tensor(-1, 1),
 ])  # fmt: skip
 def test_a_malformed_pickle_is_refused(value: bytes) -> None:
-    check_pickle(document(tensor(1, 1)), {"data/0": 4})
+    check_pickle(pickle_model(pickle_tensor(1, 1)), {"data/0": 4})
     with pytest.raises(ValueError, match=r"malformed|declares|calls|keys"):
-        check_pickle(document(value), {"data/0": 4})
+        check_pickle(pickle_model(value), {"data/0": 4})
 
 
 @pytest.mark.parametrize(("value", "message"), [
