@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mtlcli.config import Experiment, load_experiment
-from mtlcli.config.differences import check_same
+from mtlcli.config.changed_keys import check_same
 from mtlcli.data.examples import wrap_read_errors
 from mtlcli.errors import ConfigError, InterruptedRunError, Problem
 from mtlcli.training.assembly.data_checks import open_datasets

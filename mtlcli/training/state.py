@@ -13,7 +13,7 @@ import torch
 from torch.optim import Optimizer
 
 from mtlcli.config import Experiment, experiment_from_dict
-from mtlcli.config.differences import check_same
+from mtlcli.config.changed_keys import check_same
 from mtlcli.data.fingerprint import DataRecord
 from mtlcli.data.loader import Loader
 from mtlcli.errors import ConfigError, Problem

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mtlcli.config import Experiment
-from mtlcli.config.differences import check_same
+from mtlcli.config.changed_keys import check_same
 from mtlcli.errors import ConfigError
 from mtlcli.training.assembly.build import build
 from mtlcli.training.trainer import Trainer
