@@ -273,3 +273,21 @@ def test_a_bad_checkpoint_or_device_is_a_configuration_error(trained: tuple[Run,
             call(3)  # type: ignore[operator]
     with pytest.raises(mtlcli.ConfigError, match="device 'gpu' can't be used here"):
         mtlcli.load(trained[1]["checkpoint"], device="gpu")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"regularizers": [{"name": "multi_nuclear_norm", "strength": 1e-3, "layers": ["fc1"], "rank": 4}]},
+        {"sharing": "mmoe"},
+        {"training": {**DIGITS["training"], "precision": "bf16"}},
+    ],
+    ids=["compressed", "mmoe", "bf16"],
+)
+def test_predictions_match_the_metrics_of_other_models(tmp_path: Path, images: Tensor, change: dict[str, Any]) -> None:
+    run = mtlcli.build({**DIGITS, **change}, overrides=["training.epochs=1"])
+    summary = Trainer(run, tmp_path / "run", plots=False).fit()
+    model = mtlcli.load(tmp_path / "run")
+    found = model.predict(images)["digit"].indices
+    assert (found == labels(run, "digit")).double().mean().item() == summary["metrics"]["test"]["digit"]["accuracy"]
+    assert sum(parameter.numel() for parameter in model.parameters()) == summary["parameters"]["total"]
