@@ -42,8 +42,8 @@ def evaluate(
 
     Args:
         model: A checkpoint (a `.pt` file, or the folder of a run for its best one), or a run made by `build`.
-        split: `train`, `val`, `test`, or `all` for every example. By default `test` where the data has one; `all`
-            where other data is passed than the model was trained on.
+        split: `train`, `val`, `test`, or `all` for every example. By default `test` if the data has one, or `all`
+            if the data is not what the model was trained on.
         overrides: `KEY=VALUE` strings for the configuration of the checkpoint, such as `datasets.t.path=new.csv`.
         datasets: Alias → data passed from Python, as for `train`.
         plugins: Modules, or files ending in `.py`, with components that the model needs; imported first.
@@ -164,7 +164,7 @@ def evaluate_checkpoint(
     try:
         evaluation = measure(run, splits)
     except (LookupError, RuntimeError, ValueError, TypeError, ArithmeticError, AssertionError) as error:
-        # weights of the right shapes may still be no model: positions beyond the last column, for one
+        # weights of the right shapes may still not be a valid model, such as positions beyond the last column
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise MtlError(f"{stored.path}: its model can't be evaluated: {reason}") from error
     names = " and ".join(dict.fromkeys(splits.values()))

@@ -23,7 +23,7 @@ class Predictions:
             int64 [B, labels]. None for a number.
         probabilities: float32 [B, len(classes)]: of the classes, which sum to 1, or of each of several labels. None for
             a number.
-        classes: Names of the classes or labels, in the order of `probabilities`; the numbers 0, 1, … where the data
+        classes: Names of the classes or labels, in the order of `probabilities`; the numbers 0, 1, … if the data
             gives no names. None for a number.
         outputs: Raw outputs of the model, [B, outputs]: logits, or the predicted number.
     """

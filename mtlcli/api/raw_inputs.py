@@ -60,11 +60,11 @@ class RawInputs:
                 raise InputError(f"the model has {len(aliases)} datasets; pass their inputs by name: {example}")
             return {aliases[0]: inputs}
         if not inputs:
-            raise InputError(f"there are no inputs; expected those of {' or '.join(aliases)}")
+            raise InputError(f"no inputs; expected those of {' or '.join(aliases)}")
         for alias in inputs:
             if alias not in self.specs:
-                known = f"The model's datasets: {', '.join(aliases)}"
-                raise InputError(f"no dataset {alias!r}.{nearest(str(alias), aliases)} {known}")
+                hint = nearest(str(alias), aliases)
+                raise InputError(f"no dataset {alias!r}.{hint} The model's datasets: {', '.join(aliases)}")
         return inputs  # type: ignore[no-any-return]
 
     def _is_table(self, inputs: Mapping[str, Any]) -> bool:
@@ -77,10 +77,10 @@ class RawInputs:
         if is_rows(value):
             if not spec.columns:
                 raise InputError(f"expected a tensor or an array {_shape(spec)}, got rows of a table")
-            known = {*self.columns.get(alias, ()), *spec.targets}
-            encoded = encode_rows(value, spec.columns, dataset.notation, dataset.missing, known)
+            others = {*self.columns.get(alias, ()), *spec.targets}
+            encoded = encode_rows(value, spec.columns, dataset.notation, dataset.missing, others)
             if len(encoded) == 0:
-                raise InputError("there is no example in them")
+                raise InputError("expected at least one example, got none")
             return encoded
         tensor = _as_tensor(value)
         expected = spec.input_shape
@@ -89,7 +89,7 @@ class RawInputs:
         if tuple(tensor.shape[1:]) != expected or tensor.ndim != len(expected) + 1:
             raise InputError(f"expected the shape {_shape(spec)}, got {list(tensor.shape)}{_hint(tensor, expected)}")
         if len(tensor) == 0:
-            raise InputError("there is no example in them")
+            raise InputError("expected at least one example, got none")
         if tensor.dtype == torch.bool or tensor.is_complex():
             raise InputError(f"expected numbers, got {_name(tensor.dtype)}")
         return _checked(tensor, spec, dataset) if stored_type else tensor

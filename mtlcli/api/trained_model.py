@@ -56,7 +56,7 @@ def load(
 class Model(nn.Module):
     """A trained multi-task model: raw inputs in, the outputs or predictions of every task out.
 
-    An ordinary `nn.Module`, made by `load`. Inputs are given by the alias of their dataset, or alone where the model
+    An ordinary `nn.Module`, made by `load`. Inputs are given by the alias of their dataset, or alone if the model
     has one dataset. They are raw, as the dataset stores them: the model normalizes them itself. Images are uint8
     [B, C, H, W], or [B, H, W] for one channel; rows of a table are a dict of columns, a list of dicts or a pandas
     DataFrame, or a tensor that is already encoded [B, columns]. NumPy arrays count as tensors.
@@ -135,7 +135,7 @@ class Model(nn.Module):
         The precision is that of the training, so that the predictions are those that `mtl eval` measures.
 
         Args:
-            inputs: Alias → raw inputs, or the inputs alone for a model of one dataset. Images have to be of the type
+            inputs: Alias → raw inputs, or the inputs alone for a model of one dataset. Images must have the type
                 and the range of values that the dataset stores.
             batch_size: Examples in a batch; by default `evaluation.batch_size` of the configuration.
 
@@ -163,8 +163,8 @@ class Model(nn.Module):
         for alias, tensor in tensors.items():
             for batch in torch.split(tensor, size):
                 with autocast(self.experiment, self.device):
-                    found = self.network({alias: batch.to(self.device)})
-                for task, output in found.items():
+                    computed = self.network({alias: batch.to(self.device)})
+                for task, output in computed.items():
                     outputs.setdefault(task, []).append(output.cpu())
         return outputs
 

@@ -67,8 +67,8 @@ def test_data_passed_from_python_is_trained_evaluated_and_predicted(tmp_path: Pa
     assert rows is not None
 
     predictions = mtlcli.load(summary.checkpoint).predict(X)  # without the data
-    found = np.array(predictions["sign"].labels)[rows.numpy()]
-    assert (found == Y["sign"][rows.numpy()]).mean() == summary.metrics["test"]["sign"]["accuracy"]
+    predicted = np.array(predictions["sign"].labels)[rows.numpy()]
+    assert (predicted == Y["sign"][rows.numpy()]).mean() == summary.metrics["test"]["sign"]["accuracy"]
     assert predictions["sign"].classes == ("minus", "plus") and predictions["large"].classes == ("0", "1")
     values = predictions["sum"].labels
     assert isinstance(values, torch.Tensor)
@@ -115,8 +115,8 @@ def test_other_data_is_evaluated_whole(tmp_path: Path) -> None:
     assert summary.checkpoint is not None
     metrics = mtlcli.evaluate(summary.checkpoint, datasets={"points": (new, labels)})
     model = mtlcli.load(summary.checkpoint)
-    found = np.array(model.predict(new)["sign"].labels)
-    assert metrics["sign"]["accuracy"] == (found == labels["sign"]).mean()
+    predicted = np.array(model.predict(new)["sign"].labels)
+    assert metrics["sign"]["accuracy"] == (predicted == labels["sign"]).mean()
     test = {"test": (new, labels)}
     assert mtlcli.evaluate(summary.checkpoint, split="test", datasets={"points": test}) == metrics
 

@@ -53,8 +53,8 @@ def test_a_script_without_a_guard_compares_methods_of_its_own(tmp_path: Path) ->
     (tmp_path / "own_weighting.py").write_text(MODULE)
     (tmp_path / "script.py").write_text(SCRIPT)
     command = [sys.executable, "script.py"]
-    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    refusal, result = found.stdout.strip().splitlines()
+    finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    refusal, result = finished.stdout.strip().splitlines()
     assert refusal.startswith("weighting here is defined in the main script") and "move it to a module" in refusal
     assert result == "[] own ['own', 'upgrad every=2']"
     document = json.loads((tmp_path / "out/comparison.json").read_text())

@@ -136,9 +136,9 @@ def test_loading_changes_no_random_state_and_no_number_of_threads(trained: tuple
         (lambda x: x * 20, "expected values from 0 to 16, as the dataset stores them, got 240"),
         (lambda x: x.permute(0, 2, 3, 1), r"expected the shape \[B, 1, 8, 8\], got \[360, 8, 8, 1\]; channels come"),
         (lambda x: x[0, 0], r"expected the shape \[B, 1, 8, 8\], got \[8, 8\]"),
-        (lambda x: x[:0], "there is no example in them"),
+        (lambda x: x[:0], "expected at least one example, got none"),
         (lambda x: x.bool(), "expected numbers, got bool"),
-        (lambda x: {}, "there are no inputs"),
+        (lambda x: {}, "no inputs; expected those of digits"),
         (lambda x: "an image", "expected a tensor or an array of numbers, got str"),
         (lambda x: [{"a": 1}], r"expected a tensor or an array \[B, 1, 8, 8\], got rows of a table"),
     ],
@@ -188,10 +188,10 @@ def test_rows_of_a_table_are_encoded_as_the_data_file_was(table: tuple[Run, Path
     rows = read(path)
     columns = {name: [row[name] for row in rows] for name in rows[0]}
     for inputs in (rows, columns, {"homes": rows}, {"homes": columns}):
-        found = model.predict(inputs)
-        assert torch.equal(found["price"].outputs, expected["price"].outputs)
-        assert found["state"].labels == expected["state"].labels
-        assert set(found["state"].labels) <= {"good", "bad", "fair"}
+        predictions = model.predict(inputs)
+        assert torch.equal(predictions["price"].outputs, expected["price"].outputs)
+        assert predictions["state"].labels == expected["state"].labels
+        assert set(predictions["state"].labels) <= {"good", "bad", "fair"}
 
 
 class Series:
@@ -242,7 +242,7 @@ def test_python_values_count_as_what_the_file_spells(table: tuple[Run, Path, Mod
         ({"area": ["big"]}, "row 0: 'big' in the numeric column 'area' is not a finite number"),
         ({"listed": ["11.1.2024"]}, "row 0: '11.1.2024' in the numeric column 'listed' is not a date in ISO 8601"),
         ({"area": [1.0, 2.0]}, "the columns differ in length"),
-        ({"area": [], "city": [], "listed": [], "garden": []}, "there is no example in them"),
+        ({"area": [], "city": [], "listed": [], "garden": []}, "expected at least one example, got none"),
         ({"area": 1.0}, "column 'area': expected a sequence with a value for each row, got float"),
     ],
 )
@@ -288,6 +288,6 @@ def test_predictions_match_the_metrics_of_other_models(tmp_path: Path, images: T
     run = mtlcli.build({**DIGITS, **change}, overrides=["training.epochs=1"])
     summary = Trainer(run, tmp_path / "run", plots=False).fit()
     model = mtlcli.load(tmp_path / "run")
-    found = model.predict(images)["digit"].indices
-    assert (found == labels(run, "digit")).double().mean().item() == summary["metrics"]["test"]["digit"]["accuracy"]
+    predicted = model.predict(images)["digit"].indices
+    assert (predicted == labels(run, "digit")).double().mean().item() == summary["metrics"]["test"]["digit"]["accuracy"]
     assert sum(parameter.numel() for parameter in model.parameters()) == summary["parameters"]["total"]

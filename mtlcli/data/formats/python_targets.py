@@ -84,8 +84,8 @@ def fit_python_target(
         encode_python_target(present, name, TargetSpec("binary"), named)
         return TargetSpec("binary"), False
     if named:
-        known = sorted({str(value) for value in present}) if classes is None else list(classes)
-        return TargetSpec("classes", len(known), tuple(known)), True
+        names = sorted({str(value) for value in present}) if classes is None else list(classes)
+        return TargetSpec("classes", len(names), tuple(names)), True
     values = _numbers(present, name, type_)
     if wrong := values[(values < 0) | (values != np.floor(values))][:1].tolist():
         raise ConfigError(
@@ -147,9 +147,9 @@ def _encode_classes(labels: Labels, name: str, target: TargetSpec, named: bool) 
         index = {label: at for at, label in enumerate(target.classes or ())}
         for row in np.flatnonzero(~missing):
             if (label := str(labels[row])) not in index:
-                known = f"{nearest(label, index)} Its classes: {join_names(list(index))}"
+                hint = f"{nearest(label, index)} Its classes: {join_names(list(index))}"
                 raise ConfigError(
-                    f"target {name!r} has the class {label!r}, which is not among those of training.{known}"
+                    f"target {name!r} has the class {label!r}, which is not among those of training.{hint}"
                 )
             codes[row] = index[label]
         return torch.from_numpy(codes)
@@ -179,10 +179,10 @@ def _kind(labels: Labels, name: str) -> Literal["bool", "int", "float", "str"]:
         return kinds[labels.dtype.kind]
     if labels.dtype == object:
         present = [value for value in labels.flat if value is not None and value == value]
-        found = {np.asarray(value).dtype.kind for value in present}
-        if len({kinds.get(kind) for kind in found}) == 1 and (kind := found.pop()) in kinds:
+        present_kinds = {np.asarray(value).dtype.kind for value in present}
+        if len({kinds.get(kind) for kind in present_kinds}) == 1 and (kind := present_kinds.pop()) in kinds:
             return kinds[kind]
-        if found and found <= {"i", "u", "f"}:
+        if present_kinds and present_kinds <= {"i", "u", "f"}:
             return "float"
         if not present:
             return "float"
