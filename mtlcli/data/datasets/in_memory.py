@@ -179,10 +179,8 @@ class InMemory(Dataset):
                 )
         for option, names in (("targets", self.types), ("classes", self.classes)):
             if unknown := [name for name in names if name not in first.targets]:
-                hint = nearest(unknown[0], first.targets)
-                raise ConfigError(
-                    f"`{option}` names {unknown[0]!r}, which is no target.{hint} The targets are: {', '.join(first.targets)}"
-                )
+                hint = f"{nearest(unknown[0], first.targets)} The targets are: {', '.join(first.targets)}"
+                raise ConfigError(f"`{option}` names {unknown[0]!r}, which is no target.{hint}")
 
     def _draw_test(self, whole: Examples) -> dict[str, Examples]:
         salt = ("test", self.seed)
