@@ -1,4 +1,4 @@
-"""A dataset made for the tests, whose tasks are related in ways one knows beforehand."""
+"""Dataset for the tests, whose tasks have known relations."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ TARGETS = {"sign": "binary", "flipped": "binary", "unrelated": "binary", "sum": 
 TRAINING = {"epochs": 2, "batch_size": 30, "device": "cpu", "threads": 1}
 
 
-class Made(Dataset):
-    """200 rows of 4 normal numbers; `unrelated` doesn't depend on them. shift: added to all numbers."""
+class FakeDataset(Dataset):
+    """200 rows of 4 normal numbers plus `shift`; the target `unrelated` does not depend on them."""
 
     def __init__(self, *, shift: float = 0.0) -> None:
         super().__init__(val=0.25)
@@ -41,7 +41,7 @@ class Made(Dataset):
 
 
 class Linear(Trunk):
-    """One linear map, without bias."""
+    """Linear map without bias."""
 
     def __init__(self, input_shape: tuple[int, ...], *, features: int = 3) -> None:
         super().__init__()
@@ -57,27 +57,27 @@ class Linear(Trunk):
 
 
 @pytest.fixture(scope="module")
-def made() -> Iterator[None]:
-    """The dataset `made` and the trunk `linear_map` are there."""
+def fake_dataset() -> Iterator[None]:
+    """Register the dataset `fake` and the trunk `linear_map`."""
     with pytest.MonkeyPatch.context() as patched:
         for registry in REGISTRIES.values():
             registry.names()
             patched.setattr(registry, "_components", dict(registry._components))
-        datasets.register("made")(Made)
+        datasets.register("fake")(FakeDataset)
         trunks.register("linear_map")(Linear)
         yield
 
 
 def task(target: str, **more: Any) -> dict[str, Any]:
     kind = {"binary": "binary", "real": {"name": "regression", "standardize": False}}[TARGETS[target]]
-    return {"dataset": "made", "target": target, "kind": kind, **more}
+    return {"dataset": "fake", "target": target, "kind": kind, **more}
 
 
 def experiment(tasks: dict[str, dict[str, Any]], **changes: Any) -> Experiment:
-    """Two epochs of 5 steps."""
+    """Return an experiment of two epochs with 5 steps each."""
     plain: dict[str, Any] = {
-        "name": "made",
-        "datasets": {"made": {"name": "made"}},
+        "name": "fake",
+        "datasets": {"fake": {"name": "fake"}},
         "tasks": tasks,
         "trunk": {"name": "mlp", "hidden": [8], "features": 6, "dropout": 0.2},
         "optimizer": {"name": "Adam", "lr": 0.01},

@@ -1,4 +1,4 @@
-"""What processes do in the tests, in the place of training: functions that other processes can import."""
+"""Main functions of processes that replace training in the tests; other processes can import them."""
 
 import multiprocessing
 import os
@@ -12,7 +12,7 @@ from mtlcli.studies.worker import Job, run_job
 
 
 def by_seed(job: Job, answer: Connection) -> None:
-    """Seed 0 works, 1 fails, 2 dies, 3 breaks down, and 4 exits with its last words."""
+    """Succeed with seed 0, fail with 1, get killed with 2, raise with 3, and print and exit with 4."""
     match job.experiment["seed"]:
         case 0:
             (job.folder / "seen.txt").write_text(f"{Path.cwd()} {os.environ['MTL_SEEN']} {job.plugins}")
@@ -29,21 +29,21 @@ def by_seed(job: Job, answer: Connection) -> None:
 
 
 def endless(job: Job, answer: Connection) -> None:
-    """Never ends by itself; told to stop, it leaves a file."""
+    """Run until a signal arrives, and write its number to a file."""
 
-    def told(number: int, frame: object) -> None:
-        (job.folder / "told").write_text(str(number))
+    def record_signal(number: int, frame: object) -> None:
+        (job.folder / "signal").write_text(str(number))
         sys.exit(128 + number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, told)
+        signal.signal(number, record_signal)
     (job.folder / "started").write_text(str(os.getpid()))
     while True:
         signal.pause()
 
 
 def first_of_two(job: Job, answer: Connection) -> None:
-    """Seed 0 fails as soon as the other has started, which is endless."""
+    """Fail with seed 0 as soon as the other process, which is endless, has started."""
     if job.experiment["seed"] != 0:
         endless(job, answer)
     _wait_for(job.folder.parent / "1" / "started")
@@ -51,7 +51,7 @@ def first_of_two(job: Job, answer: Connection) -> None:
 
 
 def interrupting(job: Job, answer: Connection) -> None:
-    """Seed 0 sends the study SIGINT as soon as the other has started, and then is endless too."""
+    """Send SIGINT to the study with seed 0 as soon as the other process has started; run endlessly."""
     if job.experiment["seed"] == 0:
         _wait_for(job.folder.parent / "1" / "started")
         study = multiprocessing.parent_process()

@@ -1,4 +1,4 @@
-"""A study in a process of its own, which can be killed. It uses the server of processes that this one has started."""
+"""A study in a process that can be killed; it uses the server that this process has started."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mtlcli.studies.pool import process_context, start_server
 
 
 def start_study(does: Callable[..., object], *arguments: Any) -> BaseProcess:
-    """The process of a study; `does` is a function of a module, such as what starts `ProcessPool`."""
+    """Start a process that calls `does`, a function of a module that starts a `ProcessPool`."""
     start_server()
     process = process_context().Process(target=_study, args=(does, *arguments))
     process.start()
@@ -20,7 +20,7 @@ def start_study(does: Callable[..., object], *arguments: Any) -> BaseProcess:
 
 
 def _study(does: Callable[..., object], *arguments: Any) -> None:
-    """Keeps multiprocessing from starting another server, which takes seconds: it knows this one's address."""
+    """Call `does` without starting another server, which takes seconds."""
     mtlcli.studies.pool.start_server = lambda: None  # type: ignore[attr-defined]
     forkserver._forkserver.ensure_running = lambda: None  # type: ignore[attr-defined]
     does(*arguments)

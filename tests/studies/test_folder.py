@@ -6,14 +6,14 @@ from mtlcli.files import UNFINISHED
 from mtlcli.studies.folder import StudyFolder
 
 
-def test_only_unfinished_files_are_removed(tmp_path: Path) -> None:
-    """A folder named by `--out` may hold what is dear to someone."""
-    dear = [tmp_path / ".pre-commit-config.yaml", tmp_path / "docs/.readthedocs.yaml"]
+def test_lock_removes_only_unfinished_files(tmp_path: Path) -> None:
+    """A folder given by `--out` may contain files of the user."""
+    kept = [tmp_path / ".pre-commit-config.yaml", tmp_path / "docs/.readthedocs.yaml"]
     unfinished = [tmp_path / f"{UNFINISHED}comparison.csv.x.csv", tmp_path / f"docs/{UNFINISHED}relation.csv.y.csv"]
     (tmp_path / "docs").mkdir()
     (tmp_path / ".venv.old").mkdir()
-    for path in [*dear, *unfinished]:
+    for path in [*kept, *unfinished]:
         path.write_text("")
     with StudyFolder(tmp_path).lock():
         pass
-    assert all(path.exists() for path in dear) and not any(path.exists() for path in unfinished)
+    assert all(path.exists() for path in kept) and not any(path.exists() for path in unfinished)

@@ -66,7 +66,7 @@ def _difference_notes(document: Document) -> list[str]:
         "both have a value; the means are over these seeds. In points (hundredths) for metrics whose best value is 1, "
         "in percent of the reference for errors.",
         f"±: half the width of the {confidence} interval over the seeds (Student's t). p: two-sided paired t-test over "
-        "the seeds, with Holm's correction for all tests of the table. With fewer than three seeds there are neither."
+        "the seeds, with Holm's correction for all tests of the table. Rows with n < 3 have neither."
         if len(document["seeds"]) >= MIN_VALUES
         else f"With fewer than {MIN_VALUES} seeds there are no intervals over the seeds and no p-values.",
         f"Test examples: half the width of the {confidence} interval due to the sample of examples in "

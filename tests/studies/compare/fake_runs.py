@@ -1,4 +1,4 @@
-"""Runs that are pretended: their folders are written, nothing is trained."""
+"""Fake training: run folders are written without training."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from mtlcli.studies.study_callback import StudyCallback
 from mtlcli.training.run_folder import RunFolder
 from tests.studies.fake_data import TRAINING, task
 
-Values = dict[str, float]  # task → the figure of all its metrics
-Pretended = Callable[[StudyRun], tuple[Values, Values] | str]
+Values = dict[str, float]  # task → value of all its metrics
+FakeResult = Callable[[StudyRun], tuple[Values, Values] | str]
 
 TASKS = {"sign": task("sign"), "sum": task("sum")}
 METRICS = {"sign": ("accuracy", "auroc", "f1"), "sum": ("r2", "mse", "rmse", "mae")}
 
 
-def loads(**changes: Any) -> Load:
-    """Loads a small experiment of two tasks, with overrides."""
+def make_load(**changes: Any) -> Load:
+    """Return a function that loads a small experiment with two tasks, with overrides."""
     plain: dict[str, Any] = {
-        "name": "made",
-        "datasets": {"made": {"name": "made"}},
+        "name": "fake",
+        "datasets": {"fake": {"name": "fake"}},
         "tasks": TASKS,
         "trunk": {"name": "mlp", "hidden": [4], "features": 3},
         "weighting": "uniform",
@@ -34,29 +34,33 @@ def loads(**changes: Any) -> Load:
     }
 
     def load(overrides: Sequence[str]) -> Experiment:
-        return experiment_from_dict(plain, overrides, "made.yaml")
+        return experiment_from_dict(plain, overrides, "fake.yaml")
 
     return load
 
 
-class Pretending:
-    """In the place of training. figures: a run → its metrics on `val` and on `test`, or why it fails.
+class FakeTraining:
+    """Replacement for training.
 
-    trained: the names of the runs, in their order.
+    Args:
+        metrics: run → its metrics on `val` and on `test`, or its error.
+
+    Attributes:
+        trained: names of the runs, in their order.
     """
 
-    def __init__(self, figures: Pretended) -> None:
-        self.figures = figures
+    def __init__(self, metrics: FakeResult) -> None:
+        self.metrics = metrics
         self.trained: list[str] = []
 
     def __call__(self, runs: Sequence[StudyRun]) -> Iterator[tuple[StudyRun, str | None]]:
         for run in runs:
             self.trained.append(str(run))
-            found = self.figures(run)
-            if isinstance(found, str):
-                yield run, found
+            result = self.metrics(run)
+            if isinstance(result, str):
+                yield run, result
             else:
-                _write(run, *found)
+                _write(run, *result)
                 yield run, None
 
 
@@ -92,7 +96,7 @@ def _write(run: StudyRun, val: Values, test: Values) -> None:
 
 
 def _resampled(values: Values, tasks: Sequence[str]) -> dict[str, dict[str, list[float]]]:
-    """Two samples, 0.01 below and above."""
+    """Return two bootstrap samples, 0.01 below and above the value."""
     return {task: {name: [values[task] - 0.01, values[task] + 0.01] for name in METRICS[task]} for task in tasks}
 
 
@@ -100,8 +104,8 @@ def _metrics(values: Values, tasks: Sequence[str]) -> dict[str, dict[str, float]
     return {task: {"loss": 1.0, **dict.fromkeys(METRICS[task], values[task])} for task in tasks}
 
 
-class Told(StudyCallback):
-    """What an observer is told."""
+class RecordingCallback(StudyCallback):
+    """Callback that records its calls."""
 
     def __init__(self) -> None:
         self.reused: list[str] = []

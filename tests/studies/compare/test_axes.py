@@ -1,4 +1,4 @@
-"""What `--vary` and `--tune` are read as."""
+"""Parsing of `--vary` and `--tune`."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from mtlcli.studies.compare.axes import grid_points, parse_axes, split_values
 
 
 @pytest.mark.parametrize(
-    ("text", "parts"),
+    ("text", "values"),
     [
         ("a,b", ["a", "b"]),
         ("a", ["a"]),
@@ -17,8 +17,8 @@ from mtlcli.studies.compare.axes import grid_points, parse_axes, split_values
         ("1e-3, 1e-2", ["1e-3", "1e-2"]),
     ],
 )
-def test_values_are_split_at_the_outer_commas(text: str, parts: list[str]) -> None:
-    assert split_values(text) == parts
+def test_values_are_split_at_outer_commas(text: str, values: list[str]) -> None:
+    assert split_values(text) == values
 
 
 def labels(*vary: str) -> list[str]:
@@ -26,7 +26,7 @@ def labels(*vary: str) -> list[str]:
     return [point.label for point in grid_points(axes)]
 
 
-def test_all_combinations_and_what_they_are_called() -> None:
+def test_combinations_and_their_labels() -> None:
     assert labels() == [""]
     assert labels("weighting=uniform,mgda", "sharing=hard,mmoe") == [
         "uniform + hard", "uniform + mmoe", "mgda + hard", "mgda + mmoe",
@@ -41,7 +41,7 @@ def test_all_combinations_and_what_they_are_called() -> None:
     assert grid_points(tuned)[1].settings == {"optimizer.lr": "2"}
 
 
-def test_all_that_is_wrong_is_told_at_once() -> None:
+def test_all_errors_are_reported_together() -> None:
     wrong = {
         "weighting": "expected KEY=VALUE",
         "=uniform": "expected KEY=VALUE",
@@ -55,11 +55,11 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
     }
     with pytest.raises(ConfigError) as caught:
         parse_axes(list(wrong), ["optimizer.lr=1,2", "optimizer.lr=3"])
-    told = str(caught.value).splitlines()
-    assert len(told) == len(wrong) + 1
-    for line, (text, message) in zip(told, wrong.items(), strict=False):
+    lines = str(caught.value).splitlines()
+    assert len(lines) == len(wrong) + 1
+    for line, (text, message) in zip(lines, wrong.items(), strict=False):
         assert line.startswith(f"--vary {text!r}: ")
         assert message in line
-    assert "optimizer.lr is given twice" in told[-1]
+    assert "optimizer.lr is given twice" in lines[-1]
     with pytest.raises(ConfigError, match="lr is given twice"):
         parse_axes(["optimizer.lr=1,2"], ["optimizer.lr=3,4"])

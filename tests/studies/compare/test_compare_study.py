@@ -1,4 +1,4 @@
-"""The study, with runs that are pretended."""
+"""Complete comparisons with fake training."""
 
 import csv
 import json
@@ -13,78 +13,84 @@ from mtlcli.studies.compare.compare_study import compare
 from mtlcli.studies.compare.execution import StudyRun
 from mtlcli.training.run_folder import to_json
 from tests.oracles import comparison as oracle
-from tests.studies.compare.fake_runs import METRICS, Pretending, Told, Values, loads
-from tests.studies.fake_data import made
+from tests.studies.compare.fake_runs import METRICS, FakeTraining, RecordingCallback, Values, make_load
+from tests.studies.fake_data import fake_dataset
 
-__all__ = ["made"]
+__all__ = ["fake_dataset"]
 
-pytestmark = pytest.mark.usefixtures("made")
+pytestmark = pytest.mark.usefixtures("fake_dataset")
 VARY = ["weighting=uniform,mgda"]
 SEEDS = [0, 1, 2]
 BASE = {"sign": [0.80, 0.90, 0.85], "sum": [0.50, 0.55, 0.60]}  # by seed
-OURS = {"uniform": {"sign": [0.82, 0.88, 0.90], "sum": [0.40, 0.50, 0.45]},
-        "mgda": {"sign": [0.90, 0.91, 0.92], "sum": [0.60, 0.66, 0.63]}}  # fmt: skip
+METHODS = {
+    "uniform": {"sign": [0.82, 0.88, 0.90], "sum": [0.40, 0.50, 0.45]},
+    "mgda": {"sign": [0.90, 0.91, 0.92], "sum": [0.60, 0.66, 0.63]},
+}
 
 
 @pytest.fixture
-def pictures() -> None:
-    """For a test that wants them: the others draw none, which would take most of their time."""
+def plots() -> None:
+    """Requested by tests that draw plots; the others skip them to save time."""
 
 
 @pytest.fixture(autouse=True)
-def no_pictures(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    if "pictures" not in request.fixturenames:
+def no_plots(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    if "plots" not in request.fixturenames:
         monkeypatch.setattr("mtlcli.studies.compare.compare_study.draw_plots", lambda *_: None)
 
 
-def known(run: StudyRun) -> tuple[Values, Values]:
-    table = BASE if run.method.task else OURS[run.method.label.removeprefix("hard + ")]
+def fake_metrics(run: StudyRun) -> tuple[Values, Values]:
+    table = BASE if run.method.task else METHODS[run.method.label.removeprefix("hard + ")]
     test = {task: table[task][run.seed] for task in run.experiment.tasks}
     return {task: value - 0.1 for task, value in test.items()}, test
 
 
-def figures(table: dict[str, list[float]]) -> np.ndarray:
-    """[seeds, metrics]: all metrics of a task have the same figure."""
+def to_array(table: dict[str, list[float]]) -> np.ndarray:
+    """Return scores [seeds, metrics]; all metrics of a task have the same value."""
     return np.array([[table[task][seed] for task, names in METRICS.items() for _ in names] for seed in SEEDS])
 
 
-RISES = BOUNDED = np.array([True] * 3 + [True, False, False, False])
+HIGHER_IS_BETTER = BOUNDED = np.array([True] * 3 + [True, False, False, False])
 
 
-def test_every_figure_of_the_document(tmp_path: Path, pictures: None) -> None:
-    told = Told()
-    found = compare(loads(), VARY, seeds=3, out=tmp_path / "study", callback=told, train=Pretending(known))
-    assert json.loads((tmp_path / "study/comparison.json").read_text()) == json.loads(to_json(found))
-    assert (found["split"], found["evaluated"], found["reference"]) == ("test", "val", "uniform")
-    base = figures(BASE)
+def test_all_values_of_the_document(tmp_path: Path, plots: None) -> None:
+    callback = RecordingCallback()
+    result = compare(
+        make_load(), VARY, seeds=3, out=tmp_path / "study", callback=callback, train=FakeTraining(fake_metrics)
+    )
+    assert json.loads((tmp_path / "study/comparison.json").read_text()) == json.loads(to_json(result))
+    assert (result["split"], result["evaluated"], result["reference"]) == ("test", "val", "uniform")
+    base = to_array(BASE)
     deltas, tested = {}, []
-    for label, one in found["methods"].items():
-        ours = figures(OURS[label])
-        accuracy = one["metrics"]["sign"]["accuracy"]
-        assert (accuracy["n"], accuracy["mean"]) == (3, pytest.approx(np.mean(OURS[label]["sign"])))
-        assert (accuracy["low"], accuracy["high"]) == pytest.approx(oracle.interval(np.array(OURS[label]["sign"])))
-        flat = one["delta_m"]["flat"]
-        assert flat["mean"] == pytest.approx(oracle.delta_m(ours.mean(0), base.mean(0), RISES))
-        paired = 100 * np.mean((-1.0) ** RISES * (ours - base) / base.mean(0), axis=1)
+    for label, method in result["methods"].items():
+        ours = to_array(METHODS[label])
+        accuracy = method["metrics"]["sign"]["accuracy"]
+        assert (accuracy["n"], accuracy["mean"]) == (3, pytest.approx(np.mean(METHODS[label]["sign"])))
+        assert (accuracy["low"], accuracy["high"]) == pytest.approx(oracle.interval(np.array(METHODS[label]["sign"])))
+        flat = method["delta_m"]["flat"]
+        assert flat["mean"] == pytest.approx(oracle.delta_m(ours.mean(0), base.mean(0), HIGHER_IS_BETTER))
+        paired = 100 * np.mean((-1.0) ** HIGHER_IS_BETTER * (ours - base) / base.mean(0), axis=1)
         assert list(flat["seeds"].values()) == pytest.approx(paired.tolist())
         assert (flat["low"], flat["high"]) == pytest.approx(oracle.interval(paired))
-        tasks = [oracle.delta_m(ours.mean(0)[k], base.mean(0)[k], RISES[k]) for k in (slice(0, 3), slice(3, 7))]
-        assert one["delta_m"]["by_task"]["mean"] == pytest.approx(np.mean(tasks))
-        assert [part["mean"] for part in one["delta_m"]["tasks"].values()] == pytest.approx(tasks)
+        tasks = [
+            oracle.delta_m(ours.mean(0)[k], base.mean(0)[k], HIGHER_IS_BETTER[k]) for k in (slice(0, 3), slice(3, 7))
+        ]
+        assert method["delta_m"]["by_task"]["mean"] == pytest.approx(np.mean(tasks))
+        assert [delta_m["mean"] for delta_m in method["delta_m"]["tasks"].values()] == pytest.approx(tasks)
         changes = oracle.changes(ours, base, BOUNDED, np.zeros(7))
-        compared = one["against"]["single-task"]
-        found_changes = [
+        compared = method["against"]["single-task"]
+        result_changes = [
             list(compared["tasks"][task][name]["seeds"].values()) for task, names in METRICS.items() for name in names
         ]
-        assert np.allclose(np.array(found_changes).T, changes, rtol=1e-9)
+        assert np.allclose(np.array(result_changes).T, changes, rtol=1e-9)
         accuracy = compared["tasks"]["sign"]["accuracy"]
         assert (accuracy["unit"], compared["tasks"]["sum"]["mae"]["unit"]) == ("points", "percent")
         assert (accuracy["low"], accuracy["high"]) == pytest.approx(oracle.interval(changes[:, 0]))
         assert accuracy["p"] == pytest.approx(oracle.paired_p(ours[:, 0], base[:, 0]), rel=1e-6)
         assert (accuracy["method"], accuracy["reference"]) == pytest.approx((ours[:, 0].mean(), base[:, 0].mean()))
-        assert accuracy["examples"]["se"] == pytest.approx(0, abs=1e-9)  # the samples move both alike
+        assert accuracy["examples"]["se"] == pytest.approx(0, abs=1e-9)  # the samples shift both sides equally
         primary = -changes[:, [0, 3]].mean(1)
-        assert list(one["delta_m"]["primary"]["seeds"].values()) == pytest.approx(primary.tolist())
+        assert list(method["delta_m"]["primary"]["seeds"].values()) == pytest.approx(primary.tolist())
         assert compared["delta_m"]["parts"] == pytest.approx(
             {"sign": -changes[:, 0].mean() / 2, "sum": -changes[:, 3].mean() / 2}
         )
@@ -92,39 +98,50 @@ def test_every_figure_of_the_document(tmp_path: Path, pictures: None) -> None:
         assert compared["delta_m"]["p"] == pytest.approx(oracle.paired_p(primary, np.zeros(3)), rel=1e-6)
         first_p = [compared["tasks"][task][METRICS[task][0]]["p"] for task in METRICS]
         tested.append(first_p)
-        assert one["gap"]["mean"]["mean"] == pytest.approx(0.25)
+        assert method["gap"]["mean"]["mean"] == pytest.approx(0.25)
         deltas[label] = paired
     corrected = oracle.holm(np.array(tested).flatten()).reshape(2, 2)
-    for row, one in zip(corrected, found["methods"].values(), strict=True):
-        parts = one["against"]["single-task"]["tasks"]
-        assert [parts[task][METRICS[task][0]]["p_holm"] for task in METRICS] == pytest.approx(row.tolist())
-    against = found["methods"]["mgda"]["against"]["uniform"]["tasks"]["sign"]["accuracy"]
-    assert against["mean"] == pytest.approx(100 * np.mean(np.subtract(OURS["mgda"]["sign"], OURS["uniform"]["sign"])))
-    assert list(found["methods"]["uniform"]["against"]) == ["single-task"]
-    ranks = oracle.mean_ranks(np.array([figures(OURS[label]).mean(0) for label in OURS]), RISES)
-    assert [one["mean_rank"] for one in found["methods"].values()] == pytest.approx(ranks.tolist())
-    test = found["methods"]["mgda"]["test"]
-    assert found["methods"]["uniform"]["test"] is None
+    for row, method in zip(corrected, result["methods"].values(), strict=True):
+        tested_tasks = method["against"]["single-task"]["tasks"]
+        assert [tested_tasks[task][METRICS[task][0]]["p_holm"] for task in METRICS] == pytest.approx(row.tolist())
+    against = result["methods"]["mgda"]["against"]["uniform"]["tasks"]["sign"]["accuracy"]
+    assert against["mean"] == pytest.approx(
+        100 * np.mean(np.subtract(METHODS["mgda"]["sign"], METHODS["uniform"]["sign"]))
+    )
+    assert list(result["methods"]["uniform"]["against"]) == ["single-task"]
+    ranks = oracle.mean_ranks(np.array([to_array(METHODS[label]).mean(0) for label in METHODS]), HIGHER_IS_BETTER)
+    assert [method["mean_rank"] for method in result["methods"].values()] == pytest.approx(ranks.tolist())
+    test = result["methods"]["mgda"]["test"]
+    assert result["methods"]["uniform"]["test"] is None
     assert test["p"] == test["p_holm"] == pytest.approx(oracle.paired_p(deltas["mgda"], deltas["uniform"]), rel=1e-6)
-    cost = found["methods"]["mgda"]["cost"]
+    cost = result["methods"]["mgda"]["cost"]
     assert cost["parameters"] == {"value": 120, "ratio": 0.6}
     assert cost["checkpoint_bytes"] == {"value": 2000, "ratio": 0.5}
-    assert cost["seconds_per_epoch"] == {"value": 4, "ratio": 4 / 6}  # of the medians
-    assert found["baseline"]["cost"]["flops"] == {"value": 100, "ratio": 1}
-    assert cost["peak_memory_bytes"] == {"value": 450, "ratio": 1.5, "ratio_to_sum": 0.75}  # to the largest: 300 of 600
-    assert found["baseline"]["cost"]["peak_memory_bytes"] == {"value": 300, "ratio": 1, "ratio_to_sum": 0.5}
-    assert told.amount == 3 * (2 + 2)
-    assert told.rows["single-task"]["sum"] == (pytest.approx(np.mean(BASE["sum"]) - 0.1), 3)  # of `val`, as it runs
+    assert cost["seconds_per_epoch"] == {"value": 4, "ratio": 4 / 6}  # ratio of medians
+    assert result["baseline"]["cost"]["flops"] == {"value": 100, "ratio": 1}
+    assert cost["peak_memory_bytes"] == {
+        "value": 450,
+        "ratio": 1.5,
+        "ratio_to_sum": 0.75,
+    }  # the largest of 600 in total is 300
+    assert result["baseline"]["cost"]["peak_memory_bytes"] == {"value": 300, "ratio": 1, "ratio_to_sum": 0.5}
+    assert callback.amount == 3 * (2 + 2)
+    assert callback.rows["single-task"]["sum"] == (pytest.approx(np.mean(BASE["sum"]) - 0.1), 3)  # on `val`
     for name in ("delta_m", "tasks", "cost"):
         assert (tmp_path / f"study/{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_tables(tmp_path: Path) -> None:
-    found = compare(
-        loads(), VARY, seeds=3, out=tmp_path / "study", train=Pretending(known), command="mtl compare made.yaml"
+def test_markdown_and_csv(tmp_path: Path) -> None:
+    result = compare(
+        make_load(),
+        VARY,
+        seeds=3,
+        out=tmp_path / "study",
+        train=FakeTraining(fake_metrics),
+        command="mtl compare fake.yaml",
     )
     markdown = (tmp_path / "study/comparison.md").read_text()
-    mean, (low, high) = np.mean(OURS["mgda"]["sign"]), oracle.interval(np.array(OURS["mgda"]["sign"]))
+    mean, (low, high) = np.mean(METHODS["mgda"]["sign"]), oracle.interval(np.array(METHODS["mgda"]["sign"]))
     assert f"| mgda | 3 | {mean:.4f} ± {(high - low) / 2:.4f} |" in markdown
     titles = [line for line in markdown.splitlines() if line.startswith("## ")]
     assert titles[:4] == [
@@ -133,7 +150,7 @@ def test_the_tables(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert titles[-2:] == ["## Appendix: Δm over all metrics", "## Appendix: all metrics"]
     top = markdown.partition("## ")[0]
-    assert "Command: mtl compare made.yaml" in top
+    assert "Command: mtl compare fake.yaml" in top
     assert "Examples in `test`: sign 50, sum 50" in top
     assert "Seeds: 0, 1, 2 (3); epochs: 2;" in top
     assert "Versions: mtl " in top
@@ -152,14 +169,14 @@ def test_the_tables(tmp_path: Path) -> None:
     rows = {(row["method"], row["split"], row["task"], row["metric"]): row for row in table if not row["against"]}
     paired = {(row["method"], row["task"], row["metric"], row["against"]): row for row in table if row["against"]}
     assert len(rows) + len(paired) == len(table)
-    one = found["methods"]["mgda"]["against"]["uniform"]["tasks"]["sum"]["r2"]
+    difference = result["methods"]["mgda"]["against"]["uniform"]["tasks"]["sum"]["r2"]
     row = paired["mgda", "sum", "difference.r2", "uniform"]
     assert {key: float(row[key]) for key in ("mean", "low", "high", "p", "p_holm")} == {
-        key: one[key] for key in ("mean", "low", "high", "p", "p_holm")
+        key: difference[key] for key in ("mean", "low", "high", "p", "p_holm")
     }
-    assert (row["unit"], float(row["examples_se"])) == ("points", one["examples"]["se"])
+    assert (row["unit"], float(row["examples_se"])) == ("points", difference["examples"]["se"])
     assert float(paired["mgda", "all", "difference.delta_m", "single-task"]["n"]) == 3
-    flat = found["methods"]["mgda"]["delta_m"]["flat"]
+    flat = result["methods"]["mgda"]["delta_m"]["flat"]
     assert {key: float(rows["mgda", "test", "all", "delta_m"][key]) for key in ("n", "mean", "sd", "low", "high")} == {
         key: flat[key] for key in ("n", "mean", "sd", "low", "high")
     }
@@ -169,53 +186,53 @@ def test_the_tables(tmp_path: Path) -> None:
 
 
 def test_one_seed_has_no_interval_and_no_test(tmp_path: Path) -> None:
-    found = compare(loads(), VARY, seeds=1, out=tmp_path / "study", train=Pretending(known))
-    one = found["methods"]["mgda"]
-    assert math.isnan(one["test"]["p"])
-    assert math.isnan(one["delta_m"]["flat"]["low"])
+    result = compare(make_load(), VARY, seeds=1, out=tmp_path / "study", train=FakeTraining(fake_metrics))
+    method = result["methods"]["mgda"]
+    assert math.isnan(method["test"]["p"])
+    assert math.isnan(method["delta_m"]["flat"]["low"])
     text = (tmp_path / "study/comparison.md").read_text()
     assert "no tests, since fewer than 3 seeds have a value on both sides" in text
     assert "With fewer than 3 seeds there are no intervals over the seeds and no p-values." in text
     assert "±" not in text.partition("## Means")[2].partition("## ")[0]
 
 
-def test_what_is_there_is_used_again(tmp_path: Path) -> None:
+def test_runs_are_reused(tmp_path: Path) -> None:
     out = tmp_path / "study"
-    small = compare(loads(), VARY, seeds=2, out=out, train=Pretending(known))
-    told, training = Told(), Pretending(known)
-    again = compare(loads(), VARY, seeds=2, out=out, callback=told, train=training)
-    assert (training.trained, len(told.reused)) == ([], 8)
+    small = compare(make_load(), VARY, seeds=2, out=out, train=FakeTraining(fake_metrics))
+    callback, training = RecordingCallback(), FakeTraining(fake_metrics)
+    again = compare(make_load(), VARY, seeds=2, out=out, callback=callback, train=training)
+    assert (training.trained, len(callback.reused)) == ([], 8)
     assert to_json(again) == to_json(small)
-    larger, axes = Pretending(known), ["sharing=hard", *VARY]  # its methods have other names
-    compare(loads(), axes, seeds=3, out=out, train=larger)
+    larger, axes = FakeTraining(fake_metrics), ["sharing=hard", *VARY]  # the methods have other labels
+    compare(make_load(), axes, seeds=3, out=out, train=larger)
     assert larger.trained == [
         "hard + uniform, seed 2", "hard + mgda, seed 2", "single-task sign, seed 2", "single-task sum, seed 2",
     ]  # fmt: skip
-    other = Pretending(known)
-    compare(loads(optimizer={"name": "SGD", "lr": 0.1}), VARY, seeds=1, out=out, train=other)
+    other = FakeTraining(fake_metrics)
+    compare(make_load(optimizer={"name": "SGD", "lr": 0.1}), VARY, seeds=1, out=out, train=other)
     assert len(other.trained) == 4
-    for lost in out.glob("runs/uniform-0-*/measured.json"):  # killed between the training and this
+    for lost in out.glob("runs/uniform-0-*/measured.json"):  # killed between training and measurement
         lost.unlink()
-    more = Pretending(lambda run: "it is to be trained again")
-    compare(loads(), VARY, seeds=1, out=out, train=more)
+    more = FakeTraining(lambda run: "trained again")
+    compare(make_load(), VARY, seeds=1, out=out, train=more)
     assert more.trained == ["uniform, seed 0"]
 
 
-def test_a_run_that_fails_is_told_of_and_the_others_count(tmp_path: Path) -> None:
+def test_failed_run_is_reported_and_others_count(tmp_path: Path) -> None:
     def failing(run: StudyRun) -> tuple[Values, Values] | str:
         lost = (run.method.label, run.seed) in (("mgda", 1), ("uniform", 0), ("uniform", 1), ("uniform", 2))
-        return "out of memory" if lost or (run.method.task == "sum" and run.seed == 2) else known(run)
+        return "out of memory" if lost or (run.method.task == "sum" and run.seed == 2) else fake_metrics(run)
 
-    told = Told()
-    found = compare(loads(), VARY, seeds=3, out=tmp_path / "study", callback=told, train=Pretending(failing))
-    assert [one["run"] for one in found["failed"]] == told.failed
-    assert len(told.failed) == 5
-    mgda = found["methods"]["mgda"]
+    callback = RecordingCallback()
+    result = compare(make_load(), VARY, seeds=3, out=tmp_path / "study", callback=callback, train=FakeTraining(failing))
+    assert [run["run"] for run in result["failed"]] == callback.failed
+    assert len(callback.failed) == 5
+    mgda = result["methods"]["mgda"]
     assert (mgda["n"], mgda["metrics"]["sign"]["accuracy"]["n"]) == (2, 2)
-    assert mgda["delta_m"]["flat"]["n"] == 1  # seed 0: of the others, a run or a baseline is lacking
+    assert mgda["delta_m"]["flat"]["n"] == 1  # seed 0; the others lack a run or a baseline
     assert mgda["runs"][1] == {**mgda["runs"][1], "status": "failed", "error": "out of memory"}
-    assert math.isnan(found["methods"]["uniform"]["mean_rank"])
-    assert found["methods"]["mgda"]["mean_rank"] == 1
+    assert math.isnan(result["methods"]["uniform"]["mean_rank"])
+    assert result["methods"]["mgda"]["mean_rank"] == 1
     text = (tmp_path / "study/comparison.md").read_text()
     assert "| mgda | 2 of 3: 0, 2 |" in text
     assert (
@@ -227,14 +244,14 @@ def test_a_run_that_fails_is_told_of_and_the_others_count(tmp_path: Path) -> Non
     assert "null" in (tmp_path / "study/comparison.json").read_text()
 
 
-def test_pictures_of_a_study_that_failed(tmp_path: Path, pictures: None) -> None:
-    found = compare(loads(), VARY, seeds=2, out=tmp_path / "study", train=Pretending(lambda run: "no"))
-    assert len(found["failed"]) == 8
+def test_plots_of_a_failed_study(tmp_path: Path, plots: None) -> None:
+    result = compare(make_load(), VARY, seeds=2, out=tmp_path / "study", train=FakeTraining(lambda run: "no"))
+    assert len(result["failed"]) == 8
     assert len(list((tmp_path / "study").glob("*.png"))) == 3
 
 
 def tuned(run: StudyRun) -> tuple[Values, Values] | str:
-    """On `val` lr=0.01 is best, but for the baseline of `sum`; on `test` 0.1 would be."""
+    """Return metrics with lr=0.01 best on `val`, except for the baseline of `sum`, and lr=0.1 best on `test`."""
     if run.method.label == "mgda" and "0.1" in run.tuned:
         return "diverged"
     val = {"lr=0.001": 0.5, "lr=0.01": 0.7, "lr=0.1": 0.6}[run.tuned]
@@ -243,47 +260,47 @@ def tuned(run: StudyRun) -> tuple[Values, Values] | str:
     return dict.fromkeys(run.experiment.tasks, val), dict.fromkeys(run.experiment.tasks, test)
 
 
-def test_tuning_goes_by_val_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    training, told = Pretending(tuned), Told()
+def test_tuning_uses_val_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    training, callback = FakeTraining(tuned), RecordingCallback()
     tune = ["optimizer.lr=0.001,0.01,0.1"]
-    found = compare(loads(), VARY, seeds=2, tune=tune, out=tmp_path / "study", callback=told, train=training)
-    uniform, mgda = found["methods"]["uniform"], found["methods"]["mgda"]
+    result = compare(make_load(), VARY, seeds=2, tune=tune, out=tmp_path / "study", callback=callback, train=training)
+    uniform, mgda = result["methods"]["uniform"], result["methods"]["mgda"]
     assert uniform["tuned"] == {
         "settings": {"optimizer.lr": "0.01"},
         "tried": {"lr=0.001": 0.5, "lr=0.01": 0.7, "lr=0.1": 0.6},
         "at_edge": [],
     }
     assert uniform["metrics"]["sign"]["accuracy"]["mean"] == pytest.approx(0.205)
-    assert mgda["tuned"]["settings"] == {"optimizer.lr": "0.01"}  # though the one beyond has diverged
+    assert mgda["tuned"]["settings"] == {"optimizer.lr": "0.01"}  # although a larger value has diverged
     assert math.isnan(mgda["tuned"]["tried"]["lr=0.1"])
-    assert found["baseline"]["tasks"]["sum"]["tuned"]["at_edge"] == ["optimizer.lr"]
+    assert result["baseline"]["tasks"]["sum"]["tuned"]["at_edge"] == ["optimizer.lr"]
     assert "single-task sum: the best optimizer.lr is at the edge of the grid" in caplog.text
     assert caplog.text.count("at the edge") == 1
     assert (
-        told.amount == len(training.trained) == 4 * (3 + 1)
-    )  # the run of the value that is chosen counts for its seed
-    assert found["failed"] == []  # what was only tried is no cell of the table
-    assert any("uniform, lr=0.01" in rows for rows in told.all_rows)
-    assert list(told.rows) == ["uniform", "mgda", "single-task"]
+        callback.amount == len(training.trained) == 4 * (3 + 1)
+    )  # the run with the selected value is reused for its seed
+    assert result["failed"] == []  # failed candidates are not failed runs of the table
+    assert any("uniform, lr=0.01" in rows for rows in callback.all_rows)
+    assert list(callback.rows) == ["uniform", "mgda", "single-task"]
     text = (tmp_path / "study/comparison.md").read_text()
     assert "| uniform | 0.01 | lr=0.001: 0.5000, lr=0.01: 0.7000, lr=0.1: 0.6000 |" in text
     assert "| single-task sum | 0.001 (edge) |" in text
     assert "lr=0.1: failed" in text
-    more = Pretending(tuned)
-    compare(loads(), VARY, seeds=2, tune=tune, tune_seeds=2, out=tmp_path / "study", train=more)
-    assert len(more.trained) == 4 * 2 + 1  # the diverged one is tried again
+    more = FakeTraining(tuned)
+    compare(make_load(), VARY, seeds=2, tune=tune, tune_seeds=2, out=tmp_path / "study", train=more)
+    assert len(more.trained) == 4 * 2 + 1  # the diverged run is tried again
 
 
-def test_a_method_of_which_every_value_fails(tmp_path: Path) -> None:
+def test_method_whose_candidates_all_fail(tmp_path: Path) -> None:
     def failing(run: StudyRun) -> tuple[Values, Values] | str:
         return "diverged" if run.method.label == "mgda" else tuned(run)
 
-    training = Pretending(failing)
+    training = FakeTraining(failing)
     tune = ["optimizer.lr=0.001,0.01"]
-    found = compare(loads(), VARY, seeds=2, tune=tune, out=tmp_path / "study", train=training)
+    result = compare(make_load(), VARY, seeds=2, tune=tune, out=tmp_path / "study", train=training)
     assert len(training.trained) == 4 * 2 + 3
-    assert [one["run"] for one in found["failed"]] == ["mgda, lr=0.001, seed 0", "mgda, lr=0.001, seed 1"]
-    assert found["methods"]["mgda"]["tuned"]["settings"] is None
+    assert [run["run"] for run in result["failed"]] == ["mgda, lr=0.001, seed 0", "mgda, lr=0.001, seed 1"]
+    assert result["methods"]["mgda"]["tuned"]["settings"] is None
     assert "| mgda | – | lr=0.001: failed, lr=0.01: failed |" in (tmp_path / "study/comparison.md").read_text()
 
 
@@ -300,15 +317,15 @@ tables:
 """
 
 
-def test_published_figures_are_shown_beside_ours(tmp_path: Path) -> None:
+def test_published_results_are_joined_with_ours(tmp_path: Path) -> None:
     (tmp_path / "published.yaml").write_text(PUBLISHED)
-    found = compare(loads(), VARY, seeds=3, out=tmp_path / "study", published=tmp_path / "published.yaml",
-                    train=Pretending(known))  # fmt: skip
-    (table,) = found["published"]
+    result = compare(make_load(), VARY, seeds=3, out=tmp_path / "study", published=tmp_path / "published.yaml",
+                    train=FakeTraining(fake_metrics))  # fmt: skip
+    (table,) = result["published"]
     assert table["metrics"] == {"sign": "accuracy", "sum": "mae", "mean": "primary"}
     row = table["rows"]["mgda"]["sign"]
     assert (row["published"], row["spread"]) == (pytest.approx(0.92), pytest.approx(0.005))
-    assert row["ours"]["mean"] == pytest.approx(np.mean(OURS["mgda"]["sign"]))
+    assert row["ours"]["mean"] == pytest.approx(np.mean(METHODS["mgda"]["sign"]))
     assert table["rows"]["single-task"]["sum"]["ours"]["mean"] == pytest.approx(np.mean(BASE["sum"]))
     assert table["rows"]["theirs"]["mean"] == {"published": pytest.approx(0.7), "spread": None, "ours": None}
     text = (tmp_path / "study/comparison.md").read_text()
@@ -332,11 +349,11 @@ def test_published_figures_are_shown_beside_ours(tmp_path: Path) -> None:
         ("just words", "expected `tables:`"),
     ],
 )
-def test_published_figures_that_do_not_fit(tmp_path: Path, text: str, message: str) -> None:
+def test_invalid_published_results_are_refused(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "published.yaml").write_text(text)
-    training = Pretending(known)
+    training = FakeTraining(fake_metrics)
     with pytest.raises(ConfigError) as caught:
-        compare(loads(), VARY, published=tmp_path / "published.yaml", out=tmp_path / "study", train=training)
+        compare(make_load(), VARY, published=tmp_path / "published.yaml", out=tmp_path / "study", train=training)
     assert message in str(caught.value)
     assert str(caught.value).startswith(f"{tmp_path}/published.yaml:1:")
     assert not (tmp_path / "study").exists()

@@ -1,4 +1,4 @@
-"""The whole study, on data whose tasks are related in known ways."""
+"""Complete studies of relations, on data with known relations."""
 
 import json
 import shutil
@@ -20,11 +20,11 @@ from mtlcli.training.assembly.build import build
 from mtlcli.training.run_folder import to_json
 from mtlcli.training.trainer import Trainer
 from mtlcli.weighting.relation_matrix import build_relation_matrix
-from tests.studies.fake_data import TRAINING, experiment, made, task
+from tests.studies.fake_data import TRAINING, experiment, fake_dataset, task
 
-__all__ = ["made"]
+__all__ = ["fake_dataset"]
 
-pytestmark = pytest.mark.usefixtures("made")
+pytestmark = pytest.mark.usefixtures("fake_dataset")
 SMALL = Budget(seeds=2, epochs=2)
 HEAD = {"name": "mlp", "hidden": [5], "dropout": 0.3}
 TASKS = {
@@ -34,7 +34,7 @@ TASKS = {
 }
 
 
-class Counted(StudyCallback):
+class RecordingCallback(StudyCallback):
     def __init__(self) -> None:
         self.trained: list[str] = []
         self.reused: list[str] = []
@@ -43,53 +43,53 @@ class Counted(StudyCallback):
         (self.reused if reused else self.trained).append(name)
 
 
-def sets(part: dict[str, Any]) -> set[frozenset[str]]:
-    return set(map(frozenset, part["groups"]))
+def sets(grouping: dict[str, Any]) -> set[frozenset[str]]:
+    return set(map(frozenset, grouping["groups"]))
 
 
 def relations(document: dict[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
-    return {name: found["relation"] for name, found in document["measures"].items()}
+    return {name: result["relation"] for name, result in document["measures"].items()}
 
 
 @pytest.fixture(scope="module")
-def whole(made: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def whole(fake_dataset: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return relate(experiment(TASKS), None, tmp_path_factory.mktemp("whole"), budget=SMALL)
 
 
 @pytest.fixture
 def studied(whole: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """A whole study. The others draw no pictures."""
+    """A complete study; further studies draw no heatmaps."""
     monkeypatch.setattr("mtlcli.studies.relate.relate_study.draw_heatmap", lambda *given: given[-1].touch())
     return whole
 
 
 @pytest.fixture
 def copied(studied: dict[str, Any], tmp_path: Path) -> Path:
-    """A copy of its folder."""
+    """A copy of the folder of a complete study."""
     shutil.copytree(studied["out"], tmp_path / "copied")
     return tmp_path / "copied"
 
 
-def test_copies_have_1_by_every_measure_and_unrelated_tasks_do_not(studied: dict[str, Any]) -> None:
-    found = relations(studied)
-    assert list(found) == ["performance", "gradient", "affinity", "data", "semantic"]
-    for name, relation in found.items():
+def test_copies_of_a_task_have_relation_1(studied: dict[str, Any]) -> None:
+    result = relations(studied)
+    assert list(result) == ["performance", "gradient", "affinity", "data", "semantic"]
+    for name, relation in result.items():
         assert relation["first"]["copy"] == relation["copy"]["first"] == pytest.approx(1, abs=1e-12), name
         assert relation["other"]["other"] == 1
         assert relation["first"]["other"] == pytest.approx(relation["copy"]["other"], abs=1e-9)
-    assert found["data"]["first"]["other"] < 0.15
-    assert found["semantic"]["first"]["other"] == 0
-    assert abs(found["gradient"]["first"]["other"]) < 0.5
+    assert result["data"]["first"]["other"] < 0.15
+    assert result["semantic"]["first"]["other"] == 0
+    assert abs(result["gradient"]["first"]["other"]) < 0.5
     assert ["first", "copy"] in studied["measures"]["data"]["groups"]["clustering"]["groups"]
 
 
-def test_the_files(studied: dict[str, Any]) -> None:
+def test_files_of_a_study(studied: dict[str, Any]) -> None:
     folder = Path(studied["out"])
     assert json.loads((folder / "relate.json").read_text()) == json.loads(to_json(studied))
     groups = json.loads((folder / "groups.json").read_text())
     for name, relation in relations(studied).items():
         matrix = build_relation_matrix(str(folder / name / "relation.csv"), list(TASKS))
-        assert matrix.tolist() == [[relation[a][b] for b in TASKS] for a in TASKS]  # every digit
+        assert matrix.tolist() == [[relation[a][b] for b in TASKS] for a in TASKS]  # all digits
         assert (folder / name / "heatmap.png").read_bytes().startswith(b"\x89PNG")
         assert json.loads((folder / name / "numbers.json").read_text())
         assert groups[name] == studied["measures"][name]["groups"]
@@ -99,26 +99,26 @@ def test_the_files(studied: dict[str, Any]) -> None:
     assert not list(folder.rglob(".*.*"))
 
 
-def test_the_order_in_the_yaml_permutes_and_changes_nothing_else(studied: dict[str, Any], tmp_path: Path) -> None:
-    turned = {name: TASKS[name] for name in ("other", "copy", "first")}
-    again = relate(experiment(turned), None, tmp_path / "turned", budget=SMALL)
-    assert relations(again) == relations(studied)  # to the last bit
-    for name, found in again["measures"].items():
-        assert to_json(found["numbers"]) != to_json(studied["measures"][name]["numbers"])  # in the order of the tasks
-        assert json.loads(to_json(found["numbers"])) == json.loads(to_json(studied["measures"][name]["numbers"]))
+def test_order_of_tasks_only_permutes_matrices(studied: dict[str, Any], tmp_path: Path) -> None:
+    reordered = {name: TASKS[name] for name in ("other", "copy", "first")}
+    again = relate(experiment(reordered), None, tmp_path / "reordered", budget=SMALL)
+    assert relations(again) == relations(studied)  # bit-identical
+    for name, result in again["measures"].items():
+        assert to_json(result["numbers"]) != to_json(studied["measures"][name]["numbers"])  # in a different order
+        assert json.loads(to_json(result["numbers"])) == json.loads(to_json(studied["measures"][name]["numbers"]))
         before = studied["measures"][name]["groups"]
-        for part in (lambda one: one["clustering"], lambda one: one["partition"]["best"]):
-            assert sets(part(found["groups"])) == sets(part(before))
-    assert (tmp_path / "turned/relation.csv").read_text().startswith("task,other,copy,first\n")
+        for select in (lambda groups: groups["clustering"], lambda groups: groups["partition"]["best"]):
+            assert sets(select(result["groups"])) == sets(select(before))
+    assert (tmp_path / "reordered/relation.csv").read_text().startswith("task,other,copy,first\n")
 
 
-def test_what_is_trained_is_used_again(studied: dict[str, Any], copied: Path) -> None:
-    watched = Counted()
-    again = relate(experiment(TASKS), None, copied, budget=SMALL, callback=watched)
+def test_trained_runs_are_reused(studied: dict[str, Any], copied: Path) -> None:
+    callback = RecordingCallback()
+    again = relate(experiment(TASKS), None, copied, budget=SMALL, callback=callback)
     assert to_json(again["measures"]) == to_json(studied["measures"])
-    assert watched.trained == []
-    assert len(watched.reused) == 3 * 2 + 1
-    more = Counted()
+    assert callback.trained == []
+    assert len(callback.reused) == 3 * 2 + 1
+    more = RecordingCallback()
     relate(experiment(TASKS), ["performance"], copied, budget=Budget(seeds=3, epochs=2), callback=more)
     assert more.trained == [f"baseline {name}, seed 2" for name in ("copy", "first", "other")]
     with pytest.raises(ConfigError, match=r"(?s)belongs to a different experiment. Use another --out.*training.epochs"):
@@ -128,12 +128,12 @@ def test_what_is_trained_is_used_again(studied: dict[str, Any], copied: Path) ->
         relate(changed, ["gradient"], copied, budget=SMALL)
 
 
-class StoppedError(BaseException):  # as a signal would, past what handles the faults of components
+class StoppedError(BaseException):  # not an Exception, so that it is not handled as an error of a component
     pass
 
 
-class Stopping(Counted):
-    """Ends the study, as a crash would, when so many runs are trained."""
+class StoppingCallback(RecordingCallback):
+    """Ends the study like a crash after a number of trained runs."""
 
     def __init__(self, after: int) -> None:
         super().__init__()
@@ -145,9 +145,9 @@ class Stopping(Counted):
             raise StoppedError
 
 
-def test_a_killed_study_goes_on(studied: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_study_resumes(studied: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StoppedError):
-        relate(experiment(TASKS), None, tmp_path / "killed", budget=SMALL, callback=Stopping(4))
+        relate(experiment(TASKS), None, tmp_path / "killed", budget=SMALL, callback=StoppingCallback(4))
 
     def killed(*_: Any) -> None:
         raise StoppedError
@@ -156,14 +156,14 @@ def test_a_killed_study_goes_on(studied: dict[str, Any], tmp_path: Path, monkeyp
         patched.setattr("mtlcli.training.trainer.measure", killed)
         with pytest.raises(StoppedError):
             relate(experiment(TASKS), None, tmp_path / "killed", budget=SMALL)
-    watched = Counted()
-    found = relate(experiment(TASKS), None, tmp_path / "killed", budget=SMALL, callback=watched)
-    assert len(watched.reused) == 4
-    assert len(watched.trained) == 3
-    assert relations(found) == relations(studied)
+    callback = RecordingCallback()
+    result = relate(experiment(TASKS), None, tmp_path / "killed", budget=SMALL, callback=callback)
+    assert len(callback.reused) == 4
+    assert len(callback.trained) == 3
+    assert relations(result) == relations(studied)
 
 
-def test_a_joint_run_that_is_killed_keeps_what_it_has_seen(
+def test_killed_joint_run_keeps_its_measurements(
     studied: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved = experiment(TASKS, training=TRAINING, checkpoint={"every": "2 steps"})
@@ -179,12 +179,14 @@ def test_a_joint_run_that_is_killed_keeps_what_it_has_seen(
         patched.setattr("mtlcli.studies.relate.gradient_probe.probe_gradients", killed)
         with pytest.raises(StoppedError):
             relate(saved, ["gradient"], tmp_path / "killed", budget=SMALL)
-    found = relate(experiment(TASKS), ["gradient", "affinity"], tmp_path / "killed", budget=SMALL)
-    for name, measured in found["measures"].items():
+    result = relate(experiment(TASKS), ["gradient", "affinity"], tmp_path / "killed", budget=SMALL)
+    for name, measured in result["measures"].items():
         assert to_json(measured) == to_json(studied["measures"][name])
 
 
-def test_a_signal_is_told_of(studied: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_study_reports_the_signal(
+    studied: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fit(self: Trainer) -> None:
         raise InterruptedRunError("terminated (SIGTERM); saved it. Resume with: --resume auto", 143)
 
@@ -197,14 +199,14 @@ def test_a_signal_is_told_of(studied: dict[str, Any], tmp_path: Path, monkeypatc
         assert caught.value.exit_code == 143
 
 
-def test_other_datasets_are_compared_by_their_inputs(tmp_path: Path) -> None:
-    datasets = {"far": {"name": "made", "shift": 50.0}, "made": {"name": "made"}, "same": {"name": "made"}}
+def test_different_datasets_are_compared_by_inputs(tmp_path: Path) -> None:
+    datasets = {"far": {"name": "fake", "shift": 50.0}, "fake": {"name": "fake"}, "same": {"name": "fake"}}
     tasks = {"a": task("sign"), "b": {**task("sign"), "dataset": "far"}, "c": {**task("sum"), "dataset": "same"}}
-    found = relate(experiment(tasks, datasets=datasets), ["data", "gradient"], tmp_path / "study", budget=SMALL)
-    relation = relations(found)["data"]
+    result = relate(experiment(tasks, datasets=datasets), ["data", "gradient"], tmp_path / "study", budget=SMALL)
+    relation = relations(result)["data"]
     assert relation["a"]["b"] == relation["b"]["c"] == 0
-    assert 0.5 < relation["a"]["c"] < 0.8  # the same examples under another name: their labels are compared
-    numbers = found["measures"]["data"]["numbers"]
+    assert 0.5 < relation["a"]["c"] < 0.8  # the same examples with another alias: labels are compared
+    numbers = result["measures"]["data"]["numbers"]
     assert numbers["inputs"]["a"]["c"] == 1
     assert np.isnan(numbers["labels"]["a"]["b"])
     assert numbers["interval"]["a"]["b"] == [0, 0]
@@ -214,9 +216,9 @@ def test_other_datasets_are_compared_by_their_inputs(tmp_path: Path) -> None:
     assert numbers["interval_of"] == "bootstrap over examples, 200 resamples"
 
 
-def test_whatever_the_experiment_weighs_by_is_not_measured(studied: dict[str, Any], copied: Path) -> None:
-    dressed = {name: {**entry, "weight": 3.0} for name, entry in TASKS.items()}
-    other = experiment(dressed, weighting={"name": "relation", "matrix": "nowhere.csv"}, sharing="hard",
+def test_weighting_of_the_experiment_has_no_effect(studied: dict[str, Any], copied: Path) -> None:
+    weighted = {name: {**entry, "weight": 3.0} for name, entry in TASKS.items()}
+    other = experiment(weighted, weighting={"name": "relation", "matrix": "nowhere.csv"}, sharing="hard",
                        regularizers=[{"name": "l2", "strength": 0.1}])  # fmt: skip
     assert relations(relate(other, None, copied, budget=SMALL)) == relations(studied)
 
@@ -228,7 +230,7 @@ def refused(changed: Experiment, measures: list[str] | None = None) -> str:
     return str(caught.value)
 
 
-def test_what_cannot_be_measured_is_refused_before_anything_is_trained(
+def test_invalid_studies_are_refused_before_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -240,12 +242,12 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_trained(
     assert "needs a target of type" in refused(experiment(unfit))
     with pytest.raises(ConfigError, match="a frozen trunk has no gradients"):
         relate(experiment(TASKS, trunk={"name": "linear_map", "frozen": True}), ["gradient"], "frozen")
-    found = relate(experiment(silent), None, "study", budget=Budget(seeds=1, epochs=1))
-    assert "semantic" not in found["measures"]
+    result = relate(experiment(silent), None, "study", budget=Budget(seeds=1, epochs=1))
+    assert "semantic" not in result["measures"]
     assert "missing for: a. It is skipped" in caplog.text
 
 
-def test_what_needs_no_training_is_measured_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measures_without_training_are_computed_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(*_: object) -> None:
         raise ConfigError("no such encoder")
 
@@ -255,7 +257,7 @@ def test_what_needs_no_training_is_measured_first(tmp_path: Path, monkeypatch: p
     assert not (tmp_path / "study/baselines").exists()
 
 
-def test_one_process_at_a_time(tmp_path: Path) -> None:
+def test_study_folder_is_locked(tmp_path: Path) -> None:
     with StudyFolder(tmp_path / "study").lock(), pytest.raises(ConfigError, match="another process is working in it"):
         relate(experiment(TASKS), ["data"], tmp_path / "study")
     (tmp_path / "file").write_text("")
@@ -263,19 +265,19 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
         relate(experiment(TASKS), ["data"], tmp_path / "file" / "study")
 
 
-def test_the_matrix_of_a_weighting_is_measured_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relation_of_a_weighting_is_measured_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MTL_RUNS", str(tmp_path))
     plain = experiment(TASKS)
     assert with_relation(plain) is plain
     wanted = experiment(TASKS, weighting={"name": "relation", "from": "gradient", "project": "psd"})
-    found = with_relation(wanted, budget=SMALL)
-    folder = tmp_path / "made" / "relate"
-    options = found.weighting.options
+    result = with_relation(wanted, budget=SMALL)
+    folder = tmp_path / "fake" / "relate"
+    options = result.weighting.options
     assert options["from"] is None
     assert options["project"] == "psd"
     expected = build_relation_matrix(str(folder / "relation.csv"), list(TASKS))
     assert build_relation_matrix(options["matrix"], list(TASKS)).tolist() == expected.tolist()
-    build(found)  # takes it
-    watched = Counted()
-    assert with_relation(wanted, budget=SMALL, callback=watched) == found
-    assert watched.reused == ["joint run"]
+    build(result)  # accepts the matrix
+    callback = RecordingCallback()
+    assert with_relation(wanted, budget=SMALL, callback=callback) == result
+    assert callback.reused == ["joint run"]

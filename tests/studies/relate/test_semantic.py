@@ -10,20 +10,20 @@ from mtlcli.errors import ConfigError, MtlError
 from mtlcli.studies.relate.semantic import semantic_relation
 
 
-def test_words_in_common() -> None:
+def test_descriptions_with_common_words() -> None:
     texts = ["which digit is written", "which digit is written", "the garment of a shop", "digit or letter"]
-    found = semantic_relation(list("abcd"), texts)
-    assert found.matrix[0].tolist()[:3] == [1, 1, 0]
-    assert 0 < found.matrix[0, 3] < 1
-    assert found.numbers["embedding"] == "TF-IDF"
+    result = semantic_relation(list("abcd"), texts)
+    assert result.matrix[0].tolist()[:3] == [1, 1, 0]
+    assert 0 < result.matrix[0, 3] < 1
+    assert result.numbers["embedding"] == "TF-IDF"
 
 
-def test_a_description_without_words_has_no_value() -> None:
+def test_description_without_words_is_undefined() -> None:
     assert semantic_relation(["a", "b", "c"], ["digit", "of the", "digit"]).undefined_pairs() == ["a–b", "b–c"]
     assert semantic_relation(["a", "b"], ["of the", "and"]).undefined_pairs() == ["a–b"]
 
 
-def test_an_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sentence_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     class SentenceTransformer:
         def __init__(self, name: str) -> None:
             if name != "small":
@@ -38,8 +38,8 @@ def test_an_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType("sentence_transformers")
     module.SentenceTransformer = SentenceTransformer  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "sentence_transformers", module)
-    found = semantic_relation(["a", "b"], ["x", "yyy"], "small")
-    assert found.matrix[0, 1] == pytest.approx(4 / np.sqrt(2 * 10))
-    assert found.numbers["embedding"] == "small"
+    result = semantic_relation(["a", "b"], ["x", "yyy"], "small")
+    assert result.matrix[0, 1] == pytest.approx(4 / np.sqrt(2 * 10))
+    assert result.numbers["embedding"] == "small"
     with pytest.raises(MtlError, match=r"--encoder large: the model can't be loaded: no model large$"):
         semantic_relation(["a", "b"], ["x", "y"], "large")
