@@ -124,7 +124,7 @@ def test_trained_runs_are_reused(studied: dict[str, Any], copied: Path) -> None:
     with pytest.raises(ConfigError, match=r"(?s)belongs to a different experiment. Use another --out.*training.epochs"):
         relate(experiment(TASKS), ["performance"], copied, budget=Budget(seeds=2, epochs=1))
     changed = experiment(TASKS, optimizer={"name": "Adam", "lr": 0.02})
-    with pytest.raises(ConfigError, match=r"(?s)joint is of another experiment.*optimizer.lr"):
+    with pytest.raises(ConfigError, match=r"(?s)joint belongs to a different experiment.*optimizer.lr"):
         relate(changed, ["gradient"], copied, budget=SMALL)
 
 
