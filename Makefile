@@ -46,6 +46,7 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/deptry mtlcli
+	$(BIN)/pydoclint --quiet mtlcli
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -5,10 +5,10 @@
     python benchmarks/gradients.py --solvers              # only the solvers, on a Gramian
     python benchmarks/gradients.py --batched              # repeated backward passes against batched ones (vmap)
 
-The plain step is implemented here: the trunk of `textbook.py`, heads in a loop, the sum of the losses, one backward pass,
-torch's Adam. TorchJD's steps use `mtl_backward` and `jac_to_grad` on that network. All steps alternate, A B C A B C …, in
-one process with one thread; the results are medians. `mtl`'s step is the whole `training.Step`, from
-raw inputs to the update. `benchmarks/balancer.py` compares the Balancer with TorchJD in the same hand-written loop.
+The plain step is implemented here: the trunk of `textbook.py`, heads in a loop, the sum of the losses, one backward
+pass, torch's Adam. TorchJD's steps use `mtl_backward` and `jac_to_grad` on that network. All steps alternate, A B C A
+B C …, in one process with one thread; the results are medians. `mtl`'s step is the whole `training.Step`, from raw
+inputs to the update. `benchmarks/balancer.py` compares the Balancer with TorchJD in the same hand-written loop.
 """
 
 import argparse

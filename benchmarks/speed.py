@@ -3,8 +3,8 @@
     python benchmarks/speed.py                       # speed, memory and start-up, as `make bench`
     python benchmarks/speed.py --accuracy            # test accuracy after 3 epochs, 3 seeds each
 
-Each measurement is a separate process. The programs alternate, A B C A B C …, so that noise of the machine affects all of
-them; the results are ratios of medians. Seconds are those of one training epoch, as reported by each program.
+Each measurement is a separate process. The programs alternate, A B C A B C …, so that noise of the machine affects
+all of them; the results are ratios of medians. Seconds are those of one training epoch, as reported by each program.
 """
 
 import argparse
