@@ -8,14 +8,14 @@ import pytest
 from mtlcli.cli import SPINS
 from mtlcli.cores import usable_cores
 
-os.environ.setdefault("MTL_TRACEBACK", "1")  # what nothing has explained fails a test with its traceback
-os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # as the command line has it; before torch is imported
-os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))  # no test's numbers depend on the machine's load
+os.environ.setdefault("MTL_TRACEBACK", "1")  # unexpected errors fail a test with their traceback
+os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # as on the command line, before the import of torch
+os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))  # numbers don't depend on the load of the machine
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Escape what captured output holds of names that aren't UTF-8: xdist can't send it to the main process."""
+    """Escape names that aren't UTF-8 in captured output, which xdist can't send to the main process."""
     report = yield
     report.sections = [(title, text.encode(errors="backslashreplace").decode()) for title, text in report.sections]
     return report
@@ -23,7 +23,7 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 @pytest.fixture(autouse=True)
 def seeded() -> None:
-    """Give every test the same random numbers, whichever tests ran before it in the process."""
+    """Seed every test, so that its random numbers don't depend on the tests before it."""
     if "torch" in sys.modules:
         import torch
 
@@ -32,7 +32,7 @@ def seeded() -> None:
 
 @pytest.fixture(autouse=True)
 def log_of_one_test() -> None:
-    """Undo what commands before the test have done to the log, which is to send it to stderr and nowhere else."""
+    """Reset the log, which commands of other tests send to stderr."""
     log = logging.getLogger("mtl")
     log.propagate, log.handlers = True, []
     log.setLevel(logging.NOTSET)
@@ -40,7 +40,7 @@ def log_of_one_test() -> None:
 
 @pytest.fixture(autouse=True)
 def plugins_of_one_test(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget after a test which plugins it loaded: studies pass them on to their processes."""
+    """Forget the plugins of a test, which studies pass to their processes."""
     for module, name in (("mtlcli.plugins", "_loaded_plugins"), ("mtlcli.error_origin", "_plugins")):
         if module in sys.modules:
             monkeypatch.setattr(sys.modules[module], name, getattr(sys.modules[module], name).copy())
@@ -48,7 +48,7 @@ def plugins_of_one_test(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def no_plots() -> Iterator[None]:
-    """Runs draw no plots of their history, which take most of the time of one as small as a test's. See `plots`."""
+    """Draw no plots of runs, which take most of the time of a small run (see `plots`)."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("mtlcli.training.report.plot_history", lambda *_: None)
         yield
@@ -56,7 +56,7 @@ def no_plots() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The user's cache folder is left alone."""
+    """Use a temporary cache folder."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
@@ -64,7 +64,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture
 def plots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For a test that wants them: its runs draw their plots."""
+    """Draw the plots of runs."""
     from mtlcli.training.plots import plot_history
 
     monkeypatch.setattr("mtlcli.training.report.plot_history", plot_history)
@@ -72,7 +72,7 @@ def plots(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def plugins_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the test registers is gone after it."""
+    """Remove the components that a test registers."""
     from mtlcli.registry import REGISTRIES
 
     for registry in REGISTRIES.values():

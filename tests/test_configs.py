@@ -1,4 +1,4 @@
-"""Every config that ships is valid."""
+"""All configurations of the repository are valid."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ CONFIGS = sorted([*(ROOT / "configs").rglob("*.yaml"), *(ROOT / "benchmarks").rg
 
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint such as `configs/transfer_pretrain.yaml` leaves, but that its model has learned nothing."""
+    """A checkpoint as from `configs/transfer_pretrain.yaml`, but untrained."""
     run = build(load_experiment(ROOT / "configs/transfer_pretrain.yaml"))
     path = tmp_path_factory.mktemp("pretrained") / "best.pt"
     model = plain(dict(run.model.state_dict()))
@@ -27,7 +27,7 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_config_is_valid(path: Path, pretrained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MTL_PRETRAINED", str(pretrained))  # what those of transfer learning start from
+    monkeypatch.setenv("MTL_PRETRAINED", str(pretrained))  # initial weights of the transfer configurations
     check_experiment(load_experiment(path))
 
 
@@ -38,7 +38,7 @@ def test_config_is_valid(path: Path, pretrained: Path, monkeypatch: pytest.Monke
                      "{name: mgda, gradients: features, normalization: loss+},pcgrad,graddrop,rlw,uncertainty,gradnorm,"
                      "{name: mgda, gradients: features}"])],
 )  # fmt: skip
-def test_published_figures_are_of_methods_of_the_study(name: str, vary: list[str]) -> None:
+def test_published_values_belong_to_methods_of_the_study(name: str, vary: list[str]) -> None:
     config = ROOT / f"configs/papers/{name}.yaml"
     plan = make_plan(lambda overrides: load_experiment(config, overrides), vary, [], 1, 1)
     labels = {"single-task", *(method.label for method in plan.methods)}

@@ -1,4 +1,4 @@
-"""Quotas of control groups, read from trees like those of real systems."""
+"""Quotas of control groups, from folder trees like those of real systems."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ def tree(root: Path, files: dict[str, str]) -> Path:
     return root
 
 
-def test_version_2_takes_the_smallest_quota_of_the_whole_path(tmp_path: Path) -> None:
+def test_version_2_uses_the_smallest_quota_of_the_path(tmp_path: Path) -> None:
     files = {
         "proc/self/cgroup": "0::/a.slice/b.scope\n",
         "proc/self/mountinfo": V2,
@@ -40,13 +40,13 @@ def test_version_2_takes_the_smallest_quota_of_the_whole_path(tmp_path: Path) ->
     assert cpu_quota(root) == 0.5
 
 
-def test_version_2_in_a_container_with_a_namespace_of_its_own(tmp_path: Path) -> None:
+def test_version_2_in_a_container_with_its_own_namespace(tmp_path: Path) -> None:
     files = {"proc/self/cgroup": "0::/\n", "proc/self/mountinfo": V2, "sys/fs/cgroup/cpu.max": "400000 200000\n"}
     assert cpu_quota(tree(tmp_path, files)) == 2
 
 
 @pytest.mark.parametrize("mounted", ["/", "/docker/abc"])
-def test_version_1_in_a_container_that_sees_the_host_s_path(mounted: str, tmp_path: Path) -> None:
+def test_version_1_in_a_container_with_the_path_of_the_host(mounted: str, tmp_path: Path) -> None:
     files = {
         "proc/self/cgroup": "5:cpuset:/docker/abc\n4:cpu,cpuacct:/docker/abc\n1:name=systemd:/docker/abc\n0::/\n",
         "proc/self/mountinfo": V1.format(root=mounted),

@@ -1,4 +1,4 @@
-"""What the documentation shows works."""
+"""The examples of the documentation work."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ from mtlcli.data.datasets.csv import CSV
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-def test_the_weighting_of_your_own_trains(
+def test_the_documented_weighting_trains(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], plugins_forgotten: None
 ) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```$", (DOCS / "weighting.md").read_text(), re.MULTILINE | re.DOTALL)
@@ -26,7 +26,7 @@ def test_the_weighting_of_your_own_trains(
     assert ",train,mean,cosine," in (tmp_path / "run/metrics.csv").read_text()
 
 
-def test_the_regularizer_of_your_own_trains(
+def test_the_documented_regularizer_trains(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], plugins_forgotten: None
 ) -> None:
     (code,) = re.findall(r"^```python\n(.*?)^```$", (DOCS / "regularizers.md").read_text(), re.MULTILINE | re.DOTALL)
@@ -38,7 +38,7 @@ def test_the_regularizer_of_your_own_trains(
     assert ",train,regularizers.small_features,loss," in (tmp_path / "run/metrics.csv").read_text()
 
 
-def test_the_callbacks_of_the_documentation_are_called(
+def test_the_documented_callbacks_are_called(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, plugins_forgotten: None
 ) -> None:
     text = (DOCS / "callbacks.md").read_text()
@@ -57,7 +57,7 @@ def test_the_callbacks_of_the_documentation_are_called(
     assert (tmp_path / "status.txt").read_text() == "1 of 1 epochs\n"
 
 
-def test_the_table_of_the_documentation_is_read(tmp_path: Path) -> None:
+def test_the_documented_table_is_read(tmp_path: Path) -> None:
     (text,) = re.findall(r"^```yaml\n(.*?)^```$", (DOCS / "tables.md").read_text(), re.MULTILINE | re.DOTALL)
     options = yaml.safe_load(text)["datasets"]["homes"]
     header = "price,sold,condition,garden,garage,pool,postcode,listed,agent,rooms\n"
@@ -92,7 +92,7 @@ def test_examples_of_the_python_api_run(
     assert names["relations"].tasks == ["digit", "ink"] and names["comparison"].failed == []
 
 
-def test_every_file_it_names_exists() -> None:
+def test_every_file_in_the_documentation_exists() -> None:
     for document in DOCS.glob("*.md"):
         for path in re.findall(r"`((?:benchmarks|configs|scripts|docs|tests)/[\w/.]+)", document.read_text()):
             assert (DOCS.parent / path).exists(), (document.name, path)

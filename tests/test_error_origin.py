@@ -20,7 +20,7 @@ def make(*, lr: float = 0.1, betas: tuple[float, float] = (0.9, 0.99), size: int
     return "made"
 
 
-@pytest.mark.usefixtures("plugins_forgotten")  # or else a line of this file may be one of a plugin's
+@pytest.mark.usefixtures("plugins_forgotten")  # otherwise this file may be registered as a plugin
 @pytest.mark.parametrize(
     ("options", "refused"),
     [
@@ -38,11 +38,11 @@ def test_the_options_to_blame(options: dict[str, object], refused: dict[str, str
     assert caught.value.refused == refused
 
 
-def test_what_is_right_is_made() -> None:
+def test_valid_options_return_the_result() -> None:
     assert blame_options(make, {"lr": 0.2, "size": 3}, required=["size"]) == "made"
 
 
-def test_an_error_of_no_option_stays_as_it_is() -> None:
+def test_an_error_without_a_responsible_option_passes_through() -> None:
     def fail(**options: float) -> None:
         raise ValueError("not your options' fault")
 
@@ -57,7 +57,7 @@ def test_an_error_of_no_option_stays_as_it_is() -> None:
 
 
 @pytest.mark.usefixtures("plugins_forgotten")
-def test_a_plugin_s_error_has_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_of_a_plugin_has_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("faulty_trunk.py").write_text(
         "from mtlcli.models.trunks.mlp import MLP\nfrom mtlcli.registry import trunks\n\n"

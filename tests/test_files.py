@@ -18,10 +18,10 @@ def test_a_home_folder_is_expanded(home: Path) -> None:
     assert user_path("~") == home
     assert user_path(Path("~") / "x") == home / "x"
     assert user_path("a/~/b") == Path("a/~/b")
-    assert user_path("./~x") == user_path(user_path("./~x")) == Path.cwd() / "~x"  # as the message advises
+    assert user_path("./~x") == user_path(user_path("./~x")) == Path.cwd() / "~x"  # as suggested by the error
 
 
-def test_names_are_kept_as_they_are() -> None:
+def test_names_are_unchanged() -> None:
     for name in ("out ", " out", "caf\udce9", "a\nb", "", "x" * MAX_NAME, "é" * (MAX_NAME // 2)):
         assert user_path(name) == Path(name)
 
@@ -37,12 +37,12 @@ def test_names_are_kept_as_they_are() -> None:
         ("/".join(["x" * 200] * 20), f"the maximum is {MAX_PATH:,}"),
     ],
 )
-def test_what_no_file_can_be_called(path: str, reason: str) -> None:
+def test_impossible_file_names(path: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         user_path(path)
     with pytest.raises(ConfigError, match=f"^--out .*{reason}"):
         given_path(path, "--out")
 
 
-def test_a_message_shows_spaces_and_bytes() -> None:
+def test_paths_in_messages_are_quoted_and_escaped() -> None:
     assert [quote_path(path) for path in ("a", "a ", "", os.fsdecode(b"caf\xe9"))] == ["a", "'a '", "''", r"caf\udce9"]

@@ -1,4 +1,4 @@
-"""The main job on the real 60,000 + 60,000 images, where they are there (CI fetches them first)."""
+"""Training on the complete MNIST and FashionMNIST, if their files are available (CI downloads them)."""
 
 import json
 import os
@@ -40,5 +40,5 @@ def test_one_epoch_of_mnist_fmnist(
     assert test["garment"]["accuracy"] > 0.8
     assert test["digit"]["accuracy"] * 10_000 % 1 == pytest.approx(0, abs=1e-9)  # of all 10,000
 
-    assert main(["eval", summary["checkpoint"], "--json"]) == 0  # in another process than it was trained in
+    assert main(["eval", summary["checkpoint"], "--json"]) == 0  # evaluation in a new command
     assert json.loads(capsys.readouterr().out)["metrics"] == test

@@ -1,4 +1,4 @@
-"""README's examples run, and what it says is so."""
+"""The examples and statements of README are correct."""
 
 import re
 import shlex
@@ -38,7 +38,7 @@ def test_every_command_works(workplace: Path, capsys: pytest.CaptureFixture[str]
             continue
         assert command[0] == "mtl"
         if command == ["mtl", "train", "configs/digits.yaml"]:
-            command.append("training.epochs=1")  # the one into runs/a is the same, at its full length
+            command.append("training.epochs=1")  # the command with runs/a trains for all epochs
         code = main(command[1:])
         assert code == 0, (command, capsys.readouterr().err)
     assert (workplace / "runs/a/table.md").exists()
@@ -54,7 +54,7 @@ def test_the_experiment_is_valid() -> None:
     assert list(experiment.tasks) == ["digit", "garment"]
 
 
-def test_the_error_shown_is_the_one_printed(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_documented_error_is_printed(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text, _ = blocks("yaml")
     (workplace / "my.yaml").write_text(text.replace("features", "fetures"))
     assert main(["validate", "my.yaml"]) == 2
@@ -72,4 +72,4 @@ def test_the_python_example_runs(workplace: Path) -> None:
 def test_the_table_of_components_is_what_mtl_list_prints(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "--markdown"]) == 0
     printed = capsys.readouterr().out
-    assert f"<!-- components -->\n{printed}<!-- /components -->" in README, "scripts/update_readme.sh writes it anew"
+    assert f"<!-- components -->\n{printed}<!-- /components -->" in README, "run scripts/update_readme.sh to update it"

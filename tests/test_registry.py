@@ -12,14 +12,14 @@ from mtlcli.registry import trunks
 
 @trunks.register("{name}")
 class {class_name}(MLP):
-    """A trunk of my own."""
+    """A trunk of a plugin."""
 '''
 
 
 pytestmark = pytest.mark.usefixtures("plugins_forgotten")
 
 
-def test_a_plugin_s_component_is_one_like_any_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_component_of_a_plugin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "own.py").write_text(PLUGIN.format(name="own_trunk", class_name="Own"))
     assert main(["show", "own_trunk", "--plugin", str(tmp_path / "own.py")]) == 0
     assert "A trunk of my own." in capsys.readouterr().out
@@ -33,7 +33,7 @@ def test_a_plugin_s_component_is_one_like_any_other(tmp_path: Path, capsys: pyte
 
 
 @pytest.mark.parametrize("class_name", ["MLP2", "MLP"])
-def test_a_plugin_cannot_take_a_name_that_ships(tmp_path: Path, class_name: str) -> None:
+def test_a_plugin_cannot_replace_a_component_of_mtl(tmp_path: Path, class_name: str) -> None:
     text = PLUGIN.format(name="mlp", class_name=class_name).replace("import MLP\n", "import MLP as Base\n")
     (tmp_path / "thief.py").write_text(text.replace("(MLP)", "(Base)"))
     with pytest.raises(ConfigError, match="trunk 'mlp' is already registered, by mtlcli"):
@@ -54,4 +54,4 @@ def test_a_plugin_named_without_its_suffix(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(ConfigError, match=r"No module named .*\. Did you mean the file my_own_plugin\.py\?$"):
         load_plugin("my_own_plugin")
     with pytest.raises(ConfigError, match="No module named 'aaa"):
-        load_plugin("a" * 300)  # too long for a file's name
+        load_plugin("a" * 300)  # too long for a file name

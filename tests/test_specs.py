@@ -27,12 +27,12 @@ TABLE = DatasetSpec(
 
 
 @pytest.mark.parametrize("spec", [IMAGES, TABLE])
-def test_a_spec_comes_back_from_plain_data(spec: DatasetSpec) -> None:
+def test_a_spec_survives_a_round_trip(spec: DatasetSpec) -> None:
     assert DatasetSpec.from_dict(spec.to_dict()) == spec
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1))
-def test_every_bit_of_a_number_comes_back(values: list[float]) -> None:
+def test_numbers_survive_a_round_trip_exactly(values: list[float]) -> None:
     spec = DatasetSpec(
         (len(values),), {"y": TargetSpec("real")}, None, ("train",), tuple(values), (1.0,) * len(values), {}
     )
@@ -42,10 +42,10 @@ def test_every_bit_of_a_number_comes_back(values: list[float]) -> None:
 def changed(spec: DatasetSpec, path: str, value: Any) -> Any:
     plain = copy.deepcopy(spec.to_dict())
     *above, last = path.split(".")
-    part = plain
+    node = plain
     for key in above:
-        part = part[int(key) if isinstance(part, list) else key]
-    part[last] = value
+        node = node[int(key) if isinstance(node, list) else key]
+    node[last] = value
     return plain
 
 
@@ -82,18 +82,18 @@ def changed(spec: DatasetSpec, path: str, value: Any) -> Any:
         ("main_target", "\ud800", "specs: not plain data"),
     ],
 )
-def test_what_is_wrong_is_named(path: str, value: Any, message: str) -> None:
+def test_invalid_values_are_named(path: str, value: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         DatasetSpec.from_dict(changed(IMAGES, path, value))
 
 
 @pytest.mark.parametrize("plain", [None, 3, "x", [], {}])
-def test_what_is_no_spec(plain: Any) -> None:
+def test_invalid_specs(plain: Any) -> None:
     with pytest.raises(ConfigError, match=r"^here(\.input_shape)?: (expected an object|missing)"):
         DatasetSpec.from_dict(plain, "here")
 
 
-def test_of_many_things_wrong_only_some_are_told() -> None:
+def test_only_some_of_many_problems_are_reported() -> None:
     with pytest.raises(ConfigError) as caught:
         DatasetSpec.from_dict(changed(IMAGES, "mean", ["x"] * 1000))
     assert len(caught.value.problems) == 10

@@ -19,8 +19,8 @@ def test_four_significant_digits_of_any_size(value: float | None, text: str) -> 
     assert format_number(value) == text
 
 
-def test_what_is_shown_is_the_number_to_four_digits() -> None:
-    """Over 600 orders of magnitude: at most 11 characters, and within half a unit of the fourth digit."""
+def test_formatted_numbers_are_exact_to_four_digits() -> None:
+    """For 600 orders of magnitude: at most 11 characters, exact to half a unit of the fourth digit."""
     generator = np.random.default_rng(0)
     for value in (generator.choice([-1, 1], 500) * 10 ** generator.uniform(-300, 300, 500)).tolist():
         text = format_number(value)

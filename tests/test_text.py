@@ -15,11 +15,11 @@ from mtlcli.text import LISTED, MAX_LINE, MAX_NAME, join_names, name_problem, pr
         ("\ud800\U000e0001", r"\ud800\U000e0001"),
     ],
 )
-def test_what_a_terminal_would_act_on_is_escaped(text: str, shown: str) -> None:
+def test_control_characters_are_escaped(text: str, shown: str) -> None:
     assert printable(text) == shown
 
 
-def test_what_nobody_would_read_is_cut() -> None:
+def test_long_lines_are_cut() -> None:
     assert printable("x" * MAX_LINE) == "x" * MAX_LINE
     assert printable("x" * 10**6) == "x" * (MAX_LINE - 1) + "…"
 

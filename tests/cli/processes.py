@@ -1,4 +1,4 @@
-"""`mtl` in a process of its own that starts at once: forked from one that has imported all it needs."""
+"""Processes of `mtl` that start at once: forked from one that has imported all modules."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from tests.studies.nested import start_study
 
 @dataclass(frozen=True)
 class ForkedProcess:
-    """err: what it prints to stderr, to be read while it runs; what it prints to stdout goes nowhere."""
+    """A process of `mtl`. `err` is its stderr, readable while it runs; its stdout is discarded."""
 
     process: BaseProcess
     err: TextIO
 
     def wait(self) -> int | None:
-        """The exit code, once it has ended: minus the signal's number where one has ended it."""
+        """Wait for the end, and return the exit code; minus the number of the signal that killed it."""
         self.process.join()
         return self.process.exitcode
 
 
 @contextmanager
 def fork_mtl(*arguments: str) -> Iterator[ForkedProcess]:
-    """The process of `mtl ARGUMENTS`. It is killed at the end, if it is still there."""
+    """Start `mtl ARGUMENTS`. The process is killed at the end if it is still running."""
     ours, theirs = process_context().Pipe(duplex=False)
     process = start_study(_command, theirs, arguments)
     theirs.close()

@@ -1,4 +1,4 @@
-"""Whatever is wrong with an experiment: exit code 2 and one message with its place, from every verb, no traceback.
+"""Invalid experiments: exit code 2 and one message with the location from every verb, without a traceback.
 
 `tests/broken/` has an experiment for each way to be wrong; its first line says what the message must hold, with the
 line and column where there is one.
@@ -27,12 +27,12 @@ def message(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
 
 @pytest.fixture(params=["validate", "train"])
 def verb(request: pytest.FixtureRequest, tmp_path: Path) -> list[str | Path]:
-    """The verb's words, to be followed by the experiment. `train` is given a run folder that must not appear."""
+    """Return the arguments before the experiment. `train` gets a run folder, which must not be created."""
     return ["validate"] if request.param == "validate" else ["train", "--run-dir", tmp_path / "run"]
 
 
 @pytest.mark.parametrize("file", BROKEN, ids=lambda file: file.stem)
-def test_broken_experiments(
+def test_invalid_experiments(
     file: Path,
     verb: list[str | Path],
     tmp_path: Path,
@@ -60,7 +60,7 @@ def test_broken_experiments(
         (".", None, "can't be read: Is a directory"),
     ],
 )
-def test_what_is_no_experiment_file(
+def test_files_that_are_no_experiments(
     name: str,
     content: bytes | None,
     expected: str,
@@ -74,7 +74,7 @@ def test_what_is_no_experiment_file(
 
 
 def test_many_tasks(verb: list[str | Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Too many, and each with something wrong about it."""
+    """Too many tasks, each of them invalid."""
     file = tmp_path / "many.yaml"
     file.write_text(
         "datasets:\n" + "".join(f"  d{at}: {{}}\n" for at in range(600))
@@ -106,7 +106,7 @@ def test_many_layers(
         "evaluation.monitor.task=[]", "tasks.digit.dataset={}", "seed=!!int 3", "training={<<: *a}",
     ],
 )  # fmt: skip
-def test_broken_overrides(
+def test_invalid_overrides(
     override: str, verb: list[str | Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["init", str(tmp_path / "good")]) == 0

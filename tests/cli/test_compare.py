@@ -1,4 +1,4 @@
-"""`mtl compare` as a user has it."""
+"""`mtl compare` from the command line."""
 
 import csv
 import io
@@ -21,7 +21,7 @@ VARY = ["--vary", "optimizer.lr=1e-2,1e-3,1e30", "--seeds", "1", "--jobs", "2"]
 
 @pytest.fixture
 def command(tmp_path: Path) -> list[str]:
-    """A quick study of three methods, one of which diverges, and two tasks, beside published figures."""
+    """A quick study of three methods, one of which diverges, and two tasks, and published values."""
     config = tmp_path / "quick.yaml"
     config.write_text(
         """
@@ -41,36 +41,36 @@ def command(tmp_path: Path) -> list[str]:
 
 
 def table(out: Path) -> list[list[str]]:
-    """`comparison.csv` without what time and memory it took."""
+    """Return `comparison.csv` without times and memory."""
     with (out / "comparison.csv").open() as file:
         return [row for row in csv.reader(file) if row[3] not in TIMED]
 
 
-def test_a_study_that_is_killed_goes_on_and_gives_the_same(
+def test_a_killed_study_resumes_with_the_same_results(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         "mtlcli.studies.compare.compare_study.draw_plots", lambda *_: None
-    )  # pictures are drawn in other tests
-    assert main([*command, "--out", str(tmp_path / "whole")]) == 1  # as one run has failed
-    whole = capsys.readouterr()
-    lines = whole.err.splitlines()
+    )  # plots are tested elsewhere
+    assert main([*command, "--out", str(tmp_path / "complete")]) == 1  # a run has failed
+    complete = capsys.readouterr()
+    lines = complete.err.splitlines()
     assert len([line for line in lines if not line.startswith("warning: ")]) == 5 + 1
     assert any("no seed has a value on both sides for lr=1e30 in digit, lr=1e30 in ink" in line for line in lines)
-    assert "lr=1e30, seed 0: failed: the loss of task 'digit' is nan" in whole.err
-    assert whole.err.endswith("error: 1 of the runs failed: lr=1e30, seed 0\n")
-    assert whole.out.startswith("quick: comparison\nCommand: mtl ")
-    assert "Examples in `test`: digit 360, ink 360\n" in whole.out
-    assert "| digit, accuracy ↑ | lr=1e-2 | " in whole.out
-    assert "\n| lr=1e30 | 0 of 1 | – | – |" in whole.out
-    assert "## Published: Somebody et al. 2020, table 1\n" in whole.out
-    assert whole.out.endswith(f"study folder: {tmp_path / 'whole'}\n")
-    first = whole.out.partition("## ")[2].partition("\nDifference: ")[0]
-    assert first in (tmp_path / "whole/comparison.md").read_text()
+    assert "lr=1e30, seed 0: failed: the loss of task 'digit' is nan" in complete.err
+    assert complete.err.endswith("error: 1 of the runs failed: lr=1e30, seed 0\n")
+    assert complete.out.startswith("quick: comparison\nCommand: mtl ")
+    assert "Examples in `test`: digit 360, ink 360\n" in complete.out
+    assert "| digit, accuracy ↑ | lr=1e-2 | " in complete.out
+    assert "\n| lr=1e30 | 0 of 1 | – | – |" in complete.out
+    assert "## Published: Somebody et al. 2020, table 1\n" in complete.out
+    assert complete.out.endswith(f"study folder: {tmp_path / 'complete'}\n")
+    first = complete.out.partition("## ")[2].partition("\nDifference: ")[0]
+    assert first in (tmp_path / "complete/comparison.md").read_text()
 
     out = tmp_path / "killed"
     with fork_mtl(*command, "--out", str(out)) as study:
-        assert re.match("lr=1e-[23], seed 0: ", study.err.readline())  # it has ended, another is in hand
+        assert re.match("lr=1e-[23], seed 0: ", study.err.readline())  # it has ended; the next one is running
     finished = {path.parent: path.stat().st_mtime_ns for path in out.glob("runs/*/measured.json")}
     assert len(finished) < 4
     capsys.readouterr()
@@ -78,7 +78,7 @@ def test_a_study_that_is_killed_goes_on_and_gives_the_same(
     again = capsys.readouterr()
     assert again.err.count("trained before") == len(finished)
     assert {folder: (folder / "measured.json").stat().st_mtime_ns for folder in finished} == finished
-    assert table(out) == table(tmp_path / "whole")
+    assert table(out) == table(tmp_path / "complete")
     assert json.loads(again.out) == json.loads((out / "comparison.json").read_text())
 
 

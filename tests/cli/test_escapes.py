@@ -1,4 +1,4 @@
-"""What comes from files and command lines doesn't act on the terminal that it is shown on."""
+"""Control characters from files and command lines are escaped on the terminal."""
 
 import logging
 from collections.abc import Callable, Iterable

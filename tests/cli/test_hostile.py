@@ -1,4 +1,4 @@
-"""What `mtl` tells of files that mean harm: a message for each thing wrong, exit code 2, nothing run, nothing written.
+"""Malicious files: a message for each problem, exit code 2, no code executed, no file written.
 
 The files are those of `tests/hostile`; `tests/training/test_hostile_checkpoints.py` has what is refused unread.
 """
@@ -40,8 +40,8 @@ REFUSED = {
     "a_plugin_of_its_own": "trunk 'evil' came from the plugin '/tmp/evil.py': give it with --plugin",
 }
 UNREADABLE = ("sealed_pickle", "legacy_format", "deflate_bomb", "truncated", "fifo", "directory", "missing")
-UNREAD = {"trunk.init_from"}  # what a trained model started from
-UNREAD_BY_EXPORT = {*UNREAD, "training.device"}  # which it computes on the CPU
+UNREAD = {"trunk.init_from"}  # initial weights of a trained model
+UNREAD_BY_EXPORT = {*UNREAD, "training.device"}  # export uses the CPU
 
 
 @pytest.fixture(scope="module")
@@ -75,20 +75,19 @@ def message(capsys: pytest.CaptureFixture[str], *arguments: str | Path, lines: i
         code = main([str(argument) for argument in arguments])
     printed = capsys.readouterr()
     assert code == 2, (arguments, printed)
-    told = printed.err.split("\n")[:-1]
-    assert 1 <= len(told) <= lines and all(line.startswith("error: ") and line.isprintable() for line in told), told
+    printed_lines = printed.err.split("\n")[:-1]
+    assert 1 <= len(printed_lines) <= lines, printed_lines
+    assert all(line.startswith("error: ") and line.isprintable() for line in printed_lines), printed_lines
     assert printed.out == ""
     return printed.err
 
 
-def test_all_that_was_asked_for_is_there(
-    hostile_checkpoints: dict[str, Path], hostile_configs: dict[str, Path]
-) -> None:
+def test_all_hostile_checkpoints_exist(hostile_checkpoints: dict[str, Path], hostile_configs: dict[str, Path]) -> None:
     names = {path.name for path in (*hostile_checkpoints.values(), *hostile_configs.values())}
     assert set(corpus.DOCUMENTED_FILES.values()) <= names and len(corpus.DOCUMENTED_FILES) == 26
 
 
-def test_eval_refuses_hostile_checkpoints(
+def test_eval_rejects_hostile_checkpoints(
     hostile_checkpoints: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     named = {f"{checkpoints.COMMAND}_as_{path}" for path in checkpoints.INJECTIONS}
@@ -99,7 +98,7 @@ def test_eval_refuses_hostile_checkpoints(
             assert expected in message(capsys, "eval", hostile_checkpoints[name]), name
 
 
-def test_export_refuses_them_too(
+def test_export_rejects_hostile_checkpoints(
     hostile_checkpoints: dict[str, Path], capsys: pytest.CaptureFixture[str], folder: Path
 ) -> None:
     for name in [*REFUSED, *(f"{checkpoints.COMMAND}_as_{path}" for path in checkpoints.INJECTIONS)]:
@@ -108,7 +107,7 @@ def test_export_refuses_them_too(
     assert not list(folder.glob("*.safetensors"))
 
 
-def test_what_a_trunk_started_from_is_not_opened(
+def test_the_checkpoint_of_init_from_is_not_opened(
     hostile_checkpoints: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["eval", str(hostile_checkpoints["os.system_as_trunk.init_from"]), "--json"]) == 0
@@ -123,9 +122,9 @@ def test_export_opens_no_data(
     assert b"passwd" in out.read_bytes() and b"/etc" not in out.read_bytes()
 
 
-def test_weights_of_the_right_shapes_that_are_no_model(tmp_path_factory: pytest.TempPathFactory,
+def test_weights_with_valid_shapes_but_invalid_values(tmp_path_factory: pytest.TempPathFactory,
                                                        capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
-    """A position beyond the last column: only the data shows it."""
+    """A position beyond the last column, which only the evaluation can find."""
     path = tmp_path_factory.mktemp("table") / "a.pt"
     path.write_bytes(serialize(checkpoints.table_document(path.with_name("t.csv"), column=9)))
     assert main(["eval", str(path), f"datasets.t.path={path.with_name('t.csv')}"]) == 1
@@ -133,10 +132,10 @@ def test_weights_of_the_right_shapes_that_are_no_model(tmp_path_factory: pytest.
 
 
 @pytest.mark.parametrize("verb", [["validate"], ["train", "--dry-run"]], ids=["validate", "train"])
-def test_hostile_configs_are_refused(
+def test_hostile_configs_are_rejected(
     hostile_configs: dict[str, Path], verb: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, path in hostile_configs.items():
         several = name in ("alias_bomb", "os.system_everywhere")
-        told = message(capsys, *verb, path, lines=MOST_PROBLEMS + 1 if several else 1)
-        assert str(path) in told, name
+        text = message(capsys, *verb, path, lines=MOST_PROBLEMS + 1 if several else 1)
+        assert str(path) in text, name

@@ -6,7 +6,7 @@ from mtlcli.cli import main
 from mtlcli.config import load_experiment
 
 
-def test_the_starter_is_an_experiment(
+def test_the_example_experiment_is_valid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -19,7 +19,7 @@ def test_the_starter_is_an_experiment(
     assert experiment.name == "experiment"
 
 
-def test_nothing_is_overwritten_unless_forced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_are_overwritten_only_with_force(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("precious")
     assert main(["init", str(file)]) == 2
@@ -29,12 +29,12 @@ def test_nothing_is_overwritten_unless_forced(tmp_path: Path, capsys: pytest.Cap
     assert "precious" not in file.read_text()
 
 
-def test_a_folder_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["init", str(tmp_path / "nowhere" / "x")]) == 2
     assert "can't be written: No such file or directory" in capsys.readouterr().err
 
 
-def test_the_commands_it_names_can_be_copied(
+def test_printed_commands_can_be_copied(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

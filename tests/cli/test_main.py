@@ -31,7 +31,7 @@ print("imported:", *[name for name in heavy if name in sys.modules])
 ROOT = Path(__file__).parents[2]
 
 
-def test_every_verb_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     printed = capsys.readouterr().out
     assert all(f"\n  {verb} " in printed for verb in VERBS)
@@ -41,10 +41,10 @@ def test_help_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", ALL_HELP], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     parts = re.split(r"^and (.*)\n", done.stdout, flags=re.MULTILINE)
-    printed, told = parts[:-1:2], parts[1::2]
-    assert all(one.strip() for one in printed)
+    printed, reports = parts[:-1:2], parts[1::2]
+    assert all(text.strip() for text in printed)
     commands = ["--help", "--version", *(f"{verb} --help" for verb in VERBS)]
-    assert told == [f"{command} exits with 0 and has imported nothing heavy" for command in commands]
+    assert reports == [f"{command} exits with 0 and has imported nothing heavy" for command in commands]
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,8 +87,8 @@ def test_interrupted_exits_130(monkeypatch: pytest.MonkeyPatch) -> None:
     assert callable(app)
 
 
-def test_a_reader_that_stops_reading_is_no_error(tmp_path: Path) -> None:
-    """As `mtl list | head` does; of a verb that starts quickly."""
+def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
+    """As with `mtl list | head`."""
     command = [sys.executable, "-u", "-m", "mtlcli", "init", str(tmp_path / "experiment.yaml")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None and process.stderr is not None
@@ -96,7 +96,7 @@ def test_a_reader_that_stops_reading_is_no_error(tmp_path: Path) -> None:
         assert process.stderr.read() == ""
 
 
-def test_a_stdout_that_lacks_characters_gets_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_characters_that_stdout_cannot_encode_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
     printed = io.BytesIO()
     with io.TextIOWrapper(printed, encoding="ascii") as stdout:
         monkeypatch.setattr("sys.stdout", stdout)
@@ -105,21 +105,21 @@ def test_a_stdout_that_lacks_characters_gets_escapes(monkeypatch: pytest.MonkeyP
 
 
 def test_validating_and_listing_import_nothing_heavier_than_torch() -> None:
-    """A component's module is imported to be listed; what only building it needs is not, as that takes seconds."""
+    """Listing imports the modules of components, but not the libraries that only their construction needs."""
     done = subprocess.run([sys.executable, "-c", VALIDATE_AND_LIST], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith("\nimported: torch\n")
 
 
 @pytest.mark.usefixtures("plugins_forgotten")
-def test_components_of_the_user_s_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_components_of_a_plugin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plugin = tmp_path / "my_plugin_for_the_tests.py"
     plugin.write_text(
         "from mtlcli.registry import weightings\n"
         "from mtlcli.weighting.methods.uniform import Uniform\n\n"
         "@weightings.register('mine_for_the_tests')\n"
         "class Mine(Uniform):\n"
-        '    """A weighting of my own."""\n',
+        '    """A weighting of a plugin."""\n',
         encoding="utf-8",
     )
     assert main(["list", "weighting", "--plugin", str(plugin)]) == 0

@@ -1,4 +1,4 @@
-"""Paths of every kind in every place that takes one: expanded, or refused in one message with nothing half made."""
+"""Paths in all options and keys: expanded, or rejected with one message and no leftover files."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from mtlcli.config.yaml import read
 DIGITS = str(Path(__file__).parents[2] / "configs" / "digits.yaml")
 TRAIN = ["train", DIGITS, "training.epochs=1", "training.batch_size=512", "training.threads=1"]
 LONG = "d" * 300
-BYTES = os.fsdecode(b"caf\xe9")  # Latin-1, as on an old network drive
+BYTES = os.fsdecode(b"caf\xe9")  # a file name in Latin-1
 TABLE = """\
 datasets: {{t: {{name: csv, path: {path}, targets: {{y: classes}}}}}}
 tasks: {{y: {{dataset: t, kind: classification}}}}
@@ -53,7 +53,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("path", [LONG, "~no-such-user-here"], ids=["long", "user"])
 @pytest.mark.parametrize("place", PLACES)
-def test_a_path_that_no_file_can_have(
+def test_impossible_paths(
     place: str, path: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command, environment = PLACES[place]
@@ -94,7 +94,7 @@ def test_a_home_folder_is_expanded_everywhere(
 
 @pytest.mark.usefixtures("plots")
 def test_a_run_folder_whose_name_is_not_utf8(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Its files name it in escapes that JSON reads back as the same bytes; it can be resumed and exported."""
+    """The run's files contain its name with escapes, which JSON parses to the same bytes; it resumes and exports."""
     try:
         (folder / BYTES).mkdir()
     except OSError:

@@ -1,4 +1,4 @@
-"""A file's plugins are imported only where the command line or the environment allows it; a run records its own."""
+"""Plugins named in files are imported only if allowed, and runs record their plugins."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ Path("imported").touch()
 
 @trunks.register("own_trunk")
 class OwnTrunk(MLP):
-    """A trunk of one's own."""
+    """A trunk of a plugin."""
 
     passes = 0
 
@@ -49,14 +49,14 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def forget(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a process of its own would begin."""
+    """Reset the plugins, as in a new process."""
     monkeypatch.setattr("mtlcli.plugins._loaded_plugins", {})
     registry.trunks._components.pop("own_trunk", None)
     Path("imported").unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("verb", ["train", "validate", "summary", "compare", "relate"])
-def test_a_file_s_plugins_are_not_imported(config: Path, capsys: pytest.CaptureFixture[str], verb: str) -> None:
+def test_plugins_of_a_file_are_not_imported(config: Path, capsys: pytest.CaptureFixture[str], verb: str) -> None:
     assert main([verb, "own.yaml"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: own.yaml:1:10: plugins: plugins run code")
@@ -66,7 +66,7 @@ def test_a_file_s_plugins_are_not_imported(config: Path, capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize("consent", ["flag", "environment", "the same plugin"])
-def test_consent(config: Path, monkeypatch: pytest.MonkeyPatch, consent: str) -> None:
+def test_plugins_are_imported_if_allowed(config: Path, monkeypatch: pytest.MonkeyPatch, consent: str) -> None:
     more = {"flag": ["--allow-plugins"], "environment": [], "the same plugin": ["--plugin", "./own.py"]}[consent]
     if consent == "environment":
         monkeypatch.setenv("MTL_ALLOW_PLUGINS", "1")
@@ -122,7 +122,7 @@ def test_a_plugin_that_cannot_be_imported(config: Path, capsys: pytest.CaptureFi
 def test_a_plugin_that_fails_in_the_run(
     config: Path, capsys: pytest.CaptureFixture[str], how: str, expected: str
 ) -> None:
-    Path("own.py").write_text(PLUGIN.format(fails=5, how=how))  # the trial has made some passes
+    Path("own.py").write_text(PLUGIN.format(fails=5, how=how))  # after the passes of the trial step
     assert main(["train", "own.yaml", "--allow-plugins", "--run-dir", "run"]) == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
     assert line.startswith("error: the run failed at own.py:")
@@ -132,7 +132,7 @@ def test_a_plugin_that_fails_in_the_run(
     assert '"status": "failed"' in Path("run/summary.json").read_text()
 
 
-def test_an_error_that_nothing_explains_is_no_traceback(
+def test_an_unexpected_error_prints_no_traceback(
     config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("MTL_TRACEBACK", raising=False)

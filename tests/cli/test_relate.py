@@ -1,4 +1,4 @@
-"""`mtl relate` as a user has it."""
+"""`mtl relate` from the command line."""
 
 import json
 import re
@@ -84,7 +84,7 @@ def two(tmp_path: Path) -> list[str]:
 
 
 def test_baselines_in_processes(two: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The same numbers as one after the other."""
+    """The numbers equal those of a sequential study."""
     assert main([*two, "--out", str(tmp_path / "one")]) == 0
     capsys.readouterr()
     assert main([*two, "--jobs", "2", "--out", str(tmp_path / "jobs")]) == 0
@@ -93,7 +93,7 @@ def test_baselines_in_processes(two: list[str], tmp_path: Path, capsys: pytest.C
     assert lines == ["baseline a, seed 0", "baseline b, seed 0"]
 
 
-def test_a_process_that_fails(two: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failing_process(two: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     failing = [*two, "optimizer.lr=1e30", "--jobs", "2", "--out", str(tmp_path / "study")]
     assert main(failing) == 1
     error = capsys.readouterr().err
@@ -104,7 +104,7 @@ def test_a_process_that_fails(two: list[str], tmp_path: Path, capsys: pytest.Cap
 def test_a_signal_is_passed_on_to_the_processes(
     two: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The first of them to start sends it to this one, as Ctrl-C would."""
+    """The first run sends the signal to the study, as Ctrl-C does."""
     plugin = tmp_path / "interrupting.py"
     plugin.write_text(
         f"""

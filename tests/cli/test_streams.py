@@ -1,4 +1,4 @@
-"""A closed, full or broken stdout or stderr: no traceback, no run that ends because of it, and the exit codes."""
+"""Closed, full or broken stdout and stderr: exit codes, no traceback, and runs that continue."""
 
 import io
 import json
@@ -21,7 +21,7 @@ BROKEN = ["full", "gone", "closed", "closed_later"]
 
 @contextmanager
 def broken(how: str) -> Iterator[io.TextIOWrapper | None]:
-    """A stream on a full disk, a pipe whose reader went away, or one that is closed."""
+    """A stream on a full disk, a pipe without a reader, or a closed stream."""
     if how == "closed":
         yield None
         return
@@ -36,13 +36,13 @@ def broken(how: str) -> Iterator[io.TextIOWrapper | None]:
     if how == "closed_later":
         os.close(descriptor)
     yield stream
-    stream.detach()  # nothing is left in its buffers to be flushed
+    stream.detach()  # its buffers are empty
     if how != "closed_later":
         os.close(descriptor)
 
 
 @pytest.mark.parametrize("how", BROKEN)
-def test_a_run_is_completed_whatever_becomes_of_stderr(
+def test_a_broken_stderr_does_not_end_a_run(
     how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with broken(how) as stderr:
@@ -54,10 +54,10 @@ def test_a_run_is_completed_whatever_becomes_of_stderr(
 
 
 @pytest.mark.parametrize(("how", "code"), [("full", 1), ("gone", 0), ("closed", 1), ("closed_later", 1)])
-def test_a_result_that_stdout_does_not_take(
+def test_a_result_that_stdout_cannot_write(
     how: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The run is completed; a reader that went away has what it wanted, anything else is an error in one line."""
+    """The run completes; a closed pipe is no error, any other failure is an error in one line."""
     with broken(how) as stdout:
         monkeypatch.setattr("sys.stdout", stdout)
         assert main([*QUICK, "--run-dir", str(tmp_path / "run")]) == code
@@ -68,7 +68,7 @@ def test_a_result_that_stdout_does_not_take(
 
 @pytest.mark.parametrize("how", BROKEN)
 @pytest.mark.parametrize("command", [["schema"], ["list", "weighting"], ["show", "mlp"], ["--help"], ["data", "list"]])
-def test_verbs_that_only_print(command: list[str], how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_broken_streams_of_verbs_that_only_print(command: list[str], how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with broken(how) as stdout, broken(how) as stderr:
         monkeypatch.setattr("sys.stdout", stdout)
         monkeypatch.setattr("sys.stderr", stderr)
@@ -83,19 +83,19 @@ def test_an_error_keeps_its_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
         assert main(["trian"]) == 2
 
 
-def test_a_slow_reader_of_a_pipe_that_does_not_block_gets_everything() -> None:
-    """Such a pipe is what a parent process that set O_NONBLOCK on its end leaves, as Node does."""
+def test_a_slow_reader_of_a_non_blocking_pipe_gets_everything() -> None:
+    """A parent process may leave such a pipe if it sets O_NONBLOCK, as Node does."""
     reader, descriptor = os.pipe()
     os.set_blocking(descriptor, False)
     received = io.BytesIO()
 
     def read() -> None:
-        while part := os.read(reader, 1 << 16):
-            received.write(part)
+        while chunk := os.read(reader, 1 << 16):
+            received.write(chunk)
 
     writer = SafeWriter(io.FileIO(descriptor, "w"))
     slow = threading.Thread(target=read)
-    data = os.urandom(1 << 20)  # more than a pipe holds
+    data = os.urandom(1 << 20)  # more than the capacity of a pipe
     buffered = io.BufferedWriter(writer)
     timer = threading.Timer(0.05, slow.start)
     timer.start()

@@ -40,12 +40,12 @@ def test_layers_parameters_and_flops(tmp_path: Path) -> None:
     assert sum(layer["flops"] for layer in layers.values()) == sum(document["flops_per_sample"].values())
 
 
-def test_factors_are_counted_as_they_will_be_trained(tmp_path: Path) -> None:
+def test_factorized_layers_are_counted_as_trained(tmp_path: Path) -> None:
     term = "regularizers=[{name: multi_nuclear_norm, layers: [fc1], rank: 3}]"
     document = json.loads(summary(tmp_path, term, "--json"))
     assert document["layers"]["trunk.fc1"]["parameters"] == 3 * (64 + 32) + 32
 
 
-@pytest.mark.parametrize("part", ["trunk.fc1", "shared; digit 170, parity 127;", "FLOPs per sample"])
-def test_what_people_read(tmp_path: Path, part: str) -> None:
-    assert part in summary(tmp_path)
+@pytest.mark.parametrize("text", ["trunk.fc1", "shared; digit 170, parity 127;", "FLOPs per sample"])
+def test_the_printed_summary(tmp_path: Path, text: str) -> None:
+    assert text in summary(tmp_path)

@@ -3,7 +3,7 @@ import pytest
 from mtlcli.cli import table
 
 
-def test_columns_are_aligned_and_what_a_terminal_would_act_on_is_escaped() -> None:
+def test_columns_are_aligned_and_control_characters_escaped() -> None:
     rows = [["task", "size", "classes"], ["a", "2", "\x1b[2Jyes, [red]no[/red]"], ["\x9bb", "10", ""]]
     assert list(table.align_text(rows)) == [
         "task   size  classes",
@@ -19,7 +19,7 @@ METRICS = [
 ]
 
 
-def test_figures_that_fit_are_one_table() -> None:
+def test_numbers_that_fit_are_one_table() -> None:
     assert list(table.align_numbers(METRICS, keys=3, texts=2, width=46)) == [
         "split  task     n  accuracy      r2        mse",
         "val    digit  144    0.8889",
@@ -27,7 +27,7 @@ def test_figures_that_fit_are_one_table() -> None:
     ]
 
 
-def test_columns_that_do_not_fit_go_into_another_table_without_the_rows_they_have_nothing_for() -> None:
+def test_columns_that_do_not_fit_go_into_another_table_without_empty_rows() -> None:
     assert list(table.align_numbers(METRICS, keys=3, texts=2, width=45)) == [
         "split  task     n  accuracy      r2",
         "val    digit  144    0.8889",
@@ -38,7 +38,7 @@ def test_columns_that_do_not_fit_go_into_another_table_without_the_rows_they_hav
     ]
 
 
-def test_where_no_column_fits_each_row_is_a_block() -> None:
+def test_rows_become_blocks_if_no_column_fits() -> None:
     assert list(table.align_numbers(METRICS, keys=3, texts=2, width=24)) == [
         "val digit 144",
         "  accuracy  0.8889",
@@ -49,7 +49,7 @@ def test_where_no_column_fits_each_row_is_a_block() -> None:
 
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 120, 300])
-def test_every_figure_and_name_of_twenty_tasks_is_whole_at_any_width(width: int) -> None:
+def test_numbers_and_names_are_never_cut(width: int) -> None:
     names = [f"a_task_with_a_long_name_{number}" for number in range(20)]
     rows = [["task", *names]]
     for number, name in enumerate(names):
@@ -59,7 +59,7 @@ def test_every_figure_and_name_of_twenty_tasks_is_whole_at_any_width(width: int)
     words = " ".join(lines).split()
     assert all(words.count(name) >= 2 for name in names)
     assert {f"{number}.234e-0{column}" for number in range(20) for column in range(10)} <= set(words)
-    if width >= 60:  # room for a name and a column
+    if width >= 60:  # wide enough for a name and a column
         assert max(map(len, lines)) <= width
 
 

@@ -1,4 +1,4 @@
-"""Output on terminals of several widths: figures and names are never cut."""
+"""Output on terminals of several widths: numbers and names are never cut."""
 
 import io
 import os
@@ -15,15 +15,15 @@ DIGITS = str(Path(__file__).parents[2] / "configs" / "digits.yaml")
 
 
 def shown(monkeypatch: pytest.MonkeyPatch, width: int, *arguments: str) -> list[str]:
-    """The lines that a command leaves on a terminal, without control sequences."""
+    """Return the lines of a command on a terminal, without control sequences."""
     ours, theirs = pty.openpty()
     received = bytearray()
 
     def read() -> None:
         try:
-            while part := os.read(ours, 65536):
-                received.extend(part)
-        except OSError:  # how Linux says that the other side is closed
+            while chunk := os.read(ours, 65536):
+                received.extend(chunk)
+        except OSError:  # Linux's error for a closed pseudo-terminal
             pass
 
     reader = threading.Thread(target=read)
@@ -43,7 +43,7 @@ def shown(monkeypatch: pytest.MonkeyPatch, width: int, *arguments: str) -> list[
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
-def test_a_run_of_the_readme_s_experiment(width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_of_the_readme_experiment(width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     command = ["train", DIGITS, "training.epochs=2", "training.threads=1", "--run-dir", "run"]
     lines = shown(monkeypatch, width, *command)
@@ -58,8 +58,8 @@ def test_a_run_of_the_readme_s_experiment(width: int, tmp_path: Path, monkeypatc
         split, task, *figures = [cell.strip() for cell in line.strip("|").split("|")]
         if split not in ("val", "test"):
             continue
-        found = " ".join(row for row in lines if row.startswith(f"{split} ") and f" {task} " in row)
-        assert set(figures) - {""} <= set(found.split())
+        text = " ".join(row for row in lines if row.startswith(f"{split} ") and f" {task} " in row)
+        assert set(figures) - {""} <= set(text.split())
 
 
 def test_twenty_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,10 +91,10 @@ def test_twenty_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(name in table for name in names)
 
 
-def test_figures_of_a_sentinel_are_short_and_what_is_not_finite_is_said(
+def test_huge_numbers_are_short_and_non_finite_metrics_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A new file has a sentinel (1e30) that training never had."""
+    """A new file has a sentinel (1e30) that is not in the training data."""
     monkeypatch.chdir(tmp_path)
     values = [((3 * row) % 7, (5 * row) % 11) for row in range(60)]
     table = ["a,b,y", *(f"{a},{b},{a - 0.5 * b}" for a, b in values)]

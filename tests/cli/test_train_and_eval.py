@@ -1,4 +1,4 @@
-"""The main job as a user has it: the real command line in a process of its own, on real images."""
+"""Training and evaluation from the command line, in separate processes, on real images."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ MTL = [sys.executable, "-m", "mtlcli"]
 
 
 def ci_example(*arguments: str | Path, mtl: Path) -> subprocess.CompletedProcess[str]:
-    """`scripts/ci_example.sh` with this as `mtl`."""
+    """Run `scripts/ci_example.sh` with this program as `mtl`."""
     environment = {"PATH": f"{mtl.parent}:/usr/bin:/bin", "MTL": str(mtl)}
     command = [ROOT / "scripts/ci_example.sh", *arguments]
     return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=environment)
@@ -34,17 +34,17 @@ def executable(path: Path, script: str) -> Path:
 
 
 def test_validate_then_train_then_eval(tmp_path: Path) -> None:
-    """As CI does it: three processes that know of each other by their files and exit codes alone."""
+    """As in CI: three processes that communicate by files and exit codes."""
     mtl = executable(tmp_path / "mtl", f'exec "{sys.executable}" -m mtlcli "$@"')
     done = ci_example(DIGITS, tmp_path / "run", "digit.accuracy>=0.5", *QUICK, mtl=mtl)
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"{DIGITS}: ok\nci: passed: digit.accuracy>=0.5\n"
     epochs = [line for line in done.stderr.splitlines() if line.startswith("epoch ")]
-    assert epochs[0].startswith("epoch 1 of 2 | digit: train loss")  # no terminal: a plain line per epoch
+    assert epochs[0].startswith("epoch 1 of 2 | digit: train loss")  # a plain line per epoch without a terminal
     assert len(epochs) == 2
     assert done.stderr.splitlines()[0] == f"run folder: {tmp_path / 'run'}"
 
-    summary = json.loads((tmp_path / "run.train.json").read_text())  # what it printed: one document and nothing else
+    summary = json.loads((tmp_path / "run.train.json").read_text())  # its output is one document
     assert summary == json.loads((tmp_path / "run/summary.json").read_text())
     document = json.loads((tmp_path / "run.eval.json").read_text())
     assert document["split"] == "test"
@@ -61,7 +61,7 @@ def test_validate_then_train_then_eval(tmp_path: Path) -> None:
     ("train", 1, "ci: the run failed; see "), ("validate", 2, "ci: invalid command or configuration"),
     ("eval", 3, "ci: requirement not met: digit.accuracy>=0.5"), ("train", 143, "run again to resume"),
 ])  # fmt: skip
-def test_ci_ends_with_the_code_of_the_command_that_does(tmp_path: Path, verb: str, code: int, words: str) -> None:
+def test_ci_exits_with_the_code_of_the_failing_command(tmp_path: Path, verb: str, code: int, words: str) -> None:
     mtl = executable(tmp_path / "mtl", f'echo \'{{"checkpoint": "best.pt"}}\'; [ $1 != {verb} ] || exit {code}')
     done = ci_example(DIGITS, tmp_path / "run", "digit.accuracy>=0.5", mtl=mtl)
     assert (done.returncode, "ci: passed" in done.stdout) == (code, False)
@@ -75,7 +75,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_printed_table_is_the_one_in_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_printed_table_equals_the_one_in_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", DIGITS, *QUICK, "--run-dir", str(tmp_path / "run")]) == 0
     printed = capsys.readouterr().out
     assert printed == (tmp_path / "run/table.md").read_text() + f"run folder: {tmp_path / 'run'}\n"
@@ -155,11 +155,11 @@ def check_that_it_goes_on(run: Path, error: str) -> None:
     assert digest_checkpoint(run / last) == digest_checkpoint(run.with_name("whole") / last)
 
 
-def test_a_folder_in_use_or_in_the_way_is_refused(trained: Path, tmp_path: Path) -> None:
+def test_a_locked_or_occupied_folder_is_rejected(trained: Path, tmp_path: Path) -> None:
     assert main(["train", DIGITS, *QUICK, "--run-dir", str(trained)]) == 2
     (tmp_path / "file").write_text("")
     assert main(["train", DIGITS, *QUICK, "--run-dir", str(tmp_path / "file" / "run")]) == 2
-    assert main(["train", DIGITS, *QUICK, "--resume", "auto"]) == 2  # which folder?
+    assert main(["train", DIGITS, *QUICK, "--resume", "auto"]) == 2  # the folder is missing
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
@@ -179,7 +179,7 @@ def test_a_run_that_diverges_exits_with_1(tmp_path: Path, capsys: pytest.Capture
     assert json.loads(printed.out)["status"] == "failed"
 
 
-def test_a_damaged_checkpoint_is_refused(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_checkpoint_is_rejected(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     damaged = tmp_path / "damaged.pt"
     damaged.write_bytes((trained / "checkpoints/best.pt").read_bytes()[:5000])
     assert main(["eval", str(damaged)]) == 2
@@ -189,7 +189,7 @@ def test_a_damaged_checkpoint_is_refused(trained: Path, tmp_path: Path, capsys: 
     assert "no such checkpoint" in error
 
 
-def test_a_run_folder_stands_for_its_best_checkpoint(
+def test_a_run_folder_is_evaluated_by_its_best_checkpoint(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["eval", str(trained), "--json"]) == 0
@@ -213,7 +213,7 @@ def test_a_run_folder_stands_for_its_best_checkpoint(
         (["show", "resnet18"], "'resnet18' is a torchvision model: trunk: {{name: torchvision, model: resnet18}}."),
     ],
 )  # fmt: skip
-def test_a_file_of_the_other_kind(
+def test_a_checkpoint_in_the_place_of_an_experiment_and_vice_versa(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     (tmp_path / "interrupted/checkpoints").mkdir(parents=True)
@@ -223,7 +223,7 @@ def test_a_file_of_the_other_kind(
     assert message.format(run=trained, folder=tmp_path) in capsys.readouterr().err
 
 
-def test_summary_tells_what_training_will_report(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_summary_and_training_report_the_same_data(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["summary", DIGITS, "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["parameters"] == json.loads((trained / "summary.json").read_text())["parameters"]

@@ -13,7 +13,7 @@ def good(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
     return str(tmp_path / "good.yaml")
 
 
-def test_experiments_that_are_right(good: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_valid_experiments(good: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["validate", good, good, "training.epochs=3"]) == 0
     assert capsys.readouterr().out == f"{good}: ok\n"
 

@@ -1,4 +1,4 @@
-"""A small experiment that is right, to be broken in one place at a time."""
+"""A small valid experiment, which tests invalidate in one place at a time."""
 
 from pathlib import Path
 

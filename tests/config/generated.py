@@ -1,4 +1,4 @@
-"""Strategies for experiments of any kind: right, nearly right, and hostile."""
+"""Strategies for random experiments: valid, nearly valid, and malicious."""
 
 import collections.abc
 import types
@@ -35,7 +35,7 @@ TASKS = [
     {"dataset": "images", "target": "parity", "kind": "binary"},
     {"dataset": "images", "target": "ink", "kind": {"name": "regression"}, "head": {"name": "mlp", "hidden": [4]}},
 ]
-SLOW = {"torchvision", "census_income"}  # one imports much, the other looks for its files in the network
+SLOW = {"torchvision", "census_income"}  # slow imports, and a download
 
 hostile = st.sampled_from(HOSTILE)
 words = st.sampled_from(WORDS)
@@ -51,14 +51,14 @@ def mostly(right: st.SearchStrategy[Any], other: st.SearchStrategy[Any]) -> st.S
 
 
 def fitting(annotation: Any) -> st.SearchStrategy[Any]:
-    """Values as YAML has them for a type; most of them of this type, most of these within its bounds."""
+    """Generate values for a type; most have this type, and most of these satisfy its constraints."""
     return mostly(_fitting(annotation), plain)
 
 
 def _fitting(annotation: Any) -> st.SearchStrategy[Any]:
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
-        chosen = next((one for one in arguments[1:] if isinstance(one, ComponentField)), None)
+        chosen = next((item for item in arguments[1:] if isinstance(item, ComponentField)), None)
         return _fitting(arguments[0]) if chosen is None else _entry(chosen)
     if origin in (Union, types.UnionType):
         return st.one_of(*map(_fitting, arguments))
@@ -72,7 +72,7 @@ def _fitting(annotation: Any) -> st.SearchStrategy[Any]:
         return st.dictionaries(words, fitting(arguments[1]), max_size=3)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return _section(annotation)
-    known = {
+    strategies = {
         int: mostly(st.integers(1, 12), st.integers()),
         float: mostly(st.sampled_from([1e-3, 0.5, 1, 0.99]), st.floats()),
         bool: st.booleans(),
@@ -80,27 +80,27 @@ def _fitting(annotation: Any) -> st.SearchStrategy[Any]:
         Path: words,
         type(None): st.none(),
     }
-    return known.get(annotation, plain)
+    return strategies.get(annotation, plain)
 
 
 def _section(model: type[BaseModel], **better: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """A section of the experiment with some of its keys, where `better` has no better values for them."""
-    known = {field.alias or name: field for name, field in model.model_fields.items()}
-    fields = {name: fitting(Annotated[(field.annotation, *field.metadata, "")]) for name, field in known.items()}
+    """Generate a section with some of its keys. `better` has strategies for keys with more specific values."""
+    keys = {field.alias or name: field for name, field in model.model_fields.items()}
+    fields = {name: fitting(Annotated[(field.annotation, *field.metadata, "")]) for name, field in keys.items()}
     fields |= better
-    required = {name: fields.pop(name) for name, field in known.items() if field.is_required()}
+    required = {name: fields.pop(name) for name, field in keys.items() if field.is_required()}
     return st.fixed_dictionaries(required, optional=fields)
 
 
 def _entry(chosen: ComponentField) -> st.SearchStrategy[Any]:
-    """Entries of a registry's components: bare names, and with options, of which some don't fit."""
+    """Generate entries of components: names, and mappings with options, of which some are invalid."""
     names = [name for name in chosen.registry.names() if name not in SLOW]
     return st.sampled_from(names).flatmap(lambda name: _options(chosen.registry[name], chosen.entry)) | st.sampled_from(
         names
     )
 
 
-def _options(component: Component, base: type[ComponentConfig]) -> st.SearchStrategy[dict[str, Any]]:
+def _options(component: Component[Any], base: type[ComponentConfig]) -> st.SearchStrategy[dict[str, Any]]:
     options = {**options_of(component), **base.reserved(component)}
     required = {name: fitting(option.annotation) for name, option in options.items() if option.required}
     others = {name: fitting(option.annotation) for name, option in options.items() if not option.required}
@@ -113,7 +113,7 @@ def _options(component: Component, base: type[ComponentConfig]) -> st.SearchStra
 
 
 def experiments() -> st.SearchStrategy[dict[str, Any]]:
-    """Whole experiments as plain data, made of the keys that the schema knows."""
+    """Generate complete experiments as plain data, with keys of the schema."""
     names = mostly(st.sampled_from(["digit", "ink", "a"]), st.just("../x") | st.text(max_size=5))
     task = mostly(st.sampled_from(TASKS), _section(Task, dataset=mostly(st.just("images"), plain)))
     return _section(
@@ -125,56 +125,56 @@ def experiments() -> st.SearchStrategy[dict[str, Any]]:
 
 
 def _lines(text: str) -> st.SearchStrategy[str]:
-    """The text with a line doubled, left out, or in another's place."""
+    """Duplicate, remove or swap lines of a text."""
     lines = text.splitlines(keepends=True)
     place = st.integers(0, len(lines) - 1)
 
     def changed(way: str, at: int, other: int) -> str:
-        made = list(lines)
+        changed = list(lines)
         if way == "swap":
-            made[at], made[other] = made[other], made[at]
+            changed[at], changed[other] = changed[other], changed[at]
         else:
-            made[at : at + 1] = [lines[at]] * (2 if way == "double" else 0)
-        return "".join(made)
+            changed[at : at + 1] = [lines[at]] * (2 if way == "double" else 0)
+        return "".join(changed)
 
     return st.builds(changed, st.sampled_from(["swap", "double", "drop"]), place, place)
 
 
 def _pieces(text: str) -> st.SearchStrategy[str]:
-    """The text with a stretch of it replaced by something else."""
+    """Replace a section of a text."""
     syntax = st.sampled_from(["*a", "&a ", "!!x ", "\t", "[", "{", "}", ": ", "- ", "---\n"])
     place, length, piece = st.integers(0, len(text)), st.integers(0, 30), st.text(max_size=6) | syntax | hostile
     return st.builds(lambda at, long, new: text[:at] + new + text[at + long :], place, length, piece)
 
 
 def _values(text: str) -> st.SearchStrategy[str]:
-    """The text with one of its words replaced by a hostile value."""
-    found = sorted({word.strip("{}[],:") for word in text.split()} - {""})
-    return st.builds(lambda old, new: text.replace(old, new, 1), st.sampled_from(found), hostile)
+    """Replace a word of a text by a malicious value."""
+    words = sorted({word.strip("{}[],:") for word in text.split()} - {""})
+    return st.builds(lambda old, new: text.replace(old, new, 1), st.sampled_from(words), hostile)
 
 
 def _bytes(text: str) -> st.SearchStrategy[bytes]:
-    """The text with a few bytes changed."""
+    """Change a few bytes of a text."""
     encoded = text.encode()
 
     def flipped(changes: list[tuple[int, int]]) -> bytes:
-        made = bytearray(encoded)
+        changed = bytearray(encoded)
         for at, bits in changes:
-            made[at] ^= bits
-        return bytes(made)
+            changed[at] ^= bits
+        return bytes(changed)
 
     change = st.tuples(st.integers(0, len(encoded) - 1), st.integers(1, 255))
     return st.lists(change, min_size=1, max_size=3).map(flipped)
 
 
 def files(text: str = GOOD) -> st.SearchStrategy[bytes]:
-    """What a file that was this experiment may hold after an accident, or after an attack."""
+    """Generate damaged and manipulated versions of an experiment file."""
     texts = _lines(text) | _pieces(text) | _values(text) | st.text()
-    return _bytes(text) | texts.map(lambda one: one.encode("utf-8", "surrogatepass")) | st.binary(max_size=40)
+    return _bytes(text) | texts.map(lambda line: line.encode("utf-8", "surrogatepass")) | st.binary(max_size=40)
 
 
 def overrides() -> st.SearchStrategy[str]:
-    """What may stand where KEY=VALUE is wanted."""
+    """Generate arguments for KEY=VALUE."""
     components = [name for registry in REGISTRIES.values() for name in registry.names() if name not in SLOW]
     keys = mostly(st.sampled_from(KEYS), st.text(max_size=8))
     values = hostile | st.sampled_from(components) | st.text(max_size=12)

@@ -1,4 +1,4 @@
-"""What any experiment keeps to, of a checkpoint too."""
+"""Size limits of experiments from files and checkpoints."""
 
 from collections import OrderedDict
 from typing import Any
@@ -35,7 +35,7 @@ def test_plain_data_is_copied() -> None:
     assert data == {"a": [1, 2.5, "x", None, True], "b": {"c": MAX_INTEGER, "d": -MAX_INTEGER, "e": float("inf")}}
 
 
-def test_what_is_no_use_or_no_plain_value_is_named() -> None:
+def test_invalid_values_are_reported_with_their_paths() -> None:
     data = {
         "a": {"b": [0, MAX_INTEGER + 1]},
         "c": -(10**5000),
@@ -60,7 +60,7 @@ def test_depth() -> None:
     assert problem == f"0.0.0.0: nested deeper than {MAX_DEPTH} levels (in the experiment of x.pt)"
 
 
-def test_data_that_holds_itself_over_and_over() -> None:
+def test_self_referential_data() -> None:
     bomb: list[Any] = [1]
     for _ in range(MAX_DEPTH - 1):
         bomb = [bomb, bomb]
@@ -76,7 +76,7 @@ def test_number_of_values(monkeypatch: pytest.MonkeyPatch) -> None:
     assert refused([0] * 11) == ["more than 11 values, which is the maximum (in the experiment of x.pt)"]
 
 
-def test_of_many_problems_the_first_are_told() -> None:
+def test_only_the_first_of_many_problems_are_reported() -> None:
     problems = refused([2**40] * 1000)
     assert problems[:2] == [
         f"{at}: the integer is too large: the maximum is 4294967295 (in the experiment of x.pt)" for at in (0, 1)

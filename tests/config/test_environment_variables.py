@@ -16,31 +16,31 @@ def test_a_variable_and_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
     assert expand("${ROOT:x}${NONE:y:z}${NONE:}") == "/datay:z"
 
 
-def test_what_a_variable_holds_is_not_expanded_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_values_of_variables_are_not_expanded_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROOT", "${HOME}")
     assert expand("${ROOT}") == "${HOME}"
 
 
-def test_an_unset_variable_says_how_to_give_a_default(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_of_an_unset_variable_suggests_a_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NONE", raising=False)
     with pytest.raises(ValueError, match=r"NONE is not set; .*\$\{NONE:default\}"):
         expand("${NONE}")
 
 
 @pytest.mark.parametrize("text", ["${", "${}", "${1}", "${A", "a ${A B}", "${A-b}"])
-def test_what_is_no_expression_is_an_error(text: str) -> None:
+def test_invalid_expressions_are_errors(text: str) -> None:
     with pytest.raises(ValueError, match="expected"):
         expand(text)
 
 
-def test_variables_have_room_for_so_many_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_length_of_variables_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LONG", "x" * 10)
     assert expand("a${LONG}b${LONG}", 20) == "a" + "x" * 10 + "b" + "x" * 10
     with pytest.raises(ValueError, match="the values of the variables are too long: the maximum is 19 characters"):
         expand("${LONG}${LONG}", 19)
 
 
-def test_a_default_as_the_shell_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_default_in_the_form_of_the_shell(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NONE", raising=False)
     monkeypatch.setenv("EMPTY", "")
     assert expand("${NONE:-0.01}") == "0.01"
@@ -59,7 +59,7 @@ def test_a_default_as_the_shell_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
         ("${A:b", "the closing brace is missing"),
     ],
 )
-def test_forms_that_would_mean_something_else(text: str, message: str) -> None:
+def test_unsupported_forms_of_the_shell(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         expand(text)
 
@@ -73,7 +73,9 @@ def test_quotes_do_not_make_a_number_a_string(tmp_path: Path, monkeypatch: pytes
     assert load(tmp_path, text).training.epochs == 3
 
 
-def test_what_a_variable_holds_is_read_as_its_key_wants_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_type_of_the_key_determines_the_value_of_a_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("NUMBER", "7")
     monkeypatch.setenv("RATE", "1e-2")
     text = GOOD.replace("seed: 3", "seed: ${NUMBER}\nname: ${NUMBER}").replace("lr: 1e-3", 'lr: "${RATE}"')
@@ -85,7 +87,7 @@ def test_what_a_variable_holds_is_read_as_its_key_wants_it(tmp_path: Path, monke
     assert list(experiment.optimizer.options["betas"]) == [0.8, 0.99]
 
 
-def test_a_flow_mapping_says_that_quotes_are_needed(tmp_path: Path) -> None:
+def test_the_error_in_a_flow_mapping_suggests_quotes(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r'put "\$\{…\}" in quotes here: a number stays a number'):
         load(tmp_path, GOOD.replace("epochs: 2", "epochs: ${EPOCHS:2}"))
 

@@ -1,4 +1,4 @@
-"""What an experiment holds once it is loaded, and that it survives being written down."""
+"""Loaded experiments: defaults, options, and round trips through YAML."""
 
 from pathlib import Path
 
@@ -69,7 +69,7 @@ def test_what_the_builder_supplies_is_left_out_unless_set(tmp_path: Path, schedu
     assert given_by_user.scheduler is not None and given_by_user.scheduler.options[supplied] == 7
 
 
-def test_the_name_is_the_file_s_made_fit_for_a_folder(tmp_path: Path) -> None:
+def test_the_default_name_is_that_of_the_file_without_special_characters(tmp_path: Path) -> None:
     file = tmp_path / "-my exp (1).yaml"
     file.write_text(GOOD, encoding="utf-8")
     assert load_experiment(file).name == "_my_exp__1_"
@@ -120,14 +120,14 @@ def test_resolved_and_loaded_again_is_the_same(
 
 @settings(deadline=None)
 @given(PLAIN)
-def test_what_is_dumped_is_read_back(plain: object) -> None:
+def test_dumped_data_is_parsed_to_the_same_data(plain: object) -> None:
     document = parse(dump_yaml({"x": plain}), "x")
     assert document.unexpanded == {}
     assert document.data == {"x": plain}
     assert repr(document.data) == repr({"x": plain})
 
 
-def test_a_change_of_a_loaded_experiment_is_refused_with_the_override(tmp_path: Path) -> None:
+def test_changing_an_experiment_raises_an_error_with_the_override(tmp_path: Path) -> None:
     experiment = load(tmp_path)
     with pytest.raises(AttributeError, match=r"can't be changed; pass the override 'training\.epochs=3' to load_exp"):
         experiment.training.epochs = 3

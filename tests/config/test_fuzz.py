@@ -1,4 +1,4 @@
-"""Whatever is given to `mtl validate`: exit code 0, or 2 and one message for each problem; never a traceback.
+"""Random input for `mtl validate`: exit code 0, or 2 and one message for each problem; never a traceback.
 
 MTL_FUZZ_EXAMPLES: how many cases, all three tests together; other ones every time, where it is set.
 """
@@ -25,7 +25,7 @@ fuzzed = settings(
     suppress_health_check=list(HealthCheck),
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # torch's, which in a run are the user's to read
+pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of torch
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def elsewhere(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Relative paths lead nowhere, and no data is at hand."""
+    """Run in an empty folder, without data."""
     monkeypatch.chdir(folder)
     monkeypatch.setenv("MTL_DATA", str(folder / "data"))
 
@@ -53,20 +53,20 @@ def assert_an_answer_in_words(*arguments: str) -> None:
 
 @fuzzed
 @given(content=files())
-def test_any_file(folder: Path, content: bytes) -> None:
+def test_random_files(folder: Path, content: bytes) -> None:
     (folder / "fuzz.yaml").write_bytes(content)
     assert_an_answer_in_words("fuzz.yaml")
 
 
 @fuzzed
 @given(plain=experiments())
-def test_any_experiment(folder: Path, plain: dict[str, Any]) -> None:
+def test_random_experiments(folder: Path, plain: dict[str, Any]) -> None:
     (folder / "fuzz.yaml").write_text(dump_yaml(plain), encoding="utf-8", errors="surrogatepass")
     assert_an_answer_in_words("fuzz.yaml")
 
 
 @fuzzed
 @given(override=overrides())
-def test_any_override(folder: Path, override: str) -> None:
+def test_random_overrides(folder: Path, override: str) -> None:
     (folder / "fuzz.yaml").write_text(GOOD, encoding="utf-8")
     assert_an_answer_in_words("fuzz.yaml", override)

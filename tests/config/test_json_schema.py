@@ -22,7 +22,7 @@ def accepts(schema: dict[str, Any], text: str) -> bool:
     return bool(jsonschema.Draft202012Validator(schema).is_valid(plain))
 
 
-def test_it_is_a_schema_of_draft_2020_12(schema: dict[str, Any]) -> None:
+def test_the_schema_is_valid(schema: dict[str, Any]) -> None:
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     jsonschema.Draft202012Validator.check_schema(schema)
     json.dumps(schema)
@@ -46,7 +46,7 @@ def test_a_resolved_experiment_is_valid(schema: dict[str, Any], tmp_path: Path) 
         ("name: AdamW, ", ""),
     ],
 )
-def test_what_it_accepts(schema: dict[str, Any], old: str, new: str) -> None:
+def test_the_schema_accepts(schema: dict[str, Any], old: str, new: str) -> None:
     assert old in GOOD
     assert accepts(schema, GOOD.replace(old, new))
 
@@ -69,14 +69,16 @@ def test_what_it_accepts(schema: dict[str, Any], old: str, new: str) -> None:
         ("seed: 3", "sede: 3"),
     ],
 )
-def test_what_it_refuses(schema: dict[str, Any], old: str, new: str) -> None:
+def test_the_schema_rejects(schema: dict[str, Any], old: str, new: str) -> None:
     assert old in GOOD
     assert not accepts(schema, GOOD.replace(old, new))
 
 
-def test_options_carry_what_the_docstrings_say(schema: dict[str, Any]) -> None:
+def test_options_have_the_descriptions_of_the_docstrings(schema: dict[str, Any]) -> None:
     trunks = {
-        one["properties"]["name"]["const"]: one for one in schema["properties"]["trunk"]["anyOf"] if "properties" in one
+        entry["properties"]["name"]["const"]: entry
+        for entry in schema["properties"]["trunk"]["anyOf"]
+        if "properties" in entry
     }
     assert trunks["mlp"]["description"].startswith("Fully connected")
     assert trunks["mlp"]["properties"]["features"]["description"] == "width of the output."

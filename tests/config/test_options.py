@@ -1,4 +1,4 @@
-"""The options of a component, from its signature."""
+"""Options of components from their signatures."""
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -56,7 +56,7 @@ def chosen() -> ComponentField:
     return ComponentField(things)
 
 
-def test_only_what_yaml_can_give_is_an_option() -> None:
+def test_options_are_parameters_that_yaml_can_represent() -> None:
     options = options_of(EVERYTHING)
     assert "supplied" not in options and "scale" not in options and "weights" not in options
     assert {name: describe_type(option.annotation) for name, option in options.items()} == {
@@ -87,13 +87,13 @@ def test_values_get_the_types_of_the_signature(chosen: ComponentField) -> None:
     }  # fmt: skip
 
 
-def test_an_option_called_name_is_the_component_author_s_mistake(chosen: ComponentField) -> None:
+def test_an_option_called_name_is_rejected(chosen: ComponentField) -> None:
     with pytest.raises(ConfigError, match="thing 'reserved_name' can't have an option 'name'"):
         chosen.validate("reserved_name")
 
 
 @pytest.mark.parametrize("registry", [optimizers, schedulers], ids=lambda registry: registry.group)
-def test_every_option_of_torch_has_a_type_in_words(registry: Registry) -> None:
+def test_the_type_of_every_option_of_torch_is_described(registry: Registry) -> None:
     for name in registry.names():
         options = options_of(registry[name])
         assert options.keys().isdisjoint({"params", "optimizer", "last_epoch", "scale_fn"})
@@ -113,11 +113,11 @@ def test_every_option_of_torch_has_a_type_in_words(registry: Registry) -> None:
         (dict, "a mapping"),
     ],
 )
-def test_types_in_words(annotation: Any, words: str) -> None:
+def test_descriptions_of_types(annotation: Any, words: str) -> None:
     assert describe_type(annotation) == words
 
 
-def test_values_in_words() -> None:
+def test_descriptions_of_values() -> None:
     assert format_value(None) == "null"
     assert format_value("a") == "the string 'a'"
     assert format_value({"a": [1, True]}) == '{"a": [1, true]}'

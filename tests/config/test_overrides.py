@@ -20,7 +20,7 @@ def test_scalars_lists_and_mappings(tmp_path: Path) -> None:
     assert experiment.tasks["ink"].head.options["hidden"] == [5]
 
 
-def test_sections_that_the_file_leaves_out_and_bare_names(tmp_path: Path) -> None:
+def test_missing_sections_and_components_without_options(tmp_path: Path) -> None:
     text = GOOD.replace("{name: mlp, hidden: [32], features: 8}", "mlp")
     experiment = load(tmp_path, text, "evaluation.monitor.metric=loss", "trunk.features=4", "sharing.name=hard")
     assert experiment.evaluation.monitor.metric == "loss"
@@ -45,9 +45,9 @@ def test_a_bare_name_gets_options_from_later_overrides(tmp_path: Path) -> None:
     assert (experiment.trunk.name, experiment.trunk.options["features"]) == ("mlp", 4)
 
 
-def test_another_name_drops_the_options_of_the_component_before(tmp_path: Path) -> None:
+def test_another_component_drops_the_previous_options(tmp_path: Path) -> None:
     assert load(tmp_path, GOOD, "weighting.name=gls").weighting.options == {}
-    # The same name keeps them; those set on the command line stay in any case.
+    # the same name keeps the options; those set on the command line are always kept
     assert load(tmp_path, GOOD, "weighting.name=uncertainty").weighting.options["init"] == 0.5
     experiment = load(tmp_path, GOOD, "optimizer.lr=0.1", "optimizer.name=SGD", "optimizer.momentum=0.9")
     assert experiment.optimizer.name == "SGD"
@@ -60,7 +60,7 @@ def test_overrides_apply_in_order(tmp_path: Path) -> None:
     assert load(tmp_path, GOOD, "training.epochs=5", "training={}").training.epochs == 10
 
 
-def test_an_override_settles_a_variable_that_is_not_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_override_replaces_an_unset_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NONE", raising=False)
     text = GOOD.replace("epochs: 2", 'epochs: "${NONE}"')
     assert load(tmp_path, text, "training.epochs=4").training.epochs == 4
@@ -133,7 +133,7 @@ def test_a_tab_and_quoted_delimiters(tmp_path: Path, text: str, value: str) -> N
 
 
 @pytest.mark.parametrize("text", ['"', "\n", "||", "null"])
-def test_what_is_no_delimiter(tmp_path: Path, text: str) -> None:
+def test_invalid_delimiters(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError, match="delimiter: expected one character, not a quote or a line break"):
         load(tmp_path, TABLE, f"datasets.t.delimiter={text}")
 
@@ -145,11 +145,11 @@ def test_what_is_no_delimiter(tmp_path: Path, text: str) -> None:
         "{a: b}", "5", "0x10", "2024-01-01", "null", "yes", "*.csv", "&t", "!t", "%t", "|", "- x", "x:", "a'b.csv",
     ],
 )  # fmt: skip
-def test_a_path_is_taken_as_it_is(tmp_path: Path, path: str) -> None:
+def test_paths_are_used_literally(tmp_path: Path, path: str) -> None:
     assert load(tmp_path, TABLE, f"datasets.t.path={path}").datasets["t"].options["path"] == path
 
 
-def test_text_where_the_key_takes_text_and_null_where_it_takes_null(tmp_path: Path) -> None:
+def test_the_type_of_the_key_determines_text_and_null(tmp_path: Path) -> None:
     experiment = load(tmp_path, GOOD, "name=5", "tasks.digit.target=null", "tasks.digit.description=#5: a, b")
     assert (experiment.name, experiment.tasks["digit"].target) == ("5", None)
     assert experiment.tasks["digit"].description == "#5: a, b"
@@ -167,7 +167,7 @@ def test_text_where_the_key_takes_text_and_null_where_it_takes_null(tmp_path: Pa
         ("b.yaml", "only one experiment file is accepted"),
     ],
 )  # fmt: skip
-def test_what_would_silently_be_something_else(tmp_path: Path, override: str, message: str) -> None:
+def test_ambiguous_overrides_are_errors(tmp_path: Path, override: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, GOOD, override)
     assert message in str(caught.value)

@@ -52,11 +52,11 @@ def test_scalars_follow_yaml_1_2(text: str, value: object) -> None:
 
 @pytest.mark.parametrize("text", [".nan", ".NaN", ".NAN"])
 def test_not_a_number(text: str) -> None:
-    found = resolve(text)
-    assert isinstance(found, float) and math.isnan(found)
+    value = resolve(text)
+    assert isinstance(value, float) and math.isnan(value)
 
 
-def test_integers_python_would_refuse_to_read_are_refused_in_words() -> None:
+def test_integers_with_too_many_digits() -> None:
     assert resolve("9" * MAX_DIGITS) == 10**MAX_DIGITS - 1
     with pytest.raises(ValueError, match="digits"):
         resolve("9" * (MAX_DIGITS + 1))

@@ -1,4 +1,4 @@
-"""Suggestions for mistyped keys, components of another kind, and overrides of the wrong form."""
+"""Suggestions for mistyped keys, names of components and overrides."""
 
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ def message(folder: Path, *overrides: str) -> str:
         ("optimizer={type: SGD}", "name"), ("dataset=x", "datasets"), ("lr_scheduler=StepLR", "scheduler"),
     ],
 )  # fmt: skip
-def test_the_right_key(tmp_path: Path, override: str, key: str) -> None:
+def test_suggested_keys(tmp_path: Path, override: str, key: str) -> None:
     assert f". Did you mean {key!r}?" in message(tmp_path, override)
 
 
@@ -71,14 +71,14 @@ def test_the_right_key(tmp_path: Path, override: str, key: str) -> None:
         ("trunk={type: mlp}", "has no `name` (write `name` for 'type')"),
     ],
 )
-def test_the_right_component(tmp_path: Path, override: str, hint: str) -> None:
+def test_suggested_components(tmp_path: Path, override: str, hint: str) -> None:
     assert hint in message(tmp_path, override)
 
 
 @pytest.mark.parametrize(
     "override", ["zzz=1", "training.zzz=1", "scheduler=SequentialLR", "trunk=unet", "tasks.digit.zzz=1"]
 )
-def test_no_hint_where_nothing_is_meant(tmp_path: Path, override: str) -> None:
+def test_no_suggestion_for_an_unrelated_name(tmp_path: Path, override: str) -> None:
     assert "Did you mean" not in message(tmp_path, override)
 
 
@@ -94,8 +94,8 @@ def test_no_hint_where_nothing_is_meant(tmp_path: Path, override: str) -> None:
     ],
 )
 def test_nearest(name: str, hint: str | None) -> None:
-    known = ["optimizer", "epochs", "gls", "CosineAnnealingLR", "lenet"]
-    assert nearest(name, known) == ("" if hint is None else f" Did you mean {hint!r}?")
+    names = ["optimizer", "epochs", "gls", "CosineAnnealingLR", "lenet"]
+    assert nearest(name, names) == ("" if hint is None else f" Did you mean {hint!r}?")
 
 
 @pytest.mark.parametrize(
@@ -110,14 +110,14 @@ def test_nearest(name: str, hint: str | None) -> None:
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("verb", ["train", "validate", "summary"])
-def test_an_option_that_is_a_key(
+def test_options_with_the_names_of_keys(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str, arguments: list[str], override: str
 ) -> None:
     assert main([verb, str(write_yaml(tmp_path, GOOD)), *arguments]) == 2
     assert capsys.readouterr().err.endswith(f"set keys of the experiment as KEY=VALUE, without dashes: {override}\n")
 
 
-def test_a_mistyped_option_stays_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistyped_option_is_no_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", str(write_yaml(tmp_path, GOOD)), "--resum", "auto"]) == 2
     assert "No such option: --resum" in capsys.readouterr().err
 
@@ -133,5 +133,5 @@ def test_a_mistyped_option_stays_one(tmp_path: Path, capsys: pytest.CaptureFixtu
         (True, str, ""),
     ],
 )
-def test_strings_that_look_like_something_else(value: Any, annotation: Any, hint: str) -> None:
+def test_strings_that_resolve_to_other_types_are_quoted(value: Any, annotation: Any, hint: str) -> None:
     assert value_hint(value, annotation) == hint

@@ -1,4 +1,4 @@
-"""Everything wrong with an experiment is reported at once, each thing with its place."""
+"""All problems of an experiment are reported together, with their locations."""
 
 from pathlib import Path
 
@@ -64,16 +64,16 @@ FOUND = """\
 """  # noqa: E501
 
 
-def test_all_at_once_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_problems_are_reported_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MTL_NOT_SET", raising=False)
     file = write_yaml(tmp_path, BROKEN)
     with pytest.raises(ConfigError) as caught:
         load_experiment(file)
-    found = [str(problem).removeprefix(f"{file}:") for problem in caught.value.problems]
+    messages = [str(problem).removeprefix(f"{file}:") for problem in caught.value.problems]
     expected = FOUND.splitlines()
-    assert len(found) == len(expected), "\n".join(found)
-    for one, start in zip(found, expected, strict=True):
-        assert one.startswith(start)
+    assert len(messages) == len(expected), "\n".join(messages)
+    for message, start in zip(messages, expected, strict=True):
+        assert message.startswith(start)
 
 
 @pytest.mark.parametrize(
@@ -105,25 +105,25 @@ def test_all_at_once_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         ("dataset: images, target: digit", "dataset: {}", "5:20: tasks.digit.dataset: expected a string, found {}"),
     ],
 )  # fmt: skip
-def test_one_at_a_time(tmp_path: Path, old: str, new: str, problem: str) -> None:
+def test_single_problems(tmp_path: Path, old: str, new: str, problem: str) -> None:
     assert old in GOOD
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, GOOD.replace(old, new))
     assert problem in str(caught.value)
 
 
-def test_later_stages_find_the_place_of_a_key(tmp_path: Path) -> None:
+def test_later_problems_have_locations(tmp_path: Path) -> None:
     experiment = load(tmp_path)
     file = str(tmp_path / "good.yaml")
     assert experiment.problem("tasks.ink.target", "x").mark == Mark(file, 8, 13)
     assert experiment.problem("tasks.ink.head.hidden.0", "x").mark == Mark(file, 10, 32)
-    # What the file doesn't say stands at the key of the nearest parent.
+    # a missing key is located at the key of its nearest parent
     assert experiment.problem("tasks.digit.head", "x").mark == Mark(file, 5, 3)
     assert experiment.problem("evaluation.split", "x").mark == Mark(file, 1, 1)
     assert str(experiment.problem("trunk", "too small")) == f"{file}:12:8: trunk: too small"
 
 
-def test_problems_of_an_experiment_from_a_checkpoint_name_it(tmp_path: Path) -> None:
+def test_problems_of_a_checkpoint_name_it(tmp_path: Path) -> None:
     from mtlcli.config import experiment_from_dict
 
     plain = load(tmp_path).resolved()

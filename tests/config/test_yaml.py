@@ -15,7 +15,7 @@ def problems(text: str) -> list[str]:
     return [str(problem) for problem in caught.value.problems]
 
 
-def test_every_key_and_value_has_its_place() -> None:
+def test_every_key_and_value_has_a_location() -> None:
     document = parse("a:\n  b: [1, {c: two}]\n'd': |\n  text\n", "x.yaml")
     assert document.data == {"a": {"b": [1, {"c": "two"}]}, "d": "text\n"}
     places = {
@@ -33,11 +33,11 @@ def test_every_key_and_value_has_its_place() -> None:
     }
 
 
-def test_keys_are_strings_as_written_and_quoted_values_too() -> None:
+def test_keys_and_quoted_values_are_strings() -> None:
     assert parse("1: '1'\non: \"true\"\nnull: ~\n", "x").data == {"1": "1", "on": "true", "null": None}
 
 
-def test_all_that_is_not_strict_is_reported_at_once() -> None:
+def test_all_violations_of_strict_yaml_are_reported() -> None:
     assert problems("a: &x 1\nb: *x\na: 2\nc: !!str 3\n") == [
         "x.yaml:1:4: a: anchors (&x) are not allowed: write the value out where it is used",
         "x.yaml:2:4: b: aliases (*x) are not allowed: write the value out",
@@ -64,11 +64,11 @@ def test_all_that_is_not_strict_is_reported_at_once() -> None:
         ("%YAML 2.0\n---\na: 1", "x.yaml:1:1: not YAML: found incompatible YAML document"),
     ],
 )  # fmt: skip
-def test_what_is_no_strict_yaml(text: str, problem: str) -> None:
+def test_invalid_yaml(text: str, problem: str) -> None:
     assert problems(text)[0].startswith(problem)
 
 
-def test_expressions_are_expanded_and_then_resolved_as_if_written(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_expanded_expressions_are_resolved_like_literals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EPOCHS", "3")
     monkeypatch.delenv("NONE", raising=False)
     document = parse("a: ${EPOCHS}\nb: '${EPOCHS}'\nc: ${NONE:1e-3}\nd: ${NONE:}\ne: ${NONE}\n", "x.yaml")
@@ -93,7 +93,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     assert problem("\0", None).endswith(": can't be read: a file name can't contain the character NUL")
 
 
-def test_what_is_no_file_is_refused_without_reading_it(tmp_path: Path) -> None:
+def test_paths_that_are_no_files_are_rejected_without_reading(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("pipe")
     for name in (tmp_path / "pipe", tmp_path / "link", Path("/dev/zero"), Path("/dev/null")):
@@ -101,7 +101,7 @@ def test_what_is_no_file_is_refused_without_reading_it(tmp_path: Path) -> None:
             read(name)
 
 
-def test_the_name_of_a_file_cannot_act_on_the_terminal(tmp_path: Path) -> None:
+def test_control_characters_in_file_names_are_escaped(tmp_path: Path) -> None:
     file = tmp_path / "\x1b[2Ja\nb.yaml"
     file.write_text("a: *b\n", encoding="utf-8")
     with pytest.raises(ConfigError) as caught:
@@ -111,32 +111,32 @@ def test_the_name_of_a_file_cannot_act_on_the_terminal(tmp_path: Path) -> None:
     )
 
 
-def test_values_may_be_so_many(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_values_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mtlcli.config.yaml.MAX_VALUES", 5)
     assert parse("a: [1, 1, 1]", "x").data["a"] == [1, 1, 1]
     assert problems("a: [1, 1, 1, 1]") == ["x.yaml:1:14: more than 5 values, which is the maximum"]
 
 
-def test_of_many_problems_the_first_are_told() -> None:
-    found = problems("a: 1\n" * 1000)
-    assert found[:MOST_PROBLEMS] == [
+def test_only_the_first_of_many_problems_are_reported() -> None:
+    messages = problems("a: 1\n" * 1000)
+    assert messages[:MOST_PROBLEMS] == [
         f"x.yaml:{line}:1: a: duplicate key, first given in line 1" for line in range(2, MOST_PROBLEMS + 2)
     ]
-    assert found[MOST_PROBLEMS:] == [f"further problems are omitted: these are the first {MOST_PROBLEMS}"]
+    assert messages[MOST_PROBLEMS:] == [f"further problems are omitted: these are the first {MOST_PROBLEMS}"]
 
 
-def test_all_variables_together_have_room_for_so_many_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_length_of_all_variables_together_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LONG", "x" * 100_000)
     document = parse("a: [" + "'${LONG}'," * 8 + "]", "x")
     assert [path[1] for path in document.unexpanded] == [5, 6, 7]
     assert "the values of the variables are too long: the maximum is 24323" in document.unexpanded[("a", 5)]
 
 
-def test_half_of_a_surrogate_pair() -> None:
+def test_unpaired_surrogates() -> None:
     assert problems(r'a: "\ud83d"') == ["x.yaml:1:4: a: invalid Unicode: unpaired surrogate"]
 
 
-def test_a_file_name_that_is_not_utf8_is_written_and_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_name_that_is_not_utf8_survives_a_round_trip(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BYTES", os.fsdecode(b"caf\xe9.csv"))
     data = parse("a: ${BYTES}", "x").data
     assert parse(dump_yaml(data), "x").data == data == {"a": "caf\udce9.csv"}
