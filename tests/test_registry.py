@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("plugins_forgotten")
 def test_the_component_of_a_plugin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "own.py").write_text(PLUGIN.format(name="own_trunk", class_name="Own"))
     assert main(["show", "own_trunk", "--plugin", str(tmp_path / "own.py")]) == 0
-    assert "A trunk of my own." in capsys.readouterr().out
+    assert "A trunk of a plugin." in capsys.readouterr().out
     config = tmp_path / "own.yaml"
     config.write_text(
         "datasets: {d: digits}\ntasks: {digit: {dataset: d, kind: classification}}\n"

@@ -123,4 +123,4 @@ def test_components_of_a_plugin(tmp_path: Path, capsys: pytest.CaptureFixture[st
         encoding="utf-8",
     )
     assert main(["list", "weighting", "--plugin", str(plugin)]) == 0
-    assert "A weighting of my own." in capsys.readouterr().out
+    assert "A weighting of a plugin." in capsys.readouterr().out
