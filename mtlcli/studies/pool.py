@@ -14,14 +14,16 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Generic, Protocol, TypeVar
 
 from mtlcli.config import Experiment
 from mtlcli.cores import usable_cores
-from mtlcli.studies.process_setup import hide_main_module, plugins_to_import
+from mtlcli.errors import ConfigError
+from mtlcli.plugins import load_plugin, loaded_plugins
 from mtlcli.studies.runs import InterruptedStudyError
 from mtlcli.studies.worker import OUTPUT, After, Job, run_job, run_process
+from mtlcli.training.checkpoint.experiment import plugins_of
 from mtlcli.training.signals import StopRequest
 
 STOP_TIMEOUT = 30.0  # seconds in which a run must save its checkpoint after SIGTERM
@@ -120,11 +122,11 @@ class ProcessPool(Generic[R]):
         if experiment.training.threads == "auto":
             training = experiment.training.model_copy(update={"threads": self.threads})
             experiment = experiment.model_copy(update={"training": training})
-        job = Job(experiment.resolved(callbacks=True), run.folder, plugins_to_import(run.experiment), self.after)
+        job = Job(experiment.resolved(callbacks=True), run.folder, _plugins_to_import(run.experiment), self.after)
         job = replace(job, directory=str(Path.cwd()), environment=dict(os.environ))
         answer, sender = process_context().Pipe(duplex=False)
         process = process_context().Process(target=run_process, args=(self.run, job, sender), name=str(run))
-        with hide_main_module():
+        with _hide_main_module():
             process.start()
         sender.close()
         self.running[process.sentinel] = _Running(run, process, answer)
@@ -176,7 +178,7 @@ def start_server() -> None:
         from multiprocessing import forkserver
 
         forkserver.set_forkserver_preload(PRELOADED_MODULES)
-        with _single_threaded_libraries(), hide_main_module():
+        with _single_threaded_libraries(), _hide_main_module():
             forkserver.ensure_running()
 
 
@@ -193,3 +195,33 @@ def _single_threaded_libraries() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _hide_main_module() -> Iterator[None]:
+    """Keep multiprocessing from importing the main script in the processes that are started in the context.
+
+    Otherwise a script that calls `mtlcli.compare` without `if __name__ == "__main__":` would run again in each process.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _plugins_to_import(experiment: Experiment) -> tuple[str, ...]:
+    """Return the plugins that a process must import to train an experiment, including modules of registered components.
+
+    A ConfigError is raised for a component of the main script or a notebook, which no other process can import.
+    """
+    origins = plugins_of(experiment)
+    if unreachable := [component for component, plugin in origins.items() if plugin == "__main__"]:
+        raise ConfigError(
+            f"{unreachable[0]} is defined in the main script, and each run of a study is trained in a process of its "
+            "own, which can't import it: move it to a module"
+        )
+    for module in dict.fromkeys(plugin for plugin in origins.values() if plugin in sys.modules):
+        load_plugin(module, "plugin")  # already imported; this records it
+    return tuple(loaded_plugins())

@@ -89,7 +89,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedComparison:
     """A method compared with a reference.
 
     Attributes:
@@ -128,7 +128,7 @@ def compare_with(
     methods: Mapping[str, MethodScores],
     scales: Mapping[Metric, Scale],
     primary: Mapping[str, Metric],
-) -> dict[str, Comparison]:
+) -> dict[str, PairedComparison]:
     """Compare each method with a reference. The p-values are corrected (Holm) over all methods and their tasks.
 
     Args:
@@ -156,7 +156,7 @@ def compare_with(
 
 def _compare(
     method: MethodScores, reference: MethodScores, scales: Mapping[Metric, Scale], primary: Mapping[str, Metric]
-) -> Comparison:
+) -> PairedComparison:
     metrics = {metric: _difference(method, reference, metric, scale) for metric, scale in scales.items()}
     changes = {metric: metrics[metric].change for metric in primary.values()}
     delta_m = delta_m_of_changes(changes, {metric: scale.higher_is_better for metric, scale in scales.items()})
@@ -165,7 +165,7 @@ def _compare(
         if changes[metric].by_seed and delta_m:
             included = sum(bool(change.by_seed) for change in changes.values())
             contributions[task] = -_improvement(metrics[metric], list(delta_m)) / included
-    return Comparison(metrics, primary, delta_m, paired_test(delta_m, dict.fromkeys(delta_m, 0.0)), contributions)
+    return PairedComparison(metrics, primary, delta_m, paired_test(delta_m, dict.fromkeys(delta_m, 0.0)), contributions)
 
 
 def _difference(method: MethodScores, reference: MethodScores, metric: Metric, scale: Scale) -> Difference:

@@ -6,7 +6,7 @@ import platform
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mtlcli.studies.compare.differences import NORMAL_QUANTILE, Comparison, Difference
+from mtlcli.studies.compare.differences import NORMAL_QUANTILE, Difference, PairedComparison
 from mtlcli.studies.compare.execution import COSTS, Outcome
 from mtlcli.studies.compare.findings import format_epochs, list_findings, list_warnings
 from mtlcli.studies.compare.plan import BASELINE, Method
@@ -116,7 +116,7 @@ def _method(results: Results, method: Method) -> Document:
     }
 
 
-def _comparison(comparison: Comparison) -> Document:
+def _comparison(comparison: PairedComparison) -> Document:
     tasks: Document = {}
     for (task, metric), difference in comparison.metrics.items():
         tasks.setdefault(task, {})[metric] = _difference(difference)

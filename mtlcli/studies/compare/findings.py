@@ -6,7 +6,7 @@ import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from mtlcli.studies.compare.differences import SIGNIFICANCE, Comparison, Difference
+from mtlcli.studies.compare.differences import SIGNIFICANCE, Difference, PairedComparison
 from mtlcli.studies.compare.execution import Outcome
 from mtlcli.studies.compare.formatting import format_change, format_p
 from mtlcli.studies.compare.plan import BASELINE
@@ -97,7 +97,7 @@ def _abbreviate(names: Sequence[str]) -> str:
     return ", ".join([*names[:MAX_NAMES], *([f"and {more} more"] if more > 0 else [])])
 
 
-def _describe_delta_m(label: str, comparisons: Mapping[str, Comparison]) -> str:
+def _describe_delta_m(label: str, comparisons: Mapping[str, PairedComparison]) -> str:
     test = comparisons[label].test
     direction = "better" if test.difference.mean < 0 else "worse"
     return f"{label} ({direction}, p {format_p(test.holm, '= ')})"

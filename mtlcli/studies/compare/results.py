@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from mtlcli.studies.compare.differences import Comparison, MethodScores, Scale, compare_with
+from mtlcli.studies.compare.differences import MethodScores, PairedComparison, Scale, compare_with
 from mtlcli.studies.compare.execution import COSTS, Metrics, Outcome
 from mtlcli.studies.compare.plan import BASELINE, Method, Plan
 from mtlcli.studies.compare.statistics import (
@@ -98,7 +98,7 @@ class Results:
         return scales
 
     @cached_property
-    def comparisons(self) -> dict[str, dict[str, Comparison]]:
+    def comparisons(self) -> dict[str, dict[str, PairedComparison]]:
         """Reference → method → comparison; the references are the single-task baselines and the reference method."""
         methods = {method.label: self._method_scores(method) for method in self.plan.methods}
         comparisons = {BASELINE: compare_with(self._baseline_method_scores, methods, self.scales, self.primary)}
