@@ -45,19 +45,19 @@ def line_in(error: BaseException, file: str) -> CodeLocation | None:
     return _innermost(error.__traceback__, lambda name: name == file)
 
 
-def describe_error(error: BaseException, found: str = "") -> str:
+def describe_error(error: BaseException, suffix: str = "") -> str:
     """Describe an error in one line, with its type if the message needs it, and the line of a plugin that raised it.
 
     Args:
         error: the error.
-        found: text to add to the message, such as ", found 0".
+        suffix: text to add to the message, such as ", found 0".
 
     Returns:
         The line.
     """
     location = plugin_location(error)
-    text = error_reason(error).removesuffix(".") if found else error_reason(error)
-    return f"{text}{found}" if location is None else f"{text}{found} ({location})"
+    text = error_reason(error).removesuffix(".") if suffix else error_reason(error)
+    return f"{text}{suffix}" if location is None else f"{text}{suffix} ({location})"
 
 
 def error_reason(error: BaseException) -> str:

@@ -84,18 +84,18 @@ class OptionError(ValueError):
         return OptionError({f"{path}.{option}": reason for option, reason in self.refused.items()})
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, choices: Iterable[str]) -> str:
     """Suggest similar names for a mistyped one.
 
     Args:
         name: the mistyped name.
-        known: the valid names.
+        choices: the valid names.
 
     Returns:
         " Did you mean 'x'?" with up to three names that differ by a typing error or start with `name`; empty if none
         does.
     """
-    by_lower = {other.lower(): other for other in known}
+    by_lower = {other.lower(): other for other in choices}
     wanted = name.lower()
     ratios = {other: difflib.SequenceMatcher(None, other, wanted).ratio() for other in by_lower}
     # half of a short name may be mistyped, but rarely its first letter
@@ -110,17 +110,17 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(repr(by_lower[other]) for other in best[:3])}?" if best else ""
 
 
-def match_spelling(name: str, known: Iterable[str]) -> str | None:
+def match_spelling(name: str, choices: Iterable[str]) -> str | None:
     """Find a name that differs in its spelling only: case, `-` for `_`, singular or plural, or one typing error.
 
     Args:
         name: the name.
-        known: the valid names.
+        choices: the valid names.
 
     Returns:
         The valid name; None if there is none.
     """
-    plain = {_plain(other): other for other in known}
+    plain = {_plain(other): other for other in choices}
     if (wanted := _plain(name)) in plain:
         return plain[wanted]
     close = difflib.get_close_matches(wanted, list(plain), n=1, cutoff=0.9)

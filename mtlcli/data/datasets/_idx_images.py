@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mtlcli.data.base import Dataset, Examples, add_val_split
 from mtlcli.data.download.collection import Collection, data_root, ensure_files, suggest_fetch
-from mtlcli.data.formats.compressed import describe_error, max_size, open_decompressed
+from mtlcli.data.formats.compressed import describe_os_error, max_size, open_decompressed
 from mtlcli.errors import MtlError
 from mtlcli.specs import DatasetSpec, TargetSpec
 
@@ -117,7 +117,7 @@ def read_idx(path: Path, example: tuple[int, ...], remedy: str) -> Tensor:
     try:
         return _parse_idx(path, example)
     except (OSError, ValueError) as error:
-        raise MtlError(f"{path}: {describe_error(error)}. {remedy}") from error
+        raise MtlError(f"{path}: {describe_os_error(error)}. {remedy}") from error
 
 
 def _parse_idx(path: Path, example: tuple[int, ...]) -> Tensor:

@@ -14,7 +14,7 @@ from mtlcli.data.base import Dataset, Examples, add_val_split
 from mtlcli.data.checkpoint_spec import restore_spec
 from mtlcli.data.content_hash import Hashes, hash_named, hash_texts
 from mtlcli.data.formats.class_folders import ClassFolders, find_class_folders, to_nfc
-from mtlcli.data.formats.compressed import describe_error
+from mtlcli.data.formats.compressed import describe_os_error
 from mtlcli.data.formats.image_checks import check_images
 from mtlcli.data.formats.images import ImageFiles, supported_suffixes
 from mtlcli.data.splitting import draw, draw_by_position
@@ -241,7 +241,7 @@ class ImageFolder(Dataset):
                     raise ConfigError(f"{self.root}: the folder doesn't exist")
                 layout = find_class_folders(self.root, supported_suffixes())
             except OSError as error:
-                raise ConfigError(f"{error.filename or self.root}: {describe_error(error)}") from error
+                raise ConfigError(f"{error.filename or self.root}: {describe_os_error(error)}") from error
             if not layout.splits:
                 notes = f" ({'; '.join(layout.notes)})" if layout.notes else ""
                 raise ConfigError(f"{self.root}: its folders have no images{notes}")

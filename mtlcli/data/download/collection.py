@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal, Protocol
 
-from mtlcli.data.formats.compressed import describe_error, open_decompressed
+from mtlcli.data.formats.compressed import describe_os_error, open_decompressed
 from mtlcli.errors import ConfigError, MtlError
 from mtlcli.files import given_path, sync, wait_for_lock
 
@@ -188,7 +188,7 @@ def fetch_files(name: str, collection: Collection, root: Path) -> dict[str, str]
             origins = _list_verified(collection, root)  # another process may have downloaded them meanwhile
             tried = _fetch_from_sources(name, collection, root, origins)
     except OSError as error:
-        raise MtlError(f"{name}: can't write the data to {collection.raw(root)}: {describe_error(error)}") from error
+        raise MtlError(f"{name}: can't write the data to {collection.raw(root)}: {describe_os_error(error)}") from error
     if missing := [file for file in collection.files if file not in origins]:
         raise MtlError(
             f"{name}: can't download {', '.join(missing)}. Sources tried:\n" + "\n".join(tried) + f"\nTo add them "

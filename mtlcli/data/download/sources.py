@@ -22,7 +22,7 @@ from typing import IO, cast
 from urllib.request import urlopen
 
 from mtlcli.data.download.collection import SourceUnavailable
-from mtlcli.data.formats.compressed import describe_error, open_decompressed
+from mtlcli.data.formats.compressed import describe_os_error, open_decompressed
 from mtlcli.text import printable
 
 CONNECT_SECONDS = 5.0  # time-out to connect to a mirror, and between two packets
@@ -183,7 +183,7 @@ def run_command(command: list[str], work: Path, name: str = "", **environment: s
     except FileNotFoundError as error:
         raise SourceUnavailable(f"{command[0]} is not installed") from error
     except OSError as error:
-        raise SourceUnavailable(f"{command[0]} can't be run: {describe_error(error)}") from error
+        raise SourceUnavailable(f"{command[0]} can't be run: {describe_os_error(error)}") from error
     except subprocess.TimeoutExpired as error:
         raise SourceUnavailable(f"{name} took more than {COMMAND_SECONDS:.0f} s") from error
     if done.returncode:

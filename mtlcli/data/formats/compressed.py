@@ -54,7 +54,7 @@ def max_size(path: Path) -> int:
     return max(ALWAYS_ALLOWED, MAX_RATIO * size) if path.suffix in SUFFIXES else size
 
 
-def describe_error(error: Exception) -> str:
+def describe_os_error(error: Exception) -> str:
     """Describe an error without the file's name, with which the message begins."""
     return getattr(error, "strerror", None) or str(error)
 

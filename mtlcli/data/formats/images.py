@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtlcli.data.formats.compressed import describe_error
+from mtlcli.data.formats.compressed import describe_os_error
 from mtlcli.errors import MtlError
 from mtlcli.text import printable
 
@@ -77,7 +77,7 @@ class ImageFiles:
         except UnidentifiedImageError as error:
             raise self._error(row, f"is not an image of the formats {', '.join(supported_formats())}") from error
         except Exception as error:  # Pillow raises various exceptions for invalid files
-            raise self._error(row, f"can't be read as an image: {describe_error(error)}") from error
+            raise self._error(row, f"can't be read as an image: {describe_os_error(error)}") from error
         if self.size is not None:
             image = image.resize((self.size, self.size), Image.Resampling.BILINEAR)
         pixels = torch.from_numpy(np.array(image, dtype=np.uint8))

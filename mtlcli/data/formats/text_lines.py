@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from types import TracebackType
 
-from mtlcli.data.formats.compressed import describe_error, open_decompressed, verify_compressed
+from mtlcli.data.formats.compressed import describe_os_error, open_decompressed, verify_compressed
 from mtlcli.errors import ConfigError
 
 MAX_ROW_CHARACTERS = 2**23  # characters of a row: 50,000 columns of 160 each
@@ -58,7 +58,7 @@ class Lines:
                 open_decompressed(self.path), encoding="utf-8-sig", errors="surrogateescape", newline=""
             )
         except (OSError, ValueError) as error:
-            raise ConfigError(f"{self.path}: can't be read as a table: {describe_error(error)}") from error
+            raise ConfigError(f"{self.path}: can't be read as a table: {describe_os_error(error)}") from error
         if detected := next((text for magic, text in FORMATS.items() if start.startswith(magic)), None):
             self._file.close()
             raise ConfigError(f"{self.path}: can't be read as a table: it is {detected}")
@@ -77,7 +77,7 @@ class Lines:
         try:
             line = self._file.readline(self._room)
         except OSError as error:
-            raise self._error(f"can't be read as a table: {describe_error(error)}") from error
+            raise self._error(f"can't be read as a table: {describe_os_error(error)}") from error
         if not line:
             self.line -= 1
             self.ended = True
