@@ -84,7 +84,7 @@ class OptionError(ValueError):
         return OptionError({f"{path}.{option}": reason for option, reason in self.refused.items()})
 
 
-def nearest(name: str, choices: Iterable[str]) -> str:
+def suggest(name: str, choices: Iterable[str]) -> str:
     """Suggest similar names for a mistyped one.
 
     Args:

@@ -22,7 +22,7 @@ from functools import cached_property
 from typing import Any, Generic, Literal, Protocol, TypeVar, cast
 
 from mtlcli.error_origin import blame_options
-from mtlcli.errors import ConfigError, nearest
+from mtlcli.errors import ConfigError, suggest
 from mtlcli.plugins import PLUGIN_GROUP, load_entry_points, origin_of
 
 ARGS = re.compile(r"^(?:Args|Options):\n((?:[ \t]+.*\n?|\n)+)", re.MULTILINE)  # up to the first unindented line
@@ -231,7 +231,7 @@ class Registry(Generic[Target]):
             The message, with all registered names.
         """
         names = self.names()
-        hint = nearest(name, names) if hint is None else hint
+        hint = suggest(name, names) if hint is None else hint
         shipped = f"Choose from: {', '.join(names)}; others" if names else f"No {self.group} ships with mtl; they"
         return (
             f"unknown {self.group} {name!r}.{hint} {shipped} come from "

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mtlcli.data.base import Dataset
 from mtlcli.data.formats.row_encoding import encode_rows, is_rows
-from mtlcli.errors import InputError, nearest
+from mtlcli.errors import InputError, suggest
 from mtlcli.specs import DatasetSpec
 
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64)
@@ -63,7 +63,7 @@ class RawInputs:
             raise InputError(f"no inputs; expected those of {' or '.join(aliases)}")
         for alias in inputs:
             if alias not in self.specs:
-                hint = nearest(str(alias), aliases)
+                hint = suggest(str(alias), aliases)
                 raise InputError(f"no dataset {alias!r}.{hint} The model's datasets: {', '.join(aliases)}")
         return inputs  # type: ignore[no-any-return]
 

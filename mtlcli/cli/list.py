@@ -10,7 +10,7 @@ import typer
 from mtlcli.cli import table
 from mtlcli.cli.arguments import Json, Plugins
 from mtlcli.cli.verb import examples
-from mtlcli.errors import ConfigError, nearest
+from mtlcli.errors import ConfigError, suggest
 from mtlcli.registry import REGISTRIES, TorchRegistry
 from mtlcli.tables import format_markdown
 
@@ -31,7 +31,7 @@ def list_components(
     """
     registries = [registry for name, registry in REGISTRIES.items() if kind in (None, name, f"{name}s")]
     if not registries:
-        hint = nearest(str(kind), REGISTRIES)
+        hint = suggest(str(kind), REGISTRIES)
         raise ConfigError(f"no kind of component {kind!r}.{hint} Choose from: {', '.join(REGISTRIES)}")
     if as_json:
         components = [registry[name] for registry in registries for name in registry.names()]

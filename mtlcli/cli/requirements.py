@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from mtlcli import registry
 from mtlcli.config import Experiment
-from mtlcli.errors import ConfigError, Problem, RequirementError, nearest
+from mtlcli.errors import ConfigError, Problem, RequirementError, suggest
 
 OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 FORM = re.compile(r"\s*([\w-]+)\.([\w-]+)\s*(>=|<=|>|<)\s*(\S+)\s*")
@@ -91,11 +91,11 @@ def _parse(text: str, experiment: Experiment) -> Requirement:
     task, metric, compare, bound = form.groups()
     tasks = ["mean", *experiment.tasks]
     if task not in tasks:
-        raise ValueError(f"no task {task!r}.{nearest(task, tasks)} Choose from: {', '.join(tasks)}")
+        raise ValueError(f"no task {task!r}.{suggest(task, tasks)} Choose from: {', '.join(tasks)}")
     for name in experiment.tasks if task == "mean" else [task]:
         metrics = registry.kinds[experiment.tasks[name].kind.name].target.directions
         if metric != "primary" and metric not in metrics:
-            hint = nearest(metric, metrics)
+            hint = suggest(metric, metrics)
             raise ValueError(f"task {name!r} has no metric {metric!r}.{hint} It has: primary, {', '.join(metrics)}")
     if not NUMBER.fullmatch(bound):
         raise ValueError(f"{bound!r} is not a number")

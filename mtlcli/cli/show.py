@@ -13,7 +13,7 @@ import typer
 from mtlcli.cli import table
 from mtlcli.cli.arguments import Plugins
 from mtlcli.cli.verb import examples
-from mtlcli.errors import ConfigError, MtlError, nearest
+from mtlcli.errors import ConfigError, MtlError, suggest
 from mtlcli.registry import ARGS, REGISTRIES, Component, Option, trunks
 
 RAISES = re.compile(r"^Raises:\n((?:[ \t]+.*\n?|\n)+)", re.MULTILINE)
@@ -48,7 +48,7 @@ def _find(name: str) -> list[Component[Any]]:
         from mtlcli.config.component_hints import component_hint
 
         names = [other for _, other in pairs] + [f"{registry.group}.{other}" for registry, other in pairs]
-        hint = nearest(name, names) or component_hint(trunks, name)
+        hint = suggest(name, names) or component_hint(trunks, name)
         raise ConfigError(f"no component {name!r}.{hint} `mtl list` lists them all")
     return components
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mtlcli.errors import match_spelling, nearest
+from mtlcli.errors import match_spelling, suggest
 from mtlcli.registry import REGISTRIES, Registry
 
 # our name → names in other tools and papers
@@ -86,7 +86,7 @@ def component_hint(registry: Registry[Any], name: str) -> str:
     for ours, theirs in NAMES.get(registry.group, {}).items():
         if plain in theirs.split() and ours in names:
             return f" Did you mean {ours!r}?"
-    return nearest(name, names)
+    return suggest(name, names)
 
 
 def _entry(registry: Registry[Any], value: str) -> str:

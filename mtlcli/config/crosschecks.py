@@ -12,7 +12,7 @@ from typing import Any
 
 from mtlcli.config.locations import MOST_PROBLEMS, KeyPath, Source
 from mtlcli.config.schema import MAX_NAMED
-from mtlcli.errors import Problem, nearest
+from mtlcli.errors import Problem, suggest
 from mtlcli.registry import kinds
 
 MEAN = "mean"
@@ -75,7 +75,7 @@ def _task_datasets(tasks: dict[str, Any], datasets: dict[str, Any]) -> Iterator[
     for task, dataset in used.items():
         if dataset not in datasets:
             choices = f"Choose from: {', '.join(datasets)}" if datasets else "None are defined"
-            yield ("tasks", task, "dataset"), f"no dataset {dataset!r}.{nearest(dataset, datasets)} {choices}", False
+            yield ("tasks", task, "dataset"), f"no dataset {dataset!r}.{suggest(dataset, datasets)} {choices}", False
     # Whether a dataset is unused is certain only if every task is valid.
     if tasks and len(used) == len(tasks) and all(dataset in datasets for dataset in used.values()):
         for alias in datasets.keys() - set(used.values()):
@@ -92,7 +92,7 @@ def _monitor(evaluation: Any, tasks: dict[str, Any]) -> Iterator[Finding]:
         return
     if task != MEAN and task not in tasks:
         choices = [MEAN, *tasks]
-        yield (*path, "task"), f"no task {task!r}.{nearest(task, choices)} Choose from: {', '.join(choices)}", False
+        yield (*path, "task"), f"no task {task!r}.{suggest(task, choices)} Choose from: {', '.join(choices)}", False
         return
     metrics = [_metrics(tasks[name]) for name in (tasks if task == MEAN else [task])]
     if not isinstance(metric, str) or metric == "primary" or not metrics or not all(metrics):
@@ -103,7 +103,7 @@ def _monitor(evaluation: Any, tasks: dict[str, Any]) -> Iterator[Finding]:
         choices = ["primary", *choices]
         yield (
             (*path, "metric"),
-            f"no metric {metric!r} {of}.{nearest(metric, choices)} Choose from: {', '.join(choices)}",
+            f"no metric {metric!r} {of}.{suggest(metric, choices)} Choose from: {', '.join(choices)}",
             False,
         )
 

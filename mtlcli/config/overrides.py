@@ -18,7 +18,7 @@ from mtlcli.config.scalars import NULL, expand
 from mtlcli.config.schema import Experiment
 from mtlcli.config.type_names import quote_argument
 from mtlcli.config.yaml import MAX_DEPTH, Document, Reading, parse
-from mtlcli.errors import ConfigError, Problem, nearest
+from mtlcli.errors import ConfigError, Problem, suggest
 
 NAMED_BY_USER = (("tasks",), ("datasets",))  # mappings whose keys the user chooses
 
@@ -120,7 +120,7 @@ def _enter(parent: Any, path: KeyPath, step: str) -> tuple[Any, KeyPath]:
     else:
         if path in NAMED_BY_USER and step not in parent:
             choices = f"Choose from: {', '.join(parent)}" if parent else "None are defined"
-            raise ConfigError(f"no {step!r} in {path[0]}.{nearest(step, parent)} {choices}")
+            raise ConfigError(f"no {step!r} in {path[0]}.{suggest(step, parent)} {choices}")
         key, below = step, parent.get(step)
     if not isinstance(below, dict | list):
         empty: Any = [] if (*path, step) in (("regularizers",), ("callbacks",)) else {}

@@ -13,7 +13,7 @@ from mtlcli.config.lookup import bare_type, fields_of, fits, follow, is_model
 from mtlcli.config.scalars import resolve
 from mtlcli.config.schema import Experiment
 from mtlcli.config.yaml import parse
-from mtlcli.errors import ConfigError, match_spelling, nearest
+from mtlcli.errors import ConfigError, match_spelling, suggest
 
 # our key → names in other tools. A name may belong to several keys: the first that the experiment has is suggested.
 # `*` is a task or a dataset.
@@ -115,7 +115,7 @@ def key_hint(key: str, parent: KeyPath, fields: Mapping[str, Any], data: Any) ->
     if here or renamed:
         best = (here or renamed)[0]
         return f" Did you mean {(best[-1] if here else dotted(_placeholder(best, parent, data)))!r}?"
-    return nearest(key, fields)
+    return suggest(key, fields)
 
 
 def override_for(flag: str, data: Any) -> str | None:

@@ -20,7 +20,7 @@ from yaml import events
 
 from mtlcli.config.locations import MOST_PROBLEMS, KeyPath, Place, dotted, in_order
 from mtlcli.config.scalars import MAX_EXPANDED, Scalar, expand, resolve
-from mtlcli.errors import ConfigError, Mark, Problem, nearest
+from mtlcli.errors import ConfigError, Mark, Problem, suggest
 from mtlcli.files import quote_path, user_path
 
 MAX_BYTES = 512 * 1024
@@ -117,7 +117,7 @@ def _meant(file: Path, error: Exception) -> str:
         stems = {path.stem: path.name for pattern in ("*.yml", "*.yaml") for path in file.parent.glob(pattern)}
         if file.name in stems:
             return f". Did you mean {stems[file.name]!r}?"
-        hint = nearest(file.stem, stems)
+        hint = suggest(file.stem, stems)
         return next((f". Did you mean {name!r}?" for stem, name in stems.items() if repr(stem) in hint), "")
     return ""
 

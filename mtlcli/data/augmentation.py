@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mtlcli.data.shuffling import stable_seed
 from mtlcli.error_origin import blame_options
-from mtlcli.errors import MtlError, OptionError, nearest
+from mtlcli.errors import MtlError, OptionError, suggest
 
 # Unsuitable for a single raw image: need boxes, masks, batches or functions, return several images, or change the type.
 UNFIT = {
@@ -141,13 +141,13 @@ def _build(entry: str | dict[str, Any]) -> Any:
         raise ValueError(f"{name!r} changes the shape of an image at random, and the shape must not change")
     if name not in names:
         why = "can't augment a single raw image" if name in UNFIT else "is not a transform of torchvision.transforms.v2"
-        raise ValueError(f"{name!r} {why}.{nearest(name, names)}")
+        raise ValueError(f"{name!r} {why}.{suggest(name, names)}")
     transform = getattr(v2, name)
     accepted = [key for key in inspect.signature(transform).parameters if key not in ("args", "kwargs")]
     if unknown := [str(key) for key in arguments if key not in accepted]:
         listed = ", ".join(accepted) or "nothing"
         raise OptionError({
-            key: f"{name} takes no {key!r}.{nearest(key, accepted)} It takes: {listed}" for key in unknown
+            key: f"{name} takes no {key!r}.{suggest(key, accepted)} It takes: {listed}" for key in unknown
         })  # fmt: skip
     try:
         return blame_options(transform, arguments, sole=True)

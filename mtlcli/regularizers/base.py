@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
-from mtlcli.errors import nearest
+from mtlcli.errors import suggest
 from mtlcli.specs import Shape, TrunkPass
 
 if TYPE_CHECKING:
@@ -141,5 +141,5 @@ def get_activation_shape(subject: Subject, layer: str) -> Shape:
         problem = f"the trunk has no activation {layer!r}"
         if layer == "input":
             problem = "`input` is the input of the trunk, not an activation"
-        raise ValueError(f"layer: {problem}.{nearest(layer, names)} Choose from: {', '.join(names)}")
+        raise ValueError(f"layer: {problem}.{suggest(layer, names)} Choose from: {', '.join(names)}")
     return subject.shapes[layer]

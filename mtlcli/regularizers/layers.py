@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import nn
 
-from mtlcli.errors import nearest
+from mtlcli.errors import suggest
 from mtlcli.regularizers.base import Subject
 from mtlcli.regularizers.factorized import Factorized
 
@@ -74,7 +74,7 @@ def find_layers(subject: Subject, patterns: Sequence[str]) -> list[Layer]:
             reason = (
                 f"except {', '.join(taken)}, which is already factorized."
                 if taken
-                else f"of the trunk.{nearest(pattern, layers)}"
+                else f"of the trunk.{suggest(pattern, layers)}"
             )
             raise ValueError(
                 f"layers: {pattern!r} matches no Linear or Conv2d {reason} Choose from: {', '.join(layers) or 'none'}"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mtlcli.config import validation_errors
 from mtlcli.config.components import WeightingConfig, WeightingField
 from mtlcli.config.locations import Source
-from mtlcli.errors import ConfigError, nearest
+from mtlcli.errors import ConfigError, suggest
 from mtlcli.registry import weightings
 from mtlcli.weighting.base import WeightedTask, Weighting
 
@@ -158,7 +158,7 @@ def losses_by_task(tasks: list[str], losses: Any, needs_graph: bool = True) -> d
     if isinstance(losses, Mapping):
         for name in losses:
             if name not in tasks:
-                hint = nearest(str(name), tasks)
+                hint = suggest(str(name), tasks)
                 raise ValueError(f"unknown task {name!r}.{hint} The tasks are: {', '.join(tasks)}")
         entries = [losses.get(name) for name in tasks]
     else:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mtlcli.errors import nearest
+from mtlcli.errors import suggest
 from mtlcli.files import user_path
 
 Matrix = NDArray[np.float64]
@@ -158,7 +158,7 @@ def _check_names(labels: Iterable[str], tasks: Sequence[str], what: str) -> None
     unknown = [name for name in names if name not in tasks]
     if missing := [task for task in tasks if task not in names]:
         raise ValueError(
-            f"matrix: no {what} for task {missing[0]!r}.{nearest(missing[0], unknown)} It has: {', '.join(names)}"
+            f"matrix: no {what} for task {missing[0]!r}.{suggest(missing[0], unknown)} It has: {', '.join(names)}"
         )
     if unknown:
         raise ValueError(f"matrix: a {what} for {unknown[0]!r}, which is not a task. The tasks: {', '.join(tasks)}")

@@ -7,7 +7,7 @@ import pytest
 
 from mtlcli.cli import main
 from mtlcli.config.suggestions import value_hint
-from mtlcli.errors import ConfigError, nearest
+from mtlcli.errors import ConfigError, suggest
 from tests.config.experiments import GOOD, load, write_yaml
 
 
@@ -95,7 +95,7 @@ def test_no_suggestion_for_an_unrelated_name(tmp_path: Path, override: str) -> N
 )
 def test_nearest(name: str, hint: str | None) -> None:
     names = ["optimizer", "epochs", "gls", "CosineAnnealingLR", "lenet"]
-    assert nearest(name, names) == ("" if hint is None else f" Did you mean {hint!r}?")
+    assert suggest(name, names) == ("" if hint is None else f" Did you mean {hint!r}?")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from mtlcli.data.formats.compressed import describe_os_error
 from mtlcli.data.formats.image_checks import check_images
 from mtlcli.data.formats.images import ImageFiles, supported_suffixes
 from mtlcli.data.splitting import draw, draw_by_position
-from mtlcli.errors import ConfigError, MtlError, Problem, nearest
+from mtlcli.errors import ConfigError, MtlError, Problem, suggest
 from mtlcli.files import user_path
 from mtlcli.registry import datasets
 from mtlcli.specs import DatasetSpec, TargetSpec
@@ -205,7 +205,7 @@ class ImageFolder(Dataset):
         canonical = {to_nfc(name) for name in classes}
         problems = [
             f"{paths[names.index(name)].parent}: class {name!r} is not a class of the training images: "
-            f"{join_names(classes)}.{nearest(name, classes)}"
+            f"{join_names(classes)}.{suggest(name, classes)}"
             for paths, names in self._files().values()
             for name in sorted(set(names) - canonical)
         ]

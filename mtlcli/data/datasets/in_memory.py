@@ -17,7 +17,7 @@ from mtlcli.data.content_hash import hash_named, hash_rows
 from mtlcli.data.formats.python_data import Labels, PythonData, convert_data
 from mtlcli.data.formats.python_targets import TargetType, encode_python_target, fit_python_target, is_missing
 from mtlcli.data.splitting import draw, draw_by_position, group_copies, to_class_codes
-from mtlcli.errors import ConfigError, nearest
+from mtlcli.errors import ConfigError, suggest
 from mtlcli.registry import datasets
 from mtlcli.specs import DatasetSpec, Shape, TargetSpec
 
@@ -179,7 +179,7 @@ class InMemory(Dataset):
                 )
         for option, names in (("targets", self.types), ("classes", self.classes)):
             if unknown := [name for name in names if name not in first.targets]:
-                hint = f"{nearest(unknown[0], first.targets)} The targets are: {', '.join(first.targets)}"
+                hint = f"{suggest(unknown[0], first.targets)} The targets are: {', '.join(first.targets)}"
                 raise ConfigError(f"`{option}` names {unknown[0]!r}, which is no target.{hint}")
 
     def _draw_test(self, whole: Examples) -> dict[str, Examples]:

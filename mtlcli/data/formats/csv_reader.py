@@ -13,7 +13,7 @@ import numpy as np
 
 from mtlcli.data.formats.text_lines import Lines
 from mtlcli.data.shuffling import Rows
-from mtlcli.errors import ConfigError, Problem, nearest
+from mtlcli.errors import ConfigError, Problem, suggest
 from mtlcli.text import join_names, name_problem, quote
 
 Index = np.ndarray[tuple[int], np.dtype[np.int32]]
@@ -80,7 +80,7 @@ class Table:
         columns = list(self.columns)
         hint = _suggest_delimiter(columns)
         problems = [
-            Problem(f"{self.path}: no column {quote(name)}, which `{what}` names.{nearest(name, columns)} The columns "
+            Problem(f"{self.path}: no column {quote(name)}, which `{what}` names.{suggest(name, columns)} The columns "
                     f"in the file's first line are: {join_names(columns)}{hint}")
             for name in names
             if name not in self.columns

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mtlcli.data.formats.column_encoding import FAR
 from mtlcli.data.formats.python_data import Labels
-from mtlcli.errors import ConfigError, nearest
+from mtlcli.errors import ConfigError, suggest
 from mtlcli.specs import IGNORE_INDEX, MOST_CLASSES, TargetSpec
 from mtlcli.text import join_names
 
@@ -147,7 +147,7 @@ def _encode_classes(labels: Labels, name: str, target: TargetSpec, named: bool) 
         index = {label: at for at, label in enumerate(target.classes or ())}
         for row in np.flatnonzero(~missing):
             if (label := str(labels[row])) not in index:
-                hint = f"{nearest(label, index)} Its classes: {join_names(list(index))}"
+                hint = f"{suggest(label, index)} Its classes: {join_names(list(index))}"
                 raise ConfigError(
                     f"target {name!r} has the class {label!r}, which is not among those of training.{hint}"
                 )

@@ -13,7 +13,7 @@ from torch import Tensor
 from mtlcli.data.formats.column_encoding import encode_columns
 from mtlcli.data.formats.csv_reader import Cells, Table
 from mtlcli.data.formats.numerals import ISO, Notation
-from mtlcli.errors import ConfigError, InputError, nearest
+from mtlcli.errors import ConfigError, InputError, suggest
 from mtlcli.specs import Column
 from mtlcli.text import join_names
 
@@ -95,13 +95,13 @@ def _values(name: str, values: Any) -> list[Any]:
 def _check_names(wanted: Sequence[str], given: Mapping[str, Any], others: Collection[str]) -> None:
     unknown = [name for name in given if name not in wanted and name not in others]
     if lacking := [name for name in wanted if name not in given]:
-        hint = nearest(lacking[0], unknown)
+        hint = suggest(lacking[0], unknown)
         more = f" (and {len(lacking) - 1} more)" if len(lacking) > 1 else ""
         raise InputError(
             f"column {lacking[0]!r} is missing{more}.{hint} The model's columns: {join_names(list(wanted))}"
         )
     if unknown:
-        hint = nearest(unknown[0], wanted)
+        hint = suggest(unknown[0], wanted)
         raise InputError(f"unknown column {unknown[0]!r}.{hint} The model's columns: {join_names(list(wanted))}")
 
 

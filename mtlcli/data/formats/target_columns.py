@@ -25,7 +25,7 @@ from mtlcli.data.formats.numerals import Floats, Notation
 from mtlcli.data.formats.table_options import Targets, TargetType
 from mtlcli.data.shuffling import Rows
 from mtlcli.data.splitting import Codes
-from mtlcli.errors import ConfigError, nearest
+from mtlcli.errors import ConfigError, suggest
 from mtlcli.specs import IGNORE_INDEX, TargetSpec
 from mtlcli.text import join_names, quote
 
@@ -108,7 +108,7 @@ def encode_target(table: Table, name: str, target: TargetSpec, notation: Notatio
         codes = encode_levels(cells.values, classes, notation, 0, IGNORE_INDEX, -1)
         if unknown := np.flatnonzero(codes == -1).tolist():
             rows = cells.rows(unknown)
-            hint = nearest(get_first_value(cells, rows), classes)
+            hint = suggest(get_first_value(cells, rows), classes)
             raise ConfigError(table.locate(
                 f"target {name!r} has the class {quote_value(cells, rows)}, which is not among those of the training "
                 f"rows: {join_names(classes)}.{hint}", rows

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from mtlcli.errors import nearest
+from mtlcli.errors import suggest
 from mtlcli.models.modules import AnyNameModuleDict
 from mtlcli.models.sharing.base import (
     MakeHead,
@@ -181,7 +181,7 @@ def _select_stages(stages: Sequence[str] | None, available: Sequence[str]) -> li
     for name in wanted:
         if name not in available:
             raise ValueError(
-                f"stages: the trunk has no stage {name!r}.{nearest(name, available)} "
+                f"stages: the trunk has no stage {name!r}.{suggest(name, available)} "
                 f"Choose from: {', '.join(available)}"
             )
     return [name for name in available if name in wanted]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from mtlcli.errors import nearest
+from mtlcli.errors import suggest
 from mtlcli.models.trunks.base import Trunk
 from mtlcli.registry import trunks
 from mtlcli.specs import Shape
@@ -120,13 +120,13 @@ def _check_names(model: str, weights: str | None) -> None:
     available = models.list_models(module=models)
     if model not in available:
         raise ValueError(
-            f"torchvision has no classification model {model!r}.{nearest(model, available)} "
+            f"torchvision has no classification model {model!r}.{suggest(model, available)} "
             f"It has {len(available)}, among them resnet18, mobilenet_v3_small and efficientnet_b0"
         )
     names = ["DEFAULT", *models.get_model_weights(model).__members__]
     if weights is not None and weights not in names:
         raise ValueError(
-            f"{model} has no weights {weights!r}.{nearest(weights, names)} Choose from: {', '.join(names)}"
+            f"{model} has no weights {weights!r}.{suggest(weights, names)} Choose from: {', '.join(names)}"
         )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from mtlcli import registry
 from mtlcli.config import Experiment
-from mtlcli.errors import ConfigError, Problem, nearest
+from mtlcli.errors import ConfigError, Problem, suggest
 from mtlcli.registry import KindClass
 from mtlcli.studies.compare.axes import Point, grid_points, parse_axes
 from mtlcli.studies.compare.baselines import make_baseline, select_baseline_axes
@@ -146,7 +146,7 @@ def _choose_reference(methods: Sequence[Method], label: str | None) -> Method:
     by_label = {method.label: method for method in methods}
     if label not in by_label:
         raise ConfigError(
-            f"--reference: no method is called {label!r}.{nearest(label, by_label)} Choose from: {', '.join(by_label)}"
+            f"--reference: no method is called {label!r}.{suggest(label, by_label)} Choose from: {', '.join(by_label)}"
         )
     return by_label[label]
 

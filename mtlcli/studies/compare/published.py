@@ -15,7 +15,7 @@ from mtlcli.config.locations import KeyPath, Source, in_order
 from mtlcli.config.schema import Section
 from mtlcli.config.type_names import format_value
 from mtlcli.config.yaml import read
-from mtlcli.errors import ConfigError, Problem, nearest
+from mtlcli.errors import ConfigError, Problem, suggest
 from mtlcli.studies.compare.document import summarize_values
 from mtlcli.studies.compare.plan import BASELINE, Plan
 from mtlcli.studies.compare.results import Results
@@ -178,7 +178,7 @@ def _find_problems(table: _Table, plan: Plan) -> Iterator[tuple[KeyPath, str]]:
 
 
 def _unknown_name(noun: str, name: str, choices: list[str]) -> str:
-    return f"no {noun} {name!r}.{nearest(name, choices)} Choose from: {', '.join(choices)}"
+    return f"no {noun} {name!r}.{suggest(name, choices)} Choose from: {', '.join(choices)}"
 
 
 def _estimate(results: Results, scores: Scores, task: str, metric: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mtlcli.config import Experiment
-from mtlcli.errors import ConfigError, nearest
+from mtlcli.errors import ConfigError, suggest
 from mtlcli.studies.folder import StudyFolder
 from mtlcli.studies.relate.experiments import Budget, make_joint
 from mtlcli.studies.relate.groups import suggest_groups
@@ -69,7 +69,7 @@ def _select_measures(experiment: Experiment, measures: Sequence[str] | None) -> 
         raise ConfigError(experiment.problem("tasks", "there must be at least two tasks to relate"))
     for name in measures or ():
         if name not in MEASURES:
-            raise ConfigError(f"no measure {name!r}.{nearest(name, MEASURES)} Choose from: {', '.join(MEASURES)}")
+            raise ConfigError(f"no measure {name!r}.{suggest(name, MEASURES)} Choose from: {', '.join(MEASURES)}")
     undescribed = [task for task, entry in experiment.tasks.items() if not entry.description.strip()]
     message = f"`semantic` needs a `description:` of every task; missing for: {', '.join(undescribed)}"
     if measures is None and undescribed:

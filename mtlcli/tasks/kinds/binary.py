@@ -9,7 +9,7 @@ from pydantic import PositiveFloat
 from torch import Tensor
 from torch.nn import functional as F
 
-from mtlcli.errors import nearest
+from mtlcli.errors import suggest
 from mtlcli.registry import kinds
 from mtlcli.specs import TargetSpec, is_labelled
 from mtlcli.tasks.base import Direction, TaskKind, at_least_float32, masked_mean
@@ -109,7 +109,7 @@ def _index(positive: str | int | bool, names: tuple[str, ...]) -> int:
         for index, name in enumerate(names):
             if normalize(name) in (normalize(wanted), aliases.get(wanted.lower())):
                 return index
-    hint = nearest(wanted, names)
+    hint = suggest(wanted, names)
     raise ValueError(f"`positive`: the target has no class {wanted!r}.{hint} Its classes: {', '.join(names)}")
 
 

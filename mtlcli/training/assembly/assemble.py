@@ -13,7 +13,7 @@ from torch import nn
 from mtlcli import registry
 from mtlcli.config import Experiment
 from mtlcli.data.placement import Placement
-from mtlcli.errors import ConfigError, nearest
+from mtlcli.errors import ConfigError, suggest
 from mtlcli.files import given_path
 from mtlcli.models.inputs import make_preparation, prepared_shape
 from mtlcli.models.model import MultiTaskModel
@@ -175,13 +175,13 @@ def _target(name: str | None, spec: DatasetSpec, alias: str, task: str) -> tuple
         if name is None and len(spec.targets) == 1:
             name = next(iter(spec.targets))
         if name is None:
-            hint = nearest(task, spec.targets)
+            hint = suggest(task, spec.targets)
             raise ValueError(
                 f"the task sets no target, and dataset {alias!r} has neither a target {task!r} nor a main target."
                 f"{hint} Set `target` to one of: {names}"
             )
     if name not in spec.targets:
-        hint = nearest(str(name), spec.targets)
+        hint = suggest(str(name), spec.targets)
         raise ValueError(f"dataset {alias!r} has no target {name!r}.{hint} It has: {names}")
     return name, spec.targets[name]
 

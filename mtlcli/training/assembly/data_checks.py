@@ -18,7 +18,7 @@ from mtlcli.data.fingerprint import DataRecord
 from mtlcli.data.formats.shared_columns import share_columns
 from mtlcli.data.loader import Loader
 from mtlcli.data.samplers.base import Sampler
-from mtlcli.errors import ConfigError, Problem, nearest
+from mtlcli.errors import ConfigError, Problem, suggest
 from mtlcli.models.model import MultiTaskModel
 from mtlcli.specs import IGNORE_INDEX, DatasetSpec, TargetSpec
 from mtlcli.training.problems import Problems
@@ -55,7 +55,7 @@ def open_datasets(
     opened: Datasets = {}
     given = given or {}
     if unknown := [alias for alias in given if alias not in experiment.datasets]:
-        known = f"{nearest(unknown[0], experiment.datasets)} Choose from: {', '.join(experiment.datasets)}"
+        known = f"{suggest(unknown[0], experiment.datasets)} Choose from: {', '.join(experiment.datasets)}"
         raise ConfigError(f"data was passed for {unknown[0]!r}, which is no dataset of the experiment.{known}")
     for alias, entry in experiment.datasets.items():
         with problems.at(f"datasets.{alias}"), locate_dataset_errors(alias):

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from mtlcli import registry
 from mtlcli.config import Experiment
 from mtlcli.error_origin import blame_options
-from mtlcli.errors import nearest
+from mtlcli.errors import suggest
 from mtlcli.models.model import MultiTaskModel
 from mtlcli.training.problems import Problems
 from mtlcli.training.run import Run
@@ -184,7 +184,7 @@ def _check_names(experiment: Experiment, shared: list[nn.Parameter], own: Mappin
         with problems.at(f"optimizer.groups.{name}"):
             if name not in parts:
                 names = ", ".join([TRUNK, HEADS, *own])
-                raise ValueError(f"unknown part of the model {name!r}.{nearest(name, parts)} Choose from: {names}")
+                raise ValueError(f"unknown part of the model {name!r}.{suggest(name, parts)} Choose from: {names}")
             if name in (TRUNK, HEADS) and name in own:
                 raise ValueError(f"{name!r} is ambiguous, because a task has this name too: rename the task")
             if not parts[name]:

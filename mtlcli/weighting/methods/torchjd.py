@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mtlcli.errors import nearest
+from mtlcli.errors import suggest
 from mtlcli.registry import weightings
 from mtlcli.weighting.base import JacobianWeighting, WeightedTask
 from mtlcli.weighting.solvers.gramian import combine_rows, normalize_gramian
@@ -103,7 +103,7 @@ def _build(name: str, options: dict[str, Any], tasks: int) -> nn.Module:
         raise ValueError("torchjd does not support `every`: an aggregator may return no weights that can be reused")
     if name not in classes:
         raise ValueError(
-            f"torchjd has no aggregator {name!r}.{nearest(name, classes)} Choose from: {', '.join(sorted(classes))}"
+            f"torchjd has no aggregator {name!r}.{suggest(name, classes)} Choose from: {', '.join(sorted(classes))}"
         )
     try:
         with torch.device("cpu"):  # values are read, even if everything else is built on meta
