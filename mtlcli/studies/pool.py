@@ -138,7 +138,7 @@ class ProcessPool(Generic[R]):
                     os.kill(running.process.pid, number)
 
     def _receive_problem(self, ended: _Running[R]) -> str | None:
-        """Return the error of a process that has ended; None if there is none."""
+        """Return the error of a process that has ended, or None."""
         ended.process.join()
         try:
             problem: str | None = ended.answer.recv()

@@ -30,7 +30,7 @@ def completed_summary(folder: Path, experiment: Experiment, data: CurrentData) -
         data: the current data, which must be that of the run.
 
     Returns:
-        The content of `summary.json`; None if there is no run, or it has not completed.
+        The content of `summary.json`; None if it has no run, or an incomplete one.
 
     Raises:
         ConfigError: If the folder holds a run of a different experiment or with a damaged file, or a completed run

@@ -22,7 +22,7 @@ from mtlcli.training.run_folder import RunFolder
 from mtlcli.training.state import TrainerState
 from mtlcli.training.trainer import Trainer
 
-OUTPUT = "output.txt"  # in the run folder: what the process prints, such as the last message of a library that aborts
+OUTPUT = "output.txt"  # in the run folder: output of the process, such as the last message of a library that aborts
 
 After = Callable[[TrainerState, RunFolder], None]
 

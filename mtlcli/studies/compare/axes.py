@@ -78,7 +78,7 @@ def grid_points(axes: Sequence[Axis], separator: str = " + ") -> list[Point]:
         separator: text between the values in the labels.
 
     Returns:
-        The points; a single one without overrides if there are no axes.
+        The points; without axes, a single one without overrides.
     """
     names = _short_names([axis.key for axis in axes])
     points = []

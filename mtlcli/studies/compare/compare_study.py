@@ -121,7 +121,7 @@ def _measure_relations(plan: Plan, folder: StudyFolder, callback: StudyCallback)
     """Replace files and measures of `weighting: relation` by the values of their matrices."""
 
     def resolve(experiment: Experiment) -> Experiment:
-        # one folder for each joint experiment, since candidates may differ in what the measure depends on
+        # one folder for each joint experiment, since the measure may depend on keys in which candidates differ
         joint = make_joint(experiment, experiment.training.epochs)
         measured = folder.path / "relate" / experiment_hash(joint)
         return self_contained(with_relation(experiment, measured, callback=callback))

@@ -25,7 +25,7 @@ def make_document(results: Results, out: str, command: str | None = None) -> Doc
     Args:
         results: the results of the comparison.
         out: path of the study folder.
-        command: the command line, if there is one.
+        command: the command line; None if the study was started from Python.
 
     Returns:
         Dicts, lists, strings and numbers, with NaN for missing values.

@@ -64,7 +64,7 @@ def list_findings(results: Results) -> list[str]:
 
 
 def list_warnings(results: Results) -> list[str]:
-    """List what limits the comparison, one sentence each.
+    """List limitations of the comparison, one sentence each.
 
     Args:
         results: the results of the comparison.

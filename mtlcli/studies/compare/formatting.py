@@ -35,7 +35,7 @@ def is_missing(value: float | None) -> bool:
 
 
 def format_estimate(estimate: Mapping[str, Any], *, signed: bool = False) -> str:
-    """Format an estimate, such as `0.9712 ± 0.0031`; the mean alone if there is no interval.
+    """Format an estimate, such as `0.9712 ± 0.0031`; the mean alone without an interval.
 
     Args:
         estimate: `mean`, `low` and `high`.
@@ -81,7 +81,7 @@ def format_value(value: float | None) -> str:
 
 
 def half_width(estimate: Mapping[str, Any]) -> float | None:
-    """Return half the width of an estimate's interval; None if there is no interval."""
+    """Return half the width of an estimate's interval; None without an interval."""
     return None if is_missing(estimate["low"]) else float(estimate["high"] - estimate["low"]) / 2
 
 

@@ -86,7 +86,7 @@ class OutputCollector:
             batches.clear()
 
     def get(self, task: str) -> tuple[Tensor, Tensor] | None:
-        """Return what was collected of a task.
+        """Return the collected outputs of a task.
 
         Args:
             task: the task.

@@ -19,7 +19,7 @@ ARROWS = {"max": "↑", "min": "↓"}
 
 
 def reference_labels(document: Document) -> list[str]:
-    """Return the labels of the references: the baselines, and the reference method if there are other methods."""
+    """Return the labels of the references: the baselines, and the reference method of two or more methods."""
     return list(dict.fromkeys(name for method in document["methods"].values() for name in method["against"]))
 
 
@@ -68,7 +68,7 @@ def _difference_notes(document: Document) -> list[str]:
         f"±: half the width of the {confidence} interval over the seeds (Student's t). p: two-sided paired t-test over "
         "the seeds, with Holm's correction for all tests of the table. Rows with n < 3 have neither."
         if len(document["seeds"]) >= MIN_VALUES
-        else f"With fewer than {MIN_VALUES} seeds there are no intervals over the seeds and no p-values.",
+        else f"Intervals over the seeds and p-values require at least {MIN_VALUES} seeds.",
         f"Test examples: half the width of the {confidence} interval due to the sample of examples in "
         f"`{document['split']}` (bootstrap).",
     ]
@@ -155,7 +155,7 @@ def _means_note(document: Document, complete: bool) -> str:
     seeds = document["seeds"]
     note = f"On the split `{document['split']}`, at the epoch that is best on `{document['evaluated']}`. "
     if len(seeds) < MIN_VALUES:
-        return note + f"With fewer than {MIN_VALUES} seeds there are no intervals."
+        return note + f"Intervals require at least {MIN_VALUES} seeds."
     note += f"Mean ± half the width of the {document['confidence']:.0%} interval (Student's t) over "
     if complete:
         return note + f"all {len(seeds)} seeds."

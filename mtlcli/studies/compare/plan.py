@@ -232,7 +232,7 @@ class _Validator:
         return self._opened[key]
 
     def raise_problems(self) -> None:
-        """Raise ConfigError if there are problems."""
+        """Raise ConfigError if problems were collected."""
         if self._labels:
             raise ConfigError(
                 [

@@ -44,7 +44,7 @@ class PublishedValue:
 
     Attributes:
         value: the value.
-        spread: the published ±; None if there is none.
+        spread: the published ±, or None.
     """
 
     value: float

@@ -16,7 +16,7 @@ class Budget:
         seeds: number of single-task baselines of each task.
         epochs: largest number of epochs of each run.
         networks: largest number of networks that the tasks are divided among.
-        jobs: number of baselines that are trained at the same time, in processes if there are several.
+        jobs: number of baselines that are trained at the same time, in processes if more than one.
         encoder: sentence encoder of `semantic`; None: TF-IDF.
     """
 

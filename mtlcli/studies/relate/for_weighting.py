@@ -23,7 +23,7 @@ def with_relation(
 
     Args:
         experiment: the experiment.
-        out: the study folder, as in `relate`; what it holds is reused.
+        out: the study folder, as in `relate`; its runs are reused.
         budget: the size of the study.
         callback: called as the study progresses.
 
@@ -53,7 +53,7 @@ def with_placeholder_relation(experiment: Experiment) -> Experiment:
 
 
 def _required_measure(experiment: Experiment) -> str | None:
-    """Return the measure in `from`; None if there is none, or a matrix (giving both is an error elsewhere)."""
+    """Return the measure in `from`, or None; also None if `matrix` is given, since validation refuses both."""
     weighting = experiment.weighting
     if weighting.name != "relation" or weighting.options["matrix"] is not None:
         return None

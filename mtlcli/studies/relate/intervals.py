@@ -86,7 +86,7 @@ def describe_interval(tasks: Sequence[str], interval: Matrix, resampled: str) ->
     Args:
         tasks: names of the tasks.
         interval: lower and upper bounds, [2, T, T].
-        resampled: what the resamples are of, such as `bootstrap over 3 seeds`.
+        resampled: description of the resamples, such as `bootstrap over 3 seeds`.
 
     Returns:
         `interval` ({task: {task: [low, high]}}), `confidence` and `interval_of`.

@@ -22,7 +22,7 @@ def performance_relation(tasks: Sequence[str], seeds: Sequence[int], skills: NDA
     A single number per task has no correlation, so the performance of task i is a vector: the skill of a linear probe
     on the frozen trunk of its baseline for every task j and every seed s (see `linear_probe.skill`). The interval is
     between the 2.5 and 97.5 percentiles over bootstrap samples of the seeds (all S^S of them for up to 5 seeds); with
-    fewer than three seeds there is none.
+    fewer than three seeds it is undefined.
 
     Args:
         tasks: names of the tasks, [T].

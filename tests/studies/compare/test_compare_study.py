@@ -192,7 +192,7 @@ def test_one_seed_has_no_interval_and_no_test(tmp_path: Path) -> None:
     assert math.isnan(method["delta_m"]["flat"]["low"])
     text = (tmp_path / "study/comparison.md").read_text()
     assert "no tests, since fewer than 3 seeds have a value on both sides" in text
-    assert "With fewer than 3 seeds there are no intervals over the seeds and no p-values." in text
+    assert "Intervals over the seeds and p-values require at least 3 seeds." in text
     assert "±" not in text.partition("## Means")[2].partition("## ")[0]
 
 
