@@ -31,7 +31,7 @@ def doctor(
     from mtlcli.errors import MtlError
     from mtlcli.files import given_path
     from mtlcli.training.device import devices, thread_limit
-    from mtlcli.training.environment import device_name, versions
+    from mtlcli.training.run_folder import device_name, versions
     from mtlcli.training.run_folder import run_root as default_root
     from mtlcli.version import __version__
 

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from mtlcli.tables import format_duration, format_number
-from mtlcli.training.environment import device_name
 from mtlcli.training.evaluate import TaskMetrics
 from mtlcli.training.run import Run
+from mtlcli.training.run_folder import device_name
 
 LOG = logging.getLogger("mtl")
 INDENT = "  "

@@ -18,11 +18,10 @@ from mtlcli.training.assembly.regularization import PREFIX, compress, fit_ranks
 from mtlcli.training.checkpoint.file import load_checkpoint, plain, save_checkpoint
 from mtlcli.training.data_report import count_unseen
 from mtlcli.training.device import peak_memory
-from mtlcli.training.evaluate import TaskMetrics, measure
+from mtlcli.training.evaluate import Monitor, TaskMetrics, measure
 from mtlcli.training.failures import explain_error
 from mtlcli.training.history import OPTIMIZER, SHARING, is_task, table_csv, table_md
 from mtlcli.training.messages import EpochReport, RunEnd
-from mtlcli.training.monitor import Monitor
 from mtlcli.training.plots import plot_figures, plot_history
 from mtlcli.training.run import Run
 from mtlcli.training.run_folder import RunFolder

@@ -26,13 +26,13 @@ from mtlcli.training.checkpoint.experiment import plugins_of
 from mtlcli.training.checkpoint.file import plain, rng_state, set_rng_state
 from mtlcli.training.data_changes import check_unchanged
 from mtlcli.training.device import Threads
-from mtlcli.training.environment import device_name
 from mtlcli.training.evaluate import Amounts
 from mtlcli.training.failures import weighting_fault
 from mtlcli.training.history import History
 from mtlcli.training.messages import EpochReport, RunHeader
 from mtlcli.training.problems import Problems
 from mtlcli.training.run import Run
+from mtlcli.training.run_folder import device_name
 from mtlcli.training.step import Step
 from mtlcli.training.step_log import StepLog
 

@@ -13,7 +13,7 @@ from mtlcli.studies.compare.plan import BASELINE, Method
 from mtlcli.studies.compare.results import Results
 from mtlcli.studies.compare.statistics import CONFIDENCE, Estimate, PairedTest, Scores, estimate
 from mtlcli.studies.compare.tuning import Choice
-from mtlcli.training.environment import versions
+from mtlcli.training.run_folder import versions
 from mtlcli.version import __version__
 
 Document = dict[str, Any]

@@ -28,7 +28,7 @@ from mtlcli.training.assembly.optimizers import make_optimizer
 from mtlcli.training.assembly.schedules import Schedule, make_schedule
 from mtlcli.training.assembly.trial import is_small, try_model_parts, try_plugins
 from mtlcli.training.device import choose_device
-from mtlcli.training.monitor import Monitor
+from mtlcli.training.evaluate import Monitor
 from mtlcli.training.problems import Problems
 from mtlcli.training.run import Run
 

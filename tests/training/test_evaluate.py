@@ -9,8 +9,7 @@ import pytest
 from mtlcli.cli.requirements import check_requirements, parse_requirements
 from mtlcli.errors import RequirementError
 from mtlcli.training.assembly.build import build
-from mtlcli.training.evaluate import primary_metric
-from mtlcli.training.monitor import Monitor
+from mtlcli.training.evaluate import Monitor, primary_metric
 from mtlcli.training.trainer import Trainer
 from tests.training.experiments import digits, training
 
