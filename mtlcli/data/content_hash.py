@@ -157,9 +157,9 @@ def _hash_bytes(array: np.ndarray[Any, Any]) -> Hashes:
     hashes: Hashes = np.empty(amount, np.uint64)
     step = max(1, CHUNK // words)
     for start in range(0, amount, step):
-        part = rows[start : start + step]
+        block = rows[start : start + step]
         if size % 8:
-            part = np.pad(part, ((0, 0), (0, 8 * words - size)))
-        values = np.ascontiguousarray(part).view("<u8").astype(np.uint64, copy=False)
+            block = np.pad(block, ((0, 0), (0, 8 * words - size)))
+        values = np.ascontiguousarray(block).view("<u8").astype(np.uint64, copy=False)
         hashes[start : start + step] = np.where(values == 0, np.uint64(0), mix_bits(values ^ places)).sum(1)
     return mix_bits(hashes)

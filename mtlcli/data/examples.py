@@ -56,47 +56,47 @@ class ConcatExamples:
     """Lazy concatenation of the inputs of several splits.
 
     Args:
-        parts: the splits, in order.
+        splits: the splits, in order.
     """
 
-    def __init__(self, parts: Sequence[Examples]) -> None:
-        self.parts = parts
-        self.starts = [0, *accumulate(map(len, parts))]
+    def __init__(self, splits: Sequence[Examples]) -> None:
+        self.splits = splits
+        self.starts = [0, *accumulate(map(len, splits))]
 
     def __len__(self) -> int:
         return self.starts[-1]
 
     def __getitem__(self, row: int) -> Tensor:
         at = bisect_right(self.starts, row) - 1
-        part, row = self.parts[at], row - self.starts[at]
-        return part.inputs[row if part.rows is None else int(part.rows[row])]
+        split, row = self.splits[at], row - self.starts[at]
+        return split.inputs[row if split.rows is None else int(split.rows[row])]
 
 
-def concat_examples(parts: Sequence[Examples]) -> Examples:
+def concat_examples(splits: Sequence[Examples]) -> Examples:
     """Concatenate the examples of several splits. Splits that share their inputs still do.
 
     Args:
-        parts: at least one split; all have the same targets.
+        splits: at least one split; all have the same targets.
 
     Returns:
         Their examples.
     """
-    first = parts[0]
-    if len(parts) == 1:
+    first = splits[0]
+    if len(splits) == 1:
         return first
-    if all(part.inputs is first.inputs and part.rows is not None for part in parts):
-        rows = torch.cat([part.rows for part in parts if part.rows is not None])
+    if all(split.inputs is first.inputs and split.rows is not None for split in splits):
+        rows = torch.cat([split.rows for split in splits if split.rows is not None])
         return Examples(first.inputs, first.targets, rows.sort().values)
-    chosen = [part.rows if part.rows is not None else torch.arange(len(part.inputs)) for part in parts]
+    chosen = [split.rows if split.rows is not None else torch.arange(len(split.inputs)) for split in splits]
     targets = {
-        name: torch.cat([part.targets[name][rows] for part, rows in zip(parts, chosen, strict=True)])
+        name: torch.cat([split.targets[name][rows] for split, rows in zip(splits, chosen, strict=True)])
         for name in first.targets
     }
     inputs: list[Tensor] = []
-    for part, rows in zip(parts, chosen, strict=True):
-        if not isinstance(part.inputs, Tensor):
-            return Examples(ConcatExamples(parts), targets)
-        inputs.append(part.inputs[rows])
+    for split, rows in zip(splits, chosen, strict=True):
+        if not isinstance(split.inputs, Tensor):
+            return Examples(ConcatExamples(splits), targets)
+        inputs.append(split.inputs[rows])
     return Examples(torch.cat(inputs), targets)
 
 

@@ -59,7 +59,7 @@ def test_a_trunk_takes_columns_or_numbers(people: dict[str, Any]) -> None:
 def test_a_trunk_of_tables_refuses_images(people: dict[str, Any]) -> None:
     images = {"name": "digits"}
     task = {"dataset": "images", "target": "parity", "kind": "binary"}
-    with pytest.raises(ConfigError, match=r"trunk: tabular needs a table's columns, .* 'images' are 1×8×8"):
+    with pytest.raises(ConfigError, match=r"trunk: tabular needs the columns of a table, .* 'images' are 1×8×8"):
         check_experiment(experiment(people, datasets={"images": images}, tasks={"parity": task}))
     both = {"people": people, "images": images}
     with pytest.raises(ConfigError, match="tabular needs a table's columns"):

@@ -83,7 +83,7 @@ class IdxImages(Dataset):
         """
         files = ensure_files(self.name, self.collection, self.root, self.download)
         advice = suggest_fetch(self.name, self.root)
-        images_at, labels_at = (files[f"{FILES[split]}-{part}-ubyte"] for part in ("images-idx3", "labels-idx1"))
+        images_at, labels_at = (files[f"{FILES[split]}-{kind}-ubyte"] for kind in ("images-idx3", "labels-idx1"))
         images, labels = read_idx(images_at, (28, 28), advice), read_idx(labels_at, (), advice)
         if len(labels) == 0:
             raise MtlError(f"{labels_at}: contains no examples. {advice}")

@@ -56,13 +56,13 @@ class Table:
         path: the first file.
         columns: name → cells, in order.
         lines: line of each row in its file, from 1.
-        parts: first row and path of each further file.
+        further_files: first row and path of each further file.
     """
 
     path: Path
     columns: dict[str, Cells]
     lines: Sequence[int]
-    parts: tuple[tuple[int, Path], ...] = ()
+    further_files: tuple[tuple[int, Path], ...] = ()
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -91,7 +91,7 @@ class Table:
     def place(self, row: int) -> str:
         """Return FILE:LINE of a row."""
         path = self.path
-        for start, further in self.parts:
+        for start, further in self.further_files:
             path = further if row >= start else path
         return f"{path}:{self.lines[row]}"
 
@@ -179,8 +179,8 @@ def append_rows(table: Table, other: Table) -> Table:
         places = [positions.setdefault(value, len(positions)) for value in second.values]
         index = np.concatenate([first.index, np.array(places, np.int32)[second.index]])
         columns[name] = Cells(tuple(positions), index)
-    parts = (*table.parts, (len(table), other.path))
-    return Table(table.path, columns, array("q", [*table.lines, *other.lines]), parts)
+    further_files = (*table.further_files, (len(table), other.path))
+    return Table(table.path, columns, array("q", [*table.lines, *other.lines]), further_files)
 
 
 def _rows(lines: Lines, delimiter: str) -> Iterator[list[str]]:
@@ -204,7 +204,7 @@ class _Column(dict[str | None, int]):
         super().__init__()
         self.missing = missing
         self.distinct: list[str | None] = []
-        self.parts: list[Index] = []
+        self.chunks: list[Index] = []
 
     def __missing__(self, cell: str | None) -> int:
         value = None if cell is None or (stripped := cell.strip()) in self.missing else stripped
@@ -216,13 +216,13 @@ class _Column(dict[str | None, int]):
         return self[cell]
 
     def cells(self) -> Cells:
-        return Cells(tuple(self.distinct), np.concatenate(self.parts))
+        return Cells(tuple(self.distinct), np.concatenate(self.chunks))
 
 
 def _append_chunk(rows: list[list[str]], columns: list[_Column]) -> None:
     """Append rows to the columns, and clear the list of rows."""
     for column, cells in zip(columns, zip(*rows, strict=True), strict=False):  # no cells if there are no rows
-        column.parts.append(np.fromiter(map(column.__getitem__, cells), np.int32, len(rows)))
+        column.chunks.append(np.fromiter(map(column.__getitem__, cells), np.int32, len(rows)))
     rows.clear()
 
 
