@@ -33,16 +33,16 @@ class ForkedProcess:
 @contextmanager
 def fork_mtl(*arguments: str) -> Iterator[ForkedProcess]:
     """Start `mtl ARGUMENTS`. The process is killed at the end if it is still running."""
-    ours, theirs = process_context().Pipe(duplex=False)
-    process = start_study(_command, theirs, arguments)
-    theirs.close()
+    reader, writer = process_context().Pipe(duplex=False)
+    process = start_study(_command, writer, arguments)
+    writer.close()
     try:
-        with os.fdopen(ours.fileno(), encoding="utf-8", closefd=False) as err:
+        with os.fdopen(reader.fileno(), encoding="utf-8", closefd=False) as err:
             yield ForkedProcess(process, err)
     finally:
         process.kill()
         process.join()
-        ours.close()
+        reader.close()
 
 
 def _command(err: Connection, arguments: tuple[str, ...]) -> None:

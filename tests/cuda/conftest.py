@@ -1,4 +1,4 @@
-"""These tests need a GPU: where there is none they are not collected."""
+"""Skip the collection of these tests on machines without a GPU."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Checkpoints as someone would make them who means harm, each with a seal that is right where one matters."""
+"""Malicious checkpoints, with valid checksums unless the checksum itself is tested."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.hostile.archives import (
 )
 from tests.training.experiments import digits
 
-CANARY = "ran"  # the file that code in a checkpoint would leave in the folder it is in
+CANARY = "ran"  # the file that code in a checkpoint would create in the folder of the checkpoint
 COMMAND = "os.system"
 ENTRIES = ("trunk", "sharing", "weighting", "optimizer", "scheduler", "training.sampling", "tasks.digit.kind",
            "tasks.digit.head", "datasets.digits", "regularizers.0")  # fmt: skip
@@ -42,11 +42,11 @@ INJECTIONS: dict[str, Any] = {
     "trunk.init_from": "/dev/zero",
     "datasets.digits.augment": [COMMAND],
 }
-"""The places of an experiment where a name can stand, with one of the operating system's."""
+"""The paths of an experiment at which a name can be given, each with a value that names code or a file."""
 
 
 class MaliciousCode:
-    """What leaves the canary when it is unpickled."""
+    """An object that creates the canary file when it is unpickled."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -56,7 +56,7 @@ class MaliciousCode:
 
 
 def valid_document(**changes: Any) -> dict[str, Any]:
-    """The document of a checkpoint that has nothing wrong. changes: of the experiment."""
+    """Return the document of a valid checkpoint; `changes` are top-level keys of its experiment."""
     run = build(digits(**changes))
     return {
         "format": "mtl",
@@ -69,7 +69,7 @@ def valid_document(**changes: Any) -> dict[str, Any]:
 
 
 def table_document(path: Path, column: int) -> dict[str, Any]:
-    """One that was trained on this table, which is written, and whose model looks for its first input in `column`."""
+    """Write a table; return the document of a model of it that reads its first input from the position `column`."""
     path.write_text("a,b,y\n" + "".join(f"{row % 7},{row % 5},{row % 2}\n" for row in range(60)), encoding="utf-8")
     datasets = {"t": {"name": "csv", "path": str(path), "targets": ["y"]}}
     document = valid_document(datasets=datasets, tasks={"y": {"dataset": "t", "kind": "binary"}})
@@ -78,16 +78,16 @@ def table_document(path: Path, column: int) -> dict[str, Any]:
 
 
 def make(folder: Path) -> dict[str, Path]:
-    """Name → a hostile checkpoint in the folder."""
+    """Write the malicious checkpoints to a folder; return their paths by name."""
     document = valid_document()
-    made = {
+    contents = {
         **_files(folder, serialize(document)),
         **{key: serialize(value) for key, value in _documents(document).items()},
         **_pickles(folder),
         "deflate_bomb": deflate_bomb(),
     }
     paths = {}
-    for key, content in made.items():
+    for key, content in contents.items():
         paths[key] = folder / f"{key}.pt"
         if isinstance(content, bytes):
             paths[key].write_bytes(content)
@@ -96,18 +96,18 @@ def make(folder: Path) -> dict[str, Path]:
     return paths
 
 
-def _files(folder: Path, whole: bytes) -> dict[str, bytes | Callable[[Path], Any]]:
-    """Those that are no such file at all."""
+def _files(folder: Path, valid: bytes) -> dict[str, bytes | Callable[[Path], Any]]:
+    """Return files that are not archives of torch."""
 
     def legacy(path: Path) -> None:
         torch.save({"format": "mtl", "code": MaliciousCode(folder)}, path, _use_new_zipfile_serialization=False)
 
     return {
         "empty": b"",
-        "truncated": whole[: len(whole) // 2],
+        "truncated": valid[: len(valid) // 2],
         "pickle": pickle.dumps(MaliciousCode(folder)),
         "legacy_format": legacy,
-        "unsealed": whole[:-75],
+        "unsealed": valid[:-75],
         "directory": Path.mkdir,
         "fifo": os.mkfifo,
         "link_to_a_device": lambda path: path.symlink_to("/dev/zero"),
@@ -116,15 +116,15 @@ def _files(folder: Path, whole: bytes) -> dict[str, bytes | Callable[[Path], Any
     }
 
 
-def _documents(good: dict[str, Any]) -> dict[str, Any]:
-    """Those that torch writes and reads: what they say is wrong."""
+def _documents(valid: dict[str, Any]) -> dict[str, Any]:
+    """Return documents that torch can write and read, with invalid content."""
 
     def changed(path: str, value: Any) -> dict[str, Any]:
-        new = copy.deepcopy(good)
+        new = copy.deepcopy(valid)
         set_value(new, path, value)
         return new
 
-    weights: dict[str, torch.Tensor] = good["model"]
+    weights: dict[str, torch.Tensor] = valid["model"]
     first = next(iter(weights))
     nan = weights[first].clone()
     nan.flatten()[-1] = float("nan")
@@ -139,27 +139,27 @@ def _documents(good: dict[str, Any]) -> dict[str, Any]:
         "tensor": torch.zeros(3),
         "future_version": {"format": "mtl", "version": 2**40},
         "version_of_another_type": {"format": "mtl", "version": [2]},
-        "missing_key": {**good, "model": {key: value for key, value in weights.items() if key != first}},
-        "extra_key": {**good, "model": {**weights, "os.system": torch.zeros(1)}},
-        "misshapen_key": {**good, "model": {**weights, first: torch.zeros(3, 3, 3)}},
-        "key_of_another_type": {**good, "model": {**weights, first: weights[first].long()}},
-        "nan_weights": {**good, "model": {**weights, first: nan}},
-        "no_tensor": {**good, "model": {**weights, first: [1.0]}},
-        "model_of_another_type": {**good, "model": [1]},
-        "parameter": {**good, "model": {**weights, first: nn.Parameter(weights[first])}},
-        "sparse": {**good, "model": {**weights, first: torch.eye(3).to_sparse()}},
-        "a_trillion_laughs": {**good, "history": laughs},
-        "nested": {**good, "history": nested},
-        "a_set": {**good, "history": {1, 2}},
+        "missing_key": {**valid, "model": {key: value for key, value in weights.items() if key != first}},
+        "extra_key": {**valid, "model": {**weights, "os.system": torch.zeros(1)}},
+        "misshapen_key": {**valid, "model": {**weights, first: torch.zeros(3, 3, 3)}},
+        "key_of_another_type": {**valid, "model": {**weights, first: weights[first].long()}},
+        "nan_weights": {**valid, "model": {**weights, first: nan}},
+        "no_tensor": {**valid, "model": {**weights, first: [1.0]}},
+        "model_of_another_type": {**valid, "model": [1]},
+        "parameter": {**valid, "model": {**weights, first: nn.Parameter(weights[first])}},
+        "sparse": {**valid, "model": {**weights, first: torch.eye(3).to_sparse()}},
+        "a_trillion_laughs": {**valid, "history": laughs},
+        "nested": {**valid, "history": nested},
+        "a_set": {**valid, "history": {1, 2}},
         "hidden_units": changed("config.trunk.hidden", [2**40]),
         "many_layers": changed("config.trunk.hidden", [16] * 100_000),
         "large_layers": changed("config.trunk.hidden", [2**20] * 50),
         "epochs_beyond_any": changed("config.training.epochs", 2**200),
-        "task_named_as_a_path": changed("config.tasks", {"../../x": good["config"]["tasks"]["digit"]}),
-        "escapes_in_a_name": changed("config.tasks", {"\x1b[31mred\x1b]0;title\a": good["config"]["tasks"]["digit"]}),
-        "markup_in_a_name": changed("config.tasks", {"[bold red]x[/]": good["config"]["tasks"]["digit"]}),
+        "task_named_as_a_path": changed("config.tasks", {"../../x": valid["config"]["tasks"]["digit"]}),
+        "escapes_in_a_name": changed("config.tasks", {"\x1b[31mred\x1b]0;title\a": valid["config"]["tasks"]["digit"]}),
+        "markup_in_a_name": changed("config.tasks", {"[bold red]x[/]": valid["config"]["tasks"]["digit"]}),
         "line_break_in_a_name": changed("config.trunk.name", "x\nerror: all is fine"),
-        "config_of_another_type": {**good, "config": "os.system"},
+        "config_of_another_type": {**valid, "config": "os.system"},
         "path_outside": changed("config.datasets.digits", {"name": "csv", "path": "/etc/passwd", "targets": ["y"]}),
         "matrix_in_a_file": changed("config.weighting", {"name": "relation", "matrix": "/etc/passwd"}),
         "specs_of_another_type": changed("specs.digits", 3),
@@ -172,9 +172,9 @@ def _documents(good: dict[str, Any]) -> dict[str, Any]:
 
 
 def set_value(plain: Any, path: str, value: Any) -> None:
-    """Set the value at a dotted path, or append it to the list there."""
-    *above, last = path.split(".")
-    for key in above:
+    """Set the value at a dotted path; if the parent is a list, append the value to it."""
+    *parents, last = path.split(".")
+    for key in parents:
         plain = plain.setdefault(key, {})
     if isinstance(plain, list):
         plain.append(value)
@@ -183,10 +183,10 @@ def set_value(plain: Any, path: str, value: Any) -> None:
 
 
 def _pickles(folder: Path) -> dict[str, bytes]:
-    """Those whose pickle is written by hand."""
+    """Return files whose pickles are constructed opcode by opcode."""
     code = {"format": "mtl", "version": FORMAT, "config": {}, "specs": {}, "model": MaliciousCode(folder)}
     deep = b")" + b"\x85" * 200_000  # ((((…),),),)
-    doubled = b"](" + b")q\1" + b"h\1h\1\x86q\1" * 60 + b"e"  # each is a tuple of the one before, twice
+    doubled = b"](" + b")q\1" + b"h\1h\1\x86q\1" * 60 + b"e"  # each tuple contains the previous one twice
     storage = pickle_storage("ByteStorage", b"h\1", 1)
     return {
         "sealed_pickle": serialize(code),
@@ -218,7 +218,7 @@ def _pickles(folder: Path) -> dict[str, bytes]:
 
 
 def deflate_bomb(size: int = 2**32 - 2**20) -> bytes:
-    """An archive of 4 MB whose pickle says that it has 4 GiB, and does."""
+    """Return an archive of 4 MB whose pickle decompresses to `size` bytes, as declared."""
     compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
     block = compressor.compress(bytes(2**20)) + compressor.flush(zlib.Z_FULL_FLUSH)
     return build_archive(Member("archive/data.pkl", block * (size // 2**20) + compressor.flush(), DEFLATED, size))

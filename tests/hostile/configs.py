@@ -1,4 +1,4 @@
-"""Experiment files as someone would make them who means harm."""
+"""Malicious experiment files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from tests.hostile.checkpoints import CANARY, COMMAND, INJECTIONS, set_value
 
 ENVIRONMENT = {"MTL_HOSTILE": "x, lr: !!python/object/apply:os.system ['touch ran']\nseed: 1\x1b[31m"}
-"""To be set where the files are read."""
+"""The environment variables that are set while the files are read."""
 
 GOOD: dict[str, Any] = {
     "datasets": {"digits": {"name": "digits"}},
@@ -33,9 +33,9 @@ GOOD: dict[str, Any] = {
 
 
 def make(folder: Path) -> dict[str, Path]:
-    """Name → a hostile experiment file in the folder."""
+    """Write the malicious experiment files to a folder; return their paths by name."""
     code = f"!!python/object/apply:os.system [\"touch '{folder / CANARY}'\"]"
-    made: dict[str, str | Callable[[Path], Any]] = {
+    contents: dict[str, str | Callable[[Path], Any]] = {
         "python_object": f"seed: {code}\n",
         "python_object_as_a_key": f"{code}: 1\n",
         "alias_bomb": "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 60)),
@@ -59,7 +59,7 @@ def make(folder: Path) -> dict[str, Path]:
         **{f"{COMMAND}_as_{path}": yaml((path, value)) for path, value in INJECTIONS.items()},
     }
     paths = {}
-    for key, content in made.items():
+    for key, content in contents.items():
         paths[key] = folder / f"{key}.yaml"
         if isinstance(content, str):
             paths[key].write_text(content, encoding="utf-8")
@@ -69,7 +69,7 @@ def make(folder: Path) -> dict[str, Path]:
 
 
 def yaml(*changes: tuple[str, Any]) -> str:
-    """A good experiment but for these, as YAML (each of its sections is JSON, which YAML is too)."""
+    """Return a valid experiment with these changes, as YAML whose sections are written as JSON."""
     plain = json.loads(json.dumps(GOOD))
     for path, value in changes:
         set_value(plain, path, value)

@@ -1,7 +1,7 @@
-"""All files that mean harm: `python -m tests.hostile.corpus FOLDER` writes them into the folder.
+"""All malicious files; `python -m tests.hostile.corpus FOLDER` writes them to the folder.
 
-It prints a line for each: what `mtl` is to be called with, parted by tabs. Every call has to end with exit code 1 or 2,
-and one message; no file `ran` may be in the folder afterwards.
+For each file it prints the arguments of the calls of `mtl` to test, separated by tabs. Every call must end with exit
+code 1 or 2 and one message; afterwards, the folder must not contain a file `ran`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DOCUMENTED_FILES = {
     "deflate bomb": "deflate_bomb.pt",
     "1.8 kB file claiming 4×2⁴⁰ bytes": "claims_more_than_its_memory.pt",
     "config with 2⁴⁰ hidden units": "hidden_units.yaml",
-    "config naming os.system in every place": "os.system_everywhere.yaml",
+    "config with os.system for every name": "os.system_everywhere.yaml",
     "NaN weights": "nan_weights.pt",
     "missing key": "missing_key.pt",
     "extra key": "extra_key.pt",
@@ -37,27 +37,27 @@ DOCUMENTED_FILES = {
     "task named ../../x": "task_named_as_a_path.yaml",
     "rich markup in a name": "markup_in_a_name.yaml",
     "escape codes in a name": "escapes_in_a_name.yaml",
-    "hostile environment variable": "hostile_variable.yaml",
+    "malicious environment variable": "hostile_variable.yaml",
 }
-"""Those that `docs/reliability.md` lists: 26 of them."""
+"""The 26 files that docs/reliability.md mentions, by their descriptions."""
 
 
-def make(folder: Path) -> dict[str, Path]:
-    """Name → a hostile checkpoint."""
+def write_checkpoints(folder: Path) -> dict[str, Path]:
+    """Write the malicious checkpoints; return their paths by name."""
     return checkpoints.make(folder)
 
 
-def make_configs(folder: Path) -> dict[str, Path]:
-    """Name → a hostile experiment file, to be read with `configs.ENVIRONMENT` set."""
+def write_configs(folder: Path) -> dict[str, Path]:
+    """Write the malicious experiment files, to be read with `configs.ENVIRONMENT` set; return their paths by name."""
     return configs.make(folder)
 
 
 def main() -> None:
     folder = Path(sys.argv[1])
-    for path in make(folder).values():
-        if path.stem.rpartition("_as_")[2] != "trunk.init_from":  # what a trained model started from is not looked at
+    for path in write_checkpoints(folder).values():
+        if path.stem.rpartition("_as_")[2] != "trunk.init_from":  # the origin of trained weights is not read
             print("eval", path, sep="\t")
-    for path in make_configs(folder).values():
+    for path in write_configs(folder).values():
         print("validate", path, sep="\t")
         print("train", "--dry-run", path, sep="\t")
 

@@ -1,4 +1,4 @@
-"""A bound on what a test may take of the machine."""
+"""A limit on the memory that a test may allocate."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ GIB = 2**30
 
 
 @contextmanager
-def limit_memory(more: int = GIB) -> Iterator[None]:
-    """What takes more bytes, beside what the process has, raises MemoryError. Without effect but on Linux."""
+def limit_memory(additional: int = GIB) -> Iterator[None]:
+    """Raise MemoryError if the process allocates more than `additional` bytes in this context (on Linux only)."""
     status = Path("/proc/self/status")
     if not status.exists():
         yield
         return
     (line,) = [line for line in status.read_text().splitlines() if line.startswith("VmData:")]
     before = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (int(line.split()[1]) * 1024 + more, before[1]))
+    resource.setrlimit(resource.RLIMIT_DATA, (int(line.split()[1]) * 1024 + additional, before[1]))
     try:
         yield
     finally:

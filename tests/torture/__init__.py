@@ -1,1 +1,1 @@
-"""What docs/reliability.md promises, tried for minutes: `scripts/torture.sh`. A short form is in the suite."""
+"""Long tests of the guarantees of docs/reliability.md, run by `scripts/torture.sh`. The suite has a short version."""

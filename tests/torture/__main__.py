@@ -1,4 +1,4 @@
-"""Everything, for minutes; see `scripts/torture.sh`."""
+"""Run all long tests of docs/reliability.md; see `scripts/torture.sh`."""
 
 from __future__ import annotations
 
@@ -9,45 +9,45 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.torture import flips, hostile, steps
-from tests.torture.runs import Whole, experiment, stopped
+from tests.torture import damage, malicious_files, steps
+from tests.torture.runs import ReferenceRuns, interrupt_runs, write_experiment
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--terms", type=int, default=20)
-    parser.add_argument("--flips", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kills", type=int, default=50, help="runs that get SIGKILL (default: 50)")
+    parser.add_argument("--terms", type=int, default=20, help="runs that get SIGTERM (default: 20)")
+    parser.add_argument("--flips", type=int, default=1000, help="damaged copies of a checkpoint (default: 1000)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random moments and damages (default: 0)")
     args = parser.parse_args()
     failures = 0
 
-    def report(what: str, tried: int, wrong: list[str], start: float) -> None:
+    def report(test: str, count: int, errors: list[str], start: float) -> None:
         nonlocal failures
-        failures += len(wrong)
-        print(f"{what}: {tried - len(wrong)} of {tried} right, {time.monotonic() - start:.0f} s", flush=True)
-        for line in wrong:
+        failures += len(errors)
+        print(f"{test}: {count - len(errors)} of {count} passed, {time.monotonic() - start:.0f} s", flush=True)
+        for line in errors:
             print(f"  {line}", flush=True)
 
-    with tempfile.TemporaryDirectory() as made:
-        root = Path(made)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
         start = time.monotonic()
-        answers, wrong = hostile.refusals(root / "hostile")
-        report("hostile checkpoints and configurations refused", len(answers), wrong, start)
-        config = experiment(root)
-        whole = Whole(config, root)
-        for number, times in ((signal.SIGKILL, args.kills), (signal.SIGTERM, args.terms)):
+        results, errors = malicious_files.run_all(root / "hostile")
+        report("malicious checkpoints and configurations refused", len(results), errors, start)
+        config = write_experiment(root)
+        references = ReferenceRuns(config, root)
+        for number, count in ((signal.SIGKILL, args.kills), (signal.SIGTERM, args.terms)):
             start = time.monotonic()
-            wrong = stopped(config, root, whole, times, number, args.seed)
-            report(f"{number.name} at random moments, then gone on with to the same bits", times, wrong, start)
+            errors = interrupt_runs(config, root, references, count, number, args.seed)
+            report(f"{number.name} at random moments, resumed to the same bits", count, errors, start)
         for workers in (0, 2):
             start = time.monotonic()
-            wrong = steps.differing(root / f"steps-{workers}", workers)
-            tried = len(list((root / f"steps-{workers}").glob("killed-*")))
-            report(f"killed after every step, twice in succession, workers {workers}", tried, wrong, start)
-        start = time.monotonic()  # the last: the command line's code in this process logs from here on
-        damage = flips.undetected(root / "whole-uniform/checkpoints/best.pt", args.flips, args.seed)
-        report("flipped bits and cut ends of a checkpoint noticed", args.flips, damage, start)
+            errors = steps.find_differences(root / f"steps-{workers}", workers)
+            count = len(list((root / f"steps-{workers}").glob("killed-*")))
+            report(f"killed after every step, twice in succession, {workers} workers", count, errors, start)
+        start = time.monotonic()  # last, because the command line configures logging in this process
+        errors = damage.find_undetected(root / "reference-uniform/checkpoints/best.pt", args.flips, args.seed)
+        report("flipped bits and truncations of a checkpoint detected", args.flips, errors, start)
     return int(failures > 0)
 
 

@@ -1,4 +1,4 @@
-"""The small runs that are killed, and how they are compared with one that never was."""
+"""Small runs that are interrupted, resumed and compared bit by bit with uninterrupted ones."""
 
 from __future__ import annotations
 
@@ -31,22 +31,28 @@ checkpoint: {every: 1 step}
 
 
 @dataclass(frozen=True)
-class Ended:
-    """How a process ended: its exit code (minus the signal that killed it), what it said, how long it took."""
+class ProcessResult:
+    """The result of a process.
+
+    Attributes:
+        code: The exit code, or minus the number of the signal that ended the process.
+        output: The output to stdout and stderr.
+        seconds: The wall-clock time.
+    """
 
     code: int
-    said: str
+    output: str
     seconds: float
 
 
-def experiment(folder: Path) -> Path:
+def write_experiment(folder: Path) -> Path:
     path = folder / "torture.yaml"
     path.write_text(EXPERIMENT)
     return path
 
 
-def mtl(*arguments: str | Path, number: int | None = None, after: float = 0.0) -> Ended:
-    """`mtl`, which gets the signal `number` after so many seconds, if it still runs."""
+def mtl(*arguments: str | Path, number: int | None = None, after: float = 0.0) -> ProcessResult:
+    """Call `mtl` in a process, and send it the signal `number`, if given, after so many seconds."""
     start = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, "-m", "mtlcli", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -57,73 +63,91 @@ def mtl(*arguments: str | Path, number: int | None = None, after: float = 0.0) -
         assert number is not None
         process.send_signal(number)
         output, _ = process.communicate()
-    return Ended(process.returncode, output.decode(errors="replace"), time.monotonic() - start)
+    return ProcessResult(process.returncode, output.decode(errors="replace"), time.monotonic() - start)
 
 
-def train(config: Path, folder: Path, weighting: str, number: int | None = None, after: float = 0.0) -> Ended:
-    chosen = ("--resume", "auto", "--run-dir", folder, f"weighting={weighting}")
-    return mtl("train", config, *chosen, number=number, after=after)
+def train(config: Path, folder: Path, weighting: str, number: int | None = None, after: float = 0.0) -> ProcessResult:
+    options = ("--resume", "auto", "--run-dir", folder, f"weighting={weighting}")
+    return mtl("train", config, *options, number=number, after=after)
 
 
-class Whole:
-    """Runs that were never stopped, one of each weighting, and how long they took."""
+class ReferenceRuns:
+    """Uninterrupted runs, one of each weighting.
+
+    Attributes:
+        folders: The run folder of each weighting.
+        seconds: The wall-clock time of each run.
+    """
 
     def __init__(self, config: Path, root: Path, weightings: tuple[str, ...] = WEIGHTINGS) -> None:
         self.folders, self.seconds = {}, {}
         for weighting in weightings:
-            self.folders[weighting] = root / f"whole-{weighting}"
-            ended = train(config, self.folders[weighting], weighting)
-            assert ended.code == 0, ended.said
-            self.seconds[weighting] = ended.seconds
+            self.folders[weighting] = root / f"reference-{weighting}"
+            result = train(config, self.folders[weighting], weighting)
+            assert result.code == 0, result.output
+            self.seconds[weighting] = result.seconds
 
     def equals(self, folder: Path, weighting: str) -> bool:
-        return same(folder, self.folders[weighting])
+        return are_identical(folder, self.folders[weighting])
 
 
-def same(run: Path, other: Path) -> bool:
-    """Whether two runs have the same bits: both checkpoints, and the tables of metrics."""
-    equal = all(
+def are_identical(run: Path, other: Path) -> bool:
+    """Return True if the checkpoints and the tables of metrics of two runs have the same bits."""
+    same_checkpoints = all(
         digest_checkpoint(run / name) == digest_checkpoint(other / name)
         for name in ("checkpoints/last.pt", "checkpoints/best.pt")
     )
-    return equal and all(
+    return same_checkpoints and all(
         (run / name).read_bytes() == (other / name).read_bytes() for name in ("metrics.csv", "table.csv")
     )
 
 
-def stopped(config: Path, root: Path, whole: Whole, times: int, number: signal.Signals, seed: int = 0) -> list[str]:
-    """Send `times` runs a signal at random moments, go on with each to its end; what went wrong, one line each.
+def interrupt_runs(
+    config: Path, root: Path, references: ReferenceRuns, count: int, number: signal.Signals, seed: int = 0
+) -> list[str]:
+    """Send a signal to runs at random moments, and resume each to its end.
 
-    After the signal the newest checkpoint there is must be readable; it is looked at through `mtl eval`'s own reader.
+    After the signal, every checkpoint of the run must be readable.
+
+    Args:
+        config: The experiment file.
+        root: The folder that contains the run folders.
+        references: The runs to compare with.
+        count: The number of runs.
+        number: The signal.
+        seed: The seed of the random moments.
+
+    Returns:
+        A line for each error.
     """
-    draw = random.Random(seed)
+    generator = random.Random(seed)
 
-    def attempt(number_of: int, part: float) -> list[str]:
-        weighting = list(whole.folders)[number_of % len(whole.folders)]
-        folder = root / f"{number.name}-{number_of}"
-        moment = part * whole.seconds[weighting]
+    def attempt(index: int, fraction: float) -> list[str]:
+        weighting = list(references.folders)[index % len(references.folders)]
+        folder = root / f"{number.name}-{index}"
+        moment = fraction * references.seconds[weighting]
         first = train(config, folder, weighting, number, moment)
         name = f"{number.name} at {moment:.2f} s of {weighting}"
-        wrong = [f"{name}: {path.name} can't be read: {told}" for path, told in unreadable(folder)]
+        errors = [f"{name}: {path.name} can't be read: {reason}" for path, reason in find_unreadable(folder)]
         if number is signal.SIGTERM and first.code not in (0, 143, -number):
-            wrong.append(f"{name}: exit code {first.code}: {first.said[-300:]}")
-        again = train(config, folder, weighting)
-        if again.code != 0 or "Traceback" in first.said + again.said:
-            wrong.append(f"{name}: gone on with, exit code {again.code}: {(first.said + again.said)[-300:]}")
-        elif not whole.equals(folder, weighting):
-            wrong.append(f"{name}: other bits than the run that wasn't stopped")
-        return wrong
+            errors.append(f"{name}: exit code {first.code}: {first.output[-300:]}")
+        second = train(config, folder, weighting)
+        if second.code != 0 or "Traceback" in first.output + second.output:
+            errors.append(f"{name}: resumed, exit code {second.code}: {(first.output + second.output)[-300:]}")
+        elif not references.equals(folder, weighting):
+            errors.append(f"{name}: the bits differ from those of the uninterrupted run")
+        return errors
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(chain(*pool.map(attempt, range(times), [draw.random() for _ in range(times)])))
+        return list(chain(*pool.map(attempt, range(count), [generator.random() for _ in range(count)])))
 
 
-def unreadable(folder: Path) -> list[tuple[Path, str]]:
-    """The checkpoints of a run folder that can't be loaded."""
-    found = []
+def find_unreadable(folder: Path) -> list[tuple[Path, str]]:
+    """Return the checkpoints of a run folder that can't be loaded, each with the error message."""
+    unreadable = []
     for path in (folder / "checkpoints").glob("[!.]*.pt"):
         try:
             digest_checkpoint(path)
         except Exception as error:
-            found.append((path, str(error)))
-    return found
+            unreadable.append((path, str(error)))
+    return unreadable

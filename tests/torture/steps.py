@@ -1,4 +1,4 @@
-"""A run killed after every step of its epochs, twice in succession, read by 0 and by 2 workers."""
+"""A run that is killed after every step, twice in succession, and read by 0 or 2 workers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.training.killing import KilledError, Killer
 
 
 def train(experiment: Experiment, folder: Path, killed_after: int = -1) -> bool:
-    """Start a run or go on with it. Whether it was killed."""
+    """Start or resume a run; return True if it was killed."""
     trainer = Trainer(build(experiment), folder, resume="auto", callbacks=[Killer(killed_after)], plots=False)
     try:
         trainer.fit()
@@ -23,26 +23,34 @@ def train(experiment: Experiment, folder: Path, killed_after: int = -1) -> bool:
     return False
 
 
-def differing(root: Path, workers: int, only: Sequence[int] | None = None) -> list[str]:
-    """The steps after which a run that is killed there, and one step further again, doesn't end in the same bits.
+def find_differences(root: Path, workers: int, only: Sequence[int] | None = None) -> list[str]:
+    """Kill a run after each step and once more one step later; compare it with an uninterrupted run without workers.
 
-    As the run that isn't killed, and is read without workers. only: these steps of it; all by default.
+    Args:
+        root: The folder that contains the run folders.
+        workers: The number of worker processes of the killed runs.
+        only: The steps to kill a run after (default: every step).
+
+    Returns:
+        A line for each killed run that doesn't end with the same bits.
     """
-    whole = made(0)
-    train(whole, root / "whole")
-    steps, wrong = Trainer(build(whole), root / "none").state.steps_per_epoch * whole.training.epochs, []
+    reference = create_experiment(0)
+    train(reference, root / "reference")
+    steps = Trainer(build(reference), root / "none").state.steps_per_epoch * reference.training.epochs
+    errors = []
     for step in only or range(1, steps + 1):
         folder = root / f"killed-{step}"
-        assert train(made(workers), folder, killed_after=step)
-        train(made(workers), folder, killed_after=1)
-        train(made(workers), folder)
-        if digest_checkpoint(folder / "checkpoints/last.pt") != digest_checkpoint(root / "whole/checkpoints/last.pt"):
-            wrong.append(f"killed after step {step}, workers {workers}: other bits")
-    return wrong
+        assert train(create_experiment(workers), folder, killed_after=step)
+        train(create_experiment(workers), folder, killed_after=1)
+        train(create_experiment(workers), folder)
+        last = "checkpoints/last.pt"
+        if digest_checkpoint(folder / last) != digest_checkpoint(root / "reference" / last):
+            errors.append(f"killed after step {step}, {workers} workers: the bits differ")
+    return errors
 
 
-def made(workers: int) -> Experiment:
-    """Two epochs of 6 steps, with augmentation and dropout, saved after each step."""
+def create_experiment(workers: int) -> Experiment:
+    """Return an experiment of two epochs of 6 steps, with augmentation and dropout, saved after each step."""
     return digits(
         datasets={"digits": {"name": "digits", "val": 0.2, "augment": ["RandomHorizontalFlip"]}},
         weighting="uncertainty",

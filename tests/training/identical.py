@@ -1,4 +1,4 @@
-"""Digests of checkpoints, to compare the bits of runs."""
+"""Digests of checkpoints, for bitwise comparisons of runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def digest_checkpoint(path: Path) -> dict[str, str]:
     payload = load_checkpoint(path)
     for timing in ("seconds", "seconds_per_epoch"):
         del payload["progress"][timing]
-    return {name: digest(part) for name, part in payload.items() if name != "config"}
+    return {name: digest(value) for name, value in payload.items() if name != "config"}
 
 
 def digest(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Runs that end in the middle, as a crash ends them."""
+"""A callback that ends a run after a step as a crash would."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ class KilledError(KeyboardInterrupt):
 
 
 class Killer(Callback):
-    """Ends the run after `steps` steps; never, if that is negative."""
+    """Callback that ends the run after `steps` steps; never if `steps` is negative."""
 
     def __init__(self, steps: int) -> None:
-        self.left = steps
+        self.steps_left = steps
 
     def on_step_end(self, state: TrainerState, result: StepResult | None) -> None:
-        self.left -= 1
-        if self.left == 0:
+        self.steps_left -= 1
+        if self.steps_left == 0:
             raise KilledError

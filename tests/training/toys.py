@@ -1,4 +1,4 @@
-"""A toy with two targets that compete for one feature, trained on its full batch by real steps."""
+"""A toy problem of two targets that compete for one feature, trained by the steps of a run on its full batch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 class Single(Trunk):
-    """One linear feature."""
+    """A trunk with a single linear feature."""
 
     def __init__(self, input_shape: Shape) -> None:
         super().__init__()
@@ -37,13 +37,13 @@ class Single(Trunk):
 
 
 def register() -> None:
-    """Register what the toy is made of; the fixture `plugins_forgotten` removes it."""
+    """Register the dataset and the trunk of the toy problem; the fixture `plugins_forgotten` removes them."""
     datasets.register("made_up")(MadeUp)
     trunks.register("single")(Single)
 
 
 class Toy:
-    """Two regressions of different functions of the same inputs, through a trunk with a single feature."""
+    """Regression of two functions of the same inputs with a single shared feature."""
 
     def __init__(
         self, name: str, seed: int = 0, options: Mapping[str, Any] | None = None, precision: str = "fp32"
@@ -64,15 +64,15 @@ class Toy:
         self.batch = Batch({"d": x}, {"t0": first + 0.5 * second, "t1": 2 * second - first}, {"t0": ROWS, "t1": ROWS})
 
     def train(self, steps: int) -> None:
-        """Full-batch steps, with an epoch's end every 10. DivergedError where a number isn't finite."""
+        """Train for a number of full-batch steps, 10 per epoch; raise DivergedError if a value is not finite."""
         for number in range(1, steps + 1):
-            made = self.step([self.batch], number=number)
-            assert made is not None
+            result = self.step([self.batch], number=number)
+            assert result is not None
             if number % 10 == 0:
-                self.run.weighting.end_epoch(made[0].losses[:2])
+                self.run.weighting.end_epoch(result[0].losses[:2])
 
     def gradients(self) -> Tensor:
-        """J [2, P] of the shared parameters, float64."""
+        """Return the Jacobian [2, P] of the losses with respect to the shared parameters, in float64."""
         shared = list(self.run.model.shared_parameters())
         predictions = self.run.model(self.batch.inputs, ["t0", "t1"])
         rows = []
@@ -82,7 +82,7 @@ class Toy:
         return torch.stack(rows).double()
 
     def stationarity(self) -> tuple[float, float]:
-        """(The length of the shortest convex combination of the gradients, that of the longest gradient)."""
+        """Return the norm of the shortest convex combination of the gradients, and that of the longest gradient."""
         first, second = self.gradients()
         difference = first - second
         share = ((second @ (second - first)) / (difference @ difference)).clamp(0, 1)
