@@ -160,11 +160,17 @@ def _parameter_name(option: str) -> str:
     return f"{option}_" if keyword.iskeyword(option) else option
 
 
+def capitalize(sentence: str) -> str:
+    """Return a description with a capital first letter, unless it starts with a symbol, code or an acronym."""
+    word = re.match(r"[a-z]{2,}(?=[\s,-])|a(?= )", sentence)
+    return sentence[:1].upper() + sentence[1:] if word else sentence
+
+
 def _described_options(doc: str) -> Iterator[tuple[str, str]]:
     """Yield the `name: description` entries of a docstring's `Args:` (or `Options:`) block."""
     block = ARGS.search(doc)
     for entry in re.finditer(r"^    (\w+): (.*(?:\n {5,}.*)*)", block[1] if block else "", re.MULTILINE):
-        yield _option_name(entry[1]), " ".join(entry[2].split())
+        yield _option_name(entry[1]), capitalize(" ".join(entry[2].split()))
 
 
 class Registry(Generic[Target]):

@@ -71,9 +71,9 @@ class TrunkConfig(ComponentConfig):
     """The entry of a trunk."""
 
     init_from: str | None = field(
-        default=None, metadata={"description": "checkpoint whose trunk supplies the initial weights."}
+        default=None, metadata={"description": "Checkpoint whose trunk supplies the initial weights."}
     )
-    frozen: bool = field(default=False, metadata={"description": "keep the trunk's weights fixed during training."})
+    frozen: bool = field(default=False, metadata={"description": "Keep the trunk's weights fixed during training."})
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class SchedulerConfig(ComponentConfig):
     """The entry of a scheduler."""
 
     interval: Literal["epoch", "step"] = field(
-        default="epoch", metadata={"description": "step the scheduler after each epoch or each optimizer step."}
+        default="epoch", metadata={"description": "Step the scheduler after each epoch or each optimizer step."}
     )
 
     @classmethod
@@ -99,12 +99,12 @@ class WeightingConfig(ComponentConfig):
 
     gradients: str | None = field(
         default=None,
-        metadata={"description": "what the task gradients are taken with respect to: see `docs/weighting.md`."},
+        metadata={"description": "What the task gradients are taken with respect to: see `docs/weighting.md`."},
     )
     every: int | None = field(
         default=None,
         metadata={
-            "description": "solve for new weights every N steps; steps in between reuse them at the cost of `uniform`."
+            "description": "Solve for new weights every N steps; steps in between reuse them at the cost of `uniform`."
         },
     )
 
@@ -130,7 +130,7 @@ class OptimizerConfig(ComponentConfig):
 
     groups: dict[str, dict[str, Any]] = field(
         default_factory=dict,
-        metadata={"description": "options of `trunk` (all shared parameters), `heads` (all others) or a task's name."},
+        metadata={"description": "Options of `trunk` (all shared parameters), `heads` (all others) or a task's name."},
     )
 
     @classmethod
@@ -166,8 +166,8 @@ def _set_options(groups: dict[str, Options]) -> dict[str, dict[str, Any]]:
 class RegularizerConfig(ComponentConfig):
     """The entry of a regularizer."""
 
-    strength: NonNegativeFloat = field(default=1.0, metadata={"description": "factor of its term in the objective."})
-    as_task: bool = field(default=False, metadata={"description": "treat the term as one more task for the weighting."})
+    strength: NonNegativeFloat = field(default=1.0, metadata={"description": "Factor of its term in the objective."})
+    as_task: bool = field(default=False, metadata={"description": "Treat the term as one more task for the weighting."})
 
     @classmethod
     def reserved(cls, component: Component[Any]) -> dict[str, Option]:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Union
 from pydantic import BaseModel, ConfigDict, Field, Strict, create_model
 
 from mtlcli.errors import ConfigError
-from mtlcli.registry import Component, Option
+from mtlcli.registry import Component, Option, capitalize
 
 _NOTHING = object()
 
@@ -160,7 +160,8 @@ def _descriptions(doc: str) -> dict[str, str]:
     """Return the first sentence of each entry `name (type): description` of a docstring of torch."""
     entries = re.findall(r"^ {4}(\w+) \([^:]*\): *(.*(?:\n {6,}.*)*)", doc, re.MULTILINE)
     sentences = {name: " ".join(text.split()).split(". ")[0] for name, text in entries}
-    return {name: re.sub(r" ?\(?[Dd]efault:.*", "", text).rstrip(".") + "." for name, text in sentences.items()}
+    sentences = {name: re.sub(r" ?\(?[Dd]efault:.*", "", text).rstrip(".") + "." for name, text in sentences.items()}
+    return {name: capitalize(text) for name, text in sentences.items()}
 
 
 Width = Annotated[int, Field(gt=0, le=2**20)]

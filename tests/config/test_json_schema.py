@@ -81,5 +81,5 @@ def test_options_have_the_descriptions_of_the_docstrings(schema: dict[str, Any])
         if "properties" in entry
     }
     assert trunks["mlp"]["description"].startswith("Fully connected")
-    assert trunks["mlp"]["properties"]["features"]["description"] == "width F of the output."
+    assert trunks["mlp"]["properties"]["features"]["description"] == "Width F of the output."
     assert "frozen" in trunks["mlp"]["properties"]

@@ -99,7 +99,7 @@ def test_the_type_of_every_option_of_torch_is_described(registry: Registry) -> N
         assert options.keys().isdisjoint({"params", "optimizer", "last_epoch", "scale_fn"})
         assert all(describe_type(option.annotation) for option in options.values())
     assert describe_type(options_of(optimizers["Adam"])["betas"].annotation) == "[a number, a number]"
-    assert options_of(optimizers["Adam"])["lr"].description == "learning rate."
+    assert options_of(optimizers["Adam"])["lr"].description == "Learning rate."
 
 
 @pytest.mark.parametrize(
