@@ -49,7 +49,7 @@ def test_show_has_options_with_type_default_and_description(capsys: pytest.Captu
     lines = printed(capsys, "show", "lenet").splitlines()
     assert lines[0] == "trunk lenet"
     (row,) = [line.split(maxsplit=2) for line in lines if line.startswith("  hidden ")]
-    assert row[1] == "50" and row[2].startswith("an integer > 0") and row[2].endswith("width of fc1.")
+    assert row[1] == "50" and row[2].startswith("an integer > 0") and row[2].endswith("Width of fc1.")
     assert any(line.startswith("  init_from ") for line in lines)
     assert not any(line.strip() == "Options:" for line in lines)
 

@@ -72,7 +72,7 @@ def test_options_are_parameters_that_yaml_can_represent() -> None:
         "names": "a mapping of names to strings or null",
         "anything": "anything",
     }
-    assert options["width"].description == "of the thing, in metres."
+    assert options["width"].description == "Of the thing, in metres."
 
 
 def test_values_get_the_types_of_the_signature(chosen: ComponentField) -> None:
