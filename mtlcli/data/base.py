@@ -38,7 +38,7 @@ class Dataset(ABC):
 
     Attributes:
         origin: source of the data in a few words, for `mtl data list`.
-        collection: files to download, or None if there are none.
+        collection: files to download, or None if none are needed.
         made_of: names of the datasets from whose files this one is composed.
         value_range: smallest and largest possible value of an input, if bounded.
         fixed: True for published data whose examples and order never change.
@@ -47,7 +47,7 @@ class Dataset(ABC):
         record: record of the data that a checkpoint was trained on; None during training.
     """
 
-    origin: ClassVar[str] = "files of your own"
+    origin: ClassVar[str] = "local files"
     collection: ClassVar[Collection | None] = None
     made_of: ClassVar[tuple[str, ...]] = ()
     value_range: ClassVar[tuple[int, int] | None] = None

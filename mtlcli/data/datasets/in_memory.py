@@ -160,7 +160,7 @@ class InMemory(Dataset):
         """Return the targets, fitted on `train` (on all examples if splits are drawn), and those labelled by names."""
         train = converted.get("train", converted.get(""))
         if train is None:
-            raise ConfigError(f"there are no training examples: the data has the splits {', '.join(converted)}")
+            raise ConfigError(f"the data has no training examples, only the splits {', '.join(converted)}")
         fitted = {
             name: fit_python_target(labels, name, self.types.get(name), self.classes.get(name))
             for name, labels in train.targets.items()
@@ -175,12 +175,12 @@ class InMemory(Dataset):
             if lacking := [name for name in wanted if name not in data.targets]:
                 where = f"split {other!r}: " if other else ""
                 raise ConfigError(
-                    f"{where}there is no target {lacking[0]!r}; the targets are: {', '.join(data.targets)}"
+                    f"{where}the data has no target {lacking[0]!r}; the targets are: {', '.join(data.targets)}"
                 )
         for option, names in (("targets", self.types), ("classes", self.classes)):
             if unknown := [name for name in names if name not in first.targets]:
                 hint = f"{suggest(unknown[0], first.targets)} The targets are: {', '.join(first.targets)}"
-                raise ConfigError(f"`{option}` names {unknown[0]!r}, which is no target.{hint}")
+                raise ConfigError(f"`{option}` names {unknown[0]!r}, which is not a target.{hint}")
 
     def _draw_test(self, whole: Examples) -> dict[str, Examples]:
         salt = ("test", self.seed)
@@ -214,7 +214,7 @@ def _shape(converted: dict[str, PythonData]) -> Shape:
     for split, data in converted.items():
         where = f"split {split!r}: " if split else ""
         if not len(data.inputs):
-            raise ConfigError(f"{where}there are no examples")
+            raise ConfigError(f"{where}the data has no examples")
         shapes[split] = tuple(data.inputs[0].shape)
         if isinstance(data.inputs, Tensor) and data.inputs.is_floating_point():
             wrong = (~data.inputs.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()

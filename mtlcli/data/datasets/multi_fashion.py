@@ -31,5 +31,5 @@ class MultiFashion(OverlaidImages):
 
     left, right = FashionMNIST, FashionMNIST
     mean, std = 0.2894, 0.3650
-    origin = "made of fashion_mnist"
+    origin = "composed from fashion_mnist"
     made_of = ("fashion_mnist",)

@@ -33,5 +33,5 @@ class MultiFashionMNIST(OverlaidImages):
 
     left, right = FashionMNIST, MNIST
     mean, std = 0.2233, 0.3518
-    origin = "made of fashion_mnist and mnist"
+    origin = "composed from fashion_mnist and mnist"
     made_of = ("fashion_mnist", "mnist")

@@ -31,5 +31,5 @@ class MultiMNIST(OverlaidImages):
 
     left, right = MNIST, MNIST
     mean, std = 0.1460, 0.3244
-    origin = "made of mnist"
+    origin = "composed from mnist"
     made_of = ("mnist",)

@@ -79,7 +79,7 @@ def _of_arrays(data: tuple[Any, ...]) -> PythonData:
     named = given if isinstance(given, Mapping) else {TARGET: given}
     targets = {str(name): as_labels(values, str(name)) for name, values in named.items()}
     if not targets:
-        raise ValueError("there is no target")
+        raise ValueError("the data has no target")
     for name, labels in targets.items():
         if len(labels) != len(inputs):
             raise ValueError(f"{len(inputs)} inputs, but {len(labels)} labels of target {name!r}")
@@ -93,7 +93,7 @@ def _of_items(data: Any, key: str) -> PythonData:
     except TypeError as error:
         raise ValueError(f"{_type(data)} has no length: {error}") from error
     if not amount:
-        raise ValueError("there are no examples")
+        raise ValueError("the data has no examples")
     items = Items(data, key)
     first, _ = items.read(0)
     keep = amount * first.nbytes <= READ_WHOLE
@@ -189,7 +189,7 @@ def as_inputs(value: Any, single: bool = False) -> Tensor:
                 "the inputs have values that are not numbers; write a table with text to a file and use the dataset "
                 "`csv`"
             ) from error
-        raise ValueError(f"the inputs are {_type(value)}, which is no array of numbers: {error}") from error
+        raise ValueError(f"the inputs are {_type(value)}, which is not an array of numbers: {error}") from error
     if tensor.is_complex():
         raise ValueError("the inputs are complex numbers")
     tensor = tensor.cpu()

@@ -184,7 +184,7 @@ def check_targets(targets: Targets) -> dict[str, TargetType | None]:
         target → its declared type, or None.
 
     Raises:
-        ValueError: there is no target, or a multilabel target names a column more than once.
+        ValueError: no target is given, or a multilabel target names a column more than once.
     """
     if not targets:
         raise ValueError("`targets` names no column")

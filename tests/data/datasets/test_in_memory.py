@@ -186,7 +186,7 @@ def test_a_checkpoint_decides_how_labels_are_encoded() -> None:
         dataset({"test": (IMAGES[:1], {"word": ["cow"], "y": [5.0]})}).restore(spec)
     with pytest.raises(ConfigError, match="the model was trained on names of classes, and these labels are not"):
         dataset({"test": (IMAGES[:1], {"word": [1], "y": [5.0]})}).restore(spec)
-    with pytest.raises(ConfigError, match="there is no target 'y'; the targets are: word"):
+    with pytest.raises(ConfigError, match="the data has no target 'y'; the targets are: word"):
         dataset({"test": (IMAGES[:1], {"word": ["cat"]})}).restore(spec)
 
 
@@ -211,8 +211,8 @@ def broken(row: int) -> Pairs:
         ({"inputs": IMAGES}, {}, "got a dict with the keys inputs"),
         ((IMAGES,), {}, r"expected a tuple \(inputs, targets\), got a tuple of 1"),
         ((IMAGES, CLASSES[1:]), {}, "60 inputs, but 59 labels of target 'target'"),
-        ((IMAGES, {}), {}, "there is no target"),
-        (([["a"]], [1]), {}, "the inputs are a list, which is no array of numbers"),
+        ((IMAGES, {}), {}, "the data has no target"),
+        (([["a"]], [1]), {}, "the inputs are a list, which is not an array of numbers"),
         ((IMAGES, CLASSES - 1), {}, "target 'target' has the class -1; classes are 0, 1, 2"),
         ((IMAGES, CLASSES * 0), {}, "has only the class 0 in the training examples"),
         ((IMAGES, torch.randn(N, 2)), {}, "has 2 columns of numbers; pass each as a target of its own"),
@@ -221,16 +221,16 @@ def broken(row: int) -> Pairs:
         ((IMAGES, CLASSES), {"targets": {"targe": "real"}}, "`targets` names 'targe', .* Did you mean 'target'"),
         ((IMAGES, CLASSES), {"classes": {"target": ["a", "b"]}}, "has the class 2; expected 0 to 1"),
         ((IMAGES.float() / 0, CLASSES), {}, r"the input of example 0 \(and 59 more\) has a value that is not finite"),
-        ({"test": (IMAGES, CLASSES)}, {}, "there are no training examples: the data has the splits test"),
+        ({"test": (IMAGES, CLASSES)}, {}, "the data has no training examples, only the splits test"),
         ({"train": (IMAGES, CLASSES), "test": (IMAGES[:, :, 1:], CLASSES)}, {}, "splits differ in shape"),
-        ({"train": (IMAGES, CLASSES), "test": (IMAGES, {"t": CLASSES})}, {}, "split 'test': there is no target"),
+        ({"train": (IMAGES, CLASSES), "test": (IMAGES, {"t": CLASSES})}, {}, "split 'test': the data has no target"),
         (DataLoader(TensorDataset(IMAGES, CLASSES)), {}, "got a DataLoader; pass its dataset"),
         (Endless(), {}, "an IterableDataset has no length"),
         (broken(7), {}, r"the input of item 7 is \[1, 3, 6\], and that of item 0 is \[1, 6, 6\]"),
-        (Pairs([]), {}, "there are no examples"),
+        (Pairs([]), {}, "the data has no examples"),
         (Pairs([(1, 2, 3)]), {}, "item 0 is a tuple; expected"),
         ([{"image": IMAGES[0], "y": 1}], {}, "item 0 has no 'input'; set the option `input` to one of its keys: image"),
-        (({1: 2}, CLASSES), {}, "no array of numbers"),
+        (({1: 2}, CLASSES), {}, "not an array of numbers"),
         ((WORDS, CLASSES), {}, "the inputs have values that are not numbers; write a table with text to a file"),
     ],
 )

@@ -208,8 +208,8 @@ def test_the_command_downloads_each_source_once(fetchable: Path, capsys: pytest.
 def test_the_command_lists_the_sources(fetchable: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "list"]) == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
-    assert lines["multi_mnist"].endswith("made of mnist")
-    assert lines["multi_fashion_mnist"].endswith("made of fashion_mnist and mnist")
+    assert lines["multi_mnist"].endswith("composed from mnist")
+    assert lines["multi_fashion_mnist"].endswith("composed from fashion_mnist and mnist")
 
 
 REAL = os.environ.get("MTL_DATA", "data")
