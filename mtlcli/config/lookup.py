@@ -13,7 +13,7 @@ from mtlcli.config.locations import KeyPath
 from mtlcli.registry import Component
 
 
-class Spot(NamedTuple):
+class Position(NamedTuple):
     """The last step of a path that the schema knows.
 
     Args:
@@ -29,7 +29,7 @@ class Spot(NamedTuple):
     component: Component[Any] | None
 
 
-def follow(loc: KeyPath, annotation: Any, value: Any) -> Spot:
+def follow(loc: KeyPath, annotation: Any, value: Any) -> Position:
     """Follow a path from a type and its value, as far as the types are known and the value has the steps."""
     path: KeyPath = ()
     component: Component[Any] | None = None
@@ -40,7 +40,7 @@ def follow(loc: KeyPath, annotation: Any, value: Any) -> Spot:
             break
         annotation, value, path = below, value[step], (*path, step)
     annotation, component = _entered(annotation, value, component)
-    return Spot(path, annotation, value, component)
+    return Position(path, annotation, value, component)
 
 
 def _entered(annotation: Any, value: Any, component: Component[Any] | None) -> tuple[Any, Component[Any] | None]:

@@ -165,8 +165,8 @@ def settle(document: Document, model: type[BaseModel]) -> tuple[list[Problem], s
     for path, reading in document.readings.items():
         if any(path[:length] in texts for length in range(len(path))):
             continue  # inside a value that was resolved to text
-        spot = follow(path, model, document.data)
-        annotation = spot.annotation if spot.path == path else None
+        position = follow(path, model, document.data)
+        annotation = position.annotation if position.path == path else None
         chosen = _chosen(reading, annotation)
         if reading.error is not None and not _takes_text(annotation):
             problems.append(Problem(reading.error))

@@ -160,8 +160,8 @@ def _keys(data: Any, parent: KeyPath) -> Iterator[KeyPath]:
 
 def _fields_at(section: KeyPath, data: Any) -> Mapping[str, Any]:
     """Return the keys of a section; of a component's entry, those of the named or default component."""
-    spot = follow(section, Experiment, data)
-    annotation, missing = spot.annotation, section[len(spot.path) :]
+    position = follow(section, Experiment, data)
+    annotation, missing = position.annotation, section[len(position.path) :]
     for step in missing:  # sections that are left out: by their types and the default component
         if not is_model(annotation):
             return {}

@@ -50,10 +50,10 @@ def _problem(error: ErrorDetails, model: type[BaseModel], data: Any, source: Sou
         key_type = typing.get_args(bare_type(parent.annotation))[0]
         message = f"expected {describe_type(key_type)}, found {format_value(loc[-2])}"
         return source.problem(loc[:-1], message, at_key=True)
-    spot = follow(loc, model, data)
-    hint = value_hint(spot.value, spot.annotation)
-    message = f"expected {describe_type(spot.annotation)}, found {format_value(spot.value)}{hint}"
-    return source.problem(spot.path, message)
+    position = follow(loc, model, data)
+    hint = value_hint(position.value, position.annotation)
+    message = f"expected {describe_type(position.annotation)}, found {format_value(position.value)}{hint}"
+    return source.problem(position.path, message)
 
 
 def _unknown(loc: KeyPath, fields: dict[str, Any], component: Component[Any] | None, data: Any) -> str:
