@@ -31,7 +31,7 @@ def seeded() -> None:
 
 
 @pytest.fixture(autouse=True)
-def log_of_one_test() -> None:
+def reset_log() -> None:
     """Reset the log, which commands of other tests send to stderr."""
     log = logging.getLogger("mtl")
     log.propagate, log.handlers = True, []
@@ -39,7 +39,7 @@ def log_of_one_test() -> None:
 
 
 @pytest.fixture(autouse=True)
-def plugins_of_one_test(monkeypatch: pytest.MonkeyPatch) -> None:
+def reset_loaded_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget the plugins of a test, which studies pass to their processes."""
     for module, name in (("mtlcli.plugins", "_loaded_plugins"), ("mtlcli.error_origin", "_plugins")):
         if module in sys.modules:

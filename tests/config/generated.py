@@ -15,7 +15,7 @@ from mtlcli.config.schema import Experiment, Task
 from mtlcli.registry import REGISTRIES, Component
 from tests.config.experiments import GOOD
 
-HOSTILE = [
+MALICIOUS = [
     "null", "~", "", "true", "on", "yes", "-1", "0", "1e-3", "012", "0x1F", "0o17", ".inf", "-.inf", ".nan", "1e400",
     "1e-400", "4611686018427387904", "1099511627776", "9" * 5000, "*a", "&a x", "!!python/object/apply:os.system [ls]",
     "!!int 3", "[[[[[[[[1]]]]]]]]", "[" * 40, "{" * 40, "[]", "{}", "{name: }", "{name: [], x: 1}", "[red]x[/red]",
@@ -37,7 +37,7 @@ TASKS = [
 ]
 SLOW = {"torchvision", "census_income"}  # slow imports, and a download
 
-hostile = st.sampled_from(HOSTILE)
+malicious = st.sampled_from(MALICIOUS)
 words = st.sampled_from(WORDS)
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | words,
@@ -58,8 +58,8 @@ def fitting(annotation: Any) -> st.SearchStrategy[Any]:
 def _fitting(annotation: Any) -> st.SearchStrategy[Any]:
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
-        chosen = next((item for item in arguments[1:] if isinstance(item, ComponentField)), None)
-        return _fitting(arguments[0]) if chosen is None else _entry(chosen)
+        field = next((item for item in arguments[1:] if isinstance(item, ComponentField)), None)
+        return _fitting(arguments[0]) if field is None else _entry(field)
     if origin in (Union, types.UnionType):
         return st.one_of(*map(_fitting, arguments))
     if origin is Literal:
@@ -83,21 +83,21 @@ def _fitting(annotation: Any) -> st.SearchStrategy[Any]:
     return strategies.get(annotation, plain)
 
 
-def _section(model: type[BaseModel], **better: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Generate a section with some of its keys. `better` has strategies for keys with more specific values."""
+def _section(model: type[BaseModel], **replacements: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Generate a section with some of its keys. `replacements` has strategies for keys with more specific values."""
     keys = {field.alias or name: field for name, field in model.model_fields.items()}
     fields = {name: fitting(Annotated[(field.annotation, *field.metadata, "")]) for name, field in keys.items()}
-    fields |= better
+    fields |= replacements
     required = {name: fields.pop(name) for name, field in keys.items() if field.is_required()}
     return st.fixed_dictionaries(required, optional=fields)
 
 
-def _entry(chosen: ComponentField) -> st.SearchStrategy[Any]:
+def _entry(field: ComponentField) -> st.SearchStrategy[Any]:
     """Generate entries of components: names, and mappings with options, of which some are invalid."""
-    names = [name for name in chosen.registry.names() if name not in SLOW]
+    names = [name for name in field.registry.names() if name not in SLOW]
     if not names:  # all components of the group come from plugins
         return st.just("unknown")
-    return st.sampled_from(names).flatmap(lambda name: _options(chosen.registry[name], chosen.entry)) | st.sampled_from(
+    return st.sampled_from(names).flatmap(lambda name: _options(field.registry[name], field.entry)) | st.sampled_from(
         names
     )
 
@@ -131,53 +131,53 @@ def _lines(text: str) -> st.SearchStrategy[str]:
     lines = text.splitlines(keepends=True)
     place = st.integers(0, len(lines) - 1)
 
-    def changed(way: str, at: int, other: int) -> str:
+    def change(operation: str, at: int, other: int) -> str:
         changed = list(lines)
-        if way == "swap":
+        if operation == "swap":
             changed[at], changed[other] = changed[other], changed[at]
         else:
-            changed[at : at + 1] = [lines[at]] * (2 if way == "double" else 0)
+            changed[at : at + 1] = [lines[at]] * (2 if operation == "double" else 0)
         return "".join(changed)
 
-    return st.builds(changed, st.sampled_from(["swap", "double", "drop"]), place, place)
+    return st.builds(change, st.sampled_from(["swap", "double", "drop"]), place, place)
 
 
 def _pieces(text: str) -> st.SearchStrategy[str]:
     """Replace a section of a text."""
     syntax = st.sampled_from(["*a", "&a ", "!!x ", "\t", "[", "{", "}", ": ", "- ", "---\n"])
-    place, length, piece = st.integers(0, len(text)), st.integers(0, 30), st.text(max_size=6) | syntax | hostile
-    return st.builds(lambda at, long, new: text[:at] + new + text[at + long :], place, length, piece)
+    place, length, piece = st.integers(0, len(text)), st.integers(0, 30), st.text(max_size=6) | syntax | malicious
+    return st.builds(lambda start, size, new: text[:start] + new + text[start + size :], place, length, piece)
 
 
 def _values(text: str) -> st.SearchStrategy[str]:
     """Replace a word of a text by a malicious value."""
     words = sorted({word.strip("{}[],:") for word in text.split()} - {""})
-    return st.builds(lambda old, new: text.replace(old, new, 1), st.sampled_from(words), hostile)
+    return st.builds(lambda old, new: text.replace(old, new, 1), st.sampled_from(words), malicious)
 
 
 def _bytes(text: str) -> st.SearchStrategy[bytes]:
     """Change a few bytes of a text."""
     encoded = text.encode()
 
-    def flipped(changes: list[tuple[int, int]]) -> bytes:
+    def flip(changes: list[tuple[int, int]]) -> bytes:
         changed = bytearray(encoded)
         for at, bits in changes:
             changed[at] ^= bits
         return bytes(changed)
 
     change = st.tuples(st.integers(0, len(encoded) - 1), st.integers(1, 255))
-    return st.lists(change, min_size=1, max_size=3).map(flipped)
+    return st.lists(change, min_size=1, max_size=3).map(flip)
 
 
 def files(text: str = GOOD) -> st.SearchStrategy[bytes]:
     """Generate damaged and manipulated versions of an experiment file."""
     texts = _lines(text) | _pieces(text) | _values(text) | st.text()
-    return _bytes(text) | texts.map(lambda line: line.encode("utf-8", "surrogatepass")) | st.binary(max_size=40)
+    return _bytes(text) | texts.map(lambda content: content.encode("utf-8", "surrogatepass")) | st.binary(max_size=40)
 
 
 def overrides() -> st.SearchStrategy[str]:
     """Generate arguments for KEY=VALUE."""
     components = [name for registry in REGISTRIES.values() for name in registry.names() if name not in SLOW]
     keys = mostly(st.sampled_from(KEYS), st.text(max_size=8))
-    values = hostile | st.sampled_from(components) | st.text(max_size=12)
+    values = malicious | st.sampled_from(components) | st.text(max_size=12)
     return mostly(st.builds(lambda key, value: f"{key}={value}", keys, values), st.text(max_size=12))
