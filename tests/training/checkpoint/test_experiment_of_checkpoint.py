@@ -1,4 +1,4 @@
-"""What a checkpoint says of files and plugins, and what comes of it."""
+"""Paths and plugins named in checkpoints."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CHECKPOINT = Path("best.pt")
 
 @pytest.fixture
 def payload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Of a run on `t.csv`; the current folder is `here`, which has a table of its own."""
+    """Return the checkpoint of a run on `t.csv`, and change to the folder `here`, which contains another table."""
     (tmp_path / "here/data").mkdir(parents=True)
     for path in ("t.csv", "here/inner.csv", "here/data/inner.csv"):
         (tmp_path / path).write_text(TABLE)
@@ -37,25 +37,25 @@ def payload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return valid_document(datasets={"t": table}, tasks={"y": {"dataset": "t", "kind": "binary"}})
 
 
-def stored(payload: dict[str, Any], **options: Any) -> dict[str, Any]:
+def set_table_options(payload: dict[str, Any], **options: Any) -> dict[str, Any]:
     payload["config"]["datasets"]["t"] |= options
     return payload
 
 
 @pytest.mark.parametrize("path", ["inner.csv", "./data/inner.csv", "not/there.csv"])
-def test_a_path_inside_the_current_folder_is_used(payload: dict[str, Any], path: str) -> None:
-    experiment = experiment_from_checkpoint(stored(payload, path=path), [], CHECKPOINT)
+def test_path_inside_the_current_folder_is_used(payload: dict[str, Any], path: str) -> None:
+    experiment = experiment_from_checkpoint(set_table_options(payload, path=path), [], CHECKPOINT)
     assert experiment.datasets["t"].options["path"] == path
 
 
 @pytest.mark.parametrize("path", [
     "/etc/passwd", "../t.csv", "data/../../t.csv", "data/../inner.csv", "out.csv", "~/t.csv", "~root/t.csv", "a\0b",
 ])  # fmt: skip
-def test_a_path_that_leads_out_is_not_opened(payload: dict[str, Any], path: str,
-                                             monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
-    monkeypatch.setattr(CSV, "__init__", None)  # no dataset is even made
+def test_path_outside_the_current_folder_is_not_opened(payload: dict[str, Any], path: str,
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    monkeypatch.setattr(CSV, "__init__", None)  # creating the dataset would fail
     with pytest.raises(ConfigError) as caught:
-        experiment_from_checkpoint(stored(payload, path=path), [], CHECKPOINT)
+        experiment_from_checkpoint(set_table_options(payload, path=path), [], CHECKPOINT)
     (problem,) = caught.value.problems
     assert problem.path == "datasets.t.path"
     assert repr(path) in problem.message and "mtl eval best.pt datasets.t.path=PATH" in problem.message
@@ -64,7 +64,7 @@ def test_a_path_that_leads_out_is_not_opened(payload: dict[str, Any], path: str,
 @pytest.mark.parametrize(
     "override", ["datasets.t.path=../t.csv", "datasets.t={name: csv, path: ../t.csv, targets: [y]}"]
 )
-def test_a_path_on_the_command_line_counts(payload: dict[str, Any], override: str) -> None:
+def test_path_on_the_command_line_is_used(payload: dict[str, Any], override: str) -> None:
     experiment = experiment_from_checkpoint(payload, [override], CHECKPOINT)
     run = rebuild(experiment, payload)
     assert len(run.examples("all")["t"]) == 60
@@ -72,15 +72,17 @@ def test_a_path_on_the_command_line_counts(payload: dict[str, Any], override: st
         experiment_from_checkpoint(payload, ["datasets.t.test=0.5"], CHECKPOINT)
 
 
-def test_eval_says_what_to_type(payload: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_error_of_eval_suggests_a_working_command(
+    payload: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "a.pt").write_bytes(serialize(payload))
     assert main(["eval", "../a.pt"]) == 2
-    told = capsys.readouterr().err
-    command = told[told.index("mtl eval") :].split()
+    error = capsys.readouterr().err
+    command = error[error.index("mtl eval") :].split()
     assert main([*command[1:3], command[3].replace("=PATH", f"={tmp_path / 't.csv'}")]) == 0
 
 
-def test_a_root_with_a_default_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_root_with_a_default_is_reset_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
     payload = valid_document()
     payload["config"]["datasets"]["digits"] = {"name": "mnist", "root": "/somewhere/else"}
     monkeypatch.setenv("MTL_DATA", "/my/data")
@@ -89,7 +91,7 @@ def test_a_root_with_a_default_is_the_default(monkeypatch: pytest.MonkeyPatch) -
     assert given.datasets["digits"].options["root"] == "/mine"
 
 
-def test_a_plugin_s_paths_are_paths(plugins_forgotten: None) -> None:
+def test_paths_of_plugin_datasets_are_recognized(plugins_forgotten: None) -> None:
     @datasets.register("own")
     class Own:
         """A dataset."""
@@ -102,8 +104,8 @@ def test_a_plugin_s_paths_are_paths(plugins_forgotten: None) -> None:
     assert options == {"table": Path("default"), "path": "x", "shade": "/grey"}
 
 
-def test_a_plugin_s_file_of_a_split_needs_no_path(plugins_forgotten: None, tmp_path: Path,
-                                                  monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_split_file_of_a_plugin_dataset_needs_no_path(plugins_forgotten: None, tmp_path: Path,
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     @datasets.register("own")
     class Own:
         """A dataset."""
@@ -127,7 +129,7 @@ def test_no_other_file_is_opened(payload: dict[str, Any]) -> None:
     experiment_from_checkpoint(payload, ["weighting=uniform"], CHECKPOINT)
 
 
-def test_threads_and_workers_are_this_machine_s() -> None:
+def test_threads_and_workers_are_limited_to_the_machine() -> None:
     payload, cores = valid_document(), usable_cores()
     payload["config"]["training"] |= {"threads": 4096, "workers": 1024}
     training = experiment_from_checkpoint(payload, [], CHECKPOINT).training
@@ -136,7 +138,7 @@ def test_threads_and_workers_are_this_machine_s() -> None:
     assert given.threads == 999
 
 
-def test_what_is_published_names_no_place_on_this_machine(payload: dict[str, Any], tmp_path: Path) -> None:
+def test_exported_metadata_contain_no_local_paths(payload: dict[str, Any], tmp_path: Path) -> None:
     from safetensors import safe_open
 
     payload["config"]["trunk"]["init_from"] = str(tmp_path / "other.pt")
@@ -157,11 +159,11 @@ from mtlcli.registry import trunks
 
 @trunks.register("own_trunk")
 class Own(MLP):
-    """A trunk of my own."""
+    """A trunk of a plugin."""
 '''
 
 
-def test_a_checkpoint_says_which_plugin_it_needs(
+def test_error_names_the_plugin_that_a_checkpoint_needs(
     tmp_path: Path, plugins_forgotten: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "own_plugin.py").write_text(PLUGIN)
@@ -184,7 +186,7 @@ def test_a_checkpoint_says_which_plugin_it_needs(
 
 
 @pytest.mark.parametrize("recorded", [None, [], {"trunk": 3}, {"trunk none": None}, {"": ""}, {"no none": "x"}])
-def test_what_it_says_of_plugins_may_be_anything(recorded: Any) -> None:
+def test_invalid_record_of_plugins_is_ignored(recorded: Any) -> None:
     payload = {**valid_document(), "plugins": recorded}
     payload["config"]["trunk"] = {"name": "none"}
     with pytest.raises(ConfigError, match="unknown trunk 'none'"):

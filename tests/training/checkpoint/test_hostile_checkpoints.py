@@ -1,4 +1,4 @@
-"""Checkpoints that mean harm: `load_checkpoint` refuses each with its reason, runs nothing, and takes little memory."""
+"""Malicious checkpoints, which `load_checkpoint` refuses without executing code or allocating much memory."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ REASONS = {
     "claims_a_large_member": "declares more bytes than it has",
     "deflate_bomb": "declares more bytes than it has",
 }
-"""Of the corpus, what isn't plain data in the form of a checkpoint. What the others say is wrong, not how."""
+"""The files that are not plain data in the format of a checkpoint; `load_checkpoint` accepts the other files."""
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return make(tmp_path_factory.mktemp("hostile"))
 
 
-def test_each_is_refused_with_its_reason(corpus: dict[str, Path]) -> None:
+def test_malicious_checkpoints_are_refused_with_the_reason(corpus: dict[str, Path]) -> None:
     for key, path in corpus.items():
         with limit_memory():
             if key not in REASONS:
@@ -86,14 +86,16 @@ def test_each_is_refused_with_its_reason(corpus: dict[str, Path]) -> None:
     assert not (corpus["empty"].parent / CANARY).exists()
 
 
-def test_one_that_claims_4_tebibytes_is_small(corpus: dict[str, Path]) -> None:
+def test_checkpoints_that_declare_much_memory_are_small(corpus: dict[str, Path]) -> None:
     assert corpus["claims_more_than_its_memory"].stat().st_size < 1800
     assert corpus["deflate_bomb"].stat().st_size < 5 * 2**20
 
 
 @pytest.mark.parametrize("variable", ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None])
-def test_torch_runs_no_code_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str | None) -> None:
-    """Were a pickle not looked at before, `weights_only=True` would refuse it, whatever the environment says."""
+def test_torch_executes_no_code_without_the_pickle_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str | None
+) -> None:
+    """`weights_only=True` refuses the pickle regardless of the environment variable."""
     if variable is not None:
         monkeypatch.setenv(variable, "1")
     monkeypatch.setattr(integrity, "check_pickle", lambda content, records: None)
@@ -103,14 +105,14 @@ def test_torch_runs_no_code_either(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert not (tmp_path / CANARY).exists()
 
 
-def test_a_link_to_a_good_one_is_followed(tmp_path: Path) -> None:
+def test_symlink_to_a_valid_checkpoint_is_followed(tmp_path: Path) -> None:
     (tmp_path / "a.pt").write_bytes(serialize(valid_document()))
     (tmp_path / "link.pt").symlink_to(tmp_path / "a.pt")
     assert load_checkpoint(tmp_path / "link.pt")["config"]["name"] == "tiny"
 
 
-def test_factors_whose_product_is_large_start_no_trunk(tmp_path: Path) -> None:
-    """Two vectors of a megabyte, as a layer's factors, stand for a weight of 256 GiB."""
+def test_factors_with_a_large_product_are_not_multiplied(tmp_path: Path) -> None:
+    """Two factors of one megabyte each represent a weight of 256 GiB."""
     document = valid_document()
     key = next(key for key in document["model"] if key.startswith("sharing.trunk") and key.endswith(".weight"))
     layer = key.removesuffix("weight")
@@ -122,15 +124,15 @@ def test_factors_whose_product_is_large_start_no_trunk(tmp_path: Path) -> None:
         check_experiment(digits(trunk=trunk))
 
 
-def test_what_readers_could_take_for_another_archive_is_refused(tmp_path: Path) -> None:
-    """The end records lead to one directory only: another reader may believe another of them."""
+def test_ambiguous_archives_are_refused(tmp_path: Path) -> None:
+    """All end records must agree on the directory, because readers may use any of them."""
     whole = serialize(valid_document())
     body, path = whole[:-75], tmp_path / "a.pt"  # without the comment
     end64, locator, end = len(body) - 98, len(body) - 42, len(body) - 22
     for at, form, value in [
-        (locator + 8, "<Q", 100),  # the directory is said to be elsewhere by the one that points at its record
-        (end64 + 48, "<Q", 100),  # … by its record
-        (end64 + 40, "<Q", 1),  # it is said to be shorter
+        (locator + 8, "<Q", 100),  # another position of the end record, in its locator
+        (end64 + 48, "<Q", 100),  # another position of the directory, in the end record
+        (end64 + 40, "<Q", 1),  # a shorter directory
         (end64, "<L", 0),
         (end, "<L", 0),
     ]:
@@ -145,13 +147,13 @@ def test_what_readers_could_take_for_another_archive_is_refused(tmp_path: Path) 
         load_checkpoint(path)
 
 
-def test_a_pickle_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_size_of_pickles_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     many = pickle_model(b"](" + b"}" * 100 + b"e")
     check_pickle(many, {})
     monkeypatch.setattr(pickle_check, "MOST_STEPS", 100)
     with pytest.raises(ValueError, match="more than 100 steps"):
         check_pickle(many, {})
-    check_pickle(many, {"data/0": 4})  # each tensor brings steps of its own
+    check_pickle(many, {"data/0": 4})  # the limit grows with the number of tensors
     monkeypatch.setattr(pickle_check, "MOST_BYTES", 100)
     with pytest.raises(ValueError, match="more than 100"):
         check_pickle(many, {})
@@ -168,7 +170,7 @@ def test_a_pickle_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     pickle_tensor(1, 1).replace(pickle_text("storage"), pickle_text("module")),
     pickle_tensor(1, -1), pickle_tensor(-1, 1),
 ])  # fmt: skip
-def test_a_malformed_pickle_is_refused(value: bytes) -> None:
+def test_malformed_pickles_are_refused(value: bytes) -> None:
     check_pickle(pickle_model(pickle_tensor(1, 1)), {"data/0": 4})
     with pytest.raises(ValueError, match=r"malformed|declares|calls|keys"):
         check_pickle(pickle_model(value), {"data/0": 4})
@@ -187,13 +189,13 @@ def test_a_malformed_pickle_is_refused(value: bytes) -> None:
     (nn.Linear(1, 1), "a.0 is a Linear, not plain data"),
     (io.BytesIO(), "a.0 is a BytesIO, not plain data"),
 ])  # fmt: skip
-def test_what_was_read_is_plain(value: Any, message: str) -> None:
+def test_only_plain_data_is_accepted(value: Any, message: str) -> None:
     check_plain({"a": [torch.zeros(2), 1, 2.5, "x", None, True, (1, 2), {1: 2}]}, 100)
     with pytest.raises(ValueError, match=f"^{message}"):
         check_plain({"a": [value]}, 100)
 
 
-def test_what_stands_in_several_places_counts_as_often(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shared_values_are_counted_once_per_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     shared = torch.zeros(20)
     check_plain([shared], 100)
     with pytest.raises(ValueError, match=r"^1 is a tensor larger than the file"):
@@ -209,7 +211,7 @@ def test_what_stands_in_several_places_counts_as_often(monkeypatch: pytest.Monke
         check_plain(endless, 0)
 
 
-def test_the_bomb_is_one() -> None:
-    """Where the check isn't made, it is inflated: the test above can fail."""
+def test_deflate_bomb_expands_without_the_check() -> None:
+    """This shows that the file would be inflated if it were not refused."""
     with zipfile.ZipFile(io.BytesIO(deflate_bomb(2**22))) as file, file.open("archive/data.pkl") as member:
         assert len(member.read(2**21)) == 2**21
