@@ -14,10 +14,10 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from mtlcli.data.examples import LazyInputs
 from mtlcli.data.formats.split_names import SPLITS
+from mtlcli.data.placement import READ_WHOLE
 from mtlcli.errors import ConfigError
 
 TARGET = "target"  # name of a target that is passed without one
-READ_WHOLE = 512 * 2**20  # bytes of inputs up to which the items of a dataset are kept in memory
 FORMS = (
     "a tuple of arrays (inputs, targets), a map-style torch Dataset, or a dict with one of these for each split "
     "(train, val, test)"

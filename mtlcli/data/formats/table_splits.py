@@ -13,12 +13,12 @@ from mtlcli.data.fingerprint import DataRecord
 from mtlcli.data.formats.csv_reader import Table, append_rows, read_table
 from mtlcli.data.formats.feature_choice import UNNAMED
 from mtlcli.data.formats.numerals import Notation
+from mtlcli.data.formats.split_names import SPLITS
 from mtlcli.data.shuffling import Rows
 from mtlcli.data.splitting import Codes, Mask, draw, draw_by_position, group_copies
 from mtlcli.errors import ConfigError
 from mtlcli.text import quote
 
-SPLITS = ("train", "val", "test")
 GROUP = np.uint64(0xD6E8FEB86659FD93)  # separates the keys of groups from those of rows
 REPEATED_SHARE = 0.25  # of the rows of a split's file that may also be training rows, before a note
 
