@@ -62,7 +62,7 @@ def test_a_trunk_of_tables_refuses_images(people: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"trunk: tabular needs the columns of a table, .* 'images' are 1×8×8"):
         check_experiment(experiment(people, datasets={"images": images}, tasks={"parity": task}))
     both = {"people": people, "images": images}
-    with pytest.raises(ConfigError, match="tabular needs a table's columns"):
+    with pytest.raises(ConfigError, match="tabular needs the columns of a table"):
         check_experiment(experiment(people, datasets=both, tasks={**TASKS, "parity": task}))
     with pytest.raises(ConfigError, match=r"datasets: .* differ in shape \(people 4, images 1×8×8\)"):
         check_experiment(experiment(people, datasets=both, tasks={**TASKS, "parity": task}, trunk={"name": "mlp"}))
