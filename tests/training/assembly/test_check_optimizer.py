@@ -1,4 +1,4 @@
-"""What torch refuses is reported at its own key, for every optimizer and scheduler by name."""
+"""Options that torch refuses are reported at their keys, for optimizers and schedulers."""
 
 import pytest
 
@@ -8,15 +8,15 @@ from mtlcli.training.assembly.check import check_experiment
 from tests.training.experiments import digits
 
 
-def problems(**sections: object) -> dict[str, str]:
+def collect_problems(**sections: object) -> dict[str, str]:
     with pytest.raises(ConfigError) as caught:
         check_experiment(digits(**sections))
     return {problem.path: problem.message for problem in caught.value.problems}
 
 
 @pytest.mark.parametrize("name", optimizers.names())
-def test_a_learning_rate_below_zero(name: str) -> None:
-    assert list(problems(optimizer={"name": name, "lr": -1.0})) == ["optimizer.lr"]
+def test_negative_learning_rate_is_refused(name: str) -> None:
+    assert list(collect_problems(optimizer={"name": name, "lr": -1.0})) == ["optimizer.lr"]
 
 
 @pytest.mark.parametrize(
@@ -30,8 +30,8 @@ def test_a_learning_rate_below_zero(name: str) -> None:
         ({"name": "Adam", "groups": {"heads": {"lr": -1.0, "eps": -1.0}}}, {"groups.heads.lr", "groups.heads.eps"}),
     ],
 )
-def test_options_of_optimizers(options: dict[str, object], keys: set[str]) -> None:
-    assert problems(optimizer=options).keys() == {f"optimizer.{key}" for key in keys}
+def test_invalid_options_of_optimizers_are_refused(options: dict[str, object], keys: set[str]) -> None:
+    assert collect_problems(optimizer=options).keys() == {f"optimizer.{key}" for key in keys}
 
 
 @pytest.mark.parametrize(
@@ -49,16 +49,16 @@ def test_options_of_optimizers(options: dict[str, object], keys: set[str]) -> No
         ({"name": "ConstantLR", "factor": 3.0}, "factor"),
     ],
 )
-def test_options_of_schedulers(options: dict[str, object], key: str) -> None:
-    assert list(problems(scheduler=options)) == [f"scheduler.{key}"]
+def test_invalid_options_of_schedulers_are_refused(options: dict[str, object], key: str) -> None:
+    assert list(collect_problems(scheduler=options)) == [f"scheduler.{key}"]
 
 
-def test_optimizer_and_scheduler_at_once() -> None:
+def test_problems_of_optimizer_and_scheduler_are_reported_together() -> None:
     one_cycle = {"name": "OneCycleLR", "max_lr": 0.1, "pct_start": 2.0}
-    found = problems(optimizer={"name": "Adam", "lr": -1.0}, scheduler=one_cycle)
-    assert found.keys() == {"optimizer.lr", "scheduler.pct_start"}
+    reported = collect_problems(optimizer={"name": "Adam", "lr": -1.0}, scheduler=one_cycle)
+    assert reported.keys() == {"optimizer.lr", "scheduler.pct_start"}
 
 
 @pytest.mark.parametrize("name", ["CosineAnnealingLR", "PolynomialLR", "ReduceLROnPlateau", "LinearLR", "ConstantLR"])
-def test_what_is_right_passes(name: str) -> None:
+def test_valid_schedulers_pass(name: str) -> None:
     check_experiment(digits(scheduler={"name": name}))

@@ -1,4 +1,4 @@
-"""The weighting `relation` in a run: its numbers travel with the run, its gradient is that of the double sum."""
+"""The weighting `relation` in a run: the run stores the matrix, and its gradient is that of the double sum."""
 
 from __future__ import annotations
 
@@ -35,25 +35,25 @@ def relation(tmp_path: Path) -> dict[str, Any]:
     return {"name": "relation", "matrix": str(tmp_path / "relation.csv")}
 
 
-def test_a_run_needs_the_file_no_more(tmp_path: Path, relation: dict[str, Any]) -> None:
+def test_run_does_not_need_the_file_again(tmp_path: Path, relation: dict[str, Any]) -> None:
     summary = Trainer(build(digits(weighting=relation)), tmp_path / "run").fit()
     Path(relation["matrix"]).unlink()
     payload = load_checkpoint(summary["checkpoint"])
     assert payload["config"]["weighting"] == {
         "name": "relation", "matrix": NUMBERS, "from": None, "project": None, "negative": "error",
     }  # fmt: skip
-    kept = load_experiment(tmp_path / "run/config.yaml")
-    assert kept.resolved() == payload["config"]
-    assert evaluate(rebuild(kept, payload), "test") == summary["metrics"]["test"]
-    Trainer(build(kept), tmp_path / "again").fit()
+    saved = load_experiment(tmp_path / "run/config.yaml")
+    assert saved.resolved() == payload["config"]
+    assert evaluate(rebuild(saved, payload), "test") == summary["metrics"]["test"]
+    Trainer(build(saved), tmp_path / "again").fit()
     last = "checkpoints/last.pt"
     assert digest_checkpoint(tmp_path / "again" / last)["model"] == digest_checkpoint(tmp_path / "run" / last)["model"]
     assert main(["eval", summary["checkpoint"]]) == 0
 
 
-def test_a_run_goes_on_with_the_same_numbers_only(tmp_path: Path, relation: dict[str, Any]) -> None:
-    one = training(epochs=1)
-    Trainer(build(digits(weighting=relation, training=one)), tmp_path / "run").fit()
+def test_run_resumes_only_with_the_same_matrix(tmp_path: Path, relation: dict[str, Any]) -> None:
+    short = training(epochs=1)
+    Trainer(build(digits(weighting=relation, training=short)), tmp_path / "run").fit()
     longer = digits(weighting=relation)
     assert Trainer(build(longer), tmp_path / "run", resume="auto").fit()["epochs"] == 2
     Path(relation["matrix"]).write_text(CSV.replace("0.5", "0.25"))
@@ -62,8 +62,8 @@ def test_a_run_goes_on_with_the_same_numbers_only(tmp_path: Path, relation: dict
 
 
 @pytest.mark.parametrize("cuts", [[0, 64], [0, 20, 27, 64]])
-def test_a_step_descends_the_double_sum(cuts: list[int]) -> None:
-    """The real step, in one batch or in micro-batches, against autograd on the literal double sum."""
+def test_step_descends_the_double_sum(cuts: list[int]) -> None:
+    """Compare a step, in one batch or in micro-batches, with autograd on the literal double sum."""
     run, step = make(weighting={"name": "relation", "matrix": NUMBERS}, tasks=TASKS)
     other, _ = make(weighting="uniform", tasks=TASKS)
     whole = batch(0, 64)
@@ -74,15 +74,17 @@ def test_a_step_descends_the_double_sum(cuts: list[int]) -> None:
         for j in TASKS:
             total = total + NUMBERS[i][j] * LAMBDAS[i] * LAMBDAS[j] * losses[i] * losses[j]
     expected = torch.autograd.grad(total, list(other.model.parameters()))
-    made = step([batch(start, stop) for start, stop in pairwise(cuts)])
+    result = step([batch(start, stop) for start, stop in pairwise(cuts)])
     for parameter, gradient in zip(run.model.parameters(), expected, strict=True):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-6)
-    assert made is not None
-    by_hand = [2 * LAMBDAS[i] * sum(NUMBERS[i][j] * LAMBDAS[j] * losses[j].item() for j in TASKS) for i in TASKS]
-    torch.testing.assert_close(made[0].weights, torch.tensor(by_hand), rtol=1e-5, atol=0)
+    assert result is not None
+    expected_weights = [
+        2 * LAMBDAS[i] * sum(NUMBERS[i][j] * LAMBDAS[j] * losses[j].item() for j in TASKS) for i in TASKS
+    ]
+    torch.testing.assert_close(result[0].weights, torch.tensor(expected_weights), rtol=1e-5, atol=0)
 
 
-def test_the_place_of_what_is_wrong_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_error_in_the_matrix_file_has_a_location(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["init", str(tmp_path / "good")]) == 0
     capsys.readouterr()
     (tmp_path / "relation.csv").write_text(CSV.replace("0.5,1", "0.5,one"))
@@ -93,7 +95,7 @@ def test_the_place_of_what_is_wrong_is_told(tmp_path: Path, capsys: pytest.Captu
         assert "relation.csv:2: R[digit, digit] is 'one'; expected a finite number" in capsys.readouterr().err
 
 
-def test_what_is_to_be_measured_first_is_only_valid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unmeasured_relation_is_valid_but_not_buildable(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["init", str(tmp_path / "good")]) == 0
     override = "weighting={name: relation, from: gradient}"
     assert main(["validate", str(tmp_path / "good.yaml"), override]) == 0
@@ -108,19 +110,19 @@ def test_what_is_to_be_measured_first_is_only_valid(tmp_path: Path, capsys: pyte
     }  # fmt: skip
 
 
-def test_both_and_neither_are_errors(relation: dict[str, Any]) -> None:
+def test_matrix_and_measure_exclude_each_other(relation: dict[str, Any]) -> None:
     for more, message in (({"from": "data"}, "got both"), ({"matrix": None}, "got neither")):
         with pytest.raises(ConfigError, match=message):
             build(digits(weighting={**relation, **more}))
 
 
-def test_other_experiments_stay_as_they_are() -> None:
+def test_other_experiments_are_unchanged() -> None:
     for weighting in ("uniform", {"name": "relation", "matrix": NUMBERS}):
         experiment = digits(weighting=weighting)
         assert self_contained(experiment) is experiment
 
 
-def test_a_weight_below_zero_ends_the_run_with_its_step(tmp_path: Path) -> None:
+def test_negative_weight_ends_the_run(tmp_path: Path) -> None:
     opposed = {"name": "relation", "matrix": [[1.0, -1.0], [-1.0, 1.0]]}
     with pytest.raises(MtlError, match=r"the weight of task 'ink' is -.* at step 1: .*weighting\.negative=clamp"):
         Trainer(build(digits(weighting=opposed)), tmp_path / "run").fit()

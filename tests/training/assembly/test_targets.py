@@ -1,4 +1,4 @@
-"""Which target a task gets, and what is said of it."""
+"""The targets of tasks, and the notes about them."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def experiment(dataset: dict[str, Any], tasks: dict[str, Any], **changes: Any) -
     return experiment_from_dict({**plain, "tasks": {n: {"dataset": "d", **t} for n, t in tasks.items()}, **changes})
 
 
-def table(path: Path, amount: int = 120) -> dict[str, Any]:
-    """Every tenth row is a fraud, and `x` says so."""
+def write_table(path: Path, amount: int = 120) -> dict[str, Any]:
+    """Write a table of which every tenth row is labelled as fraud, and determined by `x`."""
     rows = [f"{row % 10 == 0:d}.{row},{'fraud' if row % 10 == 0 else 'legit'},{row % 3}" for row in range(amount)]
     path.write_text("x,label,code\n" + "\n".join(rows))
     return {"name": "csv", "path": str(path), "targets": {"label": "classes", "code": "classes"}, "test": 0.0,
@@ -38,12 +38,12 @@ def table(path: Path, amount: int = 120) -> dict[str, Any]:
     ("task", "kind", "target"),
     [("parity", "binary", "parity"), ("ink", "regression", "ink"), ("anything", "classification", "digit")],
 )
-def test_without_a_target_it_is_the_one_of_the_task_s_name_then_the_main_one(task: str, kind: str, target: str) -> None:
+def test_target_defaults_to_that_named_as_the_task_then_to_the_main_one(task: str, kind: str, target: str) -> None:
     assert build(experiment({"name": "digits"}, {task: {"kind": kind}})).sources == {task: ("d", target)}
 
 
-def test_the_only_target_or_none(tmp_path: Path) -> None:
-    both = table(tmp_path / "t.csv")
+def test_target_defaults_to_the_only_one_if_none_matches(tmp_path: Path) -> None:
+    both = write_table(tmp_path / "t.csv")
     only = {**both, "targets": ["label"], "features": ["x"]}
     assert build(experiment(only, {"any": {"kind": "classification"}})).sources == {"any": ("d", "label")}
     assert build(experiment(both, {"code": {"kind": "classification"}})).sources == {"code": ("d", "code")}
@@ -51,24 +51,25 @@ def test_the_only_target_or_none(tmp_path: Path) -> None:
         check_experiment(experiment(both, {"labels": {"kind": "classification"}}))
 
 
-def test_two_tasks_on_one_target() -> None:
+def test_two_tasks_with_the_same_target_are_noted() -> None:
     tasks = {"one": {"kind": "classification"}, "two": {"kind": "classification", "target": "digit"}}
     (note,) = check_experiment(experiment({"name": "digits"}, tasks))
     assert note.startswith("tasks: one and two have the same target, 'digit' of dataset 'd'")
-    apart = experiment({"name": "digits"}, {"digit": tasks["one"], "parity": {"kind": "binary"}})
-    assert check_experiment(apart) == build(apart).notes() == []
+    different = experiment({"name": "digits"}, {"digit": tasks["one"], "parity": {"kind": "binary"}})
+    assert check_experiment(different) == build(different).notes() == []
 
 
-def test_which_class_is_yes_is_told_and_chosen(
+def test_positive_class_is_configurable_and_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    dataset = table(tmp_path / "t.csv")
-    made = experiment(dataset, {"label": {"kind": "binary"}})
-    assert build(made).positive == {"label": "legit"}
+    dataset = write_table(tmp_path / "t.csv")
+    config = experiment(dataset, {"label": {"kind": "binary"}})
+    assert build(config).positive == {"label": "legit"}
     caplog.set_level(logging.INFO)
-    made = experiment(dataset, {"label": {"kind": {"name": "binary", "positive": "fraud", "pos_weight": 9.0}}},
-                      training=training(epochs=20, batch_size=20), optimizer={"name": "Adam", "lr": 0.05})  # fmt: skip
-    run = build(made)
+    config = experiment(dataset, {"label": {"kind": {"name": "binary", "positive": "fraud", "pos_weight": 9.0}}},
+                        training=training(epochs=20, batch_size=20),
+                        optimizer={"name": "Adam", "lr": 0.05})  # fmt: skip
+    run = build(config)
     summary = Trainer(run, run_dir=tmp_path / "run", plots=False).fit()
     assert summary["positive"] == {"label": "fraud"}
     assert "task label: class 'fraud' counts as yes" in caplog.text
@@ -83,14 +84,14 @@ def test_which_class_is_yes_is_told_and_chosen(
     assert document["positive"] == {"label": "fraud"}
 
     pairs: list[tuple[bool, bool]] = []
-    found = measure(run, "train", receive=lambda task, p, t: pairs.extend(zip(p[:, 0] > 0, t == 0, strict=True)))
+    result = measure(run, "train", receive=lambda task, p, t: pairs.extend(zip(p[:, 0] > 0, t == 0, strict=True)))
     predicted, true = zip(*[(bool(p), bool(t)) for p, t in pairs], strict=True)
-    assert sum(true) == 12 and found.metrics["label"]["f1"] > 0
-    assert document["metrics"]["label"]["f1"] == found.metrics["label"]["f1"]
-    assert found.metrics["label"]["f1"] == pytest.approx(f1_score(true, predicted, zero_division=0.0))
+    assert sum(true) == 12 and result.metrics["label"]["f1"] > 0
+    assert document["metrics"]["label"]["f1"] == result.metrics["label"]["f1"]
+    assert result.metrics["label"]["f1"] == pytest.approx(f1_score(true, predicted, zero_division=0.0))
 
 
-def test_0_and_1_need_no_word(tmp_path: Path) -> None:
+def test_positive_class_of_0_and_1_is_not_reported(tmp_path: Path) -> None:
     assert build(experiment({"name": "digits"}, {"parity": {"kind": "binary"}})).positive == {}
     zero = experiment({"name": "digits"}, {"parity": {"kind": {"name": "binary", "positive": 0}}})
     assert build(zero).positive == {"parity": "0"}

@@ -1,4 +1,4 @@
-"""`mtl validate` finds what a plugin's component does wrong in a step, and names the component and its line."""
+"""`mtl validate` detects errors of plugin components in a step, and names the component and the line."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from mtlcli.registry import trunks
 
 @trunks.register("own")
 class Own(Trunk):
-    """A trunk of one's own."""
+    """A trunk of a plugin."""
 
     def __init__(self, input_shape, *, width: int = 8):
         super().__init__()
@@ -38,7 +38,7 @@ from mtlcli.registry import heads
 
 @heads.register("own")
 class Own(nn.Module):
-    """A head of one's own."""
+    """A head of a plugin."""
 
     def __init__(self, features, outputs):
         super().__init__()
@@ -55,7 +55,7 @@ from mtlcli.tasks.base import TaskKind
 
 @kinds.register("own")
 class Own({base}):
-    """A kind of one's own."""
+    """A kind of a plugin."""
     {body}
 '''
 WEIGHTING = '''
@@ -66,7 +66,7 @@ from mtlcli.weighting.base import LossWeighting
 
 @weightings.register("own")
 class Own({base}):
-    """A weighting of one's own."""
+    """A weighting of a plugin."""
     {body}
 '''
 REGULARIZER = '''
@@ -75,7 +75,7 @@ from mtlcli.regularizers.base import Regularizer
 
 @regularizers.register("own")
 class Own(Regularizer):
-    """A term of one's own."""
+    """A term of a plugin."""
     default_strength = 1.0
 
     def __init__(self, subject):
@@ -109,15 +109,17 @@ def problems(folder: Path, monkeypatch: pytest.MonkeyPatch, source: str, **secti
         ("self.features = width", "return {}['a']", "trunk: KeyError: 'a' (own.py:20, in run)"),
         ("self.features = width", "import sys; sys.exit(0)", "trunk: calls sys.exit(0) (own.py:20, in run)"),
         ("self.features = width; 1 / 0", FLAT, "trunk: leads to a division by zero (own.py:14, in __init__)"),
-        # it can't run on meta, and works on the CPU
+        # it fails on the meta device but works on the CPU
         ("self.features = width", f"assert x.sum().item() == x.sum().item(); {FLAT}", None),
         ("self.features = width", "return self.layer(x.flatten(1)).tolist()", "trunk: returns a list for 2 examples"),
     ],
 )  # fmt: skip
-def test_trunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, init: str, run: str, expected: str | None) -> None:
-    found = problems(tmp_path, monkeypatch, TRUNK.format(init=init, run=run), trunk={"name": "own"})
-    assert len(found) == (expected is not None)
-    assert expected is None or found[0].startswith(expected)
+def test_errors_of_trunks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, init: str, run: str, expected: str | None
+) -> None:
+    messages = problems(tmp_path, monkeypatch, TRUNK.format(init=init, run=run), trunk={"name": "own"})
+    assert len(messages) == (expected is not None)
+    assert expected is None or messages[0].startswith(expected)
 
 
 @pytest.mark.parametrize(
@@ -133,11 +135,13 @@ def test_trunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, init: str, run:
         ("outputs", "return None", "returns a NoneType for 2 examples"),
     ],
 )
-def test_heads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outputs: str, run: str, expected: str | None) -> None:
+def test_errors_of_heads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outputs: str, run: str, expected: str | None
+) -> None:
     tasks = {"digit": {"dataset": "digits", "kind": "classification", "head": "own"}}
-    found = problems(tmp_path, monkeypatch, HEAD.format(outputs=outputs, run=run), tasks=tasks)
-    assert len(found) == (expected is not None)
-    assert expected is None or found[0].startswith(f"tasks.digit.head: {expected}")
+    messages = problems(tmp_path, monkeypatch, HEAD.format(outputs=outputs, run=run), tasks=tasks)
+    assert len(messages) == (expected is not None)
+    assert expected is None or messages[0].startswith(f"tasks.digit.head: {expected}")
 
 
 @pytest.mark.parametrize(
@@ -158,15 +162,17 @@ def test_heads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outputs: str, ru
          "Can't instantiate abstract class Own with abstract methods loss, metrics"),
     ],
 )  # fmt: skip
-def test_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str, body: str, expected: str | None) -> None:
+def test_errors_of_kinds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str, body: str, expected: str | None
+) -> None:
     tasks = {"digit": {"dataset": "digits", "kind": "own"}}
-    found = problems(tmp_path, monkeypatch, KIND.format(base=base, body=body), tasks=tasks)
+    messages = problems(tmp_path, monkeypatch, KIND.format(base=base, body=body), tasks=tasks)
     if expected is None:
-        assert not found
-    elif base == "TaskKind":  # Python's words differ between versions
-        assert found[0].startswith("tasks.digit.kind: ") and "abstract" in found[0]
+        assert not messages
+    elif base == "TaskKind":  # the message differs between versions of Python
+        assert messages[0].startswith("tasks.digit.kind: ") and "abstract" in messages[0]
     else:
-        assert found[0].startswith(f"tasks.digit.kind: {expected}")
+        assert messages[0].startswith(f"tasks.digit.kind: {expected}")
 
 
 @pytest.mark.parametrize(
@@ -185,12 +191,12 @@ def test_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str, body:
         ("GramianWeighting", "def weights(self, g): return g[0]", "Own.weights() takes 2 positional arguments but 4"),
     ],
 )  # fmt: skip
-def test_weightings(
+def test_errors_of_weightings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str, body: str, expected: str | None
 ) -> None:
-    found = problems(tmp_path, monkeypatch, WEIGHTING.format(base=base, body=body), weighting={"name": "own"})
-    assert len(found) == (expected is not None)
-    assert expected is None or found[0].startswith(f"weighting: {expected}")
+    messages = problems(tmp_path, monkeypatch, WEIGHTING.format(base=base, body=body), weighting={"name": "own"})
+    assert len(messages) == (expected is not None)
+    assert expected is None or messages[0].startswith(f"weighting: {expected}")
 
 
 @pytest.mark.parametrize(
@@ -202,15 +208,15 @@ def test_weightings(
         ("import torch; return torch.ones(2)", "its term is [2], but must be a tensor of shape []"),
     ],
 )
-def test_regularizers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: str, expected: str) -> None:
-    """The problem is reported at the entry of the list, with the other regularizers' own."""
+def test_errors_of_regularizers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: str, expected: str) -> None:
+    """The problem is reported at the entry of the list, together with those of the other regularizers."""
     regularizers = [{"name": "l2", "strength": 0.1}, "own", {"name": "own", "strength": 2.0}]
-    found = problems(tmp_path, monkeypatch, REGULARIZER.format(run=run), regularizers=regularizers)
-    assert [problem.removesuffix(" (in the experiment of checkpoint.pt)") for problem in found] == [
+    messages = problems(tmp_path, monkeypatch, REGULARIZER.format(run=run), regularizers=regularizers)
+    assert [problem.removesuffix(" (in the experiment of checkpoint.pt)") for problem in messages] == [
         f"regularizers.{index}: {expected}" for index in (1, 2)
     ]
 
 
-def test_an_image_that_shrinks_to_nothing() -> None:
+def test_image_reduced_to_zero_size_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"trunk"):
         check_experiment(digits(trunk={"name": "lenet"}))
