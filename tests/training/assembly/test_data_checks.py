@@ -1,4 +1,4 @@
-"""All data is opened before the first step, and errors while it is read name the dataset."""
+"""All data is opened before the first step, and errors while reading name the dataset."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def config(tmp_path: Path) -> Path:
     return path
 
 
-def test_damaged_files_of_all_splits_are_found_before_a_run(
+def test_damaged_files_of_all_splits_are_reported_before_a_run(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for path in ("train/dog/3.png", "val/cat/0.png", "test/dog/1.png"):
@@ -62,7 +62,7 @@ def test_damaged_files_of_all_splits_are_found_before_a_run(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_study_finds_them_before_its_first_run(
+def test_study_reports_damaged_files_before_its_first_run(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "pets/test/dog/1.png").write_bytes(b"none")
@@ -71,7 +71,7 @@ def test_a_study_finds_them_before_its_first_run(
     assert f"{config}:2:9: datasets.pets: " in capsys.readouterr().err and not (tmp_path / "study").exists()
 
 
-def test_a_first_image_that_is_damaged(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_first_image_is_reported(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "pets/train/cat/0.png").write_bytes(b"none")
     assert main(["validate", str(config)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -79,7 +79,7 @@ def test_a_first_image_that_is_damaged(config: Path, tmp_path: Path, capsys: pyt
 
 
 class Odd(Dataset):
-    """A plugin's dataset, of 8 numbers, whose split `test` is not as described."""
+    """A dataset of a plugin whose split `test` differs from its description."""
 
     def __init__(self, *, fault: str) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ class Odd(Dataset):
         "target": "datasets.odd: the split 'test': no target 'y'. Targets: z",
     }.items(),
 )
-def test_a_test_split_that_is_not_as_described(fault: str, message: str, tmp_path: Path) -> None:
+def test_test_split_that_differs_from_its_description_is_refused(fault: str, message: str, tmp_path: Path) -> None:
     datasets.register("odd")(Odd)
     experiment = digits(
         datasets={"odd": {"name": "odd", "fault": fault}},
@@ -132,7 +132,7 @@ def test_a_test_split_that_is_not_as_described(fault: str, message: str, tmp_pat
 
 
 class Late:
-    """Inputs read one at a time, the last of which fails."""
+    """Inputs that are read individually, the last of which fails."""
 
     def __len__(self) -> int:
         return 6
@@ -144,7 +144,7 @@ class Late:
 
 
 @pytest.mark.usefixtures("plugins_forgotten")
-def test_examples_read_one_at_a_time_without_a_check_of_their_own(tmp_path: Path) -> None:
+def test_examples_read_individually_are_checked(tmp_path: Path) -> None:
     class Lazy(Odd):
         def read(self, split: str) -> Examples:
             examples = super().read(split)
@@ -163,7 +163,7 @@ def test_examples_read_one_at_a_time_without_a_check_of_their_own(tmp_path: Path
 
 
 class Failing:
-    """Inputs read one at a time, of which some fail in one way or another."""
+    """Inputs that are read individually, some of which fail."""
 
     def __len__(self) -> int:
         return 30
@@ -196,7 +196,7 @@ def test_errors_while_reading_name_the_dataset(loading: str, workers: int, first
         assert lines == ["datasets.pets: row 16 is damaged"]
 
 
-def test_all_that_is_damaged_at_once() -> None:
+def test_damaged_examples_are_reported_together() -> None:
     class Damaged(Failing):
         def __getitem__(self, row: int) -> torch.Tensor:
             return torch.zeros(3) if row < 16 else super().__getitem__(row)
@@ -208,7 +208,7 @@ def test_all_that_is_damaged_at_once() -> None:
 
 
 class Damaging(Callback):
-    """Damages a file when the first epoch begins."""
+    """Callback that damages a file when an epoch begins."""
 
     def __init__(self, file: Path) -> None:
         self.file, self.content = file, file.read_bytes()
@@ -223,10 +223,10 @@ class Damaging(Callback):
         self.file.write_bytes(self.content)
 
 
-def test_what_is_damaged_while_training_leaves_the_rest(
+def test_split_damaged_during_training_does_not_affect_the_others(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of the test split: the table of `val` is written, and a resumed run adds `test`."""
+    """If the test split is damaged, the table of `val` is written, and a resumed run adds `test`."""
     run_dir, damaging = tmp_path / "run", Damaging(tmp_path / "pets/test/dog/1.png")
     trainer = Trainer(build(load_experiment(str(config), [])), run_dir, callbacks=[damaging])
     with pytest.raises(MtlError, match=r"test: datasets.pets: .*dog/1.png: .*truncated[^!]*--resume must") as caught:
@@ -243,8 +243,8 @@ def test_what_is_damaged_while_training_leaves_the_rest(
 
 
 @pytest.mark.parametrize("resumed", [False, True])
-def test_the_evaluated_split_damaged_in_the_end(config: Path, tmp_path: Path, resumed: bool) -> None:
-    """The metrics of the split are those of the best epoch, also where that was trained before the run was resumed."""
+def test_evaluated_split_damaged_at_the_end_keeps_its_metrics(config: Path, tmp_path: Path, resumed: bool) -> None:
+    """The metrics of the split are those of the best epoch, even if it preceded the resumption."""
     run_dir, damage = tmp_path / "run", Damaging(tmp_path / "pets/val/dog/1.png")
     if resumed:
         Trainer(build(load_experiment(str(config), STREAMED)), run_dir).fit()
@@ -264,7 +264,7 @@ def test_the_evaluated_split_damaged_in_the_end(config: Path, tmp_path: Path, re
     assert trainer.summary["metrics"]["val"]["what"]["accuracy"] == rows["val", "accuracy"]
 
 
-def test_the_steps_of_an_epoch_that_cannot_be_evaluated_are_kept(config: Path, tmp_path: Path) -> None:
+def test_steps_of_an_epoch_that_cannot_be_evaluated_are_kept(config: Path, tmp_path: Path) -> None:
     damaging = Damaging(tmp_path / "pets/val/dog/1.png")
     trainer = Trainer(build(load_experiment(str(config), STREAMED)), tmp_path / "run", callbacks=[damaging])
     with pytest.raises(MtlError, match=r"datasets.pets: .*val/dog/1.png"):

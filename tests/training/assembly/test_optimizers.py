@@ -1,4 +1,4 @@
-"""Options of the optimizer for single parts of the model."""
+"""Options of the optimizer for parts of the model."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def adamw(**groups: Any) -> dict[str, Any]:
     return {"name": "AdamW", "lr": 1e-3, "groups": groups}
 
 
-def named(run: Run, optimizer: torch.optim.Optimizer) -> list[tuple[set[str], float]]:
-    """Of each group: what its parameters are part of, and its learning rate."""
+def describe_groups(run: Run, optimizer: torch.optim.Optimizer) -> list[tuple[set[str], float]]:
+    """Return the parts of the model in each parameter group, and its learning rate."""
     of = {id(p): name for name, p in run.model.named_parameters()}
     own = {id(p): "weighting" for p in run.weighting.parameters()}
 
-    def part(parameter: torch.nn.Parameter) -> str:
+    def get_part(parameter: torch.nn.Parameter) -> str:
         name = (of | own)[id(parameter)]
         return name.split(".")[2] if "heads" in name else "trunk" if "trunk" in name else name
 
-    return [({part(p) for p in group["params"]}, group["lr"]) for group in optimizer.param_groups]
+    return [({get_part(p) for p in group["params"]}, group["lr"]) for group in optimizer.param_groups]
 
 
 @pytest.mark.parametrize(
@@ -59,20 +59,20 @@ def named(run: Run, optimizer: torch.optim.Optimizer) -> list[tuple[set[str], fl
 def test_every_parameter_is_in_the_group_of_its_part(groups: dict[str, Any], expected: Any) -> None:
     run = build(digits(optimizer=adamw(**groups), weighting="uncertainty"))
     optimizer = make_optimizer(run)
-    assert named(run, optimizer) == expected
+    assert describe_groups(run, optimizer) == expected
     grouped = [id(p) for group in optimizer.param_groups for p in group["params"]]
     assert sorted(grouped) == sorted(id(p) for p in [*run.model.parameters(), *run.weighting.parameters()])
     assert all(group["fused"] for group in optimizer.param_groups)
 
 
-def test_a_task_s_group_adds_to_that_of_the_heads() -> None:
+def test_group_of_a_task_extends_that_of_the_heads() -> None:
     groups = adamw(heads={"lr": 0.5, "weight_decay": 0.25}, ink={"lr": 2.0, "betas": [0.5, 0.75]})
     _, digit, ink = make_optimizer(build(digits(optimizer=groups))).param_groups
     assert (digit["lr"], digit["weight_decay"], digit["betas"]) == (0.5, 0.25, (0.9, 0.999))
     assert (ink["lr"], ink["weight_decay"], ink["betas"]) == (2.0, 0.25, (0.5, 0.75))
 
 
-def test_under_shared_private_a_private_trunk_goes_with_its_head() -> None:
+def test_private_trunks_are_grouped_with_their_heads() -> None:
     run = build(digits(optimizer=adamw(trunk={"lr": 1.0}, ink={"lr": 3.0}), sharing="shared_private"))
     optimizer = make_optimizer(run)
     shared, *_, ink = optimizer.param_groups
@@ -82,8 +82,8 @@ def test_under_shared_private_a_private_trunk_goes_with_its_head() -> None:
     }
 
 
-def test_a_step_moves_each_part_by_its_own_rate() -> None:
-    """SGD's step is lr × gradient: with the same gradient, the moves are as the learning rates."""
+def test_steps_use_the_learning_rate_of_each_part() -> None:
+    """A step of SGD is lr × gradient, so with the same gradient the steps are proportional to the learning rates."""
     moves = []
     for groups in ({}, {"trunk": {"lr": 0.01}, "heads": {"lr": 1.0}}):
         run = build(digits(optimizer={"name": "SGD", "lr": 0.1, "groups": groups},
@@ -97,18 +97,18 @@ def test_a_step_moves_each_part_by_its_own_rate() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scheduler", "at_its_height"),
+    ("scheduler", "steps_to_peak"),
     [
         ({"name": "OneCycleLR", "max_lr": 0.02, "total_steps": 10, "pct_start": 0.2}, 1),
         ({"name": "CyclicLR", "base_lr": 1e-3, "max_lr": 0.02, "step_size_up": 2, "cycle_momentum": False}, 2),
         ({"name": "ExponentialLR", "gamma": 20.0, "interval": "step"}, 1),
     ],
 )
-def test_a_schedule_keeps_the_proportions_of_the_groups(scheduler: dict[str, Any], at_its_height: int) -> None:
+def test_schedule_keeps_the_ratios_of_the_groups(scheduler: dict[str, Any], steps_to_peak: int) -> None:
     run = build(digits(optimizer=adamw(**GROUPS), scheduler=scheduler))
     optimizer = make_optimizer(run)
     schedule = make_schedule(run, optimizer, 5, "max")
-    for _ in range(at_its_height):
+    for _ in range(steps_to_peak):
         optimizer.step()
         schedule.after_step()
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.002, 0.2])
@@ -125,20 +125,20 @@ def test_a_schedule_keeps_the_proportions_of_the_groups(scheduler: dict[str, Any
         (adamw(ink={"betas": [0.9, 1.5]}), r"optimizer\.groups\.ink\.betas: Invalid beta parameter at index 1: 1\.5"),
     ],
 )
-def test_what_cannot_work_is_refused(optimizer: dict[str, Any], message: str) -> None:
+def test_invalid_groups_are_refused(optimizer: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build(digits(optimizer=optimizer))
 
 
-def test_a_group_with_nothing_to_train_is_refused() -> None:
+def test_group_without_trainable_parameters_is_refused() -> None:
     frozen = {"name": "mlp", "hidden": [16], "features": 8, "frozen": True}
     with pytest.raises(ConfigError, match=r"groups\.trunk: the trunk has no trainable parameters: it is frozen"):
         build(digits(optimizer=adamw(**GROUPS), trunk=frozen))
     run = build(digits(optimizer=adamw(heads={"lr": 1.0}), trunk=frozen))
-    assert named(run, make_optimizer(run)) == [({"digit", "ink"}, 1.0)]
+    assert describe_groups(run, make_optimizer(run)) == [({"digit", "ink"}, 1.0)]
 
 
-def test_a_task_called_as_a_part_is_ambiguous_only_where_it_matters() -> None:
+def test_task_named_as_a_part_is_ambiguous_in_groups_only() -> None:
     tasks = {"trunk": {"dataset": "digits", "target": "digit", "kind": "classification"}}
     with pytest.raises(ConfigError, match=r"groups\.trunk: 'trunk' is ambiguous, because a task has this name"):
         build(digits(tasks=tasks, optimizer=adamw(trunk={"lr": 1.0})))
@@ -159,29 +159,29 @@ def test_a_task_called_as_a_part_is_ambiguous_only_where_it_matters() -> None:
         ("7", "optimizer.groups: expected a mapping of names to mappings, found 7"),
     ],
 )
-def test_errors_have_a_place(tmp_path: Path, groups: str, message: str) -> None:
+def test_errors_have_a_location(tmp_path: Path, groups: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, GOOD.replace("lr: 1e-3, betas: [0.8, 0.99]", f"lr: 1e-3, groups: {groups}"))
     assert message in str(caught.value)
 
 
-def test_overrides_reach_into_a_group(tmp_path: Path) -> None:
+def test_overrides_change_options_of_groups(tmp_path: Path) -> None:
     experiment = load_experiment(write_yaml(tmp_path, GOOD), ["optimizer.groups.trunk.lr=1e-4"])
     assert experiment.optimizer.groups == {"trunk": {"lr": 1e-4}}
     bare = experiment_from_dict({**digits().resolved(), "optimizer": "SGD"}, ["optimizer.groups.digit.momentum=0.5"])
     assert bare.optimizer.groups == {"digit": {"momentum": 0.5}}
 
 
-def test_it_comes_back_as_it_is_and_is_left_out_where_there_is_none() -> None:
+def test_groups_are_resolved_unchanged_and_omitted_if_empty() -> None:
     experiment = digits(optimizer=adamw(**GROUPS, ink={"betas": [0.5, 0.75]}))
     plain = experiment.resolved()
     assert plain["optimizer"]["groups"] == {**GROUPS, "ink": {"betas": [0.5, 0.75]}}
     assert experiment_from_dict(plain) == experiment
     jsonschema.Draft202012Validator(json_schema()).validate(plain)  # without checking the schema itself, which is long
-    assert "groups" not in digits().resolved()["optimizer"]  # so that runs of before can go on
+    assert "groups" not in digits().resolved()["optimizer"]  # so that runs of earlier versions can be resumed
 
 
-def test_the_schema_knows_it() -> None:
+def test_json_schema_includes_groups() -> None:
     validator = jsonschema.Draft202012Validator(json_schema())
     plain = digits().resolved()
     assert validator.is_valid({**plain, "optimizer": adamw(**GROUPS)})
@@ -190,14 +190,14 @@ def test_the_schema_knows_it() -> None:
 
 
 @pytest.mark.parametrize("name", optimizers.names())
-def test_every_optimizer_takes_groups(name: str) -> None:
+def test_every_optimizer_supports_groups(name: str) -> None:
     run = build(digits(optimizer={"name": name, "groups": {"trunk": {"lr": 0.5}}}))
     first, rest = make_optimizer(run).param_groups
     assert first["lr"] == 0.5 and rest["lr"] != 0.5
     assert first.keys() == rest.keys()
 
 
-def test_a_resumed_run_goes_on_with_its_groups(tmp_path: Path) -> None:
+def test_resumed_run_keeps_its_groups(tmp_path: Path) -> None:
     experiment = digits(optimizer=adamw(**GROUPS), training=training(epochs=1))
     Trainer(build(experiment), tmp_path / "run").fit()
     longer = digits(optimizer=adamw(**GROUPS))
@@ -211,7 +211,7 @@ def test_a_resumed_run_goes_on_with_its_groups(tmp_path: Path) -> None:
         Trainer(build(other), tmp_path / "run", resume="auto").fit()
 
 
-def test_a_run_started_at_a_rate_of_0_is_resumed_at_another(tmp_path: Path) -> None:
+def test_run_with_a_learning_rate_of_0_resumes_with_another(tmp_path: Path) -> None:
     still = digits(optimizer={"name": "SGD", "lr": 0.0}, training=training(epochs=1))
     Trainer(build(still), tmp_path / "run").fit()
     moving = digits(optimizer={"name": "SGD", "lr": 0.1}, training=training(epochs=2))

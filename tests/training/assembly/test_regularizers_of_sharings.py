@@ -1,4 +1,4 @@
-"""Which regularizers go with which sharings."""
+"""Compatibility of regularizers and sharings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ONE_TRUNK = ["hard", "mtan", "shared_private"]
 
 
 @pytest.mark.parametrize("name", ["none", "cross_stitch"])
-def test_activations_of_a_trunk_need_one_that_all_examples_pass(name: str) -> None:
+def test_regularizers_of_activations_need_a_single_trunk(name: str) -> None:
     with pytest.raises(ConfigError) as error:
         build(digits(sharing=name, regularizers=[{"name": "l2"}, {"name": "reconstruction"}]))
     assert (
@@ -32,20 +32,20 @@ def test_activations_of_a_trunk_need_one_that_all_examples_pass(name: str) -> No
 
 
 @pytest.mark.parametrize("name", sharings.names())
-def test_every_other_one_goes_with_every_sharing(name: str) -> None:
+def test_other_regularizers_support_every_sharing(name: str) -> None:
     terms = ["l1", "l2", "nuclear_norm", "orthogonality", "trace_norm_across_tasks",
              {"name": "multi_nuclear_norm", "layers": ["fc1"], "rank": 2}]  # fmt: skip
     terms += ["reconstruction"] if name in ONE_TRUNK else []
     options = {"trunk": {"name": "mlp", "hidden": [6], "features": 4}, "optimizer": {"name": "SGD", "lr": 0.1}}
-    tasks = {**SAME, "other": SAME["digit"]}  # heads alike, for the trace norm
+    tasks = {**SAME, "other": SAME["digit"]}  # identical heads, for the trace norm
     datasets = {"a": {"name": "digits", "val": 0.2}}
     run = build(digits(datasets=datasets, tasks=tasks, sharing=name, regularizers=terms, **options))
-    made = Step(run, make_optimizer(run))([batch(run, 0, 32)])
-    assert made is not None
-    assert made[0].losses.isfinite().all() and len(made[0].losses) == len(tasks) + len(terms)
+    result = Step(run, make_optimizer(run))([batch(run, 0, 32)])
+    assert result is not None
+    assert result[0].losses.isfinite().all() and len(result[0].losses) == len(tasks) + len(terms)
 
 
-def test_one_that_sees_no_trunk_is_let_pass(plugins_forgotten: None) -> None:
+def test_regularizer_without_a_trunk_supports_every_sharing(plugins_forgotten: None) -> None:
     @regularizers.register("elsewhere")
     class Elsewhere(Regularizer):
         default_strength = 1.0
@@ -62,5 +62,5 @@ def test_one_that_sees_no_trunk_is_let_pass(plugins_forgotten: None) -> None:
             return self.own.square()
 
     run = build(digits(sharing="none", regularizers=["elsewhere"]))
-    made = Step(run, make_optimizer(run))([batch(run, 0, 8)])
-    assert made is not None and float(made[0].losses[-1]) == 1.0
+    result = Step(run, make_optimizer(run))([batch(run, 0, 8)])
+    assert result is not None and float(result[0].losses[-1]) == 1.0
