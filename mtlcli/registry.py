@@ -1,8 +1,4 @@
-"""Registries of components: the classes and functions that an experiment file refers to by name.
-
-A component is one class or function in one file. Its positional parameters are supplied by the builder; its
-keyword-only parameters are the options that the YAML may set. Validation, the JSON Schema, `mtl list` and `mtl show`
-are derived from their annotations, their defaults and the docstring.
+"""Registries: the components of each group by name.
 
 The components that ship with `mtl` are the modules of the registry's package. All of them are imported at the first
 look-up, so that a name never depends on which modules were imported before. Others come from plugins (see `plugins`).
@@ -12,165 +8,15 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import keyword
 import pkgutil
-import re
-import typing
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Generic, Literal, Protocol, TypeVar, cast
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar, cast
 
-from mtlcli.error_origin import blame_options
+from mtlcli.component import Component, KindClass, RegularizerClass, Target
 from mtlcli.errors import ConfigError, suggest
 from mtlcli.plugins import PLUGIN_GROUP, load_entry_points, origin_of
 
-ARGS = re.compile(r"^(?:Args|Options):\n((?:[ \t]+.*\n?|\n)+)", re.MULTILINE)  # up to the first unindented line
-Target = TypeVar("Target", bound=Callable[..., Any])
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
-
-
-class KindClass(Protocol):
-    """The class of a task kind, as far as it is used without an instance (see `mtlcli.tasks.base.TaskKind`)."""
-
-    directions: Mapping[str, Literal["max", "min"]]
-    bounded: frozenset[str]
-    primary: str
-
-    def negligible_errors(self, metrics: Mapping[str, float]) -> dict[str, float]:
-        """Return the smallest denominators for percentages of errors, by metric."""
-
-    def __call__(self, *supplied: Any, **options: Any) -> Any:
-        """Create the task kind."""
-
-
-class RegularizerClass(Protocol):
-    """The class of a regularizer, as far as it is used without an instance (see `mtlcli.regularizers.base`)."""
-
-    default_strength: float
-    reshapes: bool
-    sees_examples: bool
-    sees_trunk: bool
-    needs_gates: bool
-
-    def __call__(self, *supplied: Any, **options: Any) -> Any:
-        """Create the regularizer."""
-
-
-@dataclass(frozen=True)
-class Option:
-    """A keyword that a component accepts from the YAML.
-
-    Args:
-        name: the key in the YAML.
-        annotation: the type of its values.
-        default: the value of an option that is left out; `inspect.Parameter.empty` where it is required.
-        description: one sentence for `mtl show` and the JSON Schema.
-    """
-
-    name: str
-    annotation: Any
-    default: Any
-    description: str
-
-    @property
-    def required(self) -> bool:
-        """Whether the YAML must set the option."""
-        return self.default is inspect.Parameter.empty
-
-
-@dataclass(frozen=True)
-class Component(Generic[Target]):
-    """A registered class or function.
-
-    Args:
-        group: the group of components it belongs to, such as `trunk`.
-        name: its name in the YAML.
-        target: the class or function.
-        keyword_only: whether the options are the keyword-only parameters (components of `mtl` and of plugins), or all
-            parameters but the first (classes of torch).
-        plugin: the plugin that registered it, as given to `--plugin` (of a file, without its folder); None for
-            components of `mtl` or torch.
-    """
-
-    group: str
-    name: str
-    target: Target
-    keyword_only: bool = True
-    plugin: str | None = None
-
-    @property
-    def doc(self) -> str:
-        """The docstring, without indentation."""
-        return inspect.cleandoc(self.target.__doc__ or "")
-
-    @property
-    def summary(self) -> str:
-        """The first line of the docstring."""
-        return self.doc.partition("\n")[0]
-
-    @property
-    def takes_any_option(self) -> bool:
-        """Whether it has a parameter `**options`: such a component checks the names of its options itself."""
-        kinds = [p.kind for p in inspect.signature(self.target).parameters.values()]
-        return self.keyword_only and inspect.Parameter.VAR_KEYWORD in kinds
-
-    @cached_property
-    def options(self) -> dict[str, Option]:
-        """The options by name, in the order of the signature."""
-        function = self.target.__init__ if inspect.isclass(self.target) else self.target
-        hints = typing.get_type_hints(function, include_extras=True)
-        described = dict(_described_options(self.doc))
-        parameters = list(inspect.signature(self.target).parameters.values())
-        if self.keyword_only:
-            parameters = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
-        else:
-            parameters = [p for p in parameters[1:] if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-        named = {_option_name(p.name): p for p in parameters}
-        return {
-            name: Option(name, hints.get(p.name, Any), p.default, described.get(name, "")) for name, p in named.items()
-        }
-
-    def create(self, *supplied: Any, **options: Any) -> Any:
-        """Call the class or function.
-
-        Args:
-            *supplied: its positional arguments, from the builder.
-            **options: options by their names in the YAML.
-
-        Returns:
-            What the class or function returns. OptionError is raised if the component rejects the value of an option;
-            its other errors pass through.
-        """
-
-        def make(**chosen: Any) -> Any:
-            return self.target(*supplied, **{_parameter_name(name): value for name, value in chosen.items()})
-
-        required = [name for name, option in self.options.items() if option.required] if options else []
-        return blame_options(make, options, required)
-
-
-def _option_name(parameter: str) -> str:
-    """Return the option of a parameter: a keyword of Python, such as `from`, is the parameter `from_`."""
-    name = parameter.removesuffix("_")
-    return name if keyword.iskeyword(name) else parameter
-
-
-def _parameter_name(option: str) -> str:
-    return f"{option}_" if keyword.iskeyword(option) else option
-
-
-def capitalize(sentence: str) -> str:
-    """Return a description with a capital first letter, unless it starts with a symbol, code or an acronym."""
-    word = re.match(r"[a-z]{2,}(?=[\s,-])|a(?= )", sentence)
-    return sentence[:1].upper() + sentence[1:] if word else sentence
-
-
-def _described_options(doc: str) -> Iterator[tuple[str, str]]:
-    """Yield the `name: description` entries of a docstring's `Args:` (or `Options:`) block."""
-    block = ARGS.search(doc)
-    for entry in re.finditer(r"^    (\w+): (.*(?:\n {5,}.*)*)", block[1] if block else "", re.MULTILINE):
-        yield _option_name(entry[1]), capitalize(" ".join(entry[2].split()))
 
 
 class Registry(Generic[Target]):

@@ -13,8 +13,9 @@ import typer
 from mtlcli.cli import table
 from mtlcli.cli.arguments import Plugins
 from mtlcli.cli.verb import examples
+from mtlcli.component import ARGS, Component, Option
 from mtlcli.errors import ConfigError, MtlError, suggest
-from mtlcli.registry import ARGS, REGISTRIES, Component, Option, trunks
+from mtlcli.registry import REGISTRIES, trunks
 
 RAISES = re.compile(r"^Raises:\n((?:[ \t]+.*\n?|\n)+)", re.MULTILINE)
 

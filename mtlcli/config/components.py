@@ -21,10 +21,11 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError, core_schema
 
 from mtlcli import registry
+from mtlcli.component import Component, Option
 from mtlcli.config.component_hints import component_hint
 from mtlcli.config.options import PER_STEP, SUPPLIED, Options, options_model, options_of
 from mtlcli.config.type_names import TypeDescription, format_value
-from mtlcli.registry import Component, Option, Registry
+from mtlcli.registry import Registry
 
 # keys of other tools for `name`
 NAME_KEYS = ("type", "kind", "class", "method", "model", "arch", "algorithm", "_target_")

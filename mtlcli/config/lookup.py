@@ -8,9 +8,9 @@ from typing import Annotated, Any, NamedTuple, Union
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
+from mtlcli.component import Component
 from mtlcli.config.components import ComponentField
 from mtlcli.config.locations import KeyPath
-from mtlcli.registry import Component
 
 
 class Position(NamedTuple):

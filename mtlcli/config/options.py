@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal, Union
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, create_model
 
+from mtlcli.component import Component, Option, capitalize
 from mtlcli.errors import ConfigError
-from mtlcli.registry import Component, Option, capitalize
 
 _NOTHING = object()
 

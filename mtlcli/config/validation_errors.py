@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from mtlcli.component import Component
 from mtlcli.config.components import NAME_KEYS
 from mtlcli.config.locations import MOST_PROBLEMS, KeyPath, Source
 from mtlcli.config.lookup import bare_type, fields_of, follow, is_model
@@ -15,7 +16,7 @@ from mtlcli.config.options import options_of, reason_against
 from mtlcli.config.suggestions import key_hint, value_hint
 from mtlcli.config.type_names import describe_type, format_value
 from mtlcli.errors import Problem
-from mtlcli.registry import REGISTRIES, Component
+from mtlcli.registry import REGISTRIES
 
 
 def problems(error: ValidationError, model: type[BaseModel], data: Any, source: Source) -> list[Problem]:

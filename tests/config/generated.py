@@ -9,10 +9,11 @@ from typing import Annotated, Any, Literal, Union
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from mtlcli.component import Component
 from mtlcli.config.components import ComponentConfig, ComponentField
 from mtlcli.config.options import options_of
 from mtlcli.config.schema import Experiment, Task
-from mtlcli.registry import REGISTRIES, Component
+from mtlcli.registry import REGISTRIES
 from tests.config.experiments import GOOD
 
 MALICIOUS = [

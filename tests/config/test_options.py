@@ -8,11 +8,12 @@ import pytest
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
+from mtlcli.component import Component
 from mtlcli.config.components import ComponentField
 from mtlcli.config.options import options_of
 from mtlcli.config.type_names import describe_type, format_value
 from mtlcli.errors import ConfigError
-from mtlcli.registry import Component, Registry, optimizers, schedulers
+from mtlcli.registry import Registry, optimizers, schedulers
 
 
 def everything(

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from mtlcli import registry
+from mtlcli.component import KindClass
 from mtlcli.config import Experiment
 from mtlcli.errors import ConfigError, Problem, suggest
-from mtlcli.registry import KindClass
 from mtlcli.studies.compare.axes import Point, grid_points, parse_axes
 from mtlcli.studies.compare.baselines import make_baseline, select_baseline_axes
 from mtlcli.studies.compare.identity import experiment_hash

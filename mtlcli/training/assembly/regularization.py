@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from mtlcli import registry
+from mtlcli.component import RegularizerClass
 from mtlcli.config import Experiment
 from mtlcli.models.model import MultiTaskModel
 from mtlcli.models.sharing.base import Sharing
 from mtlcli.models.trunks.base import activation_shapes
-from mtlcli.registry import RegularizerClass
 from mtlcli.regularizers.base import Regularizer, Subject
 from mtlcli.regularizers.factorized import Factorized
 from mtlcli.specs import DatasetSpec, Shape, TrunkPass

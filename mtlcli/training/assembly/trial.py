@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from mtlcli import registry
+from mtlcli.component import Component
 from mtlcli.error_origin import describe_error
 from mtlcli.errors import MtlError, OptionError
 from mtlcli.models.sharing.base import SharingRecord
 from mtlcli.models.trunks.base import Trunk
-from mtlcli.registry import Component
 from mtlcli.specs import IGNORE_INDEX, TargetSpec, TrunkPass
 from mtlcli.tasks.base import TaskKind
 from mtlcli.training.assembly.model_size import blank_inputs

@@ -9,12 +9,13 @@ from shlex import quote
 from typing import Any
 
 from mtlcli import registry
+from mtlcli.component import Component, Option
 from mtlcli.config import ComponentConfig, Experiment, experiment_from_dict
 from mtlcli.cores import usable_cores
 from mtlcli.errors import ConfigError, Problem
 from mtlcli.files import user_path
 from mtlcli.plugins import loaded_plugins
-from mtlcli.registry import REGISTRIES, Component, Option
+from mtlcli.registry import REGISTRIES
 
 FURTHER = ("test_path", "val_path")  # files of individual splits, in addition to `path`
 PATHS = ("root", "path", *FURTHER)  # options of datasets that locate the data
