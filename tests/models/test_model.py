@@ -19,7 +19,7 @@ def make(inputs=None, trunk=LeNet, statistics=STATISTICS, shape=SHAPE) -> MultiT
     torch.manual_seed(0)
     inputs = inputs or {"digit": "mnist", "garment": "fashion"}
     sharing = HardSharing(lambda: trunk(shape, features=6), lambda task, features: nn.Linear(features, 10), inputs)
-    return MultiTaskModel(sharing, {alias: Normalize(shape, *known) for alias, known in statistics.items()})
+    return MultiTaskModel(sharing, {alias: Normalize(shape, *stats) for alias, stats in statistics.items()})
 
 
 def images(rows: int = 3) -> torch.Tensor:

@@ -37,7 +37,7 @@ class Level:
 
 
 def progressive(x: Array, levels: Sequence[Level], tasks: Sequence[str]) -> dict[str, Array]:
-    """task → what its tower is given for one example, Tang et al. 2020.
+    """task → the input of its tower for one example, Tang et al. 2020.
 
     g^{k,j} = w^{k,j}(g^{k,j−1}) S^{k,j}: the selector of a gate is what the level below gives its owner; S^{k,j} are
     the outputs of the task's own experts above those of the shared ones, and of all tasks' for the shared gate.

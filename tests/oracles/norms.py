@@ -1,4 +1,4 @@
-"""Norms of matrices and what minimizes them, from their equations, in float64 NumPy."""
+"""Norms of matrices and their minimizers from their equations, in float64 NumPy."""
 
 from __future__ import annotations
 

@@ -49,14 +49,14 @@ def linear_model(x: Array, targets: Array, heads: Array, w: Array, lr: float) ->
 
 
 def best_partition(influence: Array, networks: int) -> tuple[set[frozenset[int]], float]:
-    """Every assignment of tasks to networks is tried. The score: Σ over tasks, mean influence of those beside it."""
+    """Try all assignments of tasks to networks. The score is Σ over tasks of the mean influence of its companions."""
     tasks = len(influence)
     best: tuple[set[frozenset[int]], float] = (set(), -math.inf)
     for assigned in itertools.product(range(networks), repeat=tasks):
         total = 0.0
         for task in range(tasks):
-            beside = [other for other in range(tasks) if other != task and assigned[other] == assigned[task]]
-            total += sum(influence[other, task] for other in beside) / max(1, len(beside))
+            companions = [other for other in range(tasks) if other != task and assigned[other] == assigned[task]]
+            total += sum(influence[other, task] for other in companions) / max(1, len(companions))
         if total > best[1] + 1e-12:
             groups = {frozenset(t for t in range(tasks) if assigned[t] == number) for number in set(assigned)}
             best = (groups, total)

@@ -13,9 +13,9 @@ Array = NDArray[np.float64]
 def cross_stitch(
     stages: Sequence[Sequence[Callable[[Array], Array]]], alphas: Sequence[Array | None], x: Array
 ) -> list[Array]:
-    """Misra et al. 2016, equation 1, for T networks: what each has after its last stage.
+    """Misra et al. 2016, equation 1, for T networks: the output of the last stage of each.
 
-    stages: of each network, in order. alphas: [T, T, C] after each stage, None where there is no stitch.
+    stages: of each network, in order. alphas: [T, T, C] after each stage, None without a cross-stitch unit.
     """
     outputs = [x for _ in stages]
     for at, alpha in enumerate(alphas):
@@ -31,7 +31,7 @@ def cross_stitch(
 
 
 def batch_norm(x: Array, p: Mapping[str, Array]) -> Array:
-    """With the statistics there are. p: weight, bias, running_mean, running_var."""
+    """Normalize by the running statistics. p: weight, bias, running_mean, running_var."""
     place = (1, -1, *(1,) * (x.ndim - 2))
     mean, var, weight, bias = (p[k].reshape(place) for k in ("running_mean", "running_var", "weight", "bias"))
     return (x - mean) / np.sqrt(var + 1e-5) * weight + bias

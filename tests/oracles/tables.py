@@ -1,4 +1,4 @@
-"""What a trunk is given of a table's columns, row by row and column by column, in float64."""
+"""The encoding of the columns of a table, row by row and column by column, in float64."""
 
 from __future__ import annotations
 

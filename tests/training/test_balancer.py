@@ -385,7 +385,7 @@ def test_features_of_which_one_is_computed_from_another() -> None:
     torch.testing.assert_close(loop.trunk.of_a.grad, weights[0] + weights[1] * loop.trunk.of_a.detach().exp())
 
 
-def test_a_weighting_of_your_own() -> None:
+def test_custom_weighting() -> None:
     class Largest(GramianWeighting):
         """The longest gradient alone."""
 

@@ -25,7 +25,7 @@ def toy(plugins_forgotten: None) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_first_steps(name: str) -> None:
+def test_first_steps_reduce_the_shortest_combination(name: str) -> None:
     toy = Toy(name)
     before = toy.stationarity()[0]
     toy.train(60)
@@ -38,7 +38,9 @@ def test_the_first_steps(name: str) -> None:
      ({}, "fp16", 0.1)],
 )  # fmt: skip
 @pytest.mark.parametrize("name", ["mgda", "cagrad"])
-def test_where_the_gradients_cancel(name: str, options: dict[str, Any], precision: str, reached: float) -> None:
+def test_training_reaches_cancelling_gradients(
+    name: str, options: dict[str, Any], precision: str, reached: float
+) -> None:
     """With a Gramian of float32, mgda had NaN weights by step 151, and cagrad in every other run."""
     toy = Toy(name, options=options, precision=precision)
     toy.train(250)
@@ -48,8 +50,8 @@ def test_where_the_gradients_cancel(name: str, options: dict[str, Any], precisio
 
 @pytest.mark.matrix
 @pytest.mark.parametrize("name", NAMES)
-def test_two_thousand_steps(name: str) -> None:
-    """Where no common descent direction is left, the shortest convex combination of the gradients is their rounding."""
+def test_two_thousand_steps_reach_rounding_error(name: str) -> None:
+    """At a Pareto stationary point, the shortest convex combination of the gradients is their rounding error."""
     toy = Toy(name)
     toy.train(2000)
     shortest, longest = toy.stationarity()

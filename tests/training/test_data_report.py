@@ -74,14 +74,14 @@ def test_every_column_and_target_is_listed(tmp_path: Path) -> None:
         "news": sum(row % 2 for row in rows), "sport": sum(row % 6 == 1 for row in rows if row % 4)
     }  # fmt: skip
     text = "\n".join(" ".join(row) for row in report_rows({"t": report}))
-    for part in (
+    for text_part in (
         "day feature date 0.0% 2023-07-01 …",
         "n not used",
         "rich target classes",
         f"test {ROWS - len(rows)})",
         "2 levels",
     ):
-        assert part in text
+        assert text_part in text
 
 
 def test_a_summary_and_a_dry_run_list_the_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,7 +45,9 @@ def test_each_regularizer_and_the_conflict_have_their_own_plot(drawn: dict[str, 
     plot_history(history, "val", Path())
     assert list(drawn) == ["losses.png", "weights.png", "regularizers.guess#2.png", "conflict.png", "metrics.png"]
     titles = {name: [axes.get_title() for axes in figure.axes] for name, figure in drawn.items()}
-    assert titles["regularizers.guess#2.png"] == [f"regularizers.guess#2: {one}" for one in ("loss", "weight", "rank")]
+    assert titles["regularizers.guess#2.png"] == [
+        f"regularizers.guess#2: {curve}" for curve in ("loss", "weight", "rank")
+    ]
     assert titles["conflict.png"] == ["mean cosine of the tasks' gradients", "share of opposed pairs"]
     lines = {line.get_label(): list(line.get_ydata()) for line in drawn["regularizers.guess#2.png"].axes[2].get_lines()}
     assert lines == {"fc1": [3.0], "fc2": [4.0]}

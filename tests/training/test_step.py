@@ -52,15 +52,15 @@ def test_accumulated_batches_match_one_large_batch(
         object.__setattr__(run.kinds["digit"].target, "missing", True)
         run.weighting.end_epoch(torch.ones(2))  # past the first epoch, in which a method may behave differently
     for _ in range(3):
-        one = whole([batch(0, 64, missing)])
+        single = whole([batch(0, 64, missing)])
         several = parts([batch(0, 20, missing), batch(20, 27, missing), batch(27, 64, missing)])
     torch.testing.assert_close(parameters(parts_run), parameters(whole_run), rtol=1e-4, atol=1e-6)
-    assert one is not None
+    assert single is not None
     assert several is not None
-    torch.testing.assert_close(several[0].losses, one[0].losses)
+    torch.testing.assert_close(several[0].losses, single[0].losses)
     # float32 sums over 64 examples in another order, 64 eps = 8e-6, three steps of it, and a solver may magnify that
-    torch.testing.assert_close(several[0].weights, one[0].weights, rtol=1e-4, atol=1e-4)
-    assert several[1] == one[1] == [64 - len(missing), 64]
+    torch.testing.assert_close(several[0].weights, single[0].weights, rtol=1e-4, atol=1e-4)
+    assert several[1] == single[1] == [64 - len(missing), 64]
 
 
 def test_a_step_without_any_label_changes_nothing() -> None:

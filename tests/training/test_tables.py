@@ -183,7 +183,7 @@ def test_rows_without_labels_are_not_evaluated(
     assert "income: no labelled example in the split 'all' (n = 0)" in err
 
 
-# labels, `targets`, kind of the task, what the error says
+# labels, `targets`, kind of the task, error message
 WRONG_KINDS: dict[str, tuple[str, Any, str, str]] = {
     "words": (
         "ab",

@@ -130,7 +130,7 @@ def test_every_optimizer_by_name_trains(tmp_path: Path, name: str) -> None:
     assert Trainer(build(experiment), tmp_path / name).fit()["status"] == "completed"
 
 
-def test_scheduler_steps_as_its_interval_says(tmp_path: Path) -> None:
+def test_scheduler_steps_per_interval(tmp_path: Path) -> None:
     for interval, expected in (("epoch", 2), ("step", 12)):
         scheduler = {"name": "StepLR", "step_size": 1, "gamma": 0.5, "interval": interval}
         experiment = digits(scheduler=scheduler, optimizer={"name": "SGD", "lr": 1.0}, training=training())

@@ -53,8 +53,8 @@ def test_gradients_match_the_equations() -> None:
     weight, bias = (p.detach().clone().requires_grad_() for p in gate.parameters())
 
     def mixture(x: Tensor, outputs: Tensor, weight: Tensor, bias: Tensor) -> Any:
-        said = torch.func.functional_call(gate, {"linear.weight": weight, "linear.bias": bias}, (x,))
-        return mix_experts(said.weights, outputs.unbind(1))
+        output = torch.func.functional_call(gate, {"linear.weight": weight, "linear.bias": bias}, (x,))
+        return mix_experts(output.weights, outputs.unbind(1))
 
     assert torch.autograd.gradcheck(mixture, (x, outputs, weight, bias))
 

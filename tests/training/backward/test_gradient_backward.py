@@ -165,10 +165,10 @@ def test_gramian_and_update_match_plain_autograd(tasks: Any, trunk: Any, route: 
 def test_accumulated_batches_match_one_large_batch(tasks: Any, weighting: Any, missing: Any) -> None:
     (whole_run, whole), (parts_run, parts) = make(tasks, weighting), make(tasks, weighting)
     for _ in range(3):
-        one = whole([batch(whole_run, 0, 64, missing)])
+        single = whole([batch(whole_run, 0, 64, missing)])
         several = parts([batch(parts_run, a, b, missing) for a, b in ((0, 20), (20, 27), (27, 64))])
-        assert one is not None and several is not None
-        torch.testing.assert_close(several[0].losses, one[0].losses)
+        assert single is not None and several is not None
+        torch.testing.assert_close(several[0].losses, single[0].losses)
     for ours, theirs in zip(parts_run.model.parameters(), whole_run.model.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 

@@ -21,23 +21,23 @@ PAYLOAD = {
 }
 
 
-def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+def test_save_and_load_round_trip(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "a.pt", PAYLOAD)
     loaded = load_checkpoint(tmp_path / "a.pt")
     assert digest(loaded) == digest(PAYLOAD)
     assert torch.equal(loaded["model"]["weight"], PAYLOAD["model"]["weight"])  # type: ignore[index]
     assert loaded["numbers"] == PAYLOAD["numbers"]
-    assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]  # no temporary file stays
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]  # no temporary file remains
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_any_flipped_bit_is_noticed(tmp_path: Path, seed: int) -> None:
+def test_any_flipped_bit_is_detected(tmp_path: Path, seed: int) -> None:
     path = tmp_path / "a.pt"
     save_checkpoint(path, PAYLOAD)
-    whole = path.read_bytes()
-    draw = random.Random(seed)
-    for bit in [*draw.sample(range(8 * len(whole)), 250), 8 * len(whole) - 1 - seed]:
-        damaged = bytearray(whole)
+    intact = path.read_bytes()
+    generator = random.Random(seed)
+    for bit in [*generator.sample(range(8 * len(intact)), 250), 8 * len(intact) - 1 - seed]:
+        damaged = bytearray(intact)
         damaged[bit // 8] ^= 1 << bit % 8
         path.write_bytes(damaged)
         with pytest.raises(ConfigError, match=r"a\.pt: damaged"):
@@ -48,34 +48,34 @@ def test_any_flipped_bit_is_noticed(tmp_path: Path, seed: int) -> None:
 def test_a_truncated_file_is_refused(tmp_path: Path, keep: float) -> None:
     path = tmp_path / "a.pt"
     save_checkpoint(path, PAYLOAD)
-    whole = path.read_bytes()
-    path.write_bytes(whole[: int(keep * len(whole)) if isinstance(keep, float) else keep])
+    intact = path.read_bytes()
+    path.write_bytes(intact[: int(keep * len(intact)) if isinstance(keep, float) else keep])
     with pytest.raises(ConfigError, match=r"a\.pt: (damaged|empty), or not a checkpoint"):
         load_checkpoint(path)
 
 
-def test_torch_reads_a_checkpoint_as_any_other_of_its_files(tmp_path: Path) -> None:
+def test_torch_can_read_checkpoints(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "a.pt", PAYLOAD)
     loaded = torch.load(tmp_path / "a.pt", weights_only=True)
     assert torch.equal(loaded["model"]["weight"], PAYLOAD["model"]["weight"])  # type: ignore[index]
 
 
-def sealed(document: object, path: Path) -> None:
-    """Any document as a checkpoint file with a seal that is right."""
+def write_sealed(document: object, path: Path) -> None:
+    """Write a document as a checkpoint file with a valid checksum."""
     buffer = io.BytesIO()
     torch.save(document, buffer)
     path.write_bytes(seal(buffer.getvalue()))
 
 
-class Code:
+class MaliciousCode:
     def __reduce__(self) -> tuple[object, ...]:
         return (Path.touch, (Path("ran"),))
 
 
-def test_code_in_a_file_never_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_in_a_file_is_never_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    sealed({"format": "mtl", "code": Code()}, Path("evil.pt"))
-    Path("pickled.pt").write_bytes(pickle.dumps(Code()))
+    write_sealed({"format": "mtl", "code": MaliciousCode()}, Path("evil.pt"))
+    Path("pickled.pt").write_bytes(pickle.dumps(MaliciousCode()))
     for name in ("evil.pt", "pickled.pt"):
         with pytest.raises(ConfigError, match="not a checkpoint"):
             load_checkpoint(name)
@@ -84,10 +84,10 @@ def test_code_in_a_file_never_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_foreign_newer_and_missing_files_are_refused(tmp_path: Path) -> None:
     torch.save({"state_dict": {}}, tmp_path / "foreign.pt")
-    sealed(torch.zeros(3), tmp_path / "tensor.pt")
-    sealed({"format": "mtl", "version": 99}, tmp_path / "newer.pt")
-    sealed({"format": "mtl", "version": 1}, tmp_path / "older.pt")
-    sealed({"format": "mtl", "version": FORMAT}, tmp_path / "bare.pt")
+    write_sealed(torch.zeros(3), tmp_path / "tensor.pt")
+    write_sealed({"format": "mtl", "version": 99}, tmp_path / "newer.pt")
+    write_sealed({"format": "mtl", "version": 1}, tmp_path / "older.pt")
+    write_sealed({"format": "mtl", "version": FORMAT}, tmp_path / "bare.pt")
     (tmp_path / "text.pt").write_text("hello")
     (tmp_path / "folder.pt").mkdir()
     os.mkfifo(tmp_path / "pipe.pt")
@@ -112,13 +112,13 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     save_checkpoint(path, PAYLOAD)
     with pytest.raises(pickle.PicklingError):
         save_checkpoint(path, {**PAYLOAD, "bad": type("Local", (), {})()})
-    with pytest.raises(MtlError, match="reading it back failed"):  # Path is none of the plain types
+    with pytest.raises(MtlError, match="reading it back failed"):  # Path is not a plain type
         save_checkpoint(path, {**PAYLOAD, "bad": Path("a")})
     assert digest(load_checkpoint(path)) == digest(PAYLOAD)
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_random_states_come_back() -> None:
+def test_random_states_round_trip() -> None:
     import numpy as np
 
     state = rng_state()
