@@ -91,7 +91,7 @@ def test_all_errors_of_a_dict_are_reported_with_their_key_paths(tmp_path: Path) 
         ({**DIGITS, "trunk": object()}, "trunk: expected plain data, found an object of type object"),
     ],
 )
-def test_what_is_no_configuration_gets_a_clear_message(config: Any, message: str) -> None:
+def test_invalid_configurations_get_a_clear_message(config: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_experiment(config)
 

@@ -199,7 +199,7 @@ def test_a_wrong_argument_is_refused_before_anything_is_written(
 
 
 class Losses(mtlcli.Callback):
-    """Collects what it is called with."""
+    """A callback that records its arguments."""
 
     def __init__(self) -> None:
         self.metrics: list[Any] = []

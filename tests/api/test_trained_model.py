@@ -205,7 +205,7 @@ class Series:
 
 
 class Frame:
-    """What a pandas DataFrame offers of itself."""
+    """A table with the interface of a pandas DataFrame."""
 
     def __init__(self, columns: dict[str, list[Any]]) -> None:
         self._columns = columns

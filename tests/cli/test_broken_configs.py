@@ -1,7 +1,7 @@
 """Invalid experiments: exit code 2 and one message with the location from every verb, without a traceback.
 
-`tests/broken/` has an experiment for each way to be wrong; its first line says what the message must hold, with the
-line and column where there is one.
+The first line of each experiment in `tests/broken/` is the text that the message must contain, with the
+line and the column if it has them.
 """
 
 from pathlib import Path

@@ -1,6 +1,7 @@
 """Malicious files: a message for each problem, exit code 2, no code executed, no file written.
 
-The files are those of `tests/hostile`; `tests/training/test_hostile_checkpoints.py` has what is refused unread.
+The files are those of `tests/hostile`; `tests/training/checkpoint/test_hostile_checkpoints.py` has the reasons of those
+that `load_checkpoint` refuses.
 """
 
 from __future__ import annotations

@@ -62,7 +62,9 @@ def test_common_keys_of_trunks_and_schedulers(tmp_path: Path) -> None:
         ("name: PolynomialLR", "total_iters"),
     ],
 )
-def test_what_the_builder_supplies_is_left_out_unless_set(tmp_path: Path, scheduler: str, supplied: str) -> None:
+def test_options_that_the_builder_supplies_are_omitted_unless_set(
+    tmp_path: Path, scheduler: str, supplied: str
+) -> None:
     entry = f"scheduler={{{scheduler}}}"
     left_out, given_by_user = load(tmp_path, GOOD, entry), load(tmp_path, GOOD, entry, f"scheduler.{supplied}=7")
     assert left_out.scheduler is not None and supplied not in left_out.scheduler.options

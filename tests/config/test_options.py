@@ -42,7 +42,7 @@ def everything(
 
 
 def reserved_name(*, name: str = "x") -> None:
-    """Takes a name of its own."""
+    """Component with an option of a reserved name."""
 
 
 EVERYTHING = Component("thing", "everything", everything)

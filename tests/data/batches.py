@@ -57,7 +57,7 @@ def loader(
     augment: dict[str, list[Any]] | None = None,
 ) -> Loader:
     parts = parts or examples()
-    sampler = samplers[sampling].target([len(part) for part in parts.values()], batch_size)
+    sampler = samplers[sampling].target([len(split) for split in parts.values()], batch_size)
     return Loader(parts, TASKS, sampler, seed, Placement(CPU, loading, workers), augment)
 
 

@@ -14,7 +14,7 @@ from mtlcli.training.step import Step
 from tests.training.experiments import digits, training
 
 NO_DROPOUT = {"name": "mlp", "hidden": [16], "features": 8}
-# without `sdmgrad`, which divides every batch into samples, and `torchjd`, which stands for many methods
+# without `sdmgrad`, which divides every batch into samples, and `torchjd`, which wraps many methods
 OPTIONS: dict[str, dict[str, Any]] = {"stch": {"warmup_epochs": 1}, "relation": {"matrix": [[1.0, 0.5], [0.5, 2.0]]}}
 WEIGHTINGS = [{"name": name, **OPTIONS[name]} if name in OPTIONS else name for name in weightings.names()
               if name not in ("sdmgrad", "torchjd")]  # fmt: skip

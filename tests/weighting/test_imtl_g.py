@@ -60,9 +60,9 @@ def test_every_kind_of_jacobian(count: int, scale: float) -> None:
 @pytest.mark.parametrize("count", [1, 2, 5, 10])
 @pytest.mark.parametrize("scale", SCALES)
 def test_agrees_with_torchjd(count: int, scale: float) -> None:
-    """TorchJD's weights sum to 1. It's given the unscaled J: what it takes for a sum of 0 depends on the scale.
+    """TorchJD's weights sum to 1; it gets the unscaled J, because its tolerance for a sum of 0 depends on the scale.
 
-    Where the gradients cancel it gives least squares.
+    For cancelling gradients it returns the least-squares solution.
     """
     theirs, ours = IMTLGWeighting(), create("imtl_g", count)
     for name, jacobian in every_kind(count):

@@ -60,7 +60,7 @@ def test_the_examples_of_the_documentation() -> None:
 
 
 @pytest.mark.parametrize("method", CLASSES, ids=lambda method: str(method.__name__))
-def test_names_stand_for_tasks(method: Any) -> None:
+def test_names_create_the_tasks(method: Any) -> None:
     weighting = create(method)
     assert weighting.tasks == [WeightedTask(name) for name in NAMES]
     assert create(method, [WeightedTask(name) for name in NAMES]).tasks == weighting.tasks

@@ -32,10 +32,10 @@ SPLITS = ("train", "val", "test")
 def plain(first: int) -> dict[str, bytes]:
     """Images of one gray value each: from `first` on in `train`, the following ones in `test`. Labels: value mod 10."""
     files = {}
-    for part, size in SIZES.items():
+    for split, size in SIZES.items():
         greys = np.arange(first, first + size)
-        files[f"{part}-images-idx3-ubyte"] = idx(np.broadcast_to(greys[:, None, None], (size, 28, 28)))
-        files[f"{part}-labels-idx1-ubyte"] = idx(greys % 10)
+        files[f"{split}-images-idx3-ubyte"] = idx(np.broadcast_to(greys[:, None, None], (size, 28, 28)))
+        files[f"{split}-labels-idx1-ubyte"] = idx(greys % 10)
         first += size
     return files
 
@@ -75,8 +75,8 @@ def test_overlay_matches_resizing_by_pillow() -> None:
     """The papers' code resizes with Pillow, which samples at the center of a pixel."""
     left, right = random_images(2), random_images(3)
     ours = overlay(torch.from_numpy(left)[:, None], torch.from_numpy(right)[:, None])
-    for one, other, pair in zip(left, right, ours, strict=True):
-        canvas = np.maximum(np.pad(one, (0, 8)), np.pad(other, (6, 2)))
+    for first, other, pair in zip(left, right, ours, strict=True):
+        canvas = np.maximum(np.pad(first, (0, 8)), np.pad(other, (6, 2)))
         resized = Image.fromarray(canvas).resize((28, 28), Image.Resampling.NEAREST)
         assert np.array_equal(np.asarray(resized), pair[0])
 

@@ -13,7 +13,7 @@ from mtlcli.data.download.collection import SourceUnavailable
 from mtlcli.data.download.sources import extract_members
 
 MEMBERS = {"package/data/train": "train", "package/data/test": "test"}
-Member = tuple[str, bytes, bytes | str]  # path, type, content or what it links to
+Member = tuple[str, bytes, bytes | str]  # path, type, content or target of a link
 
 
 def archive(*members: Member) -> bytes:

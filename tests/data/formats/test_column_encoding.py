@@ -183,7 +183,7 @@ def test_categories_that_look_alike_are_noted(tmp_path: Path) -> None:
     assert "'Rome' and 'rome'" in note and "café" in note and "Bern" not in note and "'city'" in note
 
 
-# name → a column far from 0 or nearly constant; what it measures from
+# columns far from 0 or nearly constant, with their offsets
 OFFSETS: dict[str, tuple[list[float], float]] = {
     "unix seconds": ([1_700_000_000.0 + x for x in range(0, 200, 7)], 1_700_000_000.0),
     "unix milliseconds": ([1_700_000_000_000.0 + 1000 * x for x in range(0, 300, 7)], 1_700_000_000_000.0),

@@ -65,7 +65,7 @@ def test_small_sets_are_decoded_and_checked_once(tmp_path: Path, checked_files: 
     (tmp_path / "3.png").write_bytes(damaged)
     (fault,) = check_images(images, BYTES)
     assert "3.png: can't be read as an image" in fault
-    assert check_images(images, BYTES) == [fault]  # what failed isn't remembered
+    assert check_images(images, BYTES) == [fault]  # failures are not cached
     assert checked_files == 2 * ["3.png", "3.png*"]
 
 

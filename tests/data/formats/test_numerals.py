@@ -136,7 +136,7 @@ def test_a_decimal_point_under_another_notation() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "found"),
+    ("values", "expected"),
     [
         (["950", "1.250", "2.134", "3.999", "12.001", "100.000", None], "1.250"),
         (["1.250", "2.134", "3.999", "12.001", "100.000"], None),  # decimals of a fixed length
@@ -147,8 +147,8 @@ def test_a_decimal_point_under_another_notation() -> None:
         (["1950", "1.250", "2.134", "3.999", "12.001", "100.000"], None),
     ],
 )
-def test_dots_that_may_separate_thousands(values: list[str | None], found: str | None) -> None:
-    assert find_dotted_thousands(values) == found
+def test_dots_that_may_separate_thousands(values: list[str | None], expected: str | None) -> None:
+    assert find_dotted_thousands(values) == expected
 
 
 def test_a_single_value() -> None:

@@ -75,7 +75,7 @@ def test_no_row_moves_when_numbers_are_spelled_differently(tmp_path: Path) -> No
             path = write(tmp_path / f"{name}.csv", there, HEADER.replace(",", options.get("delimiter", ",")))
             dataset = table(path, features=["site", "x"], group_column=group, **options)
             prints.append((members(dataset), dataset.recorded().splits))
-        assert all(one == prints[0] for one in prints)
+        assert all(fingerprint == prints[0] for fingerprint in prints)
 
 
 def test_numbers_that_are_equal_in_float64_are_different_cells() -> None:
@@ -94,8 +94,8 @@ def test_an_undeclared_split_column_is_noted(tmp_path: Path) -> None:
 
 def test_another_seed_gives_another_draw(tmp_path: Path) -> None:
     path = write(tmp_path / "t.csv", lines(200))
-    one, same, other, val = (members(table(path, seed=seed), run) for seed, run in ((0, 0), (0, 0), (1, 0), (0, 1)))
-    assert one == same != other and one["test"] == val["test"] and one["val"] != val["val"]
+    first, same, other, val = (members(table(path, seed=seed), run) for seed, run in ((0, 0), (0, 0), (1, 0), (0, 1)))
+    assert first == same != other and first["test"] == val["test"] and first["val"] != val["val"]
 
 
 def test_the_choice_of_columns_does_not_affect_the_splits(tmp_path: Path) -> None:
