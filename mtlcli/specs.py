@@ -92,6 +92,9 @@ def has_label(target: Tensor) -> Tensor:
 class Column:
     """A feature column of a table, in the raw inputs [B, columns].
 
+    The dataset `csv` fits the statistics to its training rows. A dataset whose data never changes stores them as
+    constants, computed once with `mtlcli.data.formats.column_encoding.compute_statistics`.
+
     Args:
         name: the column's name.
         levels: categories of the training rows, in order; None for a numeric column. The raw input of a category is a

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Regenerate the table of components in the README with `mtl list --markdown`.
+# Regenerate the table of components in the README with `mtl list --markdown`. Set MTL to use another `mtl`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 mtl=${MTL:-.venv/bin/mtl}

@@ -128,7 +128,8 @@ class Checkpoint(Section):
         Field(pattern=r"^(epoch|[1-9][0-9]{0,8} (steps?|minutes?))$"),
         TypeDescription("`epoch`, or a number of steps or minutes such as `500 steps` or `10 minutes`", "schedules"),
     ] = "epoch"
-    """Interval between checkpoints, in addition to the end of every epoch: `500 steps` or `10 minutes`."""
+    """Interval between checkpoints within an epoch, such as `500 steps` (counted from the start of the epoch) or
+    `10 minutes`. One is always saved at the end of an epoch."""
     keep: Annotated[int, Field(ge=1, le=1000)] = 2
     """Number of latest checkpoints to keep."""
 

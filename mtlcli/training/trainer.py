@@ -75,7 +75,7 @@ class Trainer:
         self.experiment = run.experiment
         self.monitor = Monitor(self.experiment, run.kinds)
         self.accumulate = self.experiment.training.accumulate
-        self.rhythm = CheckpointSchedule(self.experiment.checkpoint.every)
+        self.checkpoint_schedule = CheckpointSchedule(self.experiment.checkpoint.every)
         self.state = new_state(run, self.monitor.direction, make_step)
         self.summary: Summary | None = None
         self._plateau_warned = False
@@ -107,6 +107,8 @@ class Trainer:
             state.header = run_header(self.run, folder.path, state.steps_per_epoch)
             for line in state.header.lines():
                 LOG.info("%s", line)
+            if (note := self.checkpoint_schedule.note(state.steps_per_epoch)) is not None:
+                LOG.warning("%s", note)
             try:
                 self.callbacks.on_fit_start(state)
                 self._train(stop)
@@ -162,7 +164,7 @@ class Trainer:
             self.callbacks.on_step_end(state, result)
             progress.seconds += time.perf_counter() - start
             stop.poll()
-            if self.rhythm.due(progress.step):
+            if self.checkpoint_schedule.due(progress.step):
                 self._save()
             start = time.perf_counter()
         state.log.flush()

@@ -106,6 +106,8 @@ def _twin(path: Path, other: Path) -> None:
 class CheckpointSchedule:
     """The interval `checkpoint.every`: `epoch`, `500 steps` or `10 minutes`.
 
+    Steps are counted within an epoch, from its start.
+
     Args:
         every: The interval.
         clock: Monotonic clock, in seconds.
@@ -116,6 +118,15 @@ class CheckpointSchedule:
         amount, _, unit = every.partition(" ")
         self.steps = int(amount) if unit.startswith("step") else None
         self.seconds = 60 * int(amount) if unit.startswith("minute") else None
+
+    def note(self, steps_per_epoch: int) -> str | None:
+        """Return a warning if an interval in steps is never reached, because it is longer than an epoch."""
+        if self.steps is None or self.steps <= steps_per_epoch:
+            return None
+        return (
+            f"checkpoint.every is {self.steps} steps, but an epoch has {steps_per_epoch}: steps are counted from the "
+            f"start of an epoch, so checkpoints are saved only at the end of each epoch"
+        )
 
     def due(self, step: int) -> bool:
         """Return whether to save after `step` steps of the epoch."""

@@ -13,3 +13,8 @@ def test_steps_and_minutes() -> None:
         if minutes.due(1):
             due.append(second)
     assert due == [150, 300, 450]
+
+
+def test_an_interval_longer_than_an_epoch_is_noted() -> None:
+    assert "50 steps, but an epoch has 21" in str(CheckpointSchedule("50 steps").note(21))
+    assert [CheckpointSchedule(every).note(21) for every in ("21 steps", "epoch", "90 minutes")] == [None] * 3
