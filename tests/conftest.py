@@ -40,10 +40,14 @@ def reset_log() -> None:
 
 @pytest.fixture(autouse=True)
 def reset_loaded_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget the plugins of a test, which studies pass to their processes."""
+    """Forget the plugins of a test, which studies pass to their processes, and the components that it registered."""
     for module, name in (("mtlcli.plugins", "_loaded_plugins"), ("mtlcli.error_origin", "_plugins")):
         if module in sys.modules:
             monkeypatch.setattr(sys.modules[module], name, getattr(sys.modules[module], name).copy())
+    if "mtlcli.registry" in sys.modules:
+        for registry in sys.modules["mtlcli.registry"].REGISTRIES.values():
+            registry.names()  # loads the components of the package, so that they are not forgotten
+            monkeypatch.setattr(registry, "_components", dict(registry._components))
 
 
 @pytest.fixture(scope="session", autouse=True)
