@@ -1,6 +1,6 @@
 """The experiment schema, YAML loading with line numbers, overrides."""
 
-from mtlcli.config.components import ComponentConfig, SchedulerConfig, TrunkConfig, WeightingConfig
+from mtlcli.config.component_configs import ComponentConfig, SchedulerConfig, TrunkConfig, WeightingConfig
 from mtlcli.config.crosschecks import MEAN
 from mtlcli.config.dump import dump_yaml
 from mtlcli.config.load import experiment_from_dict, load_experiment

@@ -13,12 +13,13 @@ from pydantic import ValidationError
 from mtlcli.config import overrides as overriding
 from mtlcli.config import validation_errors
 from mtlcli.config.crosschecks import crosschecks
+from mtlcli.config.document import Document, Reading
 from mtlcli.config.locations import MOST_PROBLEMS, KeyPath, Source, dotted, in_order
 from mtlcli.config.overrides import settle
 from mtlcli.config.scalars import expand, resolve
 from mtlcli.config.schema import MAX_NAME, Experiment
 from mtlcli.config.type_names import format_value
-from mtlcli.config.yaml import MAX_DEPTH, Document, Reading, read
+from mtlcli.config.yaml import MAX_DEPTH, read
 from mtlcli.errors import ConfigError, Problem
 from mtlcli.plugins import is_loaded, load_plugin
 

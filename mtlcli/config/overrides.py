@@ -12,12 +12,13 @@ from typing import Annotated, Any, Union
 
 from pydantic import BaseModel
 
+from mtlcli.config.document import Document, Reading
 from mtlcli.config.locations import KeyPath, Place, Source, dotted
 from mtlcli.config.lookup import fits, follow
 from mtlcli.config.scalars import NULL, expand
 from mtlcli.config.schema import Experiment
 from mtlcli.config.type_names import quote_argument
-from mtlcli.config.yaml import MAX_DEPTH, Document, Reading, parse
+from mtlcli.config.yaml import MAX_DEPTH, parse
 from mtlcli.errors import ConfigError, Problem, suggest
 
 NAMED_BY_USER = (("tasks",), ("datasets",))  # mappings whose keys the user chooses

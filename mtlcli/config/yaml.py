@@ -11,13 +11,13 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 from yaml import events
 
+from mtlcli.config.document import Document, Reading
 from mtlcli.config.locations import MOST_PROBLEMS, KeyPath, Place, dotted, in_order
 from mtlcli.config.scalars import MAX_EXPANDED, Scalar, expand, resolve
 from mtlcli.errors import ConfigError, Mark, Problem, suggest
@@ -30,46 +30,6 @@ ARCHIVE = b"PK\x03\x04"  # first bytes of a zip file, such as a checkpoint of to
 MAX_KEY = 256  # characters
 # without U+DC80 … U+DCFF, by which Python represents bytes of file names that aren't UTF-8; `dump_yaml` escapes them
 LONE_SURROGATE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
-
-
-@dataclass(frozen=True)
-class Reading:
-    """Two readings of a value from the environment or the command line.
-
-    Args:
-        text: the value as a string.
-        value: the value by the rules of YAML.
-        quoted: the value is in quotes, so that the string is preferred.
-        error: the reason why it isn't valid YAML; it is valid only if its key accepts a string.
-    """
-
-    text: str
-    value: Any
-    quoted: bool = False
-    error: str | None = None
-
-
-@dataclass
-class Document:
-    """A YAML document.
-
-    Args:
-        data: the parsed data.
-        places: path → location of each value.
-        unexpanded: path → problem of a value whose variables can't be expanded. Reported later, as an override may
-            replace the value.
-        readings: path → value that may be text or YAML; `overrides.settle` decides by the type of the key.
-    """
-
-    data: Any
-    places: dict[KeyPath, Place] = field(default_factory=dict)
-    unexpanded: dict[KeyPath, str] = field(default_factory=dict)
-    readings: dict[KeyPath, Reading] = field(default_factory=dict)
-
-    def forget(self, path: KeyPath) -> None:
-        """Remove the notes about the values at and below `path`, which are replaced."""
-        self.unexpanded = {at: message for at, message in self.unexpanded.items() if at[: len(path)] != path}
-        self.readings = {at: reading for at, reading in self.readings.items() if at[: len(path)] != path}
 
 
 def read(file: Path) -> Document:

@@ -9,7 +9,8 @@ from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
 
 from mtlcli.config import validation_errors
-from mtlcli.config.components import WeightingConfig, WeightingField
+from mtlcli.config.component_configs import WeightingConfig
+from mtlcli.config.components import WeightingField
 from mtlcli.config.locations import Source
 from mtlcli.errors import ConfigError, suggest
 from mtlcli.registry import weightings

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from mtlcli.component import Component
-from mtlcli.config.components import ComponentConfig, ComponentField
+from mtlcli.config.component_configs import ComponentConfig
+from mtlcli.config.components import ComponentField
 from mtlcli.config.options import options_of
 from mtlcli.config.schema import Experiment, Task
 from mtlcli.registry import REGISTRIES

@@ -586,3 +586,14 @@ def test_gradients_equal_those_of_torchjd_in_the_same_loop(aggregator: str) -> N
     jac_to_grad(shared, getattr(torchjd.aggregation, aggregator)())
     for name, gradient in theirs.gradients().items():
         torch.testing.assert_close(ours.gradients()[name], gradient)
+
+
+def test_a_weighting_with_a_state_keeps_it() -> None:
+    layer = nn.Linear(3, 2, bias=False)
+    weighting = weightings["moco"].create(["a", "b"])
+    first = mtlcli.Balancer(weighting, shared=layer.parameters(), tasks=["a", "b"])
+    first.backward([layer(torch.ones(1, 3))[0, 0] ** 2, layer(torch.ones(1, 3))[0, 1] ** 2])
+    state = {name: value.clone() for name, value in weighting.state_dict().items() if isinstance(value, torch.Tensor)}
+    assert any(value.any() for value in state.values())
+    mtlcli.Balancer(weighting, shared=layer.parameters(), tasks=["a", "b"])
+    assert all(torch.equal(weighting.state_dict()[name], value) for name, value in state.items())

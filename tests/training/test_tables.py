@@ -13,7 +13,7 @@ import torch
 from mtlcli.cli import main
 from mtlcli.config import Experiment, experiment_from_dict
 from mtlcli.errors import ConfigError
-from mtlcli.models.inputs import Embeddings
+from mtlcli.models.table_encoder import Embeddings
 from mtlcli.training.assembly.build import build, rebuild
 from mtlcli.training.assembly.check import check_experiment
 from mtlcli.training.checkpoint.file import load_checkpoint

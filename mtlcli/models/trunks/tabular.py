@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from mtlcli.config.options import Width, Widths
-from mtlcli.models.inputs import TableEncoder
+from mtlcli.models.table_encoder import TableEncoder
 from mtlcli.models.trunks.mlp import MLP
 from mtlcli.registry import trunks
 from mtlcli.specs import Column

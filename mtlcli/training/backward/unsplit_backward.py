@@ -42,7 +42,9 @@ class UnsplitBackward:
         self.weighting, self.shared, self.last_layer = weighting, shared, last_layer
         self.names = [task.name for task in weighting.tasks]
         if isinstance(weighting, JacobianWeighting):
-            weighting.allocate(sum(parameter.numel() for parameter in shared))
+            columns = sum(parameter.numel() for parameter in shared)
+            if weighting.columns != columns:  # otherwise it keeps the state that it has
+                weighting.allocate(columns)
         engine: type[GradientEngine] = GradientEngine
         if isinstance(weighting, GramianWeighting) and weighting.independent:
             from mtlcli.training.backward.independent_samples import IndependentSamplesEngine

@@ -18,7 +18,8 @@ from mtlcli.data.formats.numerals import Notation
 from mtlcli.data.formats.table_options import MISSING_VALUES
 from mtlcli.data.formats.target_columns import encode_target, fit_target
 from mtlcli.errors import ConfigError
-from mtlcli.models.inputs import TableEncoder, make_column_encoder
+from mtlcli.models.inputs import make_column_encoder
+from mtlcli.models.table_encoder import TableEncoder
 from mtlcli.specs import IGNORE_INDEX, Column, TargetSpec
 
 EPS = float(np.finfo(np.float32).eps)

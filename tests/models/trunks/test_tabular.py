@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from mtlcli.models.inputs import Embeddings, default_width
+from mtlcli.models.table_encoder import Embeddings, default_width
 from mtlcli.models.trunks.mlp import MLP
 from mtlcli.models.trunks.tabular import Tabular
 from mtlcli.models.warm_start import freeze
