@@ -96,3 +96,16 @@ def test_every_file_in_the_documentation_exists() -> None:
     for document in DOCS.glob("*.md"):
         for path in re.findall(r"`((?:benchmarks|configs|scripts|docs|tests)/[\w/.]+)", document.read_text()):
             assert (DOCS.parent / path).exists(), (document.name, path)
+
+
+def test_the_modules_that_the_architecture_names_exist() -> None:
+    """`package/module` and `package/module.Name.member`, relative to any package, with definitions of all names."""
+    root = DOCS.parent / "mtlcli"
+    modules = {path.relative_to(root).with_suffix("").as_posix(): path for path in root.rglob("*.py")}
+    modules |= {name.removesuffix("/__init__"): path for name, path in modules.items() if name.endswith("/__init__")}
+    named = re.findall(r"`([a-z_]+(?:/[a-z_]+)+)((?:\.\w+)*)`", (DOCS / "architecture.md").read_text())
+    assert len(named) > 40
+    for module, members in named:
+        (path,) = [path for name, path in modules.items() if f"/{name}".endswith(f"/{module}")]
+        for member in filter(None, members.split(".")):
+            assert re.search(rf"^ *(def|class) {member}\b", path.read_text(), re.MULTILINE), f"{module}{members}"

@@ -2,8 +2,8 @@
 
 from mtlcli.config.component_configs import ComponentConfig, SchedulerConfig, TrunkConfig, WeightingConfig
 from mtlcli.config.crosschecks import MEAN
-from mtlcli.config.dump import dump_yaml
 from mtlcli.config.load import experiment_from_dict, load_experiment
+from mtlcli.config.scalars import dump_yaml
 from mtlcli.config.schema import Evaluation, Experiment, Monitor, Task, Training
 
 __all__ = [

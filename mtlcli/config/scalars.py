@@ -1,12 +1,12 @@
-"""Plain YAML scalars by the core schema of YAML 1.2 (https://yaml.org/spec/1.2.2/#103-core-schema), and variables.
-
-PyYAML itself follows YAML 1.1, where `1e-3` is a string, `012` is ten and `on` is true.
-"""
+"""Scalars of YAML 1.2, environment variables in them, and conversion of plain data back to YAML."""
 
 from __future__ import annotations
 
 import os
 import re
+from typing import Any
+
+import yaml
 
 Scalar = str | int | float | bool | None
 
@@ -117,3 +117,43 @@ def _malformed(text: str, start: int) -> str:
 def escape(text: str) -> str:
     """Return the text that `expand` converts to `text`."""
     return text.replace("${", "$${")
+
+
+class _Dumper(yaml.SafeDumper):
+    """Dumper that quotes all strings that YAML 1.1 or 1.2 would resolve to another type, and writes no anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Return True: write every value in full."""
+        return True
+
+
+def _string(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    # line breaks that PyYAML writes unescaped and folds on parsing
+    style = '"' if re.search("[\x85\u2028\u2029]", text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+_Dumper.add_representer(str, _string)
+for _tag, _patterns in {
+    "int": (INT, OCTAL, HEXADECIMAL),
+    "float": (FLOAT, INFINITY, NAN),
+}.items():
+    for _pattern in _patterns:
+        _whole = re.compile(rf"(?:{_pattern.pattern})\Z")
+        _Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _whole, None)
+
+
+def dump_yaml(plain: Any) -> str:
+    """Convert plain data (dicts with string keys, lists, strings, numbers, booleans, None) to YAML."""
+    text: str = yaml.dump(
+        _escaped(plain), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None
+    )
+    return text
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _escaped(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_escaped(item) for item in value]
+    return escape(value) if isinstance(value, str) else value
