@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import gzip
 import os
+import shutil
 import subprocess
 import tarfile
 import time
@@ -256,8 +257,11 @@ def _extract(stream: IO[bytes], members: Mapping[str, str], work: Path) -> dict[
                 continue
             if not member.isreg():
                 raise tarfile.ReadError(f"{member.name} is a link, a folder or a device, not a regular file")
-            tar.extract(member, work / "extracted", filter="data")
-            extracted[name] = (work / "extracted" / member.name).replace(work / name)
+            content = tar.extractfile(member)
+            assert content is not None  # it is a regular file
+            with (work / name).open("wb") as file:
+                shutil.copyfileobj(content, file)
+            extracted[name] = work / name
             if len(extracted) == len(set(members.values())):
                 break
     return extracted
