@@ -13,8 +13,7 @@ from pydantic import ValidationError
 from mtlcli.config import overrides as overriding
 from mtlcli.config import validation_errors
 from mtlcli.config.crosschecks import crosschecks
-from mtlcli.config.document import Document, Reading
-from mtlcli.config.locations import MOST_PROBLEMS, KeyPath, Source, dotted, in_order
+from mtlcli.config.locations import MOST_PROBLEMS, Document, KeyPath, Reading, Source, dotted, in_order
 from mtlcli.config.overrides import settle
 from mtlcli.config.scalars import expand, resolve
 from mtlcli.config.schema import MAX_NAME, Experiment

@@ -1,4 +1,4 @@
-"""Locations of an experiment's values, for error messages.
+"""Values of an experiment file with their locations, for error messages.
 
 A path is the tuple of keys and list indices that leads to a value: `("tasks", "digit", "head", "hidden", 0)`.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mtlcli.errors import Mark, Problem
 from mtlcli.text import printable
@@ -98,3 +98,43 @@ def in_order(problems: list[Problem]) -> list[Problem]:
     if len(ordered) > MOST_PROBLEMS:
         ordered[MOST_PROBLEMS:] = [Problem(f"further problems are omitted: these are the first {MOST_PROBLEMS}")]
     return ordered
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Two readings of a value from the environment or the command line.
+
+    Args:
+        text: the value as a string.
+        value: the value by the rules of YAML.
+        quoted: the value is in quotes, so that the string is preferred.
+        error: the reason why it isn't valid YAML; it is valid only if its key accepts a string.
+    """
+
+    text: str
+    value: Any
+    quoted: bool = False
+    error: str | None = None
+
+
+@dataclass
+class Document:
+    """A YAML document.
+
+    Args:
+        data: the parsed data.
+        places: path → location of each value.
+        unexpanded: path → problem of a value whose variables can't be expanded. Reported later, as an override may
+            replace the value.
+        readings: path → value that may be text or YAML; `overrides.settle` decides by the type of the key.
+    """
+
+    data: Any
+    places: dict[KeyPath, Place] = field(default_factory=dict)
+    unexpanded: dict[KeyPath, str] = field(default_factory=dict)
+    readings: dict[KeyPath, Reading] = field(default_factory=dict)
+
+    def forget(self, path: KeyPath) -> None:
+        """Remove the notes about the values at and below `path`, which are replaced."""
+        self.unexpanded = {at: message for at, message in self.unexpanded.items() if at[: len(path)] != path}
+        self.readings = {at: reading for at, reading in self.readings.items() if at[: len(path)] != path}

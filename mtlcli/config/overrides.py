@@ -12,8 +12,7 @@ from typing import Annotated, Any, Union
 
 from pydantic import BaseModel
 
-from mtlcli.config.document import Document, Reading
-from mtlcli.config.locations import KeyPath, Place, Source, dotted
+from mtlcli.config.locations import Document, KeyPath, Place, Reading, Source, dotted
 from mtlcli.config.lookup import fits, follow
 from mtlcli.config.scalars import NULL, expand
 from mtlcli.config.schema import Experiment

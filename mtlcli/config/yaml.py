@@ -17,8 +17,7 @@ from typing import Any
 import yaml
 from yaml import events
 
-from mtlcli.config.document import Document, Reading
-from mtlcli.config.locations import MOST_PROBLEMS, KeyPath, Place, dotted, in_order
+from mtlcli.config.locations import MOST_PROBLEMS, Document, KeyPath, Place, Reading, dotted, in_order
 from mtlcli.config.scalars import MAX_EXPANDED, Scalar, expand, resolve
 from mtlcli.errors import ConfigError, Mark, Problem, suggest
 from mtlcli.files import quote_path, user_path
