@@ -1,15 +1,17 @@
-"""Values of an experiment file with their locations, for error messages.
+"""Values of an experiment file with their locations, and collection of problems at them.
 
 A path is the tuple of keys and list indices that leads to a value: `("tasks", "digit", "head", "hidden", 0)`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from mtlcli.errors import Mark, Problem
+from mtlcli.error_origin import describe_error, plugin_location
+from mtlcli.errors import ConfigError, Mark, MtlError, OptionError, Problem
 from mtlcli.text import printable
 
 KeyPath = tuple[str | int, ...]
@@ -138,3 +140,72 @@ class Document:
         """Remove the notes about the values at and below `path`, which are replaced."""
         self.unexpanded = {at: message for at, message in self.unexpanded.items() if at[: len(path)] != path}
         self.readings = {at: reading for at, reading in self.readings.items() if at[: len(path)] != path}
+
+
+EXPECTED = (ValueError, TypeError, RuntimeError, ArithmeticError, AssertionError)  # of our components, or torch's
+
+
+class HasLocations(Protocol):
+    """An experiment, which knows the locations of its values."""
+
+    def problem(self, path: str, message: str) -> Problem:
+        """Return a problem with the location of a key path."""
+        ...
+
+
+class Problems:
+    """Collector of the problems that the components of an experiment raise.
+
+    Args:
+        experiment: the experiment.
+
+    Attributes:
+        collected: the problems so far.
+    """
+
+    def __init__(self, experiment: HasLocations) -> None:
+        self.experiment = experiment
+        self.collected: list[Problem] = []
+
+    @contextmanager
+    def at(self, path: str) -> Iterator[None]:
+        """Return a context that collects the problem that the component at a key path raises in it."""
+        try:
+            yield
+        except ConfigError as error:
+            self.collected += [self._placed(problem, path) for problem in error.problems]
+        except OptionError as error:
+            self.collected += [
+                self.experiment.problem(f"{path}.{key}", reason) for key, reason in error.refused.items()
+            ]
+        except MtlError:
+            raise
+        except (Exception, SystemExit) as error:
+            if not isinstance(error, EXPECTED) and plugin_location(error) is None:
+                raise
+            self.collected.append(self.experiment.problem(path, describe_error(error)))
+
+    def _placed(self, problem: Problem, path: str) -> Problem:
+        """Return the problem with the place of `path`, if it has none."""
+        place = self.experiment.problem(path, "").message.strip()  # " (set by the override …)", or nothing
+        has_place = bool(place) and problem.message.endswith(place)
+        if problem.mark or has_place or problem.path not in ("", path):
+            return problem
+        return self.experiment.problem(path, problem.message)
+
+    @contextmanager
+    def now(self, path: str) -> Iterator[None]:
+        """Return a context that raises ConfigError for the problem that the component at a key path raises in it."""
+        problems = Problems(self.experiment)
+        with problems.at(path):
+            yield
+        problems.check()
+
+    def check(self) -> None:
+        """Check that no problem was collected.
+
+        Raises:
+            ConfigError: if there are problems; the message lists them.
+        """
+        if self.collected:
+            raise ConfigError(self.collected)

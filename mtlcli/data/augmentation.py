@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtlcli.data.shuffling import stable_seed
+from mtlcli.data.samplers.base import stable_seed
 from mtlcli.error_origin import blame_options
 from mtlcli.errors import MtlError, OptionError, suggest
 

@@ -14,7 +14,7 @@ from mtlcli.data.augmentation import Augmentation
 from mtlcli.data.base import Examples
 from mtlcli.data.examples import wrap_read_errors
 from mtlcli.data.placement import Placement, Request, Route, Stream
-from mtlcli.data.shuffling import Rows, ShuffledEpochs
+from mtlcli.data.samplers.base import Rows, ShuffledEpochs
 from mtlcli.errors import ConfigError
 from mtlcli.specs import has_label
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mtlcli.data.content_hash import Hashes, mix_bits
 from mtlcli.data.examples import Examples
-from mtlcli.data.shuffling import stable_seed
+from mtlcli.data.samplers.base import stable_seed
 from mtlcli.errors import ConfigError
 from mtlcli.specs import IGNORE_INDEX
 

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 
 from mtlcli import registry
 from mtlcli.config import Experiment
+from mtlcli.config.locations import Problems
 from mtlcli.error_origin import error_reason, line_in
 from mtlcli.errors import MtlError
 from mtlcli.training.backward.base import StepResult
 from mtlcli.training.evaluate import TaskMetrics
 from mtlcli.training.failures import CallbackError
-from mtlcli.training.problems import Problems
 from mtlcli.training.run_summary import Summary
 from mtlcli.training.state import TrainerState
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 
 from mtlcli.config import Experiment
+from mtlcli.config.locations import Problems
 from mtlcli.data.base import Dataset, Examples
 from mtlcli.data.examples import wrap_read_errors
 from mtlcli.data.fingerprint import DataRecord
@@ -17,7 +18,6 @@ from mtlcli.models.model import MultiTaskModel
 from mtlcli.specs import DatasetSpec, Shape
 from mtlcli.tasks.base import TaskKind
 from mtlcli.training.assembly.regularization import Regularization
-from mtlcli.training.problems import Problems
 from mtlcli.weighting.base import Weighting
 
 

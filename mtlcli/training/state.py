@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from mtlcli.config import Experiment, experiment_from_dict
 from mtlcli.config.changed_keys import check_same
+from mtlcli.config.locations import Problems
 from mtlcli.data.fingerprint import DataRecord
 from mtlcli.data.loader import Loader
 from mtlcli.errors import ConfigError, Problem
@@ -30,7 +31,6 @@ from mtlcli.training.evaluate import Amounts
 from mtlcli.training.failures import weighting_fault
 from mtlcli.training.history import History
 from mtlcli.training.messages import EpochReport, RunHeader
-from mtlcli.training.problems import Problems
 from mtlcli.training.run import Run
 from mtlcli.training.run_folder import device_name
 from mtlcli.training.step import Step

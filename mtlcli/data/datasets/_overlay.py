@@ -13,7 +13,7 @@ from mtlcli.data.base import Dataset, Examples, add_val_split
 from mtlcli.data.content_hash import Hashes
 from mtlcli.data.datasets._idx_images import IdxImages
 from mtlcli.data.download.collection import data_root
-from mtlcli.data.shuffling import stable_seed
+from mtlcli.data.samplers.base import stable_seed
 from mtlcli.specs import DatasetSpec, TargetSpec
 
 SIZE, CANVAS = 28, 36

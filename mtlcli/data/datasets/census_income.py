@@ -15,7 +15,7 @@ from mtlcli.data.download.collection import Collection, data_root, ensure_files,
 from mtlcli.data.download.pip_package import PipPackage
 from mtlcli.data.formats.column_encoding import encode_columns
 from mtlcli.data.formats.csv_reader import Table, read_table
-from mtlcli.data.shuffling import stable_seed
+from mtlcli.data.samplers.base import stable_seed
 from mtlcli.errors import ConfigError, MtlError
 from mtlcli.registry import datasets
 from mtlcli.specs import DatasetSpec, TargetSpec

@@ -30,7 +30,7 @@ from mtlcli.data.formats.target_columns import (
     list_target_columns,
     restore_targets,
 )
-from mtlcli.data.shuffling import Rows
+from mtlcli.data.samplers.base import Rows
 from mtlcli.errors import ConfigError, Problem
 from mtlcli.files import user_path
 from mtlcli.registry import datasets

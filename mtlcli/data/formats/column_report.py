@@ -12,7 +12,7 @@ from torch import Tensor
 from mtlcli.data.formats.csv_reader import Cells, Table
 from mtlcli.data.formats.feature_choice import MIN_ROWS, Features
 from mtlcli.data.formats.numerals import Notation, find_dotted_thousands
-from mtlcli.data.shuffling import Rows
+from mtlcli.data.samplers.base import Rows
 from mtlcli.data.splitting import Mask
 from mtlcli.specs import MISSING, UNKNOWN, Column, DatasetSpec
 from mtlcli.text import quote

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mtlcli.data.formats.text_lines import Lines
-from mtlcli.data.shuffling import Rows
+from mtlcli.data.samplers.base import Rows
 from mtlcli.errors import ConfigError, Problem, suggest
 from mtlcli.text import join_names, name_problem, quote
 

@@ -14,7 +14,7 @@ from mtlcli.data.formats.csv_reader import Table, append_rows, read_table
 from mtlcli.data.formats.feature_choice import UNNAMED
 from mtlcli.data.formats.numerals import Notation
 from mtlcli.data.formats.split_names import SPLITS
-from mtlcli.data.shuffling import Rows
+from mtlcli.data.samplers.base import Rows
 from mtlcli.data.splitting import Codes, Mask, draw, draw_by_position, group_copies
 from mtlcli.errors import ConfigError
 from mtlcli.text import quote

@@ -23,7 +23,7 @@ from mtlcli.data.formats.column_errors import (
 from mtlcli.data.formats.csv_reader import Table
 from mtlcli.data.formats.numerals import Floats, Notation
 from mtlcli.data.formats.table_options import Targets, TargetType
-from mtlcli.data.shuffling import Rows
+from mtlcli.data.samplers.base import Rows
 from mtlcli.data.splitting import Codes
 from mtlcli.errors import ConfigError, suggest
 from mtlcli.specs import IGNORE_INDEX, TargetSpec

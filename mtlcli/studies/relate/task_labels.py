@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtlcli.data.base import Examples
-from mtlcli.data.shuffling import stable_seed
+from mtlcli.data.samplers.base import stable_seed
 from mtlcli.specs import is_labelled
 from mtlcli.tasks.base import TaskKind
 from mtlcli.training.assembly.data_checks import Datasets

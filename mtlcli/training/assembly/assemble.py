@@ -12,6 +12,7 @@ from torch import nn
 
 from mtlcli import registry
 from mtlcli.config import Experiment
+from mtlcli.config.locations import Problems
 from mtlcli.data.placement import Placement
 from mtlcli.errors import ConfigError, suggest
 from mtlcli.files import given_path
@@ -27,7 +28,6 @@ from mtlcli.training.assembly.data_checks import Datasets, create_component
 from mtlcli.training.assembly.model_size import blank_inputs, size
 from mtlcli.training.assembly.regularization import regularize, terms_of
 from mtlcli.training.checkpoint.file import load_checkpoint
-from mtlcli.training.problems import Problems
 from mtlcli.training.run import Run
 from mtlcli.training.run_folder import checkpoint_of
 from mtlcli.weighting.base import WeightedTask, Weighting

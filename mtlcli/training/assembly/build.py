@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from mtlcli.config import Experiment
+from mtlcli.config.locations import Problems
 from mtlcli.data.placement import Placement
 from mtlcli.errors import ConfigError
 from mtlcli.models.warm_start import find_mismatches, find_not_finite, join_problems
@@ -21,7 +22,6 @@ from mtlcli.training.assembly.model_size import within_memory
 from mtlcli.training.assembly.regularization import fit_ranks
 from mtlcli.training.data_changes import data_records
 from mtlcli.training.device import choose_device, prepare_device
-from mtlcli.training.problems import Problems
 from mtlcli.training.run import Run
 from mtlcli.weighting.relation_matrix import Relations, read_relations
 

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from mtlcli import registry
 from mtlcli.config import Experiment
+from mtlcli.config.locations import Problems
 from mtlcli.config.options import options_of
 from mtlcli.error_origin import blame_options
 from mtlcli.training.assembly.assemble import add_regularizers, assemble, start_trunk
@@ -29,7 +30,6 @@ from mtlcli.training.assembly.schedules import Schedule, make_schedule
 from mtlcli.training.assembly.trial import is_small, try_model_parts, try_plugins
 from mtlcli.training.device import choose_device
 from mtlcli.training.evaluate import Monitor
-from mtlcli.training.problems import Problems
 from mtlcli.training.run import Run
 
 

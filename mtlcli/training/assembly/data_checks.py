@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mtlcli import registry
 from mtlcli.config import ComponentConfig, Experiment
+from mtlcli.config.locations import Problems
 from mtlcli.data.base import Dataset, Examples
 from mtlcli.data.examples import locate_dataset_errors, wrap_read_errors
 from mtlcli.data.fingerprint import DataRecord
@@ -21,7 +22,6 @@ from mtlcli.data.samplers.base import Sampler
 from mtlcli.errors import ConfigError, Problem, suggest
 from mtlcli.models.model import MultiTaskModel
 from mtlcli.specs import IGNORE_INDEX, DatasetSpec, TargetSpec
-from mtlcli.training.problems import Problems
 from mtlcli.training.run import Run
 
 Datasets = dict[str, tuple[Dataset, DatasetSpec]]

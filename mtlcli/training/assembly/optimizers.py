@@ -11,10 +11,10 @@ from torch.optim import Optimizer
 
 from mtlcli import registry
 from mtlcli.config import Experiment
+from mtlcli.config.locations import Problems
 from mtlcli.error_origin import blame_options
 from mtlcli.errors import suggest
 from mtlcli.models.model import MultiTaskModel
-from mtlcli.training.problems import Problems
 from mtlcli.training.run import Run
 
 FUSED_ON_CPU = ("Adam", "AdamW", "SGD", "Adagrad")

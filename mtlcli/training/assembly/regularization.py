@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mtlcli import registry
 from mtlcli.component import RegularizerClass
 from mtlcli.config import Experiment
+from mtlcli.config.locations import Problems
 from mtlcli.models.model import MultiTaskModel
 from mtlcli.models.sharing.base import Sharing
 from mtlcli.models.trunks.base import activation_shapes
@@ -19,7 +20,6 @@ from mtlcli.regularizers.base import Regularizer, Subject
 from mtlcli.regularizers.factorized import Factorized
 from mtlcli.specs import DatasetSpec, Shape, TrunkPass
 from mtlcli.training.assembly.model_size import size
-from mtlcli.training.problems import Problems
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mtlcli import registry
 from mtlcli.component import Component
+from mtlcli.config.locations import Problems
 from mtlcli.error_origin import describe_error
 from mtlcli.errors import MtlError, OptionError
 from mtlcli.models.sharing.base import SharingRecord
@@ -20,7 +21,6 @@ from mtlcli.models.trunks.base import Trunk
 from mtlcli.specs import IGNORE_INDEX, TargetSpec, TrunkPass
 from mtlcli.tasks.base import TaskKind
 from mtlcli.training.assembly.model_size import blank_inputs
-from mtlcli.training.problems import Problems
 from mtlcli.training.run import Run
 from mtlcli.weighting.base import GramianWeighting, JacobianWeighting, LossWeighting
 

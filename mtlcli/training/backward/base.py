@@ -1,13 +1,14 @@
-"""Base class of the backward passes of a training step."""
+"""Base classes of the backward passes of a training step, and of the autograd graphs of their tasks."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from mtlcli.data.loader import Batch
 
@@ -79,3 +80,112 @@ class Backward(ABC):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         return
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Trainable parameters that the shared part of a graph may reach.
+
+    Attributes:
+        shared: Parameters shared by the tasks, whose gradient is balanced.
+        own: Parameters in the shared part of the graph that belong to single tasks, such as private trunks. They
+            receive their tasks' gradients unweighted.
+    """
+
+    shared: Sequence[nn.Parameter]
+    own: Sequence[Tensor] = ()
+
+
+@dataclass
+class TaskGraphs(ABC):
+    """Base of the graphs of one batch: a shared part, and on top of it one part per task.
+
+    Attributes:
+        tasks: Indices of the tasks present in the batch, ascending.
+        losses: Loss of each of these tasks, 0-d.
+        terms: Regularizers that the weighting does not count as tasks, as they enter the objective, 0-d each.
+    """
+
+    tasks: list[int]
+    losses: list[Tensor] = field(default_factory=list)
+    terms: list[Tensor] = field(default_factory=list)
+
+    @abstractmethod
+    def tasks_backward(self, factors: Tensor) -> None:
+        """Differentiate every task's part of the graph.
+
+        Args:
+            factors: Factor of each loss, shape [t].
+        """
+
+    @abstractmethod
+    def outputs(self) -> list[tuple[Tensor, dict[int, Tensor | None]]]:
+        """Return the outputs of the shared part that require a gradient.
+
+        Returns:
+            Pairs of an output and, for the index of every task that uses it, the task's gradient of this output, which
+            is None where the task does not reach it. Call `tasks_backward` first.
+        """
+
+
+def weighted_backward(graphs: Sequence[TaskGraphs], weights: Mapping[int, Tensor], parameters: Parameters) -> None:
+    """Differentiate the shared part once, for the weighted sum of the tasks, and accumulate into `.grad`.
+
+    Args:
+        graphs: Graphs after `tasks_backward`.
+        weights: Weight of each task by its index, 0-d.
+        parameters: Parameters to differentiate by.
+    """
+    outputs, cotangents = [], []
+    for graph in graphs:
+        for output, gradients in graph.outputs():
+            rows = torch.stack([_or_zeros(gradient, output) for gradient in gradients.values()])
+            vector = torch.stack([weights[task] for task in gradients]).to(torch.float32)
+            outputs.append(output)
+            combined = vector @ rows.view(len(gradients), -1).float()
+            cotangents.append(combined.to(output.dtype).view_as(output))
+    shared_backward(graphs, outputs, cotangents, parameters)
+
+
+def shared_backward(
+    graphs: Sequence[TaskGraphs], outputs: list[Tensor], cotangents: list[Tensor], parameters: Parameters
+) -> None:
+    """Differentiate the shared part from given outputs and from the regularizers, and accumulate into `.grad`.
+
+    This takes a single pass if no task has parameters of its own in the shared part. Otherwise these receive their
+    tasks' gradients in passes of their own, since no weight may scale them.
+
+    Args:
+        graphs: Graphs after `tasks_backward`.
+        outputs: Outputs of the shared part.
+        cotangents: Gradient of the objective by each output, of the output's shape.
+        parameters: Parameters to differentiate by.
+    """
+    terms = [term for graph in graphs for term in graph.terms if term.requires_grad]
+    shared = None
+    if parameters.own:
+        for graph in graphs:
+            terms_backward(graph)
+            own_backward(graph, parameters.own)
+        terms, shared = [], list(parameters.shared)
+    if shared == []:  # a frozen trunk
+        return
+    if outputs or terms:
+        torch.autograd.backward([*outputs, *terms], [*cotangents, *map(torch.ones_like, terms)], inputs=shared)
+
+
+def terms_backward(graph: TaskGraphs) -> None:
+    """Differentiate the regularizers and accumulate into `.grad`; the graph is retained."""
+    if terms := [term for term in graph.terms if term.requires_grad]:
+        torch.autograd.backward(terms, retain_graph=True)
+
+
+def own_backward(graph: TaskGraphs, own: Sequence[Tensor]) -> None:
+    """Accumulate the tasks' unweighted gradients into the `.grad` of `own`; the graph is retained."""
+    for output, gradients in graph.outputs() if own else ():
+        cotangent = torch.stack([_or_zeros(gradient, output) for gradient in gradients.values()]).sum(0)
+        torch.autograd.backward(output, cotangent, inputs=list(own), retain_graph=True)
+
+
+def _or_zeros(gradient: Tensor | None, output: Tensor) -> Tensor:
+    return torch.zeros_like(output) if gradient is None else gradient

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
+from mtlcli.training.backward.base import TaskGraphs, weighted_backward
 from mtlcli.training.backward.jacobians import Jacobians
-from mtlcli.training.backward.task_graphs import TaskGraphs, weighted_backward
 from mtlcli.weighting.base import GradientWeighting, GramianWeighting, JacobianWeighting, LossWeighting
 from mtlcli.weighting.solvers.gramian import compute_gramian, exact_dtype, normalize_gramian
 

@@ -15,10 +15,9 @@ from mtlcli.data.loader import Batch
 from mtlcli.errors import ConfigError
 from mtlcli.models.sharing.base import SharingRecord
 from mtlcli.specs import TrunkPass
-from mtlcli.training.backward.base import Backward, StepResult
+from mtlcli.training.backward.base import Backward, Parameters, StepResult, TaskGraphs
 from mtlcli.training.backward.engines import GradientEngine, conflict, loss_scale
 from mtlcli.training.backward.jacobians import FeatureJacobians, Jacobians, LastLayerJacobians, ParameterJacobians
-from mtlcli.training.backward.task_graphs import Parameters, TaskGraphs
 from mtlcli.training.run import Run
 from mtlcli.weighting.base import GradientWeighting, JacobianWeighting
 

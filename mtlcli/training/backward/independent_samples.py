@@ -10,9 +10,9 @@ from torch import Tensor
 
 from mtlcli.data.loader import Batch
 from mtlcli.specs import is_labelled
+from mtlcli.training.backward.base import TaskGraphs, weighted_backward
 from mtlcli.training.backward.engines import GradientEngine, check_finite
 from mtlcli.training.backward.gradient_backward import GradientBackward, Piece
-from mtlcli.training.backward.task_graphs import TaskGraphs, weighted_backward
 from mtlcli.weighting.base import GramianWeighting
 from mtlcli.weighting.solvers.gramian import compute_gramian
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from mtlcli.training.backward.task_graphs import (
+from mtlcli.training.backward.base import (
     Parameters,
     TaskGraphs,
     own_backward,

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
+from mtlcli.training.backward.base import Parameters, TaskGraphs
 from mtlcli.training.backward.jacobians import ParameterJacobians
-from mtlcli.training.backward.task_graphs import Parameters, TaskGraphs
 
 
 @dataclass

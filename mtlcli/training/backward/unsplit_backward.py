@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 
 from torch import Tensor, nn
 
+from mtlcli.training.backward.base import Parameters, TaskGraphs
 from mtlcli.training.backward.engines import GradientEngine
 from mtlcli.training.backward.jacobians import FeatureJacobians, Jacobians, LastLayerJacobians
 from mtlcli.training.backward.loss_graphs import FeatureGraphs, LossGraphs, LossJacobians, Walk, own_parameters
-from mtlcli.training.backward.task_graphs import Parameters, TaskGraphs
 from mtlcli.weighting.base import GradientWeighting, GramianWeighting, JacobianWeighting
 
 

@@ -19,7 +19,7 @@ from mtlcli.data.datasets.mnist import MNIST
 from mtlcli.data.datasets.multi_fashion import MultiFashion
 from mtlcli.data.datasets.multi_fashion_mnist import MultiFashionMNIST
 from mtlcli.data.datasets.multi_mnist import MultiMNIST
-from mtlcli.data.shuffling import stable_seed
+from mtlcli.data.samplers.base import stable_seed
 from mtlcli.errors import ConfigError
 from mtlcli.registry import datasets
 from tests.data.download.collections import SIZES, FakeSource, collection, idx, mnist_files, place

@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtlcli.data.shuffling import ShuffledEpochs, stable_seed
+from mtlcli.data.samplers.base import ShuffledEpochs, stable_seed
 
 
 @given(size=st.integers(1, 50), start=st.integers(0, 200), length=st.integers(0, 200), seed=st.integers(0, 9))
@@ -37,7 +37,7 @@ def test_number_of_the_pass() -> None:
 
 
 def test_the_seed_is_the_same_in_another_process() -> None:
-    code = "from mtlcli.data.shuffling import stable_seed; print(stable_seed('pass', 0, 'mnist', 3))"
+    code = "from mtlcli.data.samplers.base import stable_seed; print(stable_seed('pass', 0, 'mnist', 3))"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert int(printed) == stable_seed("pass", 0, "mnist", 3)
     assert 0 <= int(printed) < 2**63
