@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mtlcli.cli.app import app
-from mtlcli.cli.output import safe_streams
+from mtlcli.cli.streams import safe_streams
 from mtlcli.error_origin import describe_error, plugin_location
 from mtlcli.errors import ConfigError, MtlError
 from mtlcli.text import printable

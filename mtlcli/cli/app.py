@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from mtlcli.cli.arguments import CONTEXT, add_verb, write_examples
 from mtlcli.cli.compare import compare
 from mtlcli.cli.data import data
 from mtlcli.cli.doctor import doctor
@@ -22,7 +23,6 @@ from mtlcli.cli.show import show
 from mtlcli.cli.summary import summary
 from mtlcli.cli.train import train
 from mtlcli.cli.validate import validate
-from mtlcli.cli.verb import CONTEXT, add_verb, write_examples
 from mtlcli.version import __version__
 
 # our verb → names of the same command in other tools

@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mtlcli.cli.arguments import Plugins
-from mtlcli.cli.verb import CONTEXT, add_verb, examples
+from mtlcli.cli.arguments import CONTEXT, Plugins, add_verb, examples
 
 data = typer.Typer(
     no_args_is_help=True,

@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mtlcli.cli.arguments import Json
-from mtlcli.cli.verb import examples
+from mtlcli.cli.arguments import Json, examples
 
 
 @examples("mtl doctor", "mtl doctor --run-root /tmp/runs")

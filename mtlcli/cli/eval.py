@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mtlcli.cli.arguments import CheckpointFile, Json, Plugins, Requirements
-from mtlcli.cli.verb import examples
+from mtlcli.cli.arguments import CheckpointFile, Json, Plugins, Requirements, examples
 
 
 @examples("mtl eval runs/digits", "mtl eval runs/digits --split val --require 'digit.accuracy>=0.5'")

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from mtlcli.cli.arguments import CheckpointFile, Json, Plugins
-from mtlcli.cli.verb import examples
+from mtlcli.cli.arguments import CheckpointFile, Json, Plugins, examples
 
 
 @examples(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mtlcli.cli.verb import examples
+from mtlcli.cli.arguments import examples
 from mtlcli.errors import ConfigError
 from mtlcli.files import given_path
 

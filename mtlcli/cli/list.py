@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from mtlcli.cli import table
-from mtlcli.cli.arguments import Json, Plugins
-from mtlcli.cli.verb import examples
+from mtlcli.cli.arguments import Json, Plugins, examples
 from mtlcli.errors import ConfigError, suggest
 from mtlcli.registry import REGISTRIES, TorchRegistry
 from mtlcli.tables import format_markdown

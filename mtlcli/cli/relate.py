@@ -9,8 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mtlcli.cli.arguments import AllowPlugins, ConfigFile, Json, Overrides, Plugins
-from mtlcli.cli.verb import examples
+from mtlcli.cli.arguments import AllowPlugins, ConfigFile, Json, Overrides, Plugins, examples
 from mtlcli.tables import format_number
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 
-from mtlcli.cli.arguments import Plugins
-from mtlcli.cli.verb import examples
+from mtlcli.cli.arguments import Plugins, examples
 
 
 @examples("mtl schema > mtl.schema.json")

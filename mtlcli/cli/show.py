@@ -11,8 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from mtlcli.cli import table
-from mtlcli.cli.arguments import Plugins
-from mtlcli.cli.verb import examples
+from mtlcli.cli.arguments import Plugins, examples
 from mtlcli.component import ARGS, Component, Option
 from mtlcli.errors import ConfigError, MtlError, suggest
 from mtlcli.registry import REGISTRIES, trunks

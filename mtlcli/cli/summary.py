@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from mtlcli.cli.arguments import AllowPlugins, ConfigFile, Json, Overrides, Plugins
-from mtlcli.cli.verb import examples
+from mtlcli.cli.arguments import AllowPlugins, ConfigFile, Json, Overrides, Plugins, examples
 
 
 @examples("mtl summary configs/digits.yaml", "mtl summary configs/digits.yaml sharing=mmoe --json")

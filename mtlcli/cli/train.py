@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from mtlcli.cli.arguments import AllowPlugins, ConfigFile, Json, Overrides, Plugins, Requirements
-from mtlcli.cli.verb import examples
+from mtlcli.cli.arguments import AllowPlugins, ConfigFile, Json, Overrides, Plugins, Requirements, examples
 
 
 @examples(

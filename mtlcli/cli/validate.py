@@ -10,8 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mtlcli.cli.arguments import AllowPlugins, Json, Plugins
-from mtlcli.cli.verb import examples
+from mtlcli.cli.arguments import AllowPlugins, Json, Plugins, examples
 from mtlcli.errors import ConfigError, Problem
 from mtlcli.text import printable
 

@@ -19,14 +19,13 @@ from mtlcli.training.checkpoint.file import load_checkpoint, plain, save_checkpo
 from mtlcli.training.data_report import count_unseen
 from mtlcli.training.device import peak_memory
 from mtlcli.training.evaluate import Monitor, TaskMetrics, measure
-from mtlcli.training.failures import explain_error
+from mtlcli.training.failures import StopRequest, explain_error
 from mtlcli.training.history import OPTIMIZER, SHARING, is_task, table_csv, table_md
 from mtlcli.training.messages import EpochReport, RunEnd
 from mtlcli.training.plots import plot_figures, plot_history
 from mtlcli.training.run import Run
 from mtlcli.training.run_folder import RunFolder
 from mtlcli.training.run_summary import Summary
-from mtlcli.training.signals import StopRequest
 from mtlcli.training.state import TrainerState
 
 LOG = logging.getLogger("mtl")

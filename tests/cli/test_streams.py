@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mtlcli.cli import main
-from mtlcli.cli.output import SafeWriter
+from mtlcli.cli.streams import SafeWriter
 
 DIGITS = str(Path(__file__).parents[2] / "configs" / "digits.yaml")
 QUICK = ["train", DIGITS, "training.epochs=2", "training.batch_size=256", "training.threads=1"]

@@ -14,7 +14,7 @@ from mtlcli.training.assembly.build import build
 from mtlcli.training.backward.base import StepResult
 from mtlcli.training.callbacks import Callback
 from mtlcli.training.checkpoint.file import load_checkpoint
-from mtlcli.training.signals import StopRequest
+from mtlcli.training.failures import StopRequest
 from mtlcli.training.state import TrainerState
 from mtlcli.training.trainer import Trainer
 from tests.training.experiments import digits

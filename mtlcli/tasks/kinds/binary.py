@@ -12,8 +12,16 @@ from torch.nn import functional as F
 from mtlcli.errors import suggest
 from mtlcli.registry import kinds
 from mtlcli.specs import TargetSpec, is_labelled
-from mtlcli.tasks.base import Direction, TaskKind, at_least_float32, masked_mean
-from mtlcli.tasks.metrics import MISSING_LABEL, LabelCounts, f1_scores, predict_positive
+from mtlcli.tasks.base import (
+    MISSING_LABEL,
+    Direction,
+    LabelCounts,
+    TaskKind,
+    at_least_float32,
+    f1_scores,
+    masked_mean,
+    predict_positive,
+)
 
 MAX_LISTED = 5  # classes that a message names
 

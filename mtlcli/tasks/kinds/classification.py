@@ -11,8 +11,7 @@ from torch.nn import functional as F
 
 from mtlcli.registry import kinds
 from mtlcli.specs import IGNORE_INDEX, TargetSpec, is_labelled
-from mtlcli.tasks.base import Direction, TaskKind
-from mtlcli.tasks.metrics import MISSING_LABEL, LabelCounts, f1_scores
+from mtlcli.tasks.base import MISSING_LABEL, Direction, LabelCounts, TaskKind, f1_scores
 
 
 @kinds.register("classification")

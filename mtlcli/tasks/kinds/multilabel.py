@@ -10,8 +10,7 @@ from torch.nn import functional as F
 
 from mtlcli.registry import kinds
 from mtlcli.specs import TargetSpec, is_labelled
-from mtlcli.tasks.base import Direction, TaskKind, masked_mean
-from mtlcli.tasks.metrics import MISSING_LABEL, LabelCounts, f1_scores, predict_positive
+from mtlcli.tasks.base import MISSING_LABEL, Direction, LabelCounts, TaskKind, f1_scores, masked_mean, predict_positive
 
 
 @kinds.register("multilabel")
