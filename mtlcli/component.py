@@ -67,7 +67,7 @@ class Option:
 
     @property
     def required(self) -> bool:
-        """Whether the YAML must set the option."""
+        """True if the YAML must set the option."""
         return self.default is inspect.Parameter.empty
 
 
@@ -103,7 +103,7 @@ class Component(Generic[Target]):
 
     @property
     def takes_any_option(self) -> bool:
-        """Whether it has a parameter `**options`: such a component checks the names of its options itself."""
+        """True if it has a parameter `**options`: such a component checks the names of its options itself."""
         kinds = [p.kind for p in inspect.signature(self.target).parameters.values()]
         return self.keyword_only and inspect.Parameter.VAR_KEYWORD in kinds
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mtlcli.specs import TargetSpec
 
 Direction = Literal["max", "min"]
-"""Whether larger or smaller values of a metric are better."""
+"""Direction of a metric: larger (`max`) or smaller (`min`) values are better."""
 
 
 class TargetTypeError(ValueError):

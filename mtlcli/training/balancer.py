@@ -115,7 +115,7 @@ class Balancer:
 
     @property
     def looks_back(self) -> bool:
-        """Whether the method learns from the losses after the optimizer's step; see `after_step`."""
+        """True if the method learns from the losses after the optimizer's step; see `after_step`."""
         return isinstance(self.weighting, LossWeighting) and self.weighting.looks_back
 
     def parameters(self) -> Iterator[nn.Parameter]:

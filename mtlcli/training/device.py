@@ -238,7 +238,7 @@ class Threads:
         self.limit = thread_limit(root)
         self.judged = judged and asked == "auto" and self.limit > 1 and explicit_threads() is None
         self._before = sample(root) if self.judged else None
-        self._room: int | None = None  # threads that the previous measurement allowed, if more than there were
+        self._allowed: int | None = None  # threads that the previous measurement allowed, if more than there were
 
     def judge(self, epoch: int) -> None:
         """Set torch's number of threads by the load since the last call.
@@ -252,12 +252,12 @@ class Threads:
         self._before = after
         now = torch.get_num_threads()
         free = free_cores(before, after, len(affinity()), cpu_quota(self.root))
-        room = _fitting(self.limit, free)
-        if room > now and self._room is None:
-            self._room = room  # a larger number must be possible twice
+        allowed = _fitting(self.limit, free)
+        if allowed > now and self._allowed is None:
+            self._allowed = allowed  # a larger number must be possible twice
             return
-        fitting = min(room, self._room or room)
-        self._room = None
+        fitting = min(allowed, self._allowed or allowed)
+        self._allowed = None
         if fitting != now:
             torch.set_num_threads(fitting)
             LOG.info(
@@ -281,7 +281,7 @@ class Threads:
             torch.set_num_threads(saved)
             if saved != now:
                 LOG.warning(
-                    "continuing with %d thread%s as before, for the same bits; this machine has room for %d, which "
+                    "continuing with %d thread%s as before, for the same bits; this machine allows %d, which "
                     "training.threads=%d would use",
                     saved, "" if saved == 1 else "s", now, now,
                 )  # fmt: skip

@@ -126,7 +126,7 @@ def test_a_resumed_run_keeps_its_number_of_threads(
     judge.keep(1)
     assert torch.get_num_threads() == 1
     assert [record.getMessage() for record in caplog.records] == [
-        "continuing with 1 thread as before, for the same bits; this machine has room for 4, which "
+        "continuing with 1 thread as before, for the same bits; this machine allows 4, which "
         "training.threads=4 would use"
     ]
     load.pass_(100.0, 0.0)

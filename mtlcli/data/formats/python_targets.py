@@ -78,7 +78,7 @@ def fit_python_target(
     if labels.ndim != 1:
         raise ConfigError(f"target {name!r} has {labels.shape[1]} columns, and the type {type_!r} takes one")
     if type_ == "real":
-        values = _numbers(present, name, type_)
+        values = _finite(_numbers(present, name, type_), name)
         return TargetSpec("real", mean=float(values.mean()), std=float(values.std())), False
     if type_ == "binary":
         encode_python_target(present, name, TargetSpec("binary"), named)
@@ -119,8 +119,7 @@ def encode_python_target(labels: Labels, name: str, target: TargetSpec, named: b
         return _encode_classes(labels, name, target, named)
     values = _numbers(labels, name, target.type)
     if target.type == "real":
-        if bool(np.isinf(values).any()):
-            raise ConfigError(f"target {name!r} has a label that is infinite")
+        _finite(values, name)
         exact = abs(target.mean) > FAR * target.std
         return torch.from_numpy(values if exact else values.astype(np.float32))
     if target.type == "multilabel" and (labels.ndim != 2 or labels.shape[1] != target.size):
@@ -197,6 +196,12 @@ def _numbers(labels: Labels, name: str, type_: str) -> NDArray[np.float64]:
     if type_ != "classes" and _kind(labels, name) == "int" and labels.ndim == 1:
         values[_missing(labels, name)] = np.nan
     return values  # type: ignore[no-any-return]
+
+
+def _finite(values: NDArray[np.float64], name: str) -> NDArray[np.float64]:
+    if bool(np.isinf(values).any()):
+        raise ConfigError(f"target {name!r} has a label that is infinite")
+    return values
 
 
 def _names(classes: Sequence[str] | None, size: int, name: str) -> tuple[str, ...] | None:

@@ -55,8 +55,8 @@ def open_datasets(
     opened: Datasets = {}
     given = given or {}
     if unknown := [alias for alias in given if alias not in experiment.datasets]:
-        known = f"{suggest(unknown[0], experiment.datasets)} Choose from: {', '.join(experiment.datasets)}"
-        raise ConfigError(f"data was passed for {unknown[0]!r}, which is no dataset of the experiment.{known}")
+        choices = f"{suggest(unknown[0], experiment.datasets)} Choose from: {', '.join(experiment.datasets)}"
+        raise ConfigError(f"data was passed for {unknown[0]!r}, which is no dataset of the experiment.{choices}")
     for alias, entry in experiment.datasets.items():
         with problems.at(f"datasets.{alias}"), locate_dataset_errors(alias):
             dataset: Dataset = create_component(Dataset, registry.datasets, entry)

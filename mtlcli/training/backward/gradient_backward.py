@@ -204,9 +204,9 @@ class GradientBackward(Backward):
                 graph = split_forward(self.run, represent, piece.batch, separate)
                 factors = self._factors(graph.tasks, batch, piece, totals, share) * piece.portion
                 if graph.terms:
-                    part = share * piece.portion * piece.fraction
-                    penalties += torch.stack(graph.terms).detach() * part
-                    graph.terms = [self.scaler.scale(term * part) for term in graph.terms]
+                    fraction = share * piece.portion * piece.fraction
+                    penalties += torch.stack(graph.terms).detach() * fraction
+                    graph.terms = [self.scaler.scale(term * fraction) for term in graph.terms]
                 self.engine.add(graph, factors, piece.sample)
         losses, weights, gramian = self.engine.finish()
         conflicting = None if gramian is None else conflict(gramian)

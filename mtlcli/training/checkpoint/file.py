@@ -149,7 +149,7 @@ def check_plain(document: Any, size: int) -> None:
 
 class _Walk:
     def __init__(self, size: int) -> None:
-        self.room = size
+        self.bytes_left = size
         self.values = 0
 
     def walk(self, value: Any, path: tuple[Any, ...]) -> None:
@@ -174,8 +174,8 @@ class _Walk:
         if not plain or value.requires_grad or value._backward_hooks:
             raise ValueError(f"{_place(path)} is not a dense CPU tensor without gradient")
         claimed = value.numel() * value.element_size()
-        self.room -= claimed
-        if claimed > value.untyped_storage().nbytes() or self.room < 0:
+        self.bytes_left -= claimed
+        if claimed > value.untyped_storage().nbytes() or self.bytes_left < 0:
             raise ValueError(f"{_place(path)} is a tensor larger than the file")
 
 

@@ -246,3 +246,53 @@ def test_an_item_that_fails_is_named() -> None:
 
     with pytest.raises(ConfigError, match="item 3 can't be read: KeyError: 'missing'"):
         dataset(Failing([(IMAGES[0], 1)] * 5)).describe()
+
+
+REJECTED_TARGETS: list[tuple[Any, dict[str, Any], str]] = [
+    (torch.full((N,), torch.nan), {"targets": {"target": "real"}}, "no label in the training examples"),
+    (
+        CLASSES,
+        {"targets": {"target": "real"}, "classes": {"target": ["a"]}},
+        "which is of the type 'real' and has none",
+    ),
+    (CLASSES, {"targets": {"target": "multilabel"}}, r"its labels are \[N, labels\], not \[N\]"),
+    (torch.eye(3)[CLASSES], {"targets": {"target": "real"}}, "has 3 columns, and the type 'real' takes one"),
+    (torch.zeros(N, dtype=torch.int64), {}, "has only the class 0"),
+    (torch.arange(N) * 10**6, {}, "has the class 59000000; for numbers set"),
+    (torch.where(CLASSES == 2, torch.inf, 1.0 * CLASSES), {}, "a label that is infinite"),
+    (CLASSES, {"targets": {"target": "binary"}}, "has the label 2, which is not 0 or 1"),
+    (WORDS, {"targets": {"target": "real"}}, "is real, and its labels are strings"),
+    (CLASSES.numpy().astype("datetime64[s]"), {}, "expected numbers, booleans or strings, got an array of datetime64"),
+    (CLASSES, {"classes": {"target": ["a", "a", "b"]}}, "2 different names for the 3 labels"),
+    (torch.zeros(N, 2, 2), {}, r"expected labels \[N\] or \[N, labels\], got \[60, 2, 2\]"),
+]
+
+
+@pytest.mark.parametrize(("labels", "options", "message"), REJECTED_TARGETS)
+def test_labels_that_do_not_fit_their_type_are_rejected(labels: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises((ConfigError, ValueError), match=message):
+        dataset((IMAGES, labels), test=0.0, **options).describe()
+
+
+REJECTED_INPUTS: list[tuple[Any, str]] = [
+    ((torch.zeros(N, 3, dtype=torch.complex64), CLASSES), "complex numbers"),
+    ((np.array([["a", "b"]] * N), CLASSES), "values that are not numbers; write a table with text"),
+    ((torch.tensor(1.0), CLASSES), "a single number"),
+    (Pairs([]), "no examples"),
+    (Pairs([(IMAGES[0], 0), (IMAGES[0, :, :3], 1)]), r"the input of item 1 is \[1, 3, 6\]"),
+    (Pairs([(IMAGES[0], {"a": 0}), (IMAGES[1], {"b": 1})]), "item 1 has the targets b, and item 0 has a"),
+    (Pairs([(IMAGES[0], {})]), "item 0 has no target"),
+]
+
+
+@pytest.mark.parametrize(("data", "message"), REJECTED_INPUTS)
+def test_inputs_that_are_not_arrays_of_numbers_are_rejected(data: Any, message: str) -> None:
+    with pytest.raises((ConfigError, ValueError), match=message):
+        dataset(data, test=0.0).describe()
+
+
+def test_read_only_arrays_and_bfloat16_labels_are_accepted() -> None:
+    inputs = np.zeros((N, 3), dtype=np.float32)
+    inputs.flags.writeable = False
+    spec = dataset((inputs, torch.linspace(0, 1, N).bfloat16()), test=0.0).describe()
+    assert spec.input_shape == (3,) and spec.targets["target"].type == "real"

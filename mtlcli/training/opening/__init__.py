@@ -1,1 +1,0 @@
-"""What a checkpoint's file goes through before anything in it is used: seal, archive, pickle, plain data."""
