@@ -88,5 +88,5 @@ class IndependentSamplesBackward(GradientBackward):
             return factors
         names = self._names(tasks)
         targets = [(piece.batch.targets[name], batch.targets[name]) for name in names]
-        labels = [is_labelled(part).sum() / is_labelled(whole).sum() for part, whole in targets]
+        labels = [is_labelled(sample).sum() / is_labelled(whole).sum() for sample, whole in targets]
         return factors * torch.stack([*labels, *[torch.ones_like(factors[0])] * (len(tasks) - len(names))])
