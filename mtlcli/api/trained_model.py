@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlcli.api.checkpoint_evaluation import checkpoint_path
-from mtlcli.api.predictions import Predictions, decode
+from mtlcli.api.predictions import Predictions, decode_predictions
 from mtlcli.api.raw_inputs import RawInputs
 from mtlcli.config import Experiment
 from mtlcli.data.fingerprint import DataRecord
@@ -169,7 +169,7 @@ class Model(nn.Module):
         return outputs
 
     def _decoded(self, task: str, outputs: Tensor) -> Predictions:
-        return decode(task, self.experiment.tasks[task].kind.name, self.kinds[task], outputs)
+        return decode_predictions(task, self.experiment.tasks[task].kind.name, self.kinds[task], outputs)
 
     def _tensors(self, inputs: Any) -> dict[str, Tensor]:
         return {alias: tensor.to(self.device) for alias, tensor in self._inputs.tensors(inputs).items()}

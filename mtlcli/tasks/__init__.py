@@ -5,8 +5,9 @@ The plugin API: a task kind subclasses `TaskKind`, and returns an object with th
 """
 
 from mtlcli.tasks.base import Direction, Metrics, TargetTypeError, TaskKind, masked_mean
+from mtlcli.tasks.decoding import Decoded
 
-__all__ = ["Direction", "Metrics", "TargetTypeError", "TaskKind", "masked_mean"]
+__all__ = ["Decoded", "Direction", "Metrics", "TargetTypeError", "TaskKind", "masked_mean"]
 
 
 def __dir__() -> list[str]:

@@ -14,6 +14,7 @@ from lightning_utilities.core import imports
 from torch import Tensor, nn
 
 from mtlcli.specs import TargetSpec
+from mtlcli.tasks.decoding import Decoded, decode_classes, decode_labels, decode_numbers, decode_positive
 
 Direction = Literal["max", "min"]
 """Direction of a metric: larger (`max`) or smaller (`min`) values are better."""
@@ -119,6 +120,24 @@ class TaskKind(ABC):
         Returns:
             New metrics.
         """
+
+    def decode(self, outputs: Tensor) -> Decoded:
+        """Convert raw outputs of the model to predictions in the terms of the task.
+
+        A kind whose outputs are not those that `probabilities` and `positive` describe overrides this method.
+
+        Args:
+            outputs: outputs of the model, [B, outputs].
+
+        Returns:
+            The predicted classes, labels or numbers, and the probabilities if the kind has them.
+        """
+        if self.probabilities is None:
+            return decode_numbers(outputs)
+        logits, names = at_least_float32(outputs), self.target.class_names
+        if self.probabilities == "softmax":
+            return decode_classes(logits.softmax(1), logits.argmax(1), names)
+        return decode_labels(logits, names) if self.positive is None else decode_positive(logits, names, self.positive)
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:

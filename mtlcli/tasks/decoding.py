@@ -1,0 +1,92 @@
+"""Predictions in the terms of a task, decoded from the raw outputs of a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """Predictions of one task for B examples.
+
+    Attributes:
+        labels: The predicted values. One class: a list of B class names. Several labels: a list of B lists of the names
+            of those predicted. A number: float64 [B] in the target's own units; several numbers for each example, as
+            named by `columns`: float64 [B, columns].
+        indices: Position in `classes` of the predicted class, int64 [B]; of several labels 0 or 1 for each of them,
+            int64 [B, labels]. None for numbers.
+        probabilities: [B, len(classes)]: of the classes, which sum to 1, or of each of several labels. None for a kind
+            without probabilities.
+        classes: Names of the classes or labels, in the order of `probabilities`. None for numbers.
+        columns: Names of the numbers that are predicted for each example; None for one number, and for classes.
+    """
+
+    labels: list[str] | list[list[str]] | Tensor
+    indices: Tensor | None = None
+    probabilities: Tensor | None = None
+    classes: tuple[str, ...] | None = None
+    columns: tuple[str, ...] | None = None
+
+
+def decode_numbers(outputs: Tensor, columns: tuple[str, ...] | None = None) -> Decoded:
+    """Decode predicted numbers.
+
+    Args:
+        outputs: the numbers in the target's units, [B, outputs].
+        columns: names of the outputs, if there are several.
+
+    Returns:
+        The numbers in float64; [B] if there is one for each example.
+    """
+    values = outputs.double()
+    single = columns is None and values.ndim == 2 and values.shape[1] == 1
+    return Decoded(values.squeeze(1) if single else values, columns=columns)
+
+
+def decode_classes(probabilities: Tensor, indices: Tensor, classes: tuple[str, ...]) -> Decoded:
+    """Decode one of several classes.
+
+    Args:
+        probabilities: probabilities of the classes, [B, classes].
+        indices: indices of the predicted classes, int64 [B].
+        classes: names of the classes.
+
+    Returns:
+        The predictions, with the names of the predicted classes.
+    """
+    return Decoded([classes[index] for index in indices.tolist()], indices, probabilities, classes)
+
+
+def decode_labels(logits: Tensor, classes: tuple[str, ...]) -> Decoded:
+    """Decode several labels, of which those with logits above 0 are predicted.
+
+    Args:
+        logits: logits, [B, labels].
+        classes: names of the labels.
+
+    Returns:
+        The predictions, with the names of the predicted labels of each example.
+    """
+    indices = (logits > 0).long()
+    names = [[name for name, yes in zip(classes, row, strict=True) if yes] for row in indices.tolist()]
+    return Decoded(names, indices, logits.sigmoid(), classes)
+
+
+def decode_positive(logits: Tensor, classes: tuple[str, ...], positive: str) -> Decoded:
+    """Decode one of two classes from the logit of the positive one, which is predicted for a logit above 0.
+
+    Args:
+        logits: logits of the positive class, [B, 1].
+        classes: names of the two classes.
+        positive: name of the positive class.
+
+    Returns:
+        The predictions, with the probabilities of both classes in the order of `classes`.
+    """
+    index = classes.index(positive)
+    columns = [(-logits).sigmoid(), logits.sigmoid()]
+    probabilities = torch.cat(columns if index == 1 else columns[::-1], 1)
+    return decode_classes(probabilities, torch.where(logits.squeeze(1) > 0, index, 1 - index), classes)
