@@ -227,7 +227,8 @@ class Dataset(ABC):
             if keys is not None:
                 self._kept["val"] = drawn.kept
         chosen = torch.from_numpy(self._val[seed] if split == "val" else ~self._val[seed]).nonzero().flatten()
-        return Examples(whole.inputs, whole.targets, chosen if whole.rows is None else whole.rows[chosen])
+        rows = chosen if whole.rows is None else whole.rows[chosen]
+        return Examples(whole.inputs, whole.targets, rows, whole.weights)
 
     def whole(self) -> Examples:
         """Return the examples of all splits."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mtlcli.data.augmentation import Augmentation
 from mtlcli.data.base import Examples
+from mtlcli.data.example_weights import ExampleWeights, OrderedWeights
 from mtlcli.data.examples import wrap_read_errors
 from mtlcli.data.placement import Placement, Request, Route, Stream
 from mtlcli.data.samplers.base import Rows, ShuffledEpochs
@@ -31,12 +32,14 @@ class EpochOrder:
         fetch: function that returns the inputs of positions [start, stop).
         targets: task → labels [amount] or [amount, size] on the device, in this order.
         labelled: task → number of labelled examples before each position, [amount + 1], for tasks with missing labels.
+        weights: weights of the examples; None if no task has weights.
     """
 
     alias: str
     fetch: FetchBatch
     targets: dict[str, Tensor]
     labelled: dict[str, Rows]
+    weights: OrderedWeights | None = None
 
 
 class DatasetLoader:
@@ -51,6 +54,7 @@ class DatasetLoader:
         seed: seed of the order and the augmentation of the examples.
         placement: device, and route of the inputs to it.
         augment: transforms of `torchvision.transforms.v2`, see `Augmentation`.
+        class_weights: task → weight of each class in the loss, [K], for tasks with such weights.
 
     Raises:
         ConfigError: the split has no examples.
@@ -64,6 +68,7 @@ class DatasetLoader:
         seed: int,
         placement: Placement,
         augment: Sequence[str | dict[str, Any]] = (),
+        class_weights: Mapping[str, Tensor] | None = None,
     ) -> None:
         if len(examples) == 0:
             raise ConfigError(f"dataset {alias!r} has no examples in this split")
@@ -74,6 +79,9 @@ class DatasetLoader:
         self.targets = {task: _place(target, self.device) for task, target in targets.items()}
         masks = {task: has_label(target).numpy() for task, target in targets.items()}
         self.masks = {task: mask for task, mask in masks.items() if not mask.all()}
+        self.weights = None
+        if examples.weights is not None or (class_weights and not class_weights.keys().isdisjoint(targets)):
+            self.weights = ExampleWeights(targets, examples.weights, class_weights or {}, self.device)
         self.augmented = bool(augment)
         self.resident = self.stream = None
         if augment:
@@ -115,6 +123,7 @@ class DatasetLoader:
             self._make_fetch(start, rows, on_device, chunks),
             {task: target.index_select(0, on_device) for task, target in self.targets.items()},
             {task: np.concatenate([[0], mask[rows].cumsum()]) for task, mask in self.masks.items()},
+            None if self.weights is None else self.weights.order(rows, on_device),
         )
 
     def _make_fetch(self, start: int, rows: Rows, on_device: Tensor, chunks: Iterator[tuple[int, int]]) -> FetchBatch:

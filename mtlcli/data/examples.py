@@ -30,12 +30,15 @@ class Examples:
     Args:
         inputs: [N, *input_shape] in memory (uint8 for images), or lazy. Splits drawn from one another share them.
         targets: name → labels [N] or [N, size], as `TargetSpec` defines them.
-        rows: int64 [n], the rows of `inputs` and `targets` in this split, in order; None for all.
+        rows: int64 [n], the rows of `inputs`, `targets` and `weights` in this split, in order; None for all.
+        weights: weights of the examples in the losses and metrics, finite and at least 0, float32 [N]; None for equal
+            weights.
     """
 
     inputs: Tensor | LazyInputs
     targets: dict[str, Tensor]
     rows: Tensor | None = None
+    weights: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.inputs) if self.rows is None else len(self.rows)
@@ -50,6 +53,10 @@ class Examples:
             [n] or [n, size].
         """
         return self.targets[target] if self.rows is None else self.targets[target][self.rows]
+
+    def sample_weights(self) -> Tensor | None:
+        """Return the weights of the examples of this split, [n]; None for equal weights."""
+        return self.weights if self.weights is None or self.rows is None else self.weights[self.rows]
 
 
 class ConcatExamples:
@@ -76,7 +83,7 @@ def concat_examples(splits: Sequence[Examples]) -> Examples:
     """Concatenate the examples of several splits. Splits that share their inputs still do.
 
     Args:
-        splits: at least one split; all have the same targets.
+        splits: at least one split; all have the same targets, and all or none have weights.
 
     Returns:
         Their examples.
@@ -86,18 +93,20 @@ def concat_examples(splits: Sequence[Examples]) -> Examples:
         return first
     if all(split.inputs is first.inputs and split.rows is not None for split in splits):
         rows = torch.cat([split.rows for split in splits if split.rows is not None])
-        return Examples(first.inputs, first.targets, rows.sort().values)
+        return Examples(first.inputs, first.targets, rows.sort().values, first.weights)
     chosen = [split.rows if split.rows is not None else torch.arange(len(split.inputs)) for split in splits]
     targets = {
         name: torch.cat([split.targets[name][rows] for split, rows in zip(splits, chosen, strict=True)])
         for name in first.targets
     }
+    each = [split.sample_weights() for split in splits]
+    weights = torch.cat([w for w in each if w is not None]) if each[0] is not None else None
     inputs: list[Tensor] = []
     for split, rows in zip(splits, chosen, strict=True):
         if not isinstance(split.inputs, Tensor):
-            return Examples(ConcatExamples(splits), targets)
+            return Examples(ConcatExamples(splits), targets, weights=weights)
         inputs.append(split.inputs[rows])
-    return Examples(torch.cat(inputs), targets)
+    return Examples(torch.cat(inputs), targets, weights=weights)
 
 
 @contextmanager

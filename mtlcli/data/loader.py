@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
 from mtlcli.data.base import Examples
 from mtlcli.data.dataset_loader import DatasetLoader, EpochOrder, Tasks
+from mtlcli.data.example_weights import OrderedWeights
 from mtlcli.data.placement import Placement, Route
 from mtlcli.data.samplers.base import Sampler
 
@@ -32,6 +33,7 @@ class Loader:
         seed: seed of the order and the augmentation of the examples.
         placement: device, and route of the inputs to it.
         augment: alias → transforms of `torchvision.transforms.v2`, see `Augmentation`.
+        class_weights: task → weight of each class in the loss, [K], for tasks with such weights.
     """
 
     def __init__(
@@ -42,11 +44,12 @@ class Loader:
         seed: int,
         placement: Placement,
         augment: Mapping[str, Sequence[str | dict[str, Any]]] | None = None,
+        class_weights: Mapping[str, Tensor] | None = None,
     ) -> None:
         augment = augment or {}
         self.sampler, self.steps = sampler, sampler.steps
         self._loaders = [
-            DatasetLoader(alias, split, tasks, seed, placement, augment.get(alias, ()))
+            DatasetLoader(alias, split, tasks, seed, placement, augment.get(alias, ()), class_weights)
             for alias, split in examples.items()
         ]
 
@@ -74,7 +77,11 @@ class Loader:
 
 
 def evaluation_batches(
-    examples: Mapping[str, Examples], tasks: Tasks, placement: Placement, batch_size: int
+    examples: Mapping[str, Examples],
+    tasks: Tasks,
+    placement: Placement,
+    batch_size: int,
+    class_weights: Mapping[str, Tensor] | None = None,
 ) -> Iterator[Batch]:
     """Iterate over every example once, in order, one dataset after the other, without augmentation.
 
@@ -85,6 +92,7 @@ def evaluation_batches(
         tasks: task → (alias of its dataset, name of its target).
         placement: device, and route of the inputs to it.
         batch_size: maximum number of examples in a batch.
+        class_weights: task → weight of each class in the loss, [K], for tasks with such weights.
 
     Yields:
         Batches of one dataset each.
@@ -92,7 +100,8 @@ def evaluation_batches(
     for alias, split in examples.items():
         size = len(split)
         chunks = [(start, min(start + batch_size, size)) for start in range(0, size, batch_size)]
-        order = DatasetLoader(alias, split, tasks, 0, placement).start_epoch(0, size, iter(chunks), shuffled=False)
+        loader = DatasetLoader(alias, split, tasks, 0, placement, class_weights=class_weights)
+        order = loader.start_epoch(0, size, iter(chunks), shuffled=False)
         for chunk in chunks:
             yield _make_batch([(order, chunk)])
 
@@ -108,7 +117,8 @@ def _iterate_chunks(sampler: Sampler, index: int, start: int) -> Iterator[tuple[
 def _make_batch(takes: Iterable[tuple[EpochOrder, tuple[int, int]]]) -> Batch:
     inputs: dict[str, Tensor] = {}
     targets: dict[str, Tensor] = {}
-    counts: dict[str, int] = {}
+    counts: dict[str, float] = {}
+    weighted: list[tuple[OrderedWeights, int, int]] = []
     for order, (start, stop) in takes:
         if start == stop:
             continue
@@ -117,7 +127,22 @@ def _make_batch(takes: Iterable[tuple[EpochOrder, tuple[int, int]]]) -> Batch:
             targets[task] = target[start:stop]
             labelled = order.labelled.get(task)
             counts[task] = stop - start if labelled is None else int(labelled[stop] - labelled[start])
-    return Batch(inputs, targets, counts)
+        if order.weights is not None:
+            weighted.append((order.weights, start, stop))
+    batch = Batch(inputs, targets, counts)
+    for weights, start, stop in weighted:
+        _add_weights(batch, weights, start, stop)
+    return batch
+
+
+def _add_weights(batch: Batch, weights: OrderedWeights, start: int, stop: int) -> None:
+    """Add the weights of positions [start, stop) of an epoch to a batch, and replace its counts by their sums."""
+    for task, loss in weights.loss.items():
+        batch.weights[task] = loss[start:stop]
+        batch.counts[task] = float(weights.amounts[task][start:stop].sum())
+        batch.labelled[task] = int(weights.counted[task][start:stop].sum())
+    for task, own in weights.metrics.items():
+        batch.metric_weights[task] = own[start:stop]
 
 
 @dataclass(frozen=True)
@@ -127,10 +152,19 @@ class Batch:
     Attributes:
         inputs: alias → raw inputs [B, *input_shape]; datasets without examples in this step are omitted.
         targets: task → labels [B] or [B, size], for the tasks of the datasets in `inputs`.
-        counts: task → number of labelled examples, known on the host without synchronization. A task without any is in
-            `targets` with the count 0, and has no part in the step.
+        counts: task → number of labelled examples, or with weights the sum of their weights in the loss, known on the
+            host without synchronization. A task without any is in `targets` with the count 0, and has no part in the
+            step.
+        weights: task → weights of the examples in the loss, float32 [B], only for tasks with weights.
+        metric_weights: task → their weights in the metrics, float32 [B], which don't include class weights, only for
+            tasks with such weights.
+        labelled: task → number of labelled examples whose weight in the metrics isn't 0, only for tasks with weights;
+            for the others it is the count.
     """
 
     inputs: dict[str, Tensor]
     targets: dict[str, Tensor]
-    counts: dict[str, int]
+    counts: dict[str, float]
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    metric_weights: dict[str, Tensor] = field(default_factory=dict)
+    labelled: dict[str, int] = field(default_factory=dict)

@@ -14,6 +14,7 @@ from lightning_utilities.core import imports
 from torch import Tensor, nn
 
 from mtlcli.specs import TargetSpec
+from mtlcli.tasks import sample_weights
 from mtlcli.tasks.decoding import Decoded, decode_classes, decode_labels, decode_numbers, decode_positive
 
 Direction = Literal["max", "min"]
@@ -27,12 +28,13 @@ class TargetTypeError(ValueError):
 class Metrics(Protocol):
     """Metrics that accumulate on the device, batch by batch."""
 
-    def update(self, prediction: Tensor, target: Tensor) -> None:
+    def update(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> None:
         """Add a batch.
 
         Args:
             prediction: predictions, [B, outputs].
             target: labels, as in `TaskKind.loss`.
+            weight: weights of the examples, [B], as in `TaskKind.loss`.
         """
 
     def compute(self) -> dict[str, float]:
@@ -96,18 +98,20 @@ class TaskKind(ABC):
         return None
 
     @abstractmethod
-    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Compute the mean loss over the labelled examples.
+    def loss(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Compute the mean loss over the labelled examples, Σwℓ / Σw with weights w.
 
-        A missing label contributes exactly nothing to the value and the gradient. The computation doesn't synchronize
-        with the device.
+        A missing label and an example of weight 0 contribute exactly nothing to the value and the gradient. The
+        computation doesn't synchronize with the device. `weight` is passed only for tasks with weights, so a kind
+        without this parameter works for all others.
 
         Args:
             prediction: predictions of any precision, [B, outputs].
             target: labels, as described by `TargetSpec`.
+            weight: weights of the examples, finite and at least 0, float32 [B]; None for equal weights.
 
         Returns:
-            The mean loss, float32, 0-d; 0 with a zero gradient if no example is labelled.
+            The mean loss, float32, 0-d; 0 with a zero gradient if no example is labelled and has a weight above 0.
         """
 
     @abstractmethod
@@ -166,7 +170,7 @@ UNUSED_PACKAGES = ("torchvision", "scipy", "matplotlib")  # by the metrics of th
 
 
 class LabelCounts:
-    """Exact int64 counts per label, on the device, by torchmetrics' `MultilabelStatScores`.
+    """Exact int64 counts per label, on the device, by torchmetrics' `MultilabelStatScores`; float64 sums of weights.
 
     The metrics of torchmetrics are float32 ratios (0.98760003 for 9876 of 10000), so only its counts are used. Classes
     are counted one-hot, which, unlike a confusion matrix, neither synchronizes with the device nor needs a
@@ -182,20 +186,28 @@ class LabelCounts:
         from torchmetrics.classification import MultilabelStatScores
 
         self._scores = MultilabelStatScores(labels, average=None, validate_args=False).to(device)
+        self._weighted: Tensor | None = None
 
-    def update(self, predicted: Tensor, target: Tensor) -> None:
+    def update(self, predicted: Tensor, target: Tensor, weight: Tensor | None = None) -> None:
         """Add a batch.
 
         Args:
             predicted: predicted labels, bool [B, L].
             target: labels, integers [B, L]: 1, 0 or MISSING_LABEL.
+            weight: weights of the examples, [B], by which they are counted.
         """
-        self._scores.update(predicted.to(target.dtype), target)
+        if weight is None:
+            self._scores.update(predicted.to(target.dtype), target)
+        else:
+            counts = sample_weights.count(predicted, target, weight)
+            self._weighted = counts if self._weighted is None else self._weighted + counts
 
     def read(self) -> Tensor:
         """Return the counts, float64 [4, L] on the CPU: true and false positives, true and false negatives."""
         state = self._scores.metric_state
-        return torch.stack([torch.as_tensor(state[name]) for name in ("tp", "fp", "tn", "fn")]).cpu().to(torch.float64)
+        counts = torch.stack([torch.as_tensor(state[name]) for name in ("tp", "fp", "tn", "fn")])
+        counts = counts.cpu().to(torch.float64)
+        return counts if self._weighted is None else counts + self._weighted.cpu()
 
 
 def predict_positive(logits: Tensor, labels: Tensor) -> Tensor:

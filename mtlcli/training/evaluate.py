@@ -20,8 +20,9 @@ from mtlcli.training.run import Run
 
 TaskMetrics = dict[str, dict[str, float]]
 Amounts = dict[str, int]  # task → number of labelled examples
-Receive = Callable[[str, Tensor, Tensor], None]
-"""Receives a task's name, predictions [B, outputs] in float32 and targets [B, …] of a batch."""
+Receive = Callable[[str, Tensor, Tensor, Tensor | None], None]
+"""Receives a task's name, predictions [B, outputs] in float32, targets [B, …] and weights in the metrics [B] (None for
+equal weights) of a batch."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Evaluation:
 
     Attributes:
         metrics: task → metric → value.
-        examples: task → number of labelled examples.
+        examples: task → number of labelled examples whose weight isn't 0.
     """
 
     metrics: TaskMetrics
@@ -71,7 +72,7 @@ def measure(
         split: name of the split of all datasets, or alias → name; `all` means the examples of all splits.
         stats: receives statistics of the sharing.
         poll: called before each batch; an exception it raises ends the evaluation.
-        receive: called with the predictions and targets of each task in each batch.
+        receive: called with the predictions, targets and weights of each task in each batch.
 
     Returns:
         The metrics, `loss` among them, and the numbers of examples; a metric is NaN for a task without labels.
@@ -80,8 +81,11 @@ def measure(
     metrics = {task: kind.metrics(run.device) for task, kind in run.kinds.items()}
     exact = torch.float32 if run.device.type == "mps" else torch.float64  # MPS has no float64
     sums = dict.fromkeys(run.kinds, torch.zeros((), dtype=exact, device=run.device))
+    amounts: dict[str, float] = dict.fromkeys(run.kinds, 0)
     counts: Amounts = dict.fromkeys(run.kinds, 0)
-    batches = evaluation_batches(run.examples(split), run.sources, run.placement, run.experiment.evaluation.batch_size)
+    batches = evaluation_batches(
+        run.examples(split), run.sources, run.placement, run.experiment.evaluation.batch_size, run.class_weights
+    )
     was_training = run.model.training
     run.model.eval()
     record = SharingRecord(stats=stats)
@@ -90,12 +94,12 @@ def measure(
             if poll is not None:
                 poll()
             with torch.inference_mode():
-                _add_batch(run, batch, record, metrics, sums, counts, receive)
+                _add_batch(run, batch, record, metrics, sums, amounts, counts, receive)
     finally:
         run.model.train(was_training)
         set_rng_state(random_state)
     values = {
-        task: {"loss": float(sums[task]) / counts[task] if counts[task] else math.nan, **metrics[task].compute()}
+        task: {"loss": float(sums[task]) / amounts[task] if amounts[task] else math.nan, **metrics[task].compute()}
         for task in run.kinds
     }
     set_rng_state(random_state)
@@ -108,21 +112,25 @@ def _add_batch(
     record: SharingRecord,
     metrics: Mapping[str, Any],
     sums: dict[str, Tensor],
+    amounts: dict[str, float],
     counts: Amounts,
     receive: Receive | None,
 ) -> None:
-    """Add a batch to the metrics, and to the sums of losses and the counts of labels."""
-    names = [task for task, count in batch.counts.items() if count]
+    """Add a batch to the metrics, to the sums of losses and of their weights, and to the counts of labels."""
+    labelled = {**batch.counts, **batch.labelled}
+    names = [task for task, count in labelled.items() if count]
     with run.autocast():
         predictions = run.model(batch.inputs, names, record)
     for task in names:
         prediction = at_least_float32(predictions[task])
-        metrics[task].update(prediction, batch.targets[task])
-        loss = run.kinds[task].loss(prediction, batch.targets[task])
+        weight = batch.metric_weights.get(task)
+        metrics[task].update(prediction, batch.targets[task], *(() if weight is None else (weight,)))
+        loss = run.loss(task, prediction, batch)
         sums[task] = sums[task] + loss.to(sums[task].dtype) * batch.counts[task]
-        counts[task] += batch.counts[task]
+        amounts[task] += batch.counts[task]
+        counts[task] += int(labelled[task])
         if receive is not None:
-            receive(task, prediction, batch.targets[task])
+            receive(task, prediction, batch.targets[task], weight)
 
 
 def primary_metric(experiment: Experiment, task: str) -> str:

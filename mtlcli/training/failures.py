@@ -125,14 +125,14 @@ def find_culprits(run: Run, batches: Sequence[Batch], parameters: Sequence[Tenso
         Names of the tasks.
     """
     diverged = []
-    for task, kind in run.kinds.items():
+    for task in run.kinds:
         for parameter in parameters:
             parameter.grad = None
         for batch in batches:
             if batch.counts.get(task, 0):
                 with run.autocast():
                     prediction = run.model(batch.inputs, [task])[task]
-                    loss = kind.loss(prediction, batch.targets[task])
+                    loss = run.loss(task, prediction, batch)
                 loss.backward()  # type: ignore[no-untyped-call]
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         if gradients and not bool(largest(gradients).isfinite()):

@@ -6,18 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from mtlcli.config import Experiment
 from mtlcli.config.locations import Problems
 from mtlcli.data.base import Dataset, Examples
 from mtlcli.data.examples import wrap_read_errors
 from mtlcli.data.fingerprint import DataRecord
+from mtlcli.data.loader import Batch
 from mtlcli.data.placement import Placement
 from mtlcli.errors import ConfigError
 from mtlcli.models.model import MultiTaskModel
 from mtlcli.specs import DatasetSpec, Shape
 from mtlcli.tasks.base import TaskKind
 from mtlcli.training.assembly.regularization import Regularization
+from mtlcli.training.assembly.weight_checks import check_weights
 from mtlcli.weighting.base import Weighting
 
 
@@ -38,6 +41,7 @@ class Run:
         input_shape: shape of an example as the trunk takes it, the same for all datasets.
         size: size of the model before the regularizers changed its layers; empty if there are no regularizers.
         regularization: the regularizers.
+        class_weights: task → weight of each class in the loss, float64 [K], for tasks with such weights.
     """
 
     experiment: Experiment
@@ -52,6 +56,7 @@ class Run:
     input_shape: Shape
     size: dict[str, int] = field(default_factory=dict)
     regularization: Regularization = field(default_factory=lambda: Regularization([], []))
+    class_weights: dict[str, Tensor] = field(default_factory=dict)
     _examples: dict[tuple[str, str], Examples] = field(default_factory=dict)
 
     def splits(self) -> list[str]:
@@ -104,7 +109,11 @@ class Run:
             raise ConfigError(self.experiment.problem(f"datasets.{alias}", message))
         if (alias, split) not in self._examples:
             with Problems(self.experiment).now(f"datasets.{alias}"), wrap_read_errors(alias):
-                self._examples[alias, split] = self.datasets[alias].examples(split, self.experiment.seed)
+                examples = self.datasets[alias].examples(split, self.experiment.seed)
+                if examples.weights is not None:
+                    kinds = {task: self.kinds[task] for task, (source, _) in self.sources.items() if source == alias}
+                    check_weights(examples, split, kinds)
+                self._examples[alias, split] = examples
         return self._examples[alias, split]
 
     def sizes(self) -> dict[str, dict[str, int]]:
@@ -134,6 +143,22 @@ class Run:
     def columns(self) -> list[str]:
         """Names with a loss and a weight in each step: tasks, then regularizers, those that count as tasks first."""
         return [*self.kinds, *(term.name for term in self.regularization.terms)]
+
+    def loss(self, task: str, prediction: Tensor, batch: Batch) -> Tensor:
+        """Compute the mean loss of a task over the labelled examples of a batch.
+
+        Args:
+            task: name of the task.
+            prediction: predictions, [B, outputs].
+            batch: the batch.
+
+        Returns:
+            The loss, 0-d.
+        """
+        kind, target = self.kinds[task], batch.targets[task]
+        if task in batch.weights:
+            return kind.loss(prediction, target, batch.weights[task])
+        return kind.loss(prediction, target)
 
     def autocast(self) -> torch.autocast:
         """Return the autocast context of `training.precision`."""

@@ -58,7 +58,7 @@ class Step:
 
     def __call__(
         self, batches: Sequence[Batch], progress: float = 0.0, number: int = 1
-    ) -> tuple[StepResult, list[int]] | None:
+    ) -> tuple[StepResult, list[float]] | None:
         """Make one step over one or several batches, whose gradients accumulate as if they were one batch.
 
         A batch without labels is left out, also for the regularizers. A loss, a weight or a gradient that is not finite
@@ -72,11 +72,11 @@ class Step:
             number: Number of the step, for messages.
 
         Returns:
-            The result of the step, and the number of examples of each column of the run: labelled ones of a task, all
-            of a regularizer. None if no task had labels, in which case no step is made.
+            The result of the step, and the number of examples of each column of the run: labelled ones of a task, or
+            the sum of their weights, all of a regularizer. None if no task had labels, in which case no step is made.
         """
         batches = [batch for batch in batches if any(batch.counts.values())]
-        counts = [sum(batch.counts.get(task, 0) for batch in batches) for task in self.run.kinds]
+        counts: list[float] = [sum(batch.counts.get(task, 0) for batch in batches) for task in self.run.kinds]
         examples = [sum(len(x) for x in batch.inputs.values()) for batch in batches]
         if not batches:
             return None
@@ -102,7 +102,7 @@ class Step:
         self.backward.after_step(result, batches, totals, shares)
         return result, counts
 
-    def _checked(self, result: StepResult, batches: Sequence[Batch], counts: list[int], number: int) -> StepResult:
+    def _checked(self, result: StepResult, batches: Sequence[Batch], counts: list[float], number: int) -> StepResult:
         """Return the result with the gradient's largest value, but under fp16, where the scaler handles overflows."""
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         if not self.scaler.is_enabled() and gradients:

@@ -35,7 +35,7 @@ class StepLog:
     Attributes:
         loss_sums: Sum of each column's loss over the labelled examples of the epoch.
         weight_sums: Sum of each column's weight over the steps.
-        examples: Number of labelled examples of each column.
+        examples: Number of labelled examples of each column, or the sum of their weights.
         steps: Number of steps each column took part in.
         conflict_sums: Sums of the mean cosine and of the fraction of opposed pairs.
         conflicts: Number of steps in these sums.
@@ -48,27 +48,27 @@ class StepLog:
         self.check, self.fault = check, fault
         # a row per step: [losses, weights] of the columns; the gradient's largest value; the conflict, or NaN
         self._window = torch.zeros(WINDOW, 2 * len(tasks) + 3, device=device)
-        self._pending: list[tuple[int, list[int]]] = []
-        self._in_flight: tuple[Tensor, Any, list[tuple[int, list[int]]]] | None = None
+        self._pending: list[tuple[int, list[float]]] = []
+        self._in_flight: tuple[Tensor, Any, list[tuple[int, list[float]]]] | None = None
         self.clear()
 
     def clear(self) -> None:
         """Start a new epoch."""
         self.loss_sums = [0.0] * len(self.tasks)
         self.weight_sums = [0.0] * len(self.tasks)
-        self.examples = [0] * len(self.tasks)
+        self.examples: list[float] = [0] * len(self.tasks)
         self.steps = [0] * len(self.tasks)
         self.conflict_sums = [0.0, 0.0]
         self.conflicts = 0
         self.latest: dict[str, float] = {}
 
-    def record(self, step: int, result: StepResult, counts: list[int]) -> None:
+    def record(self, step: int, result: StepResult, counts: list[float]) -> None:
         """Record a step.
 
         Args:
             step: Number of the step.
             result: Its result, of the columns with a count above 0.
-            counts: Number of examples of each column.
+            counts: Number of examples of each column, or the sum of their weights.
         """
         row = self._window[len(self._pending)]
         values = row[:-3].view(2, -1)
@@ -174,7 +174,7 @@ class StepLog:
                 self.conflict_sums = [total + x for total, x in zip(self.conflict_sums, values[-2:], strict=True)]
                 self.conflicts += 1
 
-    def _add(self, task: int, count: int, loss: float, weight: float) -> None:
+    def _add(self, task: int, count: float, loss: float, weight: float) -> None:
         self.loss_sums[task] += loss * count
         self.weight_sums[task] += weight
         self.examples[task] += count

@@ -30,6 +30,7 @@ from mtlcli.data.formats.target_columns import (
     list_target_columns,
     restore_targets,
 )
+from mtlcli.data.formats.weight_column import encode_weights
 from mtlcli.data.samplers.base import Rows
 from mtlcli.errors import ConfigError, Problem
 from mtlcli.files import user_path
@@ -75,6 +76,7 @@ class CSV(Dataset):
         split_column: column with the value `train`, `val` or `test` in each row.
         group_column: column whose equal values stay in one split, such as a patient or a site. With a unique id, a
             row's split doesn't depend on its other cells. Not used as a feature unless listed in `features`.
+        weight_column: column of the rows' weights in losses and metrics, at least 0. Likewise not used as a feature.
         test: without `split_column` and `test_path`, share of the rows that becomes the split `test`. Membership
             depends on a row's cells and `seed`, not on its position, so no row moves when others are added, removed or
             reordered. Identical rows (up to 10) share a split, and every class keeps a training row.
@@ -103,14 +105,15 @@ class CSV(Dataset):
         dates: list[str] | dict[str, str] = [],  # noqa: B006
         split_column: str | None = None,
         group_column: str | None = None,
+        weight_column: str | None = None,
         test: Annotated[float, Field(ge=0, le=1)] = 0.2,
         seed: Annotated[int, Field(ge=0)] = 0,
         val: Annotated[float, Field(ge=0, lt=1)] = 0.1,
         delimiter: Delimiter = ",",
     ) -> None:
         super().__init__(val=val)
-        given = {"train": path, "val": val_path, "test": test_path}
-        self.paths = {split: user_path(file) for split, file in given.items() if file is not None}
+        paths = {"train": path, "val": val_path, "test": test_path}
+        self.paths = {split: user_path(file) for split, file in paths.items() if file is not None}
         if len(self.paths) > 1 and split_column is not None:
             raise ValueError(f"splits come either from `split_column` or from `{list(self.paths)[1]}_path`, not both")
         self.targets = check_targets(targets)
@@ -120,13 +123,14 @@ class CSV(Dataset):
         self.dates = dates if isinstance(dates, dict) else dict.fromkeys(dates, ISO)
         self.notation = Notation(decimal, thousands, tuple(self.dates.items()))
         self.split_column, self.group_column, self.test, self.seed = split_column, group_column, test, seed
-        self.delimiter, self.exclude = delimiter, exclude
+        self.delimiter, self.exclude, self.weight_column = delimiter, exclude, weight_column
         self._features: Features | None = None
         self._report: TableReport | None = None
         self._non_numbers: dict[str, str | None] = {}  # target of classes → place of its first non-number
         self._stored: DatasetSpec | None = None
         self._source: TrainingTable | None = None  # released when the first examples are read
         self._loaded: tuple[DatasetSpec, Tensor, dict[str, Tensor], TableSplits] | None = None
+        self._weights: Tensor | None = None
 
     def describe(self) -> DatasetSpec:
         """Read the file, and fit the encoding of the columns."""
@@ -196,10 +200,10 @@ class CSV(Dataset):
     def read(self, split: str) -> Examples:
         _, inputs, targets, splits = self._load()
         self._source = None
-        return Examples(inputs, targets, torch.from_numpy(splits.rows[split]))
+        return Examples(inputs, targets, torch.from_numpy(splits.rows[split]), self._weights)
 
     def whole(self) -> Examples:
-        return Examples(*self._load()[1:3])
+        return Examples(*self._load()[1:3], weights=self._weights)
 
     def hashes(self, split: str) -> Hashes:
         splits = self._load()[3]
@@ -221,7 +225,7 @@ class CSV(Dataset):
     def _load(self) -> tuple[DatasetSpec, Tensor, dict[str, Tensor], TableSplits]:
         """Return the specification, all inputs and targets, and the rows of each split."""
         if self._loaded is None:
-            required = list_target_columns(self.targets)
+            required = [*list_target_columns(self.targets), *filter(None, [self.weight_column])]
             table, files = read_split_files(
                 self.paths, self.delimiter, self.missing, required, self.features, self.exclude
             )
@@ -236,6 +240,8 @@ class CSV(Dataset):
             spec = replace(spec, splits=add_val_split(tuple(splits.rows), self.val))
             inputs = self._encoded(table, spec.columns, splits.rows)
             targets = {name: encode_target(table, name, t, self.notation) for name, t in spec.targets.items()}
+            if self.weight_column is not None:
+                self._weights = encode_weights(table, self.weight_column, self.notation)
             self._loaded = spec, inputs, targets, splits
         return self._loaded
 
@@ -279,22 +285,16 @@ class CSV(Dataset):
                 problems += error.problems
         if problems:
             raise ConfigError(problems)
+        main_target = next(iter(targets)) if len(targets) == 1 else None
         return DatasetSpec(
-            input_shape=(len(columns),),
-            targets=targets,
-            main_target=next(iter(targets)) if len(targets) == 1 else None,
-            splits=(),
-            mean=(),
-            std=(),
-            state={},
-            columns=tuple(columns),
+            (len(columns),), targets, main_target, splits=(), mean=(), std=(), state={}, columns=tuple(columns)
         )
 
     def _choose_features(self, table: Table) -> Features:
         table.require(list_target_columns(self.targets), "targets")
         for option in ("features", "exclude", "categorical", "dates"):
             table.require(getattr(self, option) or [], option)
-        reserved = {*list_target_columns(self.targets), *([self.split_column] if self.split_column else [])}
-        exclude = [*self.exclude, *([self.group_column] if self.group_column and self.features is None else [])]
+        reserved = {*list_target_columns(self.targets), *filter(None, [self.split_column])}
+        used = filter(None, [self.group_column, self.weight_column] if self.features is None else [])
         declared = {*self.categorical, *self.dates}
-        return choose_features(table, self.features, exclude, reserved, declared, self.notation)
+        return choose_features(table, self.features, [*self.exclude, *used], reserved, declared, self.notation)

@@ -67,21 +67,25 @@ class OutputCollector:
 
     def __init__(self) -> None:
         self._batches: dict[str, list[tuple[Tensor, Tensor]]] = {}
+        self._weights: dict[str, list[Tensor]] = {}
         self._sizes: dict[str, int] = {}
 
-    def receive(self, task: str, prediction: Tensor, target: Tensor) -> None:
+    def receive(self, task: str, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> None:
         """Add a batch.
 
         Args:
             task: the task.
             prediction: output of its head, [B, outputs].
             target: its labels, [B] or [B, size].
+            weight: weights of the examples, [B]; those of weight 0 are dropped.
         """
-        rows = has_label(target)
+        rows = has_label(target) if weight is None else has_label(target) & (weight > 0)
         self._sizes[task] = self._sizes.get(task, 0) + prediction.numel()
         batches = self._batches.setdefault(task, [])
         if self._sizes[task] <= MAX_KEPT:
             batches.append((prediction[rows].cpu(), target[rows].cpu()))
+            if weight is not None:
+                self._weights.setdefault(task, []).append(weight[rows].cpu())
         else:
             batches.clear()
 
@@ -99,6 +103,10 @@ class OutputCollector:
             return None
         predictions, targets = zip(*batches, strict=True)
         return torch.cat(predictions), torch.cat(targets)
+
+    def weights(self, task: str) -> Tensor | None:
+        """Return the weights of the collected examples, [n]; None if they have none."""
+        return torch.cat(self._weights[task]) if task in self._weights else None
 
 
 def resample_metrics(
@@ -122,12 +130,13 @@ def resample_metrics(
         if (kept := outputs.get(task)) is None:
             continue
         prediction, target = kept
+        weight = outputs.weights(task)
         generator = np.random.default_rng(len(target))
         values: dict[str, list[float]] = {}
         for _ in range(resamples or min(MAX_RESAMPLES, max(MIN_RESAMPLES, LABEL_BUDGET // target.numel()))):
             rows = torch.from_numpy(generator.integers(len(target), size=len(target)))
             metrics = kind.metrics(torch.device("cpu"))
-            metrics.update(prediction[rows], target[rows])
+            metrics.update(prediction[rows], target[rows], *(() if weight is None else (weight[rows],)))
             for name, value in metrics.compute().items():
                 values.setdefault(name, []).append(value)
         replicates[task] = values

@@ -124,7 +124,7 @@ class ProbingStep(Step):
 
     def __call__(
         self, batches: Sequence[Batch], progress: float = 0.0, number: int = 1
-    ) -> tuple[StepResult, list[int]] | None:
+    ) -> tuple[StepResult, list[float]] | None:
         """See `Step`."""
         if self.steps % self.every == 0:
             self.measurements.append(probe_gradients(self.run, batches[0], self.optimizer.param_groups[0]["lr"]))
@@ -199,7 +199,7 @@ def _losses(run: Run, batch: Batch) -> dict[int, Tensor]:
     """Return the index of each task with labels in the batch → its mean loss."""
     present = {index: task for index, task in enumerate(run.kinds) if batch.counts.get(task, 0)}
     predictions = run.model(batch.inputs, list(present.values()))
-    return {index: run.kinds[task].loss(predictions[task], batch.targets[task]) for index, task in present.items()}
+    return {index: run.loss(task, predictions[task], batch) for index, task in present.items()}
 
 
 def _gradient(loss: Tensor, shared: list[Tensor]) -> list[Tensor]:

@@ -57,4 +57,5 @@ def subsample(opened: Datasets, alias: str, split: str, seed: int, size: int) ->
     rows = indices if examples.rows is None else examples.rows[indices]
     inputs = examples.inputs
     drawn = inputs[rows] if isinstance(inputs, Tensor) else torch.stack([inputs[row] for row in rows.tolist()])
-    return Examples(drawn, {name: target[rows] for name, target in examples.targets.items()})
+    weights = None if examples.weights is None else examples.weights[rows]
+    return Examples(drawn, {name: target[rows] for name, target in examples.targets.items()}, weights=weights)

@@ -22,6 +22,7 @@ from mtlcli.tasks.base import (
     masked_mean,
     predict_positive,
 )
+from mtlcli.tasks.sample_weights import weighted_auroc, weighted_mean
 
 MAX_LISTED = 5  # classes that a message names
 
@@ -77,16 +78,16 @@ class Binary(TaskKind):
         chosen = 1 if positive is None else _index(positive, names)
         self.positive, self._inverted = names[chosen], chosen == 0
 
-    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+    def loss(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Compute the mean binary cross-entropy over the labelled examples; see `TaskKind.loss`."""
         prediction = prediction.float().squeeze(1)
         target = invert(target) if self._inverted else target
-        if not self.target.missing:
+        if not self.target.missing and weight is None:
             return self._losses(prediction, target.float()).mean()
-        mask = is_labelled(target)
+        mask = is_labelled(target) if weight is None else is_labelled(target) & (weight > 0)
         # the prediction of an unlabelled row, even if infinite, doesn't reach the gradient
         losses = self._losses(prediction.masked_fill(~mask, 0.0), target.masked_fill(~mask, 0).float())
-        return masked_mean(losses, mask)
+        return masked_mean(losses, mask) if weight is None else weighted_mean(losses, mask, weight)
 
     def metrics(self, device: torch.device) -> BinaryMetrics:
         """Create the metrics accuracy, area under the ROC curve and F1."""
@@ -134,18 +135,22 @@ class BinaryMetrics:
         self._counts = LabelCounts(1, device)
         self._logits: list[Tensor] = []
         self._labels: list[Tensor] = []
+        self._weights: list[Tensor] = []
 
-    def update(self, prediction: Tensor, target: Tensor) -> None:
+    def update(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> None:
         """Add a batch.
 
         Args:
             prediction: logits, [B, 1].
             target: labels, [B].
+            weight: weights of the examples, [B], in all batches or in none.
         """
         logits, mask = at_least_float32(prediction).squeeze(1), is_labelled(target)
         target = invert(target) if self._inverted else target
         labels = target.masked_fill(~mask, 0).to(torch.int8).masked_fill(~mask, MISSING_LABEL)
-        self._counts.update(predict_positive(logits, labels).unsqueeze(1), labels.unsqueeze(1))
+        self._counts.update(predict_positive(logits, labels).unsqueeze(1), labels.unsqueeze(1), weight)
+        if weight is not None:
+            self._weights.append(weight)
         self._logits.append(logits)
         self._labels.append(labels)
 
@@ -156,9 +161,13 @@ class BinaryMetrics:
         total = tp + fp + tn + fn
         return {
             "accuracy": (tp + tn) / total if total else float("nan"),
-            "auroc": auroc(torch.cat(self._logits), torch.cat(self._labels)) if total else float("nan"),
+            "auroc": self._auroc() if total else float("nan"),
             "f1": f1_scores(counts).nan_to_num().item() if total else float("nan"),
         }
+
+    def _auroc(self) -> float:
+        logits, labels = torch.cat(self._logits), torch.cat(self._labels)
+        return weighted_auroc(logits, labels, torch.cat(self._weights)) if self._weights else auroc(logits, labels)
 
 
 def auroc(scores: Tensor, labels: Tensor) -> float:

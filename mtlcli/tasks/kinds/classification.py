@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from mtlcli.registry import kinds
 from mtlcli.specs import IGNORE_INDEX, TargetSpec, is_labelled
 from mtlcli.tasks.base import MISSING_LABEL, Direction, LabelCounts, TaskKind, f1_scores
+from mtlcli.tasks.sample_weights import weighted_mean
 
 
 @kinds.register("classification")
@@ -51,14 +52,19 @@ class Classification(TaskKind):
             raise ValueError(f"class count mismatch: `classes` is {classes}, and the target has {self.outputs}")
         self.label_smoothing = label_smoothing
 
-    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+    def loss(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Compute the mean cross-entropy over the labelled examples; see `TaskKind.loss`."""
         target, prediction = self._class_indices(target), prediction.float()
-        if not self.target.missing:
+        if not self.target.missing and weight is None:
             return F.cross_entropy(prediction, target, label_smoothing=self.label_smoothing)
-        mask = is_labelled(target)
+        mask = is_labelled(target) if weight is None else is_labelled(target) & (weight > 0)
         # the prediction of an unlabelled row, even if infinite, doesn't reach the gradient
         prediction = prediction.masked_fill(~mask.unsqueeze(1), 0.0)
+        if weight is not None:
+            losses = F.cross_entropy(
+                prediction, target, ignore_index=IGNORE_INDEX, reduction="none", label_smoothing=self.label_smoothing
+            )
+            return weighted_mean(losses, mask, weight)
         total = F.cross_entropy(
             prediction, target, ignore_index=IGNORE_INDEX, reduction="sum", label_smoothing=self.label_smoothing
         )
@@ -88,18 +94,19 @@ class ClassificationMetrics:
         self._classes = torch.arange(kind.outputs, device=device)
         self._counts = LabelCounts(kind.outputs, device)
 
-    def update(self, prediction: Tensor, target: Tensor) -> None:
+    def update(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> None:
         """Add a batch.
 
         Args:
             prediction: logits, [B, classes].
             target: labels, [B].
+            weight: weights of the examples, [B].
         """
         target = self._class_indices(target).unsqueeze(1)
         one_hot = (target == self._classes).to(torch.int8).masked_fill(~is_labelled(target), MISSING_LABEL)
         predicted = prediction.argmax(1, keepdim=True) == self._classes
         # argmax returns the index of a NaN logit; no class is predicted then
-        self._counts.update(predicted & ~prediction.isnan().any(1, keepdim=True), one_hot)
+        self._counts.update(predicted & ~prediction.isnan().any(1, keepdim=True), one_hot, weight)
 
     def compute(self) -> dict[str, float]:
         """Return metric → value over all batches; NaN if no example was labelled."""

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from mtlcli.registry import kinds
 from mtlcli.specs import TargetSpec, is_labelled
 from mtlcli.tasks.base import MISSING_LABEL, Direction, LabelCounts, TaskKind, f1_scores, masked_mean, predict_positive
+from mtlcli.tasks.sample_weights import weighted_mean
 
 
 @kinds.register("multilabel")
@@ -38,17 +39,18 @@ class Multilabel(TaskKind):
         super().__init__(target)
         self.outputs = target.size
 
-    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+    def loss(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Compute the mean over the labelled rows of their mean binary cross-entropy; see `TaskKind.loss`."""
         prediction = prediction.float()
-        if not self.target.missing:
+        if not self.target.missing and weight is None:
             return F.binary_cross_entropy_with_logits(prediction, target.float())
-        mask = is_labelled(target)
+        mask = is_labelled(target) if weight is None else is_labelled(target) & (weight > 0).unsqueeze(1)
         # the prediction of an unlabelled entry, even if infinite, doesn't reach the gradient
         losses = F.binary_cross_entropy_with_logits(
             prediction.masked_fill(~mask, 0.0), target.masked_fill(~mask, 0.0).float(), reduction="none"
         )
-        return masked_mean(masked_mean(losses, mask, dim=1), mask.any(dim=1))
+        rows = masked_mean(losses, mask, dim=1)
+        return masked_mean(rows, mask.any(1)) if weight is None else weighted_mean(rows, mask.any(1), weight)
 
     def metrics(self, device: torch.device) -> MultilabelMetrics:
         """Create the metrics macro F1 and accuracy."""
@@ -66,15 +68,16 @@ class MultilabelMetrics:
     def __init__(self, labels: int, device: torch.device) -> None:
         self._counts = LabelCounts(labels, device)
 
-    def update(self, prediction: Tensor, target: Tensor) -> None:
+    def update(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> None:
         """Add a batch.
 
         Args:
             prediction: logits, [B, labels].
             target: labels, [B, labels].
+            weight: weights of the examples, [B].
         """
         labels = target.nan_to_num(nan=MISSING_LABEL).to(torch.int8)
-        self._counts.update(predict_positive(prediction, labels), labels)
+        self._counts.update(predict_positive(prediction, labels), labels, weight)
 
     def compute(self) -> dict[str, float]:
         """Return metric → value over all batches; NaN if no entry was labelled."""

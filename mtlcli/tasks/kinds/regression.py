@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from mtlcli.registry import kinds
 from mtlcli.specs import TargetSpec, is_labelled
 from mtlcli.tasks.base import Direction, TargetTypeError, TaskKind, at_least_float32, masked_mean
+from mtlcli.tasks.sample_weights import weighted_mean
 
 NEGLIGIBLE = 0.01  # share of the standard deviation of the labels
 
@@ -81,15 +82,16 @@ class Regression(TaskKind):
         """Return the conversion to the target's units; None if there is nothing to convert."""
         return None if (self.mean, self.std) == (0.0, 1.0) else Rescale(self.mean, self.std)
 
-    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+    def loss(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Compute the mean loss over the labelled examples; see `TaskKind.loss`."""
         prediction = at_least_float32(prediction).squeeze(1)
-        if not self.target.missing:
+        if not self.target.missing and weight is None:
             return self._losses(prediction - at_least_float32(target)).mean()
-        mask = is_labelled(target)
+        mask = is_labelled(target) if weight is None else is_labelled(target) & (weight > 0)
         # an unlabelled row contributes nothing to the gradient, even if its prediction is infinite or NaN
         error = prediction.masked_fill(~mask, 0.0) - at_least_float32(target.masked_fill(~mask, 0))
-        return masked_mean(self._losses(error), mask)
+        losses = self._losses(error)
+        return masked_mean(losses, mask) if weight is None else weighted_mean(losses, mask, weight)
 
     def metrics(self, device: torch.device) -> RegressionMetrics:
         """Create the metrics R², mean squared, root mean squared and mean absolute error."""
@@ -154,30 +156,36 @@ class RegressionMetrics:
         self._count = self._squared = self._absolute = zero
         self._shift = self._mean = self._spread = zero
 
-    def update(self, prediction: Tensor, target: Tensor) -> None:
+    def update(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> None:
         """Add a batch.
 
         Args:
             prediction: predictions, [B, 1].
             target: labels, [B].
+            weight: weights of the examples, [B], by which all sums are weighted.
         """
         prediction = prediction.squeeze(1).to(self._device).double()
         target = target.to(self._device)
         mask, target = is_labelled(target), target.double()
+        if weight is not None:
+            weight = weight.to(self._device).double()
+            mask = mask & (weight > 0)
+            weight = weight.masked_fill(~mask, 0.0)
         error = (prediction - target).masked_fill(~mask, 0.0)
-        self._squared = self._squared + error.square().sum()
-        self._absolute = self._absolute + error.abs().sum()
+        self._squared = self._squared + _total(error.square(), weight)
+        self._absolute = self._absolute + _total(error.abs(), weight)
 
         first = target.take(mask.to(torch.int8).argmax())
         self._shift = torch.where((self._count == 0) & mask.any(), first, self._shift)
-        count = mask.sum()
+        count = mask.sum() if weight is None else weight.sum()
         shifted = (target - self._shift).masked_fill(~mask, 0.0)
-        mean = shifted.sum() / count.clamp(min=1)
+        divisor = torch.where(count > 0, count, 1)
+        mean = _total(shifted, weight) / divisor
         deviation = (shifted - mean).masked_fill(~mask, 0.0)
         # minus the effect of the rounding error of `mean`
-        spread = deviation.square().sum() - deviation.sum().square() / count.clamp(min=1)
+        spread = _total(deviation.square(), weight) - _total(deviation, weight).square() / divisor
         total = self._count + count
-        share = count / total.clamp(min=1)
+        share = count / torch.where(total > 0, total, 1)
         step = mean - self._mean
         self._spread = self._spread + spread + step.square() * self._count * share
         self._mean = self._mean + step * share
@@ -196,3 +204,8 @@ class RegressionMetrics:
             "rmse": sqrt(mse),
             "mae": absolute / count,
         }
+
+
+def _total(values: Tensor, weight: Tensor | None) -> Tensor:
+    """Return the sum of the values, [B], weighted if there are weights."""
+    return values.sum() if weight is None else (values * weight).sum()

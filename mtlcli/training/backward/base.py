@@ -47,22 +47,24 @@ class Backward(ABC):
     route: str
 
     @abstractmethod
-    def __call__(self, batches: Sequence[Batch], totals: list[int], shares: list[float]) -> StepResult:
+    def __call__(self, batches: Sequence[Batch], totals: list[float], shares: list[float]) -> StepResult:
         """Accumulate the gradient of a step into `.grad`, as if its batches were one.
 
         Under fp16 the gradients are multiplied by the loss scale, as `GradScaler.unscale_` expects.
 
         Args:
             batches: Batches of the step, each with at least one label.
-            totals: Number of labelled examples of each task of the weighting in the step, length T; for a regularizer
-                that counts as a task, the number of examples.
+            totals: Number of labelled examples of each task of the weighting in the step, or the sum of their weights,
+                length T; for a regularizer that counts as a task, the number of examples.
             shares: Fraction of the step's examples in each batch.
 
         Returns:
             Losses and weights of the step.
         """
 
-    def after_step(self, result: StepResult, batches: Sequence[Batch], totals: list[int], shares: list[float]) -> None:
+    def after_step(
+        self, result: StepResult, batches: Sequence[Batch], totals: list[float], shares: list[float]
+    ) -> None:
         """Finish a step whose update the optimizer has made.
 
         Args:

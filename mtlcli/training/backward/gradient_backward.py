@@ -83,7 +83,7 @@ def split_forward(run: Run, represent: Represent, batch: Batch, separate: bool) 
             representations |= represent(batch.inputs, group, SharingRecord(passes))
         for task in names:
             leaf = graph.append(representations[task])
-            graph.losses.append(run.kinds[task].loss(run.model.heads[task](leaf), batch.targets[task]))
+            graph.losses.append(run.loss(task, run.model.heads[task](leaf), batch))
     if regularization.terms:
         terms = regularization.losses(passes or [], run.autocast())
         graph.terms = terms[regularization.tasks :]
@@ -191,7 +191,7 @@ class GradientBackward(Backward):
                 "them are not detected; with `parameters` they are"
             )
 
-    def __call__(self, batches: Sequence[Batch], totals: list[int], shares: list[float]) -> StepResult:
+    def __call__(self, batches: Sequence[Batch], totals: list[float], shares: list[float]) -> StepResult:
         """See `Backward`."""
         present = [task for task, total in enumerate(totals) if total]
         solving = self.engine.start(present, loss_scale(self.scaler, self.run.device))
@@ -218,7 +218,7 @@ class GradientBackward(Backward):
         """Yield the parts of a batch that pass through the model one after another in a step that solves."""
         yield Piece(batch)
 
-    def _factors(self, tasks: list[int], batch: Batch, piece: Piece, totals: list[int], share: float) -> Tensor:
+    def _factors(self, tasks: list[int], batch: Batch, piece: Piece, totals: list[float], share: float) -> Tensor:
         """Return the fraction of each task's labels in the step that a piece of a batch has, shape [tasks].
 
         For a regularizer that counts as a task, it is the fraction of the step's examples.

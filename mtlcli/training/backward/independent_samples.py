@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mtlcli.data.loader import Batch
-from mtlcli.specs import is_labelled
+from mtlcli.specs import has_label, is_labelled
 from mtlcli.training.backward.base import TaskGraphs, weighted_backward
 from mtlcli.training.backward.engines import GradientEngine, check_finite
 from mtlcli.training.backward.gradient_backward import GradientBackward, Piece
@@ -80,13 +80,20 @@ class IndependentSamplesBackward(GradientBackward):
             inputs = {alias: cut(x) for alias, x in batch.inputs.items()}
             targets = {task: cut(y) for task, y in batch.targets.items()}
             fraction = sum(map(len, inputs.values())) / sum(map(len, batch.inputs.values()))
-            yield Piece(Batch(inputs, targets, batch.counts), sample, fraction)
+            weights = {task: cut(weight) for task, weight in batch.weights.items()}
+            yield Piece(Batch(inputs, targets, batch.counts, weights), sample, fraction)
 
-    def _factors(self, tasks: list[int], batch: Batch, piece: Piece, totals: list[int], share: float) -> Tensor:
+    def _factors(self, tasks: list[int], batch: Batch, piece: Piece, totals: list[float], share: float) -> Tensor:
         factors = super()._factors(tasks, batch, piece, totals, share)
         if piece.batch is batch:
             return factors
         names = self._names(tasks)
-        targets = [(piece.batch.targets[name], batch.targets[name]) for name in names]
-        labels = [is_labelled(sample).sum() / is_labelled(whole).sum() for sample, whole in targets]
+        labels = [_amount(piece.batch, name) / _amount(batch, name) for name in names]
         return factors * torch.stack([*labels, *[torch.ones_like(factors[0])] * (len(tasks) - len(names))])
+
+
+def _amount(batch: Batch, task: str) -> Tensor:
+    """Return the number of labels of a task in a batch, or the sum of the weights of its labelled examples, 0-d."""
+    if task in batch.weights:
+        return batch.weights[task].masked_fill(~has_label(batch.targets[task]), 0.0).sum()
+    return is_labelled(batch.targets[task]).sum()

@@ -30,7 +30,7 @@ class LossBackward(Backward):
         if run.experiment.training.compile:
             run.model.compile()
 
-    def __call__(self, batches: Sequence[Batch], totals: list[int], shares: list[float]) -> StepResult:
+    def __call__(self, batches: Sequence[Batch], totals: list[float], shares: list[float]) -> StepResult:
         """See `Backward`."""
         if self.weighting.looks_back:
             self._random_state = _random_state(self.run.device)
@@ -71,7 +71,7 @@ class LossBackward(Backward):
         with self.run.autocast():
             predictions = self.run.model(batch.inputs, list(present.values()), SharingRecord(passes))
             for index, task in present.items():
-                by_task[index] = self.run.kinds[task].loss(predictions[task], batch.targets[task])
+                by_task[index] = self.run.loss(task, predictions[task], batch)
         if not regularization.terms:
             return by_task, self.empty
         terms = regularization.losses(passes or [], self.run.autocast())
@@ -79,7 +79,9 @@ class LossBackward(Backward):
         by_task |= {len(self.run.kinds) + index: term for index, term in enumerate(terms[:tasks])}
         return by_task, torch.stack(terms[tasks:]) if terms[tasks:] else self.empty
 
-    def _micro_batch(self, batch: Batch, share: float, totals: list[int], present: list[int]) -> tuple[Tensor, Tensor]:
+    def _micro_batch(
+        self, batch: Batch, share: float, totals: list[float], present: list[int]
+    ) -> tuple[Tensor, Tensor]:
         """Return a micro-batch's part of each present task's mean loss over the step, [t], and of the penalties, [r].
 
         A task's mean over the step is the sum of its micro-batches' means, each times its share of the labels.
@@ -92,7 +94,9 @@ class LossBackward(Backward):
         return torch.stack(losses), penalties * share
 
     @torch.no_grad()
-    def after_step(self, result: StepResult, batches: Sequence[Batch], totals: list[int], shares: list[float]) -> None:
+    def after_step(
+        self, result: StepResult, batches: Sequence[Batch], totals: list[float], shares: list[float]
+    ) -> None:
         """Compute the losses again for a weighting that `looks_back`.
 
         The second forward pass repeats the dropout of the first, and leaves the statistics of batch normalization

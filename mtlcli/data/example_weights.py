@@ -1,0 +1,85 @@
+"""Weights of examples in losses and metrics, in the order of an epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mtlcli.data.samplers.base import Rows
+from mtlcli.specs import has_label
+
+Amounts = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class OrderedWeights:
+    """Weights of a dataset's examples in the order of one epoch.
+
+    Attributes:
+        loss: task → weights in the loss, float32 [amount] on the device.
+        metrics: task → weights in the metrics, likewise; only the dataset's own.
+        amounts: task → weights in the loss of the labelled examples, 0 for the others, on the host.
+        counted: task → whether an example is labelled and counts in the metrics, on the host.
+    """
+
+    loss: Mapping[str, Tensor]
+    metrics: Mapping[str, Tensor]
+    amounts: Mapping[str, Amounts]
+    counted: Mapping[str, NDArray[np.bool_]]
+
+
+class ExampleWeights:
+    """Weights of all examples of a dataset, for the tasks with weights.
+
+    Args:
+        targets: task → labels, [N] or [N, size].
+        weights: the dataset's own weights, float32 [N]; None for equal ones.
+        class_weights: task → weight of each class, [K], a factor in the loss only.
+        device: training device.
+    """
+
+    def __init__(
+        self,
+        targets: Mapping[str, Tensor],
+        weights: Tensor | None,
+        class_weights: Mapping[str, Tensor],
+        device: torch.device,
+    ) -> None:
+        self._own = None if weights is None else weights.to(device)
+        self._loss: dict[str, Tensor] = {}
+        self._amounts: dict[str, Amounts] = {}
+        self._counted: dict[str, NDArray[np.bool_]] = {}
+        for task, target in targets.items():
+            if weights is None and task not in class_weights:
+                continue
+            labelled = has_label(target)
+            loss = torch.ones(len(target)) if weights is None else weights
+            if task in class_weights:
+                classes = target.masked_fill(~labelled, 0).long()
+                loss = (loss * class_weights[task].to(torch.float32)[classes]).masked_fill(~labelled, 0.0)
+            self._loss[task] = loss.to(device)
+            self._amounts[task] = loss.masked_fill(~labelled, 0.0).double().numpy()
+            self._counted[task] = (labelled if weights is None else labelled & (weights > 0)).numpy()
+
+    def order(self, rows: Rows, on_device: Tensor) -> OrderedWeights:
+        """Return the weights of some rows.
+
+        Args:
+            rows: the rows in the order of the epoch, int64 [amount].
+            on_device: the same on the device.
+
+        Returns:
+            Their weights.
+        """
+        own = None if self._own is None else self._own.index_select(0, on_device)
+        return OrderedWeights(
+            {task: loss.index_select(0, on_device) for task, loss in self._loss.items()},
+            {} if own is None else dict.fromkeys(self._loss, own),
+            {task: amounts[rows] for task, amounts in self._amounts.items()},
+            {task: counted[rows] for task, counted in self._counted.items()},
+        )
