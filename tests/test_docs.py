@@ -1,9 +1,11 @@
 """The examples of the documentation work."""
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -109,3 +111,18 @@ def test_the_modules_that_the_architecture_names_exist() -> None:
         (path,) = [path for name, path in modules.items() if f"/{name}".endswith(f"/{module}")]
         for member in filter(None, members.split(".")):
             assert re.search(rf"^ *(def|class) {member}\b", path.read_text(), re.MULTILINE), f"{module}{members}"
+
+
+def test_the_documented_predictions_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (commands,) = re.findall(r"^```sh\n(.*?)^```$", (DOCS / "prediction.md").read_text(), re.MULTILINE | re.DOTALL)
+    config = (DOCS.parent / "configs/digits.yaml").read_text()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs/digits.yaml").write_text(config)
+    np.save(tmp_path / "images.npy", np.zeros((3, 8, 8), np.uint8))
+    for command in commands.splitlines():
+        program, *arguments = shlex.split(command)
+        assert program == "mtl" and main(arguments) == 0
+    assert (tmp_path / "predictions.csv").read_text().startswith("digit,parity,ink,segments\n")
+    assert len((tmp_path / "predictions.jsonl").read_text().splitlines()) == 3
+    assert np.load(tmp_path / "features.npy").shape == (3, 64)

@@ -4,6 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -27,6 +28,7 @@ def commands() -> list[list[str]]:
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "configs").symlink_to(ROOT / "configs")
+    np.save(tmp_path / "images.npy", np.zeros((2, 8, 8), np.uint8))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

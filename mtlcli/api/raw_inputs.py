@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mtlcli.data.base import Dataset
+from mtlcli.data.base import Dataset, LazyInputs
+from mtlcli.data.formats.images import ImageFiles, OpensImages
 from mtlcli.data.formats.row_encoding import encode_rows, is_rows
 from mtlcli.errors import InputError, suggest
 from mtlcli.specs import DatasetSpec
@@ -46,7 +48,7 @@ class RawInputs:
         tensors = {}
         for alias, value in self._by_alias(inputs).items():
             try:
-                tensors[alias] = self._tensor(alias, value, stored_type)
+                tensors[alias] = self.tensor(alias, value, stored_type=stored_type)
             except InputError as error:
                 raise InputError(f"inputs of dataset {alias!r}: {error}") from error
         return tensors
@@ -72,7 +74,20 @@ class RawInputs:
         ((alias, spec),) = self.specs.items()
         return bool(spec.columns) and set(inputs) != {alias}
 
-    def _tensor(self, alias: str, value: Any, stored_type: bool) -> Tensor:
+    def tensor(self, alias: str, value: Any, *, stored_type: bool = False) -> Tensor:
+        """Convert the inputs of one dataset, as `tensors` does.
+
+        Args:
+            alias: The dataset.
+            value: Its inputs.
+            stored_type: Require the type and the range of values that the dataset stores.
+
+        Returns:
+            Raw inputs [B, *input_shape].
+
+        Raises:
+            InputError: The inputs have the wrong shape, type, columns or values.
+        """
         spec, dataset = self.specs[alias], self.datasets[alias]
         if is_rows(value):
             if not spec.columns:
@@ -82,17 +97,59 @@ class RawInputs:
             if len(encoded) == 0:
                 raise InputError("expected at least one example, got none")
             return encoded
-        tensor = _as_tensor(value)
-        expected = spec.input_shape
-        if len(expected) == 3 and expected[0] == 1 and tuple(tensor.shape[1:]) == expected[1:]:
-            tensor = tensor.unsqueeze(1)
-        if tuple(tensor.shape[1:]) != expected or tensor.ndim != len(expected) + 1:
-            raise InputError(f"expected the shape {_shape(spec)}, got {list(tensor.shape)}{_hint(tensor, expected)}")
+        if isinstance(value, list | tuple) and value and all(isinstance(item, str | Path) for item in value):
+            images = open_images([Path(item) for item in value], dataset, spec)
+            return torch.stack([images[row] for row in range(len(value))])
+        tensor = with_channel(_as_tensor(value), spec)
         if len(tensor) == 0:
             raise InputError("expected at least one example, got none")
         if tensor.dtype == torch.bool or tensor.is_complex():
             raise InputError(f"expected numbers, got {_name(tensor.dtype)}")
         return _checked(tensor, spec, dataset) if stored_type else tensor
+
+
+def with_channel(tensor: Tensor, spec: DatasetSpec) -> Tensor:
+    """Check the shape of raw inputs, and add the dimension of the channel to grey images without it.
+
+    Args:
+        tensor: Raw inputs.
+        spec: Specification of the dataset.
+
+    Returns:
+        [B, *input_shape].
+
+    Raises:
+        InputError: The inputs have another shape.
+    """
+    expected = spec.input_shape
+    if len(expected) == 3 and expected[0] == 1 and tuple(tensor.shape[1:]) == expected[1:]:
+        return tensor.unsqueeze(1)
+    if tuple(tensor.shape[1:]) != expected or tensor.ndim != len(expected) + 1:
+        raise InputError(f"expected the shape {_shape(spec)}, got {list(tensor.shape)}{_hint(tensor, expected)}")
+    return tensor
+
+
+def open_images(paths: Sequence[Path], dataset: Dataset, spec: DatasetSpec) -> LazyInputs:
+    """Open image files as raw inputs.
+
+    Args:
+        paths: Image files.
+        dataset: The dataset of the model.
+        spec: Its specification.
+
+    Returns:
+        The images, uint8 [*input_shape] each, decoded when they are accessed.
+
+    Raises:
+        InputError: The inputs of the dataset aren't images of 8 bits.
+    """
+    if isinstance(dataset, OpensImages):
+        return dataset.open_images(paths, spec)
+    shape = spec.input_shape
+    if dataset.value_range != (0, 255) or len(shape) != 3 or shape[0] not in (1, 3):
+        size = "×".join(map(str, shape))
+        raise InputError(f"the model's inputs ({size}) are not read from image files; pass a .npy array [N, {size}]")
+    return ImageFiles(paths, 1 if shape[0] == 1 else 3, None, (shape[1], shape[2]))
 
 
 def _as_tensor(value: Any) -> Tensor:

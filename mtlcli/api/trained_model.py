@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,10 +14,11 @@ from mtlcli.api.predictions import Predictions, decode_predictions
 from mtlcli.api.raw_inputs import RawInputs
 from mtlcli.config import Experiment
 from mtlcli.data.fingerprint import DataRecord
-from mtlcli.errors import InputError
+from mtlcli.errors import InputError, suggest
 from mtlcli.plugins import load_plugin
 from mtlcli.specs import DatasetSpec
 from mtlcli.tasks.base import TaskKind
+from mtlcli.text import join_names
 from mtlcli.training.assembly.build import rebuild
 from mtlcli.training.checkpoint.experiment import experiment_from_checkpoint
 from mtlcli.training.checkpoint.file import load_checkpoint
@@ -70,6 +71,7 @@ class Model(nn.Module):
         specs: Alias → shape, targets and columns of the dataset.
         kinds: Task → its kind.
         sources: Task → (alias of its dataset, name of its target).
+        stored_datasets: Alias → the dataset as the checkpoint describes it; its data is not read.
     """
 
     experiment: Experiment
@@ -81,6 +83,7 @@ class Model(nn.Module):
         super().__init__()
         self.network = RawInputModel(run.model, run.specs)
         self.experiment, self.specs, self.kinds, self.sources = run.experiment, run.specs, run.kinds, run.sources
+        self.stored_datasets = dict(run.datasets)
         self._inputs = RawInputs(
             run.datasets,
             run.specs,
@@ -126,47 +129,76 @@ class Model(nn.Module):
         """
         tensors = self._tensors(inputs)
         tasks = [task for task, (alias, _) in self.sources.items() if alias in tensors]
-        return self.network.model.representations(self.network.cleaned(tensors), tasks)
+        return self.network.representations(tensors, tasks)
 
-    @torch.no_grad()
-    def predict(self, inputs: Any, *, batch_size: int | None = None) -> dict[str, Predictions]:
+    def predict(
+        self, inputs: Any, *, tasks: Sequence[str] | None = None, batch_size: int | None = None
+    ) -> dict[str, Predictions]:
         """Predict the label of every task, without gradients, in evaluation mode and in batches.
 
         The precision is that of the training, so that the predictions are those that `mtl eval` measures.
 
         Args:
             inputs: Alias → raw inputs, or the inputs alone for a model of one dataset. Images must have the type
-                and the range of values that the dataset stores.
+                and the range of values that the dataset stores; a list of paths of image files is read as the dataset
+                reads its own.
+            tasks: Tasks to predict; by default all on the datasets given.
             batch_size: Examples in a batch; by default `evaluation.batch_size` of the configuration.
 
         Returns:
-            Task → predictions, for the tasks on the datasets given, in the order of the inputs.
+            Task → predictions, in the order of the inputs.
 
         Raises:
-            InputError: A dataset is unknown, or its inputs have the wrong shape, type, columns or values.
+            InputError: A dataset or a task is unknown, or the inputs have the wrong shape, type, columns or values.
         """
         size = self.experiment.evaluation.batch_size if batch_size is None else batch_size
         if not isinstance(size, int) or size < 1:
             raise InputError(f"batch_size: expected an integer > 0, got {batch_size!r}")
         tensors = self._inputs.tensors(inputs, stored_type=True)
+        chosen = self._chosen_tasks(tensors, tasks)
+        outputs: dict[str, list[Tensor]] = {task: [] for task in chosen}
+        for alias, tensor in tensors.items():
+            for batch in torch.split(tensor, size):
+                for task, output in self.compute(alias, batch, chosen).items():
+                    outputs[task].append(output)
+        return {task: self._decoded(task, torch.cat(batches)) for task, batches in outputs.items()}
+
+    @torch.no_grad()
+    def compute(self, alias: str, inputs: Tensor, tasks: Sequence[str]) -> dict[str, Tensor]:
+        """Compute raw outputs for a batch in evaluation mode, in the precision of the training.
+
+        Args:
+            alias: Alias of the dataset.
+            inputs: Raw inputs [B, *input_shape].
+            tasks: Tasks to compute; those on other datasets are left out.
+
+        Returns:
+            Task → outputs [B, outputs], on the CPU.
+        """
         was_training = self.training
         self.eval()
         try:
-            outputs = {task: torch.cat(parts) for task, parts in self._outputs(tensors, size).items()}
+            with autocast(self.experiment, self.device):
+                outputs = self.network({alias: inputs.to(self.device)}, self._on_dataset(alias, tasks))
         finally:
             self.train(was_training)
-        tasks = [task for task in self.kinds if task in outputs]
-        return {task: self._decoded(task, outputs[task]) for task in tasks}
+        return {task: output.cpu() for task, output in outputs.items()}
 
-    def _outputs(self, tensors: Mapping[str, Tensor], size: int) -> dict[str, list[Tensor]]:
-        outputs: dict[str, list[Tensor]] = {}
-        for alias, tensor in tensors.items():
-            for batch in torch.split(tensor, size):
-                with autocast(self.experiment, self.device):
-                    computed = self.network({alias: batch.to(self.device)})
-                for task, output in computed.items():
-                    outputs.setdefault(task, []).append(output.cpu())
-        return outputs
+    def _on_dataset(self, alias: str, tasks: Sequence[str]) -> list[str]:
+        return [task for task in tasks if self.sources[task][0] == alias]
+
+    def _chosen_tasks(self, aliases: Collection[str], tasks: Sequence[str] | None) -> list[str]:
+        """Return the tasks to predict, in the order of the configuration."""
+        offered = [task for task in self.kinds if self.sources[task][0] in aliases]
+        if tasks is None:
+            return offered
+        for task in [tasks] if isinstance(tasks, str) else tasks:
+            if task not in offered:
+                hint = suggest(str(task), offered)
+                raise InputError(
+                    f"tasks: no task {task!r} on the datasets given.{hint} Choose from: {join_names(offered)}"
+                )
+        return [task for task in offered if task in tasks]
 
     def _decoded(self, task: str, outputs: Tensor) -> Predictions:
         return decode_predictions(task, self.experiment.tasks[task].kind.name, self.kinds[task], outputs)

@@ -17,6 +17,7 @@ from mtlcli.cli.eval import evaluate
 from mtlcli.cli.export import export
 from mtlcli.cli.init import init
 from mtlcli.cli.list import list_components
+from mtlcli.cli.predict import predict
 from mtlcli.cli.relate import relate
 from mtlcli.cli.schema import schema
 from mtlcli.cli.show import show
@@ -28,6 +29,7 @@ from mtlcli.version import __version__
 # our verb → names of the same command in other tools
 OTHER_NAMES = {
     "train": "fit run start resume", "eval": "evaluate evaluation test score", "validate": "check lint verify",
+    "predict": "infer inference apply",
     "compare": "benchmark sweep tune", "list": "ls", "show": "info describe", "init": "new create",
     "data fetch": "fetch download", "--help": "help",
 }  # fmt: skip
@@ -88,6 +90,7 @@ _VERBS: dict[str, Callable[..., None]] = {
     "eval": evaluate,
     "compare": compare,
     "relate": relate,
+    "predict": predict,
     "export": export,
     "list": list_components,
     "show": show,

@@ -6,7 +6,8 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -219,6 +220,22 @@ class StudyTable(StudyCallback):
             seconds = (time.monotonic() - self.start) / self.trained * left
             words.append(f"about {format_duration(seconds)} to go")
         return ", ".join(words)
+
+
+@contextmanager
+def watch_rows() -> Iterator[Callable[[int], None]]:
+    """Count rows while a block runs, on a terminal.
+
+    Yields:
+        A function that receives the number of rows so far.
+    """
+    if not sys.stderr.isatty():
+        yield lambda rows: None
+        return
+    columns = TextColumn("{task.completed:,} rows"), TextColumn("{task.fields[rate]}"), TimeElapsedColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        line, start = bar.add_task("", total=None, rate=""), time.monotonic()
+        yield lambda rows: bar.update(line, completed=rows, rate=f"{rows / (time.monotonic() - start):,.0f} rows/s")
 
 
 def watch_study() -> StudyCallback:

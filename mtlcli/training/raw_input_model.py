@@ -25,16 +25,29 @@ class RawInputModel(nn.Module):
         self.model = model
         self.tables = AnyNameModuleDict({alias: Cleaned(spec.columns) for alias, spec in specs.items() if spec.columns})
 
-    def forward(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Compute the outputs of every task on the datasets in `inputs`.
+    def forward(self, inputs: dict[str, Tensor], tasks: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Compute the outputs of tasks on the datasets in `inputs`.
 
         Args:
             inputs: Alias → raw inputs [B, *input_shape].
+            tasks: The tasks; None for all on these datasets.
 
         Returns:
             Task → outputs [B, outputs].
         """
-        return self.model(self.cleaned(inputs))  # type: ignore[no-any-return]
+        return self.model(self.cleaned(inputs), tasks)  # type: ignore[no-any-return]
+
+    def representations(self, inputs: Mapping[str, Tensor], tasks: Sequence[str]) -> dict[str, Tensor]:
+        """Compute the inputs of the heads.
+
+        Args:
+            inputs: Alias → raw inputs [B, *input_shape].
+            tasks: The tasks, whose datasets are all in `inputs`.
+
+        Returns:
+            Task → representation [B, features].
+        """
+        return self.model.representations(self.cleaned(inputs), tasks)
 
     def cleaned(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the inputs with those of tables cleaned, see `Cleaned`."""

@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.models import CommandInfo
 
@@ -35,7 +36,7 @@ def test_the_help_of_a_verb(verb: str, capsys: pytest.CaptureFixture[str], monke
     assert all(line.startswith(f"  mtl {verb}") for line in examples)
     options, usage = text.partition("\nOptions:\n")[2].partition("\nExamples:")[0], text.partition("\n")[0]
     metavars = re.findall(r"^  (?:-\w, )?--[\w-]+ (\S+)", options, re.MULTILINE)
-    assert all(re.fullmatch(r"[A-Z_]+(\.[A-Z]+>=X)?|KEY=VALUE,VALUE,…|never\|auto\|must", name) for name in metavars)
+    assert all(re.fullmatch(r"[A-Z_]+(\.[A-Z]+>=X)?|KEY=VALUE,VALUE,…|[a-z]+(\|[a-z]+)+", name) for name in metavars)
     assert not re.search(r"[{}<>]", usage)
 
 
@@ -55,6 +56,7 @@ def test_every_example_runs(
     monkeypatch.setattr("mtlcli.data.download.collection.fetch_files", lambda *_: {})
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
+    np.save(tmp_path / "images.npy", np.zeros((2, 8, 8), np.uint8))
     for line in EXAMPLES:
         program, *arguments = shlex.split(line.partition(" > ")[0])
         assert program == "mtl"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -140,6 +141,10 @@ class ImageFolder(Dataset):
         colour = "RGB" if self.channels == 3 else "grey (Pillow's mode L)"
         size = "" if self.size is None else f", resized to {self.size} x {self.size} (bilinear, by Pillow)"
         return f"upright by its EXIF tag, converted to {colour}{size}; channels first"
+
+    def open_images(self, paths: Sequence[Path], spec: DatasetSpec) -> ImageFiles:
+        _, height, width = spec.input_shape
+        return ImageFiles(paths, self.channels, self.size, None if self.size is not None else (height, width))
 
     def check_files(self, most: int | None = None) -> list[str]:
         paths = [path for paths, _ in self._files().values() for path in paths]

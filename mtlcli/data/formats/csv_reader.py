@@ -67,6 +67,14 @@ class Table:
     def __len__(self) -> int:
         return len(self.lines)
 
+    def slice(self, start: int, stop: int) -> Table:
+        """Return the rows from `start` to `stop` of a table of one file."""
+        columns = {}
+        for name, cells in self.columns.items():
+            used, index = np.unique(cells.index[start:stop], return_inverse=True)
+            columns[name] = Cells(tuple(cells.values[position] for position in used), index.astype(np.int32))
+        return Table(self.path, columns, self.lines[start:stop])
+
     def require(self, names: Iterable[str], what: str) -> None:
         """Check that columns exist.
 

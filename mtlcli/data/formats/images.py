@@ -8,14 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mtlcli.data.examples import LazyInputs
 from mtlcli.data.formats.compressed import describe_os_error
 from mtlcli.errors import MtlError
+from mtlcli.specs import DatasetSpec
 from mtlcli.text import printable
 
 if TYPE_CHECKING:
@@ -124,6 +126,22 @@ class ImageFiles:
 
     def _error(self, row: int, message: str) -> MtlError:
         return MtlError(printable(f"{self.paths[row]}: {message}"))
+
+
+@runtime_checkable
+class OpensImages(Protocol):
+    """A dataset that decodes image files by its own rule, such as resizing; others take files of the inputs' shape."""
+
+    def open_images(self, paths: Sequence[Path], spec: DatasetSpec) -> LazyInputs:
+        """Open image files as raw inputs of a trained model, decoded as the dataset decodes its own.
+
+        Args:
+            paths: image files; one that can't be read raises an MtlError when it is accessed.
+            spec: specification of the dataset, restored from a checkpoint.
+
+        Returns:
+            The images, uint8 [*input_shape] each.
+        """
 
 
 def _check_header(file: PILImage) -> None:

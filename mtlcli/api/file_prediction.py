@@ -1,0 +1,172 @@
+"""Predictions for files of unlabelled examples: the code of `mtl predict`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any, Literal
+
+import torch
+from torch import Tensor
+
+from mtlcli.api.prediction_files import OutputColumn, check_output, open_writer
+from mtlcli.api.prediction_inputs import Faults, Piece, read_inputs
+from mtlcli.api.predictions import decode_predictions
+from mtlcli.api.trained_model import Model
+from mtlcli.errors import ConfigError, suggest
+from mtlcli.text import join_names
+
+Poll = Callable[[int], None]
+"""Called after each batch with the number of rows written so far."""
+
+
+@dataclass(frozen=True)
+class WrittenPredictions:
+    """Result of predicting files.
+
+    Attributes:
+        rows: Number of examples predicted.
+        skipped: Number of examples that could not be read.
+        tasks: The predicted tasks.
+        dataset: Alias of the dataset whose tasks were predicted.
+        seconds: Time from the first file to the last row.
+    """
+
+    rows: int
+    skipped: int
+    tasks: list[str]
+    dataset: str
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the attributes by name, for JSON."""
+        return asdict(self)
+
+
+def predict_files(
+    model: Model,
+    inputs: Sequence[Path],
+    out: Path | None,
+    stdout: IO[str],
+    *,
+    dataset: str | None = None,
+    tasks: Sequence[str] | None = None,
+    probabilities: bool = False,
+    features: bool = False,
+    on_error: Literal["stop", "skip"] = "stop",
+    poll: Poll | None = None,
+) -> WrittenPredictions:
+    """Predict the examples in files, in their order, in memory that doesn't depend on their number.
+
+    The examples pass the model in batches of `evaluation.batch_size`, so that predictions for the rows of a split are
+    those that `mtl eval` scores.
+
+    Args:
+        model: The model.
+        inputs: Tables for a model of a table; image files or folders of images for a model of images; `.npy` arrays of
+            raw inputs for both.
+        out: File to write, see `prediction_files`; None for CSV on `stdout`.
+        stdout: Text stream.
+        dataset: Alias of the dataset that the inputs belong to; needed if the model has several.
+        tasks: Tasks to predict; by default all on the dataset.
+        probabilities: Write the probability of each class or label too, in columns `TASK[CLASS]`.
+        features: Write the representation that the heads are applied to, in a column `features`; `features[TASK]` for
+            each task if they differ.
+        on_error: `stop` at the first example that can't be read, or `skip` it.
+        poll: Called after each batch.
+
+    Returns:
+        Numbers of rows, and the time.
+
+    Raises:
+        ConfigError: An input can't be read, or the dataset, a task or the output file is invalid.
+    """
+    alias = _choose_dataset(model, dataset)
+    chosen = _choose_tasks(model, alias, tasks)
+    if out is not None:
+        check_output(out, features)
+        if out.exists() and any(path.exists() and path.samefile(out) for path in inputs):
+            raise ConfigError(f"--out {out}: is one of the inputs")
+    start, rows = time.perf_counter(), 0
+    faults = Faults(on_error == "skip")
+    numbered = [path for path in inputs if model.specs[alias].columns or path.suffix.lower() == ".npy"]
+    named = len(inputs) > 1 or on_error == "skip"
+    identifiers = [*(["file"] if named or not numbered else []), *(["row"] if named and numbered else [])]
+    with open_writer(out, stdout) as writer:
+        size = model.experiment.evaluation.batch_size
+        for piece in read_inputs(inputs, model.stored_datasets[alias], model.specs[alias], faults, size):
+            columns = _identify(piece, identifiers)
+            outputs = model.compute(alias, piece.inputs, chosen)
+            for task in chosen:
+                columns += _decode(model, task, outputs[task], probabilities)
+            if features:
+                columns += _features(model, alias, piece.inputs, chosen)
+            writer.write(columns)
+            rows += len(piece)
+            if poll is not None:
+                poll(rows)
+        if not rows:
+            raise ConfigError(f"{join_names([str(path) for path in inputs])}: no example could be read")
+    return WrittenPredictions(rows, faults.skipped, chosen, alias, time.perf_counter() - start)
+
+
+def _choose_dataset(model: Model, dataset: str | None) -> str:
+    aliases = list(model.specs)
+    if dataset is None:
+        if len(aliases) > 1:
+            raise ConfigError(f"the model has the datasets {join_names(aliases)}; choose one with --dataset")
+        return aliases[0]
+    if dataset not in aliases:
+        hint = suggest(dataset, aliases)
+        raise ConfigError(f"--dataset: the model has no dataset {dataset!r}.{hint} It has: {join_names(aliases)}")
+    return dataset
+
+
+def _choose_tasks(model: Model, alias: str, tasks: Sequence[str] | None) -> list[str]:
+    offered = [task for task, (source, _) in model.sources.items() if source == alias]
+    if tasks is None:
+        return offered
+    for task in tasks:
+        if task not in offered:
+            where = f" on dataset {alias!r}" if task in model.sources else ""
+            hint = suggest(task, offered)
+            raise ConfigError(f"--tasks: the model has no task {task!r}{where}.{hint} It has: {join_names(offered)}")
+    return list(dict.fromkeys(tasks))
+
+
+def _identify(piece: Piece, names: Sequence[str]) -> list[OutputColumn]:
+    """Return the columns that identify rows, whose names are `file` and `row`."""
+    columns = OutputColumn("file", "text", piece.files), OutputColumn("row", "integer", piece.rows)
+    return [column for column in columns if column.name in names]
+
+
+def _decode(model: Model, task: str, outputs: Tensor, probabilities: bool) -> list[OutputColumn]:
+    """Decode outputs in float64, in which probabilities near 0 and 1 keep the order of their logits."""
+    predicted = decode_predictions(task, model.experiment.tasks[task].kind.name, model.kinds[task], outputs.double())
+    labels = predicted.labels
+    if isinstance(labels, Tensor):
+        if predicted.columns is None:
+            return [OutputColumn(task, "number", labels.tolist())]
+        return [
+            OutputColumn(f"{task}[{name}]", "number", values.tolist())
+            for name, values in zip(predicted.columns, labels.unbind(1), strict=True)
+        ]
+    several = bool(labels) and isinstance(labels[0], list)
+    columns = [OutputColumn(task, "texts" if several else "text", labels)]
+    if probabilities and predicted.probabilities is not None and predicted.classes is not None:
+        columns += [
+            OutputColumn(f"{task}[{name}]", "number", values.tolist())
+            for name, values in zip(predicted.classes, predicted.probabilities.unbind(1), strict=True)
+        ]
+    return columns
+
+
+def _features(model: Model, alias: str, inputs: Tensor, tasks: Sequence[str]) -> list[OutputColumn]:
+    with torch.no_grad():
+        by_task = model.network.representations({alias: inputs.to(model.device)}, tasks)
+    first = by_task[tasks[0]]
+    if all(features is first for features in by_task.values()):
+        return [OutputColumn("features", "vector", first.float().cpu().numpy())]
+    return [OutputColumn(f"features[{task}]", "vector", by_task[task].float().cpu().numpy()) for task in tasks]
