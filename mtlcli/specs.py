@@ -89,6 +89,23 @@ def has_label(target: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
+class TextFeature:
+    """One of the features of a text column, see `mtlcli.data.formats.text_features`.
+
+    Args:
+        column: name of the text column.
+        ngrams: number of words of the longest word n-grams.
+        idf: inverse document frequency of the feature.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = PLAIN
+
+    column: str
+    ngrams: Annotated[int, Field(ge=1, le=5)]
+    idf: Annotated[float, Field(ge=0)]
+
+
+@dataclass(frozen=True)
 class Column:
     """A feature column of a table, in the raw inputs [B, columns].
 
@@ -106,6 +123,7 @@ class Column:
         log_std: standard deviation of the same.
         offset: the raw input of a number x is x − offset, computed in float64 and converted to float32, so that numbers
             far from 0 (times, coordinates) keep their digits. 0 for most columns.
+        text: for one of the features of a text column, which is a numeric column, its encoding. None for others.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = PLAIN
@@ -117,6 +135,12 @@ class Column:
     log_mean: float = 0.0
     log_std: Std = 1.0
     offset: float = 0.0
+    text: TextFeature | None = field(default=None, kw_only=True)
+
+    @property
+    def source(self) -> str:
+        """Name of the file's column: that of the text column for one of its features."""
+        return self.name if self.text is None else self.text.column
 
 
 @dataclass(frozen=True)

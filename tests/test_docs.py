@@ -11,6 +11,7 @@ import yaml
 
 from mtlcli.cli import main
 from mtlcli.data.datasets.csv import CSV
+from mtlcli.data.formats.column_encoding import list_sources
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -62,9 +63,10 @@ def test_the_documented_callbacks_are_called(
 def test_the_documented_table_is_read(tmp_path: Path) -> None:
     (text,) = re.findall(r"^```yaml\n(.*?)^```$", (DOCS / "tables.md").read_text(), re.MULTILINE | re.DOTALL)
     options = yaml.safe_load(text)["datasets"]["homes"]
-    header = "price,sold,condition,garden,garage,pool,postcode,listed,agent,rooms\n"
+    header = "price,sold,condition,garden,garage,pool,postcode,listed,furnished,description,agent,rooms\n"
     rows = [
-        f"{9 * at}00,{at % 2},{'good' if at % 3 else 'bad'},1,0,{at % 2},1234{at % 5},2024-01-{1 + at:02},x,{at % 4}"
+        f"{9 * at}00,{at % 2},{'good' if at % 3 else 'bad'},1,0,{at % 2},1234{at % 5},2024-01-{1 + at:02},"
+        f"{'yes' if at % 3 else 'No'},A {'big' if at % 2 else 'small'} home,x,{at % 4}"
         for at in range(25)
     ]
     (tmp_path / "homes.csv").write_text(header + "\n".join(rows))
@@ -74,9 +76,10 @@ def test_the_documented_table_is_read(tmp_path: Path) -> None:
     assert {name: target.type for name, target in spec.targets.items()} == {
         "price": "real", "sold": "binary", "condition": "classes", "features": "multilabel"
     }  # fmt: skip
-    assert [(column.name, column.levels is None) for column in spec.columns] == [
-        ("postcode", False), ("listed", True), ("rooms", True)
+    assert [(column.name, column.levels is None) for column in spec.columns if column.text is None] == [
+        ("postcode", False), ("listed", True), ("furnished", True), ("rooms", True)
     ]  # fmt: skip
+    assert list_sources(spec.columns) == ["postcode", "listed", "furnished", "description", "rooms"]
 
 
 def test_examples_of_the_python_api_run(

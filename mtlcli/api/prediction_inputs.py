@@ -15,7 +15,7 @@ from torch import Tensor
 from mtlcli.api.raw_inputs import RawInputs, open_images, with_channel
 from mtlcli.cores import usable_cores
 from mtlcli.data.base import Dataset
-from mtlcli.data.formats.column_encoding import encode_columns
+from mtlcli.data.formats.column_encoding import encode_columns, list_sources
 from mtlcli.data.formats.compressed import describe_os_error
 from mtlcli.data.formats.csv_reader import Table, read_table
 from mtlcli.data.formats.folder_listing import count_suffixes, list_folder
@@ -144,7 +144,7 @@ def _table_pieces(path: Path, dataset: Dataset, spec: DatasetSpec, faults: Fault
     """Read the rows of a table, with the model's columns in any order; other columns are ignored."""
     first = 0
     for table in _read_chunks(path, dataset):
-        table.require((column.name for column in spec.columns), "the model")
+        table.require(list_sources(spec.columns), "the model")
 
         def encode(start: int, stop: int, table: Table = table) -> Tensor:
             rows = table if stop - start == len(table) else table.slice(start, stop)

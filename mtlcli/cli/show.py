@@ -104,7 +104,9 @@ def _targets(component: Component[Any]) -> Iterator[str]:
         rows.append([name + main, target.type, str(target.size), ", ".join(target.classes or ())])
     inputs = "×".join(map(str, spec.input_shape))
     if spec.columns:
-        numeric = sum(column.levels is None for column in spec.columns)
-        inputs += f" columns, {numeric} numeric, {len(spec.columns) - numeric} categorical"
+        texts = sum(column.text is not None for column in spec.columns)
+        numeric = sum(column.levels is None for column in spec.columns) - texts
+        inputs += f" columns, {numeric} numeric, {len(spec.columns) - texts - numeric} categorical"
+        inputs += f", {texts} of texts" if texts else ""
     yield f"\n  inputs: {inputs}; splits: {', '.join(spec.splits)}\n"
     yield from (f"  {line}" for line in table.align_text(rows))

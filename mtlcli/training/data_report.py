@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mtlcli.data.base import Dataset
+from mtlcli.data.formats.column_report import ColumnFacts
 from mtlcli.errors import MtlError
 from mtlcli.specs import TargetSpec, has_label
 from mtlcli.training.run import Run
@@ -111,10 +112,16 @@ def _columns(dataset: Dataset) -> dict[str, dict[str, Any]]:
         facts.name: {
             "type": facts.type,
             "missing": facts.missing,
-            **({"levels": facts.levels} if facts.levels is not None else {"range": [facts.low, facts.high]}),
+            **_extent(facts),
         }
         for facts in report.facts
     }
+
+
+def _extent(facts: ColumnFacts) -> dict[str, Any]:
+    if facts.features is not None:
+        return {"features": facts.features}
+    return {"levels": facts.levels} if facts.levels is not None else {"range": [facts.low, facts.high]}
 
 
 def _targets_at_hand(run: Run, alias: str) -> dict[str, dict[str, Any]]:
@@ -165,6 +172,8 @@ def _distribution(labels: Tensor, target: TargetSpec) -> dict[str, Any]:
 def _content(facts: Mapping[str, Any]) -> str:
     if "levels" in facts:
         return f"{facts['levels']:,} levels"
+    if "features" in facts:
+        return f"{facts['features']:,} features"
     if "range" in facts:
         low, high = facts["range"]
         if low is None:

@@ -15,6 +15,7 @@ from torch._dynamo.exc import TorchDynamoException
 from torch.onnx import OnnxExporterError
 
 from mtlcli.data.formats.numerals import ISO
+from mtlcli.data.formats.text_features import describe_texts
 from mtlcli.errors import ConfigError
 from mtlcli.files import atomic_write, write_text
 from mtlcli.specs import FIRST, MISSING, UNKNOWN, Column, DatasetSpec, TargetSpec
@@ -128,6 +129,11 @@ CATEGORICAL = (
     "the position in levels, plus 2; 0 for a category that is not in levels, 1 if it is missing. A number that is "
     "no such code counts as 0. If all levels are numbers, any spelling of the same number is the same category"
 )
+TEXT = (
+    "v / |v| with v = HashingVectorizer(n_features=features, ngram_range=(1, ngrams), norm=None, "
+    "token_pattern=r'(?u)\\b\\w+\\b') of scikit-learn, times idf, from position to position + features - 1; 0 for a "
+    "missing text"
+)
 RAW = (
     "raw values, as in the dataset: the model itself subtracts the mean and divides by the standard deviation. "
     "Do not normalize them, and do not divide images by 255"
@@ -169,12 +175,19 @@ def _input(run: Run, alias: str, spec: DatasetSpec) -> dict[str, Any]:
     description = {"dataset": entry.name, "shape": ["batch", *spec.input_shape], "dtype": "float32"}
     if spec.columns:
         dates = entry.options.get("dates", [])
-        columns = [{"position": at, **_column(column)} for at, column in enumerate(spec.columns)]
+        columns = [{"position": at, **_column(column)} for at, column in enumerate(spec.columns) if column.text is None]
+        booleans = dict(run.datasets[alias].notation.booleans)
         for column in columns:
             if column["name"] in dates and column["type"] == "number":
                 form = dates[column["name"]] if isinstance(dates, dict) else ISO
                 column["date"] = f"{form}; x is the number of days since 1970-01-01 00:00 UTC"
-        return {**description, "encoding": {"number": NUMERIC, "category": CATEGORICAL}, "columns": columns}
+            if column["name"] in booleans and column["type"] == "number":
+                column["boolean"] = "x is 1 for {}, 0 for {}".format(*(booleans[column["name"]] or ("true", "false")))
+        encoding = {"number": NUMERIC, "category": CATEGORICAL}
+        if len(columns) < len(spec.columns):
+            encoding["text"] = TEXT
+            columns += describe_texts(spec.columns)
+        return {**description, "encoding": encoding, "columns": columns}
     description = {**description, "encoding": RAW, "mean": list(spec.mean), "std": list(spec.std)}
     dataset = run.datasets[alias]
     if dataset.value_range is not None:

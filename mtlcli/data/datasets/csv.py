@@ -12,31 +12,38 @@ from pydantic import Field
 from torch import Tensor
 
 from mtlcli.data.base import Dataset, Examples, add_val_split
-from mtlcli.data.checkpoint_spec import restore_spec
 from mtlcli.data.content_hash import Hashes
-from mtlcli.data.formats.column_encoding import MOST_CATEGORIES, TrainingTable, encode_columns, fit_column
+from mtlcli.data.formats.column_encoding import MOST_CATEGORIES, TrainingTable, encode_columns, list_sources
 from mtlcli.data.formats.column_report import TableReport, Unseen
 from mtlcli.data.formats.csv_reader import Table
 from mtlcli.data.formats.feature_choice import Features, choose_features
-from mtlcli.data.formats.numerals import ISO, Notation
-from mtlcli.data.formats.table_options import MISSING_VALUES, Delimiter, Targets
+from mtlcli.data.formats.numerals import ISO
+from mtlcli.data.formats.stated_classes import note_classes
+from mtlcli.data.formats.table_encoding import fit_table, restore_table
+from mtlcli.data.formats.table_options import (
+    MISSING_VALUES,
+    Booleans,
+    Delimiter,
+    Targets,
+    Text,
+    check_declarations,
+    make_notation,
+)
 from mtlcli.data.formats.table_splits import TableSplits, note_repeated_rows, read_split_files, split_table
 from mtlcli.data.formats.target_columns import (
     check_targets,
     encode_target,
     find_non_number,
-    fit_target,
     list_class_codes,
     list_target_columns,
-    restore_targets,
 )
+from mtlcli.data.formats.text_features import FEATURES, Ngrams
 from mtlcli.data.formats.weight_column import encode_weights
 from mtlcli.data.samplers.base import Rows
-from mtlcli.errors import ConfigError, Problem
+from mtlcli.errors import ConfigError
 from mtlcli.files import user_path
 from mtlcli.registry import datasets
 from mtlcli.specs import MOST_CLASSES, Column, DatasetSpec, TargetSpec
-from mtlcli.text import join_names
 
 
 @datasets.register("csv")
@@ -59,10 +66,11 @@ class CSV(Dataset):
         targets: columns to predict, or `{column: type}` with the type `classes`, `binary` or `real`. A list of columns
             of 0 and 1 instead of a type is one multilabel target: `{tags: [news, sport, money]}`. A column without a
             type is binary if all cells are 0 or 1, real if all are numbers, and classes if none is; a mixture is an
-            error. A column of class numbers needs the type `classes`.
+            error. A column of class numbers needs the type `classes`. `{column: {classes: [low, high]}}` states the
+            classes in their order; other values are an error, or missing labels with `others: missing`.
         features: columns to use as inputs. Default: all columns except targets and split, columns without a name, and
             columns that only number or identify the rows, which are left out with a note; see docs/tables.md for the
-            rules. Columns listed here, in `categorical` or in `dates` are always used.
+            rules. Columns listed here, in `categorical`, `dates`, `booleans` or `text` are always used.
         exclude: columns not to use as features, if `features` is not set.
         categorical: feature columns of numbers to treat as categories; columns without numbers always are. In a column
             not listed here, a mixture of numbers and other values is an error.
@@ -73,6 +81,11 @@ class CSV(Dataset):
         thousands: mark between groups of three digits.
         dates: columns of dates, which are read as days since 1970-01-01 (UTC): a list of columns in ISO 8601, or
             `{column: format}` with a format of Python's `strptime`, such as "%d.%m.%Y".
+        booleans: columns of truth values, read as 1 and 0: a list of columns of `true`/`false`, `t`/`f`, `yes`/`no`,
+            `y`/`n`, `on`/`off` or 1/0, in any case; or `{column: [word for 1, word for 0]}`, such as [ja, nein].
+        text: columns of text, each encoded as 512 features: hashed TF-IDF of its words, see docs/tables.md. Or
+            `{column: number of features}`.
+        ngrams: longest sequence of words of a text that is counted: 2 also counts pairs of words.
         split_column: column with the value `train`, `val` or `test` in each row.
         group_column: column whose equal values stay in one split, such as a patient or a site. With a unique id, a
             row's split doesn't depend on its other cells. Not used as a feature unless listed in `features`.
@@ -103,6 +116,9 @@ class CSV(Dataset):
         decimal: Literal[".", ","] = ".",
         thousands: Literal["", ",", ".", " ", "'"] = "",
         dates: list[str] | dict[str, str] = [],  # noqa: B006
+        booleans: Booleans = [],  # noqa: B006
+        text: Text = [],  # noqa: B006
+        ngrams: Ngrams = 1,
         split_column: str | None = None,
         group_column: str | None = None,
         weight_column: str | None = None,
@@ -116,12 +132,13 @@ class CSV(Dataset):
         self.paths = {split: user_path(file) for split, file in paths.items() if file is not None}
         if len(self.paths) > 1 and split_column is not None:
             raise ValueError(f"splits come either from `split_column` or from `{list(self.paths)[1]}_path`, not both")
-        self.targets = check_targets(targets)
-        if decimal == thousands:
-            raise ValueError(f"`decimal` and `thousands` are both {decimal!r}")
         self.features, self.categorical, self.levels, self.missing = features, categorical, levels, missing
         self.dates = dates if isinstance(dates, dict) else dict.fromkeys(dates, ISO)
-        self.notation = Notation(decimal, thousands, tuple(self.dates.items()))
+        self.booleans = booleans if isinstance(booleans, dict) else dict.fromkeys(booleans, ())
+        self.text, self.ngrams = text if isinstance(text, dict) else dict.fromkeys(text, FEATURES), ngrams
+        self.notation = make_notation(decimal, thousands, self.dates, self.booleans)
+        self.targets = check_targets(targets, self.notation)
+        check_declarations(categorical=categorical, dates=self.dates, booleans=self.booleans, text=self.text)
         self.split_column, self.group_column, self.test, self.seed = split_column, group_column, test, seed
         self.delimiter, self.exclude, self.weight_column = delimiter, exclude, weight_column
         self._features: Features | None = None
@@ -171,7 +188,11 @@ class CSV(Dataset):
         subsets = {f"the split {split!r}": rows for split, rows in splits.rows.items()}
         if self._stored is not None:  # a table to evaluate, whose splits may be meaningless
             subsets = {str(self.paths["train"]): np.arange(len(inputs))}
-        return [*self._report.notes(inputs, spec, subsets), *note_repeated_rows(splits, self.paths)]
+        notes = [*self._report.notes(inputs, spec, subsets), *note_repeated_rows(splits, self.paths)]
+        if any(isinstance(type_, dict) for type_ in self.targets.values()):
+            train = splits.rows.get("train", np.arange(len(inputs)))
+            notes += note_classes(self._report.table, self.targets, spec.targets, train, self.notation)
+        return notes
 
     def report(self) -> TableReport | None:
         self._load()
@@ -235,11 +256,17 @@ class CSV(Dataset):
                 self.notation, files,
             )  # fmt: skip
             self._kept["test"] = splits.kept
-            spec = self._fit(table, splits.rows) if self._stored is None else self._restore(table, self._stored)
-            table.require((column.name for column in spec.columns), "features")
+            if self._stored is None:
+                spec = self._fit(table, splits.rows)
+            else:
+                spec = restore_table(table, self._stored, self.features, self.targets)
+            table.require(list_sources(spec.columns), "features")
             spec = replace(spec, splits=add_val_split(tuple(splits.rows), self.val))
             inputs = self._encoded(table, spec.columns, splits.rows)
-            targets = {name: encode_target(table, name, t, self.notation) for name, t in spec.targets.items()}
+            targets = {
+                name: encode_target(table, name, target, self.notation, self.targets.get(name))
+                for name, target in spec.targets.items()
+            }
             if self.weight_column is not None:
                 self._weights = encode_weights(table, self.weight_column, self.notation)
             self._loaded = spec, inputs, targets, splits
@@ -250,51 +277,24 @@ class CSV(Dataset):
         self._report = TableReport(table, columns, train, self.notation, self._features)
         return encode_columns(table, columns, self.notation)
 
-    def _restore(self, table: Table, stored: DatasetSpec) -> DatasetSpec:
-        table.require(list_target_columns(self.targets), "targets")
-        features = [column.name for column in stored.columns]
-        if self.features is not None and set(self.features) != set(features):
-            raise ConfigError(
-                f"the checkpoint was trained on the features {join_names(features)}, but `features` here are "
-                f"{join_names(self.features)}"
-            )
-        targets = restore_targets(table, stored.targets, self.targets)
-        return restore_spec(stored, replace(stored, targets=targets))
-
     def _fit(self, table: Table, rows: dict[str, Rows]) -> DatasetSpec:
         if "train" not in rows:
             raise ConfigError(
                 table.locate("the table has no training rows; `test` leaves none, or the split column names none")
             )
-        self._features = self._choose_features(table)
-        train = rows["train"]
-        self._source = TrainingTable(table, train, self.notation, self.categorical)
-        problems: list[Problem] = []
-        columns, targets = [], {}
-        for name in self._features.names:
-            try:
-                columns.append(fit_column([self._source], name, self.levels))
-            except ConfigError as error:
-                problems += error.problems
-        for name, type_ in self.targets.items():
-            try:
-                targets[name] = fit_target(table, name, train, type_, self.notation)
-                if targets[name].type == "classes":
-                    self._non_numbers[name] = find_non_number(table, name, self.notation)
-            except ConfigError as error:
-                problems += error.problems
-        if problems:
-            raise ConfigError(problems)
-        main_target = next(iter(targets)) if len(targets) == 1 else None
-        return DatasetSpec(
-            (len(columns),), targets, main_target, splits=(), mean=(), std=(), state={}, columns=tuple(columns)
-        )
+        self._features, train = self._choose_features(table), rows["train"]
+        self._source = TrainingTable(table, train, self.notation, self.categorical, self.text, self.ngrams)
+        spec = fit_table(self._source, self._features.names, self.levels, self.targets)
+        for name, target in spec.targets.items():
+            if target.type == "classes":
+                self._non_numbers[name] = find_non_number(table, name, self.notation)
+        return spec
 
     def _choose_features(self, table: Table) -> Features:
         table.require(list_target_columns(self.targets), "targets")
-        for option in ("features", "exclude", "categorical", "dates"):
+        for option in ("features", "exclude", "categorical", "dates", "booleans", "text"):
             table.require(getattr(self, option) or [], option)
         reserved = {*list_target_columns(self.targets), *filter(None, [self.split_column])}
         used = filter(None, [self.group_column, self.weight_column] if self.features is None else [])
-        declared = {*self.categorical, *self.dates}
+        declared = {*self.categorical, *self.dates, *self.booleans, *self.text}
         return choose_features(table, self.features, [*self.exclude, *used], reserved, declared, self.notation)

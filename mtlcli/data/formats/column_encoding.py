@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from mtlcli.data.formats.column_errors import (
 )
 from mtlcli.data.formats.csv_reader import Cells, Table
 from mtlcli.data.formats.numerals import Floats, Notation
+from mtlcli.data.formats.text_features import fill_text, group_texts
 from mtlcli.data.samplers.base import Rows
 from mtlcli.errors import ConfigError
 from mtlcli.specs import FIRST, MISSING, UNKNOWN, Column
@@ -39,12 +40,16 @@ class TrainingTable:
         train: rows of the training split.
         notation: notation of its numbers and dates.
         categorical: columns declared categorical.
+        texts: column of text → number of its features.
+        ngrams: number of words of the longest word n-grams of the texts.
     """
 
     table: Table
     train: Rows
     notation: Notation = PLAIN
     categorical: Collection[str] = ()
+    texts: Mapping[str, int] = field(default_factory=dict)
+    ngrams: int = 1
 
 
 def fit_column(sources: Sequence[TrainingTable], name: str, levels: int = MOST_CATEGORIES) -> Column:
@@ -74,7 +79,7 @@ def fit_column(sources: Sequence[TrainingTable], name: str, levels: int = MOST_C
         cells, notation = source.table.columns[name], source.notation
         parsed, wrong = notation.numbers(cells.values, name)
         if wrong and not declared:
-            if name in dict(notation.dates):
+            if notation.declares(name):
                 raise ConfigError(describe_non_numbers(source.table, "column", name, wrong, notation))
             if len(wrong) < count_values(cells):
                 raise ConfigError(
@@ -105,7 +110,8 @@ def fit_column(sources: Sequence[TrainingTable], name: str, levels: int = MOST_C
         raise ConfigError(
             first.locate(
                 f"column {name!r} has {len(spelled)} categories, more than {levels}: it looks like an identifier. If "
-                f"it is one, add it to `exclude`; if it is a category, list it under `categorical` or raise `levels`"
+                f"it is one, add it to `exclude`; if it is a category, list it under `categorical` or raise `levels`; "
+                f"if it is text, list it under `text`"
             )
         )
     return Column(name, sort_levels(spelled, canonical))
@@ -126,9 +132,26 @@ def encode_columns(table: Table, columns: Sequence[Column], notation: Notation =
     """
     inputs = np.empty((len(table), len(columns)), np.float32)
     for position, column in enumerate(columns):
-        cells = table.columns[column.name]
-        inputs[:, position] = _encode_values(table, column, cells, notation)[cells.index]
+        if column.text is None:
+            cells = table.columns[column.name]
+            inputs[:, position] = _encode_values(table, column, cells, notation)[cells.index]
+    if any(column.text is not None for column in columns):
+        for name, (positions, encoding) in group_texts(columns).items():
+            cells = table.columns[name]
+            fill_text(inputs, cells.values, cells.index, encoding, positions)
     return torch.from_numpy(inputs)
+
+
+def list_sources(columns: Iterable[Column]) -> list[str]:
+    """List the columns of a file from which the columns of the raw inputs are made, in order.
+
+    Args:
+        columns: columns of the raw inputs.
+
+    Returns:
+        Names of columns, each once.
+    """
+    return list(dict.fromkeys(column.source for column in columns))
 
 
 def _encode_values(table: Table, column: Column, cells: Cells, notation: Notation) -> Floats:

@@ -7,9 +7,9 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from mtlcli.data.formats.csv_reader import Cells, Table
-from mtlcli.data.formats.numerals import ISO, Floats, Notation, describe_notation, detect_notation
+from mtlcli.data.formats.numerals import ISO, TRUTH, Floats, Notation, describe_notation, detect_notation
 from mtlcli.errors import ConfigError
-from mtlcli.text import name_problem, quote
+from mtlcli.text import join_names, name_problem, quote
 
 
 def refuse_other_notation(table: Table, name: str, cells: Cells, remedy: str) -> None:
@@ -79,6 +79,12 @@ def describe_non_numbers(table: Table, where: str, name: str, wrong: Sequence[in
     if (form := dict(notation.dates).get(name)) is not None:
         expected = "in ISO 8601, such as 2023-07-14" if form == ISO else f"of the format {form!r}"
         reason = f"is not a date {expected}: correct it, or set the format under `dates`"
+    elif (words := dict(notation.booleans).get(name)) is not None:
+        expected = join_names([*words, "1", "0"] if words else [*TRUTH, "1", "0"])
+        reason = (
+            f"is not a truth value ({expected}): correct it, or give the column's own words for 1 and 0, such as "
+            f"`booleans: {{{name}: [ja, nein]}}`"
+        )
     else:
         hint = suggest_classes(name) if target else ""
         reason = f"is not a {'' if target else 'finite '}number{_describe_likeness(cells, rows)}{hint}"

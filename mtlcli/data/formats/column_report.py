@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from mtlcli.data.formats.csv_reader import Cells, Table
-from mtlcli.data.formats.feature_choice import MIN_ROWS, Features
+from mtlcli.data.formats.feature_choice import MIN_ROWS, TEXT, Features
 from mtlcli.data.formats.numerals import Notation, find_dotted_thousands
 from mtlcli.data.samplers.base import Rows
 from mtlcli.data.splitting import Mask
@@ -30,11 +31,12 @@ class ColumnFacts:
 
     Attributes:
         name: name of the column.
-        type: `numeric`, `date` or `categorical`.
+        type: `numeric`, `date`, `boolean`, `categorical` or `text`.
         missing: share of the rows without a value.
         levels: number of categories; None for other types.
-        low: smallest number; for a date, in days since 1970-01-01; None for categories.
+        low: smallest number; for a date, in days since 1970-01-01; None for categories and texts.
         high: largest number, likewise.
+        features: number of features of a text; None for other types.
     """
 
     name: str
@@ -43,6 +45,7 @@ class ColumnFacts:
     levels: int | None = None
     low: float | None = None
     high: float | None = None
+    features: int | None = None
 
 
 @dataclass(frozen=True)
@@ -74,13 +77,18 @@ class TableReport:
     def __init__(
         self, table: Table, columns: Sequence[Column], train: Rows, notation: Notation, features: Features | None
     ) -> None:
-        self.facts = [_summarize_column(table.columns[column.name], column, train, notation) for column in columns]
+        by_source = {column.source: column for column in columns}
+        sizes = Counter(column.source for column in columns)
+        self.facts = [
+            _summarize_column(table.columns[name], column, train, notation, sizes[name])
+            for name, column in by_source.items()
+        ]
         self.features = features
-        self._table, self._notation = table, notation
-        self._missing: dict[str, Mask] = {  # of numeric columns; a missing category has a code
-            column.name: cells.index == cells.values.index(None)
-            for column in columns
-            if column.levels is None and None in (cells := table.columns[column.name]).values
+        self.table, self._notation = table, notation
+        self._missing: dict[str, Mask] = {  # of numbers and texts; a missing category has a code
+            name: cells.index == cells.values.index(None)
+            for name, column in by_source.items()
+            if column.levels is None and None in (cells := table.columns[name]).values
         }
 
     @property
@@ -106,10 +114,10 @@ class TableReport:
             if column.levels is not None:
                 values = codes[rows, position]
                 unknown, missing = int((values == UNKNOWN).sum()), int((values == MISSING).sum())
-            elif column.name in self._missing:
-                missing = int(self._missing[column.name][rows].sum())
+            elif column.source in self._missing and column.source not in columns_with_gaps:
+                missing = int(self._missing[column.source][rows].sum())
             if unknown or missing:
-                columns_with_gaps[column.name] = Unseen(unknown, missing, len(rows))
+                columns_with_gaps[column.source] = Unseen(unknown, missing, len(rows))
         return columns_with_gaps
 
     def notes(self, inputs: Tensor, spec: DatasetSpec, subsets: Mapping[str, Rows]) -> list[str]:
@@ -125,7 +133,8 @@ class TableReport:
         """
         notes = [
             f"column {name!r} is not used as a feature: {why}. To use it, list it under `features` with all other "
-            f"features, or under `categorical`; to silence this note, list it under `exclude`"
+            f"features, or under `{'text' if why == TEXT else 'categorical'}`; to silence this note, list it under "
+            f"`exclude`"
             for name, why in self.excluded.items()
         ]
         notes += [
@@ -148,7 +157,7 @@ class TableReport:
             for column in spec.columns
             if len(levels := set(column.levels or ())) > 1 and levels <= {"train", "val", "test"}
         ]
-        numbers = [column.name for column in spec.columns if column.levels is None]
+        numbers = [column.name for column in spec.columns if column.levels is None and column.text is None]
         numbers += [name for name, target in spec.targets.items() if target.type == "real"]
         notes += [note for name in numbers if (note := self._note_thousands(name))]
         for subset, rows in subsets.items():
@@ -158,7 +167,7 @@ class TableReport:
     def _note_thousands(self, name: str) -> str | None:
         """Note numbers whose dots may separate thousands."""
         plain = (self._notation.decimal, self._notation.thousands) == (".", "")
-        if not plain or not (value := find_dotted_thousands(self._table.columns[name].values)):
+        if not plain or not (value := find_dotted_thousands(self.table.columns[name].values)):
             return None
         return (
             f"column {name!r} is read with a decimal point ({value!r} as {float(value)}), although each number has "
@@ -167,15 +176,17 @@ class TableReport:
         )
 
 
-def _summarize_column(cells: Cells, column: Column, train: Rows, notation: Notation) -> ColumnFacts:
+def _summarize_column(cells: Cells, column: Column, train: Rows, notation: Notation, size: int) -> ColumnFacts:
     missing = float((cells.index[train] == cells.values.index(None)).mean()) if None in cells.values else 0.0
     if column.levels is not None:
         return ColumnFacts(column.name, "categorical", missing, len(column.levels))
+    if column.text is not None:
+        return ColumnFacts(column.source, "text", missing, features=size)
     parsed = notation.numbers(cells.values, column.name)[0][cells.positions(train)]
     present = parsed[~np.isnan(parsed)]  # may be empty for a table to evaluate that is in another notation
     low, high = (float(present.min()), float(present.max())) if len(present) else (None, None)
-    kind = "date" if column.name in dict(notation.dates) else "numeric"
-    return ColumnFacts(column.name, kind, missing, None, low, high)
+    kinds = dict.fromkeys(dict(notation.dates), "date") | dict.fromkeys(dict(notation.booleans), "boolean")
+    return ColumnFacts(column.name, kinds.get(column.name, "numeric"), missing, None, low, high)
 
 
 def _note_gaps(subset: str, columns: Mapping[str, Unseen]) -> list[str]:

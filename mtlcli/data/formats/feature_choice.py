@@ -13,6 +13,7 @@ from mtlcli.data.formats.numerals import Floats, Notation, detect_notation
 from mtlcli.errors import ConfigError
 
 MIN_ROWS = 20  # rows of a table from which on columns are judged by their values
+TEXT = "it is text that differs in every row"
 # Names of an index column: pandas writes an empty name and reads it as `Unnamed: 0` or `Unnamed: 0.1`; readr as `...1`.
 UNNAMED = re.compile(r"|Unnamed: \d+(\.\d+)*|\.\.\.\d+")
 _IDENTIFIER = re.compile(r"(?i:(.*[\W_])?(id|ids|uuid|guid|index|idx|row[\W_]?(id|nr|no|number)))|.*[a-z](ID|Id)")
@@ -113,7 +114,7 @@ def _explain_exclusion(name: str, cells: Cells, rows: int, notation: Notation) -
     if len(wrong) == rows:
         if detect_notation([value or "" for value in cells.values]):
             return None  # numbers or dates in another notation, which are an error
-        return "it is text that differs in every row"
+        return TEXT
     if wrong or not _whole(parsed):
         return None
     rising = bool((np.diff(parsed) > 0).all())

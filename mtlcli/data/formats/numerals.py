@@ -20,6 +20,7 @@ MANY = 5  # number of distinct values of one form from which a column is taken t
 SPACES = " \u00a0\u2009\u202f"  # the spaces that group digits: plain, no-break, thin, narrow no-break
 DASHES = "\u2212\u2010\u2011\u2012\u2013\u2014\ufe63\uff0d"  # minus signs and dashes that stand for a hyphen
 ISO = "ISO 8601"
+TRUTH = dict.fromkeys(("true", "t", "yes", "y", "on"), "1") | dict.fromkeys(("false", "f", "no", "n", "off"), "0")
 _EXACT = Context(prec=2**18, Emin=MIN_EMIN, Emax=MAX_EMAX, traps=[])  # more digits than a cell has characters
 
 
@@ -32,14 +33,17 @@ class Notation:
         thousands: mark between groups of three digits; "" for none.
         dates: (column, `strptime` format or `ISO`) of each column of dates, which are read as days since 1970-01-01,
             UTC.
+        booleans: (column, words) of each column of truth values, which are read as 1 and 0. The words are those for 1
+            and 0, or empty for those of `TRUTH`.
     """
 
     decimal: Literal[".", ","] = "."
     thousands: Literal["", ",", ".", " ", "'"] = ""
     dates: tuple[tuple[str, str], ...] = ()
+    booleans: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def numbers(self, values: Sequence[str | None], column: str = "") -> tuple[Floats, list[int]]:
-        """Parse values as numbers, or as dates if the column is one of dates.
+        """Parse values as numbers, as dates if the column is one of dates, or as truth values if it is one of those.
 
         A number must be finite in float32. `1_000` is not a number, although Python parses it as one.
 
@@ -50,6 +54,8 @@ class Notation:
         Returns:
             float64 values, NaN for missing values and those that are not numbers; and the positions of the latter.
         """
+        if self.booleans and (words := dict(self.booleans).get(column)) is not None:
+            return _read_booleans(values, words)
         dates = dict(self.dates)
         if column not in dates and self._grouped is None and (plain := _plain_numbers(values)) is not None:
             return plain, []
@@ -67,6 +73,10 @@ class Notation:
                         parsed[position] = np.nan
                         wrong.append(position)
         return parsed, wrong
+
+    def declares(self, column: str) -> bool:
+        """Return whether the user declared the column to hold dates or truth values."""
+        return column in dict(self.dates) or column in dict(self.booleans)
 
     def canonical(self, value: str) -> str | None:
         """Return the canonical spelling of a number (`1` for `1`, `1.0`, `01` and `1e0`), or None for other values."""
@@ -114,6 +124,15 @@ def _plain_numbers(values: Sequence[str | None]) -> Floats | None:
     if fine.sum() + values.count(None) < len(values) or any("_" in value for value in values if value is not None):
         return None
     return parsed
+
+
+def _read_booleans(values: Sequence[str | None], words: Sequence[str]) -> tuple[Floats, list[int]]:
+    """Parse truth values, see `Notation.numbers`."""
+    truth = {word.casefold(): str(1 - at) for at, word in enumerate(words)} if words else TRUTH
+    numbers = {None: math.nan, "0": 0.0, "1": 1.0, "0.0": 0.0, "1.0": 1.0}
+    spelled = [value if value is None else truth.get(value.casefold(), value) for value in values]
+    parsed = np.array([numbers.get(value, math.nan) for value in spelled])
+    return parsed, [at for at, value in enumerate(spelled) if value not in numbers]
 
 
 class _DateReader:

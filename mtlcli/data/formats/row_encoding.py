@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from mtlcli.data.formats.column_encoding import encode_columns
+from mtlcli.data.formats.column_encoding import encode_columns, list_sources
 from mtlcli.data.formats.csv_reader import Cells, Table
 from mtlcli.data.formats.numerals import ISO, Notation
 from mtlcli.errors import ConfigError, InputError, suggest
@@ -32,7 +32,7 @@ def encode_rows(
     missing: Collection[str],
     others: Collection[str] = (),
 ) -> Tensor:
-    """Encode rows of numbers, categories and dates as the raw inputs of a model.
+    """Encode rows of numbers, categories, dates and texts as the raw inputs of a model.
 
     Strings are read as in a data file: numbers in the table's notation, categories by their name. `None`, NaN, NaT and
     the strings in `missing` are missing values.
@@ -51,13 +51,14 @@ def encode_rows(
         InputError: A column is missing, unknown or of another length, or a value is not of its column's type.
     """
     given = _columns_of(data)
-    _check_names([column.name for column in columns], given, others)
+    _check_names(list_sources(columns), given, others)
     lengths = {name: len(values) for name, values in given.items()}
     if len(set(lengths.values())) > 1:
         raise InputError(
             f"the columns differ in length: {join_names([f'{n} {length}' for n, length in lengths.items()])}"
         )
-    cells = {column.name: _cells(column, given[column.name], notation, missing) for column in columns}
+    by_source = {column.source: column for column in columns}
+    cells = {name: _cells(column, given[name], notation, missing) for name, column in by_source.items()}
     table = _RowTable(Path("rows"), cells, range(next(iter(lengths.values()))))
     try:
         return encode_columns(table, columns, notation)
@@ -106,7 +107,7 @@ def _check_names(wanted: Sequence[str], given: Mapping[str, Any], others: Collec
 
 
 def _cells(column: Column, values: Sequence[Any], notation: Notation, missing: Collection[str]) -> Cells:
-    form = dict(notation.dates).get(column.name)
+    form = dict(notation.dates).get(column.source)
     positions: dict[str | None, int] = {}
     index = np.empty(len(values), np.int32)
     for row, value in enumerate(values):

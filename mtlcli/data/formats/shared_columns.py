@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mtlcli.data.base import Dataset
-from mtlcli.data.formats.column_encoding import fit_column
+from mtlcli.data.formats.column_encoding import list_sources
+from mtlcli.data.formats.table_encoding import fit_columns
 from mtlcli.errors import ConfigError, Problem
 from mtlcli.specs import MOST_CLASSES, Column, DatasetSpec
 from mtlcli.text import join_names
@@ -31,9 +32,9 @@ def share_columns(opened: Mapping[str, tuple[Dataset, DatasetSpec]]) -> dict[str
     if len({specs[alias].columns for alias in tables}) < 2:
         return specs
     first = tables[0]
-    names = [column.name for column in specs[first].columns]
+    names = list_sources(specs[first].columns)
     for alias in tables[1:]:
-        others = [column.name for column in specs[alias].columns]
+        others = list_sources(specs[alias].columns)
         unmatched = {first: [n for n in names if n not in others], alias: [n for n in others if n not in names]}
         if any(unmatched.values()):
             differences = "; ".join(
@@ -54,9 +55,7 @@ def share_columns(opened: Mapping[str, tuple[Dataset, DatasetSpec]]) -> dict[str
     for name in names:
         # No limit on the categories here: it was applied to each table separately.
         try:
-            columns.append(
-                fit_column([source for source in sources.values() if source is not None], name, MOST_CLASSES)
-            )
+            columns += fit_columns([source for source in sources.values() if source is not None], name, MOST_CLASSES)
         except ConfigError as error:
             problems += error.problems
     if problems:

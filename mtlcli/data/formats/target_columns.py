@@ -4,32 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mtlcli.data.formats.column_encoding import FAR, PLAIN, compute_statistics, encode_levels, sort_levels
+from mtlcli.data.formats.column_encoding import FAR, PLAIN, compute_statistics, sort_levels
 from mtlcli.data.formats.column_errors import (
     check_names,
     count_values,
     describe_mixed_types,
     describe_non_numbers,
-    get_first_value,
     quote_value,
     refuse_other_notation,
     suggest_classes,
 )
 from mtlcli.data.formats.csv_reader import Table
-from mtlcli.data.formats.numerals import Floats, Notation
+from mtlcli.data.formats.numerals import TRUTH, Floats, Notation
+from mtlcli.data.formats.stated_classes import OTHER, check_classes, class_codes, describe_other
 from mtlcli.data.formats.table_options import Targets, TargetType
 from mtlcli.data.samplers.base import Rows
 from mtlcli.data.splitting import Codes
-from mtlcli.errors import ConfigError, suggest
+from mtlcli.errors import ConfigError
 from mtlcli.specs import IGNORE_INDEX, TargetSpec
 from mtlcli.text import join_names, quote
 
-TRUTH = {"true": "1", "false": "0"}
+INFERRED = ("true", "false")  # words of a target that is binary without a declaration, if they are mixed with 0 and 1
 
 
 def fit_target(
@@ -41,8 +42,8 @@ def fit_target(
         table: the table.
         name: name of the target.
         train: rows of the training split.
-        type_: declared type, or the columns of 0 and 1 of a multilabel target. None to infer it from all cells:
-            `binary` if all are 0 or 1, `real` if all are numbers, `classes` if none is.
+        type_: declared type, the columns of 0 and 1 of a multilabel target, or the classes in their order. None to
+            infer it from all cells: `binary` if all are 0 or 1, `real` if all are numbers, `classes` if none is.
         notation: notation of numbers and dates.
 
     Returns:
@@ -59,6 +60,8 @@ def fit_target(
         spec = TargetSpec("multilabel", len(type_), tuple(type_), any(None in table.columns[a].values for a in type_))
         encode_target(table, name, spec, notation)
         return spec
+    if isinstance(type_, dict):
+        return _fit_stated(table, name, train, type_, notation)
     cells = table.columns[name]
     missing = None in cells.values
     type_ = type_ or _infer_type(table, name, notation)
@@ -81,7 +84,20 @@ def fit_target(
     return TargetSpec("classes", len(classes), classes, missing)
 
 
-def encode_target(table: Table, name: str, target: TargetSpec, notation: Notation = PLAIN) -> Tensor:
+def _fit_stated(table: Table, name: str, train: Rows, stated: dict[str, Any], notation: Notation) -> TargetSpec:
+    classes = tuple(stated["classes"])
+    spec = TargetSpec("classes", len(classes), classes)
+    labels = encode_target(table, name, spec, notation, stated)
+    if bool((labels[train] == IGNORE_INDEX).all()):
+        raise ConfigError(
+            table.locate(f"target {name!r} has none of its classes in the training rows: {join_names(classes)}")
+        )
+    return replace(spec, missing=bool((labels == IGNORE_INDEX).any()))
+
+
+def encode_target(
+    table: Table, name: str, target: TargetSpec, notation: Notation = PLAIN, declared: TargetType | None = None
+) -> Tensor:
     """Encode labels, as `TargetSpec` defines them.
 
     Args:
@@ -89,6 +105,7 @@ def encode_target(table: Table, name: str, target: TargetSpec, notation: Notatio
         name: name of the target.
         target: its specification.
         notation: notation of numbers and dates.
+        declared: its declared type, which may state that values other than its classes are missing labels.
 
     Returns:
         [N] or [N, size].
@@ -105,14 +122,12 @@ def encode_target(table: Table, name: str, target: TargetSpec, notation: Notatio
     cells = table.columns[name]
     if target.type == "classes":
         classes = target.classes or ()
-        codes = encode_levels(cells.values, classes, notation, 0, IGNORE_INDEX, -1)
-        if unknown := np.flatnonzero(codes == -1).tolist():
-            rows = cells.rows(unknown)
-            hint = suggest(get_first_value(cells, rows), classes)
-            raise ConfigError(table.locate(
-                f"target {name!r} has the class {quote_value(cells, rows)}, which is not among those of the training "
-                f"rows: {join_names(classes)}.{hint}", rows
-            ))  # fmt: skip
+        codes = class_codes(table, name, classes, notation)
+        stated = declared if isinstance(declared, dict) else {}
+        others = np.flatnonzero(codes == OTHER).tolist()
+        if others and stated.get("others") != "missing":
+            raise ConfigError(describe_other(table, name, cells.rows(others), classes, stated=bool(stated)))
+        codes[codes < 0] = IGNORE_INDEX
         return torch.from_numpy(codes[cells.index])
     parsed, wrong = notation.numbers(cells.values, name)
     if wrong:
@@ -122,14 +137,17 @@ def encode_target(table: Table, name: str, target: TargetSpec, notation: Notatio
 
 
 def _encode_binary(table: Table, column: str, notation: Notation, where: str, hint: str = "") -> Tensor:
-    """float32 [N]: 0 or 1, also for `true` and `false` in any case; NaN if missing. ConfigError for other values."""
+    """float32 [N]: 0 or 1, also for the words in TRUTH, in any case; NaN if missing. ConfigError for other values."""
     cells = table.columns[column]
-    values = tuple(value if value is None else TRUTH.get(value.lower(), value) for value in cells.values)
-    parsed, wrong = notation.numbers(values)
+    if column in dict(notation.booleans):
+        parsed, wrong = notation.numbers(cells.values, column)
+    else:
+        values = tuple(value if value is None else TRUTH.get(value.lower(), value) for value in cells.values)
+        parsed, wrong = notation.numbers(values)
     if wrong := wrong or _find_non_binary(parsed):
         rows = cells.rows(wrong)
         raise ConfigError(
-            table.locate(f"{quote_value(cells, rows)} in {where} is not 0 or 1 (true or false){hint}", rows)
+            table.locate(f"{quote_value(cells, rows)} in {where} is not 0 or 1 (true or false, yes or no){hint}", rows)
         )
     return torch.from_numpy(parsed.astype(np.float32)[cells.index])
 
@@ -160,9 +178,9 @@ def _infer_type(table: Table, name: str, notation: Notation) -> TargetType:
     if not wrong:
         return "binary" if set(parsed[~np.isnan(parsed)]) <= {0.0, 1.0} else "real"
     spellings = [value.lower() for value in cells.values if value is not None]
-    if set(spellings) - TRUTH.keys() <= {"0", "1", "0.0", "1.0"} and len(spellings) > len(TRUTH):  # `True`, `TRUE`, `1`
+    if {*spellings} - {*INFERRED} <= {"0", "1", "0.0", "1.0"} and len(spellings) > len(INFERRED):  # `True`, `TRUE`, `1`
         return "binary"
-    if name in dict(notation.dates):
+    if notation.declares(name):
         raise ConfigError(describe_non_numbers(table, "target", name, wrong, notation))
     if len(wrong) < count_values(cells):
         raise ConfigError(describe_mixed_types(table, name, parsed, wrong, f"declare `targets: {{{name}: classes}}`"))
@@ -174,24 +192,28 @@ def _find_non_binary(parsed: Floats) -> list[int]:
     return [int(at) for at in np.flatnonzero(~np.isin(parsed, [0.0, 1.0]) & ~np.isnan(parsed))]
 
 
-def check_targets(targets: Targets) -> dict[str, TargetType | None]:
+def check_targets(targets: Targets, notation: Notation = PLAIN) -> dict[str, TargetType | None]:
     """Check the option `targets` of a table.
 
     Args:
         targets: list of columns, or column → type.
+        notation: notation of numbers.
 
     Returns:
         target → its declared type, or None.
 
     Raises:
-        ValueError: no target is given, or a multilabel target names a column more than once.
+        ValueError: no target is given, a multilabel target names a column more than once, or stated classes are
+            invalid.
     """
     if not targets:
         raise ValueError("`targets` names no column")
-    types: dict[str, TargetType | None] = dict(targets if isinstance(targets, dict) else dict.fromkeys(targets))
+    types: dict[str, Any] = dict(targets if isinstance(targets, dict) else dict.fromkeys(targets))
     for name, labels in types.items():
         if isinstance(labels, list) and (repeated := [label for label in labels if labels.count(label) > 1]):
             raise ValueError(f"the target {name!r} names the column {repeated[0]!r} more than once")
+        if isinstance(labels, dict):
+            check_classes(name, labels, notation)
     return types
 
 
@@ -253,6 +275,7 @@ def restore_targets(
             missing = any(None in table.columns[label].values for label in declared)
             restored[name] = TargetSpec("multilabel", len(declared), tuple(declared), missing)
         else:
-            missing = None in table.columns[name].values
-            restored[name] = replace(target, type=declared or target.type, missing=missing)
+            missing = None in table.columns[name].values or isinstance(declared, dict)
+            kind = "classes" if isinstance(declared, dict) else declared
+            restored[name] = replace(target, type=kind or target.type, missing=missing)
     return restored

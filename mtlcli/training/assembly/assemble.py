@@ -242,7 +242,7 @@ def _same_columns(trunk: str, specs: Mapping[str, DatasetSpec]) -> tuple[Column,
     (first, columns), *others = ((alias, spec.columns) for alias, spec in specs.items())
     for alias, other in others:
         if other != columns:
-            differing = sorted({column.name for column in set(columns) ^ set(other)}) or ["their order"]
+            differing = sorted({column.source for column in set(columns) ^ set(other)}) or ["their order"]
             raise ValueError(
                 f"{trunk} needs the same columns in all datasets, with the same categories, means and standard "
                 f"deviations. {first!r} and {alias!r} differ in: {', '.join(differing)}"

@@ -217,7 +217,7 @@ WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     "binary that is none": (
         TABLE,
         {"targets": {"age": "binary"}, "features": ["income"]},
-        r"people.csv:2: '20' in the binary target 'age' is not 0 or 1 \(true or false\)",
+        r"people.csv:2: '20' in the binary target 'age' is not 0 or 1 \(true or false, yes or no\)",
     ),
     "one class": (TABLE.replace("Bonn", "Ulm"), {"targets": ["town"]}, "has only the class 'Ulm'"),
     "unseen class": (TABLE, {"targets": ["town"]}, "people.csv:5: target 'town' has the class 'Köln'"),
