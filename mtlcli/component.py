@@ -11,15 +11,18 @@ import inspect
 import keyword
 import re
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
-from mtlcli.error_origin import blame_options
+from mtlcli.error_origin import describe_error
+from mtlcli.errors import MtlError, OptionError
 
 ARGS = re.compile(r"^(?:Args|Options):\n((?:[ \t]+.*\n?|\n)+)", re.MULTILINE)  # up to the first unindented line
+SHOWN = 30  # characters of a value in a message
 Target = TypeVar("Target", bound=Callable[..., Any])
+Created = TypeVar("Created")
 
 
 class KindClass(Protocol):
@@ -163,3 +166,69 @@ def _described_options(doc: str) -> Iterator[tuple[str, str]]:
     block = ARGS.search(doc)
     for entry in re.finditer(r"^    (\w+): (.*(?:\n {5,}.*)*)", block[1] if block else "", re.MULTILINE):
         yield _option_name(entry[1]), capitalize(" ".join(entry[2].split()))
+
+
+def blame_options(
+    make: Callable[..., Created], options: Mapping[str, Any], required: Collection[str] = (), sole: bool = False
+) -> Created:
+    """Call a function, and attribute its errors to the options whose absence changes or avoids the error.
+
+    Args:
+        make: the function.
+        options: its keyword arguments.
+        required: options that can't be left out; one is blamed if the message contains its name.
+        sole: blame the only required option even if the message doesn't contain its name.
+
+    Returns:
+        What the function returns. An error that no option causes passes through.
+
+    Raises:
+        OptionError: options caused errors; contains the message for each.
+    """
+    left, refused = dict(options), dict[str, str]()
+    first: Exception | None = None
+    while True:
+        try:
+            result = make(**left)
+        except (MtlError, OptionError):
+            raise
+        except Exception as error:
+            first = first or error
+            name = _culprit(make, left, error, required, sole)
+            if name is None and not refused:
+                raise
+            if name is not None:
+                value = list(left[name]) if isinstance(left[name], tuple) else left[name]
+                shown = "" if str(value) in str(error) or len(repr(value)) > SHOWN else f", found {value!r}"
+                refused[name] = describe_error(error, shown).removeprefix(f"{name}: ")
+            if name is None or name in required:
+                break
+            del left[name]
+        else:
+            if not refused:
+                return result
+            break
+    raise OptionError(refused) from first
+
+
+def _culprit(
+    make: Callable[..., Any], options: Mapping[str, Any], error: Exception, required: Collection[str], sole: bool
+) -> str | None:
+    """Return the option that causes the error; None if no single option does."""
+    fixes = []
+    for name in options:
+        if name not in required:
+            try:
+                make(**{key: value for key, value in options.items() if key != name})
+            except Exception as other:
+                if (type(other), str(other)) == (type(error), str(error)):
+                    continue
+            fixes.append(name)
+    words = re.findall(r"\w+", str(error).lower())
+    needed = [name for name in options if name in required]
+    named = [name for name in fixes or needed if name.lower() in words]
+    if named:
+        return min(named, key=lambda name: words.index(name.lower()))
+    if fixes:
+        return fixes[0]
+    return needed[0] if sole and len(needed) == 1 else None

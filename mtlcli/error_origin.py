@@ -1,18 +1,15 @@
-"""Attribution of errors to options of components and to lines of plugins."""
+"""Description of errors, with the line of the plugin that caused them."""
 
 from __future__ import annotations
 
-import re
 import traceback
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
-from mtlcli.errors import MtlError, OptionError
+from mtlcli.errors import MtlError
 
-Created = TypeVar("Created")
-SHOWN = 30  # characters of a value in a message
 PLAIN = (ValueError, RuntimeError, TypeError, AssertionError, MtlError)  # errors whose type adds nothing to the message
 _plugins: set[str] = set()  # files of plugins, and folders of plugins that are packages
 
@@ -68,72 +65,6 @@ def error_reason(error: BaseException) -> str:
         return "leads to a division by zero"
     text = (error.msg if isinstance(error, SyntaxError) else str(error)).partition("\n")[0]
     return text if text and type(error) in PLAIN else f"{type(error).__name__}: {text}".removesuffix(": ")
-
-
-def blame_options(
-    make: Callable[..., Created], options: Mapping[str, Any], required: Collection[str] = (), sole: bool = False
-) -> Created:
-    """Call a function, and attribute its errors to the options whose absence changes or avoids the error.
-
-    Args:
-        make: the function.
-        options: its keyword arguments.
-        required: options that can't be left out; one is blamed if the message contains its name.
-        sole: blame the only required option even if the message doesn't contain its name.
-
-    Returns:
-        What the function returns. An error that no option causes passes through.
-
-    Raises:
-        OptionError: options caused errors; contains the message for each.
-    """
-    left, refused = dict(options), dict[str, str]()
-    first: Exception | None = None
-    while True:
-        try:
-            result = make(**left)
-        except (MtlError, OptionError):
-            raise
-        except Exception as error:
-            first = first or error
-            name = _culprit(make, left, error, required, sole)
-            if name is None and not refused:
-                raise
-            if name is not None:
-                value = list(left[name]) if isinstance(left[name], tuple) else left[name]
-                shown = "" if str(value) in str(error) or len(repr(value)) > SHOWN else f", found {value!r}"
-                refused[name] = describe_error(error, shown).removeprefix(f"{name}: ")
-            if name is None or name in required:
-                break
-            del left[name]
-        else:
-            if not refused:
-                return result
-            break
-    raise OptionError(refused) from first
-
-
-def _culprit(
-    make: Callable[..., Any], options: Mapping[str, Any], error: Exception, required: Collection[str], sole: bool
-) -> str | None:
-    """Return the option that causes the error; None if no single option does."""
-    fixes = []
-    for name in options:
-        if name not in required:
-            try:
-                make(**{key: value for key, value in options.items() if key != name})
-            except Exception as other:
-                if (type(other), str(other)) == (type(error), str(error)):
-                    continue
-            fixes.append(name)
-    words = re.findall(r"\w+", str(error).lower())
-    needed = [name for name in options if name in required]
-    named = [name for name in fixes or needed if name.lower() in words]
-    if named:
-        return min(named, key=lambda name: words.index(name.lower()))
-    if fixes:
-        return fixes[0]
-    return needed[0] if sole and len(needed) == 1 else None
 
 
 def _innermost(trace: TracebackType | None, counts: Callable[[str], bool]) -> CodeLocation | None:

@@ -10,13 +10,25 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from mtlcli.component import Component, KindClass, RegularizerClass, Target
 from mtlcli.errors import ConfigError, suggest
 from mtlcli.plugins import PLUGIN_GROUP, load_entry_points, origin_of
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+
+class Entry(Protocol):
+    """Entry of a component in an experiment (see `mtlcli.config.ComponentConfig`)."""
+
+    @property
+    def name(self) -> str:
+        """Name of the component."""
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Options of the component, by name."""
 
 
 class Registry(Generic[Target]):
@@ -45,7 +57,7 @@ class Registry(Generic[Target]):
 
         def decorate(target: Decorated) -> Decorated:
             shipped = self._ships(target.__module__)
-            if not shipped:
+            if not shipped and not self._loaded:
                 self._load()  # what ships with mtl comes first
             taken = self._components.get(name)
             same = taken is not None and (taken.target.__module__, taken.target.__qualname__) == (
@@ -62,15 +74,37 @@ class Registry(Generic[Target]):
 
     def names(self) -> list[str]:
         """Return the registered names, sorted."""
-        self._load()
+        if not self._loaded:
+            self._load()
         return sorted(self._components)
 
     def __getitem__(self, name: str) -> Component[Target]:
         """Return the component of that name, or raise ConfigError with the registered names."""
-        self._load()
+        if not self._loaded:
+            self._load()
         if name not in self._components:
             raise ConfigError(self.unknown(name))
         return self._components[name]
+
+    def create(self, base: Any, entry: Entry, *supplied: Any) -> Any:
+        """Create the component of an entry.
+
+        Args:
+            base: base class of the components of this group.
+            entry: name and options of the component.
+            *supplied: positional arguments of the component, from the builder.
+
+        Returns:
+            The component.
+
+        Raises:
+            ValueError: the component is no instance of the base class.
+        """
+        component = self[entry.name].create(*supplied, **entry.options)
+        if not isinstance(component, base):
+            expected = f"{base.__module__}.{base.__name__}"
+            raise ValueError(f"is of type {type(component).__name__}, but must be of type {expected}")
+        return component
 
     def unknown(self, name: str, hint: str | None = None) -> str:
         """Return the error message for a name that isn't registered.
@@ -91,8 +125,6 @@ class Registry(Generic[Target]):
         )
 
     def _load(self) -> None:
-        if self._loaded:
-            return
         self._loaded = True
         if self.package is not None:
             _import_modules(self.package)
@@ -126,8 +158,6 @@ class TorchRegistry(Registry[Callable[..., Any]]):
         return super().unknown(name, hint if reason is None else reason)
 
     def _load(self) -> None:
-        if self._loaded:
-            return
         self._loaded = True
         assert self.package is not None
         module = importlib.import_module(self.package)

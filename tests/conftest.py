@@ -5,7 +5,7 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from mtlcli.cli import SPINS
+from mtlcli.cli.app import SPINS
 from mtlcli.cores import usable_cores
 
 os.environ.setdefault("MTL_TRACEBACK", "1")  # unexpected errors fail a test with their traceback
@@ -69,7 +69,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture
 def plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw the plots of runs."""
-    from mtlcli.training.plots import plot_history
+    from mtlcli.training.history import plot_history
 
     monkeypatch.setattr("mtlcli.training.report.plot_history", plot_history)
 

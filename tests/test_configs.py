@@ -7,8 +7,7 @@ import pytest
 from mtlcli.config import load_experiment
 from mtlcli.studies.compare.plan import make_plan
 from mtlcli.studies.compare.published import read_published
-from mtlcli.training.assembly.build import build
-from mtlcli.training.assembly.check import check_experiment
+from mtlcli.training.assembly.build import build, check_experiment
 from mtlcli.training.checkpoint.file import plain, save_checkpoint
 
 ROOT = Path(__file__).parents[1]

@@ -10,7 +10,7 @@ import yaml
 
 from mtlcli.cli import main
 from mtlcli.config import experiment_from_dict
-from mtlcli.training.assembly.check import check_experiment
+from mtlcli.training.assembly.build import check_experiment
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

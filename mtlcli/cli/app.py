@@ -1,9 +1,13 @@
-"""The command-line app with all verbs. None of them imports torch before it is called."""
+"""The program `mtl`: its verbs, none of which imports torch before it is called, and its exit codes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -21,10 +25,19 @@ from mtlcli.cli.predict import predict
 from mtlcli.cli.relate import relate
 from mtlcli.cli.schema import schema
 from mtlcli.cli.show import show
+from mtlcli.cli.streams import safe_streams
 from mtlcli.cli.summary import summary
 from mtlcli.cli.train import train
 from mtlcli.cli.validate import validate
+from mtlcli.error_origin import describe_error, plugin_location
+from mtlcli.errors import ConfigError, MtlError
+from mtlcli.text import printable
 from mtlcli.version import __version__
+
+TRACEBACK = "MTL_TRACEBACK"  # environment variable that enables tracebacks
+SPINS = "10000"
+"""Iterations for which a waiting thread of OpenMP spins before it sleeps: a thirtieth of the default, with which a step
+takes 80 times as long if another process uses the same cores."""
 
 # our verb → names of the same command in other tools
 OTHER_NAMES = {
@@ -100,3 +113,55 @@ _VERBS: dict[str, Callable[..., None]] = {
 for _name, _verb in _VERBS.items():
     add_verb(app, _name, _verb)
 app.add_typer(data, name="data")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the console script `mtl`.
+
+    Args:
+        arguments: the command-line arguments. Default: those of the process.
+
+    Returns:
+        The exit code (docs/reliability.md lists them).
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:  # before the import of torch, when OpenMP reads it
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+    with safe_streams() as streams:
+        return streams.exit_code(_run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    given = sys.argv[1:] if arguments is None else [*arguments]
+    try:
+        app(args=given, prog_name="mtl", obj=given)
+    except MtlError as error:
+        _print_error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        _print_error(MtlError(_unexpected(error)))
+        return MtlError.exit_code
+    return 0
+
+
+def _unexpected(error: Exception) -> str:
+    """Return the message for an unexpected error."""
+    if plugin_location(error) is not None:
+        return f"{describe_error(error)}; {TRACEBACK}=1 in the environment shows the traceback"
+    *_, last = traceback.extract_tb(error.__traceback__)
+    where = f"{Path(last.filename).name}:{last.lineno}"
+    return (
+        f"internal error in mtl: {type(error).__name__}: {error} ({where}); {TRACEBACK}=1 shows the traceback to report"
+    )
+
+
+def _print_error(error: MtlError) -> None:
+    """Print a line for each problem, with control characters escaped: quoted values may come from untrusted files."""
+    lines = map(str, error.problems) if isinstance(error, ConfigError) else str(error).splitlines()
+    for line in lines:
+        print(f"error: {printable(' '.join(line.splitlines()))}", file=sys.stderr)

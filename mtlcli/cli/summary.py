@@ -33,9 +33,9 @@ def summary(
     from mtlcli.errors import ConfigError
     from mtlcli.text import printable
     from mtlcli.training.assembly.assemble import add_regularizers, assemble
+    from mtlcli.training.assembly.build import within_memory
     from mtlcli.training.assembly.data_checks import open_datasets
-    from mtlcli.training.assembly.layer_report import layers
-    from mtlcli.training.assembly.model_size import flops_per_sample, within_memory
+    from mtlcli.training.assembly.model_size import flops_per_sample, layers
     from mtlcli.training.data_report import data_report, report_rows
 
     with within_memory():
@@ -76,7 +76,7 @@ def summary(
         "weighting": experiment.weighting.name,
         "layers": {layer.name: {k: v for k, v in asdict(layer).items() if k != "name"} for layer in model_layers},
         "parameters": parameters,
-        "flops_per_sample": flops_per_sample(run.model, run.specs),
+        "flops_per_sample": flops_per_sample(run),
     }
     if json:
         print_json(document)

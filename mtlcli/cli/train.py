@@ -44,11 +44,13 @@ def train(
 
     from mtlcli.cli.output import print_compression, print_json, print_plan, print_table
     from mtlcli.cli.progress import watch
-    from mtlcli.cli.requirements import check_requirements, parse_requirements
     from mtlcli.training.assembly.build import build
     from mtlcli.training.trainer import Trainer
 
-    requirements = parse_requirements(require or [], experiment)
+    if require:
+        from mtlcli.cli.requirements import check_requirements, parse_requirements
+
+        requirements = parse_requirements(require, experiment)
     if experiment.weighting.name == "relation":
         from mtlcli.cli.progress import watch_study
         from mtlcli.studies.relate.for_weighting import with_placeholder_relation, with_relation
@@ -72,5 +74,5 @@ def train(
         if summary["compression"] is not None:
             print_compression(summary["compression"])
         print(f"run folder: {summary['run_dir']}")
-    final = list(summary["metrics"].values())[-1]
-    check_requirements(requirements, experiment, final)
+    if require:
+        check_requirements(requirements, experiment, list(summary["metrics"].values())[-1])

@@ -92,7 +92,7 @@ def _checked(file: str, overrides: list[str], allow_plugins: bool) -> tuple[list
     try:
         # before the import of torch, which takes seconds
         experiment = load_experiment(file, overrides, allow_plugins)
-        from mtlcli.training.assembly.check import check_experiment
+        from mtlcli.training.assembly.build import check_experiment
 
         return [], check_experiment(experiment)
     except ConfigError as error:

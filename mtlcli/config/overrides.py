@@ -16,10 +16,10 @@ from mtlcli.config.locations import Document, KeyPath, Place, Reading, Source, d
 from mtlcli.config.lookup import fits, follow
 from mtlcli.config.scalars import NULL, expand
 from mtlcli.config.schema import Experiment
-from mtlcli.config.type_names import quote_argument
 from mtlcli.config.yaml import MAX_DEPTH, parse
 from mtlcli.errors import ConfigError, Problem, suggest
 
+MAX_OVERRIDE = 200  # characters of an override in a message
 NAMED_BY_USER = (("tasks",), ("datasets",))  # mappings whose keys the user chooses
 
 
@@ -39,9 +39,7 @@ def apply(document: Document, overrides: Sequence[str], source: Source) -> list[
         try:
             _apply(document, override, source)
         except ConfigError as error:
-            problems += [
-                Problem(f"override {quote_argument(override)}: {problem.message}") for problem in error.problems
-            ]
+            problems += [Problem(f"override {_quoted(override)}: {problem.message}") for problem in error.problems]
     return problems
 
 
@@ -66,7 +64,7 @@ def _apply(document: Document, override: str, source: Source) -> None:
         reading = document.readings.get(path)
         if reading is not None and not isinstance(reading.value, dict | list):  # a component's name
             document.readings[*path, "name"] = document.readings.pop(path)
-    place = f"set by the override {quote_argument(override)}"
+    place = f"set by the override {_quoted(override)}"
     changed = _index(parent, path, last) if isinstance(parent, list) else last
     if _renames(parent, path, last, value.data):
         _drop_options(document, parent, path, source)
@@ -82,12 +80,12 @@ def _parsed(text: str, override: str) -> Document:
     try:
         document = parse(text, override)
     except ConfigError as error:
-        message = f"override {quote_argument(override)}: {error.problems[0].message}"
+        message = f"override {_quoted(override)}: {error.problems[0].message}"
         return Document(text, readings={(): Reading(_expanded(text), text, error=message)})
     if document.unexpanded or (isinstance(document.data, str) and text.lstrip()[:1] in ("'", '"')):
         return document
     if document.data is None and not NULL.fullmatch(text.strip()):
-        message = f"override {quote_argument(override)}: as YAML the value is empty (' #' starts a comment)"
+        message = f"override {_quoted(override)}: as YAML the value is empty (' #' starts a comment)"
         return Document(text, readings={(): Reading(text, text, error=message)})
     document.readings = {(): Reading(_expanded(text), document.data), **document.readings}
     return document
@@ -98,6 +96,12 @@ def _expanded(text: str) -> str:
         return expand(text)
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+def _quoted(override: str) -> str:
+    """Return an override in quotes, shortened if it is long."""
+    quoted = repr(override)
+    return quoted if len(quoted) <= MAX_OVERRIDE else quoted[: MAX_OVERRIDE - 1] + "…"
 
 
 def _hint(override: str) -> str:

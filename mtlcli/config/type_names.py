@@ -13,14 +13,8 @@ import annotated_types
 from pydantic.fields import FieldInfo
 
 MAX_VALUE = 60  # characters of a value in a message
-MAX_ARGUMENT = 200  # characters of a command-line argument in a message
 SINGULAR = {int: "an integer", float: "a number", bool: "true or false", str: "a string", Path: "a path"}
 PLURAL = {int: "integers", float: "numbers", bool: "true or false", str: "strings", Path: "paths"}
-
-
-def quote_argument(argument: str) -> str:
-    """Return a command-line argument in quotes, shortened if it is long."""
-    return _short(repr(argument), MAX_ARGUMENT)
 
 
 class TypeDescription:
@@ -116,5 +110,5 @@ def _literal(value: Any) -> str:
     return repr(value) if isinstance(value, str) else json.dumps(value)
 
 
-def _short(text: str, length: int = MAX_VALUE) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
+def _short(text: str) -> str:
+    return text if len(text) <= MAX_VALUE else text[: MAX_VALUE - 1] + "…"

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mtlcli.component import blame_options
 from mtlcli.data.samplers.base import stable_seed
-from mtlcli.error_origin import blame_options
 from mtlcli.errors import MtlError, OptionError, suggest
 
 # Unsuitable for a single raw image: need boxes, masks, batches or functions, return several images, or change the type.

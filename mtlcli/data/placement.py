@@ -39,9 +39,13 @@ class Placement:
     def __init__(
         self, device: torch.device, loading: Loading = "auto", workers: int | Literal["auto"] = "auto"
     ) -> None:
-        self.device, self.loading = device, loading
-        self.workers = min(4, usable_cores() - 1) if workers == "auto" else workers
+        self.device, self.loading, self._workers = device, loading, workers
         self._placements: dict[int, tuple[Tensor | LazyInputs, Tensor | None]] = {}
+
+    @property
+    def workers(self) -> int:
+        """Number of processes that read a streamed dataset."""
+        return min(4, usable_cores() - 1) if self._workers == "auto" else self._workers
 
     def resident(self, inputs: Tensor | LazyInputs) -> Tensor | None:
         """Move inputs to the training device, once.

@@ -8,8 +8,7 @@ from typing import TypedDict
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mtlcli.models.modules import AnyNameModuleDict
-from mtlcli.models.sharing.base import Sharing, SharingRecord
+from mtlcli.models.sharing.base import AnyNameModuleDict, Sharing, SharingRecord
 
 
 class ParameterCount(TypedDict):

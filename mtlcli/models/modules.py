@@ -1,33 +1,14 @@
-"""Helpers for `torch.nn` modules: a module dictionary, a memory layout and passes over blank examples."""
+"""Helpers for `torch.nn` modules: a memory layout and passes over blank examples."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mtlcli.specs import Shape
-
-
-class AnyNameModuleDict(nn.ModuleDict):
-    """An `nn.ModuleDict` whose keys may also be the names of its own attributes and methods.
-
-    `nn.ModuleDict` rejects a task or a dataset called `type`, `train` or `items`, since it registers each module as an
-    attribute. This class reaches modules through `[name]` only. Any name without a dot is allowed, and the keys of the
-    state dict are the same as those of an `nn.ModuleDict`.
-    """
-
-    def add_module(self, name: str, module: nn.Module | None) -> None:
-        """Add a module under a name without a dot."""
-        assert name and "." not in name and module is not None
-        self._modules[name] = module
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        # nn.Module.__setattr__ would refuse to set its own `training` if a module has that name
-        object.__setattr__(self, name, value)
 
 
 @contextmanager

@@ -23,8 +23,8 @@ from mtlcli.errors import ConfigError
 from mtlcli.plugins import load_plugin, loaded_plugins
 from mtlcli.studies.runs import InterruptedStudyError
 from mtlcli.studies.worker import OUTPUT, After, Job, run_job, run_process
-from mtlcli.training.checkpoint.experiment import plugins_of
 from mtlcli.training.failures import StopRequest
+from mtlcli.training.run import plugins_of
 
 STOP_TIMEOUT = 30.0  # seconds in which a run must save its checkpoint after SIGTERM
 METHOD = "forkserver" if sys.platform == "linux" else "spawn"

@@ -1,17 +1,25 @@
-"""Metrics of a run, epoch by epoch, and its tables."""
+"""Metrics of a run, epoch by epoch, and its tables and plots."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from mtlcli.plotting import GRID, new_figure, save_figure
 from mtlcli.tables import format_csv, format_markdown, format_number
+from mtlcli.training.assembly.regularization import PREFIX
 from mtlcli.training.evaluate import Amounts, TaskMetrics
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 HEADER = ["epoch", "step", "split", "task", "metric", "value"]
 Row = tuple[int, int, str, str, str, float]
 SHARING = "sharing."  # prefix of a task, for statistics of the sharing on its examples
 OPTIMIZER = "optimizer."  # prefix of a parameter group
+LEGEND = 12  # largest number of lines for which a legend is drawn
 
 
 def is_task(name: str) -> bool:
@@ -101,3 +109,81 @@ def yes_classes(positive: Mapping[str, str]) -> str:
 def metric_names(metrics: Mapping[str, TaskMetrics]) -> list[str]:
     """Return all metrics, in the order of first appearance."""
     return list(dict.fromkeys(name for tasks in metrics.values() for values in tasks.values() for name in values))
+
+
+def plot_history(history: History, split: str, folder: Path) -> None:
+    """Plot the metrics over the epochs, as PNG files.
+
+    `losses.png`, `weights.png`, `metrics.png` and, for gradient weightings, `conflict.png` have a line for each task;
+    `learning_rates.png` has one for each parameter group. Each regularizer has a file with a panel for each metric. If
+    the sharing has statistics, `sharing.png` has a column of panels for each task and a row for each trunk stage.
+
+    Args:
+        history: the metrics of all epochs.
+        split: the evaluated split.
+        folder: the folder of the plots.
+    """
+    losses = {f"{task} ({where})": line for where in dict.fromkeys(["train", split])
+              for task, line in history.series(where, "loss").items() if is_task(task)}  # fmt: skip
+    _plot(folder / "losses.png", {"loss": losses})
+    weights = history.series("train", "weight")
+    _plot(folder / "weights.png", {"task weight": {t: w for t, w in weights.items() if is_task(t)}})
+    if rates := {name.removeprefix(OPTIMIZER): line for name, line in history.series("train", "lr").items()}:
+        _plot(folder / "learning_rates.png", {"learning rate": rates})
+    for name in [name for name in weights if name.startswith(PREFIX)]:
+        panels: dict[str, dict[str, tuple[list[int], list[float]]]] = {}
+        for metric in dict.fromkeys(row[4] for row in history.rows if row[3] == name):
+            title, _, label = metric.partition(".")  # `rank.fc1` is a line of the panel `rank`
+            panels.setdefault(f"{name}: {title}", {})[label] = history.series("train", metric)[name]
+        _plot(folder / f"{name}.png", panels)
+    if conflict := {name: line for name in ("cosine", "conflict") for line in history.series("train", name).values()}:
+        titles = {"cosine": "mean cosine of the tasks' gradients", "conflict": "share of opposed pairs"}
+        _plot(folder / "conflict.png", {titles[name]: {"": line} for name, line in conflict.items()})
+    rows = [row for row in history.rows if row[2] == split and is_task(row[3])]
+    names = dict.fromkeys(row[4] for row in rows if row[4] not in ("loss", "weight"))
+    if names:
+        _plot(folder / "metrics.png", {f"{name} ({split})": history.series(split, name) for name in names})
+    watched = dict.fromkeys((row[3], row[4]) for row in history.rows if row[3].startswith(SHARING))
+    if watched:
+        tasks = dict.fromkeys(task for task, _ in watched)
+        stages = dict.fromkeys(name.rpartition(".")[0] for _, name in watched)  # `fc1.digit` is a line of `fc1`
+        grid: dict[str, dict[str, tuple[list[int], list[float]]]] = {
+            ": ".join(filter(None, [task.removeprefix(SHARING), stage])): {
+                name.rpartition(".")[2]: history.series(split, name)[task]
+                for owner, name in watched
+                if (owner, name.rpartition(".")[0]) == (task, stage)
+            }
+            for stage in stages
+            for task in tasks
+        }
+        _plot(folder / "sharing.png", grid, columns=len(tasks))
+
+
+def plot_figures(figures: Mapping[str, Figure], folder: Path) -> None:
+    """Save matplotlib figures as `<name>.png` in a folder."""
+    for name, figure in figures.items():
+        save_figure(figure, folder / f"{name}.png")
+
+
+def _plot(path: Path, panels: dict[str, dict[str, tuple[list[int], list[float]]]], columns: int | None = None) -> None:
+    """Draw a panel for each entry, title → label of a line → (epochs, values), in so many columns or in one row.
+
+    In several rows, an entry without lines has no panel, and the panels of a row have the same scale.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    columns = columns or len(panels)
+    rows = len(panels) // columns
+    figure = new_figure(5 * columns, 3.6 * rows if rows == 1 else 2.8 * rows)
+    grid = figure.subplots(rows, columns, squeeze=False, sharey="row" if rows > 1 else False)
+    for axes, (title, lines) in zip(grid.flat, panels.items(), strict=True):
+        axes.set_visible(rows == 1 or bool(lines))
+        axes.tick_params(labelleft=True)  # the first panel of the row may be missing
+        for label, (epochs, values) in lines.items():
+            axes.plot(epochs, values, marker="o" if len(epochs) < 30 else "", markersize=3, label=label)
+        axes.set(title=title, xlabel="epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=GRID)
+        if any(lines) and len(lines) <= LEGEND:  # a single line needs no legend
+            axes.legend(fontsize="small")
+    save_figure(figure, path)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlcli.models.model import MultiTaskModel
-from mtlcli.models.modules import AnyNameModuleDict
+from mtlcli.models.sharing.base import AnyNameModuleDict
 from mtlcli.specs import FIRST, Column, DatasetSpec
 
 

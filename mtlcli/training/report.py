@@ -14,15 +14,23 @@ from mtlcli.data.loader import evaluation_batches
 from mtlcli.errors import InterruptedRunError, MtlError
 from mtlcli.models.sharing.base import SharingRecord, SharingStats
 from mtlcli.specs import TrunkPass
-from mtlcli.training.assembly.regularization import PREFIX, compress, fit_ranks
+from mtlcli.training.assembly.model_size import compress
+from mtlcli.training.assembly.regularization import PREFIX, fit_ranks
 from mtlcli.training.checkpoint.file import load_checkpoint, plain, save_checkpoint
 from mtlcli.training.data_report import count_unseen
 from mtlcli.training.device import peak_memory
 from mtlcli.training.evaluate import Monitor, TaskMetrics, measure
 from mtlcli.training.failures import StopRequest, explain_error
-from mtlcli.training.history import OPTIMIZER, SHARING, is_task, table_csv, table_md
+from mtlcli.training.history import (
+    OPTIMIZER,
+    SHARING,
+    is_task,
+    plot_figures,
+    plot_history,
+    table_csv,
+    table_md,
+)
 from mtlcli.training.messages import EpochReport, RunEnd
-from mtlcli.training.plots import plot_figures, plot_history
 from mtlcli.training.run import Run
 from mtlcli.training.run_folder import RunFolder
 from mtlcli.training.run_summary import Summary
@@ -55,7 +63,8 @@ def finish(state: TrainerState, folder: RunFolder, stop: StopRequest, plots: boo
     split = run.experiment.evaluation.split
     splits = list(dict.fromkeys([split, *(["test"] if "test" in run.splits() else [])]))
     metrics, failures = _measure(state, splits, stop)
-    if "compression" not in best and (report := compress(run.model, run.regularization, run.specs, run.size)):
+    regularized = bool(run.regularization.terms)
+    if regularized and "compression" not in best and (report := compress(run)):
         before = metrics
         metrics, _ = _measure(state, list(before), stop)
         best["model"] = plain(dict(run.model.state_dict()))
@@ -73,8 +82,9 @@ def finish(state: TrainerState, folder: RunFolder, stop: StopRequest, plots: boo
     error = _unevaluated(folder, failures) if failures else None
     status = "completed" if error is None else "failed"
     summary = summarize(state, folder, status, metrics, error, compression=best.get("compression"))
-    gaps = {name: count_unseen(run, name) for name in metrics if name not in failures}
-    summary |= {kind: {name: gap[kind] for name, gap in gaps.items()} for kind in ("unknown", "missing")}
+    tables = any(spec.columns for spec in run.specs.values())
+    gaps = {name: count_unseen(run, name) if tables else {} for name in metrics if name not in failures}
+    summary |= {kind: {name: gap.get(kind, {}) for name, gap in gaps.items()} for kind in ("unknown", "missing")}
     folder.write_json("summary.json", summary)
     return summary
 

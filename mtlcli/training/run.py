@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from mtlcli import registry
+from mtlcli.component import Component
 from mtlcli.config import Experiment
 from mtlcli.config.locations import Problems
 from mtlcli.data.base import Dataset, Examples
@@ -17,6 +20,7 @@ from mtlcli.data.loader import Batch
 from mtlcli.data.placement import Placement
 from mtlcli.errors import ConfigError
 from mtlcli.models.model import MultiTaskModel
+from mtlcli.plugins import loaded_plugins
 from mtlcli.specs import DatasetSpec, Shape
 from mtlcli.tasks.base import TaskKind
 from mtlcli.training.assembly.regularization import Regularization
@@ -62,6 +66,12 @@ class Run:
     def splits(self) -> list[str]:
         """Return the splits that every dataset has."""
         return [s for s in ("train", "val", "test") if all(s in spec.splits for spec in self.specs.values())]
+
+    def blank_inputs(self, examples: int = 1) -> dict[str, Tensor]:
+        """Return alias → raw inputs of zeros, [examples, *input_shape], on the device of the model."""
+        return {
+            alias: torch.zeros(examples, *spec.input_shape, device=self.device) for alias, spec in self.specs.items()
+        }
 
     def notes(self) -> list[str]:
         """Return notes on the data, each with its key path: the datasets' own, and those on tasks with one target."""
@@ -170,3 +180,32 @@ def autocast(experiment: Experiment, device: torch.device) -> torch.autocast:
     precision = experiment.training.precision
     dtype = torch.float16 if precision == "fp16" else torch.bfloat16
     return torch.autocast(device.type, dtype, enabled=precision != "fp32")
+
+
+def plugins_of(experiment: Experiment) -> dict[str, str]:
+    """Return `kind name` → plugin, for each component that comes from a plugin."""
+    return {f"{c.group} {c.name}": c.plugin for c in _components(experiment) if c.plugin is not None}
+
+
+def as_file(experiment: Experiment) -> dict[str, Any]:
+    """Return the resolved experiment as in `config.yaml`, with the plugins of its components."""
+    named = [registry.callbacks[entry.name].plugin for entry in experiment.callbacks]
+    plugins = loaded_plugins([*plugins_of(experiment).values(), *(plugin for plugin in named if plugin is not None)])
+    return {**experiment.resolved(callbacks=True), **({"plugins": plugins} if plugins else {})}
+
+
+def _components(experiment: Experiment) -> Iterator[Component[Any]]:
+    for entry in experiment.datasets.values():
+        yield registry.datasets[entry.name]
+    for task in experiment.tasks.values():
+        yield registry.kinds[task.kind.name]
+        yield registry.heads[task.head.name]
+    yield registry.trunks[experiment.trunk.name]
+    yield registry.sharings[experiment.sharing.name]
+    yield registry.weightings[experiment.weighting.name]
+    for term in experiment.regularizers:
+        yield registry.regularizers[term.name]
+    yield registry.optimizers[experiment.optimizer.name]
+    if experiment.scheduler is not None:
+        yield registry.schedulers[experiment.scheduler.name]
+    yield registry.samplers[experiment.training.sampling.name]

@@ -23,7 +23,6 @@ from mtlcli.text import join_names
 from mtlcli.training.assembly.data_checks import open_data
 from mtlcli.training.assembly.optimizers import group_names, learning_rates, make_optimizer, scale_rates
 from mtlcli.training.assembly.schedules import Schedule, make_schedule
-from mtlcli.training.checkpoint.experiment import plugins_of
 from mtlcli.training.checkpoint.file import plain, rng_state, set_rng_state
 from mtlcli.training.data_changes import check_unchanged
 from mtlcli.training.device import Threads
@@ -31,7 +30,7 @@ from mtlcli.training.evaluate import Amounts
 from mtlcli.training.failures import weighting_fault
 from mtlcli.training.history import History
 from mtlcli.training.messages import EpochReport, RunHeader
-from mtlcli.training.run import Run
+from mtlcli.training.run import Run, plugins_of
 from mtlcli.training.run_folder import device_name
 from mtlcli.training.step import Step
 from mtlcli.training.step_log import StepLog

@@ -99,7 +99,8 @@ class Step:
             return replace(result, updated=False), counts
         self.skipped = 0
         self.run.regularization.after_step(self.optimizer.param_groups[0]["lr"])
-        self.backward.after_step(result, batches, totals, shares)
+        if self.backward.looks_back:
+            self.backward.after_step(result, batches, totals, shares)
         return result, counts
 
     def _checked(self, result: StepResult, batches: Sequence[Batch], counts: list[float], number: int) -> StepResult:

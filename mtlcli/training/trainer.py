@@ -19,7 +19,6 @@ from mtlcli.training.assembly.optimizers import learning_rates
 from mtlcli.training.assembly.schedules import idle_note, new_length_note, shortfall_note
 from mtlcli.training.backward.base import StepResult
 from mtlcli.training.callbacks import Callback, Callbacks, checked_callbacks, make_callbacks
-from mtlcli.training.checkpoint.experiment import as_file
 from mtlcli.training.checkpoint.rotation import Checkpoints, CheckpointSchedule
 from mtlcli.training.device import seed_everything
 from mtlcli.training.evaluate import Evaluation, Monitor, measure
@@ -27,7 +26,7 @@ from mtlcli.training.failures import StopRequest, check_model, explain_error
 from mtlcli.training.messages import log_data_notes, run_header
 from mtlcli.training.rehearsal import rehearse
 from mtlcli.training.report import epoch_report, finish, record_epoch, run_end, write_unfinished
-from mtlcli.training.run import Run
+from mtlcli.training.run import Run, as_file
 from mtlcli.training.run_folder import Resume, RunFolder, environment, log_to_folder
 from mtlcli.training.run_summary import Summary
 from mtlcli.training.state import MakeStep, early_stop_warning, new_state

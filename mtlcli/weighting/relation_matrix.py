@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mtlcli.errors import suggest
+from mtlcli.config import Experiment
+from mtlcli.config.locations import Problems
+from mtlcli.errors import ConfigError, suggest
 from mtlcli.files import user_path
 
 Matrix = NDArray[np.float64]
@@ -178,3 +181,40 @@ def _parse_number(cell: str, what: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{what} is {cell!r}; expected a finite number")
     return value
+
+
+def self_contained(experiment: Experiment) -> Experiment:
+    """Return the experiment with the numbers of its `weighting.matrix` in place of a file name.
+
+    The `config.yaml` and the checkpoints of the run then do not depend on the file.
+
+    Args:
+        experiment: The experiment.
+
+    Returns:
+        The experiment, changed if its weighting names a file.
+
+    Raises:
+        ConfigError: If the file can't be read, or if `weighting.from` has not been measured.
+    """
+    if experiment.weighting.name != "relation":
+        return experiment
+    matrix, measure = (experiment.weighting.options[key] for key in ("matrix", "from"))
+    if matrix is None and measure is not None:
+        message = (
+            f"{measure!r} has not been measured. `mtl train` measures it first; from Python, run "
+            f"`mtl relate --measure {measure}` and set `matrix` to its relation.csv instead of `from`"
+        )
+        raise ConfigError(experiment.problem("weighting.from", message))
+    if measure is not None or not isinstance(matrix, str):  # the weighting reports an error if both are set
+        return experiment
+    with Problems(experiment).now("weighting.matrix"):
+        relations = read_relations(matrix)
+    return with_relations(experiment, relations)
+
+
+def with_relations(experiment: Experiment, relations: Relations) -> Experiment:
+    """Return the experiment with these relations, {task: {task: number}}, as its `weighting.matrix`."""
+    weighting = experiment.weighting
+    options = {**weighting.options, "matrix": relations, "from": None}
+    return experiment.model_copy(update={"weighting": replace(weighting, options=options)})

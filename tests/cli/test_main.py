@@ -82,7 +82,7 @@ def test_interrupted_exits_130(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(**_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mtlcli.cli.app", interrupt)
+    monkeypatch.setattr(sys.modules["mtlcli.cli.app"], "app", interrupt)
     assert main([]) == 130
     assert callable(app)
 

@@ -9,7 +9,7 @@ import torch
 
 from mtlcli.data.augmentation import RESHAPING, UNFIT, Augmentation
 from mtlcli.errors import ConfigError, MtlError
-from mtlcli.training.assembly.check import check_experiment
+from mtlcli.training.assembly.build import check_experiment
 from tests.training.experiments import digits
 
 IMAGE = torch.arange(64, dtype=torch.uint8).view(1, 8, 8)
@@ -117,7 +117,7 @@ def test_validation_accepts_transforms_that_fit() -> None:
 
 def test_torchvision_is_not_imported_without_augmentation() -> None:
     code = (
-        "import sys; from mtlcli.training.assembly.check import check_experiment; "
+        "import sys; from mtlcli.training.assembly.build import check_experiment; "
         "from tests.training.experiments import digits; "
         "check_experiment(digits()); print('torchvision' in sys.modules)"
     )

@@ -6,7 +6,7 @@ from torch import nn
 
 from mtlcli.models.inputs import Normalize
 from mtlcli.models.model import MultiTaskModel
-from mtlcli.models.modules import AnyNameModuleDict
+from mtlcli.models.sharing.base import AnyNameModuleDict
 from mtlcli.models.sharing.hard import HardSharing
 from mtlcli.models.trunks.lenet import LeNet
 from mtlcli.models.trunks.mlp import MLP

@@ -7,15 +7,14 @@ from typing import Any
 
 import pytest
 
-from mtlcli.training.history import History
-from mtlcli.training.plots import plot_history
+from mtlcli.training.history import History, plot_history
 
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """File name → figure, instead of files."""
     figures: dict[str, Any] = {}
-    monkeypatch.setattr("mtlcli.training.plots.save_figure", lambda figure, path: figures.update({path.name: figure}))
+    monkeypatch.setattr("mtlcli.training.history.save_figure", lambda figure, path: figures.update({path.name: figure}))
     return figures
 
 

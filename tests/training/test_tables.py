@@ -14,8 +14,7 @@ from mtlcli.cli import main
 from mtlcli.config import Experiment, experiment_from_dict
 from mtlcli.errors import ConfigError
 from mtlcli.models.table_encoder import Embeddings
-from mtlcli.training.assembly.build import build, rebuild
-from mtlcli.training.assembly.check import check_experiment
+from mtlcli.training.assembly.build import build, check_experiment, rebuild
 from mtlcli.training.checkpoint.file import load_checkpoint
 from mtlcli.training.evaluate import evaluate
 from mtlcli.training.trainer import Trainer

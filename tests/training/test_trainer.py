@@ -213,7 +213,7 @@ def test_a_metric_without_a_value_does_not_pick_the_best_epoch(
 
 def test_an_error_of_torch_is_reported_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """torch refuses a batch of one example under batch norm; the check that finds it earlier is disabled."""
-    for module in ("check", "data_checks"):
+    for module in ("build", "data_checks"):
         monkeypatch.setattr(f"mtlcli.training.assembly.{module}.check_batch_norm", lambda run, sampler: None)
     experiment = digits(
         trunk={"name": "torchvision", "model": "resnet18"},

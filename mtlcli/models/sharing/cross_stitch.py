@@ -10,8 +10,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mtlcli.errors import suggest
-from mtlcli.models.modules import AnyNameModuleDict
 from mtlcli.models.sharing.base import (
+    AnyNameModuleDict,
     MakeHead,
     MakeTrunk,
     Sharing,

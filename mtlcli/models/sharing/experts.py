@@ -12,8 +12,8 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from mtlcli.models.modules import AnyNameModuleDict
 from mtlcli.models.sharing.base import (
+    AnyNameModuleDict,
     MakeHead,
     MakeTrunk,
     Sharing,

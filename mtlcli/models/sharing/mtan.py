@@ -9,8 +9,8 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from mtlcli.models.modules import AnyNameModuleDict
 from mtlcli.models.sharing.base import (
+    AnyNameModuleDict,
     MakeHead,
     MakeTrunk,
     Sharing,

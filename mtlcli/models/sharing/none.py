@@ -6,8 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from mtlcli.models.modules import AnyNameModuleDict
-from mtlcli.models.sharing.base import MakeHead, MakeTrunk, Sharing, SharingRecord
+from mtlcli.models.sharing.base import AnyNameModuleDict, MakeHead, MakeTrunk, Sharing, SharingRecord
 from mtlcli.models.trunks.base import Trunk
 from mtlcli.registry import sharings
 

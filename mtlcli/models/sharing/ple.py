@@ -10,8 +10,15 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from mtlcli.config.options import Copies
-from mtlcli.models.modules import AnyNameModuleDict
-from mtlcli.models.sharing.base import MakeHead, MakeTrunk, Sharing, SharingRecord, concat_datasets, split_datasets
+from mtlcli.models.sharing.base import (
+    AnyNameModuleDict,
+    MakeHead,
+    MakeTrunk,
+    Sharing,
+    SharingRecord,
+    concat_datasets,
+    split_datasets,
+)
 from mtlcli.models.sharing.experts import (
     GateOutput,
     SoftmaxGate,

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mtlcli.models.modules import AnyNameModuleDict
-from mtlcli.models.sharing.base import MakeHead, MakeTrunk, SharingRecord
+from mtlcli.models.sharing.base import AnyNameModuleDict, MakeHead, MakeTrunk, SharingRecord
 from mtlcli.models.sharing.hard import HardSharing
 from mtlcli.models.trunks.base import Trunk
 from mtlcli.registry import sharings

@@ -25,8 +25,8 @@ from mtlcli.studies.pool import ProcessPool
 from mtlcli.studies.relate.experiments import make_joint
 from mtlcli.studies.relate.for_weighting import with_relation
 from mtlcli.studies.study_callback import StudyCallback
-from mtlcli.training.assembly.build import self_contained
 from mtlcli.training.device import choose_device
+from mtlcli.weighting.relation_matrix import self_contained
 
 LOG = logging.getLogger("mtl")
 

@@ -51,7 +51,7 @@ def measure(state: TrainerState, folder: RunFolder) -> None:
     evaluate.measure(run, split, receive=outputs.receive)
     document = {
         "train": evaluate.evaluate(run, "train"),
-        "flops": size(run.model, run.specs)["flops"],
+        "flops": size(run)["flops"],
         "checkpoint_bytes": Path(folder.best).stat().st_size,
         "resampled": {"split": split, "values": resample_metrics(run.kinds, outputs)},
         "memory_bytes": measure_step_memory(state),  # last, since it changes the model

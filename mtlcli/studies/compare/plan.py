@@ -15,7 +15,7 @@ from mtlcli.studies.compare.baselines import make_baseline, select_baseline_axes
 from mtlcli.studies.compare.identity import experiment_hash
 from mtlcli.studies.relate.for_weighting import with_placeholder_relation
 from mtlcli.tasks.base import Direction
-from mtlcli.training.assembly.check import check
+from mtlcli.training.assembly.build import check
 from mtlcli.training.assembly.data_checks import Datasets, check_files, open_datasets
 from mtlcli.training.device import choose_device
 from mtlcli.training.evaluate import primary_metric

@@ -8,8 +8,8 @@ from mtlcli.config import Experiment
 from mtlcli.studies.relate.experiments import Budget
 from mtlcli.studies.relate.relate_study import relate
 from mtlcli.studies.study_callback import StudyCallback
-from mtlcli.training.assembly.build import with_relations
 from mtlcli.training.assembly.regularization import terms_of
+from mtlcli.weighting.relation_matrix import with_relations
 
 
 def with_relation(

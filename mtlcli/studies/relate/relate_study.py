@@ -16,7 +16,7 @@ from mtlcli.studies.relate.measures import MEASURES, Measure
 from mtlcli.studies.relate.relation import Relation, draw_heatmap, name_matrix, to_csv
 from mtlcli.studies.relate.study_runs import StudyRuns
 from mtlcli.studies.study_callback import StudyCallback
-from mtlcli.training.assembly.check import check_experiment
+from mtlcli.training.assembly.build import check_experiment
 
 LOG = logging.getLogger("mtl")
 Document = dict[str, Any]

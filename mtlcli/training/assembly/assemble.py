@@ -24,8 +24,8 @@ from mtlcli.models.warm_start import check_trunk, freeze, warm_start
 from mtlcli.regularizers.factorized import merge_factors
 from mtlcli.specs import Column, DatasetSpec, Shape, TargetSpec
 from mtlcli.tasks.base import TargetTypeError, TaskKind
-from mtlcli.training.assembly.data_checks import Datasets, create_component
-from mtlcli.training.assembly.model_size import blank_inputs, size
+from mtlcli.training.assembly.data_checks import Datasets
+from mtlcli.training.assembly.model_size import size
 from mtlcli.training.assembly.regularization import regularize, terms_of
 from mtlcli.training.checkpoint.file import load_checkpoint
 from mtlcli.training.run import Run
@@ -52,11 +52,11 @@ def assemble(experiment: Experiment, device: torch.device, opened: Datasets) -> 
     problems = Problems(experiment)
     specs = {alias: spec for alias, (_, spec) in opened.items()}
     given = trunk_input(experiment, specs)
-    sources, kinds = _tasks(experiment, opened, problems)
+    sources, kinds, output_layers = _tasks(experiment, opened, problems)
 
     def make_trunk() -> Trunk:
         with problems.now("trunk"):
-            trunk: Trunk = create_component(Trunk, registry.trunks, experiment.trunk, given.supplied)
+            trunk: Trunk = registry.trunks.create(Trunk, experiment.trunk, given.supplied)
             if not isinstance(getattr(trunk, "features", None), int):
                 raise ValueError("does not set `features`, the number of features it returns")
             trunk.input_shape = given.shape
@@ -64,30 +64,36 @@ def assemble(experiment: Experiment, device: torch.device, opened: Datasets) -> 
 
     def make_head(task: str, features: int) -> nn.Module:
         with problems.now(f"tasks.{task}.head"):
-            head: nn.Module = create_component(
-                nn.Module, registry.heads, experiment.tasks[task].head, features, kinds[task].outputs
-            )
-            after = kinds[task].output_layer()
+            entry, after = experiment.tasks[task].head, output_layers[task]
+            head: nn.Module = registry.heads.create(nn.Module, entry, features, kinds[task].outputs)
             return head if after is None else nn.Sequential(head, after)
 
     weighted = [WeightedTask(name, task.weight, kinds[name].likelihood) for name, task in experiment.tasks.items()]
-    for term in terms_of(experiment):
-        if term.as_task:
-            target: Any = registry.regularizers[experiment.regularizers[term.index].name].target
-            weighted.append(WeightedTask(term.name, likelihood=target.likelihood))
+    if experiment.regularizers:
+        weighted += _weighted_terms(experiment)
     inputs = {task: alias for task, (alias, _) in sources.items()}
     with device if device.type == "meta" else nullcontext():
         with problems.now("sharing"):
-            sharing = create_component(Sharing, registry.sharings, experiment.sharing, make_trunk, make_head, inputs)
+            sharing = registry.sharings.create(Sharing, experiment.sharing, make_trunk, make_head, inputs)
         with problems.now("weighting"):
-            weighting = create_component(Weighting, registry.weightings, experiment.weighting, weighted)
+            weighting = registry.weightings.create(Weighting, experiment.weighting, weighted)
             weighting.seed(experiment.seed)
-        normalize = {alias: make_preparation(spec, given.raw_columns) for alias, spec in specs.items()}
-        model = MultiTaskModel(sharing, normalize)
+        model = MultiTaskModel(sharing, given.prepare)
     model, weighting = model.to(device), weighting.to(device)
     placement = Placement(device, experiment.training.loading, experiment.training.workers)
     datasets = {alias: dataset for alias, (dataset, _) in opened.items()}
     return Run(experiment, device, datasets, specs, sources, kinds, model, weighting, placement, given.shape)
+
+
+def _weighted_terms(experiment: Experiment) -> list[WeightedTask]:
+    """Return the regularizers that count as tasks."""
+    components = [registry.regularizers[entry.name] for entry in experiment.regularizers]
+    targets: list[Any] = [component.target for component in components]
+    return [
+        WeightedTask(term.name, likelihood=targets[term.index].likelihood)
+        for term in terms_of(experiment)
+        if term.as_task
+    ]
 
 
 def start_trunk(run: Run) -> None:
@@ -125,33 +131,18 @@ def add_regularizers(run: Run) -> None:
     """
     if run.experiment.regularizers:
         with Problems(run.experiment).now("trunk"):  # torch says so where the inputs don't fit
-            run.size = size(run.model, run.specs)
+            run.size = size(run)
     with run.device if run.device.type == "meta" else nullcontext():
         run.regularization = regularize(run.experiment, run.model).to(run.device)
 
 
-def try_model(run: Run) -> None:
-    """Pass one blank example through the model.
-
-    Args:
-        run: The run.
-
-    Raises:
-        ConfigError: If the trunk does not accept the inputs of the datasets.
-    """
-    run.model.eval()
-    with Problems(run.experiment).now("trunk"), torch.inference_mode(), run.autocast():
-        try:
-            run.model(blank_inputs(run.model, run.specs))
-        except RuntimeError as error:  # raised by torch if shapes do not fit
-            raise ValueError(f"does not accept the inputs of the datasets: {error}") from error
-
-
 def _tasks(
     experiment: Experiment, opened: Datasets, problems: Problems
-) -> tuple[dict[str, tuple[str, str]], dict[str, TaskKind]]:
+) -> tuple[dict[str, tuple[str, str]], dict[str, TaskKind], dict[str, nn.Module | None]]:
+    """Return task → (alias of its dataset, name of its target), its kind, and the module that follows its head."""
     sources: dict[str, tuple[str, str]] = {}
     kinds: dict[str, TaskKind] = {}
+    output_layers: dict[str, nn.Module | None] = {}
     for name, task in experiment.tasks.items():
         with problems.at(f"tasks.{name}.target"):
             dataset, spec = opened[task.dataset]
@@ -159,12 +150,13 @@ def _tasks(
             sources[name] = (task.dataset, target_name)
             with problems.at(f"tasks.{name}.kind"):
                 try:
-                    kinds[name] = create_component(TaskKind, registry.kinds, task.kind, target)
+                    kinds[name] = registry.kinds.create(TaskKind, task.kind, target)
                 except TargetTypeError as error:
                     hint = dataset.type_hint(target_name, target)
                     raise ValueError(f"{error}. {hint} (dataset {task.dataset!r})" if hint else str(error)) from error
+                output_layers[name] = kinds[name].output_layer()
     problems.check()
-    return sources, kinds
+    return sources, kinds, output_layers
 
 
 def _target(name: str | None, spec: DatasetSpec, alias: str, task: str) -> tuple[str, TargetSpec]:
@@ -192,13 +184,13 @@ class TrunkInput:
 
     Attributes:
         supplied: Positional argument of the trunk: the shape of an example, or the columns of a table.
-        raw_columns: Whether the trunk encodes the columns of a table itself.
         shape: Shape of an example, without the batch dimension.
+        prepare: alias → module that converts the raw inputs of the dataset.
     """
 
     supplied: Shape | tuple[Column, ...]
-    raw_columns: bool
     shape: Shape
+    prepare: dict[str, nn.Module]
 
 
 def trunk_input(experiment: Experiment, specs: Mapping[str, DatasetSpec]) -> TrunkInput:
@@ -215,16 +207,18 @@ def trunk_input(experiment: Experiment, specs: Mapping[str, DatasetSpec]) -> Tru
         ConfigError: If their shapes or columns differ.
     """
     name = experiment.trunk.name
-    if not getattr(registry.trunks[name].target, "of_columns", False):
-        shape = _one_shape(experiment, specs)
-        return TrunkInput(shape, False, shape)
+    raw_columns = getattr(registry.trunks[name].target, "of_columns", False)
+    prepare = {alias: make_preparation(spec, raw_columns) for alias, spec in specs.items()}
+    shapes = {alias: prepared_shape(spec, raw_columns) for alias, spec in specs.items()}
+    if not raw_columns:
+        shape = _one_shape(experiment, shapes)
+        return TrunkInput(shape, shape, prepare)
     with Problems(experiment).now("trunk"):
         columns = _same_columns(name, specs)
-    return TrunkInput(columns, True, (len(columns),))
+    return TrunkInput(columns, (len(columns),), prepare)
 
 
-def _one_shape(experiment: Experiment, specs: Mapping[str, DatasetSpec]) -> Shape:
-    shapes = {alias: prepared_shape(spec) for alias, spec in specs.items()}
+def _one_shape(experiment: Experiment, shapes: Mapping[str, Shape]) -> Shape:
     if len(set(shapes.values())) > 1:
         listing = ", ".join(f"{alias} {'×'.join(map(str, shape))}" for alias, shape in shapes.items())
         message = f"the datasets' inputs differ in shape ({listing}), but all of them pass the same trunk"

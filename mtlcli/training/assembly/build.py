@@ -1,29 +1,43 @@
-"""Construction of a run from an experiment."""
+"""Construction of a run from an experiment, and its check on the device `meta`."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import torch
+from torch.nn import Module, Parameter
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from mtlcli.config import Experiment
 from mtlcli.config.locations import Problems
+from mtlcli.cores import physical_memory
 from mtlcli.data.placement import Placement
 from mtlcli.errors import ConfigError
 from mtlcli.models.warm_start import find_mismatches, find_not_finite, join_problems
 from mtlcli.specs import DatasetSpec
-from mtlcli.training.assembly.assemble import add_regularizers, assemble, start_trunk, try_model
-from mtlcli.training.assembly.check import check
-from mtlcli.training.assembly.data_checks import open_datasets
-from mtlcli.training.assembly.model_size import within_memory
+from mtlcli.training.assembly.assemble import add_regularizers, assemble, start_trunk
+from mtlcli.training.assembly.data_checks import (
+    SAMPLED,
+    Datasets,
+    check_batch_norm,
+    check_files,
+    has_batch_norm,
+    nominal_sampler,
+    open_datasets,
+)
+from mtlcli.training.assembly.optimizers import check_optimizer
 from mtlcli.training.assembly.regularization import fit_ranks
+from mtlcli.training.assembly.trial import is_small, try_model, try_model_parts, try_plugins
 from mtlcli.training.data_changes import data_records
 from mtlcli.training.device import choose_device, prepare_device
-from mtlcli.training.run import Run
-from mtlcli.weighting.relation_matrix import Relations, read_relations
+from mtlcli.training.evaluate import Monitor
+from mtlcli.training.run import Run, plugins_of
+from mtlcli.weighting.relation_matrix import self_contained
 
 LOG = logging.getLogger("mtl")
 
@@ -43,15 +57,18 @@ def build(experiment: Experiment, given: Mapping[str, Any] | None = None) -> Run
     Raises:
         ConfigError: Lists everything that can't work.
     """
-    experiment = self_contained(experiment)
+    if experiment.weighting.name == "relation":
+        experiment = self_contained(experiment)
     device = choose_device(experiment)
     opened = open_datasets(experiment, given=given)
     check(experiment, opened)
     prepare_device(experiment, device)
     run = assemble(experiment, device, opened)
-    start_trunk(run)
+    if experiment.trunk.init_from is not None:
+        start_trunk(run)
     try_model(run)
-    add_regularizers(run)
+    if experiment.regularizers:
+        add_regularizers(run)
     if not run.weighting.uses_task_weights and any(task.weight != 1 for task in experiment.tasks.values()):
         LOG.warning(
             "weighting %r determines the task weights itself: `weight:` of the tasks is ignored",
@@ -111,38 +128,136 @@ def rebuild(
     return replace(run, device=device, placement=placement, model=run.model.to(device))
 
 
-def self_contained(experiment: Experiment) -> Experiment:
-    """Return the experiment with the numbers of its `weighting.matrix` in place of a file name.
+MOST_TENSORS = 10_000  # a network with more takes long to build
 
-    The `config.yaml` and the checkpoints of the run then do not depend on the file.
+
+@contextmanager
+def within_memory() -> Iterator[None]:
+    """Limit the parameters of modules that are constructed in this context to the memory of the machine.
+
+    Every module counts, including those that are replaced later. Modules on `meta` take no memory, but weights are
+    initialized on the CPU whatever the device of the run is.
+
+    Raises:
+        ConfigError: At the first module that exceeds the memory or the number of tensors.
+    """
+    memory = physical_memory()
+    seen: dict[int, Parameter] = {}  # by identity, since modules can share parameters
+    count = size = 0
+
+    def add(module: Module, name: str, parameter: Parameter | None) -> None:
+        nonlocal count, size
+        if parameter is None or id(parameter) in seen:
+            return
+        seen[id(parameter)] = parameter
+        count += parameter.numel()
+        size += parameter.numel() * parameter.element_size()
+        if size > memory:
+            raise ConfigError(
+                f"too large: {count:,} or more parameters take {_gib(size)}, but this machine has {_gib(memory)} "
+                f"of memory"
+            )
+        if len(seen) > MOST_TENSORS:
+            raise ConfigError(f"too many layers: more than {MOST_TENSORS:,} weights and biases")
+
+    hook = register_module_parameter_registration_hook(add)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:,.1f} GiB"
+
+
+def check_experiment(experiment: Experiment) -> list[str]:
+    """Check that an experiment can work.
+
+    Of datasets that are read one example at a time, at most 1,000 files each are checked.
 
     Args:
         experiment: The experiment.
 
     Returns:
-        The experiment, changed if its weighting names a file.
+        Notes for the user (see `Run.notes`).
 
     Raises:
-        ConfigError: If the file can't be read, or if `weighting.from` has not been measured.
+        ConfigError: Lists all problems.
     """
-    if experiment.weighting.name != "relation":
-        return experiment
-    matrix, measure = (experiment.weighting.options[key] for key in ("matrix", "from"))
-    if matrix is None and measure is not None:
-        message = (
-            f"{measure!r} has not been measured. `mtl train` measures it first; from Python, run "
-            f"`mtl relate --measure {measure}` and set `matrix` to its relation.csv instead of `from`"
-        )
-        raise ConfigError(experiment.problem("weighting.from", message))
-    if measure is not None or not isinstance(matrix, str):  # the weighting reports an error if both are set
-        return experiment
-    with Problems(experiment).now("weighting.matrix"):
-        relations = read_relations(matrix)
-    return with_relations(experiment, relations)
+    choose_device(experiment)
+    opened = open_datasets(experiment)
+    run = check(experiment, opened)
+    check_files(experiment, opened, SAMPLED)
+    return run.notes()
 
 
-def with_relations(experiment: Experiment, relations: Relations) -> Experiment:
-    """Return the experiment with these relations, {task: {task: number}}, as its `weighting.matrix`."""
-    weighting = experiment.weighting
-    options = {**weighting.options, "matrix": relations, "from": None}
-    return experiment.model_copy(update={"weighting": replace(weighting, options=options)})
+@within_memory()
+def check(experiment: Experiment, opened: Datasets) -> Run:
+    """Build a run on the device `meta` and try its parts.
+
+    Args:
+        experiment: The experiment.
+        opened: The datasets, from `open_datasets`.
+
+    Returns:
+        The run, on `meta`.
+
+    Raises:
+        ConfigError: Lists all problems.
+    """
+    run = assemble(experiment, torch.device("meta"), opened)
+    problems = Problems(experiment)
+    for alias, (dataset, spec) in opened.items():
+        if dataset.augment:
+            with problems.at(f"datasets.{alias}.augment"):
+                dataset.check_augment(spec)
+    if experiment.trunk.init_from is not None:
+        with (
+            problems.at("trunk.init_from"),
+            warnings.catch_warnings(action="ignore"),
+        ):  # tensors on meta have no memory to copy to
+            start_trunk(run)
+    _try_out(run, opened, problems)
+    check_optimizer(run, problems)
+    with problems.at("evaluation.monitor"):
+        Monitor(experiment, run.kinds)
+    for split in dict.fromkeys(["train", experiment.evaluation.split]):
+        with problems.at("evaluation.split"):
+            if split not in run.splits():
+                raise ValueError(
+                    f"not every dataset has a split {split!r}; all have: {', '.join(run.splits()) or 'none'}. Name "
+                    f"another in evaluation.split, or set training examples aside with the dataset option `val: 0.1`"
+                )
+    problems.check()
+    if has_batch_norm(run.model):
+        check_batch_norm(run, nominal_sampler(run))
+    return run
+
+
+def _try_out(run: Run, opened: Datasets, problems: Problems) -> None:
+    """Add the regularizers and run one step on blank examples.
+
+    A failure on `meta`, where tensors have no values, counts only if it also occurs on the CPU. For a model that is too
+    large for the CPU, failures that mention `meta` are ignored.
+    """
+    trial = _tried(run)
+    if trial.collected and is_small(run):
+        with torch.random.fork_rng(devices=[]):
+            trial = _tried(assemble(run.experiment, torch.device("cpu"), opened))
+    elif trial.collected:
+        trial.collected = [problem for problem in trial.collected if "meta" not in problem.message]
+    if plugins_of(run.experiment):
+        try_plugins(run, trial)
+    problems.collected += trial.collected
+
+
+def _tried(run: Run) -> Problems:
+    """Return the problems of a step on blank examples, without regularizers and then with them."""
+    problems = Problems(run.experiment)
+    try_model_parts(run, problems)
+    if not problems.collected and run.experiment.regularizers:
+        with problems.at("regularizers"):
+            add_regularizers(run)
+            try_model_parts(run, problems)
+    return problems

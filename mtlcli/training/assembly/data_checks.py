@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mtlcli import registry
-from mtlcli.config import ComponentConfig, Experiment
+from mtlcli.config import Experiment
 from mtlcli.config.locations import Problems
 from mtlcli.data.base import Dataset, Examples
 from mtlcli.data.examples import locate_dataset_errors, wrap_read_errors
@@ -24,6 +24,7 @@ from mtlcli.models.model import MultiTaskModel
 from mtlcli.specs import IGNORE_INDEX, DatasetSpec, TargetSpec
 from mtlcli.training.run import Run
 
+SPEC = f"{DatasetSpec.__module__}.{DatasetSpec.__name__}"
 Datasets = dict[str, tuple[Dataset, DatasetSpec]]
 SAMPLED = 1000  # maximum number of files per dataset that `mtl validate` checks
 
@@ -59,11 +60,15 @@ def open_datasets(
         raise ConfigError(f"data was passed for {unknown[0]!r}, which is no dataset of the experiment.{choices}")
     for alias, entry in experiment.datasets.items():
         with problems.at(f"datasets.{alias}"), locate_dataset_errors(alias):
-            dataset: Dataset = create_component(Dataset, registry.datasets, entry)
+            dataset: Dataset = registry.datasets.create(Dataset, entry)
             if alias in given:
                 dataset.attach(given[alias])
             if stored is None:
-                opened[alias] = (dataset, _instance(DatasetSpec, dataset.describe(), "the result of describe() is"))
+                spec: Any = dataset.describe()  # of a plugin, possibly of another type
+                if not isinstance(spec, DatasetSpec):
+                    kind = type(spec).__name__
+                    raise ValueError(f"the result of describe() is of type {kind}, but must be of type {SPEC}")
+                opened[alias] = (dataset, spec)
             elif alias in stored:
                 dataset.record = (records or {}).get(alias)
                 opened[alias] = (dataset, dataset.restore(stored[alias]) if data else stored[alias])
@@ -77,19 +82,6 @@ def open_datasets(
             specs = share_columns(opened)
         opened = {alias: (dataset, specs[alias]) for alias, (dataset, _) in opened.items()}
     return opened
-
-
-def create_component(base: Any, components: registry.Registry[Any], entry: ComponentConfig, *supplied: Any) -> Any:
-    """Create the component of an entry; ValueError if it is not an instance of the base class of its kind."""
-    return _instance(base, components[entry.name].create(*supplied, **entry.options), "is")
-
-
-def _instance(base: Any, value: Any, what: str) -> Any:
-    if not isinstance(value, base):
-        raise ValueError(
-            f"{what} of type {type(value).__name__}, but must be of type {base.__module__}.{base.__name__}"
-        )
-    return value
 
 
 def open_data(run: Run) -> Loader:
@@ -110,8 +102,9 @@ def open_data(run: Run) -> Loader:
     with Problems(run.experiment).now("training"):
         make_sampler = registry.samplers[training.sampling.name].create
         sampler = make_sampler([*map(len, examples.values())], training.batch_size, **training.sampling.options)
-        sampler.smallest = SMALLEST if has_batch_norm(run.model) else 1
-        check_batch_norm(run, sampler)
+        if has_batch_norm(run.model):
+            sampler.smallest = SMALLEST
+            check_batch_norm(run, sampler)
         augment = {alias: dataset.augment for alias, dataset in run.datasets.items()}
         return Loader(examples, run.sources, sampler, run.experiment.seed, run.placement, augment)
 
@@ -226,14 +219,12 @@ def check_batch_norm(run: Run, sampler: Sampler) -> None:
     passes blank batches through the model on `meta`, of the sizes of steps with a single example of a dataset.
 
     Args:
-        run: The run.
+        run: The run, whose model has batch norm.
         sampler: The sampler of its batches.
 
     Raises:
         ConfigError: If a batch is rejected.
     """
-    if not has_batch_norm(run.model):
-        return
     combinations = {tuple(stop - start for start, stop in sampler.take(step)) for step in range(sampler.steps)}
     for counts in sorted(c for c in combinations if 1 in c)[:MOST_TRIED]:
         sizes = dict(zip(run.specs, counts, strict=True))

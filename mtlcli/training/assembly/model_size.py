@@ -1,35 +1,30 @@
-"""Size of a model: parameters, floating-point operations, memory."""
+"""Size of a model: parameters and floating-point operations, of each layer and in total, and their reduction."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
-from torch import Tensor
-from torch.nn import Module, Parameter
-from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch import Tensor, nn
 
-from mtlcli.errors import ConfigError
-from mtlcli.models.model import MultiTaskModel
-from mtlcli.models.modules import blank_example, evaluation_mode
-from mtlcli.specs import DatasetSpec
+from mtlcli.models.modules import evaluation_mode
+from mtlcli.specs import Shape
+from mtlcli.training.run import Run
 
 
-def size(model: MultiTaskModel, specs: Mapping[str, DatasetSpec]) -> dict[str, int]:
+def size(run: Run) -> dict[str, int]:
     """Return the numbers of `shared_parameters` and `parameters`, and the `flops` of one example of every dataset."""
-    counts, flops = model.count_parameters(), sum(flops_per_sample(model, specs).values())
+    counts, flops = run.model.count_parameters(), sum(flops_per_sample(run).values())
     return {"shared_parameters": counts["shared"], "parameters": counts["total"], "flops": flops}
 
 
-def flops_per_sample(model: MultiTaskModel, specs: Mapping[str, DatasetSpec]) -> dict[str, int]:
+def flops_per_sample(run: Run) -> dict[str, int]:
     """Count the floating-point operations of a prediction for one example, for all tasks on its dataset.
 
     A multiplication and an addition are two operations.
 
     Args:
-        model: The model, which may be on `meta`.
-        specs: alias → description of the dataset.
+        run: The run, whose model may be on `meta`.
 
     Returns:
         alias → operations.
@@ -37,61 +32,79 @@ def flops_per_sample(model: MultiTaskModel, specs: Mapping[str, DatasetSpec]) ->
     from torch.utils.flop_counter import FlopCounterMode  # imports triton
 
     flops = {}
-    for alias, blank in blank_inputs(model, specs).items():
-        with evaluation_mode(model), FlopCounterMode(display=False) as counter:
-            model({alias: blank})
+    for alias, blank in run.blank_inputs().items():
+        with evaluation_mode(run.model), FlopCounterMode(display=False) as counter:
+            run.model({alias: blank})
         flops[alias] = counter.get_total_flops()
     return flops
 
 
-def blank_inputs(model: MultiTaskModel, specs: Mapping[str, DatasetSpec]) -> dict[str, Tensor]:
-    """Return alias → one raw example of zeros, [1, …], on the device of the model."""
-    return {alias: blank_example(model, spec.input_shape) for alias, spec in specs.items()}
+def compress(run: Run) -> dict[str, Any] | None:
+    """Let the regularizers compress the trained model of a run.
 
+    Args:
+        run: The run, of whose model the regularizers replace layers.
 
-MOST_TENSORS = 10_000  # a network with more takes long to build
-
-
-@contextmanager
-def within_memory() -> Iterator[None]:
-    """Limit the parameters of modules that are constructed in this context to the memory of the machine.
-
-    Every module counts, including those that are replaced later. Modules on `meta` take no memory, but weights are
-    initialized on the CPU whatever the device of the run is.
-
-    Raises:
-        ConfigError: At the first module that exceeds the memory or the number of tensors.
+    Returns:
+        A JSON document with `shared_parameters`, `parameters` and `flops` as {before, after} and the report of each
+        regularizer; None if none of them compresses. `before` is the model without regularizers.
     """
-    memory = physical_memory()
-    seen: dict[int, Parameter] = {}  # by identity, since modules can share parameters
-    count = size = 0
+    reports = run.regularization.compress()
+    if not reports:
+        return None
+    after = size(run)
+    return {**{key: {"before": run.size[key], "after": after[key]} for key in run.size}, "regularizers": reports}
 
-    def add(module: Module, name: str, parameter: Parameter | None) -> None:
-        nonlocal count, size
-        if parameter is None or id(parameter) in seen:
-            return
-        seen[id(parameter)] = parameter
-        count += parameter.numel()
-        size += parameter.numel() * parameter.element_size()
-        if size > memory:
-            raise ConfigError(
-                f"too large: {count:,} or more parameters take {_gib(size)}, but this machine has {_gib(memory)} "
-                f"of memory"
-            )
-        if len(seen) > MOST_TENSORS:
-            raise ConfigError(f"too many layers: more than {MOST_TENSORS:,} weights and biases")
 
-    hook = register_module_parameter_registration_hook(add)
+@dataclass(frozen=True)
+class Layer:
+    """A module with parameters of its own.
+
+    Attributes:
+        name: Path in the sharing.
+        kind: Class name.
+        of: Task that it serves exclusively; None if several tasks share it.
+        shape: Shape of its output for one example; () if it has none of its own.
+        parameters: Number of parameters, including frozen ones.
+        flops: Floating-point operations for one example of every dataset; a multiplication and an addition are two.
+    """
+
+    name: str
+    kind: str
+    of: str | None
+    shape: Shape
+    parameters: int
+    flops: int
+
+
+def layers(run: Run) -> list[Layer]:
+    """Return the layers of the model in order.
+
+    One blank example of each dataset is passed through the model, on its device, which may be `meta`.
+    """
+    from torch.utils.flop_counter import FlopCounterMode  # imports triton
+
+    model, shapes = run.model, dict[nn.Module, Shape]()
+
+    def note(module: nn.Module, given: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            shapes[module] = tuple(output.shape[1:])
+
+    handles = [module.register_forward_hook(note) for module in model.modules()]
     try:
-        yield
+        with evaluation_mode(model), FlopCounterMode(display=False) as counter:
+            model(run.blank_inputs())
     finally:
-        hook.remove()
-
-
-def physical_memory() -> int:
-    """Return the memory of the machine in bytes."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def _gib(size: int) -> str:
-    return f"{size / 2**30:,.1f} GiB"
+        for handle in handles:
+            handle.remove()
+    flops = {name.partition(".")[2]: sum(counts.values()) for name, counts in counter.get_flop_counts().items()}
+    own = {
+        inner: task for task in model.heads for module in model.sharing.own_modules(task) for inner in module.modules()
+    }
+    rows = []
+    for name, module in model.sharing.named_modules():
+        parameters = sum(p.numel() for p in module.parameters(recurse=False))
+        if parameters:
+            shape, count = shapes.get(module, ()), flops.get(f"sharing.{name}", 0)
+            rows.append(Layer(name, type(module).__name__, own.get(module), shape, parameters, count))
+    return rows

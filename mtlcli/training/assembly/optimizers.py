@@ -1,20 +1,25 @@
-"""Optimizer and parameter groups."""
+"""Optimizer, its parameter groups, and a check of its options and those of the scheduler."""
 
 from __future__ import annotations
 
 import inspect
+import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 
 from mtlcli import registry
+from mtlcli.component import blame_options
 from mtlcli.config import Experiment
 from mtlcli.config.locations import Problems
-from mtlcli.error_origin import blame_options
+from mtlcli.config.options import options_of
 from mtlcli.errors import suggest
 from mtlcli.models.model import MultiTaskModel
+from mtlcli.training.assembly.schedules import make_schedule
 from mtlcli.training.run import Run
 
 FUSED_ON_CPU = ("Adam", "AdamW", "SGD", "Adagrad")
@@ -91,9 +96,6 @@ def _options_only(make: Any) -> Any:
 
 MODEL, TRUNK, HEADS = "model", "trunk", "heads"
 
-# Options of schedulers that replace the learning rate of the optimizer.
-ABSOLUTE = {"OneCycleLR": ("max_lr",), "CyclicLR": ("base_lr", "max_lr")}
-
 
 def model_groups(model: MultiTaskModel, experiment: Experiment) -> list[tuple[str, dict[str, Any]]]:
     """Return the trainable parameters of the model as named groups of an optimizer.
@@ -163,20 +165,6 @@ def check_options(experiment: Experiment, make: Callable[..., Optimizer], option
     problems.check()
 
 
-def scaled_rates(experiment: Experiment, optimizer: Optimizer) -> dict[str, list[float]]:
-    """Return the options of the scheduler that are learning rates, scaled to each parameter group.
-
-    With `{name: OneCycleLR, max_lr: 0.01}`, a group with a tenth of the optimizer's `lr` reaches 0.001. Lists, and
-    experiments without `groups`, are left unchanged.
-    """
-    entry = experiment.scheduler
-    if entry is None or not experiment.optimizer.groups:
-        return {}
-    given = {name: entry.options[name] for name in ABSOLUTE.get(entry.name, ())}
-    rates = [group["lr"] / optimizer.defaults["lr"] for group in optimizer.param_groups]
-    return {name: [value * rate for rate in rates] for name, value in given.items() if not isinstance(value, list)}
-
-
 def _check_names(experiment: Experiment, shared: list[nn.Parameter], own: Mapping[str, list[nn.Parameter]]) -> None:
     problems = Problems(experiment)
     parts = {**own, TRUNK: shared, HEADS: [p for parameters in own.values() for p in parameters]}
@@ -195,3 +183,60 @@ def _check_names(experiment: Experiment, shared: list[nn.Parameter], own: Mappin
 
 def _trainable(parameters: Any) -> list[nn.Parameter]:
     return [p for p in parameters if p.requires_grad]
+
+
+MOST_STEPS = 100  # maximum number of steps that are tried
+
+
+def check_optimizer(run: Run, problems: Problems) -> None:
+    """Collect the options that the optimizer, its groups or the scheduler reject."""
+    created: list[Optimizer] = []
+    with problems.at("optimizer"):
+        options = run.experiment.optimizer.options
+        blame_options(lambda **options: _light_optimizer(run, options), options, sole=True)
+        created.append(make_optimizer(run, light=True))
+    if (entry := run.experiment.scheduler) is None:
+        return
+    with problems.at("scheduler"):
+        # a schedule can be judged with any optimizer
+        optimizer = created[0] if created else _light_optimizer(run, {})
+        accepted = options_of(registry.schedulers[entry.name]).values()
+        required = [option.name for option in accepted if option.required]
+        blame_options(
+            lambda **options: _try_schedule(_with(run, "scheduler", options), optimizer),
+            entry.options,
+            required,
+            sole=True,
+        )
+
+
+def _light_optimizer(run: Run, options: dict[str, Any]) -> Optimizer:
+    """Create the optimizer with these options, without parameter groups."""
+    return make_optimizer(_with(run, "optimizer", options, groups={}), light=True)
+
+
+def _with(run: Run, key: str, options: dict[str, Any], **more: Any) -> Run:
+    """Return the run with other options of its optimizer or scheduler."""
+    entry = replace(getattr(run.experiment, key), options=options, **more)
+    return replace(run, experiment=run.experiment.model_copy(update={key: entry}))
+
+
+def _try_schedule(run: Run, optimizer: Optimizer) -> None:
+    """Advance the schedule by some steps; ValueError for a learning rate that is negative or not finite."""
+    before = [dict(group) for group in optimizer.param_groups]
+    try:
+        schedule = make_schedule(run, optimizer, steps=None, direction="max")
+        for step in range(1, min(run.experiment.training.epochs, MOST_STEPS) + 1):
+            for group, first in zip(optimizer.param_groups, before, strict=True):
+                rate, largest = float(group["lr"]), abs(float(first["lr"]))
+                if not math.isfinite(rate) or rate < -1e-6 * largest:  # a cosine may end at a rounding error below 0
+                    raise ValueError(f"gives a learning rate of {rate:g} at step {step} of the schedule")
+            with warnings.catch_warnings(action="ignore"):  # the optimizer makes no steps here
+                if schedule.per_step:
+                    schedule.after_step()
+                else:
+                    schedule.after_epoch(0.0)
+    finally:
+        for group, old in zip(optimizer.param_groups, before, strict=True):
+            group.clear()
+            group.update(old)

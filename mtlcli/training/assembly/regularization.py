@@ -18,8 +18,7 @@ from mtlcli.models.sharing.base import Sharing
 from mtlcli.models.trunks.base import activation_shapes
 from mtlcli.regularizers.base import Regularizer, Subject
 from mtlcli.regularizers.factorized import Factorized
-from mtlcli.specs import DatasetSpec, Shape, TrunkPass
-from mtlcli.training.assembly.model_size import size
+from mtlcli.specs import Shape, TrunkPass
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -186,28 +185,6 @@ def _subject(model: MultiTaskModel) -> Subject:
         shapes = {} if shared.of_columns else {"input": shared.input_shape}
         shapes |= activation_shapes(shared)
     return Subject(trunks, heads, sharing.inputs, shapes, sharing.private)
-
-
-def compress(
-    model: MultiTaskModel, regularization: Regularization, specs: Mapping[str, DatasetSpec], before: Mapping[str, float]
-) -> dict[str, Any] | None:
-    """Let the regularizers compress a trained model.
-
-    Args:
-        model: the model, whose layers the regularizers replace.
-        regularization: the regularizers that the model was trained with.
-        specs: alias → the dataset, for the cost of a pass.
-        before: `shared_parameters`, `parameters` and `flops` of the model without regularizers.
-
-    Returns:
-        A JSON document with each of these as {before, after} and the report of each regularizer; None where none of
-        them compresses.
-    """
-    reports = regularization.compress()
-    if not reports:
-        return None
-    after = size(model, specs)
-    return {**{key: {"before": before[key], "after": after[key]} for key in before}, "regularizers": reports}
 
 
 def fit_ranks(model: nn.Module, state: Mapping[str, Tensor]) -> None:

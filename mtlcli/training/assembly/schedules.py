@@ -20,7 +20,6 @@ from torch.optim.lr_scheduler import (
 
 from mtlcli import registry
 from mtlcli.config import Experiment
-from mtlcli.training.assembly.optimizers import ABSOLUTE, scaled_rates
 from mtlcli.training.run import Run
 
 LENGTH_OPTIONS = {"CosineAnnealingLR": "T_max", "OneCycleLR": "total_steps", "PolynomialLR": "total_iters"}
@@ -28,6 +27,8 @@ LENGTH_OPTIONS = {"CosineAnnealingLR": "T_max", "OneCycleLR": "total_steps", "Po
 GROUP_KEYS = ("initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum")
 # Schedulers without `_get_closed_form_lr` whose rates depend only on the number of their steps.
 FUNCTIONS_OF_THE_COUNT = (OneCycleLR, CyclicLR, CosineAnnealingWarmRestarts, LambdaLR)
+# Options of schedulers that replace the learning rate of the optimizer.
+ABSOLUTE = {"OneCycleLR": ("max_lr",), "CyclicLR": ("base_lr", "max_lr")}
 MOST_EPOCHS = 10_000  # maximum look-ahead
 
 
@@ -174,7 +175,7 @@ def make_schedule(run: Run, optimizer: Optimizer, steps: int | None, direction: 
         if per_step:
             raise ValueError("ReduceLROnPlateau depends on the monitored value of an epoch: set `interval: epoch`")
         options["mode"] = direction
-    options |= scaled_rates(run.experiment, optimizer)
+    options |= _scaled_rates(run.experiment, optimizer)
     supplied: list[Any] = [optimizer]
     if _takes_length(entry.name):
         if not per_step:
@@ -197,6 +198,20 @@ def has_derived_length(experiment: Experiment) -> bool:
 def _takes_length(name: str) -> bool:
     """Return whether a scheduler takes the number of steps of the run as a second positional argument."""
     return getattr(registry.schedulers[name].target, "takes_length", False)
+
+
+def _scaled_rates(experiment: Experiment, optimizer: Optimizer) -> dict[str, list[float]]:
+    """Return the options of the scheduler that are learning rates, scaled to each parameter group.
+
+    With `{name: OneCycleLR, max_lr: 0.01}`, a group with a tenth of the optimizer's `lr` reaches 0.001. Lists, and
+    experiments without `groups`, are left unchanged.
+    """
+    entry = experiment.scheduler
+    if entry is None or not experiment.optimizer.groups:
+        return {}
+    given = {name: entry.options[name] for name in ABSOLUTE.get(entry.name, ())}
+    rates = [group["lr"] / optimizer.defaults["lr"] for group in optimizer.param_groups]
+    return {name: [value * rate for rate in rates] for name, value in given.items() if not isinstance(value, list)}
 
 
 def idle_note(schedule: Schedule, experiment: Experiment, done: int, steps: int) -> str | None:

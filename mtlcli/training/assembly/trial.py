@@ -20,7 +20,6 @@ from mtlcli.models.sharing.base import SharingRecord
 from mtlcli.models.trunks.base import Trunk
 from mtlcli.specs import IGNORE_INDEX, TargetSpec, TrunkPass
 from mtlcli.tasks.base import TaskKind
-from mtlcli.training.assembly.model_size import blank_inputs
 from mtlcli.training.run import Run
 from mtlcli.weighting.base import GramianWeighting, JacobianWeighting, LossWeighting
 
@@ -39,8 +38,7 @@ def try_model_parts(run: Run, problems: Problems) -> None:
         problems: Receives the problems.
     """
     before = len(problems.collected)
-    run.model.train()
-    inputs = {alias: x.repeat(EXAMPLES, *[1] * (x.ndim - 1)) for alias, x in blank_inputs(run.model, run.specs).items()}
+    inputs = run.blank_inputs(EXAMPLES)
     with _at(run, problems, "trunk"):
         _check_trunk(run, inputs)
     if len(problems.collected) > before:
@@ -76,6 +74,23 @@ def try_plugins(run: Run, problems: Problems) -> None:
     if component.plugin is not None:
         with _at(run, problems, "weighting"):
             _try_weighting(run, component)
+
+
+def try_model(run: Run) -> None:
+    """Pass one blank example through the model.
+
+    Args:
+        run: The run.
+
+    Raises:
+        ConfigError: If the trunk does not accept the inputs of the datasets.
+    """
+    run.model.eval()
+    with Problems(run.experiment).now("trunk"), torch.inference_mode(), run.autocast():
+        try:
+            run.model(run.blank_inputs())
+        except RuntimeError as error:  # raised by torch if shapes do not fit
+            raise ValueError(f"does not accept the inputs of the datasets: {error}") from error
 
 
 def is_small(run: Run) -> bool:
@@ -119,11 +134,13 @@ def _component_path(run: Run, error: BaseException) -> str | None:
 
 
 def _check_trunk(run: Run, inputs: dict[str, Tensor]) -> None:
-    """Check that the first trunk returns as many features as it declares."""
-    trunk = next(iter(run.model.sharing.trunks().values()))
+    """Put the model in training mode, and check that its first trunk returns as many features as it declares."""
+    trunk = next(module for module in run.model.sharing.modules() if isinstance(module, Trunk))
     alias = next(iter(inputs))
     with torch.no_grad():
-        features = trunk(run.model.normalize[alias](inputs[alias]))
+        prepared = run.model.normalize[alias](inputs[alias])
+        run.model.train()
+        features = trunk(prepared)
     expected = (EXAMPLES, trunk.features)
     if not isinstance(features, Tensor) or tuple(features.shape) != expected:
         raise ValueError(

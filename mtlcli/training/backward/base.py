@@ -42,9 +42,11 @@ class Backward(ABC):
 
     Attributes:
         route: Name of the computation in `summary.json`.
+        looks_back: Whether `after_step` is to be called.
     """
 
     route: str
+    looks_back: bool = False
 
     @abstractmethod
     def __call__(self, batches: Sequence[Batch], totals: list[float], shares: list[float]) -> StepResult:
@@ -65,7 +67,7 @@ class Backward(ABC):
     def after_step(
         self, result: StepResult, batches: Sequence[Batch], totals: list[float], shares: list[float]
     ) -> None:
-        """Finish a step whose update the optimizer has made.
+        """Finish a step whose update the optimizer has made; called if `looks_back`.
 
         Args:
             result: What the call of this step returned.
@@ -167,7 +169,8 @@ def shared_backward(
     shared = None
     if parameters.own:
         for graph in graphs:
-            terms_backward(graph)
+            if graph.terms:
+                terms_backward(graph)
             own_backward(graph, parameters.own)
         terms, shared = [], list(parameters.shared)
     if shared == []:  # a frozen trunk
@@ -184,7 +187,7 @@ def terms_backward(graph: TaskGraphs) -> None:
 
 def own_backward(graph: TaskGraphs, own: Sequence[Tensor]) -> None:
     """Accumulate the tasks' unweighted gradients into the `.grad` of `own`; the graph is retained."""
-    for output, gradients in graph.outputs() if own else ():
+    for output, gradients in graph.outputs():
         cotangent = torch.stack([_or_zeros(gradient, output) for gradient in gradients.values()]).sum(0)
         torch.autograd.backward(output, cotangent, inputs=list(own), retain_graph=True)
 

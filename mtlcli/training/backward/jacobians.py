@@ -108,8 +108,10 @@ class ParameterJacobians(Jacobians):
 
     def add(self, graph: TaskGraphs, sample: int) -> None:
         """See `Jacobians.add`."""
-        terms_backward(graph)
-        own_backward(graph, self.parameters.own)
+        if graph.terms:
+            terms_backward(graph)
+        if self.parameters.own:
+            own_backward(graph, self.parameters.own)
         self._add_rows(graph, sample)
 
     def _add_rows(self, graph: TaskGraphs, sample: int) -> None:

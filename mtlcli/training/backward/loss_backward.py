@@ -25,6 +25,7 @@ class LossBackward(Backward):
     def __init__(self, run: Run, scaler: GradScaler) -> None:
         assert isinstance(run.weighting, LossWeighting)
         self.run, self.scaler, self.weighting = run, scaler, run.weighting
+        self.looks_back = run.weighting.looks_back
         self.engine = LossEngine(run.weighting)
         self.zero, self.empty = torch.zeros((), device=run.device), torch.zeros(0, device=run.device)
         if run.experiment.training.compile:
@@ -32,7 +33,7 @@ class LossBackward(Backward):
 
     def __call__(self, batches: Sequence[Batch], totals: list[float], shares: list[float]) -> StepResult:
         """See `Backward`."""
-        if self.weighting.looks_back:
+        if self.looks_back:
             self._random_state = _random_state(self.run.device)
         present = [task for task, total in enumerate(totals) if total]
         scale = loss_scale(self.scaler, self.run.device)
@@ -102,8 +103,6 @@ class LossBackward(Backward):
         The second forward pass repeats the dropout of the first, and leaves the statistics of batch normalization
         unchanged.
         """
-        if not self.weighting.looks_back:
-            return
         present = [task for task, total in enumerate(totals) if total]
         buffers = list(self.run.model.buffers())
         copies, random_state = [buffer.clone() for buffer in buffers], _random_state(self.run.device)

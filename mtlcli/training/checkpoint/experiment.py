@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
 from mtlcli import registry
-from mtlcli.component import Component, Option
+from mtlcli.component import Option
 from mtlcli.config import ComponentConfig, Experiment, experiment_from_dict
 from mtlcli.cores import usable_cores
 from mtlcli.errors import ConfigError, Problem
 from mtlcli.files import user_path
-from mtlcli.plugins import loaded_plugins
 from mtlcli.registry import REGISTRIES
 
 FURTHER = ("test_path", "val_path")  # files of individual splits, in addition to `path`
@@ -146,18 +145,6 @@ def _inside(stored: Any) -> bool:
         return False
 
 
-def plugins_of(experiment: Experiment) -> dict[str, str]:
-    """Return `kind name` → plugin, for each component that comes from a plugin."""
-    return {f"{c.group} {c.name}": c.plugin for c in _components(experiment) if c.plugin is not None}
-
-
-def as_file(experiment: Experiment) -> dict[str, Any]:
-    """Return the resolved experiment as in `config.yaml`, with the plugins of its components."""
-    named = [registry.callbacks[entry.name].plugin for entry in experiment.callbacks]
-    plugins = loaded_plugins([*plugins_of(experiment).values(), *(plugin for plugin in named if plugin is not None)])
-    return {**experiment.resolved(callbacks=True), **({"plugins": plugins} if plugins else {})}
-
-
 def lacking(problems: Iterable[Problem], recorded: Any) -> list[Problem]:
     """Return the problems of an experiment that a missing plugin explains, with the plugin to load.
 
@@ -177,20 +164,3 @@ def lacking(problems: Iterable[Problem], recorded: Any) -> list[Problem]:
             hint = f"{kind} {name!r} came from the plugin {plugin!r}: give it with --plugin, if you trust it"
             explained += [Problem(hint, problem.path) for problem in problems if problem.message.startswith(start)]
     return explained
-
-
-def _components(experiment: Experiment) -> Iterator[Component[Any]]:
-    for entry in experiment.datasets.values():
-        yield registry.datasets[entry.name]
-    for task in experiment.tasks.values():
-        yield registry.kinds[task.kind.name]
-        yield registry.heads[task.head.name]
-    yield registry.trunks[experiment.trunk.name]
-    yield registry.sharings[experiment.sharing.name]
-    yield registry.weightings[experiment.weighting.name]
-    for term in experiment.regularizers:
-        yield registry.regularizers[term.name]
-    yield registry.optimizers[experiment.optimizer.name]
-    if experiment.scheduler is not None:
-        yield registry.schedulers[experiment.scheduler.name]
-    yield registry.samplers[experiment.training.sampling.name]

@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from mtlcli.cores import physical_memory
 from mtlcli.errors import ConfigError
-from mtlcli.training.assembly.model_size import physical_memory
 from mtlcli.training.checkpoint.pickle_check import MOST_BYTES, check_pickle
 
 MARK = b"mtl-sha256:"

@@ -17,8 +17,7 @@ from mtlcli.registry import weightings
 from mtlcli.regularizers.base import Subject
 from mtlcli.regularizers.terms.gate_entropy import GateEntropy
 from mtlcli.specs import TrunkPass
-from mtlcli.training.assembly.build import build
-from mtlcli.training.assembly.check import check_experiment
+from mtlcli.training.assembly.build import build, check_experiment
 from mtlcli.training.assembly.optimizers import make_optimizer
 from mtlcli.training.step import Step
 from tests.oracles import experts as oracle

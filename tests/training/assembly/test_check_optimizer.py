@@ -4,7 +4,7 @@ import pytest
 
 from mtlcli.errors import ConfigError
 from mtlcli.registry import optimizers
-from mtlcli.training.assembly.check import check_experiment
+from mtlcli.training.assembly.build import check_experiment
 from tests.training.experiments import digits
 
 

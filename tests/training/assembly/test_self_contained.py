@@ -12,10 +12,11 @@ import torch
 from mtlcli.cli import main
 from mtlcli.config import load_experiment
 from mtlcli.errors import ConfigError, MtlError
-from mtlcli.training.assembly.build import build, rebuild, self_contained, with_relations
+from mtlcli.training.assembly.build import build, rebuild
 from mtlcli.training.checkpoint.file import load_checkpoint
 from mtlcli.training.evaluate import evaluate
 from mtlcli.training.trainer import Trainer
+from mtlcli.weighting.relation_matrix import self_contained, with_relations
 from tests.training.experiments import digits, training
 from tests.training.identical import digest_checkpoint
 from tests.training.test_step import batch, make

@@ -13,8 +13,7 @@ from sklearn.metrics import f1_score
 from mtlcli.cli import main
 from mtlcli.config import Experiment, experiment_from_dict
 from mtlcli.errors import ConfigError
-from mtlcli.training.assembly.build import build
-from mtlcli.training.assembly.check import check_experiment
+from mtlcli.training.assembly.build import build, check_experiment
 from mtlcli.training.evaluate import measure
 from mtlcli.training.trainer import Trainer
 from tests.training.experiments import training

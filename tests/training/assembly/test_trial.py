@@ -6,7 +6,7 @@ import pytest
 
 from mtlcli.errors import ConfigError
 from mtlcli.plugins import load_plugin
-from mtlcli.training.assembly.check import check_experiment
+from mtlcli.training.assembly.build import check_experiment
 from tests.training.experiments import digits
 
 pytestmark = pytest.mark.usefixtures("plugins_forgotten")

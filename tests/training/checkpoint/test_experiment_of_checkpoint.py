@@ -15,8 +15,9 @@ from mtlcli.errors import ConfigError
 from mtlcli.plugins import load_plugin
 from mtlcli.registry import datasets, trunks
 from mtlcli.training.assembly.build import rebuild
-from mtlcli.training.checkpoint.experiment import experiment_from_checkpoint, plugins_of, publishable
+from mtlcli.training.checkpoint.experiment import experiment_from_checkpoint, publishable
 from mtlcli.training.export import export
+from mtlcli.training.run import plugins_of
 from tests.hostile.archives import serialize
 from tests.hostile.checkpoints import valid_document
 from tests.training.experiments import digits

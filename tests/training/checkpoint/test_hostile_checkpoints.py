@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from mtlcli.errors import ConfigError
-from mtlcli.training.assembly.check import check_experiment
+from mtlcli.training.assembly.build import check_experiment
 from mtlcli.training.checkpoint import file, integrity, pickle_check
 from mtlcli.training.checkpoint.file import check_plain, load_checkpoint
 from mtlcli.training.checkpoint.integrity import ENDING, seal
