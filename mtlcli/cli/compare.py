@@ -11,8 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from mtlcli.cli.arguments import AllowPlugins, ConfigFile, Json, Overrides, Plugins, examples
-from mtlcli.tables import format_markdown
-from mtlcli.text import printable
+from mtlcli.text import format_markdown, printable
 
 
 @examples(

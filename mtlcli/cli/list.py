@@ -11,7 +11,7 @@ from mtlcli.cli import table
 from mtlcli.cli.arguments import Json, Plugins, examples
 from mtlcli.errors import ConfigError, suggest
 from mtlcli.registry import REGISTRIES, TorchRegistry
-from mtlcli.tables import format_markdown
+from mtlcli.text import format_markdown
 
 
 @examples("mtl list weighting", "mtl list --json")

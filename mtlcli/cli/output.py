@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mtlcli.cli import table
-from mtlcli.tables import format_number
-from mtlcli.text import printable
+from mtlcli.text import format_number, printable
 from mtlcli.training.data_report import report_rows
 from mtlcli.training.evaluate import Amounts, TaskMetrics
 from mtlcli.training.history import metric_names, table_md, yes_classes

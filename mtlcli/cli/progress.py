@@ -25,8 +25,7 @@ from rich.text import Text
 
 from mtlcli.cli import table
 from mtlcli.studies.study_callback import StudyCallback
-from mtlcli.tables import format_duration, format_number
-from mtlcli.text import printable
+from mtlcli.text import format_duration, format_number, printable
 from mtlcli.training.backward.base import StepResult
 from mtlcli.training.callbacks import Callback
 from mtlcli.training.evaluate import TaskMetrics

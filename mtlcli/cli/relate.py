@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from mtlcli.cli.arguments import AllowPlugins, ConfigFile, Json, Overrides, Plugins, examples
-from mtlcli.tables import format_number
+from mtlcli.text import format_number
 
 
 @examples(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtlcli.plotting import GRID, new_figure, save_figure
-from mtlcli.tables import format_csv, format_markdown, format_number
+from mtlcli.text import format_csv, format_markdown, format_number
 from mtlcli.training.assembly.regularization import PREFIX
 from mtlcli.training.evaluate import Amounts, TaskMetrics
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from mtlcli.tables import format_duration, format_number
+from mtlcli.text import format_duration, format_number
 from mtlcli.training.evaluate import TaskMetrics
 from mtlcli.training.run import Run
 from mtlcli.training.run_folder import device_name

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from mtlcli.cli import table
 from mtlcli.cli.progress import PlainProgress, StudyLines, StudyTable
-from mtlcli.tables import format_markdown
+from mtlcli.text import format_markdown
 
 HOSTILE = "\x1b[2J[red]x[/red]\x9b"
 SHOWN = r"\x1b[2J[red]x[/red]\x9b"

@@ -23,7 +23,7 @@ from mtlcli.studies.compare.metric_tables import (
     means_table,
     reference_labels,
 )
-from mtlcli.tables import format_interval, format_number
+from mtlcli.text import format_interval, format_number
 
 COST_HEADS = {
     "parameters": "parameters",

@@ -8,7 +8,7 @@ from typing import Any
 from mtlcli.studies.compare.comparison_tables import header_lines, make_tables
 from mtlcli.studies.compare.document import Document
 from mtlcli.studies.compare.study_plots import PLOTS
-from mtlcli.tables import format_csv, format_markdown
+from mtlcli.text import format_csv, format_markdown
 
 HEADER = ["method", "split", "task", "metric", "n", "mean", "sd", "low", "high", "ratio",
           "against", "unit", "p", "p_holm", "examples_se"]  # fmt: skip

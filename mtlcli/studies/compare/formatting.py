@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mtlcli.tables import format_interval, format_number
+from mtlcli.text import format_interval, format_number
 
 EMPTY = "–"  # a cell without a value
 

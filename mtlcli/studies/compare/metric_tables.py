@@ -13,7 +13,7 @@ from mtlcli.studies.compare.formatting import (
     is_missing,
 )
 from mtlcli.studies.compare.statistics import MIN_VALUES
-from mtlcli.tables import format_interval, format_number
+from mtlcli.text import format_interval, format_number
 
 ARROWS = {"max": "↑", "min": "↓"}
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtlcli.plotting import new_figure, save_figure
-from mtlcli.tables import format_csv, format_number
+from mtlcli.text import format_csv, format_number
 
 Matrix = NDArray[np.float64]
 NamedMatrix = dict[str, dict[str, float]]  # task → task → value

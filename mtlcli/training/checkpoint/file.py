@@ -5,18 +5,21 @@ from __future__ import annotations
 import io
 import os
 import random
+import stat
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mtlcli.cores import physical_memory
 from mtlcli.errors import ConfigError, MtlError
 from mtlcli.files import atomic_write, given_path
-from mtlcli.training.checkpoint.integrity import opened, seal
+from mtlcli.training.checkpoint.integrity import SEAL, check_archive, check_seal, seal
 
 FORMAT = 2  # 1: SHA-256 of the content instead of the bytes of the file
 PARTS = ("config", "specs", "model")  # dicts that are always present
@@ -59,9 +62,9 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         ConfigError: For a file that is missing, damaged, no checkpoint, or of another format version.
     """
     path = given_path(path, "checkpoint")
-    with opened(path) as file, warnings.catch_warnings(action="ignore"):  # of torch, about foreign files
+    with _opened(path) as file, warnings.catch_warnings(action="ignore"):  # of torch, about foreign files
         try:
-            # the only place that unpickles a file, after the checks of `opened`
+            # the only place that unpickles a file, after the checks of `_opened`
             document = torch.load(file, map_location="cpu", weights_only=True)  # noqa: TID251
             size = file.seek(0, os.SEEK_END)
         except Exception as error:  # torch raises many types, with misleading messages
@@ -71,6 +74,48 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     except ValueError as error:
         raise ConfigError(f"{path}: not a checkpoint of mtl: {error}") from error
     return _payload(path, document)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a checkpoint file whose checksum and archive structure are valid.
+
+    No content is interpreted before. Because anyone can compute a checksum, the structure of the archive is checked as
+    well (`check_archive`).
+
+    Args:
+        path: The file.
+
+    Yields:
+        The file, at its start.
+
+    Raises:
+        ConfigError: If the file is missing, no regular file, larger than the memory of this machine, damaged, or not a
+            checkpoint.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # do not wait for the writer of a pipe
+        status = os.fstat(handle)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such checkpoint file") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be read: {error.strerror or error}") from error
+    if not stat.S_ISREG(status.st_mode):
+        os.close(handle)
+        raise ConfigError(f"{path}: not a regular file, so not a checkpoint")
+    with os.fdopen(handle, "rb") as file:
+        if status.st_size > (memory := physical_memory()):
+            sizes = f"{status.st_size / 2**30:,.0f} GiB, but this machine has {memory / 2**30:,.1f} GiB of memory"
+            raise ConfigError(f"{path}: too large to open: {sizes}")
+        try:
+            check_seal(path, file, status.st_size)
+            check_archive(file, status.st_size, comment=SEAL)
+        except OSError as error:
+            raise ConfigError(f"{path}: can't be read: {error.strerror or error}") from error
+        except ValueError as error:
+            raise ConfigError(f"{path}: not a checkpoint of mtl: {error}") from error
+        file.seek(0)
+        yield file
 
 
 def _payload(path: Path, document: Any) -> dict[str, Any]:

@@ -14,10 +14,9 @@ from torch import nn
 
 from mtlcli.errors import ConfigError
 from mtlcli.training.assembly.build import check_experiment
-from mtlcli.training.checkpoint import file, integrity, pickle_check
+from mtlcli.training.checkpoint import file, integrity
 from mtlcli.training.checkpoint.file import check_plain, load_checkpoint
-from mtlcli.training.checkpoint.integrity import ENDING, seal
-from mtlcli.training.checkpoint.pickle_check import check_pickle
+from mtlcli.training.checkpoint.integrity import ENDING, check_pickle, seal
 from tests.hostile.archives import pickle_model, pickle_name, pickle_tensor, pickle_text, serialize
 from tests.hostile.checkpoints import CANARY, MaliciousCode, deflate_bomb, make, valid_document
 from tests.hostile.limits import limit_memory
@@ -150,11 +149,11 @@ def test_ambiguous_archives_are_refused(tmp_path: Path) -> None:
 def test_size_of_pickles_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     many = pickle_model(b"](" + b"}" * 100 + b"e")
     check_pickle(many, {})
-    monkeypatch.setattr(pickle_check, "MOST_STEPS", 100)
+    monkeypatch.setattr(integrity, "MOST_STEPS", 100)
     with pytest.raises(ValueError, match="more than 100 steps"):
         check_pickle(many, {})
     check_pickle(many, {"data/0": 4})  # the limit grows with the number of tensors
-    monkeypatch.setattr(pickle_check, "MOST_BYTES", 100)
+    monkeypatch.setattr(integrity, "MOST_BYTES", 100)
     with pytest.raises(ValueError, match="more than 100"):
         check_pickle(many, {})
 
