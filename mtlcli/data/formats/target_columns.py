@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from mtlcli.data.formats.column_errors import (
 from mtlcli.data.formats.csv_reader import Table
 from mtlcli.data.formats.numerals import TRUTH, Floats, Notation
 from mtlcli.data.formats.stated_classes import OTHER, check_classes, class_codes, describe_other
-from mtlcli.data.formats.table_options import Targets, TargetType
+from mtlcli.data.formats.table_options import TargetType
 from mtlcli.data.samplers.base import Rows
 from mtlcli.data.splitting import Codes
 from mtlcli.errors import ConfigError
@@ -192,7 +192,9 @@ def _find_non_binary(parsed: Floats) -> list[int]:
     return [int(at) for at in np.flatnonzero(~np.isin(parsed, [0.0, 1.0]) & ~np.isnan(parsed))]
 
 
-def check_targets(targets: Targets, notation: Notation = PLAIN) -> dict[str, TargetType | None]:
+def check_targets(
+    targets: Sequence[str] | Mapping[str, Any], notation: Notation = PLAIN
+) -> dict[str, TargetType | None]:
     """Check the option `targets` of a table.
 
     Args:
