@@ -19,7 +19,7 @@ from mtlcli.data.formats.column_encoding import encode_columns, list_sources
 from mtlcli.data.formats.compressed import describe_os_error
 from mtlcli.data.formats.csv_reader import Table, read_table
 from mtlcli.data.formats.folder_listing import count_suffixes, list_folder
-from mtlcli.data.formats.images import supported_suffixes
+from mtlcli.data.formats.image_decoding import supported_suffixes
 from mtlcli.errors import ConfigError, InputError, MtlError, Problem
 from mtlcli.files import quote_path
 from mtlcli.specs import DatasetSpec

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mtlcli.data.base import Dataset, LazyInputs
+from mtlcli.data.formats.image_decoding import ImagePreparation
 from mtlcli.data.formats.images import ImageFiles, OpensImages
 from mtlcli.data.formats.row_encoding import encode_rows, is_rows
 from mtlcli.errors import InputError, suggest
@@ -149,7 +150,7 @@ def open_images(paths: Sequence[Path], dataset: Dataset, spec: DatasetSpec) -> L
     if dataset.value_range != (0, 255) or len(shape) != 3 or shape[0] not in (1, 3):
         size = "×".join(map(str, shape))
         raise InputError(f"the model's inputs ({size}) are not read from image files; pass a .npy array [N, {size}]")
-    return ImageFiles(paths, 1 if shape[0] == 1 else 3, None, (shape[1], shape[2]))
+    return ImageFiles(paths, ImagePreparation(1 if shape[0] == 1 else 3, (shape[1], shape[2])))
 
 
 def _as_tensor(value: Any) -> Tensor:

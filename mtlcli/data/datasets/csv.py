@@ -14,6 +14,7 @@ from torch import Tensor
 from mtlcli.data.base import Dataset, Examples, add_val_split
 from mtlcli.data.content_hash import Hashes
 from mtlcli.data.formats.column_encoding import MOST_CATEGORIES, TrainingTable, encode_columns, list_sources
+from mtlcli.data.formats.column_errors import suggest_type
 from mtlcli.data.formats.column_report import TableReport, Unseen
 from mtlcli.data.formats.csv_reader import Table
 from mtlcli.data.formats.feature_choice import Features, choose_features
@@ -174,13 +175,7 @@ class CSV(Dataset):
         return self._load()[0]
 
     def type_hint(self, target: str, spec: TargetSpec) -> str:
-        if spec.type == "real":
-            return f"To use its numbers as classes, declare `targets: {{{target}: classes}}`"
-        if spec.type != "classes":
-            return ""
-        if place := self._non_numbers.get(target):
-            return f"It has values that are not numbers, the first at {place}"
-        return f"It is declared as classes; to use its numbers, declare `targets: {{{target}: real}}`"
+        return suggest_type(target, spec, self._non_numbers.get(target))
 
     def notes(self) -> list[str]:
         spec, inputs, _, splits = self._load()

@@ -17,7 +17,9 @@ from mtlcli.data.content_hash import Hashes, hash_named, hash_texts
 from mtlcli.data.formats.class_folders import ClassFolders, find_class_folders, to_nfc
 from mtlcli.data.formats.compressed import describe_os_error
 from mtlcli.data.formats.image_checks import check_images
-from mtlcli.data.formats.images import ImageFiles, supported_suffixes
+from mtlcli.data.formats.image_decoding import ImagePreparation, supported_suffixes
+from mtlcli.data.formats.image_statistics import fixed_statistics
+from mtlcli.data.formats.images import ImageFiles, probe_size
 from mtlcli.data.splitting import draw, draw_by_position
 from mtlcli.errors import ConfigError, MtlError, Problem, suggest
 from mtlcli.files import user_path
@@ -26,7 +28,6 @@ from mtlcli.specs import DatasetSpec, TargetSpec
 from mtlcli.text import join_names
 
 MAX_TRIED = 10  # images to read for the image size
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
 @datasets.register("image_folder")
@@ -43,8 +44,8 @@ class ImageFolder(Dataset):
     image is nested. Links are followed. Folders whose names are equal in Unicode's form NFC are one class.
 
     Formats: BMP, GIF (first frame), JPEG, PNG, PPM, TIFF and WebP, also AVIF and JPEG 2000 if Pillow supports them,
-    with up to 50 million pixels and 8 bits per channel. Other files are counted in a note. Names that begin with a dot,
-    `__MACOSX`, `Thumbs.db` and the like are ignored.
+    with up to 50 million pixels and 8 or 16 bits per channel, of which the upper 8 are kept. Other files are counted in
+    a note. Names that begin with a dot, `__MACOSX`, `Thumbs.db` and the like are ignored.
 
     Checks: before the first step, the files of all splits are checked and all damaged ones are reported. They are
     decoded if they take up to 512 MiB, on disk and decoded; otherwise the header and the end of each file are read.
@@ -91,7 +92,7 @@ class ImageFolder(Dataset):
         self.test, self.seed = test, seed
         self._classes: tuple[str, ...] | None = None
         self._layout: ClassFolders | None = None
-        self._shape: tuple[int, int] | None = None
+        self._first_size: tuple[int, int] | None = None
 
     def describe(self) -> DatasetSpec:
         """List the files, and read the first image if `size` is not set.
@@ -104,15 +105,14 @@ class ImageFolder(Dataset):
         own = self.own_splits()
         classes = self._class_names()
         self._check_classes()
-        shape = self._image_shape()
-        statistics = IMAGENET if self.normalize == "imagenet" else {"mean": (0.5,), "std": (0.5,)}
+        mean, std = fixed_statistics(self.normalize)
         return DatasetSpec(
-            input_shape=(self.channels, *shape),
+            input_shape=(self.channels, *self._image_size()),
             targets={"class": TargetSpec("classes", len(classes), classes)},
             main_target="class",
             splits=add_val_split(own, self.val),
-            mean=tuple(255 * value for value in statistics["mean"]),
-            std=tuple(255 * value for value in statistics["std"]),
+            mean=mean,
+            std=std,
             state={},
         )
 
@@ -138,17 +138,15 @@ class ImageFolder(Dataset):
         return self._folders().notes
 
     def preparation(self) -> str:
-        colour = "RGB" if self.channels == 3 else "grey (Pillow's mode L)"
-        size = "" if self.size is None else f", resized to {self.size} x {self.size} (bilinear, by Pillow)"
-        return f"upright by its EXIF tag, converted to {colour}{size}; channels first"
+        return self._preparation(None if self.size is None else (self.size, self.size)).describe()
 
     def open_images(self, paths: Sequence[Path], spec: DatasetSpec) -> ImageFiles:
         _, height, width = spec.input_shape
-        return ImageFiles(paths, self.channels, self.size, None if self.size is not None else (height, width))
+        return ImageFiles(paths, self._preparation((height, width)))
 
     def check_files(self, most: int | None = None) -> list[str]:
         paths = [path for paths, _ in self._files().values() for path in paths]
-        height, width = self._image_shape()
+        height, width = self._image_size()
         return check_images(self._images(paths), self.channels * height * width, most)
 
     def own_splits(self) -> tuple[str, ...]:
@@ -188,7 +186,10 @@ class ImageFolder(Dataset):
         return Examples(self._images(paths), {"class": labels})
 
     def _images(self, paths: list[Path]) -> ImageFiles:
-        return ImageFiles(paths, self.channels, self.size, None if self.size is not None else self._image_shape())
+        return ImageFiles(paths, self._preparation(self._image_size()))
+
+    def _preparation(self, size: tuple[int, int] | None) -> ImagePreparation:
+        return ImagePreparation(self.channels, size, None if self.size is None else "stretch")
 
     def _class_names(self) -> tuple[str, ...]:
         if self._classes is None:
@@ -217,23 +218,17 @@ class ImageFolder(Dataset):
         if problems:
             raise ConfigError(map(Problem, problems))
 
-    def _image_shape(self) -> tuple[int, int]:
+    def _image_size(self) -> tuple[int, int]:
         """(height, width) of the images: `size`, or that of the first readable one. ConfigError without any."""
         if self.size is not None:
             return self.size, self.size
-        if self._shape is None:
-            files = ImageFiles(next(iter(self._files().values()))[0][:MAX_TRIED], self.channels, None)
-            faults = []
-            for row in range(len(files)):
-                try:
-                    _, height, width = files[row].shape
-                except MtlError as error:
-                    faults.append(Problem(str(error)))
-                else:
-                    self._shape = height, width
-                    return self._shape
-            raise ConfigError(faults)
-        return self._shape
+        if self._first_size is None:
+            paths = next(iter(self._files().values()))[0][:MAX_TRIED]
+            try:
+                self._first_size = probe_size(ImageFiles(paths, self._preparation(None)))
+            except MtlError as error:
+                raise ConfigError(map(Problem, str(error).splitlines())) from error
+        return self._first_size
 
     def _files(self) -> dict[str, tuple[list[Path], list[str]]]:
         """Split → paths and classes of the images, for splits that have images."""

@@ -9,6 +9,7 @@ import numpy as np
 from mtlcli.data.formats.csv_reader import Cells, Table
 from mtlcli.data.formats.numerals import ISO, TRUTH, Floats, Notation, describe_notation, detect_notation
 from mtlcli.errors import ConfigError
+from mtlcli.specs import TargetSpec
 from mtlcli.text import join_names, name_problem, quote
 
 
@@ -94,6 +95,27 @@ def describe_non_numbers(table: Table, where: str, name: str, wrong: Sequence[in
 def _describe_likeness(cells: Cells, rows: Sequence[int]) -> str:
     likeness = describe_notation(get_first_value(cells, rows))
     return f"; it looks like {likeness}" if likeness else ""
+
+
+def suggest_type(name: str, target: TargetSpec, non_number: str | None) -> str:
+    """Suggest how to change the type of a target, see `Dataset.type_hint`.
+
+    Args:
+        name: name of the target.
+        target: its specification.
+        non_number: place and value of the first cell of a target of classes that is not a number; None if there is
+            none.
+
+    Returns:
+        One sentence, or "".
+    """
+    if target.type == "real":
+        return f"To use its numbers as classes, declare `targets: {{{name}: classes}}`"
+    if target.type != "classes":
+        return ""
+    if non_number:
+        return f"It has values that are not numbers, the first at {non_number}"
+    return f"It is declared as classes; to use its numbers, declare `targets: {{{name}: real}}`"
 
 
 def suggest_classes(name: str) -> str:

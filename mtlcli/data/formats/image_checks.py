@@ -46,28 +46,55 @@ def check_images(files: ImageFiles, bytes_each: int, most: int | None = None) ->
         rows = range(0, len(files), -(-len(files) // most))
     digests, size = _digests(files, rows)
     whole = most is None and max(size, len(rows) * bytes_each) <= READ_WHOLE
-    with _open_cache(files, whole, replaced=most is None) as passed:
-        new = [row for row in rows if digests[row] is None or digests[row] not in passed]
+    faults, complete = _check(files, digests, whole, MAX_DAMAGED, replaced=most is None)
+    listed = list(faults.values())
+    if len(listed) > MAX_LISTED:
+        least = "" if complete else "at least "
+        return [*listed[:MAX_LISTED], f"… and {least}{len(listed) - MAX_LISTED} more such files"]
+    return listed
+
+
+def find_damaged(files: ImageFiles, bytes_each: int | None = None, limit: int | None = None) -> dict[int, str]:
+    """Check image files as `check_images` does.
+
+    Args:
+        files: the images.
+        bytes_each: size of a decoded image; None to decode every file, whatever the size of the set.
+        limit: number of faults after which the check ends; None for all.
+
+    Returns:
+        Index → fault of each image that can't be read, in order.
+    """
+    digests, size = _digests(files, range(len(files)))
+    whole = bytes_each is None or max(size, len(files) * bytes_each) <= READ_WHOLE
+    return _check(files, digests, whole, limit or len(files), replaced=True)[0]
+
+
+def _check(
+    files: ImageFiles, digests: dict[int, bytes | None], whole: bool, limit: int, replaced: bool
+) -> tuple[dict[int, str], bool]:
+    """Check the files of `digests`, up to a number of faults.
+
+    Returns index → fault, and whether all files were checked. The cache is written if `replaced`.
+    """
+    with _open_cache(files, whole, replaced) as passed:
+        new = [row for row, digest in digests.items() if digest is None or digest not in passed]
         if len(new) > LOG_FROM:
             log.info("checking %d image files", len(new))
-        faults: list[str] = []
+        faults: dict[int, str] = {}
         checked = 0
         with ThreadPoolExecutor(usable_cores() if whole else min(32, 4 * usable_cores())) as pool:
             for row, wrong in zip(new, pool.map(partial(files.fault, whole=whole), new), strict=True):
                 checked += 1
                 if wrong is not None:
-                    digests[row] = None
-                    faults.append(wrong)
-                if len(faults) == MAX_DAMAGED:
+                    faults[row] = wrong
+                if len(faults) == limit:
                     pool.shutdown(wait=False, cancel_futures=True)
                     break
-        unchecked = set(new[checked:])
+        failed = {*faults, *new[checked:]}
         passed.clear()
-        passed.update(digest for row, digest in digests.items() if digest is not None and row not in unchecked)
-    if len(faults) > MAX_LISTED:
-        least = "at least " if unchecked else ""
-        return [*faults[:MAX_LISTED], f"… and {least}{len(faults) - MAX_LISTED} more such files"]
-    return faults
+        passed.update(digest for row, digest in digests.items() if digest is not None and row not in failed)
+    return faults, checked == len(new)
 
 
 def _digests(files: ImageFiles, rows: Sequence[int]) -> tuple[dict[int, bytes | None], int]:
@@ -127,5 +154,5 @@ def _cache_file(files: ImageFiles, whole: bool) -> Path | None:
         return None
     first = os.path.commonpath([os.path.abspath(files.paths[0]), os.path.abspath(files.paths[-1])])  # noqa: PTH100
     # The cache depends on the decoder, the kind of check, and the folder.
-    rule = f"1\0{PIL.__version__}\0{first}\0{files.shape}\0{whole}"
+    rule = f"1\0{PIL.__version__}\0{first}\0{files.preparation.fixed_size}\0{whole}"
     return folder / blake2b(os.fsencode(rule), digest_size=DIGEST_BYTES).hexdigest()

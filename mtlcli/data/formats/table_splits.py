@@ -52,6 +52,7 @@ def split_table(
     record: DataRecord | None,
     notation: Notation,
     files: dict[str, Rows] | None = None,
+    keys: Hashes | None = None,
 ) -> TableSplits:
     """Split the rows by `split_column` or by `files`, or draw a share of them.
 
@@ -71,14 +72,22 @@ def split_table(
             may be missing, which leaves the table without splits.
         notation: notation of numbers, which are hashed by value.
         files: split → rows, if each split is a file.
+        keys: keys of the rows, uint64 [N], if they are identified by something other than their cells; these are also
+            the `hashes` of the result.
 
     Returns:
         The splits.
     """
-    every = [name for name in table.columns if not UNNAMED.fullmatch(name) and name != split_column]
-    columns = every if record is None or record.columns is None else [c for c in record.columns if c in table.columns]
-    hashes = hash_table(table, columns, notation)
-    keys = group_copies(hashes)
+    columns: list[str] = []
+    if keys is not None:
+        hashes = keys
+    else:
+        every = [name for name in table.columns if not UNNAMED.fullmatch(name) and name != split_column]
+        columns = (
+            every if record is None or record.columns is None else [c for c in record.columns if c in table.columns]
+        )
+        hashes = hash_table(table, columns, notation)
+        keys = group_copies(hashes)
     if group_column is not None and (record is None or group_column in table.columns):
         table.require([group_column], "group_column")
         cells = table.columns[group_column]

@@ -25,10 +25,10 @@ def experiment_from_checkpoint(
 ) -> Experiment:
     """Return the experiment of a checkpoint, with overrides, for evaluation or use of its model.
 
-    Locations of data come from the command line or the environment. A `root` with a default is the default; a file or
-    folder without one is taken from the checkpoint only if it is a relative path to something inside the current
-    folder. The initialization of the trunk is removed. Threads and workers are limited to the available cores.
-    Overrides always apply.
+    Locations of data come from the command line or the environment. A data root is the default one; any other file or
+    folder is taken from the checkpoint only if it is a relative path to something inside the current folder. The
+    initialization of the trunk is removed. Threads and workers are limited to the available cores. Overrides always
+    apply.
 
     Args:
         payload: Content of the checkpoint.
@@ -124,9 +124,12 @@ def _paths(entry: ComponentConfig) -> dict[str, Option | None]:
     paths = {
         name: option for name, option in options.items() if name in PATHS or (option and option.annotation is Path)
     }
-    paths = {name: option for name, option in paths.items() if name not in FURTHER or entry.options[name] is not None}
+    # The `root` of a dataset with a `path` is not the data root, whose default is safe, but the folder of its files.
+    optional = {*FURTHER, *(["root"] if "path" in paths else [])}
     return {
-        name: None if option is None or option.required or name in FURTHER else option for name, option in paths.items()
+        name: None if option is None or option.required or name in optional else option
+        for name, option in paths.items()
+        if name not in optional or entry.options[name] is not None
     }
 
 

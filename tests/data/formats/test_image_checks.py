@@ -11,7 +11,8 @@ from PIL import Image
 
 from mtlcli.data.formats import image_checks
 from mtlcli.data.formats.image_checks import check_images
-from mtlcli.data.formats.images import SUFFIXES, ImageFiles, supported_formats
+from mtlcli.data.formats.image_decoding import SUFFIXES, ImagePreparation, supported_formats
+from mtlcli.data.formats.images import ImageFiles
 
 BYTES = 3 * 60 * 50
 
@@ -42,7 +43,8 @@ def draw(path: Path, seed: int = 0, size: tuple[int, int] = (60, 50), **options:
 
 
 def files(*paths: Path, size: int | None = 8) -> ImageFiles:
-    return ImageFiles(paths, 3, size, (60, 50) if size is None else None)
+    preparation = ImagePreparation(3, (60, 50)) if size is None else ImagePreparation(3, (size, size), "stretch")
+    return ImageFiles(paths, preparation)
 
 
 def cut(path: Path, share: float = 0.6) -> Path:
@@ -102,10 +104,10 @@ def test_large_sets_of_another_size_or_depth(tmp_path: Path, monkeypatch: pytest
         draw(tmp_path / "c.jpg", size=(50, 60)),
         draw(tmp_path / "d.png", size=(50, 60)),
     ]
-    Image.new("I;16", (50, 60)).save(tmp_path / "e.png")
-    faults = check_images(files(*paths, tmp_path / "e.png", size=None), BYTES)
-    assert [fault.split(": ")[0][-5:] for fault in faults] == ["c.jpg", "d.png", "e.png"]
-    assert "has 60×50 pixels, but the first image has 50×60" in faults[0] and "16 or 32 bits" in faults[2]
+    Image.new("F", (50, 60)).save(tmp_path / "e.tif")
+    faults = check_images(files(*paths, tmp_path / "e.tif", size=None), BYTES)
+    assert [fault.split(": ")[0][-5:] for fault in faults] == ["c.jpg", "d.png", "e.tif"]
+    assert "has 60×50 pixels, but the first image has 50×60" in faults[0] and "32 bits" in faults[2]
 
 
 def test_appended_bytes_are_not_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
