@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from mtlcli.cli import main
 from mtlcli.data.datasets.csv import CSV
+from mtlcli.data.datasets.images import Images
 from mtlcli.data.formats.column_encoding import list_sources
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -80,6 +82,25 @@ def test_the_documented_table_is_read(tmp_path: Path) -> None:
         ("postcode", False), ("listed", True), ("furnished", True), ("rooms", True)
     ]  # fmt: skip
     assert list_sources(spec.columns) == ["postcode", "listed", "furnished", "description", "rooms"]
+
+
+def test_the_documented_images_are_read(tmp_path: Path) -> None:
+    text = (DOCS / "images.md").read_text()
+    (options,) = yaml.safe_load(re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)[0])[
+        "datasets"
+    ].values()
+    (table,) = re.findall(r"^    file,.*?(?=^$)", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "labels.csv").write_text(table.replace("    ", ""))
+    (tmp_path / "photos/old").mkdir(parents=True)
+    for name in ("0001.jpg", "old/0002.png"):
+        Image.new("RGB", (40, 30)).save(tmp_path / "photos" / name)
+    del options["name"]
+    dataset = Images(**{**options, "path": str(tmp_path / "labels.csv"), "root": str(tmp_path / "photos"), "test": 0})
+    spec = dataset.describe()
+    assert spec.input_shape == (3, 224, 224)
+    assert {name: target.missing for name, target in spec.targets.items()} == {
+        "make": False, "price": True, "sunroof": False
+    }  # fmt: skip
 
 
 def test_examples_of_the_python_api_run(
