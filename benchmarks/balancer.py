@@ -13,8 +13,6 @@ process, and the numbers are medians. `features` is the Balancer with `features=
 import argparse
 import cProfile
 import pstats
-import statistics
-import time
 import warnings
 from collections.abc import Callable
 
@@ -23,6 +21,7 @@ import torch.nn.functional as F
 import torchjd.aggregation
 import torchvision
 from textbook import SharedTrunk
+from timing import timed
 from torch import Tensor, nn
 from torchjd.autojac import jac_to_grad, mtl_backward
 
@@ -98,25 +97,6 @@ def contenders(case: str, tasks: int, method: str, device: str) -> dict[str, Cal
         "torchjd chunk 1": torch_jd(1),
         "features": balancer(by_features=True),
     }
-
-
-def timed(steps: dict[str, Callable[[], None]], rounds: int, most: float) -> dict[str, float]:
-    """Return the median seconds of each step: in turns, `rounds` times, or fewer if that takes `most` seconds."""
-    for step in steps.values():
-        step()
-        step()
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    start = time.perf_counter()
-    for count in range(rounds):
-        if count >= 5 and time.perf_counter() - start > most:
-            break
-        for name, step in steps.items():
-            begin = time.perf_counter()
-            step()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            seconds[name].append(time.perf_counter() - begin)
-    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def profile(step: Callable[[], None], steps: int) -> None:

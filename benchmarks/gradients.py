@@ -12,8 +12,6 @@ inputs to the update. `benchmarks/balancer.py` compares the Balancer with TorchJ
 """
 
 import argparse
-import statistics
-import time
 import warnings
 
 import torch
@@ -21,6 +19,7 @@ import torch.nn.functional as F
 import torchjd.aggregation
 import torchvision
 from textbook import SharedTrunk
+from timing import timed
 from torch import Tensor, nn
 from torchjd.autojac import jac_to_grad, mtl_backward
 
@@ -156,25 +155,6 @@ class Case:
             {name: len(self.inputs[0]) for name in names},
         )
         return (lambda: step([batch])), step.backward.route
-
-
-def timed(contenders: dict, rounds: int, most: float) -> dict[str, float]:
-    """Return the median seconds of each step, in turns: `rounds` times, or fewer (5 at least) in `most` seconds."""
-    for step in contenders.values():
-        step()
-        step()
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    start = time.perf_counter()
-    for done in range(rounds):
-        if done >= 5 and time.perf_counter() - start > most:
-            break
-        for name, step in contenders.items():
-            begin = time.perf_counter()
-            step()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            seconds[name].append(time.perf_counter() - begin)
-    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def steps(cases: list[str], methods: list[str], rounds: int, most: float, device: str) -> None:
