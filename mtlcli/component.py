@@ -29,6 +29,7 @@ class KindClass(Protocol):
     """The class of a task kind, as far as it is used without an instance (see `mtlcli.tasks.base.TaskKind`)."""
 
     directions: Mapping[str, Literal["max", "min"]]
+    collected: Mapping[str, Any]
     bounded: frozenset[str]
     primary: str
 

@@ -36,7 +36,7 @@ def evaluate(
     from mtlcli.api.checkpoint_evaluation import evaluate_checkpoint, read_checkpoint
     from mtlcli.cli.output import print_json, print_table
     from mtlcli.cli.progress import watch
-    from mtlcli.cli.requirements import check_requirements, parse_requirements
+    from mtlcli.cli.requirements import check_requirements, confirm_requirements, parse_requirements
     from mtlcli.text import printable
     from mtlcli.training.data_report import count_unseen, describe_unseen
 
@@ -45,6 +45,7 @@ def evaluate(
     requirements = parse_requirements(require or [], stored.experiment)
     evaluated = evaluate_checkpoint(stored, split)
     run, splits, evaluation = evaluated.run, evaluated.splits, evaluated.evaluation
+    confirm_requirements(requirements, evaluation.metrics)
     gaps = count_unseen(run, splits)
     if json:
         common = next(iter(splits.values())) if len(set(splits.values())) == 1 else splits

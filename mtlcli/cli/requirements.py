@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mtlcli import registry
 from mtlcli.config import Experiment
 from mtlcli.errors import ConfigError, Problem, RequirementError, suggest
+from mtlcli.metric_names import has_metric, metric_choices
 
 OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
-FORM = re.compile(r"\s*([\w-]+)\.([\w-]+)\s*(>=|<=|>|<)\s*(\S+)\s*")
+FORM = re.compile(r"\s*([\w-]+)\.([\w-]+(?:\[.*\])?)\s*(>=|<=|>|<)\s*(\S+)\s*")  # a class in brackets, any text
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
@@ -60,6 +61,26 @@ def parse_requirements(texts: Sequence[str], experiment: Experiment) -> list[Req
     return requirements
 
 
+def confirm_requirements(requirements: Sequence[Requirement], metrics: Mapping[str, Iterable[str]]) -> None:
+    """Check that the tasks report the metrics, for whose names the classes of the targets have to be known.
+
+    Args:
+        requirements: the conditions.
+        metrics: task → the metrics that it reports.
+
+    Raises:
+        ConfigError: a task doesn't report a metric.
+    """
+    problems = [
+        f"--require {requirement.text!r}: {_no_metric(task, requirement.metric, list(metrics[task]))}"
+        for requirement in requirements
+        for task in (metrics if requirement.task == "mean" else [requirement.task])
+        if requirement.metric != "primary" and requirement.metric not in metrics[task]
+    ]
+    if problems:
+        raise ConfigError(map(Problem, problems))
+
+
 def check_requirements(
     requirements: Sequence[Requirement], experiment: Experiment, metrics: Mapping[str, Mapping[str, float]]
 ) -> None:
@@ -93,13 +114,17 @@ def _parse(text: str, experiment: Experiment) -> Requirement:
     if task not in tasks:
         raise ValueError(f"no task {task!r}.{suggest(task, tasks)} Choose from: {', '.join(tasks)}")
     for name in experiment.tasks if task == "mean" else [task]:
-        metrics = registry.kinds[experiment.tasks[name].kind.name].target.directions
-        if metric != "primary" and metric not in metrics:
-            hint = suggest(metric, metrics)
-            raise ValueError(f"task {name!r} has no metric {metric!r}.{hint} It has: primary, {', '.join(metrics)}")
+        entry = experiment.tasks[name]
+        kind = registry.kinds[entry.kind.name].target
+        if metric != "primary" and not has_metric(metric, kind, entry.metrics):
+            raise ValueError(_no_metric(name, metric, metric_choices(kind, entry.metrics)))
     if not NUMBER.fullmatch(bound):
         raise ValueError(f"{bound!r} is not a number")
     return Requirement(text, task, metric, compare, float(bound))
+
+
+def _no_metric(task: str, metric: str, metrics: Sequence[str]) -> str:
+    return f"task {task!r} has no metric {metric!r}.{suggest(metric, metrics)} It has: primary, {', '.join(metrics)}"
 
 
 def _metric(metric: str, experiment: Experiment, task: str) -> str:

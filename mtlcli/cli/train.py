@@ -48,7 +48,7 @@ def train(
     from mtlcli.training.trainer import Trainer
 
     if require:
-        from mtlcli.cli.requirements import check_requirements, parse_requirements
+        from mtlcli.cli.requirements import check_requirements, confirm_requirements, parse_requirements
 
         requirements = parse_requirements(require, experiment)
     if experiment.weighting.name == "relation":
@@ -59,7 +59,10 @@ def train(
             experiment = with_placeholder_relation(experiment)
         else:
             experiment = with_relation(experiment, callback=watch_study())
-    trainer = Trainer(build(experiment), run_dir, resume=resume, callbacks=watch())
+    run = build(experiment)
+    if require:
+        confirm_requirements(requirements, {task: kind.reported for task, kind in run.kinds.items()})
+    trainer = Trainer(run, run_dir, resume=resume, callbacks=watch())
     if dry_run:
         plan = trainer.rehearse()
         print_json(plan) if json else print_plan(plan)

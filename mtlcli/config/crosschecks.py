@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Any
 
+from mtlcli.component import KindClass
 from mtlcli.config.locations import MOST_PROBLEMS, KeyPath, Source
 from mtlcli.config.schema import MAX_NAMED
 from mtlcli.errors import Problem, suggest
+from mtlcli.metric_names import check_names, has_metric, metric_choices, metrics_to_choose
 from mtlcli.registry import kinds
 
 MEAN = "mean"
@@ -26,6 +28,7 @@ def crosschecks(data: dict[str, Any], source: Source) -> list[Problem]:
         _unnamed(tasks, datasets),
         _task_names(tasks),
         _task_datasets(tasks, datasets),
+        _task_metrics(tasks),
         _monitor(data.get("evaluation"), tasks),
     )
     some = islice(findings, MOST_PROBLEMS + 1)  # one more, so that the report mentions further ones
@@ -82,6 +85,28 @@ def _task_datasets(tasks: dict[str, Any], datasets: dict[str, Any]) -> Iterator[
             yield ("datasets", alias), "no task uses this dataset; remove it, or add a task for it", True
 
 
+def _task_metrics(tasks: dict[str, Any]) -> Iterator[Finding]:
+    for name, task in tasks.items():
+        kind_name, kind, chosen = _kind(task)
+        if kind is None or not {"metrics", "primary"} & task.keys():
+            continue
+        for position, problem in check_names(chosen or [], kind_name, kind).items():
+            yield ("tasks", name, "metrics", position), problem, False
+        named: list[tuple[KeyPath, Any]] = [(("primary",), task.get("primary"))]
+        if chosen and isinstance(task["kind"], dict):
+            named.append((("kind", "primary"), task["kind"].get("primary")))
+        for path, primary in named:
+            if isinstance(primary, str) and not has_metric(primary, kind, chosen):
+                yield ("tasks", name, *path), _not_reported(primary, kind, chosen), False
+
+
+def _not_reported(metric: str, kind: KindClass, chosen: list[str] | None) -> str:
+    reported = metric_choices(kind, chosen)
+    can_choose = has_metric(metric, kind, list(metrics_to_choose(kind)))
+    remedy = " Add it to the task's `metrics`." if can_choose else suggest(metric, reported)
+    return f"the task doesn't report the metric {metric!r}.{remedy} It reports: {', '.join(reported)}"
+
+
 def _monitor(evaluation: Any, tasks: dict[str, Any]) -> Iterator[Finding]:
     monitor = evaluation.get("monitor") if isinstance(evaluation, dict) else None
     if not isinstance(monitor, dict):
@@ -94,11 +119,15 @@ def _monitor(evaluation: Any, tasks: dict[str, Any]) -> Iterator[Finding]:
         choices = [MEAN, *tasks]
         yield (*path, "task"), f"no task {task!r}.{suggest(task, choices)} Choose from: {', '.join(choices)}", False
         return
-    metrics = [_metrics(tasks[name]) for name in (tasks if task == MEAN else [task])]
-    if not isinstance(metric, str) or metric == "primary" or not metrics or not all(metrics):
+    reports = [
+        (kind, chosen) for _, kind, chosen in (_kind(tasks[name]) for name in (tasks if task == MEAN else [task]))
+    ]
+    if not isinstance(metric, str) or metric == "primary" or not reports:
         return
-    choices = [name for name in metrics[0] if all(name in others for others in metrics)]
-    if metric not in choices:
+    known = [(kind, chosen) for kind, chosen in reports if kind is not None]
+    if len(known) == len(reports) and not all(has_metric(metric, kind, chosen) for kind, chosen in known):
+        metrics = [metric_choices(kind, chosen) for kind, chosen in known]
+        choices = [name for name in metrics[0] if all(name in others for others in metrics)]
         of = "that all tasks have" if task == MEAN else f"of task {task!r}"
         choices = ["primary", *choices]
         yield (
@@ -108,8 +137,16 @@ def _monitor(evaluation: Any, tasks: dict[str, Any]) -> Iterator[Finding]:
         )
 
 
-def _metrics(task: Any) -> list[str]:
-    """Return the metrics of a task's kind; none if the kind is unknown."""
+def _kind(task: Any) -> tuple[str, KindClass | None, list[str] | None]:
+    """Return name and class of a task's kind, None if it isn't valid, and the metrics that the task chooses."""
     kind = task.get("kind") if isinstance(task, dict) else None
     name = kind.get("name") if isinstance(kind, dict) else kind
-    return list(kinds[name].target.directions) if name in kinds.names() else []
+    if (
+        not isinstance(name, str)
+        or name not in kinds.names()
+        or not all(hasattr(kinds[name].target, x) for x in ("directions", "collected"))
+    ):
+        return "", None, None  # unknown, or from a plugin and no task kind, which the build reports
+    chosen = task.get("metrics")
+    listed = isinstance(chosen, list) and all(isinstance(metric, str) for metric in chosen)
+    return name, kinds[name].target, chosen if listed and chosen else None

@@ -81,6 +81,12 @@ class Task(Section):
     """Network from the trunk's features to the task's outputs."""
     weight: NonNegativeFloat = 1.0
     """Weight of the task's loss, for the weightings that use it."""
+    metrics: Annotated[list[str], Field(min_length=1, max_length=1000)] | None = None
+    """Metrics to report, such as `[accuracy, balanced_accuracy, precision_per_class]`; `mtl show KIND` lists them.
+    Default: those of the kind."""
+    primary: str | None = None
+    """Metric that represents the task in means, comparisons and Δm. Default: that of its kind, if it is reported, else
+    the first of `metrics`."""
     description: str = ""
     """Description of the task in words, compared with the others' by `mtl relate --measure semantic`."""
 

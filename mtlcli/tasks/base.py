@@ -1,24 +1,20 @@
-"""Base classes of task kinds and their metrics, with exact counts of true and false positives and negatives."""
+"""Base classes of task kinds and their metrics."""
 
 from __future__ import annotations
 
-import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from types import ModuleType
-from typing import Any, ClassVar, Literal, Protocol
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import ClassVar, Literal, Protocol
 
 import torch
-from lightning_utilities.core import imports
 from torch import Tensor, nn
 
+from mtlcli.metric_names import Direction as Direction
+from mtlcli.metric_names import family_of, metric_directions
 from mtlcli.specs import TargetSpec
-from mtlcli.tasks import sample_weights
+from mtlcli.tasks.collected_metrics import ChosenMetrics, CollectedMetric, CollectedMetrics, Columns
 from mtlcli.tasks.decoding import Decoded, decode_classes, decode_labels, decode_numbers, decode_positive
-
-Direction = Literal["max", "min"]
-"""Direction of a metric: larger (`max`) or smaller (`min`) values are better."""
 
 
 class TargetTypeError(ValueError):
@@ -51,7 +47,9 @@ class TaskKind(ABC):
 
     Attributes:
         accepts: the supported types of targets.
-        directions: metric → whether larger or smaller values are better; contains `loss`.
+        directions: metric → whether larger or smaller values are better; contains `loss`. A task reports these metrics
+            unless it chooses others.
+        collected: metrics that a task can choose in addition, computed from the `columns` of the examples.
         bounded: metrics whose best value is 1, such as accuracy and r2. Their differences are reported in points
             (hundredths); differences of all other metrics, which are errors or have a unit, in percent.
         primary: metric that represents the task if the user names none; an option `primary` may override it.
@@ -61,6 +59,7 @@ class TaskKind(ABC):
             prediction is the predicted value itself.
         outputs: width of the head's output.
         positive: name of the positive class, for a kind that distinguishes one; otherwise None.
+        numeric: whether the labels are numbers even if the target has classes; a `gaussian` likelihood implies it.
 
     Raises:
         TargetTypeError: if the type of the target is not supported.
@@ -68,12 +67,15 @@ class TaskKind(ABC):
 
     accepts: ClassVar[tuple[str, ...]]
     directions: ClassVar[dict[str, Direction]]
+    collected: ClassVar[Mapping[str, CollectedMetric]] = MappingProxyType({})
     bounded: ClassVar[frozenset[str]] = frozenset()
     primary: str
     likelihood: ClassVar[Literal["gaussian", "categorical"]] = "categorical"
     probabilities: ClassVar[Literal["softmax", "sigmoid"] | None] = None
     outputs: int
     positive: str | None = None
+    numeric: ClassVar[bool] = False
+    _chosen: dict[str, Direction] | None = None
 
     def __init__(self, target: TargetSpec) -> None:
         if target.type not in self.accepts:
@@ -92,6 +94,75 @@ class TaskKind(ABC):
             Metric → negligible error; 0 for a metric without an entry.
         """
         return {}
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the probabilities and in the names of metrics."""
+        return self.target.class_names
+
+    @property
+    def reported(self) -> Mapping[str, Direction]:
+        """The metrics that the task reports and their directions: those that it chooses, or `directions`."""
+        return self.directions if self._chosen is None else self._chosen
+
+    def choose_metrics(self, names: Sequence[str]) -> None:
+        """Set the metrics that the task reports.
+
+        Args:
+            names: the names, valid for the kind (see `metric_names.check_names`). A class in a name that the target
+                doesn't have raises ValueError.
+        """
+        self._chosen = metric_directions(self, names, self.class_names)
+
+    def create_metrics(self, device: torch.device) -> Metrics:
+        """Create the metrics that the task reports, without `loss`.
+
+        Args:
+            device: device of the predictions and labels.
+
+        Returns:
+            New metrics.
+        """
+        if self._chosen is None:
+            return self.metrics(device)
+        names = [name for name in self._chosen if name != "loss"]
+        collected = [name for name in names if name in self.collected or family_of(name, self.collected)]
+        defaults = [self.metrics(device)] if len(collected) < len(names) else []
+        return ChosenMetrics(names, [*defaults, self.collect(collected)])
+
+    def collect(self, names: Sequence[str]) -> CollectedMetrics:
+        """Create metrics that are computed from the `columns` of the examples.
+
+        Args:
+            names: the names of the metrics.
+
+        Returns:
+            New metrics.
+        """
+        return CollectedMetrics(self.collected, names, self.columns, self.class_names, self.positive)
+
+    def columns(self, prediction: Tensor, target: Tensor) -> Columns:
+        """Return the numbers of a batch from which the metrics in `collected` are computed, on the device.
+
+        Args:
+            prediction: predictions of any precision, [B, outputs].
+            target: labels, as described by `TargetSpec`.
+
+        Returns:
+            An object with a method for each column.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no columns")
+
+    def wrong_label(self, labels: Tensor) -> str | None:
+        """Find a label that this kind can't learn.
+
+        Args:
+            labels: labels that are not missing, as described by `TargetSpec`.
+
+        Returns:
+            The label and what was expected, such as "-1, expected a count of at least 0"; None if all are valid.
+        """
+        return None
 
     def output_layer(self) -> nn.Module | None:
         """Return the module that follows the head, [B, outputs] → [B, outputs], as part of the model; None: none."""
@@ -138,7 +209,7 @@ class TaskKind(ABC):
         """
         if self.probabilities is None:
             return decode_numbers(outputs)
-        logits, names = at_least_float32(outputs), self.target.class_names
+        logits, names = at_least_float32(outputs), self.class_names
         if self.probabilities == "softmax":
             return decode_classes(logits.softmax(1), logits.argmax(1), names)
         return decode_labels(logits, names) if self.positive is None else decode_positive(logits, names, self.positive)
@@ -163,105 +234,3 @@ def masked_mean(values: Tensor, mask: Tensor, dim: int = 0) -> Tensor:
         The mean, without `dim`; 0 with a zero gradient if the mask is empty.
     """
     return values.masked_fill(~mask, 0.0).sum(dim) / mask.sum(dim).clamp(min=1)
-
-
-MISSING_LABEL = -1  # neither 0 nor 1: such an entry is not counted
-UNUSED_PACKAGES = ("torchvision", "scipy", "matplotlib")  # by the metrics of this package
-
-
-class LabelCounts:
-    """Exact int64 counts per label, on the device, by torchmetrics' `MultilabelStatScores`; float64 sums of weights.
-
-    The metrics of torchmetrics are float32 ratios (0.98760003 for 9876 of 10000), so only its counts are used. Classes
-    are counted one-hot, which, unlike a confusion matrix, neither synchronizes with the device nor needs a
-    non-deterministic kernel.
-
-    Args:
-        labels: number of labels L.
-        device: device of the counts.
-    """
-
-    def __init__(self, labels: int, device: torch.device) -> None:
-        import_torchmetrics()
-        from torchmetrics.classification import MultilabelStatScores
-
-        self._scores = MultilabelStatScores(labels, average=None, validate_args=False).to(device)
-        self._weighted: Tensor | None = None
-
-    def update(self, predicted: Tensor, target: Tensor, weight: Tensor | None = None) -> None:
-        """Add a batch.
-
-        Args:
-            predicted: predicted labels, bool [B, L].
-            target: labels, integers [B, L]: 1, 0 or MISSING_LABEL.
-            weight: weights of the examples, [B], by which they are counted.
-        """
-        if weight is None:
-            self._scores.update(predicted.to(target.dtype), target)
-        else:
-            counts = sample_weights.count(predicted, target, weight)
-            self._weighted = counts if self._weighted is None else self._weighted + counts
-
-    def read(self) -> Tensor:
-        """Return the counts, float64 [4, L] on the CPU: true and false positives, true and false negatives."""
-        state = self._scores.metric_state
-        counts = torch.stack([torch.as_tensor(state[name]) for name in ("tp", "fp", "tn", "fn")])
-        counts = counts.cpu().to(torch.float64)
-        return counts if self._weighted is None else counts + self._weighted.cpu()
-
-
-def predict_positive(logits: Tensor, labels: Tensor) -> Tensor:
-    """Predict the labels whose logits are above 0; a NaN counts as the wrong prediction, whatever the label.
-
-    Args:
-        logits: logits, of any shape.
-        labels: labels of the same shape: 1, 0 or MISSING_LABEL.
-
-    Returns:
-        The predicted labels, bool of the same shape.
-    """
-    return torch.where(logits.isnan(), labels == 0, logits > 0)
-
-
-def f1_scores(counts: Tensor) -> Tensor:
-    """Compute the F1 score of each label, 2 tp / (2 tp + fp + fn).
-
-    Args:
-        counts: counts, [4, L], as returned by `LabelCounts.read`.
-
-    Returns:
-        Scores, [L]; NaN for a label that neither occurs nor is predicted.
-    """
-    tp, fp, fn = counts[0], counts[1], counts[3]
-    return 2 * tp / (2 * tp + fp + fn)
-
-
-def import_torchmetrics() -> None:
-    """Import torchmetrics without the optional packages that it would import; call this before importing from it.
-
-    The first import of torchmetrics imports torchvision, scipy.signal and pyplot if they are installed, which takes 2
-    of its 2.2 seconds and most of its memory, and which no metric here needs. During this import they appear to be
-    missing, to torchmetrics only. A program that also needs its image metrics or plots imports torchmetrics first.
-    """
-    with _without_unused_packages():
-        import torchmetrics  # noqa: F401
-
-
-@contextmanager
-def _without_unused_packages() -> Iterator[None]:
-    """Replace the module by which torchmetrics checks for optional packages with one that doesn't find them."""
-
-    class RequirementCache(imports.RequirementCache):
-        def __bool__(self) -> bool:
-            return self.requirement not in UNUSED_PACKAGES and super().__bool__()
-
-    def package_available(name: str, *options: Any) -> bool:
-        return name not in UNUSED_PACKAGES and imports.package_available(name, *options)
-
-    stub = ModuleType(imports.__name__)
-    vars(stub).update({**vars(imports), "RequirementCache": RequirementCache, "package_available": package_available})
-    sys.modules[imports.__name__] = stub
-    try:
-        yield
-    finally:
-        sys.modules[imports.__name__] = imports

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtlcli import registry
+from mtlcli import metric_names, registry
 from mtlcli.config import MEAN, Experiment
 from mtlcli.data.loader import Batch, evaluation_batches
 from mtlcli.models.sharing.base import SharingRecord, SharingStats
@@ -78,7 +78,7 @@ def measure(
         The metrics, `loss` among them, and the numbers of examples; a metric is NaN for a task without labels.
     """
     random_state = rng_state()
-    metrics = {task: kind.metrics(run.device) for task, kind in run.kinds.items()}
+    metrics = {task: kind.create_metrics(run.device) for task, kind in run.kinds.items()}
     exact = torch.float32 if run.device.type == "mps" else torch.float64  # MPS has no float64
     sums = dict.fromkeys(run.kinds, torch.zeros((), dtype=exact, device=run.device))
     amounts: dict[str, float] = dict.fromkeys(run.kinds, 0)
@@ -135,9 +135,9 @@ def _add_batch(
 
 def primary_metric(experiment: Experiment, task: str) -> str:
     """Return the name of a task's primary metric, without building its kind."""
-    kind = experiment.tasks[task].kind
-    name: str = kind.options.get("primary") or registry.kinds[kind.name].target.primary
-    return name
+    entry = experiment.tasks[task]
+    kind = registry.kinds[entry.kind.name].target
+    return metric_names.primary_metric(kind, entry.kind.options, entry.metrics, entry.primary)
 
 
 class Monitor:
@@ -164,9 +164,9 @@ class Monitor:
         tasks = list(kinds) if task == MEAN else [task]
         self.metrics = {name: kinds[name].primary if metric == "primary" else metric for name in tasks}
         for name, chosen in self.metrics.items():
-            if chosen not in kinds[name].directions:
-                raise ValueError(f"task {name!r} has no metric {chosen!r}; it has: {', '.join(kinds[name].directions)}")
-        directions = {name: kinds[name].directions[chosen] for name, chosen in self.metrics.items()}
+            if chosen not in kinds[name].reported:
+                raise ValueError(f"task {name!r} has no metric {chosen!r}; it has: {', '.join(kinds[name].reported)}")
+        directions = {name: kinds[name].reported[chosen] for name, chosen in self.metrics.items()}
         if len(set(directions.values())) > 1:
             opposed = ", ".join(f"{name} {self.metrics[name]} ({way})" for name, way in directions.items())
             raise ValueError(

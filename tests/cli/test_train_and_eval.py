@@ -110,6 +110,18 @@ def test_requirements(trained: Path, capsys: pytest.CaptureFixture[str]) -> None
         assert message in capsys.readouterr().err
 
 
+def test_a_requirement_of_a_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    train = ["train", DIGITS, *QUICK, "tasks.digit.metrics=[accuracy, recall_per_class]", "--run-dir", str(run)]
+    assert main([*train, "--require", "digit.recall[11]>=0"]) == 2
+    error = capsys.readouterr().err
+    assert "task 'digit' has no metric 'recall[11]'" in error and "recall[9]" in error and not run.exists()
+    assert main([*train, "--require", "digit.recall[9]>=0", "--require", "digit.recall[1] <= 1"]) == 0
+    header, *rows = csv.reader((run / "table.csv").read_text().splitlines())
+    assert header[3:6] == ["loss", "accuracy", "recall[0]"] and len(rows) == 2 * 4
+    assert main(["eval", str(run / "checkpoints/best.pt"), "--require", "digit.recall[ 9]>=0"]) == 2
+
+
 def test_a_requirement_is_checked_before_training(tmp_path: Path) -> None:
     assert main(["train", DIGITS, "--run-dir", str(tmp_path / "run"), "--require", "nothing.at>=0"]) == 2
     assert not (tmp_path / "run").exists()

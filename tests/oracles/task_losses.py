@@ -72,3 +72,52 @@ def regression(prediction: Array, labels: Sequence[Label], loss: str, delta: flo
         total += value
         gradient[row] = slope / count
     return (total / count if count else 0.0), gradient
+
+
+def pinball(prediction: Array, labels: Sequence[Label], levels: Sequence[float]) -> tuple[float, Array]:
+    """Mean over the rows of the mean over the levels of Koenker and Bassett's ρ_τ(y − q)."""
+    total, count, gradient = 0.0, sum(label is not None for label in labels), np.zeros_like(prediction)
+    for row, label in enumerate(labels):
+        for column, level in enumerate(levels):
+            if label is None:
+                continue
+            e = label - prediction[row, column]
+            total += (level * e if e >= 0 else (level - 1) * e) / len(levels)
+            gradient[row, column] = (-level if e >= 0 else 1 - level) / len(levels) / count
+    return (total / count if count else 0.0), gradient
+
+
+def poisson(rates: Array, labels: Sequence[Label]) -> tuple[float, Array]:
+    """Mean of log p(y; y) − log p(y; μ) with the Poisson probabilities p(y; μ) = μ^y exp(−μ) / y!."""
+    total, count, gradient = 0.0, sum(label is not None for label in labels), np.zeros_like(rates)
+
+    def log_p(y: float, rate: float) -> float:
+        return (y * math.log(rate) if y else 0.0) - rate - math.lgamma(y + 1)
+
+    for row, label in enumerate(labels):
+        if label is None:
+            continue
+        total += log_p(label, label) - log_p(label, rates[row])
+        gradient[row] = (1 - label / rates[row]) / count
+    return (total / count if count else 0.0), gradient
+
+
+def corn(logits: Array, labels: Sequence[int | None]) -> tuple[float, Array, Array]:
+    """Mean of −log P(y), from the definition of CORN: conditional probabilities, their products, and differences.
+
+    Returns:
+        The loss, its gradient, and the probabilities of the classes [B, K].
+    """
+    count, gradient = sum(label is not None for label in labels), np.zeros_like(logits)
+    conditional = 1 / (1 + np.exp(-logits))
+    above = np.cumprod(conditional, axis=1)  # P(y > r_k)
+    ones, zeros = np.ones((len(logits), 1)), np.zeros((len(logits), 1))
+    probabilities = np.hstack([ones, above]) - np.hstack([above, zeros])
+    total = 0.0
+    for row, label in enumerate(labels):
+        if label is None:
+            continue
+        total -= math.log(probabilities[row, label])
+        for k in range(min(label + 1, logits.shape[1])):
+            gradient[row, k] = (conditional[row, k] - (label > k)) / count
+    return (total / count if count else 0.0), gradient, probabilities

@@ -135,7 +135,7 @@ def resample_metrics(
         values: dict[str, list[float]] = {}
         for _ in range(resamples or min(MAX_RESAMPLES, max(MIN_RESAMPLES, LABEL_BUDGET // target.numel()))):
             rows = torch.from_numpy(generator.integers(len(target), size=len(target)))
-            metrics = kind.metrics(torch.device("cpu"))
+            metrics = kind.create_metrics(torch.device("cpu"))
             metrics.update(prediction[rows], target[rows], *(() if weight is None else (weight[rows],)))
             for name, value in metrics.compute().items():
                 values.setdefault(name, []).append(value)

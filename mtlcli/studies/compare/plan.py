@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mtlcli import registry
-from mtlcli.component import KindClass
 from mtlcli.config import Experiment
 from mtlcli.errors import ConfigError, Problem, suggest
 from mtlcli.studies.compare.axes import Point, grid_points, parse_axes
 from mtlcli.studies.compare.baselines import make_baseline, select_baseline_axes
 from mtlcli.studies.compare.identity import experiment_hash
 from mtlcli.studies.relate.for_weighting import with_placeholder_relation
-from mtlcli.tasks.base import Direction
+from mtlcli.tasks.base import Direction, TaskKind
 from mtlcli.training.assembly.build import check
 from mtlcli.training.assembly.data_checks import Datasets, check_files, open_datasets
 from mtlcli.training.device import choose_device
 from mtlcli.training.evaluate import primary_metric
+from mtlcli.training.run import Run
 
 BASELINE = "single-task"  # label of the baselines
 
@@ -66,6 +65,7 @@ class Plan:
         seeds: seeds of the runs of each method and each baseline.
         tune_seeds: number of the first seeds that are used for tuning.
         reference: method that the others are compared with, in addition to the single-task baselines.
+        kinds: task → its kind.
     """
 
     experiment: Experiment
@@ -75,23 +75,19 @@ class Plan:
     seeds: list[int]
     tune_seeds: int
     reference: Method
+    kinds: Mapping[str, TaskKind]
 
     @property
     def tasks(self) -> list[str]:
         """Names of the tasks."""
         return list(self.experiment.tasks)
 
-    def kind(self, task: str) -> KindClass:
-        """Return the class of a task's kind, which declares its metrics."""
-        return registry.kinds[self.experiment.tasks[task].kind.name].target
-
     @property
     def directions(self) -> dict[str, dict[str, Direction]]:
         """Task → metric → whether to maximize or minimize it; without `loss`, and the primary metric first."""
         by_task: dict[str, dict[str, Direction]] = {}
         for task in self.tasks:
-            primary = primary_metric(self.experiment, task)
-            directions = self.kind(task).directions
+            primary, directions = self.kinds[task].primary, self.kinds[task].reported
             rest = {metric: direction for metric, direction in directions.items() if metric not in ("loss", primary)}
             by_task[task] = {primary: directions[primary], **rest}
         return by_task
@@ -116,7 +112,7 @@ def make_plan(
     varied, tuned = parse_axes(vary, tune)
     experiment = load([])
     validator = _Validator()
-    validator.validate("", experiment)
+    run = validator.validate("", experiment)
     validator.raise_problems()  # alone, since every method has the experiment's own problems too
     methods = []
     for point in grid_points(varied):
@@ -136,7 +132,8 @@ def make_plan(
     all_seeds = [(experiment.seed + offset) % 2**32 for offset in range(seeds)]
     chosen = _choose_reference(methods, reference)
     keys = [axis.key for axis in tuned]
-    return Plan(experiment, methods, baselines, keys, all_seeds, min(tune_seeds, seeds), chosen)
+    assert run is not None
+    return Plan(experiment, methods, baselines, keys, all_seeds, min(tune_seeds, seeds), chosen, run.kinds)
 
 
 def _choose_reference(methods: Sequence[Method], label: str | None) -> Method:
@@ -182,14 +179,21 @@ def _require_distinct(methods: Sequence[Method]) -> None:
 
 
 def _require_same_tasks(experiment: Experiment, methods: Sequence[Method]) -> None:
-    """Raise ConfigError if the tasks of a method, or their kinds, differ from those of the experiment."""
-    kinds = {task: entry.kind.name for task, entry in experiment.tasks.items()}
+    """Raise ConfigError if the tasks of a method, their kinds or metrics differ from those of the experiment."""
     for method in methods:
         for candidate in method.candidates:
-            if {task: entry.kind.name for task, entry in candidate.experiment.tasks.items()} != kinds:
+            if _reported(candidate.experiment) != _reported(experiment):
                 raise ConfigError(
                     f"{method}: its tasks differ from the experiment's, so their metrics can't be compared"
                 )
+
+
+def _reported(experiment: Experiment) -> dict[str, tuple[str, list[str] | None, str]]:
+    """Return task → name of its kind, the metrics that it chooses, and the primary one."""
+    return {
+        task: (entry.kind.name, entry.metrics, primary_metric(experiment, task))
+        for task, entry in experiment.tasks.items()
+    }
 
 
 def _join_labels(label: str, point: Point) -> str:
@@ -212,15 +216,14 @@ class _Validator:
             return None
         return experiment if self.validate(label, experiment) else None
 
-    def validate(self, label: str, experiment: Experiment) -> bool:
-        """Return whether an experiment can be trained; otherwise collect its problems."""
+    def validate(self, label: str, experiment: Experiment) -> Run | None:
+        """Return the run of an experiment, on `meta`; None if it can't be trained, and collect its problems."""
         try:
             choose_device(experiment)
-            check(with_placeholder_relation(experiment), self.open_datasets(experiment))
+            return check(with_placeholder_relation(experiment), self.open_datasets(experiment))
         except ConfigError as error:
             self._collect(label, error)
-            return False
-        return True
+            return None
 
     def open_datasets(self, experiment: Experiment) -> Datasets:
         """Open the datasets and check their files, once for all experiments with the same datasets."""

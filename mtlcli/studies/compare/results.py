@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from mtlcli.metric_names import is_bounded
 from mtlcli.studies.compare.differences import MethodScores, PairedComparison, Scale, compare_with
 from mtlcli.studies.compare.execution import COSTS, Metrics, Outcome
 from mtlcli.studies.compare.plan import BASELINE, Method, Plan
@@ -88,13 +89,13 @@ class Results:
         """Unit, direction and floor of the changes of each metric, as the kind of its task declares them."""
         scales = {}
         for task in self.plan.tasks:
-            kind = self.plan.kind(task)
+            kind = self.plan.kinds[task]
             names = [name for other, name in self.higher_is_better if other == task]
             means = {name: estimate(list(self.baseline[task, name].values())).mean for name in names}
             floors = kind.negligible_errors(means) if all(map(math.isfinite, means.values())) else {}
             for name in names:
                 higher = self.higher_is_better[task, name]
-                scales[task, name] = Scale(higher, name in kind.bounded, floors.get(name, 0.0))
+                scales[task, name] = Scale(higher, is_bounded(name, kind), floors.get(name, 0.0))
         return scales
 
     @cached_property

@@ -10,6 +10,7 @@ from mtlcli import registry
 from mtlcli.config import Experiment
 from mtlcli.config.yaml import parse
 from mtlcli.errors import ConfigError
+from mtlcli.metric_names import metric_direction
 from mtlcli.studies.compare.execution import Outcome, RunStore
 from mtlcli.studies.compare.plan import Candidate, Method, Plan
 from mtlcli.training.evaluate import primary_metric
@@ -85,9 +86,10 @@ def _higher_is_better(experiment: Experiment) -> bool:
     """Return whether a higher value of the monitored metric is better."""
     monitor = experiment.evaluation.monitor
     task = next(iter(experiment.tasks)) if monitor.task == "mean" else monitor.task
-    kind = registry.kinds[experiment.tasks[task].kind.name].target
+    entry = experiment.tasks[task]
+    kind = registry.kinds[entry.kind.name].target
     metric = primary_metric(experiment, task) if monitor.metric == "primary" else monitor.metric
-    return kind.directions[metric] == "max"
+    return metric_direction(metric, kind) == "max"
 
 
 def _keys_at_edge(method: Method, best: int) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ Labels = NDArray[np.float64]
 
 def label_type(kind: TaskKind) -> LabelType:
     """Return the type of a task's labels: that of its target, or `real` for a regression on any target."""
-    return "real" if kind.likelihood == "gaussian" else kind.target.type
+    return "real" if kind.numeric or kind.likelihood == "gaussian" else kind.target.type
 
 
 def to_labels(target: Tensor) -> Labels:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
@@ -12,17 +13,12 @@ from torch.nn import functional as F
 from mtlcli.errors import suggest
 from mtlcli.registry import kinds
 from mtlcli.specs import TargetSpec, is_labelled
-from mtlcli.tasks.base import (
-    MISSING_LABEL,
-    Direction,
-    LabelCounts,
-    TaskKind,
-    at_least_float32,
-    f1_scores,
-    masked_mean,
-    predict_positive,
-)
-from mtlcli.tasks.sample_weights import weighted_auroc, weighted_mean
+from mtlcli.tasks.base import Direction, TaskKind, at_least_float32, masked_mean
+from mtlcli.tasks.class_metrics import BINARY_METRICS, ClassColumns, in_float64
+from mtlcli.tasks.collected_metrics import CollectedMetric, bounded_metrics
+from mtlcli.tasks.label_counts import MISSING_LABEL, LabelCounts, f1_scores, predict_positive
+from mtlcli.tasks.sample_weights import weighted_mean
+from mtlcli.tasks.score_metrics import roc_auc
 
 MAX_LISTED = 5  # classes that a message names
 
@@ -52,7 +48,10 @@ class Binary(TaskKind):
 
     accepts = ("binary", "classes")
     directions: ClassVar[dict[str, Direction]] = {"loss": "min", "accuracy": "max", "auroc": "max", "f1": "max"}
-    bounded: ClassVar[frozenset[str]] = frozenset({"accuracy", "auroc", "f1"})
+    bounded: ClassVar[frozenset[str]] = bounded_metrics(BINARY_METRICS)
+    collected: ClassVar[Mapping[str, CollectedMetric]] = {
+        name: metric for name, metric in BINARY_METRICS.items() if name not in ("accuracy", "auroc", "f1")
+    }
     probabilities = "sigmoid"
     outputs = 1
 
@@ -76,7 +75,7 @@ class Binary(TaskKind):
         self.pos_weight = pos_weight
         names = target.classes or ("0", "1")
         chosen = 1 if positive is None else _index(positive, names)
-        self.positive, self._inverted = names[chosen], chosen == 0
+        self.positive, self._positive, self._inverted = names[chosen], chosen, chosen == 0
 
     def loss(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Compute the mean binary cross-entropy over the labelled examples; see `TaskKind.loss`."""
@@ -92,6 +91,19 @@ class Binary(TaskKind):
     def metrics(self, device: torch.device) -> BinaryMetrics:
         """Create the metrics accuracy, area under the ROC curve and F1."""
         return BinaryMetrics(device, self._inverted)
+
+    def columns(self, prediction: Tensor, target: Tensor) -> ClassColumns:
+        """Return the numbers of a batch from which metrics are computed."""
+        logits = in_float64(prediction)
+        predicted = torch.where(logits.squeeze(1) > 0, self._positive, 1 - self._positive)
+        both = [F.logsigmoid(-logits), F.logsigmoid(logits)]
+        labels = target.masked_fill(~is_labelled(target), -1).long()
+        return ClassColumns(
+            torch.cat(both if self._positive == 1 else both[::-1], 1),
+            predicted.masked_fill(logits.squeeze(1).isnan(), -1),
+            labels,
+            self._positive,
+        )
 
     def _losses(self, prediction: Tensor, target: Tensor) -> Tensor:
         losses = F.binary_cross_entropy_with_logits(prediction, target, reduction="none")
@@ -167,34 +179,4 @@ class BinaryMetrics:
 
     def _auroc(self) -> float:
         logits, labels = torch.cat(self._logits), torch.cat(self._labels)
-        return weighted_auroc(logits, labels, torch.cat(self._weights)) if self._weights else auroc(logits, labels)
-
-
-def auroc(scores: Tensor, labels: Tensor) -> float:
-    """Compute the area under the ROC curve: the share of pairs (1, 0) in which the 1 scores higher; ties count half.
-
-    The area depends only on the order of the scores, so logits are ranked directly: their sigmoids are all 1 in float32
-    from 17 on, and torchmetrics counts them as ties. The pairs are counted in integers.
-
-    Args:
-        scores: scores, [N].
-        labels: labels, integers [N]: 1, 0, or MISSING_LABEL for examples to ignore.
-
-    Returns:
-        The area; NaN unless both labels occur, or if a labelled score is NaN.
-    """
-    mask = labels != MISSING_LABEL
-    scores, order = scores[mask].sort()
-    positive = labels[mask][order].long()
-    positives = int(positive.sum())
-    negatives = len(positive) - positives
-    if not positives or not negatives or bool(scores.isnan().any()):
-        return float("nan")
-    _, sizes = torch.unique_consecutive(scores, return_counts=True)
-    last = sizes.cumsum(0) - 1  # of each group of equal scores
-    zero = torch.zeros(1, dtype=torch.long, device=scores.device)
-    ones = torch.cat([zero, positive.cumsum(0)[last]]).diff()
-    zeros = sizes - ones
-    below = zeros.cumsum(0) - zeros
-    halves = int((ones * (2 * below + zeros)).sum())
-    return halves / (2 * positives * negatives)
+        return roc_auc(logits, labels, torch.cat(self._weights) if self._weights else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import torch
@@ -11,7 +12,10 @@ from torch.nn import functional as F
 
 from mtlcli.registry import kinds
 from mtlcli.specs import IGNORE_INDEX, TargetSpec, is_labelled
-from mtlcli.tasks.base import MISSING_LABEL, Direction, LabelCounts, TaskKind, f1_scores
+from mtlcli.tasks.base import Direction, TaskKind
+from mtlcli.tasks.class_metrics import CLASS_METRICS, ClassColumns, in_float64
+from mtlcli.tasks.collected_metrics import CollectedMetric, bounded_metrics
+from mtlcli.tasks.label_counts import MISSING_LABEL, LabelCounts, f1_scores
 from mtlcli.tasks.sample_weights import weighted_mean
 
 
@@ -35,7 +39,10 @@ class Classification(TaskKind):
 
     accepts = ("classes", "binary")
     directions: ClassVar[dict[str, Direction]] = {"loss": "min", "accuracy": "max", "f1": "max"}
-    bounded: ClassVar[frozenset[str]] = frozenset({"accuracy", "f1"})
+    bounded: ClassVar[frozenset[str]] = bounded_metrics(CLASS_METRICS)
+    collected: ClassVar[Mapping[str, CollectedMetric]] = {
+        name: metric for name, metric in CLASS_METRICS.items() if name not in ("accuracy", "f1")
+    }
     probabilities = "softmax"
     primary = "accuracy"
 
@@ -73,6 +80,12 @@ class Classification(TaskKind):
     def metrics(self, device: torch.device) -> ClassificationMetrics:
         """Create the metrics accuracy and macro F1."""
         return ClassificationMetrics(self, device)
+
+    def columns(self, prediction: Tensor, target: Tensor) -> ClassColumns:
+        """Return the numbers of a batch from which metrics are computed."""
+        logits, labels = in_float64(prediction), self._class_indices(target)
+        predicted = logits.argmax(1).masked_fill(logits.isnan().any(1), -1)
+        return ClassColumns(logits.log_softmax(1), predicted, labels, None)
 
     def _class_indices(self, target: Tensor) -> Tensor:
         """Convert targets of any accepted type to indices, int64 [B], IGNORE_INDEX if missing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -10,7 +11,10 @@ from torch.nn import functional as F
 
 from mtlcli.registry import kinds
 from mtlcli.specs import TargetSpec, is_labelled
-from mtlcli.tasks.base import MISSING_LABEL, Direction, LabelCounts, TaskKind, f1_scores, masked_mean, predict_positive
+from mtlcli.tasks.base import Direction, TaskKind, at_least_float32, masked_mean
+from mtlcli.tasks.collected_metrics import CollectedMetric, bounded_metrics
+from mtlcli.tasks.label_counts import MISSING_LABEL, LabelCounts, f1_scores, predict_positive
+from mtlcli.tasks.label_metrics import LABEL_METRICS, LabelColumns
 from mtlcli.tasks.sample_weights import weighted_mean
 
 
@@ -31,7 +35,8 @@ class Multilabel(TaskKind):
 
     accepts = ("multilabel",)
     directions: ClassVar[dict[str, Direction]] = {"loss": "min", "f1": "max", "accuracy": "max"}
-    bounded: ClassVar[frozenset[str]] = frozenset({"f1", "accuracy"})
+    bounded: ClassVar[frozenset[str]] = bounded_metrics(LABEL_METRICS) | {"accuracy"}
+    collected: ClassVar[Mapping[str, CollectedMetric]] = {k: v for k, v in LABEL_METRICS.items() if k != "f1"}
     probabilities = "sigmoid"
     primary = "f1"
 
@@ -55,6 +60,10 @@ class Multilabel(TaskKind):
     def metrics(self, device: torch.device) -> MultilabelMetrics:
         """Create the metrics macro F1 and accuracy."""
         return MultilabelMetrics(self.outputs, device)
+
+    def columns(self, prediction: Tensor, target: Tensor) -> LabelColumns:
+        """Return the numbers of a batch from which metrics are computed."""
+        return LabelColumns(at_least_float32(prediction), target)
 
 
 class MultilabelMetrics:

@@ -14,6 +14,8 @@ from torch.nn import functional as F
 from mtlcli.registry import kinds
 from mtlcli.specs import TargetSpec, is_labelled
 from mtlcli.tasks.base import Direction, TargetTypeError, TaskKind, at_least_float32, masked_mean
+from mtlcli.tasks.collected_metrics import CollectedMetric
+from mtlcli.tasks.number_metrics import NUMBER_METRICS, NumberColumns
 from mtlcli.tasks.sample_weights import weighted_mean
 
 NEGLIGIBLE = 0.01  # share of the standard deviation of the labels
@@ -44,7 +46,8 @@ class Regression(TaskKind):
 
     accepts = ("real", "binary", "classes")
     directions: ClassVar[dict[str, Direction]] = {"loss": "min", "r2": "max", "mse": "min", "rmse": "min", "mae": "min"}
-    bounded: ClassVar[frozenset[str]] = frozenset({"r2"})
+    bounded: ClassVar[frozenset[str]] = frozenset({"r2", "spearman"})
+    collected: ClassVar[Mapping[str, CollectedMetric]] = NUMBER_METRICS
     primary = "r2"
     likelihood = "gaussian"
     outputs = 1
@@ -58,8 +61,7 @@ class Regression(TaskKind):
         standardize: bool = True,
     ) -> None:
         super().__init__(target)
-        if target.type == "classes" and target.classes not in (None, tuple(map(str, range(target.size)))):
-            raise TargetTypeError("needs a target of numbers, and this one has classes")
+        require_numbers(target)
         self.loss_name, self.delta = loss, delta
         scaled = standardize and target.std > 0
         self.mean, self.std = (target.mean, target.std) if scaled else (0.0, 1.0)
@@ -74,6 +76,8 @@ class Regression(TaskKind):
         Returns:
             Metric → negligible error.
         """
+        if not {"mse", "r2"} <= metrics.keys():
+            return {}
         variance = metrics["mse"] / (1 - metrics["r2"]) if metrics["r2"] < 1 else 0.0
         error = NEGLIGIBLE * sqrt(variance)
         return {"mse": error**2, "rmse": error, "mae": error}
@@ -97,6 +101,10 @@ class Regression(TaskKind):
         """Create the metrics R², mean squared, root mean squared and mean absolute error."""
         return RegressionMetrics(device)
 
+    def columns(self, prediction: Tensor, target: Tensor) -> NumberColumns:
+        """Return the numbers of a batch from which metrics are computed."""
+        return NumberColumns(at_least_float32(prediction).squeeze(1), target)
+
     def _losses(self, error: Tensor) -> Tensor:
         """Compute the loss of each example, float32 [B]. error: ŷ − y in the target's units, [B]."""
         error = (error / self.std).float()
@@ -107,6 +115,12 @@ class Regression(TaskKind):
                 return error.abs()
             case "huber":
                 return F.huber_loss(error, torch.zeros_like(error), reduction="none", delta=self.delta)
+
+
+def require_numbers(target: TargetSpec) -> None:
+    """Raise TargetTypeError if a target has classes that are not the numbers from 0."""
+    if target.type == "classes" and target.classes not in (None, tuple(map(str, range(target.size)))):
+        raise TargetTypeError("needs a target of numbers, and this one has classes")
 
 
 class Rescale(nn.Module):

@@ -11,11 +11,12 @@ import torch
 from torch import nn
 
 from mtlcli import registry
-from mtlcli.config import Experiment
+from mtlcli.config import Experiment, Task
 from mtlcli.config.locations import Problems
 from mtlcli.data.placement import Placement
 from mtlcli.errors import ConfigError, suggest
 from mtlcli.files import given_path
+from mtlcli.metric_names import primary_metric
 from mtlcli.models.inputs import make_preparation, prepared_shape
 from mtlcli.models.model import MultiTaskModel
 from mtlcli.models.sharing.base import Sharing
@@ -155,8 +156,21 @@ def _tasks(
                     hint = dataset.type_hint(target_name, target)
                     raise ValueError(f"{error}. {hint} (dataset {task.dataset!r})" if hint else str(error)) from error
                 output_layers[name] = kinds[name].output_layer()
+            if name in kinds and (task.metrics, task.primary) != (None, None):
+                with problems.at(f"tasks.{name}.metrics"):
+                    _choose_metrics(kinds[name], task)
     problems.check()
     return sources, kinds, output_layers
+
+
+def _choose_metrics(kind: TaskKind, task: Task) -> None:
+    """Set the metrics that a task reports; ValueError if its target has no class that the name of one contains."""
+    if task.metrics is not None:
+        kind.choose_metrics(task.metrics)
+    options = {"primary": kind.primary, **task.kind.options}
+    kind.primary = primary_metric(kind, options, task.metrics, task.primary)
+    if kind.primary not in kind.reported:
+        raise ValueError(f"the task doesn't report its primary metric, {kind.primary!r}")
 
 
 def _target(name: str | None, spec: DatasetSpec, alias: str, task: str) -> tuple[str, TargetSpec]:

@@ -21,7 +21,8 @@ from mtlcli.data.loader import Loader
 from mtlcli.data.samplers.base import Sampler
 from mtlcli.errors import ConfigError, Problem, suggest
 from mtlcli.models.model import MultiTaskModel
-from mtlcli.specs import IGNORE_INDEX, DatasetSpec, TargetSpec
+from mtlcli.specs import IGNORE_INDEX, DatasetSpec, TargetSpec, is_labelled
+from mtlcli.tasks.base import TaskKind
 from mtlcli.training.run import Run
 
 SPEC = f"{DatasetSpec.__module__}.{DatasetSpec.__name__}"
@@ -130,9 +131,9 @@ def check_data(run: Run) -> None:
             _check_files(dataset)
             for split in run.splits():
                 if split in ("train", evaluated, "test"):
-                    targets = {target for source, target in run.sources.values() if source == alias}
+                    kinds = [(run.kinds[task], name) for task, (source, name) in run.sources.items() if source == alias]
                     examples = run.examples_of(alias, split)
-                    _check(split, examples, run.specs[alias], targets)
+                    _check(split, examples, run.specs[alias], kinds)
                     if type(dataset).check_files is Dataset.check_files and not isinstance(examples.inputs, Tensor):
                         kept = split == evaluated or (split == "train" and not dataset.augment)
                         (run.placement.resident if kept else run.placement.check)(examples.inputs)
@@ -162,20 +163,26 @@ def _check_files(dataset: Dataset, most: int | None = None) -> None:
         raise ConfigError(map(Problem, faults))
 
 
-def _check(split: str, examples: Examples, spec: DatasetSpec, targets: set[str]) -> None:
-    """Check the shape of the first example and the labels of `targets` against the description of the dataset."""
+def _check(split: str, examples: Examples, spec: DatasetSpec, kinds: list[tuple[TaskKind, str]]) -> None:
+    """Check the first example and the labels against the dataset's description, and the labels by the tasks' kinds."""
     where = f"the split {split!r}: "
     rows = examples.rows
     first = examples.inputs[0 if rows is None else int(rows[0])]
     if tuple(first.shape) != spec.input_shape:
         actual, expected = ("×".join(map(str, shape)) for shape in (first.shape, spec.input_shape))
         raise ConfigError(f"{where}the first example is {actual}, but the inputs of the dataset are {expected}")
-    for name in sorted(targets):
+    for name in sorted({name for _, name in kinds}):
         if name not in examples.targets:
             raise ConfigError(f"{where}no target {name!r}. Targets: {', '.join(examples.targets)}")
         if (amount := len(examples.targets[name])) != len(examples.inputs):
             raise ConfigError(f"{where}{amount} labels {name!r} for {len(examples.inputs)} examples")
         if wrong := _wrong_label(examples.labels(name), spec.targets[name]):
+            raise ConfigError(f"{where}the label of an example for target {name!r} is {wrong}")
+    for kind, name in kinds:
+        if type(kind).wrong_label is TaskKind.wrong_label:
+            continue
+        labels = examples.labels(name)
+        if wrong := kind.wrong_label(labels[is_labelled(labels)]):
             raise ConfigError(f"{where}the label of an example for target {name!r} is {wrong}")
 
 

@@ -180,14 +180,14 @@ def _blank_target(target: TargetSpec, device: torch.device) -> Tensor:
 def _try_metrics(run: Run, task: str, kind: TaskKind) -> None:
     """Check that the metrics of a kind are those declared in `directions`."""
     alias, target = run.sources[task]
-    metrics = kind.metrics(torch.device("cpu"))
+    metrics = kind.create_metrics(torch.device("cpu"))
     metrics.update(
         torch.zeros(EXAMPLES, kind.outputs), _blank_target(run.specs[alias].targets[target], torch.device("cpu"))
     )
-    values, expected = metrics.compute(), [name for name in kind.directions if name != "loss"]
+    values, expected = metrics.compute(), [name for name in kind.reported if name != "loss"]
     if sorted(values) != sorted(expected):
         raise ValueError(f"its metrics are {sorted(values)}, but its `directions` has {sorted(expected)} and `loss`")
-    if kind.primary not in kind.directions:
+    if kind.primary not in kind.reported:
         raise ValueError(f"its `primary` is {kind.primary!r}, which is not in `directions`")
 
 

@@ -40,6 +40,12 @@ def check_weights(examples: Examples, split: str, kinds: Mapping[str, TaskKind])
         raise ConfigError(f"the split {split!r}: all examples have the weight 0")
     for task, kind in kinds.items():
         check_kind(task, kind)
+        unweighted = [name for name in kind.reported if name in kind.collected and not kind.collected[name].weighted]
+        if unweighted:
+            raise ConfigError(
+                f"task {task!r} has weights, for which its metric {unweighted[0]!r} isn't defined; leave it out of "
+                f"tasks.{task}.metrics"
+            )
 
 
 def check_kind(task: str, kind: TaskKind) -> None:

@@ -33,6 +33,15 @@ def test_methods_seeds_and_reference() -> None:
     assert make_plan(make_load(seed=2**32 - 1), [], [], 2, 5).seeds == [2**32 - 1, 0]
 
 
+def test_chosen_metrics_are_compared() -> None:
+    tasks = {"sign": {**task("sign"), "metrics": ["log_loss", "recall_per_class"]}, "sum": task("sum")}
+    load = make_load(tasks=tasks, evaluation={"monitor": {"metric": "loss"}})
+    plan = plan_study(load)
+    assert plan.directions["sign"] == {"log_loss": "min", "recall[0]": "max", "recall[1]": "max"}
+    with pytest.raises(ConfigError, match="its tasks differ from the experiment's"):
+        plan_study(load, "tasks.sign.metrics=[log_loss],[accuracy]")
+
+
 def test_baseline_has_one_task() -> None:
     load = make_load(
         tasks={"sign": task("sign", weight=3.0), "sum": {**task("sum"), "dataset": "other"}},

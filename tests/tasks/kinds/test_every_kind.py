@@ -29,6 +29,13 @@ def labels(accepted: str, rows: int) -> Tensor:
     return target if accepted == "classes" else target.float()
 
 
+def outputs(task: TaskKind, rows: int) -> Tensor:
+    """Return outputs of a model for the task, after the output layer that its kind may have."""
+    layer = task.output_layer()
+    raw = predictions(rows, task.outputs)
+    return raw if layer is None else layer(raw)
+
+
 def without(target: Tensor, rows: slice) -> Tensor:
     target = target.clone()
     target[rows] = float("nan") if target.is_floating_point() else IGNORE_INDEX
@@ -39,20 +46,22 @@ def without(target: Tensor, rows: slice) -> Tensor:
 def test_declared_metrics_are_computed(name: str, accepted: str) -> None:
     task = make(name, accepted)
     assert task.primary in task.directions and task.directions["loss"] == "min"
-    got = measured(task, predictions(20, task.outputs), labels(accepted, 20))
+    got = measured(task, outputs(task, 20), labels(accepted, 20))
     assert list(got) == [metric for metric in task.directions if metric != "loss"]
     assert all(type(value) is float and math.isfinite(value) for value in got.values())
     assert all(
         task.directions[metric] == "max" and value <= 1 for metric, value in got.items() if metric in task.bounded
     )
-    assert {metric for metric, way in task.directions.items() if way == "max"} == set(task.bounded)
+    declared = {**task.directions, **{metric: about.direction for metric, about in task.collected.items()}}
+    best_is_1 = {metric.partition("_per_")[0] for metric, way in declared.items() if way == "max"}
+    assert best_is_1 == set(task.bounded)
     assert all(task.directions[metric] == "min" for metric in task.negligible_errors(got))
 
 
 @every_pair
 def test_masked_and_unmasked_losses_agree(name: str, accepted: str) -> None:
     masked, plain = make(name, accepted), make(name, accepted, missing=False)
-    logits, target = predictions(20, plain.outputs), labels(accepted, 20)
+    logits, target = outputs(plain, 20), labels(accepted, 20)
     torch.testing.assert_close(masked.loss(logits, target), plain.loss(logits, target))
     assert measured(masked, logits, target) == measured(plain, logits, target)
 
@@ -60,7 +69,7 @@ def test_masked_and_unmasked_losses_agree(name: str, accepted: str) -> None:
 @every_pair
 def test_unlabelled_rows_have_no_effect(name: str, accepted: str) -> None:
     task = make(name, accepted)
-    logits, target = predictions(20, task.outputs), without(labels(accepted, 20), slice(5, 9))
+    logits, target = outputs(task, 20), without(labels(accepted, 20), slice(5, 9))
     logits[5:9] = torch.tensor([[float("inf")], [-float("inf")], [float("nan")], [1e30]])
     logits.requires_grad_()
     kept = [row for row in range(20) if not 5 <= row < 9]
@@ -76,7 +85,7 @@ def test_unlabelled_rows_have_no_effect(name: str, accepted: str) -> None:
 @every_pair
 def test_batch_without_labels(name: str, accepted: str) -> None:
     task = make(name, accepted)
-    logits, target = predictions(6, task.outputs).requires_grad_(), without(labels(accepted, 6), slice(None))
+    logits, target = outputs(task, 6).requires_grad_(), without(labels(accepted, 6), slice(None))
     loss = task.loss(logits, target)
     loss.backward()
     assert loss.item() == 0.0 and logits.grad is not None and not logits.grad.any()
@@ -96,7 +105,7 @@ def test_half_precision_predictions_are_evaluated_in_float32(
     name: str, accepted: str, missing: bool, dtype: torch.dtype
 ) -> None:
     task = make(name, accepted, missing)
-    logits, target = predictions(20, task.outputs).to(dtype), labels(accepted, 20)
+    logits, target = outputs(task, 20).to(dtype), labels(accepted, 20)
     loss = task.loss(logits, target)
     assert loss.dtype == torch.float32 and torch.equal(loss, task.loss(logits.float(), target))
     assert measured(task, logits, target) == measured(task, logits.float(), target)
@@ -121,9 +130,9 @@ def test_other_types_of_targets_are_rejected(name: str) -> None:
             make(name, other)
 
 
-def test_only_regression_is_gaussian() -> None:
+def test_kinds_with_a_scale_are_gaussian() -> None:
     gaussian = [name for name in kinds.names() if kinds[name].target.likelihood == "gaussian"]  # type: ignore[attr-defined]
-    assert gaussian == ["regression"]
+    assert gaussian == ["quantile", "regression"]
 
 
 @every_pair
@@ -134,7 +143,9 @@ def test_metrics_synchronize_with_the_device_only_in_compute(name: str, accepted
         metrics.update(torch.empty(6, task.outputs, device="meta"), labels(accepted, 6).to("meta"))
 
 
-@pytest.mark.parametrize(("name", "accepted"), [pair for pair in PAIRS if pair[0] != "regression"])
+@pytest.mark.parametrize(
+    ("name", "accepted"), [pair for pair in PAIRS if "accuracy" in kinds[pair[0]].target.directions]
+)
 def test_nan_prediction_is_wrong(name: str, accepted: str) -> None:
     task, target = make(name, accepted), labels(accepted, 20)
     logits = torch.full((20, task.outputs), math.nan)

@@ -83,7 +83,7 @@ def test_positive_class_is_configurable_and_reported(
     assert document["positive"] == {"label": "fraud"}
 
     pairs: list[tuple[bool, bool]] = []
-    result = measure(run, "train", receive=lambda task, p, t: pairs.extend(zip(p[:, 0] > 0, t == 0, strict=True)))
+    result = measure(run, "train", receive=lambda task, p, t, w: pairs.extend(zip(p[:, 0] > 0, t == 0, strict=True)))
     predicted, true = zip(*[(bool(p), bool(t)) for p, t in pairs], strict=True)
     assert sum(true) == 12 and result.metrics["label"]["f1"] > 0
     assert document["metrics"]["label"]["f1"] == result.metrics["label"]["f1"]
