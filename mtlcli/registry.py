@@ -182,6 +182,7 @@ def _import_modules(package: str) -> None:
 datasets = Registry[Any]("dataset", "mtlcli.data.datasets")
 samplers = Registry[Any]("sampling", "mtlcli.data.samplers")
 trunks = Registry[Any]("trunk", "mtlcli.models.trunks")
+stems = Registry[Any]("stem", "mtlcli.models.stems")
 heads = Registry[Any]("head", "mtlcli.models.heads")
 sharings = Registry[Any]("sharing", "mtlcli.models.sharing")
 kinds = Registry[KindClass]("kind", "mtlcli.tasks.kinds")
@@ -216,7 +217,7 @@ schedulers = TorchRegistry(
 REGISTRIES: dict[str, Registry[Any]] = {
     registry.group: registry
     for registry in (
-        datasets, samplers, trunks, heads, sharings, kinds, weightings, regularizers, optimizers, schedulers,
-        callbacks,
+        datasets, samplers, trunks, stems, heads, sharings, kinds, weightings, regularizers, optimizers,
+        schedulers, callbacks,
     )
 }  # fmt: skip

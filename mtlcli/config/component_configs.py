@@ -66,6 +66,23 @@ class TrunkConfig(ComponentConfig):
 
 
 @dataclass(frozen=True)
+class StemConfig(ComponentConfig):
+    """The entry of a stem."""
+
+    shape: list[PositiveInt] | None = field(
+        default=None,
+        metadata={
+            "description": "Shape of the output, such as [16, 7, 7]. Default: the shape of the datasets without a "
+            "stem, or the one that the options of the stems state."
+        },
+    )
+    init_from: str | None = field(
+        default=None, metadata={"description": "Checkpoint whose stem of this dataset supplies the initial weights."}
+    )
+    frozen: bool = field(default=False, metadata={"description": "Keep the stem's weights fixed during training."})
+
+
+@dataclass(frozen=True)
 class SchedulerConfig(ComponentConfig):
     """The entry of a scheduler."""
 
@@ -119,7 +136,9 @@ class OptimizerConfig(ComponentConfig):
 
     groups: dict[str, dict[str, Any]] = field(
         default_factory=dict,
-        metadata={"description": "Options of `trunk` (all shared parameters), `heads` (all others) or a task's name."},
+        metadata={
+            "description": "Options of `trunk` (all shared parameters), `stems`, `heads` (all others) or a task's name."
+        },
     )
 
     @classmethod

@@ -36,6 +36,12 @@ NAMES: dict[str, dict[str, str]] = {
         "cnn": "conv convnet convolutional",
         "torchvision": "resnet vgg efficientnet mobilenet densenet convnext vit swin",
     },
+    "stem": {
+        "linear": "dense fc mlp",
+        "conv": "cnn convolution",
+        "tabular": "embedding table",
+        "resize": "interpolate",
+    },
     "head": {"linear": "dense fc"},
     "regularizer": {"l2": "ridge weight_decay", "l1": "lasso"},
     "scheduler": {
@@ -58,7 +64,8 @@ NOTHING_OF = {
     "weighting": " For a sum of losses, use weighting: uniform, or fixed with the tasks' weights.",
 }
 ENTRIES = {
-    "dataset": "datasets.ALIAS", "sampling": "training.sampling", "head": "tasks.TASK.head", "kind": "tasks.TASK.kind",
+    "dataset": "datasets.ALIAS", "stem": "stems.ALIAS", "sampling": "training.sampling", "head": "tasks.TASK.head",
+    "kind": "tasks.TASK.kind",
 }  # fmt: skip
 
 
@@ -69,7 +76,11 @@ def component_hint(registry: Registry[Any], name: str) -> str:
         return f" Did you mean {close!r}?"
     if name.lower() in NOTHING:
         return NOTHING_OF.get(registry.group, "")
+    plain = name.lower().replace("-", "_").replace(" ", "_")
+    synonyms = [ours for ours, theirs in NAMES.get(registry.group, {}).items() if plain in theirs.split()]
     others = [other for other in REGISTRIES.values() if other is not registry]
+    if synonyms:  # `trunk: conv` means `cnn` rather than the stem `conv`
+        others = [other for other in others if other.group != "stem"]
     for other in [registry, *others]:
         if other is not registry and name in other.names():
             article = "an" if other.group[0] in "aeiou" else "a"
@@ -82,10 +93,8 @@ def component_hint(registry: Registry[Any], name: str) -> str:
     items = [item.strip() for item in name.split(",")]
     if len(items) > 1 and set(items) <= set(names) and registry.group in REGISTRIES.keys() - ENTRIES.keys():
         return f" To compare several, use mtl compare --vary {registry.group}={','.join(items)}."
-    plain = name.lower().replace("-", "_").replace(" ", "_")
-    for ours, theirs in NAMES.get(registry.group, {}).items():
-        if plain in theirs.split() and ours in names:
-            return f" Did you mean {ours!r}?"
+    if any(ours in names for ours in synonyms):
+        return f" Did you mean {next(ours for ours in synonyms if ours in names)!r}?"
     return suggest(name, names)
 
 

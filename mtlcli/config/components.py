@@ -21,6 +21,7 @@ from mtlcli.config.component_configs import (
     OptimizerConfig,
     RegularizerConfig,
     SchedulerConfig,
+    StemConfig,
     TrunkConfig,
     WeightingConfig,
 )
@@ -143,6 +144,7 @@ def _model(field_type: ComponentField, component: Component[Any]) -> type[Option
 DatasetField = Annotated[ComponentConfig, ComponentField(registry.datasets)]
 SamplingField = Annotated[ComponentConfig, ComponentField(registry.samplers, default="proportional")]
 TrunkField = Annotated[TrunkConfig, ComponentField(registry.trunks, TrunkConfig)]
+StemField = Annotated[StemConfig, ComponentField(registry.stems, StemConfig)]
 HeadField = Annotated[ComponentConfig, ComponentField(registry.heads, default="linear")]
 SharingField = Annotated[ComponentConfig, ComponentField(registry.sharings, default="hard")]
 KindField = Annotated[ComponentConfig, ComponentField(registry.kinds)]
@@ -154,6 +156,7 @@ CallbackField = Annotated[ComponentConfig, ComponentField(registry.callbacks)]
 
 ENTRIES: dict[str, type[ComponentConfig]] = {
     "trunk": TrunkConfig,
+    "stem": StemConfig,
     "weighting": WeightingConfig,
     "regularizer": RegularizerConfig,
     "optimizer": OptimizerConfig,

@@ -29,6 +29,7 @@ def crosschecks(data: dict[str, Any], source: Source) -> list[Problem]:
         _task_names(tasks),
         _task_datasets(tasks, datasets),
         _task_metrics(tasks),
+        _stems(_named(data.get("stems")), datasets),
         _monitor(data.get("evaluation"), tasks),
     )
     some = islice(findings, MOST_PROBLEMS + 1)  # one more, so that the report mentions further ones
@@ -105,6 +106,16 @@ def _not_reported(metric: str, kind: KindClass, chosen: list[str] | None) -> str
     can_choose = has_metric(metric, kind, list(metrics_to_choose(kind)))
     remedy = " Add it to the task's `metrics`." if can_choose else suggest(metric, reported)
     return f"the task doesn't report the metric {metric!r}.{remedy} It reports: {', '.join(reported)}"
+
+
+def _stems(stems: dict[str, Any], datasets: dict[str, Any]) -> Iterator[Finding]:
+    if isinstance(name := stems.get("name"), str) and "name" not in datasets:
+        yield ("stems", "name"), f"a stem needs the alias of its dataset: `stems: {{ALIAS: {{name: {name}}}}}`", True
+        return
+    for alias in stems:
+        if alias not in datasets:
+            choices = f"Choose from: {', '.join(datasets)}" if datasets else "None are defined"
+            yield ("stems", alias), f"no dataset {alias!r}.{suggest(str(alias), datasets)} {choices}", True
 
 
 def _monitor(evaluation: Any, tasks: dict[str, Any]) -> Iterator[Finding]:

@@ -21,6 +21,7 @@ from mtlcli.config.components import (
     SamplingField,
     SchedulerField,
     SharingField,
+    StemField,
     TrunkField,
     WeightingField,
 )
@@ -177,6 +178,8 @@ class Experiment(Section):
     """Name → task."""
     trunk: TrunkField
     """Network that the tasks share."""
+    stems: Annotated[dict[Name, StemField], Field(max_length=MAX_NAMED)] = {}
+    """Alias → stem, the encoder of a dataset in front of the trunk, for datasets whose inputs differ in shape."""
     sharing: SharingField = Field("hard", validate_default=True)
     """Parameter sharing: the arrangement of trunks and heads."""
     weighting: WeightingField = Field("fixed", validate_default=True)
@@ -211,7 +214,10 @@ class Experiment(Section):
             The plain data.
         """
         named = [entry.plain() for entry in self.callbacks] if callbacks else []
-        return self.model_dump() | ({"callbacks": named} if named else {})
+        plain = self.model_dump()
+        if not plain["stems"]:
+            del plain["stems"]
+        return plain | ({"callbacks": named} if named else {})
 
     def problem(self, path: str, message: str) -> Problem:
         """Describe a problem with a value of the experiment.

@@ -1,15 +1,26 @@
-"""Models: trunks, heads and sharings, and the base classes for new ones.
+"""Models: trunks, stems, heads and sharings, and the base classes for new ones.
 
-The plugin API: a trunk subclasses `Trunk`, a head `Head` (or is any `nn.Module`), a sharing `Sharing`. The types
-`Column` and `TrunkPass`, which they receive or record, are in `mtlcli.specs`.
+The plugin API: a trunk subclasses `Trunk`, a stem `Stem`, a head `Head` (or is any `nn.Module`), a sharing `Sharing`.
+The types `Column` and `TrunkPass`, which they receive or record, are in `mtlcli.specs`.
 """
 
 from mtlcli.models.heads.base import Head
 from mtlcli.models.model import MultiTaskModel
 from mtlcli.models.sharing.base import MakeHead, MakeTrunk, Sharing, SharingRecord, SharingStats
+from mtlcli.models.stems.base import Stem
 from mtlcli.models.trunks.base import Trunk
 
-__all__ = ["Head", "MakeHead", "MakeTrunk", "MultiTaskModel", "Sharing", "SharingRecord", "SharingStats", "Trunk"]
+__all__ = [
+    "Head",
+    "MakeHead",
+    "MakeTrunk",
+    "MultiTaskModel",
+    "Sharing",
+    "SharingRecord",
+    "SharingStats",
+    "Stem",
+    "Trunk",
+]
 
 
 def __dir__() -> list[str]:

@@ -26,20 +26,28 @@ class ParameterCount(TypedDict):
 
 
 class MultiTaskModel(nn.Module):
-    """Multi-task model: normalization of the inputs of each dataset, then a sharing of trunks and heads.
+    """Multi-task model: normalization of the inputs of each dataset, stems, then a sharing of trunks and heads.
 
-    The keys of the state dict are `normalize.<alias>.{mean,std}` and `sharing.…`. Those of the heads are
-    `sharing.heads.<task>.…`, and under hard sharing those of the trunk are `sharing.trunk.…`.
+    The keys of the state dict are `normalize.<alias>.{mean,std}`, `stems.<alias>.…` and `sharing.…`. Those of the heads
+    are `sharing.heads.<task>.…`, and under hard sharing those of the trunk are `sharing.trunk.…`.
 
     Args:
         sharing: the connected trunks and heads.
-        normalize: alias → module that converts its raw inputs to those of the trunk, whose shape is the same for all
-            datasets; see `make_preparation`.
+        normalize: alias → module that converts its raw inputs to those of its stem, or else to those of the trunk,
+            whose shape is the same for all datasets; see `make_preparation`.
+        stems: alias → encoder of its converted inputs, whose outputs are those of the trunk; None if no dataset has
+            one.
+
+    Attributes:
+        stems: alias → stem; None if no dataset has one.
     """
 
-    def __init__(self, sharing: Sharing, normalize: Mapping[str, nn.Module]) -> None:
+    def __init__(
+        self, sharing: Sharing, normalize: Mapping[str, nn.Module], stems: Mapping[str, nn.Module] | None = None
+    ) -> None:
         super().__init__()
         self.normalize = AnyNameModuleDict(normalize)
+        self.stems = AnyNameModuleDict(stems) if stems else None
         self.sharing = sharing
 
     def forward(
@@ -61,7 +69,7 @@ class MultiTaskModel(nn.Module):
         """
         inputs, alias_of = self._by_alias(inputs), self.sharing.inputs
         chosen = [task for task, alias in alias_of.items() if alias in inputs] if tasks is None else list(tasks)
-        return self.sharing(self._normalize(inputs, chosen), chosen, record)  # type: ignore[no-any-return]
+        return self.sharing(self._prepare(inputs, chosen), chosen, record)  # type: ignore[no-any-return]
 
     def representations(
         self, inputs: Mapping[str, Tensor], tasks: Sequence[str], record: SharingRecord | None = None
@@ -76,7 +84,7 @@ class MultiTaskModel(nn.Module):
         Returns:
             Task → input of its head, [B, features].
         """
-        return self.sharing.representations(self._normalize(inputs, tasks), tasks, record)
+        return self.sharing.representations(self._prepare(inputs, tasks), tasks, record)
 
     def _by_alias(self, inputs: Mapping[str, Tensor] | Tensor) -> Mapping[str, Tensor]:
         if isinstance(inputs, Mapping):
@@ -87,9 +95,24 @@ class MultiTaskModel(nn.Module):
         expected = ", ".join(f"{alias!r}: inputs" for alias in aliases)
         raise TypeError(f"the model takes the inputs of each dataset, {{{expected}}}, not a {type(inputs).__name__}")
 
-    def _normalize(self, inputs: Mapping[str, Tensor], tasks: Sequence[str]) -> dict[str, Tensor]:
+    def _prepare(self, inputs: Mapping[str, Tensor], tasks: Sequence[str]) -> dict[str, Tensor]:
         aliases = {self.sharing.inputs[task]: None for task in tasks}
-        return {alias: self.normalize[alias](inputs[alias]) for alias in aliases}
+        if self.stems is None:
+            return {alias: self.normalize[alias](inputs[alias]) for alias in aliases}
+        return {alias: self.prepare(alias, inputs[alias]) for alias in aliases}
+
+    def prepare(self, alias: str, inputs: Tensor) -> Tensor:
+        """Convert the raw inputs of a dataset to inputs of the trunk.
+
+        Args:
+            alias: the dataset.
+            inputs: raw inputs, uint8 or float [B, …].
+
+        Returns:
+            Inputs of the trunk, [B, …].
+        """
+        x: Tensor = self.normalize[alias](inputs)
+        return self.stems[alias](x) if self.stems is not None and alias in self.stems else x
 
     @property
     def heads(self) -> AnyNameModuleDict:
@@ -100,16 +123,53 @@ class MultiTaskModel(nn.Module):
         """Return whether batch norm makes the representation of an example depend on its batch in training."""
         return any(isinstance(module, _BatchNorm) for module in self.modules())
 
+    def own_modules(self, task: str) -> list[nn.Module]:
+        """Return the modules whose parameters belong to one task alone.
+
+        Args:
+            task: the task.
+
+        Returns:
+            Those of the sharing, its head first, and the stem of the task's dataset if it belongs to the task.
+        """
+        own = self.sharing.own_modules(task)
+        return own if self.stems is None else own + self._own_stem(task)
+
+    def _own_stem(self, task: str) -> list[nn.Module]:
+        """Return the stem of a task's dataset if the loss of no other task reaches it.
+
+        Other tasks on the dataset do, and so do all tasks if shared layers normalize the examples of several datasets
+        by joint statistics.
+        """
+        assert self.stems is not None
+        inputs = self.sharing.inputs
+        alias = inputs[task]
+        if alias not in self.stems or list(inputs.values()).count(alias) > 1:
+            return []
+        if len(set(inputs.values())) > 1 and self._normalizes_jointly():
+            return []
+        return [self.stems[alias]]
+
+    def _normalizes_jointly(self) -> bool:
+        """Return whether shared layers use batch statistics in training; a frozen trunk doesn't."""
+        excluded = [module for task in self.heads for module in self.sharing.own_modules(task)]
+        excluded += [trunk for trunk in self.sharing.trunks().values() if trunk.frozen]
+        inside = {inner for module in excluded for inner in module.modules()}
+        return any(isinstance(module, _BatchNorm) and module not in inside for module in self.sharing.modules())
+
     def shared_parameters(self) -> list[nn.Parameter]:
         """Return all parameters that don't belong to one task alone."""
-        return self.sharing.shared_parameters()
+        if self.stems is None:
+            return self.sharing.shared_parameters()
+        own = {id(p) for task in self.heads for module in self.own_modules(task) for p in module.parameters()}
+        return [p for p in self.parameters() if id(p) not in own]
 
     def last_shared_layer(self) -> list[nn.Parameter]:
         """Return the trainable parameters of the last shared layer with a weight matrix of each trunk.
 
         If no trunk has such a layer (a frozen trunk doesn't), the last such layer of the whole sharing is returned.
         """
-        own = {inner for task in self.heads for module in self.sharing.own_modules(task) for inner in module.modules()}
+        own = {inner for task in self.heads for module in self.own_modules(task) for inner in module.modules()}
 
         def last(root: nn.Module) -> list[nn.Parameter]:
             layer: list[nn.Parameter] = []
@@ -127,7 +187,7 @@ class MultiTaskModel(nn.Module):
         return ParameterCount(
             shared=sum(p.numel() for p in self.shared_parameters()),
             tasks={
-                task: sum(p.numel() for module in self.sharing.own_modules(task) for p in module.parameters())
+                task: sum(p.numel() for module in self.own_modules(task) for p in module.parameters())
                 for task in self.heads
             },
             total=sum(p.numel() for p in self.parameters()),

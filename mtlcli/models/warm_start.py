@@ -1,13 +1,15 @@
-"""Transfer learning: load the trunks from a checkpoint, and freeze them."""
+"""Transfer learning: load the trunks from a checkpoint, and freeze trunks and stems."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from mtlcli.models.sharing.base import Sharing
+from mtlcli.models.stems.base import Stem
 from mtlcli.models.trunks.base import Trunk
 
 MAX_LISTED = 20  # differences that a message lists
@@ -118,18 +120,21 @@ def _is_finite(tensor: Tensor) -> bool:
     return all(bool(torch.isfinite(extreme)) for extreme in torch.aminmax(tensor))
 
 
-def freeze(trunk: Trunk) -> Trunk:
-    """Freeze a trunk: it receives no gradients and stays in evaluation mode.
+Freezable = TypeVar("Freezable", Trunk, Stem)
+
+
+def freeze(module: Freezable) -> Freezable:
+    """Freeze a trunk or a stem: it receives no gradients and stays in evaluation mode.
 
     Args:
-        trunk: the trunk, which is changed in place.
+        module: the trunk or stem, which is changed in place.
 
     Returns:
-        The same trunk.
+        The same module.
     """
-    trunk.frozen = True
-    trunk.requires_grad_(False)
-    return trunk.eval()
+    module.frozen = True
+    module.requires_grad_(False)
+    return module.eval()
 
 
 def _format_shape(tensor: Tensor) -> str:

@@ -145,19 +145,23 @@ def keep_task(experiment: Experiment, task: str) -> Experiment:
     """Restrict an experiment to one task and its dataset.
 
     Args:
-        experiment: the experiment.
+        experiment: the experiment; its stems have the key `shape` (see `fix_stem_shapes`), because it may depend on
+            datasets that are left out.
         task: the task to keep.
 
     Returns:
-        The experiment, without the optimizer groups of the other tasks.
+        The experiment, with the stem of the dataset, without the optimizer groups of the other tasks.
     """
     alias = experiment.tasks[task].dataset
     others = experiment.tasks.keys() - {task}
+    if experiment.stems and alias not in experiment.stems:
+        others |= {"stems"}
     groups = {name: group for name, group in experiment.optimizer.groups.items() if name not in others}
     return experiment.model_copy(
         update={
             "datasets": {alias: experiment.datasets[alias]},
             "tasks": {task: experiment.tasks[task]},
+            "stems": {alias: experiment.stems[alias]} if alias in experiment.stems else {},
             "optimizer": replace(experiment.optimizer, groups=groups),
         }
     )

@@ -16,9 +16,9 @@ from mtlcli.specs import TrunkPass
 class HardSharing(Sharing):
     """Hard parameter sharing: one trunk for all tasks, and a head for each task.
 
-    The inputs of all datasets in a batch pass through the trunk together, so they must have the same shape. Tasks on
-    the same dataset have the same representation. In training, batch norm in the trunk uses the statistics of the joint
-    batch, not those of each dataset.
+    The inputs of all datasets in a batch pass through the trunk together, so they must have the same shape, or stems in
+    front of the trunk. Tasks on the same dataset have the same representation. In training, batch norm in the trunk
+    uses the statistics of the joint batch, not those of each dataset.
 
     References:
         Caruana, Multitask learning: a knowledge-based source of inductive bias, ICML 1993.

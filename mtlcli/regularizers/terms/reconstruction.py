@@ -32,9 +32,10 @@ class Reconstruction(Regularizer):
 
     The squared error is summed over the elements of an example, so it grows with their number: a decoder without
     information has an error of about 784 for a 28×28 image. x is the input of the trunk: normalized, with mean 0 and
-    standard deviation 1 over its dataset. Encoder is the trunk up to `layer`. The parameters of the decoder are trained
-    with the model's, but saved separately, since they aren't needed after training. The error is computed in float32 in
-    every precision. After training, `plots/reconstruction.png` shows inputs and their reconstructions.
+    standard deviation 1 over its dataset, or the output of the dataset's stem, which receives no gradient as a target.
+    Encoder is the trunk up to `layer`. The parameters of the decoder are trained with the model's, but saved
+    separately, since they aren't needed after training. The error is computed in float32 in every precision. After
+    training, `plots/reconstruction.png` shows inputs and their reconstructions.
 
     The decoder adapts to the shapes. For an image it consists of transposed convolutions from a feature map, after a
     fully connected layer if the activation is a vector; for a table, of fully connected layers.

@@ -13,6 +13,7 @@ from mtlcli.studies.compare.axes import Axis
 from mtlcli.studies.runs import keep_task
 from mtlcli.training.assembly.assemble import add_regularizers, assemble
 from mtlcli.training.assembly.data_checks import Datasets
+from mtlcli.training.assembly.stems import fix_stem_shapes
 
 MULTI_TASK_SECTIONS = ("sharing", "weighting", "regularizers")  # not tuned for baselines
 
@@ -32,6 +33,8 @@ def make_baseline(experiment: Experiment, task: str, opened: Datasets) -> Experi
     Returns:
         The experiment of the baseline.
     """
+    if experiment.stems:
+        experiment = fix_stem_shapes(experiment, {alias: spec for alias, (_, spec) in opened.items()})
     single = keep_task(experiment, task)
     monitor = experiment.evaluation.monitor
     kept = Monitor(metric=monitor.metric if monitor.task in ("mean", task) else "primary")

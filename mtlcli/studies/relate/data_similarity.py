@@ -86,7 +86,12 @@ def _draw_resamples(examples: Examples) -> NDArray[np.int64]:
 
 
 def _compare_inputs(first: Matrix, second: Matrix) -> tuple[float, tuple[float, float], int]:
-    """Return the similarity, its interval, and the number of inputs compared of each dataset."""
+    """Return the similarity, its interval, and the number of inputs compared of each dataset.
+
+    Inputs of different shape can be distinguished without an error, so that their similarity is 0.
+    """
+    if first.shape[1] != second.shape[1]:
+        return 0.0, (0.0, 0.0), min(len(first), len(second))
     return input_similarity(first, second), input_interval(first, second), _count_compared(first, second)
 
 

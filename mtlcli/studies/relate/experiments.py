@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from mtlcli.config import ComponentConfig, Evaluation, Experiment, Monitor, WeightingConfig
 from mtlcli.studies.runs import keep_task
+from mtlcli.training.assembly.stems import fix_stem_shapes
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ def make_joint(experiment: Experiment, epochs: int) -> Experiment:
     Returns:
         The experiment of the joint run.
     """
+    if experiment.stems:
+        experiment = fix_stem_shapes(experiment)
     tasks = {
         name: task.model_copy(update={"weight": 1.0, "description": ""})
         for name, task in sorted(experiment.tasks.items())

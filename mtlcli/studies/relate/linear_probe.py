@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -67,11 +68,15 @@ def probe_skills(
 def _compute_features(run: Run, joint_run: Run, alias: str, examples: Examples) -> Matrix:
     """Features [n, F] of the trunk in evaluation mode; the inputs are normalized by the statistics of their dataset."""
     trunk = next(iter(run.model.sharing.trunks().values())).eval()
-    normalize = make_preparation(joint_run.specs[alias], trunk.of_columns).to(run.device)
+    prepare: Callable[[Tensor], Tensor]
+    if run.model.stems is None:
+        prepare = make_preparation(joint_run.specs[alias], trunk.of_columns).to(run.device)
+    else:  # the only dataset, see `relate_study`
+        prepare = partial(run.model.eval().prepare, alias)
     assert isinstance(examples.inputs, Tensor)
     batches = torch.split(examples.inputs, run.experiment.evaluation.batch_size)
     with torch.inference_mode(), run.autocast():
-        features = [trunk(normalize(batch.to(run.device))).float().cpu() for batch in batches]
+        features = [trunk(prepare(batch.to(run.device))).float().cpu() for batch in batches]
     return torch.cat(features).double().numpy()
 
 

@@ -70,14 +70,23 @@ def _select_measures(experiment: Experiment, measures: Sequence[str] | None) -> 
     for name in measures or ():
         if name not in MEASURES:
             raise ConfigError(f"no measure {name!r}.{suggest(name, MEASURES)} Choose from: {', '.join(MEASURES)}")
+    skipped = set[str]()
+    if experiment.stems and len(experiment.datasets) > 1:
+        message = "`performance` passes the inputs of every dataset through the trunk of every baseline, which is "
+        message += "impossible if datasets have stems of their own"
+        if "performance" in (measures or ()):
+            raise ConfigError(experiment.problem("stems", f"{message}. Choose other measures with --measure"))
+        if measures is None:
+            LOG.warning("%s. It is skipped", message)
+            skipped.add("performance")
     undescribed = [task for task, entry in experiment.tasks.items() if not entry.description.strip()]
     message = f"`semantic` needs a `description:` of every task; missing for: {', '.join(undescribed)}"
     if measures is None and undescribed:
         LOG.warning("%s. It is skipped", message)
-        return [measure for measure in MEASURES.values() if measure.name != "semantic"]
+        skipped.add("semantic")
     if undescribed and "semantic" in (measures or ()):
         raise ConfigError(experiment.problem("tasks", message))
-    return [MEASURES[name] for name in dict.fromkeys(measures or MEASURES)]
+    return [MEASURES[name] for name in dict.fromkeys(measures or MEASURES) if name not in skipped]
 
 
 def _count_runs(measures: Sequence[Measure], runs: StudyRuns) -> int:

@@ -28,6 +28,7 @@ from mtlcli.tasks.base import TargetTypeError, TaskKind
 from mtlcli.training.assembly.data_checks import Datasets
 from mtlcli.training.assembly.model_size import size
 from mtlcli.training.assembly.regularization import regularize, terms_of
+from mtlcli.training.assembly.stems import encodes_columns, make_stems, stem_output_shape
 from mtlcli.training.checkpoint.file import load_checkpoint
 from mtlcli.training.run import Run
 from mtlcli.training.run_folder import checkpoint_of
@@ -79,7 +80,8 @@ def assemble(experiment: Experiment, device: torch.device, opened: Datasets) -> 
         with problems.now("weighting"):
             weighting = registry.weightings.create(Weighting, experiment.weighting, weighted)
             weighting.seed(experiment.seed)
-        model = MultiTaskModel(sharing, given.prepare)
+        stems = make_stems(experiment, specs, given.shape) if experiment.stems else None
+        model = MultiTaskModel(sharing, given.prepare, stems)
     model, weighting = model.to(device), weighting.to(device)
     placement = Placement(device, experiment.training.loading, experiment.training.workers)
     datasets = {alias: dataset for alias, (dataset, _) in opened.items()}
@@ -220,6 +222,12 @@ def trunk_input(experiment: Experiment, specs: Mapping[str, DatasetSpec]) -> Tru
     Raises:
         ConfigError: If their shapes or columns differ.
     """
+    if experiment.stems:
+        shape = stem_output_shape(experiment, specs)
+        encoded = {alias: encodes_columns(experiment, alias) for alias in specs}
+        return TrunkInput(
+            shape, shape, {alias: make_preparation(spec, encoded[alias]) for alias, spec in specs.items()}
+        )
     name = experiment.trunk.name
     raw_columns = getattr(registry.trunks[name].target, "of_columns", False)
     prepare = {alias: make_preparation(spec, raw_columns) for alias, spec in specs.items()}
@@ -235,17 +243,34 @@ def trunk_input(experiment: Experiment, specs: Mapping[str, DatasetSpec]) -> Tru
 def _one_shape(experiment: Experiment, shapes: Mapping[str, Shape]) -> Shape:
     if len(set(shapes.values())) > 1:
         listing = ", ".join(f"{alias} {'×'.join(map(str, shape))}" for alias, shape in shapes.items())
-        message = f"the datasets' inputs differ in shape ({listing}), but all of them pass the same trunk"
+        message = f"the datasets' inputs differ in shape ({listing}), but all of them pass the same trunk. "
+        message += "Give datasets an encoder of their own in `stems`"
+        if all(len(shape) == 3 for shape in shapes.values()):
+            message += f", such as {_resize_hint(shapes)}"
+        else:
+            message += (
+                ": `resize` for images of another size, `conv` for other images, `linear` or `tabular` for tables"
+            )
         raise ConfigError(experiment.problem("datasets", message))
     return next(iter(shapes.values()))
+
+
+def _resize_hint(shapes: Mapping[str, Shape]) -> str:
+    """Return stems that resize all images to the largest."""
+    largest = max(shapes.values(), key=lambda shape: shape[1] * shape[2])
+    smaller = [alias for alias, shape in shapes.items() if shape != largest]
+    channels = {shape[0] for shape in shapes.values()}
+    stem = "resize" if len(channels) == 1 else "conv"
+    return f"`stems: {{{', '.join(f'{alias}: {stem}' for alias in smaller)}}}`"
 
 
 def _same_columns(trunk: str, specs: Mapping[str, DatasetSpec]) -> tuple[Column, ...]:
     for alias, spec in specs.items():
         if not spec.columns:
+            hint = "" if len(specs) == 1 else ". With `stems`, images and tables can share a trunk such as `mlp`"
             raise ValueError(
                 f"{trunk} needs the columns of a table, but the inputs of dataset {alias!r} are "
-                f"{'×'.join(map(str, spec.input_shape))}"
+                f"{'×'.join(map(str, spec.input_shape))}{hint}"
             )
     (first, columns), *others = ((alias, spec.columns) for alias, spec in specs.items())
     for alias, other in others:

@@ -32,6 +32,7 @@ from mtlcli.training.assembly.data_checks import (
 )
 from mtlcli.training.assembly.optimizers import check_optimizer
 from mtlcli.training.assembly.regularization import fit_ranks
+from mtlcli.training.assembly.stems import start_stems
 from mtlcli.training.assembly.trial import is_small, try_model, try_model_parts, try_plugins
 from mtlcli.training.data_changes import data_records
 from mtlcli.training.device import choose_device, prepare_device
@@ -66,6 +67,8 @@ def build(experiment: Experiment, given: Mapping[str, Any] | None = None) -> Run
     run = assemble(experiment, device, opened)
     if experiment.trunk.init_from is not None:
         start_trunk(run)
+    if experiment.stems:
+        start_stems(run)
     try_model(run)
     if experiment.regularizers:
         add_regularizers(run)
@@ -218,6 +221,9 @@ def check(experiment: Experiment, opened: Datasets) -> Run:
             warnings.catch_warnings(action="ignore"),
         ):  # tensors on meta have no memory to copy to
             start_trunk(run)
+    if experiment.stems:
+        with problems.at("stems"), warnings.catch_warnings(action="ignore"):
+            start_stems(run)
     _try_out(run, opened, problems)
     check_optimizer(run, problems)
     with problems.at("evaluation.monitor"):

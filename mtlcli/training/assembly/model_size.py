@@ -61,7 +61,7 @@ class Layer:
     """A module with parameters of its own.
 
     Attributes:
-        name: Path in the sharing.
+        name: Path in the sharing, or in the model if it is part of a stem.
         kind: Class name.
         of: Task that it serves exclusively; None if several tasks share it.
         shape: Shape of its output for one example; () if it has none of its own.
@@ -98,13 +98,14 @@ def layers(run: Run) -> list[Layer]:
         for handle in handles:
             handle.remove()
     flops = {name.partition(".")[2]: sum(counts.values()) for name, counts in counter.get_flop_counts().items()}
-    own = {
-        inner: task for task in model.heads for module in model.sharing.own_modules(task) for inner in module.modules()
-    }
+    own = {inner: task for task in model.heads for module in model.own_modules(task) for inner in module.modules()}
+    paths = [(name, f"sharing.{name}", module) for name, module in model.sharing.named_modules()]
+    if model.stems is not None:
+        paths[:0] = [(f"stems.{name}", f"stems.{name}", module) for name, module in model.stems.named_modules()]
     rows = []
-    for name, module in model.sharing.named_modules():
+    for name, path, module in paths:
         parameters = sum(p.numel() for p in module.parameters(recurse=False))
         if parameters:
-            shape, count = shapes.get(module, ()), flops.get(f"sharing.{name}", 0)
+            shape, count = shapes.get(module, ()), flops.get(path, 0)
             rows.append(Layer(name, type(module).__name__, own.get(module), shape, parameters, count))
     return rows

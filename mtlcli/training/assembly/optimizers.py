@@ -94,16 +94,16 @@ def _options_only(make: Any) -> Any:
     return type(make.__name__, (make,), {"add_param_group": add_param_group})
 
 
-MODEL, TRUNK, HEADS = "model", "trunk", "heads"
+MODEL, TRUNK, STEMS, HEADS = "model", "trunk", "stems", "heads"
 
 
 def model_groups(model: MultiTaskModel, experiment: Experiment) -> list[tuple[str, dict[str, Any]]]:
     """Return the trainable parameters of the model as named groups of an optimizer.
 
-    `trunk` denotes all shared parameters, `heads` all others, and the name of a task its own. Options of `heads` also
-    apply to the tasks, unless their own groups set them. Parts with the same options form one group, named by its
-    parts: `model`, `trunk`, `heads`, the name of a task, or several of these joined by `+`. Shared parameters come
-    first.
+    `trunk` denotes all shared parameters, `heads` all others, and the name of a task its own. The parameters of stems
+    are in none of these, but in `stems`. Options of `heads` also apply to the tasks, unless their own groups set them.
+    Parts with the same options form one group, named by its parts: `model`, `trunk`, `stems`, `heads`, the name of a
+    task, or several of these joined by `+`. Shared parameters come first.
 
     Args:
         model: The model.
@@ -118,12 +118,19 @@ def model_groups(model: MultiTaskModel, experiment: Experiment) -> list[tuple[st
     wanted = experiment.optimizer.groups
     if not wanted:
         return [(MODEL, {"params": [p for p in model.parameters() if p.requires_grad]})]
-    shared = _trainable(model.shared_parameters())
-    own = {task: _trainable(p for m in model.sharing.own_modules(task) for p in m.parameters()) for task in model.heads}
-    _check_names(experiment, shared, own)
+    stems = _trainable(model.stems.parameters()) if model.stems is not None else None
+    others = {id(p) for p in stems or ()}
+    shared = [p for p in _trainable(model.shared_parameters()) if id(p) not in others]
+    own = {
+        task: [p for m in model.own_modules(task) for p in _trainable(m.parameters()) if id(p) not in others]
+        for task in model.heads
+    }
+    _check_names(experiment, shared, stems, own)
     heads = wanted.get(HEADS, {})
     parts = [(TRUNK, wanted.get(TRUNK, {}), shared)]
-    parts += [(_label(task), {**heads, **wanted.get(task, {})}, own[task]) for task in own]
+    if stems is not None:
+        parts.append((STEMS, wanted.get(STEMS, {}), stems))
+    parts += [(_label(task, stems is not None), {**heads, **wanted.get(task, {})}, own[task]) for task in own]
     groups: list[tuple[list[str], dict[str, Any], list[nn.Parameter]]] = []
     for name, options, parameters in (entry for entry in parts if entry[2]):
         same = next((group for group in groups if group[1] == options), None)
@@ -132,19 +139,28 @@ def model_groups(model: MultiTaskModel, experiment: Experiment) -> list[tuple[st
         else:
             same[0].append(name)
             same[2].extend(parameters)
-    tasks = [_label(task) for task in own if own[task]]
-    return [(_group_name(names, tasks), {"params": parameters, **options}) for names, options, parameters in groups]
+    tasks = [_label(task, stems is not None) for task in own if own[task]]
+    return [
+        (_group_name(names, tasks, bool(stems)), {"params": parameters, **options})
+        for names, options, parameters in groups
+    ]
 
 
-def _label(task: str) -> str:
-    return f"{task} (task)" if task in (MODEL, TRUNK, HEADS) else task
+def _label(task: str, has_stems: bool) -> str:
+    return f"{task} (task)" if task in (MODEL, TRUNK, HEADS) or (has_stems and task == STEMS) else task
 
 
-def _group_name(parts: list[str], tasks: list[str]) -> str:
-    """Return the name of a group with these parts; `tasks` are those with parameters of their own."""
+def _group_name(parts: list[str], tasks: list[str], has_stems: bool) -> str:
+    """Return the name of a group with these parts.
+
+    Args:
+        parts: The parts.
+        tasks: The tasks with trainable parameters of their own.
+        has_stems: Whether there are stems with trainable parameters.
+    """
     if tasks and parts[-len(tasks) :] == tasks:
         parts = [*parts[: -len(tasks)], HEADS]
-    return MODEL if parts == [TRUNK, HEADS] else "+".join(parts)
+    return MODEL if parts == [TRUNK, *([STEMS] if has_stems else []), HEADS] else "+".join(parts)
 
 
 def check_options(experiment: Experiment, make: Callable[..., Optimizer], options: Mapping[str, Any]) -> None:
@@ -165,15 +181,22 @@ def check_options(experiment: Experiment, make: Callable[..., Optimizer], option
     problems.check()
 
 
-def _check_names(experiment: Experiment, shared: list[nn.Parameter], own: Mapping[str, list[nn.Parameter]]) -> None:
+def _check_names(
+    experiment: Experiment,
+    shared: list[nn.Parameter],
+    stems: list[nn.Parameter] | None,
+    own: Mapping[str, list[nn.Parameter]],
+) -> None:
     problems = Problems(experiment)
-    parts = {**own, TRUNK: shared, HEADS: [p for parameters in own.values() for p in parameters]}
+    general = {TRUNK: shared, **({} if stems is None else {STEMS: stems})}
+    general[HEADS] = [p for parameters in own.values() for p in parameters]
+    parts = {**own, **general}
     for name in experiment.optimizer.groups:
         with problems.at(f"optimizer.groups.{name}"):
             if name not in parts:
-                names = ", ".join([TRUNK, HEADS, *own])
+                names = ", ".join([*general, *own])
                 raise ValueError(f"unknown part of the model {name!r}.{suggest(name, parts)} Choose from: {names}")
-            if name in (TRUNK, HEADS) and name in own:
+            if name in general and name in own:
                 raise ValueError(f"{name!r} is ambiguous, because a task has this name too: rename the task")
             if not parts[name]:
                 frozen = ": it is frozen" if name == TRUNK and experiment.trunk.frozen else ""

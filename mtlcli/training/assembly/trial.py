@@ -39,6 +39,10 @@ def try_model_parts(run: Run, problems: Problems) -> None:
     """
     before = len(problems.collected)
     inputs = run.blank_inputs(EXAMPLES)
+    if run.model.stems is not None:
+        _check_stems(run, problems, inputs)
+        if len(problems.collected) > before:
+            return
     with _at(run, problems, "trunk"):
         _check_trunk(run, inputs)
     if len(problems.collected) > before:
@@ -117,12 +121,16 @@ def _component_path(run: Run, error: BaseException) -> str | None:
     heads = {id(module): task for task in run.kinds for module in run.model.heads[task].modules()}
     kinds = {id(kind): task for task, kind in run.kinds.items()}
     terms = {id(regularizer): term.index for term, regularizer in run.regularization.regularizers()}
+    stems = run.model.stems.items() if run.model.stems is not None else ()
+    encoders = {id(module): alias for alias, stem in stems for module in stem.modules()}
     trunks = {id(module) for trunk in run.model.sharing.trunks().values() for module in trunk.modules()}
     path, trace = None, error.__traceback__
     while trace is not None:
         owner = trace.tb_frame.f_locals.get("self")
         if id(owner) in heads:
             path = f"tasks.{heads[id(owner)]}.head"
+        elif id(owner) in encoders:
+            path = f"stems.{encoders[id(owner)]}"
         elif id(owner) in kinds:
             path = f"tasks.{kinds[id(owner)]}.kind"
         elif id(owner) in terms:
@@ -133,12 +141,24 @@ def _component_path(run: Run, error: BaseException) -> str | None:
     return path
 
 
+def _check_stems(run: Run, problems: Problems, inputs: dict[str, Tensor]) -> None:
+    """Check that the stems return inputs of the trunk."""
+    for alias in run.model.stems or ():
+        with _at(run, problems, f"stems.{alias}"):
+            with torch.no_grad():
+                encoded = run.model.prepare(alias, inputs[alias])
+            expected = (EXAMPLES, *run.input_shape)
+            if not isinstance(encoded, Tensor) or tuple(encoded.shape) != expected:
+                actual = f"returns {_shown(encoded)} for {EXAMPLES} examples"
+                raise ValueError(f"{actual}, but the trunk takes {list(expected)}")
+
+
 def _check_trunk(run: Run, inputs: dict[str, Tensor]) -> None:
     """Put the model in training mode, and check that its first trunk returns as many features as it declares."""
     trunk = next(module for module in run.model.sharing.modules() if isinstance(module, Trunk))
     alias = next(iter(inputs))
     with torch.no_grad():
-        prepared = run.model.normalize[alias](inputs[alias])
+        prepared = run.model.prepare(alias, inputs[alias])
         run.model.train()
         features = trunk(prepared)
     expected = (EXAMPLES, trunk.features)

@@ -1,0 +1,1 @@
+"""Stems: encoders of single datasets in front of the shared trunk."""
