@@ -63,6 +63,11 @@ class TargetSpec:
         return self.classes or tuple(map(str, range(2 if self.type == "binary" else self.size)))
 
 
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Convert a tensor to float32 unless its precision is higher."""
+    return tensor if tensor.is_floating_point() and tensor.element_size() > 4 else tensor.float()
+
+
 def is_labelled(target: Tensor) -> Tensor:
     """Mark the labels that are not missing: neither IGNORE_INDEX (integer targets) nor NaN (float targets).
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mtlcli.metric_names import Direction as Direction
 from mtlcli.metric_names import family_of, metric_directions
-from mtlcli.specs import TargetSpec
+from mtlcli.specs import TargetSpec, at_least_float32
 from mtlcli.tasks.collected_metrics import ChosenMetrics, CollectedMetric, CollectedMetrics, Columns
 from mtlcli.tasks.decoding import Decoded, decode_classes, decode_labels, decode_numbers, decode_positive
 
@@ -213,11 +213,6 @@ class TaskKind(ABC):
         if self.probabilities == "softmax":
             return decode_classes(logits.softmax(1), logits.argmax(1), names)
         return decode_labels(logits, names) if self.positive is None else decode_positive(logits, names, self.positive)
-
-
-def at_least_float32(tensor: Tensor) -> Tensor:
-    """Convert a tensor to float32 unless it is float64."""
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def masked_mean(values: Tensor, mask: Tensor, dim: int = 0) -> Tensor:

@@ -14,7 +14,8 @@ from mtlcli import metric_names, registry
 from mtlcli.config import MEAN, Experiment
 from mtlcli.data.loader import Batch, evaluation_batches
 from mtlcli.models.sharing.base import SharingRecord, SharingStats
-from mtlcli.tasks.base import TaskKind, at_least_float32
+from mtlcli.specs import at_least_float32
+from mtlcli.tasks.base import TaskKind
 from mtlcli.training.checkpoint.file import rng_state, set_rng_state
 from mtlcli.training.run import Run
 

@@ -10,8 +10,9 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from mtlcli.models.sharing.base import MakeHead, MakeTrunk
-from mtlcli.models.sharing.experts import GateOutput, MultiGateMixture, at_least_float32
+from mtlcli.models.sharing.experts import GateOutput, MultiGateMixture
 from mtlcli.registry import sharings
+from mtlcli.specs import at_least_float32
 
 
 @sharings.register("dselect_k")

@@ -23,7 +23,7 @@ from mtlcli.models.sharing.base import (
     split_datasets,
 )
 from mtlcli.models.trunks.base import Trunk, trace_stages
-from mtlcli.specs import TrunkPass
+from mtlcli.specs import TrunkPass, at_least_float32
 
 
 def share_encoder(trunks: Sequence[Trunk]) -> None:
@@ -199,11 +199,6 @@ def add_gate_stats(stats: SharingStats, owner: str, names: Sequence[str], weight
     """
     for name, weight in zip(names, weights.mean(0).unbind(), strict=True):
         stats.add(owner, name, weight, examples)
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """Convert a tensor to float32 unless its precision is higher."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 MakeGate = Callable[[int], nn.Module]

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from mtlcli.errors import suggest
 from mtlcli.registry import kinds
-from mtlcli.specs import TargetSpec, is_labelled
-from mtlcli.tasks.base import Direction, TaskKind, at_least_float32, masked_mean
+from mtlcli.specs import TargetSpec, at_least_float32, is_labelled
+from mtlcli.tasks.base import Direction, TaskKind, masked_mean
 from mtlcli.tasks.class_metrics import BINARY_METRICS, ClassColumns, in_float64
 from mtlcli.tasks.collected_metrics import CollectedMetric, bounded_metrics
 from mtlcli.tasks.label_counts import MISSING_LABEL, LabelCounts, f1_scores, predict_positive

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from mtlcli.registry import kinds
-from mtlcli.specs import TargetSpec, is_labelled
-from mtlcli.tasks.base import Direction, TaskKind, at_least_float32, masked_mean
+from mtlcli.specs import TargetSpec, at_least_float32, is_labelled
+from mtlcli.tasks.base import Direction, TaskKind, masked_mean
 from mtlcli.tasks.collected_metrics import CollectedMetric, CollectedMetrics
 from mtlcli.tasks.kinds.regression import NEGLIGIBLE, require_numbers
 from mtlcli.tasks.number_metrics import COUNT_METRICS, NumberColumns, half_deviances

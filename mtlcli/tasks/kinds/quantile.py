@@ -11,8 +11,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mtlcli.registry import kinds
-from mtlcli.specs import TargetSpec, is_labelled
-from mtlcli.tasks.base import Direction, TaskKind, at_least_float32, masked_mean
+from mtlcli.specs import TargetSpec, at_least_float32, is_labelled
+from mtlcli.tasks.base import Direction, TaskKind, masked_mean
 from mtlcli.tasks.collected_metrics import CollectedMetric, CollectedMetrics
 from mtlcli.tasks.decoding import Decoded, decode_numbers
 from mtlcli.tasks.kinds.regression import NEGLIGIBLE, Rescale, require_numbers

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtlcli.registry import kinds
-from mtlcli.specs import TargetSpec, is_labelled
-from mtlcli.tasks.base import Direction, TargetTypeError, TaskKind, at_least_float32, masked_mean
+from mtlcli.specs import TargetSpec, at_least_float32, is_labelled
+from mtlcli.tasks.base import Direction, TargetTypeError, TaskKind, masked_mean
 from mtlcli.tasks.collected_metrics import CollectedMetric
 from mtlcli.tasks.number_metrics import NUMBER_METRICS, NumberColumns
 from mtlcli.tasks.sample_weights import weighted_mean
@@ -88,13 +88,12 @@ class Regression(TaskKind):
 
     def loss(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Compute the mean loss over the labelled examples; see `TaskKind.loss`."""
-        prediction = at_least_float32(prediction).squeeze(1)
+        prediction = prediction.squeeze(1)
         if not self.target.missing and weight is None:
-            return self._losses(prediction - at_least_float32(target)).mean()
+            return self._losses(prediction, target).mean()
         mask = is_labelled(target) if weight is None else is_labelled(target) & (weight > 0)
         # an unlabelled row contributes nothing to the gradient, even if its prediction is infinite or NaN
-        error = prediction.masked_fill(~mask, 0.0) - at_least_float32(target.masked_fill(~mask, 0))
-        losses = self._losses(error)
+        losses = self._losses(prediction.masked_fill(~mask, 0.0), target.masked_fill(~mask, 0))
         return masked_mean(losses, mask) if weight is None else weighted_mean(losses, mask, weight)
 
     def metrics(self, device: torch.device) -> RegressionMetrics:
@@ -105,9 +104,9 @@ class Regression(TaskKind):
         """Return the numbers of a batch from which metrics are computed."""
         return NumberColumns(at_least_float32(prediction).squeeze(1), target)
 
-    def _losses(self, error: Tensor) -> Tensor:
-        """Compute the loss of each example, float32 [B]. error: ŷ − y in the target's units, [B]."""
-        error = (error / self.std).float()
+    def _losses(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Compute the loss of each example, float32 [B], of predictions and numbers in the target's units, [B]."""
+        error = ((at_least_float32(prediction) - at_least_float32(target)) / self.std).float()
         match self.loss_name:
             case "mse":
                 return error.square()
