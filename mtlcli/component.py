@@ -87,6 +87,7 @@ class Component(Generic[Target]):
             parameters but the first (classes of torch).
         plugin: the plugin that registered it, as given to `--plugin` (of a file, without its folder); None for
             components of `mtl` or torch.
+        aliases: other names that the YAML may use.
     """
 
     group: str
@@ -94,6 +95,7 @@ class Component(Generic[Target]):
     target: Target
     keyword_only: bool = True
     plugin: str | None = None
+    aliases: tuple[str, ...] = ()
 
     @property
     def doc(self) -> str:

@@ -43,13 +43,15 @@ class Registry(Generic[Target]):
         self.group = group
         self.package = package
         self._components: dict[str, Component[Target]] = {}
+        self._aliases: dict[str, str] = {}
         self._loaded = False
 
-    def register(self, name: str) -> Callable[[Decorated], Decorated]:
+    def register(self, name: str, aliases: tuple[str, ...] = ()) -> Callable[[Decorated], Decorated]:
         """Return a decorator that registers a class or function.
 
         Args:
             name: its name in the YAML.
+            aliases: other names that the YAML may use; a validated experiment has `name`.
 
         Returns:
             The decorator. It raises ValueError if another component has that name.
@@ -59,7 +61,7 @@ class Registry(Generic[Target]):
             shipped = self._ships(target.__module__)
             if not shipped and not self._loaded:
                 self._load()  # what ships with mtl comes first
-            taken = self._components.get(name)
+            taken = next((self._components[self._aliases.get(n, n)] for n in (name, *aliases) if n in self), None)
             same = taken is not None and (taken.target.__module__, taken.target.__qualname__) == (
                 target.__module__,
                 target.__qualname__,
@@ -67,24 +69,35 @@ class Registry(Generic[Target]):
             if taken is not None and not same:
                 raise ValueError(f"{self.group} {name!r} is already registered, by {taken.target.__module__}")
             plugin = None if shipped else origin_of(target.__module__)
-            self._components[name] = Component(self.group, name, cast("Target", target), plugin=plugin)
+            self._components[name] = Component(self.group, name, cast("Target", target), True, plugin, aliases)
+            self._aliases |= dict.fromkeys(aliases, name)
             return target
 
         return decorate
 
     def names(self) -> list[str]:
-        """Return the registered names, sorted."""
+        """Return the registered names, sorted, without aliases."""
         if not self._loaded:
             self._load()
         return sorted(self._components)
 
-    def __getitem__(self, name: str) -> Component[Target]:
-        """Return the component of that name, or raise ConfigError with the registered names."""
+    def aliases(self) -> list[str]:
+        """Return the registered aliases, sorted."""
         if not self._loaded:
             self._load()
-        if name not in self._components:
+        return sorted(self._aliases)
+
+    def __contains__(self, name: str) -> bool:
+        """Return whether a component has that name or alias."""
+        if not self._loaded:
+            self._load()
+        return name in self._components or name in self._aliases
+
+    def __getitem__(self, name: str) -> Component[Target]:
+        """Return the component of that name or alias, or raise ConfigError with the registered names."""
+        if name not in self:
             raise ConfigError(self.unknown(name))
-        return self._components[name]
+        return self._components[self._aliases.get(name, name)]
 
     def create(self, base: Any, entry: Entry, *supplied: Any) -> Any:
         """Create the component of an entry.

@@ -11,8 +11,8 @@ import yaml
 from PIL import Image
 
 from mtlcli.cli import main
-from mtlcli.data.datasets.csv import CSV
 from mtlcli.data.datasets.images import Images
+from mtlcli.data.datasets.table import TableDataset
 from mtlcli.data.formats.column_encoding import list_sources
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -73,7 +73,7 @@ def test_the_documented_table_is_read(tmp_path: Path) -> None:
     ]
     (tmp_path / "homes.csv").write_text(header + "\n".join(rows))
     del options["name"]
-    dataset = CSV(**{**options, "path": str(tmp_path / "homes.csv")})
+    dataset = TableDataset(**{**options, "path": str(tmp_path / "homes.csv")})
     spec = dataset.describe()
     assert {name: target.type for name, target in spec.targets.items()} == {
         "price": "real", "sold": "binary", "condition": "classes", "features": "multilabel"

@@ -15,11 +15,13 @@ from torch import Tensor
 from mtlcli.api.raw_inputs import RawInputs, open_images, with_channel
 from mtlcli.cores import usable_cores
 from mtlcli.data.base import Dataset
+from mtlcli.data.formats.batches import Dialect
 from mtlcli.data.formats.column_encoding import encode_columns, list_sources
 from mtlcli.data.formats.compressed import describe_os_error
-from mtlcli.data.formats.csv_reader import Table, read_table
 from mtlcli.data.formats.folder_listing import count_suffixes, list_folder
 from mtlcli.data.formats.image_decoding import supported_suffixes
+from mtlcli.data.formats.table_reader import read_chunks
+from mtlcli.data.formats.table_rows import Table
 from mtlcli.errors import ConfigError, InputError, MtlError, Problem
 from mtlcli.files import quote_path
 from mtlcli.specs import DatasetSpec
@@ -143,7 +145,7 @@ def _array_pieces(path: Path, dataset: Dataset, spec: DatasetSpec, faults: Fault
 def _table_pieces(path: Path, dataset: Dataset, spec: DatasetSpec, faults: Faults) -> Iterator[Piece]:
     """Read the rows of a table, with the model's columns in any order; other columns are ignored."""
     first = 0
-    for table in _read_chunks(path, dataset):
+    for table in _read_chunks(path, dataset, spec):
         table.require(list_sources(spec.columns), "the model")
 
         def encode(start: int, stop: int, table: Table = table) -> Tensor:
@@ -261,5 +263,8 @@ def _join(pieces: Sequence[Piece]) -> Piece:
     )
 
 
-def _read_chunks(path: Path, dataset: Dataset) -> Iterator[Table]:
-    yield read_table(path, getattr(dataset, "delimiter", ","), dataset.missing)
+def _read_chunks(path: Path, dataset: Dataset, spec: DatasetSpec) -> Iterator[Table]:
+    dialect = getattr(dataset, "dialect", Dialect(",", dataset.missing, dataset.notation))
+    numbers = {column.name for column in spec.columns if column.levels is None and column.text is None}
+    sources = list_sources(spec.columns)
+    yield from read_chunks(path, dialect, texts=set(sources) - numbers, numbers=numbers, columns=sources)

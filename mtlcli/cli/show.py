@@ -38,7 +38,9 @@ def show(
 def _find(name: str) -> list[Component[Any]]:
     """Return the components of that name, of which several kinds may have one."""
     kind, _, bare = re.sub(":", ".", name, count=1).rpartition(".")
-    pairs = [(registry, other) for registry in REGISTRIES.values() for other in registry.names()]
+    pairs = [
+        (registry, other) for registry in REGISTRIES.values() for other in (*registry.names(), *registry.aliases())
+    ]
     components = [registry[other] for registry, other in pairs if other == bare and kind in ("", registry.group)]
     if not components:
         if (registry := REGISTRIES.get(name) or REGISTRIES.get(name.removesuffix("s"))) is not None:

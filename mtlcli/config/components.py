@@ -66,7 +66,7 @@ class ComponentField(TypeDescription):
     def component(self, value: Any) -> Component[Any] | None:
         """Return the component that an entry in YAML names; None if no such component is registered."""
         name = value.get("name", self.default) if isinstance(value, dict) else value
-        return self.registry[name] if isinstance(name, str) and name in self.registry.names() else None
+        return self.registry[name] if isinstance(name, str) and name in self.registry else None
 
     def model(self, component: Component[Any]) -> type[Options]:
         """Return the pydantic model of an entry that names this component."""

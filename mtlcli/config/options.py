@@ -71,7 +71,7 @@ def options_model(component: Component[Any], reserved: dict[str, Option], defaul
         )
         for option in [*reserved.values(), *options.values()]
     }
-    name: Any = Literal[component.name]
+    name: Any = Literal[(component.name, *component.aliases)]
     named = Field(component.name if component.name == default else ..., alias="name", description=component.summary)
     return create_model(
         f"{component.group}.{component.name}",

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from mtlcli.data.examples import Examples
-from mtlcli.data.formats.csv_reader import Table
+from mtlcli.data.formats.cells import BLOCK, Cells
 from mtlcli.data.formats.numerals import Notation
+from mtlcli.data.formats.table_rows import Table
 
 Hashes = np.ndarray[tuple[int], np.dtype[np.uint64]]
 LONG = 64  # characters; longer texts are hashed one by one, because an array pads all texts to the longest
@@ -86,27 +87,28 @@ def hash_named(parts: Mapping[str, Hashes]) -> Hashes:
     return mix_bits(total)
 
 
-def hash_cells(values: Sequence[str | None], notation: Notation) -> Hashes:
+def hash_cells(cells: Cells, notation: Notation) -> Hashes:
     """Hash values of a column, numbers by value in any spelling (`1`, `1.0`) and others as text.
 
     A row keeps its hash when another program saves the table.
 
     Args:
-        values: N values; None is a missing value.
+        cells: cells of a column.
         notation: notation of the numbers.
 
     Returns:
-        uint64 [N].
+        uint64 [positions].
     """
-    numbers, _ = notation.numbers(values)
+    numbers, _ = cells.numbers(notation)
     exact = np.abs(numbers) < EXACT  # False for NaN: not a number
     hashes: Hashes = mix_bits((numbers + 0.0).view(np.uint64) ^ NUMBER)  # -0.0 + 0.0 is 0.0
-    if len(others := np.flatnonzero(~exact)):
+    inexact = np.flatnonzero(~exact)
+    for start in range(0, len(inexact), BLOCK):
+        others = inexact[start : start + BLOCK]
         large = ~np.isnan(numbers[others])
-        texts = [values[int(at)] for at in others]
         hashes[others] = hash_texts([
             notation.canonical(text) if number and text is not None else text
-            for text, number in zip(texts, large.tolist(), strict=True)
+            for text, number in zip(cells.texts(others), large.tolist(), strict=True)
         ])  # fmt: skip
     return hashes
 
@@ -125,7 +127,7 @@ def hash_table(table: Table, columns: Iterable[str], notation: Notation) -> Hash
     total: Hashes = np.zeros(len(table), np.uint64)
     for name in columns:
         cells = table.columns[name]
-        total += mix_bits(hash_cells(cells.values, notation) ^ hash_texts([name]))[cells.index]
+        total += cells.spread(mix_bits(hash_cells(cells, notation) ^ hash_texts([name])))
     return mix_bits(total)
 
 

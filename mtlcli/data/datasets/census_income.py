@@ -13,8 +13,10 @@ from mtlcli.data.base import Dataset, Examples
 from mtlcli.data.datasets._census_columns import NAMES, input_columns
 from mtlcli.data.download.collection import Collection, data_root, ensure_files, suggest_fetch
 from mtlcli.data.download.pip_package import PipPackage
+from mtlcli.data.formats.batches import Dialect
 from mtlcli.data.formats.column_encoding import encode_columns
-from mtlcli.data.formats.csv_reader import Table, read_table
+from mtlcli.data.formats.table_reader import read_table
+from mtlcli.data.formats.table_rows import Table
 from mtlcli.data.samplers.base import stable_seed
 from mtlcli.errors import ConfigError, MtlError
 from mtlcli.registry import datasets
@@ -141,7 +143,7 @@ class CensusIncome(Dataset):
             advice = suggest_fetch(self.name, self.root)
             path = ensure_files(self.name, self.collection, self.root, self.download)[file]
             try:
-                table = read_table(path, ",", self.missing, NAMES)
+                table = read_table(path, Dialect(",", self.missing), NAMES)
                 inputs = encode_columns(table, input_columns())
             except ConfigError as error:
                 raise MtlError(f"{error}. {advice}") from error
@@ -149,7 +151,7 @@ class CensusIncome(Dataset):
                 raise MtlError(f"{path}: expected {self.rows[file]} rows, got {len(table)}. {advice}")
             income = table.columns["income"]
             if wrong := income.rows([at for at, value in enumerate(income.values) if value not in INCOMES]):
-                value = quote(income.values[income.index[wrong[0]]])
+                value = quote(income.value(wrong[0]))
                 problem = table.locate(f"{value} in the last column, expected {' or '.join(INCOMES)}", wrong)
                 raise MtlError(f"{problem}. {advice}")
             self._files[file] = inputs, {name: _encode_target(table, *answer) for name, answer in YES.items()}
@@ -159,4 +161,4 @@ class CensusIncome(Dataset):
 def _encode_target(table: Table, column: str, yes: set[str]) -> Tensor:
     """float32 [N]: 1 where the column's value is in `yes`, else 0."""
     cells = table.columns[column]
-    return torch.from_numpy(np.array([value in yes for value in cells.values], np.float32)[cells.index])
+    return torch.from_numpy(cells.spread(np.array([value in yes for value in cells.values], np.float32)))

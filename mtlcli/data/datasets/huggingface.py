@@ -17,12 +17,12 @@ from mtlcli.data.content_hash import Hashes
 from mtlcli.data.formats.arrow_tables import SetColumns, list_columns, to_table
 from mtlcli.data.formats.column_encoding import MOST_CATEGORIES, TrainingTable
 from mtlcli.data.formats.column_report import TableReport, Unseen
-from mtlcli.data.formats.csv_reader import Table
 from mtlcli.data.formats.feature_choice import Features, choose_features
 from mtlcli.data.formats.hub_sets import open_sets
 from mtlcli.data.formats.numerals import ISO, Notation
 from mtlcli.data.formats.set_encoding import SetEncoding, SetTargets, split_targets
 from mtlcli.data.formats.table_options import Text, check_declarations
+from mtlcli.data.formats.table_rows import Table
 from mtlcli.data.formats.table_splits import TableSplits, note_repeated_rows, split_table
 from mtlcli.data.formats.target_columns import check_targets, list_class_codes, list_target_columns
 from mtlcli.data.formats.text_features import FEATURES, Ngrams

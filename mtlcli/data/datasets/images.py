@@ -16,10 +16,10 @@ from torch import Tensor
 from mtlcli.data.base import Dataset, Examples, add_val_split
 from mtlcli.data.checkpoint_spec import restore_spec
 from mtlcli.data.content_hash import Hashes
+from mtlcli.data.formats.batches import Dialect
 from mtlcli.data.formats.column_encoding import TrainingTable
 from mtlcli.data.formats.column_errors import suggest_type
 from mtlcli.data.formats.column_report import TableReport
-from mtlcli.data.formats.csv_reader import Table
 from mtlcli.data.formats.image_checks import check_images
 from mtlcli.data.formats.image_decoding import Background, Fit, ImagePreparation
 from mtlcli.data.formats.image_statistics import fixed_statistics, measure_channels, sample_images
@@ -28,6 +28,7 @@ from mtlcli.data.formats.labelled_rows import REMEDY, find_rows, note_shared_ima
 from mtlcli.data.formats.stated_classes import note_classes
 from mtlcli.data.formats.table_encoding import fit_table
 from mtlcli.data.formats.table_options import MISSING_VALUES, Booleans, Delimiter, Targets, make_notation
+from mtlcli.data.formats.table_rows import Table
 from mtlcli.data.formats.table_splits import TableSplits, read_split_files, split_table
 from mtlcli.data.formats.target_columns import (
     check_targets,
@@ -35,6 +36,7 @@ from mtlcli.data.formats.target_columns import (
     find_non_number,
     list_class_codes,
     list_target_columns,
+    list_text_columns,
     restore_targets,
 )
 from mtlcli.data.formats.weight_column import encode_weights
@@ -152,7 +154,8 @@ class Images(Dataset):
         channels: Literal[1, 3] = 3 if mode == "rgb" else 1
         self.prepare = ImagePreparation(channels, sides, None if sides is None else fit, background)
         self.split_column, self.group_column, self.test, self.seed = split_column, group_column, test, seed
-        self.missing, self.delimiter, self.weight_column = missing, delimiter, weight_column
+        self.missing, self.weight_column = missing, weight_column
+        self.dialect = Dialect(delimiter, missing, self.notation)
         self._non_numbers: dict[str, str | None] = {}  # target of classes → place of its first non-number
         self._notes: list[str] = []
         self._weights: Tensor | None = None
@@ -231,8 +234,9 @@ class Images(Dataset):
         """Return the specification, the images and targets of all rows, and the rows of each split."""
         if self._loaded is None:
             columns = [*list_target_columns(self.targets), *filter(None, [self.weight_column])]
+            texts = list_text_columns(self.targets, self.image, self.split_column, self.group_column)
             table, of_files = read_split_files(
-                self.paths, self.delimiter, self.missing, [self.image, *columns], [self.image], []
+                self.paths, self.dialect, texts, [self.image, *columns], [self.image], []
             )
             table.require([self.image], "image")
             table.require(list_target_columns(self.targets), "targets")

@@ -3,55 +3,42 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mtlcli.data.formats.csv_reader import Cells, Table
-from mtlcli.errors import ConfigError, Problem, suggest
-from mtlcli.text import join_names, quote
+from mtlcli.data.formats.cells import Cells
+from mtlcli.data.formats.table_rows import Table
+from mtlcli.errors import ConfigError
 
 Names = Sequence[str]  # names of the classes of a column of class numbers
 Spell = Callable[[Any], str | None]
 
 
 @dataclass(frozen=True)
-class SetTable(Table):
+class SplitRows:
     """Rows of the splits of a data set, which messages locate by split and row.
 
     Attributes:
-        splits: first row of each split in this table, its name, and the number of this row in the split.
+        path: path or id of the data set.
+        rows: number of rows.
+        splits: first row of each split in the table, its name, and the number of this row in the split.
     """
 
-    splits: tuple[tuple[int, str, int], ...] = ()
+    path: Path
+    rows: int
+    splits: tuple[tuple[int, str, int], ...]
+
+    def __len__(self) -> int:
+        return self.rows
 
     def place(self, row: int) -> str:
         """Return PATH, the split and the row in it, counted from 0."""
         start, name, first = max(split for split in self.splits if split[0] <= row)
         return f"{self.path}: split {name!r}, row {first + row - start}"
-
-    def require(self, names: Iterable[str], what: str) -> None:
-        """Check that columns exist.
-
-        Args:
-            names: names of the columns.
-            what: option in which they were named, such as `targets`.
-
-        Raises:
-            ConfigError: a column doesn't exist.
-        """
-        columns = list(self.columns)
-        problems = [
-            Problem(f"{self.path}: no column {quote(name)}, which `{what}` names.{suggest(name, columns)} The columns "
-                    f"are: {join_names(columns)}")
-            for name in names
-            if name not in self.columns
-        ]  # fmt: skip
-        if problems:
-            raise ConfigError(problems)
 
 
 def to_table(
@@ -60,7 +47,7 @@ def to_table(
     missing: Collection[str] = (),
     labels: Mapping[str, Names] | None = None,
     first: int = 0,
-) -> SetTable:
+) -> Table:
     """Convert the rows of splits to one table.
 
     A cell is spelled as in a file: a whole number without a point, a boolean as 1 or 0, a date or time in ISO 8601, a
@@ -93,7 +80,7 @@ def to_table(
         type_ = types.pop() if types else pa.null()
         chunks = [chunk.cast(type_) for part in parts for chunk in part.chunks]
         columns[name] = _cells(pa.chunked_array(chunks, type_), absent, labels.get(name), f"{path}: column {name!r}")
-    return SetTable(Path(path), columns, range(int(starts[-1])), (), places)
+    return Table(Path(path), columns, SplitRows(Path(path), int(starts[-1]), places))
 
 
 def _cells(column: Any, missing: frozenset[str], names: Names | None, where: str) -> Cells:

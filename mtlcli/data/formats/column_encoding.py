@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtlcli.data.formats.cells import Cells
 from mtlcli.data.formats.column_errors import (
     check_names,
-    count_values,
     describe_mixed_types,
     describe_non_numbers,
     refuse_other_notation,
 )
-from mtlcli.data.formats.csv_reader import Cells, Table
 from mtlcli.data.formats.numerals import Floats, Notation
+from mtlcli.data.formats.table_rows import Table
 from mtlcli.data.formats.text_features import fill_text, group_texts
 from mtlcli.data.samplers.base import Rows
 from mtlcli.errors import ConfigError
@@ -77,25 +77,26 @@ def fit_column(sources: Sequence[TrainingTable], name: str, levels: int = MOST_C
     spelled: set[str] = set()
     for source in sources:
         cells, notation = source.table.columns[name], source.notation
-        parsed, wrong = notation.numbers(cells.values, name)
+        parsed, wrong = cells.numbers(notation, name)
         if wrong and not declared:
             if notation.declares(name):
                 raise ConfigError(describe_non_numbers(source.table, "column", name, wrong, notation))
-            if len(wrong) < count_values(cells):
+            if len(wrong) < cells.count_present():
                 raise ConfigError(
                     describe_mixed_types(source.table, name, parsed, wrong, "list the column under `categorical`")
                 )
             refuse_other_notation(source.table, name, cells, "list it under `categorical`")
             text = text or source.table
-        present = cells.list_values(source.train)
-        if present and not wrong:
-            numeric.append(parsed[cells.index[source.train]])
-        spelled |= present
+        values = cells.spread(parsed, source.train)
+        if not wrong and not np.isnan(values).all():
+            numeric.append(values)
         if wrong or declared:
+            present = cells.list_values(source.train)
+            spelled |= present
             check_names(source.table, name, present)
             canonical += map(notation.canonical, present)
     first = sources[0].table
-    if not spelled:
+    if not spelled and not numeric:
         raise ConfigError(first.locate(f"column {name!r} has no value in the training rows; add it to `exclude`"))
     if not declared and text is None:
         return Column(name, None, *compute_statistics(np.concatenate(numeric)))
@@ -134,11 +135,12 @@ def encode_columns(table: Table, columns: Sequence[Column], notation: Notation =
     for position, column in enumerate(columns):
         if column.text is None:
             cells = table.columns[column.name]
-            inputs[:, position] = _encode_values(table, column, cells, notation)[cells.index]
+            inputs[:, position] = cells.spread(_encode_values(table, column, cells, notation))
     if any(column.text is not None for column in columns):
         for name, (positions, encoding) in group_texts(columns).items():
             cells = table.columns[name]
-            fill_text(inputs, cells.values, cells.index, encoding, positions)
+            index = np.arange(len(cells)) if cells.index is None else cells.index
+            fill_text(inputs, cells.values, index, encoding, positions)
     return torch.from_numpy(inputs)
 
 
@@ -158,7 +160,7 @@ def _encode_values(table: Table, column: Column, cells: Cells, notation: Notatio
     """Code or shifted number of each distinct value."""
     if column.levels is not None:
         return encode_levels(cells.values, column.levels, notation, FIRST, MISSING, UNKNOWN).astype(np.float64)
-    parsed, wrong = notation.numbers(cells.values, column.name)
+    parsed, wrong = cells.numbers(notation, column.name)
     if wrong:
         raise ConfigError(describe_non_numbers(table, "numeric column", column.name, wrong, notation))
     return np.where(np.isnan(parsed), column.mean, parsed - column.offset)

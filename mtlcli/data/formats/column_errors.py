@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from itertools import islice
 
 import numpy as np
 
-from mtlcli.data.formats.csv_reader import Cells, Table
+from mtlcli.data.formats.cells import BLOCK, Cells
 from mtlcli.data.formats.numerals import ISO, TRUTH, Floats, Notation, describe_notation, detect_notation
+from mtlcli.data.formats.table_rows import Table
 from mtlcli.errors import ConfigError
 from mtlcli.specs import TargetSpec
 from mtlcli.text import join_names, name_problem, quote
@@ -25,9 +27,9 @@ def refuse_other_notation(table: Table, name: str, cells: Cells, remedy: str) ->
     Raises:
         ConfigError: the values do; names the notation and how to set it.
     """
-    present = [at for at, value in enumerate(cells.values) if value is not None]
-    if likeness := detect_notation([cells.values[at] or "" for at in present]):
-        rows = cells.rows([present[likeness[0]]])[:1]
+    present = [(at, value) for at, value in enumerate(islice(cells.values, BLOCK)) if value is not None]
+    if likeness := detect_notation([value for _, value in present]):
+        rows = cells.rows([present[likeness[0]][0]])[:1]
         raise ConfigError(table.locate(
             f"{quote_value(cells, rows)} in column {name!r} looks like {likeness[1]}. If its values are categories, "
             f"{remedy}{'' if 'targets' in remedy else '; to leave it out, add it to `exclude`'}", rows
@@ -140,14 +142,9 @@ def check_names(table: Table, name: str, values: Collection[str]) -> None:
             raise ConfigError(table.locate(f"{quote(value)} in column {name!r} {why}", cells.rows([at])))
 
 
-def count_values(cells: Cells) -> int:
-    """Return the number of distinct values that are not missing."""
-    return len(cells.values) - (None in cells.values)
-
-
 def get_first_value(cells: Cells, rows: Sequence[int]) -> str:
     """Return the value in the first of some rows."""
-    return cells.values[int(cells.index[rows[0]])] or ""
+    return cells.value(rows[0]) or ""
 
 
 def quote_value(cells: Cells, rows: Sequence[int]) -> str:

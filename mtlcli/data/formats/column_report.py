@@ -5,14 +5,15 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
 
-from mtlcli.data.formats.csv_reader import Cells, Table
+from mtlcli.data.formats.cells import Cells, NumberCells
 from mtlcli.data.formats.feature_choice import MIN_ROWS, TEXT, Features
-from mtlcli.data.formats.numerals import Notation, find_dotted_thousands
+from mtlcli.data.formats.numerals import Floats, Notation, find_dotted_thousands
+from mtlcli.data.formats.table_rows import Table
 from mtlcli.data.samplers.base import Rows
 from mtlcli.data.splitting import Mask
 from mtlcli.specs import MISSING, UNKNOWN, Column, DatasetSpec
@@ -84,11 +85,12 @@ class TableReport:
             for name, column in by_source.items()
         ]
         self.features = features
-        self.table, self._notation = table, notation
+        self.table = replace(table, columns={n: cells for n, cells in table.columns.items() if n not in by_source})
+        self._dotted = _find_dotted(table, notation)
         self._missing: dict[str, Mask] = {  # of numbers and texts; a missing category has a code
-            name: cells.index == cells.values.index(None)
+            name: cells.missing_rows()
             for name, column in by_source.items()
-            if column.levels is None and None in (cells := table.columns[name]).values
+            if column.levels is None and (cells := table.columns[name]).has_missing
         }
 
     @property
@@ -166,8 +168,7 @@ class TableReport:
 
     def _note_thousands(self, name: str) -> str | None:
         """Note numbers whose dots may separate thousands."""
-        plain = (self._notation.decimal, self._notation.thousands) == (".", "")
-        if not plain or not (value := find_dotted_thousands(self.table.columns[name].values)):
+        if (value := self._dotted.get(name)) is None:
             return None
         return (
             f"column {name!r} is read with a decimal point ({value!r} as {float(value)}), although each number has "
@@ -177,16 +178,40 @@ class TableReport:
 
 
 def _summarize_column(cells: Cells, column: Column, train: Rows, notation: Notation, size: int) -> ColumnFacts:
-    missing = float((cells.index[train] == cells.values.index(None)).mean()) if None in cells.values else 0.0
+    missing = float(cells.missing_rows()[train].mean()) if cells.has_missing else 0.0
     if column.levels is not None:
         return ColumnFacts(column.name, "categorical", missing, len(column.levels))
     if column.text is not None:
         return ColumnFacts(column.source, "text", missing, features=size)
-    parsed = notation.numbers(cells.values, column.name)[0][cells.positions(train)]
+    parsed = cells.numbers(notation, column.name)[0][cells.positions(train)]
     present = parsed[~np.isnan(parsed)]  # may be empty for a table to evaluate that is in another notation
     low, high = (float(present.min()), float(present.max())) if len(present) else (None, None)
     kinds = dict.fromkeys(dict(notation.dates), "date") | dict.fromkeys(dict(notation.booleans), "boolean")
     return ColumnFacts(column.name, kinds.get(column.name, "numeric"), missing, None, low, high)
+
+
+def _find_dotted(table: Table, notation: Notation) -> dict[str, str]:
+    """Find the columns of numbers whose dots may separate thousands, with an example."""
+    if (notation.decimal, notation.thousands) != (".", ""):
+        return {}
+    examples = {}
+    for name, cells in table.columns.items():
+        if isinstance(cells, NumberCells) and not _maybe_dotted(cells.data):
+            continue  # the texts of such a column are in the file only
+        if value := find_dotted_thousands(cells.values):
+            examples[name] = value
+    return examples
+
+
+def _maybe_dotted(numbers: Floats) -> bool:
+    """Return whether numbers can consist of thousands with a dot and smaller ones, see `find_dotted_thousands`."""
+    present = numbers[~np.isnan(numbers)]
+    thousandths = present * 1000
+    return bool(
+        (np.abs(present) < 1000).all()
+        and (present == np.floor(present)).any()
+        and (np.abs(thousandths - np.round(thousandths)) < 1e-6).all()
+    )
 
 
 def _note_gaps(subset: str, columns: Mapping[str, Unseen]) -> list[str]:

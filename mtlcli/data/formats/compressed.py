@@ -6,15 +6,17 @@ import gzip
 import io
 import zlib
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-SUFFIXES = {".gz", ".tgz"}
+from mtlcli.data.formats.arrow_import import import_arrow
+
+SUFFIXES = {".gz", ".tgz", ".zst"}
 MAX_RATIO = 100  # compression ratio; data has 3 to 30, a malicious file 1,000
 ALWAYS_ALLOWED = 2**24  # uncompressed bytes that any file may have
 
 
 def open_decompressed(path: Path) -> IO[bytes]:
-    """Open a plain file, a .gz or a .tgz.
+    """Open a plain file, a .gz, a .tgz or a .zst.
 
     Args:
         path: the file.
@@ -30,7 +32,13 @@ def open_decompressed(path: Path) -> IO[bytes]:
         raise OSError("is a pipe or a device, not a file")
     if path.suffix not in SUFFIXES:
         return path.open("rb")
-    return io.BufferedReader(_SizeLimited(gzip.GzipFile(path), max_size(path)), 2**16)
+    file = _open_zstd(path) if path.suffix == ".zst" else gzip.GzipFile(path)
+    return io.BufferedReader(_SizeLimited(file, max_size(path)), 2**16)
+
+
+def _open_zstd(path: Path) -> Any:
+    path.open("rb").close()  # for Python's error message
+    return import_arrow(f"{path}: a .zst file").CompressedInputStream(str(path), "zstd")
 
 
 def verify_compressed(path: Path) -> None:
@@ -60,7 +68,7 @@ def describe_os_error(error: Exception) -> str:
 
 
 class _SizeLimited(io.RawIOBase):
-    def __init__(self, file: gzip.GzipFile, max_size: int) -> None:
+    def __init__(self, file: Any, max_size: int) -> None:
         self._file = file
         self._left = self._most = max_size
 
@@ -69,8 +77,12 @@ class _SizeLimited(io.RawIOBase):
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         try:
-            got = self._file.readinto(buffer)
-        except (EOFError, zlib.error) as error:
+            got = int(self._file.readinto(buffer))
+        except (EOFError, zlib.error, ValueError) as error:  # an ArrowInvalid is a ValueError
+            raise gzip.BadGzipFile(f"damaged: {error}") from error
+        except OSError as error:
+            if isinstance(self._file, gzip.GzipFile):
+                raise
             raise gzip.BadGzipFile(f"damaged: {error}") from error
         self._left -= got
         if self._left < 0:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
-from mtlcli.data.formats.csv_reader import Cells, Table
+from mtlcli.data.formats.cells import BLOCK, Cells
 from mtlcli.data.formats.numerals import Floats, Notation, detect_notation
+from mtlcli.data.formats.table_rows import Table
 from mtlcli.errors import ConfigError
 
 MIN_ROWS = 20  # rows of a table from which on columns are judged by their values
@@ -102,17 +104,17 @@ def _find_identifiers(
         name
         for name in names
         if name not in declared and _IDENTIFIER.fullmatch(name)
-        if not (read := notation.numbers(table.columns[name].values, name))[1] and _whole(read[0])
+        if not (read := table.columns[name].numbers(notation, name))[1] and _whole(read[0])
     ]
 
 
 def _explain_exclusion(name: str, cells: Cells, rows: int, notation: Notation) -> str | None:
     """Reason for which a column only identifies the rows, or None."""
-    if rows < MIN_ROWS or len(cells.values) != rows or None in cells.values:
+    if rows < MIN_ROWS or not cells.all_differ():
         return None
-    parsed, wrong = notation.numbers(cells.values, name)  # in the order of the rows, since all values are distinct
+    parsed, wrong = cells.numbers(notation, name)  # in the order of the rows, since all values are distinct
     if len(wrong) == rows:
-        if detect_notation([value or "" for value in cells.values]):
+        if detect_notation([value or "" for value in islice(cells.values, BLOCK)]):
             return None  # numbers or dates in another notation, which are an error
         return TEXT
     if wrong or not _whole(parsed):

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from mtlcli.data.content_hash import Hashes, hash_named, hash_table, hash_texts
 from mtlcli.data.formats.compressed import describe_os_error
-from mtlcli.data.formats.csv_reader import Table
 from mtlcli.data.formats.image_decoding import supported_suffixes
 from mtlcli.data.formats.numerals import Notation
+from mtlcli.data.formats.table_rows import Table
 from mtlcli.data.samplers.base import Rows
 from mtlcli.text import printable, quote
 
@@ -86,7 +86,7 @@ def list_images(table: Table, column: str, root: Path, suffix: str) -> tuple[Lis
     faults: dict[int, str] = {}
     hints = 0  # remedies that were looked for
     for row in cells.rows(wrong):
-        at = int(cells.index[row])
+        at = row if cells.index is None else int(cells.index[row])
         value, fault = cells.values[at] or "", wrong[at]
         if value and not _URL.match(value):
             hint = ""
@@ -96,7 +96,9 @@ def list_images(table: Table, column: str, root: Path, suffix: str) -> tuple[Lis
             fault = f"{printable(str(paths[at]))}: {fault}{hint}"
         faults[row] = f"{table.place(row)}: {fault}"
     listed = ListedImages(
-        [paths[at] for at in cells.index.tolist()], hash_texts(names)[cells.index], hash_texts(sizes)[cells.index]
+        paths if cells.index is None else [paths[at] for at in cells.index.tolist()],
+        cells.spread(hash_texts(names)),
+        cells.spread(hash_texts(sizes)),
     )
     return listed, faults
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mtlcli.data.formats.column_encoding import sort_values
-from mtlcli.data.formats.csv_reader import Table
+from mtlcli.data.formats.table_rows import Table
 from mtlcli.data.samplers.base import Rows
 from mtlcli.errors import ConfigError, suggest
 from mtlcli.specs import TargetSpec
@@ -39,7 +39,7 @@ def fit_label_lists(table: Table, name: str, train: Rows, labels: Sequence[str] 
             raise ConfigError(table.locate(f"the label {quote(faulty[0][0])} of target {name!r} {faulty[0][1]}"))
     if not labels:
         raise ConfigError(table.locate(f"target {name!r} has no label in the training rows"))
-    return TargetSpec("multilabel", len(labels), tuple(labels), None in cells.values)
+    return TargetSpec("multilabel", len(labels), tuple(labels), cells.has_missing)
 
 
 def encode_label_lists(table: Table, name: str, target: TargetSpec) -> Tensor:
@@ -73,4 +73,4 @@ def encode_label_lists(table: Table, name: str, target: TargetSpec) -> Tensor:
                     )
                 )
             encoded[at, positions[label]] = 1
-    return torch.from_numpy(encoded[cells.index])
+    return torch.from_numpy(cells.spread(encoded))

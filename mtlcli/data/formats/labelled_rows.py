@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from mtlcli.data.content_hash import Hashes
-from mtlcli.data.formats.csv_reader import Cells, Table
 from mtlcli.data.formats.image_checks import find_damaged
 from mtlcli.data.formats.image_decoding import ImagePreparation
 from mtlcli.data.formats.image_tables import ListedImages, list_images
 from mtlcli.data.formats.images import ImageFiles, probe_size
+from mtlcli.data.formats.table_rows import Table
 from mtlcli.data.samplers.base import Rows
 from mtlcli.errors import ConfigError, MtlError, Problem
 
@@ -115,11 +115,7 @@ def _list_faults(faults: Mapping[int, str], skip: bool) -> list[Problem]:
 
 def _select_rows(table: Table, of_files: dict[str, Rows] | None, rows: Rows) -> tuple[Table, dict[str, Rows] | None]:
     """Return some rows of a table with their lines, and the rows of each file in it."""
-    columns = {name: Cells(cells.values, cells.index[rows]) for name, cells in table.columns.items()}
-    further_files = tuple((int(np.searchsorted(rows, start)), path) for start, path in table.further_files)
-    kept = replace(
-        table, columns=columns, lines=[table.lines[row] for row in rows.tolist()], further_files=further_files
-    )
+    kept = table.select(rows)
     if of_files is None:
         return kept, None
     parts = {split: np.flatnonzero(np.isin(rows, of_split)) for split, of_split in of_files.items()}

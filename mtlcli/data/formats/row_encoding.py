@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from mtlcli.data.formats.cells import Cells
 from mtlcli.data.formats.column_encoding import encode_columns, list_sources
-from mtlcli.data.formats.csv_reader import Cells, Table
 from mtlcli.data.formats.numerals import ISO, Notation
+from mtlcli.data.formats.table_rows import Table
 from mtlcli.errors import ConfigError, InputError, suggest
 from mtlcli.specs import Column
 from mtlcli.text import join_names
@@ -59,15 +61,21 @@ def encode_rows(
         )
     by_source = {column.source: column for column in columns}
     cells = {name: _cells(column, given[name], notation, missing) for name, column in by_source.items()}
-    table = _RowTable(Path("rows"), cells, range(next(iter(lengths.values()))))
+    table = Table(Path("rows"), cells, _NumberedRows(next(iter(lengths.values()))))
     try:
         return encode_columns(table, columns, notation)
     except ConfigError as error:
         raise InputError(str(error)) from error
 
 
-class _RowTable(Table):
-    """A table whose rows are known by their position."""
+@dataclass(frozen=True)
+class _NumberedRows:
+    """Places of rows that are known by their position."""
+
+    rows: int
+
+    def __len__(self) -> int:
+        return self.rows
 
     def place(self, row: int) -> str:
         return f"row {row}"

@@ -11,11 +11,11 @@ from torch import Tensor
 from mtlcli.config.type_names import TypeDescription
 from mtlcli.data.formats.arrow_tables import SetColumns
 from mtlcli.data.formats.column_encoding import MOST_CATEGORIES, PLAIN, TrainingTable, encode_columns, list_sources
-from mtlcli.data.formats.csv_reader import Table
 from mtlcli.data.formats.label_lists import encode_label_lists, fit_label_lists
 from mtlcli.data.formats.numerals import Notation
 from mtlcli.data.formats.table_encoding import fit_table, restore_table
 from mtlcli.data.formats.table_options import Names, StatedClasses, TargetType
+from mtlcli.data.formats.table_rows import Table
 from mtlcli.data.formats.target_columns import encode_target
 from mtlcli.data.formats.weight_column import encode_weights
 from mtlcli.data.samplers.base import Rows

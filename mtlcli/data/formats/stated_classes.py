@@ -10,9 +10,9 @@ import numpy as np
 
 from mtlcli.data.formats.column_encoding import encode_levels
 from mtlcli.data.formats.column_errors import get_first_value, quote_value
-from mtlcli.data.formats.csv_reader import Table
 from mtlcli.data.formats.numerals import Notation
 from mtlcli.data.formats.table_options import TargetType
+from mtlcli.data.formats.table_rows import Table
 from mtlcli.data.samplers.base import Rows
 from mtlcli.data.splitting import Codes
 from mtlcli.errors import suggest
@@ -105,7 +105,7 @@ def note_classes(
             continue
         classes, cells = targets[name].classes or (), table.columns[name]
         codes = class_codes(table, name, classes, notation)
-        counts = np.bincount(codes[cells.index[train]] - OTHER, minlength=len(classes) - OTHER)[-OTHER:]
+        counts = np.bincount(cells.spread(codes, train) - OTHER, minlength=len(classes) - OTHER)[-OTHER:]
         if absent := [quote(classes[at]) for at in np.flatnonzero(counts == 0)]:
             notes.append(f"target {name!r}: no training row has the class {join_names(absent)}")
         if rows := cells.rows(np.flatnonzero(codes == OTHER).tolist()):

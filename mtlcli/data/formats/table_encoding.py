@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from mtlcli.data.checkpoint_spec import restore_spec
 from mtlcli.data.formats.column_encoding import MOST_CATEGORIES, TrainingTable, fit_column, list_sources
-from mtlcli.data.formats.csv_reader import Table
 from mtlcli.data.formats.table_options import TargetType
+from mtlcli.data.formats.table_rows import Table
 from mtlcli.data.formats.target_columns import fit_target, list_target_columns, restore_targets
 from mtlcli.data.formats.text_features import fit_text
 from mtlcli.errors import ConfigError, Problem
@@ -86,7 +86,7 @@ def fit_columns(sources: Sequence[TrainingTable], name: str, levels: int = MOST_
     texts: list[str | None] = []
     for source in sources:
         cells = source.table.columns[name]
-        texts += [cells.values[at] for at in cells.index[source.train]]
+        texts += [cells.value(row) for row in source.train.tolist()]
     if all(text is None for text in texts):
         raise ConfigError(first.locate(f"column {name!r} has no text in the training rows; add it to `exclude`"))
     return fit_text(texts, features, ngrams).columns(name)

@@ -10,10 +10,12 @@ import numpy as np
 
 from mtlcli.data.content_hash import Hashes, hash_cells, hash_table, mix_bits
 from mtlcli.data.fingerprint import DataRecord
-from mtlcli.data.formats.csv_reader import Table, append_rows, read_table
+from mtlcli.data.formats.batches import Dialect
 from mtlcli.data.formats.feature_choice import UNNAMED
 from mtlcli.data.formats.numerals import Notation
 from mtlcli.data.formats.split_names import SPLITS
+from mtlcli.data.formats.table_reader import read_table
+from mtlcli.data.formats.table_rows import Table, append_rows
 from mtlcli.data.samplers.base import Rows
 from mtlcli.data.splitting import Codes, Mask, draw, draw_by_position, group_copies
 from mtlcli.errors import ConfigError
@@ -91,8 +93,7 @@ def split_table(
     if group_column is not None and (record is None or group_column in table.columns):
         table.require([group_column], "group_column")
         cells = table.columns[group_column]
-        named = np.array([value is not None for value in cells.values])[cells.index]
-        keys = np.where(named, mix_bits(hash_cells(cells.values, notation) ^ GROUP)[cells.index], keys)
+        keys = np.where(cells.missing_rows(), keys, cells.spread(mix_bits(hash_cells(cells, notation) ^ GROUP)))
     rows: dict[str, Rows] = {}
     kept: frozenset[int] = frozenset()
     if files is not None:
@@ -118,7 +119,7 @@ def _read_split_column(table: Table, split_column: str) -> dict[str, Rows]:
     table.require([split_column], "split_column")
     column = table.columns[split_column]
     if wrong := column.rows([at for at, value in enumerate(column.values) if value not in SPLITS]):
-        value = column.values[column.index[wrong[0]]]
+        value = column.value(wrong[0])
         expected = ", ".join(SPLITS)
         raise ConfigError(
             table.locate(f"{quote(value)} in the split column {split_column!r} is not one of {expected}", wrong)
@@ -128,8 +129,8 @@ def _read_split_column(table: Table, split_column: str) -> dict[str, Rows]:
 
 def read_split_files(
     paths: Mapping[str, Path],
-    delimiter: str,
-    missing: Sequence[str],
+    dialect: Dialect,
+    texts: Collection[str],
     targets: Sequence[str],
     features: Sequence[str] | None,
     exclude: Collection[str],
@@ -140,8 +141,8 @@ def read_split_files(
 
     Args:
         paths: split → file; the file of `train` comes first and determines the columns.
-        delimiter: character between the values.
-        missing: cells that mean a missing value.
+        dialect: delimiter, missing values and notation.
+        texts: columns that are compared as texts, see `read_table`.
         targets: columns that every file must have.
         features: columns that are used as features; None for all that are not in `exclude`.
         exclude: columns that are not used.
@@ -149,12 +150,12 @@ def read_split_files(
     Returns:
         The rows of all files, and split → its rows; None instead of the rows if there is only one file.
     """
-    table = read_table(paths["train"], delimiter, missing)
+    table = read_table(paths["train"], dialect, texts=texts)
     rows = {"train": np.arange(len(table))}
     for split, path in paths.items():
         if split == "train":
             continue
-        other = read_table(path, delimiter, missing)
+        other = read_table(path, dialect, texts=texts)
         other.require(targets, "targets")
         unused = {*exclude, *([] if features is None else set(table.columns).difference(features))}
         needed = [name for name in table.columns if name not in unused and not UNNAMED.fullmatch(name)]

@@ -13,17 +13,16 @@ from torch import Tensor
 from mtlcli.data.formats.column_encoding import FAR, PLAIN, compute_statistics, sort_levels
 from mtlcli.data.formats.column_errors import (
     check_names,
-    count_values,
     describe_mixed_types,
     describe_non_numbers,
     quote_value,
     refuse_other_notation,
     suggest_classes,
 )
-from mtlcli.data.formats.csv_reader import Table
 from mtlcli.data.formats.numerals import TRUTH, Floats, Notation
 from mtlcli.data.formats.stated_classes import OTHER, check_classes, class_codes, describe_other
 from mtlcli.data.formats.table_options import TargetType
+from mtlcli.data.formats.table_rows import Table
 from mtlcli.data.samplers.base import Rows
 from mtlcli.data.splitting import Codes
 from mtlcli.errors import ConfigError
@@ -57,13 +56,13 @@ def fit_target(
         labels = set[str]().union(*(table.columns[label].list_values(train) for label in type_))
         if not labels:
             raise ConfigError(table.locate(f"target {name!r} has no label in the training rows"))
-        spec = TargetSpec("multilabel", len(type_), tuple(type_), any(None in table.columns[a].values for a in type_))
+        spec = TargetSpec("multilabel", len(type_), tuple(type_), any(table.columns[a].has_missing for a in type_))
         encode_target(table, name, spec, notation)
         return spec
     if isinstance(type_, dict):
         return _fit_stated(table, name, train, type_, notation)
     cells = table.columns[name]
-    missing = None in cells.values
+    missing = cells.has_missing
     type_ = type_ or _infer_type(table, name, notation)
     values = cells.list_values(train)
     if not values:
@@ -72,10 +71,10 @@ def fit_target(
         encode_target(table, name, TargetSpec(type_), notation)
         return TargetSpec(type_, missing=missing)
     if type_ == "real":
-        parsed, wrong = notation.numbers(cells.values, name)
+        parsed, wrong = cells.numbers(notation, name)
         if wrong:
             raise ConfigError(describe_non_numbers(table, "real target", name, wrong, notation))
-        column = compute_statistics(parsed[cells.index[train]])
+        column = compute_statistics(cells.spread(parsed, train))
         return TargetSpec(type_, missing=missing, mean=column[0] + column[4], std=column[1])
     check_names(table, name, values)
     classes = sort_levels(values, [notation.canonical(value) for value in values])
@@ -128,19 +127,19 @@ def encode_target(
         if others and stated.get("others") != "missing":
             raise ConfigError(describe_other(table, name, cells.rows(others), classes, stated=bool(stated)))
         codes[codes < 0] = IGNORE_INDEX
-        return torch.from_numpy(codes[cells.index])
-    parsed, wrong = notation.numbers(cells.values, name)
+        return torch.from_numpy(cells.spread(codes))
+    parsed, wrong = cells.numbers(notation, name)
     if wrong:
         raise ConfigError(describe_non_numbers(table, "real target", name, wrong, notation))
     exact = abs(target.mean) > FAR * target.std
-    return torch.from_numpy(parsed.astype(np.float64 if exact else np.float32)[cells.index])
+    return torch.from_numpy(cells.spread(parsed.astype(np.float64 if exact else np.float32)))
 
 
 def _encode_binary(table: Table, column: str, notation: Notation, where: str, hint: str = "") -> Tensor:
     """float32 [N]: 0 or 1, also for the words in TRUTH, in any case; NaN if missing. ConfigError for other values."""
     cells = table.columns[column]
     if column in dict(notation.booleans):
-        parsed, wrong = notation.numbers(cells.values, column)
+        parsed, wrong = cells.numbers(notation, column)
     else:
         values = tuple(value if value is None else TRUTH.get(value.lower(), value) for value in cells.values)
         parsed, wrong = notation.numbers(values)
@@ -149,7 +148,7 @@ def _encode_binary(table: Table, column: str, notation: Notation, where: str, hi
         raise ConfigError(
             table.locate(f"{quote_value(cells, rows)} in {where} is not 0 or 1 (true or false, yes or no){hint}", rows)
         )
-    return torch.from_numpy(parsed.astype(np.float32)[cells.index])
+    return torch.from_numpy(cells.spread(parsed.astype(np.float32)))
 
 
 def find_non_number(table: Table, name: str, notation: Notation) -> str | None:
@@ -164,7 +163,7 @@ def find_non_number(table: Table, name: str, notation: Notation) -> str | None:
         "FILE:LINE: VALUE", or None if all values are numbers.
     """
     cells = table.columns[name]
-    _, wrong = notation.numbers(cells.values, name)
+    _, wrong = cells.numbers(notation, name)
     if not wrong:
         return None
     rows = cells.rows(wrong)
@@ -174,15 +173,15 @@ def find_non_number(table: Table, name: str, notation: Notation) -> str | None:
 def _infer_type(table: Table, name: str, notation: Notation) -> TargetType:
     """Infer the type of an undeclared target from all of its cells."""
     cells = table.columns[name]
-    parsed, wrong = notation.numbers(cells.values, name)
+    parsed, wrong = cells.numbers(notation, name)
     if not wrong:
-        return "binary" if set(parsed[~np.isnan(parsed)]) <= {0.0, 1.0} else "real"
+        return "real" if _find_non_binary(parsed) else "binary"
     spellings = [value.lower() for value in cells.values if value is not None]
     if {*spellings} - {*INFERRED} <= {"0", "1", "0.0", "1.0"} and len(spellings) > len(INFERRED):  # `True`, `TRUE`, `1`
         return "binary"
     if notation.declares(name):
         raise ConfigError(describe_non_numbers(table, "target", name, wrong, notation))
-    if len(wrong) < count_values(cells):
+    if len(wrong) < cells.count_present():
         raise ConfigError(describe_mixed_types(table, name, parsed, wrong, f"declare `targets: {{{name}: classes}}`"))
     refuse_other_notation(table, name, cells, f"declare `targets: {{{name}: classes}}`")
     return "classes"
@@ -231,6 +230,12 @@ def list_target_columns(targets: Mapping[str, TargetType | None]) -> list[str]:
     return [column for name, type_ in targets.items() for column in (type_ if isinstance(type_, list) else [name])]
 
 
+def list_text_columns(targets: Mapping[str, TargetType | None], *others: str | None) -> set[str]:
+    """List the columns whose cells are compared as texts: targets declared as classes, and others unless None."""
+    classes = {name for name, type_ in targets.items() if type_ == "classes" or isinstance(type_, dict)}
+    return classes | {name for name in others if name is not None}
+
+
 def list_class_codes(table: Table, targets: Mapping[str, TargetType | None], notation: Notation) -> list[Codes]:
     """Return the class codes of each target that may have classes, to keep every class in training.
 
@@ -248,10 +253,10 @@ def list_class_codes(table: Table, targets: Mapping[str, TargetType | None], not
         cells, type_ = table.columns.get(name), declared.get(name)
         if cells is None or type_ == "real":
             continue
-        parsed, wrong = notation.numbers(cells.values, name)
-        if type_ is not None or wrong or len(set(parsed[~np.isnan(parsed)])) <= 2:
+        parsed, wrong = cells.numbers(notation, name)
+        if type_ is not None or wrong or len(np.unique(parsed[~np.isnan(parsed)])) <= 2:
             values = np.array([-1 if value is None else at for at, value in enumerate(cells.values)])
-            codes.append(values[cells.index])
+            codes.append(cells.spread(values))
     return codes
 
 
@@ -274,10 +279,10 @@ def restore_targets(
             continue
         declared = targets[name]
         if isinstance(declared, list):
-            missing = any(None in table.columns[label].values for label in declared)
+            missing = any(table.columns[label].has_missing for label in declared)
             restored[name] = TargetSpec("multilabel", len(declared), tuple(declared), missing)
         else:
-            missing = None in table.columns[name].values or isinstance(declared, dict)
+            missing = table.columns[name].has_missing or isinstance(declared, dict)
             kind = "classes" if isinstance(declared, dict) else declared
             restored[name] = replace(target, type=kind or target.type, missing=missing)
     return restored

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from mtlcli.data.formats.column_errors import describe_non_numbers, quote_value
-from mtlcli.data.formats.csv_reader import Table
 from mtlcli.data.formats.numerals import Notation
+from mtlcli.data.formats.table_rows import Table
 from mtlcli.errors import ConfigError, Problem
 from mtlcli.text import quote
 
@@ -31,7 +31,7 @@ def encode_weights(table: Table, name: str, notation: Notation) -> Tensor:
     """
     table.require([name], "weight_column")
     cells = table.columns[name]
-    numbers, wrong = notation.numbers(cells.values, name)
+    numbers, wrong = cells.numbers(notation, name)
     if wrong:
         raise ConfigError(describe_non_numbers(table, "weight column", name, wrong, notation))
     where, rule = f"the weight column {quote(name)}", f"expected a number from 0 to {LARGEST:g}"
@@ -42,7 +42,7 @@ def encode_weights(table: Table, name: str, notation: Notation) -> Tensor:
         problems.append(table.locate(f"the weight {quote_value(cells, rows)} in {where}, {rule}", rows))
     if problems:
         raise ConfigError(map(Problem, problems))
-    weights = torch.from_numpy(numbers.astype(np.float32)[cells.index])
+    weights = torch.from_numpy(cells.spread(numbers.astype(np.float32)))
     if not bool((weights > 0).any()):
         raise ConfigError(table.locate(f"all weights in {where} are 0"))
     return weights

@@ -162,7 +162,7 @@ def lacking(problems: Iterable[Problem], recorded: Any) -> list[Problem]:
     explained, problems = list[Problem](), list(problems)
     for component, plugin in plugins.items():
         kind, _, name = str(component).partition(" ")
-        if kind in REGISTRIES and name not in REGISTRIES[kind].names() and isinstance(plugin, str):
+        if kind in REGISTRIES and name not in REGISTRIES[kind] and isinstance(plugin, str):
             start = f"unknown {kind} {name!r}."
             hint = f"{kind} {name!r} came from the plugin {plugin!r}: give it with --plugin, if you trust it"
             explained += [Problem(hint, problem.path) for problem in problems if problem.message.startswith(start)]

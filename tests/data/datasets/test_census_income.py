@@ -13,8 +13,9 @@ from mtlcli.data.base import Examples
 from mtlcli.data.datasets._census_columns import NAMES, input_columns
 from mtlcli.data.datasets.census_income import ROWS, CensusIncome
 from mtlcli.data.download.collection import data_root
+from mtlcli.data.formats.batches import Dialect
 from mtlcli.data.formats.column_encoding import TrainingTable, fit_column
-from mtlcli.data.formats.csv_reader import read_table
+from mtlcli.data.formats.table_reader import read_table
 from mtlcli.errors import ConfigError, MtlError
 from mtlcli.registry import datasets
 from mtlcli.specs import DatasetSpec
@@ -147,7 +148,7 @@ def test_the_real_files_match_the_description() -> None:
     """Compare the constant description with the files and with their documentation."""
     path = REAL["census-income.data"]
     assert path is not None
-    table = read_table(path, ",", ["?"], NAMES)
+    table = read_table(path, Dialect(",", ["?"]), NAMES)
     rows = np.arange(len(table))
     for described in input_columns():
         fitted = fit_column(

@@ -15,8 +15,8 @@ import torch
 import mtlcli
 from mtlcli.cli import main
 from mtlcli.data.base import Dataset
-from mtlcli.data.datasets.csv import CSV
 from mtlcli.data.datasets.huggingface import HuggingFace
+from mtlcli.data.datasets.table import TableDataset
 from mtlcli.errors import ConfigError
 from mtlcli.specs import IGNORE_INDEX, DatasetSpec
 from mtlcli.training.checkpoint.file import load_checkpoint
@@ -68,7 +68,7 @@ def test_a_set_is_encoded_as_the_same_rows_in_a_table(tmp_path: Path) -> None:
         numbers = table.set_column(3, "member", table["member"].cast(pa.int8()))
         pyarrow.csv.write_csv(numbers, files[split])
     targets = {"income": "real", "married": "binary"}
-    table = CSV(path=str(files["train"]), test_path=str(files["test"]), targets=targets)
+    table = TableDataset(path=str(files["train"]), test_path=str(files["test"]), targets=targets)
     folder = write_parquet(tmp_path / "set", splits)
     found = HuggingFace(path=str(folder), targets=targets)
     assert found.describe() == table.describe()

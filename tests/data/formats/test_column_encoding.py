@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from mtlcli.data.datasets.csv import CSV
+from mtlcli.data.datasets.table import TableDataset
+from mtlcli.data.formats.batches import Dialect
 from mtlcli.data.formats.column_encoding import TrainingTable, encode_columns, fit_column, signed_log1p
-from mtlcli.data.formats.csv_reader import Table, read_table
 from mtlcli.data.formats.numerals import Notation
 from mtlcli.data.formats.table_options import MISSING_VALUES
+from mtlcli.data.formats.table_reader import read_table
+from mtlcli.data.formats.table_rows import Table
 from mtlcli.data.formats.target_columns import encode_target, fit_target
 from mtlcli.errors import ConfigError
 from mtlcli.models.inputs import make_column_encoder
@@ -28,7 +30,7 @@ EPS = float(np.finfo(np.float32).eps)
 def one_column(tmp_path: Path, values: list[str], delimiter: str = ";") -> Table:
     path = tmp_path / "t.csv"
     path.write_text("v;row\n" + "".join(f"{value};{at}\n" for at, value in enumerate(values)), encoding="utf-8")
-    return read_table(path, delimiter, MISSING_VALUES)
+    return read_table(path, Dialect(delimiter, MISSING_VALUES))
 
 
 def fitted(table: Table, **options: Any) -> Column:
@@ -73,15 +75,15 @@ def test_a_new_file_in_another_notation_is_an_error(tmp_path: Path) -> None:
     for name, mark, decimal in (("old", ",", "."), ("new", ";", ",")):
         lines = [f"{row % 7}{decimal}5{mark}{row}" for row in range(30)]
         (tmp_path / f"{name}.csv").write_text("\n".join([f"x{mark}y", *lines]))
-    spec = CSV(path=str(tmp_path / "old.csv"), targets=["y"]).describe()
+    spec = TableDataset(path=str(tmp_path / "old.csv"), targets=["y"]).describe()
     with warnings.catch_warnings(action="error"), pytest.raises(ConfigError, match=r"new.csv:2: .* a decimal comma"):
-        CSV(path=str(tmp_path / "new.csv"), targets=["y"], delimiter=";").restore(spec)
+        TableDataset(path=str(tmp_path / "new.csv"), targets=["y"], delimiter=";").restore(spec)
 
 
 def test_an_empty_cell_is_always_missing(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("v,w\n#DIV/0!,a\n,\n1,b\n")
-    table = read_table(path, ",", ["#DIV/0!"])
+    table = read_table(path, Dialect(",", ["#DIV/0!"]))
     assert [cells.values for cells in table.columns.values()] == [(None, "1"), ("a", None, "b")]
 
 
@@ -90,10 +92,10 @@ def test_classes_of_single_rows_and_dotted_thousands_are_noted(tmp_path: Path) -
     amounts = ["950", "1.250", "2.134", "3.999", "12.001", "100.000"]
     path.write_text("x,price,name\n" + "".join(f"{at % 3},{amounts[at % 6]},p{at}\n" for at in range(30)))
     options: dict[str, Any] = {"path": str(path), "test": 0.0, "val": 0.0, "exclude": ["name"]}
-    (note,) = CSV(targets=["price"], **options).notes()
+    (note,) = TableDataset(targets=["price"], **options).notes()
     assert "('1.250' as 1.25)" in note and '`thousands: "."` and `decimal: ","`' in note
-    assert not CSV(targets=["price"], thousands=".", decimal=",", **options).notes()
-    (_, note) = sorted(CSV(targets=["name"], **{**options, "exclude": []}).notes())
+    assert not TableDataset(targets=["price"], thousands=".", decimal=",", **options).notes()
+    (_, note) = sorted(TableDataset(targets=["name"], **{**options, "exclude": []}).notes())
     assert "target 'name' has 30 classes in 30 rows" in note
 
 
@@ -170,7 +172,7 @@ def test_spellings_differ_if_a_category_is_not_a_number(tmp_path: Path) -> None:
 
 def test_classes_that_look_alike_are_noted(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("x,y\n" + "1,Yes\n2,yes\n3,no\n" * 5)
-    dataset = CSV(path=str(tmp_path / "t.csv"), targets=["y"], test=0.0)
+    dataset = TableDataset(path=str(tmp_path / "t.csv"), targets=["y"], test=0.0)
     dataset.describe()
     assert dataset.notes()[0].startswith("target 'y': 'Yes' and 'yes' count as different")
 
@@ -178,7 +180,7 @@ def test_classes_that_look_alike_are_noted(tmp_path: Path) -> None:
 def test_categories_that_look_alike_are_noted(tmp_path: Path) -> None:
     values = ["Rome", "rome", "Bern", "caf\u00e9", "cafe\u0301"] * 5
     (tmp_path / "t.csv").write_text("city,y\n" + "".join(f"{v},{at % 2}\n" for at, v in enumerate(values)), "utf-8")
-    dataset = CSV(path=str(tmp_path / "t.csv"), targets=["y"], test=0.0)
+    dataset = TableDataset(path=str(tmp_path / "t.csv"), targets=["y"], test=0.0)
     dataset.describe()
     (note,) = dataset.notes()
     assert "'Rome' and 'rome'" in note and "café" in note and "Bern" not in note and "'city'" in note
@@ -276,7 +278,7 @@ def test_a_column_of_two_tables_is_fitted_on_both(tmp_path: Path) -> None:
 def test_options_read_other_notations(tmp_path: Path, options: dict[str, Any], values: list[str]) -> None:
     path = tmp_path / "t.csv"
     path.write_text("x;y\n" + "".join(f"{v};{v}\n" for v in values))
-    dataset = CSV(path=str(path), targets=["y"], delimiter=";", test=0.0, val=0.0, **options)
+    dataset = TableDataset(path=str(path), targets=["y"], delimiter=";", test=0.0, val=0.0, **options)
     spec, examples = dataset.describe(), dataset.examples("train", 0)
     assert spec.targets["y"].type == "real" and isinstance(examples.inputs, torch.Tensor)
     assert examples.targets["y"].tolist() == examples.inputs[:, 0].tolist()
@@ -287,29 +289,29 @@ def test_dates_are_numbers_of_days(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("day,at,y\n2023-07-14,14.07.2023,0\n2023-07-16,16.07.2023,1\n,,1\n")
     with pytest.raises(ConfigError, match=r"t.csv:2: '2023-07-14' in column 'day' looks like a date"):
-        CSV(path=str(path), targets=["y"], test=0.0).describe()
+        TableDataset(path=str(path), targets=["y"], test=0.0).describe()
     dates = {"day": "%Y-%m-%d", "at": "%d.%m.%Y"}
-    dataset = CSV(path=str(path), targets=["y"], test=0.0, val=0.0, dates=dates)
+    dataset = TableDataset(path=str(path), targets=["y"], test=0.0, val=0.0, dates=dates)
     columns, inputs = dataset.describe().columns, dataset.examples("train", 0).inputs
     assert isinstance(inputs, torch.Tensor) and torch.equal(inputs[:, 0], inputs[:, 1])
     assert [c.mean + c.offset for c in columns] == [19553.0, 19553.0]  # 2023-07-15
     assert (inputs[:, 0] + columns[0].offset).tolist() == [19552.0, 19554.0, 19553.0]
     path.write_text("day,y\n2023-07-14,0\nsoon,1\n2023-07-15,1\n")
     with pytest.raises(ConfigError, match=r"t.csv:3: 'soon' in the column 'day' is not a date in ISO 8601"):
-        CSV(path=str(path), targets=["y"], test=0.0, dates=["day"]).describe()
+        TableDataset(path=str(path), targets=["y"], test=0.0, dates=["day"]).describe()
     with pytest.raises(
         ConfigError, match=r"t.csv:2: '2023-07-14' in the column 'day' is not a date of the format '%d.%m.%Y'"
     ):
-        CSV(path=str(path), targets=["y"], test=0.0, dates={"day": "%d.%m.%Y"}).describe()
+        TableDataset(path=str(path), targets=["y"], test=0.0, dates={"day": "%d.%m.%Y"}).describe()
     with pytest.raises(ConfigError, match=r"t.csv:3: 'soon' in the target 'day' is not a date in ISO 8601"):
-        CSV(path=str(path), targets=["day"], test=0.0, dates=["day"]).describe()
+        TableDataset(path=str(path), targets=["day"], test=0.0, dates=["day"]).describe()
 
 
 def test_a_multilabel_target_of_columns(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("x;u;v\n1;true;\n2;0;1\n3;1;0\n")
     options: dict[str, Any] = {"delimiter": ";", "decimal": ",", "test": 0.0, "val": 0.0}
-    dataset = CSV(path=str(path), targets={"tags": ["u", "v"]}, **options)
+    dataset = TableDataset(path=str(path), targets={"tags": ["u", "v"]}, **options)
     assert dataset.describe().targets["tags"] == TargetSpec("multilabel", 2, ("u", "v"), True)
     labels = dataset.examples("train", 0).targets["tags"]
     assert labels.nan_to_num(-1).tolist() == [[1, -1], [0, 1], [1, 0]]
@@ -317,16 +319,16 @@ def test_a_multilabel_target_of_columns(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"t.csv:3: '2' in the column 'v' of the multilabel target 'tags' is not 0 or 1"
     ):
-        CSV(path=str(path), targets={"tags": ["u", "v"]}, **options).describe()
+        TableDataset(path=str(path), targets={"tags": ["u", "v"]}, **options).describe()
     with pytest.raises(ConfigError, match="no column 'w', which `targets` names"):
-        CSV(path=str(path), targets={"tags": ["u", "w"]}, **options).describe()
+        TableDataset(path=str(path), targets={"tags": ["u", "w"]}, **options).describe()
     with pytest.raises(ValueError, match="'tags' names the column 'u' more than once"):
-        CSV(path=str(path), targets={"tags": ["u", "u"]}, **options)
+        TableDataset(path=str(path), targets={"tags": ["u", "u"]}, **options)
 
 
 def test_equal_decimal_and_thousands_marks() -> None:
     with pytest.raises(ValueError, match="`decimal` and `thousands` are both ','"):
-        CSV(path="t.csv", targets=["y"], decimal=",", thousands=",")
+        TableDataset(path="t.csv", targets=["y"], decimal=",", thousands=",")
 
 
 def test_the_notation_of_a_table(tmp_path: Path) -> None:

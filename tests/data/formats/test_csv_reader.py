@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from mtlcli.cli import main
-from mtlcli.data.datasets.csv import CSV
+from mtlcli.data.datasets.table import TableDataset
 from mtlcli.errors import ConfigError
 
 TRAIN = "x,town,y\n1,Bonn,0\n2,Ulm,1\n3,Bonn,1\n4,Ulm,0\n"
@@ -25,7 +25,7 @@ def write(tmp_path: Path, train: str = TRAIN, test: str = TEST) -> dict[str, Any
     return {"path": str(tmp_path / "train.csv"), "test_path": str(tmp_path / "test.csv"), "targets": ["y"]}
 
 
-def rows(dataset: CSV, split: str) -> list[list[float]]:
+def rows(dataset: TableDataset, split: str) -> list[list[float]]:
     examples = dataset.examples(split, 0)
     assert isinstance(examples.inputs, torch.Tensor) and examples.rows is not None
     inputs, labels = examples.inputs[examples.rows], examples.targets["y"][examples.rows]
@@ -34,7 +34,7 @@ def rows(dataset: CSV, split: str) -> list[list[float]]:
 
 def test_a_file_for_each_split(tmp_path: Path) -> None:
     """Columns are matched by name, in the order of the first file; statistics come from the training file only."""
-    dataset = CSV(**write(tmp_path), val_path=str(tmp_path / "test.csv"))
+    dataset = TableDataset(**write(tmp_path), val_path=str(tmp_path / "test.csv"))
     spec = dataset.describe()
     assert spec.splits == ("train", "val", "test")
     assert [(c.name, c.levels, c.mean) for c in spec.columns] == [("x", None, 2.5), ("town", ("Bonn", "Ulm"), 0.0)]
@@ -43,11 +43,11 @@ def test_a_file_for_each_split(tmp_path: Path) -> None:
 
 
 def test_val_is_drawn_from_the_training_file(tmp_path: Path) -> None:
-    dataset = CSV(**write(tmp_path), val=0.3)
+    dataset = TableDataset(**write(tmp_path), val=0.3)
     assert dataset.describe().splits == ("train", "val", "test")
     assert sorted(rows(dataset, "train") + rows(dataset, "val")) == [[1, 2, 0], [2, 3, 1], [3, 2, 1], [4, 3, 0]]
     assert len(rows(dataset, "test")) == 2
-    dataset = CSV(**{**write(tmp_path), "test_path": None, "val_path": str(tmp_path / "test.csv")})
+    dataset = TableDataset(**{**write(tmp_path), "test_path": None, "val_path": str(tmp_path / "test.csv")})
     assert dataset.describe().splits == ("train", "val") and len(rows(dataset, "train")) == 4
 
 
@@ -63,23 +63,23 @@ WRONG = {
 @pytest.mark.parametrize(("test", "options", "message"), WRONG.values(), ids=WRONG)
 def test_errors_name_the_file(tmp_path: Path, test: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        CSV(**{**write(tmp_path, test=test), **options}).describe()
+        TableDataset(**{**write(tmp_path, test=test), **options}).describe()
 
 
 def test_training_rows_in_the_file_of_a_split_are_noted(tmp_path: Path) -> None:
     """In any order of rows and columns, and in another spelling of the numbers."""
     options = write(tmp_path, test="town,y,x\nUlm,0,4.0\nBonn,1,3.0\nRom,0,9\n")
-    (note,) = (note for note in CSV(**options).notes() if "too good" in note)
+    (note,) = (note for note in TableDataset(**options).notes() if "too good" in note)
     assert re.fullmatch(r"2 of the 3 rows of \S+test.csv are also rows of \S+train.csv, .* the split 'test' .*", note)
-    assert not [note for note in CSV(**write(tmp_path)).notes() if "too good" in note]
+    assert not [note for note in TableDataset(**write(tmp_path)).notes() if "too good" in note]
 
 
 def test_unused_columns_may_be_absent(tmp_path: Path) -> None:
     options = write(tmp_path, test="x,y\n1,0\n")
-    assert CSV(**options, exclude=["town"]).describe().input_shape == (1,)
-    assert CSV(**options, features=["x"]).describe().input_shape == (1,)
+    assert TableDataset(**options, exclude=["town"]).describe().input_shape == (1,)
+    assert TableDataset(**options, features=["x"]).describe().input_shape == (1,)
     with pytest.raises(ValueError, match="come either from `split_column` or from `test_path`, not both"):
-        CSV(**options, split_column="town")
+        TableDataset(**options, split_column="town")
 
 
 def test_training_and_evaluating_with_two_files(
@@ -108,15 +108,17 @@ def test_another_delimiter_is_suggested(tmp_path: Path) -> None:
     for mark, spelled in ((";", ";"), ("\t", "\\t"), ("|", "|")):
         (tmp_path / "t.csv").write_text(mark.join("xy") + "\n" + (mark.join("12") + "\n" + mark.join("34") + "\n") * 5)
         with pytest.raises(ConfigError) as caught:
-            CSV(path=str(tmp_path / "t.csv"), targets=["y"]).describe()
+            TableDataset(path=str(tmp_path / "t.csv"), targets=["y"]).describe()
         assert str(caught.value).endswith(f'set `delimiter: "{spelled}"`')
-        assert CSV(path=str(tmp_path / "t.csv"), targets=["y"], delimiter=mark, test=0.0).describe().splits == (
+        assert TableDataset(
+            path=str(tmp_path / "t.csv"), targets=["y"], delimiter=mark, test=0.0
+        ).describe().splits == (
             "train",
             "val",
         )
     (tmp_path / "t.csv").write_text("x;y\n1,5;2\n")
     with pytest.raises(ConfigError, match=r":2: 2 values, but the header names 1. If .* `delimiter: \";\"`"):
-        CSV(path=str(tmp_path / "t.csv"), targets=["y"]).describe()
+        TableDataset(path=str(tmp_path / "t.csv"), targets=["y"]).describe()
 
 
 FORMATS = {
@@ -125,8 +127,11 @@ FORMATS = {
     "gzip under another name": (b"\x1f\x8b\x08\x00", "give its name the ending .gz"),
     "UTF-16": ("x,y\n1,2\n".encode("utf-16"), "save it as UTF-8"),
     "Latin-1": ("gr\u00f6\u00dfe,y\n1,2\n".encode("latin-1"), "save the file as UTF-8"),
-    "JSON lines": (b'{"x": 1, "y": 2}\n', "it is JSON: write it as CSV"),
-    "JSON": (b'[{"x": 1, "y": 2}]\n', "it is JSON: write it as CSV"),
+    "JSON lines": (
+        b'{"x": 1, "y": 2}\n',
+        "it is JSON: if it has one object in each line, give its name the ending .jsonl",
+    ),
+    "JSON": (b'[{"x": 1, "y": 2}]\n', "it is a JSON array: write one object in each line"),
     "Excel's first line": (b"sep=;\nx;y\n1;2\n", "t.csv:1: the line sets the delimiter for Excel"),
     "joined files": (b"x,y\na,b\nx,y\nc,d\n", "t.csv:3: repeats the header"),
 }
@@ -137,4 +142,4 @@ FORMATS = {
 def test_files_in_another_format(tmp_path: Path, content: bytes, message: str, delimiter: str) -> None:
     (tmp_path / "t.csv").write_bytes(content.replace(b",", delimiter.encode()))
     with pytest.raises(ConfigError, match=message):
-        CSV(path=str(tmp_path / "t.csv"), targets=["y"], delimiter=delimiter).describe()
+        TableDataset(path=str(tmp_path / "t.csv"), targets=["y"], delimiter=delimiter).describe()

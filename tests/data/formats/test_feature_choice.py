@@ -8,20 +8,20 @@ from typing import Any
 
 import pytest
 
-from mtlcli.data.datasets.csv import CSV
+from mtlcli.data.datasets.table import TableDataset
 from mtlcli.errors import ConfigError
 
 ROWS = 40
 
 
-def table(tmp_path: Path, columns: dict[str, list[Any]], **options: Any) -> CSV:
+def table(tmp_path: Path, columns: dict[str, list[Any]], **options: Any) -> TableDataset:
     columns = {**columns, "y": [row % 2 for row in range(len(next(iter(columns.values()))))]}
     lines = [",".join(columns), *(",".join(map(str, row)) for row in zip(*columns.values(), strict=True))]
     (tmp_path / "t.csv").write_text("\n".join(lines), encoding="utf-8")
-    return CSV(**{"path": str(tmp_path / "t.csv"), "targets": ["y"], "test": 0.0, "val": 0.0, **options})
+    return TableDataset(**{"path": str(tmp_path / "t.csv"), "targets": ["y"], "test": 0.0, "val": 0.0, **options})
 
 
-def features(dataset: CSV) -> list[str]:
+def features(dataset: TableDataset) -> list[str]:
     return [column.name for column in dataset.describe().columns]
 
 
@@ -107,12 +107,12 @@ def test_numbers_and_dates_in_another_notation_are_errors(tmp_path: Path, form: 
         "v;x;y\n" + "".join(f"{form.format(row)};{row % 3};{row % 2}\n" for row in range(ROWS)), encoding="utf-8"
     )
     with pytest.raises(ConfigError, match=r"t.csv:2: .* in column 'v' looks like a "):
-        CSV(path=str(tmp_path / "t.csv"), targets=["y"], delimiter=";").describe()
+        TableDataset(path=str(tmp_path / "t.csv"), targets=["y"], delimiter=";").describe()
 
 
 def test_several_columns_without_a_name(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(",x,,y,\n" + "".join(f"{row},{row % 3},a,{row % 2},\n" for row in range(ROWS)))
-    dataset = CSV(path=str(tmp_path / "t.csv"), targets=["y"], test=0.0)
+    dataset = TableDataset(path=str(tmp_path / "t.csv"), targets=["y"], test=0.0)
     assert features(dataset) == ["x"] and len(dataset.notes()) == 3
 
 

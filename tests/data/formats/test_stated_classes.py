@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mtlcli.config import load_experiment
-from mtlcli.data.datasets.csv import CSV
+from mtlcli.data.datasets.table import TableDataset
 from mtlcli.errors import ConfigError
 from mtlcli.specs import IGNORE_INDEX, DatasetSpec, TargetSpec
 
@@ -22,8 +22,8 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def table(path: Path, target: dict[str, Any], name: str = "size") -> CSV:
-    return CSV(path=str(path), targets={name: {"type": "classes", "others": "error", **target}},
+def table(path: Path, target: dict[str, Any], name: str = "size") -> TableDataset:
+    return TableDataset(path=str(path), targets={name: {"type": "classes", "others": "error", **target}},
                features=["x"], test=0.0, val=0.0)  # fmt: skip
 
 

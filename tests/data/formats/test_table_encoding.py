@@ -12,7 +12,7 @@ import torch
 
 import mtlcli
 from mtlcli.cli import main
-from mtlcli.data.datasets.csv import CSV
+from mtlcli.data.datasets.table import TableDataset
 from mtlcli.data.formats.shared_columns import share_columns
 from mtlcli.data.formats.text_features import encode_text, fit_text
 from mtlcli.errors import ConfigError, InputError
@@ -36,15 +36,15 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def table(path: Path, **options: Any) -> CSV:
+def table(path: Path, **options: Any) -> TableDataset:
     given: dict[str, Any] = {
         "path": str(path), "targets": {"paid": "binary"}, "split_column": "split", "text": {"title": 8, "body": 16},
         "ngrams": 2, "booleans": {"member": ["ja", "nein"]}, "val": 0.0,
     }  # fmt: skip
-    return CSV(**given | options)
+    return TableDataset(**given | options)
 
 
-def inputs(dataset: CSV) -> np.ndarray:
+def inputs(dataset: TableDataset) -> np.ndarray:
     raw = dataset.whole().inputs
     assert isinstance(raw, torch.Tensor)
     return raw.numpy()
@@ -74,7 +74,7 @@ def test_truth_values_are_numbers_and_binary_targets(path: Path) -> None:
 def test_words_for_truth_values(path: Path, words: str) -> None:
     yes, no = words.split()
     path.write_text(f"x,b,y\n1,{yes},{yes}\n2,{no},{no}\n3,,{yes}\n4,{yes.upper()},{no.lower()}\n", encoding="utf-8")
-    dataset = CSV(path=str(path), targets={"y": "binary"}, booleans=["b"], test=0.0, val=0.0)
+    dataset = TableDataset(path=str(path), targets={"y": "binary"}, booleans=["b"], test=0.0, val=0.0)
     column = dataset.describe().columns[1]
     assert (column.levels, column.mean) == (None, pytest.approx(2 / 3))
     assert inputs(dataset)[:, 1].tolist() == pytest.approx([1, 0, 2 / 3, 1])
@@ -106,17 +106,17 @@ def test_wrong_declarations(path: Path, options: dict[str, Any], message: str) -
 def test_a_text_column_without_text(path: Path) -> None:
     path.write_text("a,y\n,1\n,0\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="column 'a' has no text in the training rows; add it to `exclude`"):
-        CSV(path=str(path), targets=["y"], text=["a"], test=0.0).describe()
+        TableDataset(path=str(path), targets=["y"], text=["a"], test=0.0).describe()
 
 
 def test_columns_of_text_that_look_like_identifiers_suggest_text(path: Path) -> None:
     path.write_text("a,b,y\n" + "".join(f"word{at},{at % 3},{at % 2}\n" for at in range(30)), encoding="utf-8")
-    dataset = CSV(path=str(path), targets=["y"], test=0.0, val=0.0)
+    dataset = TableDataset(path=str(path), targets=["y"], test=0.0, val=0.0)
     dataset.describe()
     assert any("or under `text`; to silence" in note for note in dataset.notes())
-    assert len(CSV(path=str(path), targets=["y"], text=["a"], test=0.0, val=0.0).describe().columns) == 513
+    assert len(TableDataset(path=str(path), targets=["y"], text=["a"], test=0.0, val=0.0).describe().columns) == 513
     with pytest.raises(ConfigError, match=r"more than 2: it looks like an identifier.* if it is text, list it under"):
-        CSV(path=str(path), targets=["y"], features=["a"], levels=2, test=0.0).describe()
+        TableDataset(path=str(path), targets=["y"], features=["a"], levels=2, test=0.0).describe()
 
 
 def test_tables_that_share_a_trunk_share_the_encoding_of_texts(path: Path, tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from mtlcli.data.content_hash import hash_cells
-from mtlcli.data.datasets.csv import CSV
+from mtlcli.data.datasets.table import TableDataset
 from mtlcli.data.fingerprint import DataRecord
+from mtlcli.data.formats.cells import Cells
 from mtlcli.data.formats.numerals import Notation
 from mtlcli.errors import ConfigError
 
@@ -30,11 +31,11 @@ def write(path: Path, rows: list[str], header: str = HEADER) -> Path:
     return path
 
 
-def table(path: Path, **options: Any) -> CSV:
-    return CSV(path=str(path), **{"targets": ["y"], **options})
+def table(path: Path, **options: Any) -> TableDataset:
+    return TableDataset(path=str(path), **{"targets": ["y"], **options})
 
 
-def members(dataset: CSV, seed: int = 0, column: int = 1) -> dict[str, set[float]]:
+def members(dataset: TableDataset, seed: int = 0, column: int = 1) -> dict[str, set[float]]:
     """Return split → the numbers in a column of its rows; by default `x`, which identifies the rows."""
     numbers = {}
     for split in dataset.describe().splits:
@@ -80,9 +81,9 @@ def test_no_row_moves_when_numbers_are_spelled_differently(tmp_path: Path) -> No
 
 def test_numbers_that_are_equal_in_float64_are_different_cells() -> None:
     values = ["12345678901234567890", "12345678901234567891", "1e40", "1e41", "a", None, "0", "5"]
-    assert len(set(hash_cells(values, Notation()).tolist())) == len(values)
+    assert len(set(hash_cells(Cells(values, None), Notation()).tolist())) == len(values)
     same = ["-0.0", "0", "1e20", "100000000000000000000"]
-    assert len(set(hash_cells(same, Notation()).tolist())) == 2
+    assert len(set(hash_cells(Cells(same, None), Notation()).tolist())) == 2
 
 
 def test_an_undeclared_split_column_is_noted(tmp_path: Path) -> None:

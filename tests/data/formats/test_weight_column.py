@@ -4,15 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from mtlcli.data.datasets.csv import CSV
+from mtlcli.data.datasets.table import TableDataset
 from mtlcli.errors import ConfigError
 
 
-def table(folder: Path, weights: list[str], **options: object) -> CSV:
+def table(folder: Path, weights: list[str], **options: object) -> TableDataset:
     path = folder / "people.csv"
     path.write_text("age,w,income\n" + "".join(f"{20 + i},{w},{i}\n" for i, w in enumerate(weights)), encoding="utf-8")
     options = {"targets": {"income": "real"}, "weight_column": "w", "val": 0.0, "test": 0.0, **options}
-    return CSV(path=str(path), **options)  # type: ignore[arg-type]
+    return TableDataset(path=str(path), **options)  # type: ignore[arg-type]
 
 
 def test_weights_are_read_and_no_feature(tmp_path: Path) -> None:

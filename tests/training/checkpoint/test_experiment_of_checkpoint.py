@@ -10,7 +10,7 @@ import pytest
 
 from mtlcli.cli import main
 from mtlcli.cores import usable_cores
-from mtlcli.data.datasets.csv import CSV
+from mtlcli.data.datasets.table import TableDataset
 from mtlcli.errors import ConfigError
 from mtlcli.plugins import load_plugin
 from mtlcli.registry import datasets, trunks
@@ -54,7 +54,7 @@ def test_path_inside_the_current_folder_is_used(payload: dict[str, Any], path: s
 ])  # fmt: skip
 def test_path_outside_the_current_folder_is_not_opened(payload: dict[str, Any], path: str,
                                                        monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
-    monkeypatch.setattr(CSV, "__init__", None)  # creating the dataset would fail
+    monkeypatch.setattr(TableDataset, "__init__", None)  # creating the dataset would fail
     with pytest.raises(ConfigError) as caught:
         experiment_from_checkpoint(set_table_options(payload, path=path), [], CHECKPOINT)
     (problem,) = caught.value.problems

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtlcli.data.base import Examples
-from mtlcli.data.datasets.csv import CSV
 from mtlcli.data.datasets.digits import Digits
-from mtlcli.data.formats import compressed, csv_reader, text_lines
+from mtlcli.data.datasets.table import TableDataset
+from mtlcli.data.formats import compressed, header, text_lines
 from mtlcli.data.formats.column_encoding import sort_values
-from mtlcli.data.formats.csv_reader import CHUNK
+from mtlcli.data.formats.delimited_text import ROWS as CHUNK
 from mtlcli.errors import ConfigError
 from mtlcli.specs import IGNORE_INDEX, Column, DatasetSpec
 
@@ -39,8 +39,8 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def people(path: Path, **options: Any) -> CSV:
-    return CSV(**{"path": str(path), "targets": ["income", "married"], "split_column": "split", **options})
+def people(path: Path, **options: Any) -> TableDataset:
+    return TableDataset(**{"path": str(path), "targets": ["income", "married"], "split_column": "split", **options})
 
 
 def values(examples: Examples) -> list[list[float]]:
@@ -99,18 +99,18 @@ def test_a_constant_feature_has_the_standard_deviation_1(path: Path) -> None:
 
 def test_numbers_of_any_size_are_standardized_in_float32(path: Path) -> None:
     path.write_text("x,tiny,y\n1.7e38,1e-320,0\n-1.7e38,3e-320,1\n1.7e38,2e-320,0\n")
-    dataset = CSV(path=str(path), targets=["y"], test=0.0, val=0.0)
+    dataset = TableDataset(path=str(path), targets=["y"], test=0.0, val=0.0)
     inputs = dataset.examples("train", 0).inputs
     means, stds = torch.tensor([[column.mean, column.std] for column in dataset.describe().columns]).T
     assert isinstance(inputs, torch.Tensor) and torch.isfinite((inputs - means) / stds).all()
     path.write_text("x,y\n3e38,0\n1,1\n")
     with pytest.raises(ConfigError, match=r"people.csv:2: '3e38' in column 'x' is not a finite number"):
-        CSV(path=str(path), targets=["y"], test=0.0).describe()
+        TableDataset(path=str(path), targets=["y"], test=0.0).describe()
 
 
 def test_logarithms_of_either_sign(path: Path) -> None:
     path.write_text("x,y\n-9,0\n0,1\n99,0\n,1\n")
-    (x,) = CSV(path=str(path), targets=["y"], test=0.0).describe().columns
+    (x,) = TableDataset(path=str(path), targets=["y"], test=0.0).describe().columns
     logs = np.array([-math.log(10), 0.0, math.log(100)])
     assert (x.mean, x.std) == pytest.approx((30.0, np.std([-9, 0, 99])))
     assert (x.log_mean, x.log_std) == pytest.approx((logs.mean(), logs.std()))
@@ -123,13 +123,13 @@ def test_split_by_seed(
 ) -> None:
     path = tmp_path_factory.mktemp("csv") / "t.csv"
     path.write_text("x;y\n" + "\n".join(f"{i};{i % 7}" for i in range(size)))
-    dataset = CSV(path=str(path), targets={"y": "real"}, test=share, seed=seed, val=0.1, delimiter=";")
+    dataset = TableDataset(path=str(path), targets={"y": "real"}, test=share, seed=seed, val=0.1, delimiter=";")
     splits = {
         split: [row[0] for row in values(dataset.examples(split, run_seed))] for split in dataset.describe().splits
     }
     assert sorted(x for rows in splits.values() for x in rows) == list(range(size))
     assert bool(splits.get("test")) == (share > 0)
-    again = CSV(path=str(path), targets={"y": "real"}, test=share, seed=seed, val=0.3, delimiter=";")
+    again = TableDataset(path=str(path), targets={"y": "real"}, test=share, seed=seed, val=0.3, delimiter=";")
     if "test" in splits:
         assert [row[0] for row in values(again.examples("test", run_seed + 1))] == splits["test"]
 
@@ -312,7 +312,7 @@ def test_any_bytes_are_a_table_or_a_config_error(
     path.write_bytes(gzip.compress(content) if compress else content)
     message = str(path)
     try:
-        CSV(path=str(path), targets=["y"], test=0.0).describe()
+        TableDataset(path=str(path), targets=["y"], test=0.0).describe()
     except ConfigError as error:
         message = str(error)
     assert message.startswith(str(path))
@@ -354,7 +354,7 @@ def test_files_that_are_not_tables(tmp_path: Path) -> None:
         ("a\0b", "the character NUL"),
     ):
         with pytest.raises((ConfigError, ValueError), match=message):
-            CSV(path=str(tmp_path / name), targets=["y"]).describe()
+            TableDataset(path=str(tmp_path / name), targets=["y"]).describe()
 
 
 def test_a_file_without_read_permission(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -370,7 +370,7 @@ def test_a_file_that_expands_extremely(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(compressed, "ALWAYS_ALLOWED", 2**16)
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress(b"x,y\n" + b"1,2\n" * 2**18))
     with pytest.raises(ConfigError, match=r"t.csv.gz: can't be read as a table: becomes more than 0 MiB"):
-        CSV(path=str(tmp_path / "t.csv.gz"), targets=["y"]).describe()
+        TableDataset(path=str(tmp_path / "t.csv.gz"), targets=["y"]).describe()
 
 
 @pytest.mark.parametrize("end", ["\r", "\r\n", "\n"])
@@ -383,9 +383,9 @@ def test_all_line_endings_are_read(path: Path, end: str) -> None:
 
 
 def test_the_maximum_number_of_columns_is_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(csv_reader, "MAX_COLUMNS", 5)
+    monkeypatch.setattr(header, "MAX_COLUMNS", 5)
     assert people(path).describe().input_shape == (2,)
-    monkeypatch.setattr(csv_reader, "MAX_COLUMNS", 4)
+    monkeypatch.setattr(header, "MAX_COLUMNS", 4)
     with pytest.raises(ConfigError, match="5 columns, but a table can have at most 4"):
         people(path).describe()
 
@@ -397,7 +397,7 @@ def test_control_characters_in_cells_that_are_not_names(path: Path) -> None:
 
 def test_byte_order_mark_blank_lines_and_blanks_are_ignored(path: Path) -> None:
     path.write_text("\ufeffx, y\n\n 1 , 0\n 2,1 \n   \n", encoding="utf-8")
-    dataset = CSV(path=str(path), targets=["y"], test=0.0, val=0.0)
+    dataset = TableDataset(path=str(path), targets=["y"], test=0.0, val=0.0)
     assert values(dataset.examples("train", 0)) == [[1], [2]]
     assert target(dataset.examples("train", 0), "y") == [0, 1]
 
@@ -408,12 +408,12 @@ def test_more_rows_than_a_chunk_in_a_compressed_file(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(text)
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress(text.encode()))
     options: dict[str, Any] = {"targets": ["y"], "features": ["x", "t"], "test": 0.0, "val": 0.0}
-    tables = [CSV(path=str(tmp_path / name), **options) for name in ("t.csv", "t.csv.gz")]
+    tables = [TableDataset(path=str(tmp_path / name), **options) for name in ("t.csv", "t.csv.gz")]
     plain, compressed = (values(dataset.examples("train", 0)) for dataset in tables)
     assert plain == compressed == [[row, 2 + row % 3] for row in range(2 * CHUNK + 5)]
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress(text.encode())[:-20])
     with pytest.raises(ConfigError, match=r"t.csv.gz: can't be read as a table: damaged: Compressed file ended"):
-        CSV(path=str(tmp_path / "t.csv.gz"), targets=["y"]).describe()
+        TableDataset(path=str(tmp_path / "t.csv.gz"), targets=["y"]).describe()
 
 
 def test_line_numbers_after_rows_that_span_lines(tmp_path: Path) -> None:
@@ -422,7 +422,7 @@ def test_line_numbers_after_rows_that_span_lines(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=rf"t.csv:{CHUNK + 5}: 'x' in column 'x' is not a finite number, but {CHUNK + 1} "
     ):
-        CSV(path=str(tmp_path / "t.csv"), targets=["y"], test=0.0).describe()
+        TableDataset(path=str(tmp_path / "t.csv"), targets=["y"], test=0.0).describe()
 
 
 def test_classes_are_in_the_order_of_numbers() -> None:
@@ -436,7 +436,7 @@ def test_a_larger_table_is_read_correctly(tmp_path: Path) -> None:
     lines = [f"{a},{b},{c},{'yes' if a > 0 else 'no'}" for a, b, c in x]
     path = tmp_path / "t.csv"
     path.write_text("a,b,c,y\n" + "\n".join(lines))
-    dataset = CSV(path=str(path), targets=["y"], test=0.0, val=0.0)
+    dataset = TableDataset(path=str(path), targets=["y"], test=0.0, val=0.0)
     spec, train = dataset.describe(), dataset.examples("train", 0)
     np.testing.assert_allclose([column.mean for column in spec.columns], x.mean(0), rtol=1e-9)
     np.testing.assert_allclose([column.std for column in spec.columns], x.std(0), rtol=1e-9)

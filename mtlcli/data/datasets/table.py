@@ -1,4 +1,4 @@
-"""Tables in text files."""
+"""Tables in files."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from torch import Tensor
 
 from mtlcli.data.base import Dataset, Examples, add_val_split
 from mtlcli.data.content_hash import Hashes
+from mtlcli.data.formats.batches import Dialect
 from mtlcli.data.formats.column_encoding import MOST_CATEGORIES, TrainingTable, encode_columns, list_sources
 from mtlcli.data.formats.column_errors import suggest_type
 from mtlcli.data.formats.column_report import TableReport, Unseen
-from mtlcli.data.formats.csv_reader import Table
 from mtlcli.data.formats.feature_choice import Features, choose_features
 from mtlcli.data.formats.numerals import ISO
 from mtlcli.data.formats.stated_classes import note_classes
@@ -30,6 +30,7 @@ from mtlcli.data.formats.table_options import (
     check_declarations,
     make_notation,
 )
+from mtlcli.data.formats.table_rows import Table
 from mtlcli.data.formats.table_splits import TableSplits, note_repeated_rows, read_split_files, split_table
 from mtlcli.data.formats.target_columns import (
     check_targets,
@@ -37,6 +38,7 @@ from mtlcli.data.formats.target_columns import (
     find_non_number,
     list_class_codes,
     list_target_columns,
+    list_text_columns,
 )
 from mtlcli.data.formats.text_features import FEATURES, Ngrams
 from mtlcli.data.formats.weight_column import encode_weights
@@ -47,9 +49,12 @@ from mtlcli.registry import datasets
 from mtlcli.specs import MOST_CLASSES, Column, DatasetSpec, TargetSpec
 
 
-@datasets.register("csv")
-class CSV(Dataset):
-    r"""Table in a text file with a header: one column per feature and per target.
+@datasets.register("table", aliases=("csv",))
+class TableDataset(Dataset):
+    r"""Table in a file: CSV, TSV, JSON Lines or Parquet; also named `csv`.
+
+    One column per feature and per target. Text may be compressed (.gz, .zst). Delimited text has a header in its first
+    line; JSON Lines has a flat object in each line, in which a missing key is a missing value.
 
     Inputs: float32 [columns], numbers and codes of categories. The trunk `tabular` embeds categories; for other trunks
     the model encodes them as one-hot vectors and standardizes the numbers. A missing number is replaced by the mean. A
@@ -60,7 +65,7 @@ class CSV(Dataset):
     are stored in the checkpoint. Errors in the file are reported with their lines.
 
     Args:
-        path: text file in UTF-8, plain or .gz.
+        path: file whose name ends with its format: .jsonl or .ndjson, .parquet; all others are delimited text.
         test_path: separate file of the split `test`, with the same columns. `path` is then used for training (and for
             `val` unless `val_path` is set).
         val_path: separate file of the split `val`, likewise.
@@ -96,7 +101,7 @@ class CSV(Dataset):
             reordered. Identical rows (up to 10) share a split, and every class keeps a training row.
         seed: seed of the split `test`; independent of the run's seed.
         val: share of the training rows that becomes the split `val`, drawn by the run's seed, unless the table has one.
-        delimiter: character between the values; `\t` for a tab.
+        delimiter: character between values of delimited text; `\t` for a tab, which is the default in a .tsv file.
 
     Raises:
         ValueError: options contradict each other.
@@ -141,7 +146,8 @@ class CSV(Dataset):
         self.targets = check_targets(targets, self.notation)
         check_declarations(categorical=categorical, dates=self.dates, booleans=self.booleans, text=self.text)
         self.split_column, self.group_column, self.test, self.seed = split_column, group_column, test, seed
-        self.delimiter, self.exclude, self.weight_column = delimiter, exclude, weight_column
+        self.dialect, self.exclude = Dialect(delimiter, missing, self.notation), exclude
+        self.weight_column = weight_column
         self._features: Features | None = None
         self._report: TableReport | None = None
         self._non_numbers: dict[str, str | None] = {}  # target of classes → place of its first non-number
@@ -194,7 +200,7 @@ class CSV(Dataset):
         return self._report
 
     def unseen(self, examples: Examples) -> dict[str, Unseen]:
-        spec, inputs, _, _ = self._load()
+        spec, inputs = self._load()[:2]
         assert self._report is not None and examples.inputs is inputs
         rows = np.arange(len(inputs)) if examples.rows is None else examples.rows.numpy()
         return self._report.unseen(inputs, spec.columns, rows)
@@ -242,12 +248,11 @@ class CSV(Dataset):
         """Return the specification, all inputs and targets, and the rows of each split."""
         if self._loaded is None:
             required = [*list_target_columns(self.targets), *filter(None, [self.weight_column])]
-            table, files = read_split_files(
-                self.paths, self.delimiter, self.missing, required, self.features, self.exclude
-            )
-            classes = [] if self._stored is not None else list_class_codes(table, self.targets, self.notation)
+            texts = list_text_columns(self.targets, self.split_column, self.group_column, *self.categorical, *self.text)
+            table, files = read_split_files(self.paths, self.dialect, texts, required, self.features, self.exclude)
+            codes = [] if self._stored is not None else list_class_codes(table, self.targets, self.notation)
             splits = split_table(
-                table, self.split_column, self.group_column, self.test, self.seed, classes, self.record,
+                table, self.split_column, self.group_column, self.test, self.seed, codes, self.record,
                 self.notation, files,
             )  # fmt: skip
             self._kept["test"] = splits.kept
@@ -259,8 +264,8 @@ class CSV(Dataset):
             spec = replace(spec, splits=add_val_split(tuple(splits.rows), self.val))
             inputs = self._encoded(table, spec.columns, splits.rows)
             targets = {
-                name: encode_target(table, name, target, self.notation, self.targets.get(name))
-                for name, target in spec.targets.items()
+                name: encode_target(table, name, t, self.notation, self.targets.get(name))
+                for name, t in spec.targets.items()
             }
             if self.weight_column is not None:
                 self._weights = encode_weights(table, self.weight_column, self.notation)
