@@ -1,5 +1,7 @@
 """The examples of the documentation work."""
 
+import csv
+import json
 import re
 import shlex
 from pathlib import Path
@@ -101,6 +103,29 @@ def test_the_documented_images_are_read(tmp_path: Path) -> None:
     assert {name: target.missing for name, target in spec.targets.items()} == {
         "make": False, "price": True, "sunroof": False
     }  # fmt: skip
+
+
+def test_the_tutorial_of_images_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (DOCS / "tutorial-images.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    commands = "".join(re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)).splitlines()
+    monkeypatch.chdir(tmp_path)
+    exec(code, {"__name__": "tutorial"})
+    assert len(list(Path("photos").glob("*.jpg"))) == 600 and len(commands) == 4
+    for command in commands:
+        program, *arguments = shlex.split(command)
+        assert program == "mtl" and main(arguments) == 0, capsys.readouterr().err
+    (shown,) = re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    written = yaml.safe_load(Path("marbles.yaml").read_text())
+    assert all(written[key] == value for key, value in yaml.safe_load(shown).items())
+    metrics = json.loads(Path("runs/marbles/summary.json").read_text())["metrics"]["test"]
+    assert metrics["color"]["accuracy"] > 0.7 and metrics["night"]["accuracy"] > 0.7 and metrics["count"]["r2"] > 0.3
+    with Path("predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 20 and list(rows[0]) == ["file", "color", "count", "night"]
+    assert {row["color"] for row in rows} == {"red", "green", "blue"} and {row["night"] for row in rows} == {"0", "1"}
 
 
 def test_examples_of_the_python_api_run(

@@ -45,20 +45,36 @@ evaluation: {{split: val, monitor: {{task: mean, metric: primary}}}}
 """
 
 
-@examples("mtl init", "mtl init my_experiment --force")
+@examples("mtl init my_experiment --force", "mtl init cars --images labels.csv")
 def init(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="Name of the experiment, written to NAME.yaml.")
     ] = "experiment",
+    images: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TABLE",
+            help="Write an experiment for your own images: a table with a column of their paths and columns of labels.",
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
-    """Write a commented example experiment. It can be trained unchanged, without downloads."""
+    """Write a commented experiment that can be trained unchanged.
+
+    Without `--images`, it is an example with the handwritten digits of scikit-learn, which needs no download. With it,
+    the columns of labels become tasks.
+    """
     if not name:
         raise ConfigError("the name of the experiment is empty; it is needed for NAME.yaml")
     file = given_path(name if name.endswith((".yaml", ".yml")) else f"{name}.yaml", "experiment")
+    text = STARTER.format(file=quote(str(file)))
+    if images is not None:
+        from mtlcli.api.image_experiment import propose_image_experiment
+
+        text = propose_image_experiment(given_path(images, "--images"), str(file))
     try:
         with file.open("w" if force else "x", encoding="utf-8", errors="backslashreplace") as stream:
-            stream.write(STARTER.format(file=quote(str(file))))
+            stream.write(text)
     except FileExistsError as error:
         raise ConfigError(f"{file} exists already; use --force to overwrite it") from error
     except OSError as error:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.models import CommandInfo
 
 import mtlcli.config
@@ -57,6 +58,9 @@ def test_every_example_runs(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     np.save(tmp_path / "images.npy", np.zeros((2, 8, 8), np.uint8))
+    (tmp_path / "labels.csv").write_text("file,color\n1.png,red\n2.png,blue\n")
+    for name in ("1.png", "2.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
     for line in EXAMPLES:
         program, *arguments = shlex.split(line.partition(" > ")[0])
         assert program == "mtl"
