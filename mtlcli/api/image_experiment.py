@@ -12,13 +12,15 @@ from shlex import quote
 import numpy as np
 
 from mtlcli.config.crosschecks import MEAN
+from mtlcli.data.formats.batches import Dialect
 from mtlcli.data.formats.compressed import describe_os_error, open_decompressed
-from mtlcli.data.formats.csv_reader import Table, read_table
 from mtlcli.data.formats.feature_choice import MIN_ROWS, choose_features
 from mtlcli.data.formats.image_decoding import ImagePreparation, supported_suffixes
 from mtlcli.data.formats.images import ImageFiles, probe_size
 from mtlcli.data.formats.numerals import Notation
 from mtlcli.data.formats.table_options import MISSING_VALUES
+from mtlcli.data.formats.table_reader import read_table
+from mtlcli.data.formats.table_rows import Table
 from mtlcli.data.formats.target_columns import fit_target
 from mtlcli.errors import ConfigError, MtlError
 from mtlcli.specs import TargetSpec
@@ -77,7 +79,7 @@ def propose_image_experiment(path: Path, file: str) -> str:
             labels.
     """
     delimiter = _guess_delimiter(path)
-    table = read_table(path, delimiter, MISSING_VALUES)
+    table = read_table(path, Dialect(delimiter, MISSING_VALUES))
     column = _find_image_column(table)
     root, image = _find_root(table, column)
     splits = [name for name in table.columns if name != column and _names_splits(table, name)][:1]
@@ -108,7 +110,7 @@ def propose_image_experiment(path: Path, file: str) -> str:
 
 def _guess_delimiter(path: Path) -> str:
     """Return the most frequent of the common delimiters in the first line."""
-    if path.suffix not in (".csv", ".tsv", ".txt", ".gz"):
+    if not {".csv", ".txt"}.intersection(path.suffixes):
         return ","
     try:
         with open_decompressed(path) as stream:

@@ -87,9 +87,10 @@ class DatasetLoader:
         if augment:
             augmentation = Augmentation(augment, seed, alias)
             with wrap_read_errors(alias):
-                first = examples.inputs[0]
+                inputs = placement.in_memory(examples.inputs)
+                first = inputs[0]
             augmentation.check(first)
-            self.stream = Stream(examples.inputs, self.device, placement.workers, augmentation)
+            self.stream = Stream(inputs, self.device, placement.workers, augmentation)
         else:
             with wrap_read_errors(alias):
                 self.resident = placement.resident(examples.inputs)

@@ -41,6 +41,7 @@ class Placement:
     ) -> None:
         self.device, self.loading, self._workers = device, loading, workers
         self._placements: dict[int, tuple[Tensor | LazyInputs, Tensor | None]] = {}
+        self._hosted: dict[int, tuple[LazyInputs, Tensor]] = {}
 
     @property
     def workers(self) -> int:
@@ -59,6 +60,25 @@ class Placement:
         if id(inputs) not in self._placements:  # keep the inputs too, so that their id is not reused
             self._placements[id(inputs)] = (inputs, self._place(inputs))
         return self._placements[id(inputs)][1]
+
+    def in_memory(self, inputs: Tensor | LazyInputs) -> Tensor | LazyInputs:
+        """Read lazy inputs that are small enough into the host's memory, once, to augment them there.
+
+        Args:
+            inputs: [N, *input_shape], in memory or lazy.
+
+        Returns:
+            The inputs on the CPU; lazy if they take more than 512 MiB or are to be streamed.
+        """
+        if isinstance(inputs, Tensor) or not self._fits(inputs):
+            return inputs
+        if self.device.type == "cpu":
+            resident = self.resident(inputs)
+            assert resident is not None
+            return resident
+        if id(inputs) not in self._hosted:
+            self._hosted[id(inputs)] = (inputs, _read_all(inputs))
+        return self._hosted[id(inputs)][1]
 
     def check(self, inputs: Tensor | LazyInputs) -> None:
         """Read lazy inputs that will be resident, without keeping them.

@@ -26,6 +26,15 @@ def test_small_lazy_inputs_are_read_once() -> None:
     assert where.resident(lazy) is resident
 
 
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_small_lazy_inputs_are_read_once_to_be_augmented(device: str) -> None:
+    lazy, where = Lazy(INPUTS), Placement(torch.device(device))
+    inputs = where.in_memory(lazy)
+    assert isinstance(inputs, torch.Tensor) and torch.equal(inputs, INPUTS) and where.in_memory(lazy) is inputs
+    assert where.in_memory(INPUTS) is INPUTS
+    assert Placement(torch.device(device), "stream").in_memory(lazy) is lazy
+
+
 def test_large_lazy_inputs_are_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(placement, "READ_WHOLE", 599)
     assert Placement(CPU).resident(Lazy(INPUTS)) is None

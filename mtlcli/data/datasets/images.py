@@ -194,7 +194,7 @@ class Images(Dataset):
         return self._notes
 
     def preparation(self) -> str:
-        return self._load()[1].preparation.describe()
+        return self.prepare.describe()
 
     def open_images(self, paths: Sequence[Path], spec: DatasetSpec) -> ImageFiles:
         return ImageFiles(paths, ImagePreparation.of(spec))
