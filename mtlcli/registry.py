@@ -61,7 +61,8 @@ class Registry(Generic[Target]):
             shipped = self._ships(target.__module__)
             if not shipped and not self._loaded:
                 self._load()  # what ships with mtl comes first
-            taken = next((self._components[self._aliases.get(n, n)] for n in (name, *aliases) if n in self), None)
+            names = [self._aliases.get(n, n) for n in (name, *aliases)]  # of what is registered so far
+            taken = next((self._components[n] for n in names if n in self._components), None)
             same = taken is not None and (taken.target.__module__, taken.target.__qualname__) == (
                 target.__module__,
                 target.__qualname__,

@@ -91,6 +91,9 @@ class Dataset(ABC):
             ConfigError: a file is missing or invalid.
         """
 
+    def fit(self) -> None:  # noqa: B027  (optional)
+        """Fit what `describe` returns to data that may have to be downloaded; otherwise, that is preliminary."""
+
     @abstractmethod
     def read(self, split: str) -> Examples:
         """Read one of the data's own splits, downloading missing files if the dataset supports it.
@@ -103,10 +106,7 @@ class Dataset(ABC):
         """
 
     def notes(self) -> list[str]:
-        """List facts that the user should know before training, such as ignored files, in one sentence each.
-
-        Called after `describe` or `restore`.
-        """
+        """List what the user should know before training, one sentence each; called after `describe` or `restore`."""
         return []
 
     def preparation(self) -> str | None:

@@ -66,7 +66,7 @@ def test_list(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place(root / "MNIST/raw", damaged)
     assert main(["data", "list"]) == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
-    assert set(lines) >= {"dataset", "csv", "digits", "fashion_mnist", "image_folder", "mnist"}
+    assert set(lines) >= {"dataset", "table", "digits", "fashion_mnist", "image_folder", "mnist"}
     assert "2 ok, 1 damaged, 1 missing" in lines["mnist"] and str(root / "MNIST/raw") in lines["mnist"]
     assert "missing" in lines["fashion_mnist"] and "included in scikit-learn" in lines["digits"]
     assert list_datasets()["mnist"] == "2 ok, 1 damaged, 1 missing"

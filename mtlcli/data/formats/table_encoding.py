@@ -11,9 +11,30 @@ from mtlcli.data.formats.table_options import TargetType
 from mtlcli.data.formats.table_rows import Table
 from mtlcli.data.formats.target_columns import fit_target, list_target_columns, restore_targets
 from mtlcli.data.formats.text_features import fit_text
+from mtlcli.data.samplers.base import Rows
 from mtlcli.errors import ConfigError, Problem
 from mtlcli.specs import Column, DatasetSpec
 from mtlcli.text import join_names
+
+
+def require_training_rows(table: Table, rows: Mapping[str, Rows]) -> Rows:
+    """Return the rows of the split `train`.
+
+    Args:
+        table: the table.
+        rows: split → its rows.
+
+    Returns:
+        The rows.
+
+    Raises:
+        ConfigError: the table has no such rows.
+    """
+    if "train" not in rows:
+        raise ConfigError(
+            table.locate("the table has no training rows; `test` leaves none, or the split column names none")
+        )
+    return rows["train"]
 
 
 def fit_table(

@@ -282,7 +282,8 @@ def restore_targets(
             missing = any(table.columns[label].has_missing for label in declared)
             restored[name] = TargetSpec("multilabel", len(declared), tuple(declared), missing)
         else:
-            missing = table.columns[name].has_missing or isinstance(declared, dict)
+            leaves_out = isinstance(declared, dict) and declared["others"] == "missing"
+            missing = table.columns[name].has_missing or leaves_out
             kind = "classes" if isinstance(declared, dict) else declared
             restored[name] = replace(target, type=kind or target.type, missing=missing)
     return restored

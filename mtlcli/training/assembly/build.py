@@ -61,7 +61,7 @@ def build(experiment: Experiment, given: Mapping[str, Any] | None = None) -> Run
     if experiment.weighting.name == "relation":
         experiment = self_contained(experiment)
     device = choose_device(experiment)
-    opened = open_datasets(experiment, given=given)
+    opened = open_datasets(experiment, given=given, fit=True)
     check(experiment, opened)
     prepare_device(experiment, device)
     run = assemble(experiment, device, opened)

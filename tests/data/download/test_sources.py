@@ -171,7 +171,7 @@ def test_a_full_disk_is_not_attributed_to_a_mirror(
     def full(url: str, path: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(sources, "_download", full)
+    monkeypatch.setattr(sources, "download", full)
     with pytest.raises(OSError, match="No space left"):
         Mirrors("MNIST").collect(["train"], work(tmp_path))
 
