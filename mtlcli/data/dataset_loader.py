@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -42,6 +42,15 @@ class EpochOrder:
     weights: OrderedWeights | None = None
 
 
+class PieceOrder(Protocol):
+    """A dataset's examples in the order of one epoch, which can only be taken one piece after the other."""
+
+    alias: str
+
+    def take(self, amount: int) -> EpochOrder:
+        """Return the next examples, in an order of their own."""
+
+
 class DatasetLoader:
     """Loads one dataset's examples, resident on the device or streamed to it.
 
@@ -76,7 +85,7 @@ class DatasetLoader:
         self.rows = None if examples.rows is None else examples.rows.numpy()
         self.passes = ShuffledEpochs(len(examples), seed, alias)
         targets = {task: examples.targets[target] for task, (source, target) in tasks.items() if source == alias}
-        self.targets = {task: _place(target, self.device) for task, target in targets.items()}
+        self.targets = {task: place_labels(target, self.device) for task, target in targets.items()}
         masks = {task: has_label(target).numpy() for task, target in targets.items()}
         self.masks = {task: mask for task, mask in masks.items() if not mask.all()}
         self.weights = None
@@ -144,7 +153,7 @@ class DatasetLoader:
         return fetch
 
 
-def _place(target: Tensor, device: torch.device) -> Tensor:
+def place_labels(target: Tensor, device: torch.device) -> Tensor:
     """Move labels to the device; as float32 on MPS, which has no float64."""
     return (target.float() if device.type == "mps" and target.dtype == torch.float64 else target).to(device)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -57,6 +57,37 @@ class Examples:
     def sample_weights(self) -> Tensor | None:
         """Return the weights of the examples of this split, [n]; None for equal weights."""
         return self.weights if self.weights is None or self.rows is None else self.weights[self.rows]
+
+
+class StreamedExamples(Examples):
+    """Examples of a split that can only be read in sequence.
+
+    `inputs[row]` and `labels` read the data from its beginning, and `targets` is empty.
+    """
+
+    def make_loader(
+        self,
+        alias: str,
+        tasks: Mapping[str, tuple[str, str]],
+        seed: int,
+        placement: Any,
+        augment: Sequence[str | dict[str, Any]],
+        class_weights: Mapping[str, Tensor] | None,
+    ) -> Any:
+        """Make the loader of the examples, which has the methods of `DatasetLoader`.
+
+        Args:
+            alias: alias of the dataset.
+            tasks: task → (alias, target), for all tasks of the experiment.
+            seed: seed of the order and the augmentation of the examples.
+            placement: `Placement` of the batches.
+            augment: transforms of `torchvision.transforms.v2`, see `Augmentation`.
+            class_weights: task → weight of each class in the loss, [K], for tasks with such weights.
+
+        Returns:
+            The loader, a `StreamLoader`.
+        """
+        raise NotImplementedError
 
 
 class ConcatExamples:

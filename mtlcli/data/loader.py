@@ -9,8 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from mtlcli.data.base import Examples
-from mtlcli.data.dataset_loader import DatasetLoader, EpochOrder, Tasks
+from mtlcli.data.dataset_loader import DatasetLoader, EpochOrder, PieceOrder, Tasks
 from mtlcli.data.example_weights import OrderedWeights
+from mtlcli.data.examples import StreamedExamples
 from mtlcli.data.placement import Placement, Route
 from mtlcli.data.samplers.base import Sampler
 
@@ -49,7 +50,7 @@ class Loader:
         augment = augment or {}
         self.sampler, self.steps = sampler, sampler.steps
         self._loaders = [
-            DatasetLoader(alias, split, tasks, seed, placement, augment.get(alias, ()), class_weights)
+            _make_loader(alias, split, tasks, seed, placement, augment.get(alias, ()), class_weights)
             for alias, split in examples.items()
         ]
 
@@ -100,10 +101,25 @@ def evaluation_batches(
     for alias, split in examples.items():
         size = len(split)
         chunks = [(start, min(start + batch_size, size)) for start in range(0, size, batch_size)]
-        loader = DatasetLoader(alias, split, tasks, 0, placement, class_weights=class_weights)
+        loader = _make_loader(alias, split, tasks, 0, placement, (), class_weights)
         order = loader.start_epoch(0, size, iter(chunks), shuffled=False)
         for chunk in chunks:
             yield _make_batch([(order, chunk)])
+
+
+def _make_loader(
+    alias: str,
+    split: Examples,
+    tasks: Tasks,
+    seed: int,
+    placement: Placement,
+    augment: Sequence[str | dict[str, Any]],
+    class_weights: Mapping[str, Tensor] | None,
+) -> DatasetLoader:
+    if isinstance(split, StreamedExamples):
+        loader: DatasetLoader = split.make_loader(alias, tasks, seed, placement, augment, class_weights)
+        return loader
+    return DatasetLoader(alias, split, tasks, seed, placement, augment, class_weights)
 
 
 def _iterate_chunks(sampler: Sampler, index: int, start: int) -> Iterator[tuple[int, int]]:
@@ -114,7 +130,7 @@ def _iterate_chunks(sampler: Sampler, index: int, start: int) -> Iterator[tuple[
             yield first, last
 
 
-def _make_batch(takes: Iterable[tuple[EpochOrder, tuple[int, int]]]) -> Batch:
+def _make_batch(takes: Iterable[tuple[EpochOrder | PieceOrder, tuple[int, int]]]) -> Batch:
     inputs: dict[str, Tensor] = {}
     targets: dict[str, Tensor] = {}
     counts: dict[str, float] = {}
@@ -122,6 +138,8 @@ def _make_batch(takes: Iterable[tuple[EpochOrder, tuple[int, int]]]) -> Batch:
     for order, (start, stop) in takes:
         if start == stop:
             continue
+        if not isinstance(order, EpochOrder):
+            order, start, stop = order.take(stop - start), 0, stop - start
         inputs[order.alias] = order.fetch(start, stop)
         for task, target in order.targets.items():
             targets[task] = target[start:stop]

@@ -150,8 +150,11 @@ def _changes(dataset: Dataset, record: DataRecord, now: DataRecord | None = None
         if hashes is not None:
             change = before.changes(hashes)
         else:
-            amount = len(dataset.examples(split, 0)) if split == "test" else before.n
+            current = None if now is None else now.splits.get(split)
+            amount = len(dataset.examples(split, 0)) if split == "test" else before.n if current is None else current.n
             change = None if amount == before.n else f"{before.n:,} examples before, {amount:,} now"
+            if change is None and current is not None and current.order != before.order:
+                change = "its files have other numbers of rows, so that its rows would be in another order"
         if change is not None:
             changes[split] = change
     for split in own:

@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
-import torch
 from pydantic import Field
-from torch import Tensor
 
-from mtlcli.data.base import Dataset, Examples, add_val_split
+from mtlcli.data.base import Dataset, Examples
 from mtlcli.data.content_hash import Hashes
-from mtlcli.data.formats.arrow_tables import SetColumns, list_columns, to_table
+from mtlcli.data.fingerprint import DataRecord
 from mtlcli.data.formats.column_encoding import MOST_CATEGORIES, TrainingTable
 from mtlcli.data.formats.column_report import TableReport, Unseen
-from mtlcli.data.formats.feature_choice import Features, choose_features
-from mtlcli.data.formats.hub_sets import open_sets
+from mtlcli.data.formats.mapped_set import MappedSet
 from mtlcli.data.formats.numerals import ISO, Notation
-from mtlcli.data.formats.set_encoding import SetEncoding, SetTargets, split_targets
+from mtlcli.data.formats.set_encoding import SetTargets
+from mtlcli.data.formats.set_layout import SetOptions
 from mtlcli.data.formats.table_options import Text, check_declarations
-from mtlcli.data.formats.table_rows import Table
-from mtlcli.data.formats.table_splits import TableSplits, note_repeated_rows, split_table
-from mtlcli.data.formats.target_columns import check_targets, list_class_codes, list_target_columns
+from mtlcli.data.formats.target_columns import check_targets
 from mtlcli.data.formats.text_features import FEATURES, Ngrams
-from mtlcli.data.samplers.base import Rows
-from mtlcli.errors import ConfigError
 from mtlcli.registry import datasets
 from mtlcli.specs import MOST_CLASSES, Column, DatasetSpec, TargetSpec
-from mtlcli.text import join_names
+
+if TYPE_CHECKING:
+    from mtlcli.data.streams.streamed_set import StreamedSet
 
 
 @datasets.register("huggingface")
@@ -75,6 +67,13 @@ class HuggingFace(Dataset):
         seed: seed of the split `test`; independent of the run's seed.
         val: share of the training rows that becomes the split `val`, drawn by the run's seed, if there is no such
             split; by the same rule.
+        streaming: read the rows in sequence, without a copy in the cache, for data that fits neither memory nor disk.
+            Training rows are shuffled by a buffer. `test` and `val` are drawn by the rows' positions.
+        buffer: number of rows in the shuffle buffer, if `streaming`.
+        rows: number of rows of each split, `{train: 1000000}`, if `streaming`. Default: they are counted, in Parquet
+            files by their metadata, otherwise by reading all rows once.
+        fit_rows: number of training rows on which statistics, categories and classes are fitted, if `streaming`: the
+            first ones.
     """
 
     origin = "local files or the Hugging Face hub"
@@ -100,30 +99,30 @@ class HuggingFace(Dataset):
         test: Annotated[float, Field(ge=0, le=1)] = 0.2,
         seed: Annotated[int, Field(ge=0)] = 0,
         val: Annotated[float, Field(ge=0, lt=1)] = 0.1,
+        streaming: bool = False,
+        buffer: Annotated[int, Field(ge=1)] = 10_000,
+        rows: dict[str, Annotated[int, Field(ge=1)]] = {},  # noqa: B006
+        fit_rows: Annotated[int, Field(ge=1)] = 100_000,
     ) -> None:
         super().__init__(val=val)
         if wrong := [split for split in splits if split not in ("train", "val", "test")]:
             raise ValueError(f"`splits` names the split {wrong[0]!r}; expected train, val or test")
-        self.path, self.config, self.revision, self.split_names = path, config, revision, splits
-        self.declared = check_targets(targets)
-        self.features, self.exclude, self.missing = features, exclude, missing
-        self.categorical, self.levels, self.dates = categorical, levels, dates
-        self.text, self.ngrams = text if isinstance(text, dict) else dict.fromkeys(text, FEATURES), ngrams
-        check_declarations(categorical=categorical, dates=dates, text=self.text)
-        self.notation = Notation(dates=tuple((name, ISO) for name in dates))
-        self.group_column, self.weight_column, self.test, self.seed = group_column, weight_column, test, seed
-        self._sets: dict[str, Any] = {}  # split → `datasets.Dataset`
-        self._others: list[str] = []  # splits of the set that are not used
-        self._columns = SetColumns({}, [], [], [], [])
-        self._features: Features | None = None
-        self._report: TableReport | None = None
+        texts = text if isinstance(text, dict) else dict.fromkeys(text, FEATURES)
+        check_declarations(categorical=categorical, dates=dates, text=texts)
+        self.notation, self.missing = Notation(dates=tuple((name, ISO) for name in dates)), missing
+        self.options = SetOptions(
+            path, config, revision, splits, check_targets(targets), features, exclude, categorical, levels, missing,
+            self.notation, texts, ngrams, group_column, weight_column, test, seed, val,
+        )  # fmt: skip
+        if wrong := [split for split in rows if split not in ("train", "val", "test")]:
+            raise ValueError(f"`rows` names the split {wrong[0]!r}; expected train, val or test")
+        self.streaming, self.buffer, self.rows, self.fit_rows = streaming, buffer, rows, fit_rows
         self._stored: DatasetSpec | None = None
-        self._source: TrainingTable | None = None  # released when the first examples are read
-        self._loaded: tuple[DatasetSpec, Examples, TableSplits] | None = None
+        self._set: MappedSet | StreamedSet | None = None
 
     def describe(self) -> DatasetSpec:
         """Open the set, and fit the encoding of the columns."""
-        return self._load()[0]
+        return self._open().spec
 
     def restore(self, spec: DatasetSpec) -> DatasetSpec:
         """Use a checkpoint's features, encoding and classes; labels may be missing in this set.
@@ -137,157 +136,84 @@ class HuggingFace(Dataset):
         Raises:
             ConfigError: the set doesn't match the checkpoint.
         """
-        self._stored, self._loaded = spec, None
+        self._stored, self._set = spec, None
         self._read.clear()
         self._val.clear()
-        return self._load()[0]
+        return self._open().spec
 
     def type_hint(self, target: str, spec: TargetSpec) -> str:
         other = {"real": "classes", "classes": "real"}.get(spec.type)
         return f"To change the type, declare `targets: {{{target}: {other}}}`" if other else ""
 
     def notes(self) -> list[str]:
-        spec, whole, splits = self._load()
-        assert self._report is not None and isinstance(whole.inputs, Tensor)
-        subsets = {f"the split {split!r}": rows for split, rows in splits.rows.items()}
-        notes = self._report.notes(whole.inputs, spec, subsets)
-        notes += note_repeated_rows(splits, {split: Path(f"{self.path} (split {split})") for split in splits.rows})
-        if self._others:
-            notes.append(f"splits of the set that are not used: {join_names(self._others)}; choose by `splits`")
-        if (unused := self._unusable()) and self.features is None:
-            notes.append(f"not used as features, since they hold lists, records or images: {join_names(unused)}")
-        return notes
+        return self._open().notes()
 
     def report(self) -> TableReport | None:
-        self._load()
-        return self._report
+        return self._open().report
 
     def unseen(self, examples: Examples) -> dict[str, Unseen]:
-        spec, whole, _ = self._load()
-        assert self._report is not None and isinstance(whole.inputs, Tensor)
-        rows = np.arange(len(whole)) if examples.rows is None else examples.rows.numpy()
-        return self._report.unseen(whole.inputs, spec.columns, rows)
+        return {} if self.streaming else self._mapped().unseen(examples)
 
     def column_source(self) -> TrainingTable | None:
-        self._load()
-        return self._source
+        return None if self.streaming else self._mapped().source
 
     def use_columns(self, columns: tuple[Column, ...]) -> DatasetSpec:
-        spec, whole, splits = self._load()
-        assert self._source is not None
-        spec = replace(spec, input_shape=(len(columns),), columns=columns)
-        self._loaded = spec, replace(whole, inputs=self._encode(self._source.table, spec, splits.rows)), splits
-        return spec
+        return self._mapped().use_columns(columns)
+
+    def examples(self, split: str, seed: int) -> Examples:
+        opened = self._open()
+        if isinstance(opened, MappedSet):
+            return super().examples(split, seed)
+        return self.whole() if split == "all" else opened.examples(split, seed)
 
     def own_splits(self) -> tuple[str, ...]:
-        return tuple(self._load()[2].rows)
+        return self._open().own_splits
 
     def read(self, split: str) -> Examples:
-        _, whole, splits = self._load()
-        self._source = None
-        return replace(whole, rows=torch.from_numpy(splits.rows[split]))
+        return self._mapped().read(split)
 
     def whole(self) -> Examples:
-        return self._load()[1]
+        opened = self._open()
+        return opened.whole if isinstance(opened, MappedSet) else opened.read_whole()
 
-    def hashes(self, split: str) -> Hashes:
-        splits = self._load()[2]
+    def hashes(self, split: str) -> Hashes | None:
+        if self.streaming:
+            return None
+        splits = self._mapped().splits
         return splits.hashes[splits.rows[split]]
 
-    def all_hashes(self) -> Hashes:
-        return self._load()[2].hashes
+    def all_hashes(self) -> Hashes | None:
+        return None if self.streaming else self._mapped().splits.hashes
 
     def draws_test(self) -> bool:
-        return list(self._open()) == ["train"]
+        return self._open().draws_test
 
-    def keys(self, split: str) -> Hashes:
-        splits = self._load()[2]
+    def keys(self, split: str) -> Hashes | None:
+        if self.streaming:
+            return None
+        splits = self._mapped().splits
         return splits.keys[splits.rows[split]]
 
-    def hashed_columns(self) -> tuple[str, ...]:
-        return self._load()[2].columns
+    def recorded(self) -> DataRecord:
+        opened = self._open()
+        return super().recorded() if isinstance(opened, MappedSet) else opened.recorded()
 
-    def _open(self) -> dict[str, Any]:
-        """Return split → `datasets.Dataset`. ConfigError if the splits have different columns."""
-        if not self._sets:
-            self._sets, self._others = open_sets(self.path, self.config, self.revision, self.split_names)
-            (first, rows), *others = self._sets.items()
-            for split, other in others:
-                if differing := set(rows.column_names) ^ set(other.column_names):
-                    names = join_names(sorted(differing))
-                    raise ConfigError(f"{self.path}: only one of the splits {first!r} and {split!r} has {names}")
-            self._columns = list_columns(rows.features)
-        return self._sets
+    def hashed_columns(self) -> tuple[str, ...] | None:
+        return None if self.streaming else self._mapped().splits.columns
 
-    def _unusable(self) -> list[str]:
-        """Return the columns that can be neither features nor targets, and the lists that are not targets."""
-        names = [*self._columns.unusable, *self._columns.lists, *self._columns.images]
-        return [name for name in names if name not in list_target_columns(self.declared)]
+    def _open(self) -> MappedSet | StreamedSet:
+        if self._set is None:
+            if self.streaming:
+                from mtlcli.data.streams.streamed_set import StreamedSet, StreamOptions
 
-    def _class_names(self) -> dict[str, Sequence[str]]:
-        """Return the names of class numbers, by column, except for targets that are declared as numbers."""
-        numbers = {name for name, type_ in self.declared.items() if type_ in ("binary", "real")}
-        return {name: names for name, names in self._columns.names.items() if name not in numbers}
-
-    def _encoding(self) -> SetEncoding:
-        targets, lists = split_targets(self.path, self.declared, self._columns)
-        return SetEncoding(
-            targets, lists, self.notation, self.categorical, self.levels, self.text, self.ngrams, self.weight_column
-        )
-
-    def _load(self) -> tuple[DatasetSpec, Examples, TableSplits]:
-        """Return the specification, the examples of all splits, and the rows of each split."""
-        if self._loaded is None:
-            table, rows = self._read_table()
-            encoding = self._encoding()
-            classes = [] if self._stored is not None else list_class_codes(table, encoding.targets, self.notation)
-            splits = split_table(
-                table, None, self.group_column, self.test, self.seed, classes, self.record, self.notation,
-                None if self.draws_test() else rows,
-            )  # fmt: skip
-            self._kept["test"] = splits.kept
-            if self._stored is None:
-                spec = self._fit(table, splits.rows, encoding)
+                stream = StreamOptions(self.buffer, self.rows, self.fit_rows)
+                self._set = StreamedSet(self.options, stream, self._stored)
             else:
-                spec = encoding.restore(table, self._stored, self.features)
-            spec = replace(spec, splits=add_val_split(tuple(splits.rows), self.val))
-            inputs = self._encode(table, spec, splits.rows)
-            whole = Examples(inputs, encoding.encode_targets(table, spec), weights=encoding.encode_weights(table))
-            self._loaded = spec, whole, splits
-        return self._loaded
+                self._set = MappedSet(self.options, self._stored, self.record)
+                self._kept["test"] = self._set.splits.kept
+        return self._set
 
-    def _read_table(self) -> tuple[Table, dict[str, Rows]]:
-        """Return the rows of all splits, and split → rows."""
-        sets = self._open()
-        first, unused = next(iter(sets.values())), self._unusable()
-        names = [name for name in first.column_names if name not in unused]
-        chosen = {split: rows.select_columns(names).with_format("arrow")[:] for split, rows in sets.items()}
-        table = to_table(self.path, chosen, self.missing, self._class_names())
-        ends = np.cumsum([len(rows) for rows in sets.values()]).tolist()
-        return table, {split: np.arange(end - len(sets[split]), end) for split, end in zip(sets, ends, strict=True)}
-
-    def _fit(self, table: Table, rows: dict[str, Rows], encoding: SetEncoding) -> DatasetSpec:
-        if "train" not in rows:
-            raise ConfigError(f"{self.path}: the set has no training rows; its splits: {join_names(list(rows))}")
-        self._features = self._choose_features(table)
-        self._source = encoding.source(table, rows["train"])
-        return encoding.fit(self._source, self._features.names)
-
-    def _encode(self, table: Table, spec: DatasetSpec, rows: dict[str, Rows]) -> Tensor:
-        train = rows.get("train", np.arange(len(table)))
-        self._report = TableReport(table, spec.columns, train, self.notation, self._features)
-        return self._encoding().encode_inputs(table, spec)
-
-    def _choose_features(self, table: Table) -> Features:
-        table.require(list_target_columns(self.declared), "targets")
-        unusable = self._unusable()
-        if wrong := [name for name in self.features or () if name in unusable]:
-            raise ConfigError(f"{self.path}: the feature column {wrong[0]!r} holds lists, records or images")
-        for option in ("features", "exclude", "categorical", "dates", "text"):
-            table.require((name for name in getattr(self, option) or () if name not in unusable), option)
-        used = [column for column in (self.group_column, self.weight_column) if column]
-        table.require(used, "group_column` or `weight_column")
-        exclude = [*self.exclude, *(used if self.features is None else [])]
-        declared = {*self.categorical, *self.dates, *self.text}
-        reserved = list_target_columns(self.declared)
-        return choose_features(table, self.features, exclude, reserved, declared, self.notation)
+    def _mapped(self) -> MappedSet:
+        opened = self._open()
+        assert isinstance(opened, MappedSet)
+        return opened

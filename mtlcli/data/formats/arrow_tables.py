@@ -3,167 +3,148 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mtlcli.data.formats.arrow_import import import_arrow
+from mtlcli.data.formats.arrow_texts import to_numpy
 from mtlcli.data.formats.cells import Cells
-from mtlcli.data.formats.table_rows import Table
+from mtlcli.data.formats.column_builder import ColumnBuilder, Kind
+from mtlcli.data.formats.numerals import Notation
+from mtlcli.data.formats.table_rows import Places, Table
+from mtlcli.data.formats.typed_columns import convert_column, describe_unreadable
 from mtlcli.errors import ConfigError
 
+PLAIN = Notation()
 Names = Sequence[str]  # names of the classes of a column of class numbers
-Spell = Callable[[Any], str | None]
 
 
 @dataclass(frozen=True)
-class SplitRows:
+class SetPlaces:
     """Rows of the splits of a data set, which messages locate by split and row.
 
     Attributes:
         path: path or id of the data set.
-        rows: number of rows.
-        splits: first row of each split in the table, its name, and the number of this row in the split.
+        splits: first row of each split, and its name.
+        numbers: number of each row in its split, from 0.
     """
 
-    path: Path
-    rows: int
-    splits: tuple[tuple[int, str, int], ...]
+    path: str
+    splits: Sequence[tuple[int, str]]
+    numbers: Sequence[int]
 
     def __len__(self) -> int:
-        return self.rows
+        return len(self.numbers)
 
     def place(self, row: int) -> str:
-        """Return PATH, the split and the row in it, counted from 0."""
-        start, name, first = max(split for split in self.splits if split[0] <= row)
-        return f"{self.path}: split {name!r}, row {first + row - start}"
+        """Return PATH, the split and the row in it."""
+        _, name = max(split for split in self.splits if split[0] <= row)
+        return f"{self.path}: split {name!r}, row {self.numbers[row]}"
 
 
-def to_table(
-    path: str,
-    splits: Mapping[str, Any],
-    missing: Collection[str] = (),
-    labels: Mapping[str, Names] | None = None,
-    first: int = 0,
-) -> Table:
+@dataclass(frozen=True)
+class TableRule:
+    """Rule by which Arrow columns become cells.
+
+    Attributes:
+        missing: texts that mean a missing value, in addition to null, NaN and the empty text.
+        notation: notation of numbers and dates.
+        names: column of class numbers, or of lists of them → names of the classes; -1 is a missing one.
+        texts: columns that are compared as texts, even if they consist of numbers.
+        numbers: columns that are expected to consist of numbers, which are read faster if they do.
+    """
+
+    missing: Collection[str] = ()
+    notation: Notation = PLAIN
+    names: Mapping[str, Names] = field(default_factory=dict)
+    texts: Collection[str] = ()
+    numbers: Collection[str] = ()
+
+
+def to_table(path: str, splits: Mapping[str, Any], rule: TableRule, numbers: Sequence[int] | None = None) -> Table:
     """Convert the rows of splits to one table.
 
-    A cell is spelled as in a file: a whole number without a point, a boolean as 1 or 0, a date or time in ISO 8601, a
-    list as JSON. A null, NaN and an empty text are missing.
+    A cell is spelled as in a file: a boolean as 1 or 0, a date or time in ISO 8601, a list as JSON. Cells of records
+    and of other types without a spelling are missing.
 
     Args:
         path: path or id of the data set, for messages.
         splits: name → `pyarrow.Table` with the same columns in each split.
-        missing: texts that mean a missing value.
-        labels: column of class numbers → names of the classes; -1 is a missing one.
-        first: number of the first row in its split.
+        rule: the rule.
+        numbers: number of each row in its split; None for all rows of the splits.
 
     Returns:
         The table, with the rows of the splits in order.
 
     Raises:
-        ConfigError: a class number has no name, or a column is of a type that is not supported.
+        ConfigError: a class number has no name.
     """
-    import pyarrow as pa
-
-    labels = labels or {}
-    starts = np.cumsum([0, *(len(rows) for rows in splits.values())])
-    places = tuple((int(start), name, first) for start, name in zip(starts, splits, strict=False))
-    absent = frozenset(missing) | {""}
+    starts = np.cumsum([0, *(len(rows) for rows in splits.values())]).tolist()
+    if numbers is None:
+        numbers = np.concatenate([np.arange(len(rows)) for rows in splits.values()]).tolist()
+    places: Places = SetPlaces(path, tuple(zip(starts, splits, strict=False)), numbers)
     columns = {}
-    names = list(next(iter(splits.values())).column_names)
-    for name in names:
-        parts = [rows.column(name) for rows in splits.values()]
-        types = {part.type for part in parts if not pa.types.is_null(part.type)}
-        type_ = types.pop() if types else pa.null()
-        chunks = [chunk.cast(type_) for part in parts for chunk in part.chunks]
-        columns[name] = _cells(pa.chunked_array(chunks, type_), absent, labels.get(name), f"{path}: column {name!r}")
-    return Table(Path(path), columns, SplitRows(Path(path), int(starts[-1]), places))
+    for name in next(iter(splits.values())).column_names:
+        try:
+            columns[name] = _build(name, [rows.column(name) for rows in splits.values()], rule)
+        except IndexError as error:
+            raise ConfigError(f"{path}: column {name!r} has the class number {error}, which has no name") from error
+    return Table(Path(path), columns, places)
 
 
-def _cells(column: Any, missing: frozenset[str], names: Names | None, where: str) -> Cells:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    spell = _speller(column.type, names)
-    if spell is None:
-        return Cells((None,), np.zeros(len(column), np.int32))
-    if _is_list(column.type):
-        spelled = [spell(value) for value in column.to_pylist()]
-        encoded = pa.chunked_array([pa.array(spelled, pa.string())]).dictionary_encode()
-    else:
-        encoded = column.dictionary_encode()
-    encoded = encoded.unify_dictionaries().combine_chunks()
-    if isinstance(encoded, pa.ChunkedArray):  # of an empty column
-        encoded = pa.DictionaryArray.from_arrays(pa.array([], pa.int32()), pa.array([], pa.string()))
-    try:
-        texts = [spell(value) if not _is_list(column.type) else value for value in encoded.dictionary.to_pylist()]
-    except IndexError as error:
-        raise ConfigError(f"{where} has the class number {error}, but names of {len(names or ())} classes") from error
-    positions: dict[str | None, int] = {}
-    places = [positions.setdefault(None if text in missing else text, len(positions)) for text in texts]
-    codes = pc.fill_null(encoded.indices, len(places)).to_numpy(zero_copy_only=False)
-    if encoded.indices.null_count:
-        places.append(positions.setdefault(None, len(positions)))
-    index = np.array(places, np.int32)[codes] if places else np.zeros(0, np.int32)
-    return Cells(tuple(positions), index)
+def _build(name: str, parts: Sequence[Any], rule: TableRule, kind: Kind | None = None) -> Cells:
+    if kind is None:
+        kind = "numbers" if name in rule.numbers else "values"
+    builder = ColumnBuilder(rule.missing, None if name in rule.texts else rule.notation, kind)
+    for part in parts:
+        for chunk in part.chunks:
+            builder.add_array(_convert(chunk, name, builder.kind, rule))
+    return builder.finish(lambda: _build(name, parts, rule, "texts"))
 
 
-def _is_list(type_: Any) -> bool:
-    import pyarrow as pa
-
-    return bool(pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_))
-
-
-def _speller(type_: Any, names: Names | None = None) -> Spell | None:
-    """Return the function that spells the values of an Arrow type; None for a type without a spelling."""
-    import pyarrow as pa
-
-    types = pa.types
-    if _is_list(type_):
-        inner = _speller(type_.value_type, names)
-        return None if inner is None or _is_list(type_.value_type) else _list_speller(inner)
-    if types.is_dictionary(type_):
-        return _speller(type_.value_type)
-    if names is not None and types.is_integer(type_):
-        return _class_speller(names)
-    if types.is_boolean(type_):
-        return lambda value: str(int(value))
-    if types.is_integer(type_) or types.is_decimal(type_):
-        return str
-    if types.is_floating(type_):
-        return _spell_float
-    if types.is_date(type_) or types.is_timestamp(type_):
-        return lambda value: value.isoformat()
-    if _is_text(type_):
-        return lambda value: value.strip()
-    return None
+def _convert(array: Any, name: str, kind: Kind, rule: TableRule) -> Any:
+    """Convert an Arrow array to one that `ColumnBuilder.add_array` takes."""
+    arrow, names = import_arrow("the column"), rule.names.get(name)
+    if is_list(array.type):
+        return arrow.array([_spell_list(values, names) for values in array.to_pylist()], arrow.string())
+    if describe_unreadable(array.type) is not None or arrow.types.is_null(array.type):
+        return arrow.nulls(len(array), arrow.string())
+    if names is not None and arrow.types.is_integer(array.type):
+        numbers = to_numpy(array.cast(arrow.int64()).fill_null(-1), np.int64)
+        if wrong := numbers[(numbers < -1) | (numbers >= len(names))][:1].tolist():
+            raise IndexError(wrong[0])
+        indices = arrow.array(numbers.astype(np.int32), mask=numbers == -1)
+        return arrow.DictionaryArray.from_arrays(indices, arrow.array(list(names), arrow.string()))
+    return convert_column(array, kind, rule.notation, name)
 
 
-def _spell_float(value: float) -> str | None:
-    if value != value:
+def _spell_list(values: Sequence[Any] | None, names: Names | None) -> str | None:
+    """Spell a list of labels as JSON; class numbers by their names."""
+    if values is None:
         return None
-    return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
+    present = [value for value in values if value is not None and value != -1] if names else values
+    if names is not None and (wrong := [value for value in present if not 0 <= value < len(names)]):
+        raise IndexError(wrong[0])
+    labels = [names[value] if names else value for value in present if value is not None]
+    return json.dumps(
+        [label if isinstance(label, str) else _spell_label(label) for label in labels], ensure_ascii=False
+    )
 
 
-def _class_speller(names: Names) -> Spell:
-    def spell(value: int) -> str | None:
-        if value == -1:
-            return None
-        if not 0 <= value < len(names):
-            raise IndexError(value)
-        return names[value]
-
-    return spell
+def _spell_label(label: Any) -> str:
+    return (
+        str(int(label)) if isinstance(label, bool) or (isinstance(label, float) and label.is_integer()) else str(label)
+    )
 
 
-def _list_speller(inner: Spell) -> Spell:
-    def spell(values: list[Any] | None) -> str | None:
-        return None if values is None else json.dumps([inner(v) for v in values if v is not None], ensure_ascii=False)
-
-    return spell
+def is_list(type_: Any) -> bool:
+    """Return whether an Arrow type is one of lists."""
+    types = import_arrow("the column").types
+    return bool(types.is_list(type_) or types.is_large_list(type_) or types.is_fixed_size_list(type_))
 
 
 @dataclass(frozen=True)
@@ -196,6 +177,7 @@ def list_columns(features: Mapping[str, Any]) -> SetColumns:
     """
     from datasets import ClassLabel, Features, Image
 
+    types = import_arrow("the data set").types
     columns = SetColumns({}, [], [], [], [])
     for name, feature in features.items():
         type_ = Features({name: feature}).arrow_schema.field(name).type
@@ -206,16 +188,11 @@ def list_columns(features: Mapping[str, Any]) -> SetColumns:
             columns.names[name] = tuple(inner.names)
         if isinstance(feature, Image):
             columns.images.append(name)
-        elif _speller(type_) is None:
+        elif is_list(type_):
+            readable = not is_list(type_.value_type) and describe_unreadable(type_.value_type) is None
+            (columns.lists if readable else columns.unusable).append(name)
+        elif describe_unreadable(type_) is not None:
             columns.unusable.append(name)
-        elif _is_list(type_):
-            columns.lists.append(name)
-        elif _is_text(type_):
+        elif types.is_string(type_) or types.is_large_string(type_) or types.is_string_view(type_):
             columns.texts.append(name)
     return columns
-
-
-def _is_text(type_: Any) -> bool:
-    import pyarrow as pa
-
-    return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_))

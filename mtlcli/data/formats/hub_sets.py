@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from glob import has_magic
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,40 @@ MAX_REASON = 300  # characters of a library's message
 ON_DISK_SHARDS = 64  # of a folder written by `save_to_disk`, when it is streamed
 
 
+@dataclass(frozen=True)
+class OpenedSet:
+    """Splits of a data set.
+
+    Attributes:
+        path: path or id of the set, for messages.
+        splits: `train`, `val` and `test`, in this order → `datasets.Dataset` or `datasets.IterableDataset`.
+        others: splits of the set that are not used.
+        files: split → its files, if it is streamed from files.
+    """
+
+    path: str
+    splits: dict[str, Any]
+    others: list[str]
+    files: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def features(self) -> dict[str, Any]:
+        """Column → its feature type, the same in all splits. ConfigError if the splits have different columns."""
+        (first, rows), *others = self.splits.items()
+        for split, other in others:
+            if differing := set(rows.column_names) ^ set(other.column_names):
+                names = join_names(sorted(differing))
+                raise ConfigError(f"{self.path}: only one of the splits {first!r} and {split!r} has {names}")
+        features: dict[str, Any] = rows.features
+        return features
+
+    def notes(self) -> list[str]:
+        """List the splits that are not used, in one sentence, if there are any."""
+        if not self.others:
+            return []
+        return [f"splits of the set that are not used: {join_names(self.others)}; choose by `splits`"]
+
+
 def import_datasets() -> Any:
     """Import the library `datasets`, without its progress bars and log messages.
 
@@ -51,13 +86,13 @@ def import_datasets() -> Any:
     return datasets
 
 
-def open_sets(
+def open_set(
     path: str,
     config: str | None = None,
     revision: str | None = None,
     splits: Mapping[str, str] | None = None,
     streaming: bool = False,
-) -> tuple[dict[str, Any], list[str]]:
+) -> OpenedSet:
     """Open a data set.
 
     Args:
@@ -69,8 +104,7 @@ def open_sets(
         streaming: open the splits as sequences, without random access and without a copy of the data.
 
     Returns:
-        split → `datasets.Dataset`, or `datasets.IterableDataset` if `streaming`, in the order train, val, test; and the
-        names of the set's splits that are not among them.
+        Its splits.
 
     Raises:
         ConfigError: the set can't be opened, or has no such splits.
@@ -81,9 +115,9 @@ def open_sets(
     local = place.exists() or has_magic(path) or path.startswith((".", "/", "~")) or _suffix(place) in BUILDERS
     try:
         if local:
-            opened, splits = _open_local(datasets, place, config, splits, streaming)
+            opened, splits, files = _open_local(datasets, place, config, splits, streaming)
         elif HUB_ID.fullmatch(path):
-            opened = datasets.load_dataset(path, config, revision=revision, streaming=streaming)
+            opened, files = _load(datasets, streaming, path, config, revision=revision)
         else:
             raise ConfigError(f"{path}: no such file or folder, and not the id of a set on the hub (owner/name)")
     except ConfigError:
@@ -92,34 +126,47 @@ def open_sets(
         raise ConfigError(printable(_explain(error, path, local, datasets.config.HF_HUB_OFFLINE))) from error
     if not isinstance(opened, dict):
         opened = {str(opened.split or "train").partition("[")[0]: opened}
-    return _select_splits(path, {str(name): split for name, split in opened.items()}, splits)
+    return _select_splits(path, {str(name): split for name, split in opened.items()}, splits, files)
+
+
+def _load(datasets: Any, streaming: bool, *arguments: Any, **options: Any) -> tuple[Any, dict[str, list[str]]]:
+    """Return the splits, and the files of each if they are streamed."""
+    if not streaming:
+        return datasets.load_dataset(*arguments, **options), {}
+    builder = datasets.load_dataset_builder(*arguments, **options)
+    files = {str(split): list(names) for split, names in (builder.config.data_files or {}).items()}
+    return builder.as_streaming_dataset(), files
 
 
 def _open_local(
     datasets: Any, place: Path, config: str | None, splits: Mapping[str, str], streaming: bool
-) -> tuple[Any, Mapping[str, str]]:
-    """Return the opened splits, and the option `splits` with split names in place of files."""
+) -> tuple[Any, Mapping[str, str], dict[str, list[str]]]:
+    """Return the opened splits, the option `splits` with split names in place of files, and `OpenedSet.files`."""
     if not place.is_dir():
         if splits:
             raise ConfigError(f"{place}: `splits` names splits, but this is a file; set `path` to its folder")
-        return _open_files(datasets, {"train": _list_files(place.parent, place.name)}, streaming), {}
+        opened, files = _open_files(datasets, {"train": _list_files(place.parent, place.name)}, streaming)
+        return opened, {}, files
     if (place / "dataset_dict.json").exists() or (place / "state.json").exists():
         opened = datasets.load_from_disk(str(place))
         if not streaming:
-            return opened, splits
+            return opened, splits, {}
         sets = opened if isinstance(opened, dict) else {str(opened.split or "train"): opened}
-        return {
+        streams = {
             name: rows.to_iterable_dataset(max(1, min(ON_DISK_SHARDS, len(rows)))) for name, rows in sets.items()
-        }, splits
-    if files := {split: name for split, name in splits.items() if has_magic(name) or _suffix(Path(name)) in BUILDERS}:
-        if others := [name for split, name in splits.items() if split not in files]:
+        }
+        return streams, splits, {}
+    if named := {split: name for split, name in splits.items() if has_magic(name) or _suffix(Path(name)) in BUILDERS}:
+        if others := [name for split, name in splits.items() if split not in named]:
             raise ConfigError(f"`splits` names files and a split, {others[0]!r}; name files for all splits")
-        listed = {split: _list_files(place, name) for split, name in files.items()}
-        return _open_files(datasets, listed, streaming), {split: split for split in files}
-    return datasets.load_dataset(str(place), config, streaming=streaming), splits
+        listed = {split: _list_files(place, name) for split, name in named.items()}
+        opened, files = _open_files(datasets, listed, streaming)
+        return opened, {split: split for split in named}, files
+    opened, files = _load(datasets, streaming, str(place), config)
+    return opened, splits, files
 
 
-def _open_files(datasets: Any, files: Mapping[str, Sequence[str]], streaming: bool) -> Any:
+def _open_files(datasets: Any, files: Mapping[str, Sequence[str]], streaming: bool) -> tuple[Any, dict[str, list[str]]]:
     suffixes = {_suffix(Path(name)) for names in files.values() for name in names}
     builders = {BUILDERS[suffix][0] if suffix in BUILDERS else suffix for suffix in suffixes}
     if len(builders) > 1 or not suffixes <= BUILDERS.keys():
@@ -127,7 +174,7 @@ def _open_files(datasets: Any, files: Mapping[str, Sequence[str]], streaming: bo
             f"files of the formats {join_names(sorted(suffixes))}; expected one of {join_names(list(BUILDERS))}"
         )
     builder, options = BUILDERS[suffixes.pop()]
-    return datasets.load_dataset(builder, data_files=dict(files), streaming=streaming, **options)
+    return _load(datasets, streaming, builder, data_files=dict(files), **options)
 
 
 def _list_files(folder: Path, pattern: str) -> list[str]:
@@ -147,7 +194,9 @@ def _suffix(path: Path) -> str:
     return suffixes[-2] if len(suffixes) > 1 and suffixes[-1] in COMPRESSED else path.suffix
 
 
-def _select_splits(path: str, own: Mapping[str, Any], chosen: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+def _select_splits(
+    path: str, own: Mapping[str, Any], chosen: Mapping[str, str], files: Mapping[str, list[str]]
+) -> OpenedSet:
     """Assign the set's splits to `train`, `val` and `test`."""
     if not chosen:
         names: dict[str, list[str]] = {}
@@ -169,7 +218,8 @@ def _select_splits(path: str, own: Mapping[str, Any], chosen: Mapping[str, str])
                 f"{join_names(list(own))}"
             )
     selected = {split: own[chosen[split]] for split in SPLITS if split in chosen}
-    return selected, [name for name in own if name not in chosen.values()]
+    others = [name for name in own if name not in chosen.values()]
+    return OpenedSet(path, selected, others, {split: files.get(chosen[split], []) for split in selected})
 
 
 def _explain(error: Exception, path: str, local: bool, offline: bool) -> str:

@@ -88,8 +88,9 @@ class SetEncoding:
                 problems += error.problems
         if spec is None or problems:
             raise ConfigError(problems)
-        targets = {**spec.targets, **lists}
-        return replace(spec, targets=targets, main_target=next(iter(targets)) if len(targets) == 1 else None)
+        spec = replace(spec, targets={**spec.targets, **lists})
+        main = next(iter(spec.targets)) if len(spec.targets) == 1 else None
+        return _allow_missing(replace(spec, main_target=main))
 
     def restore(self, table: Table, stored: DatasetSpec, features: Sequence[str] | None) -> DatasetSpec:
         """Apply a checkpoint's features, encoding and classes to a table.
@@ -106,7 +107,8 @@ class SetEncoding:
             ConfigError: the table or the configuration doesn't match the checkpoint.
         """
         table.require(list_sources(stored.columns), "features")
-        return restore_table(table, stored, features, {**self.targets, **dict.fromkeys(self.lists)})
+        declared = {**self.targets, **dict.fromkeys(self.lists)}
+        return _allow_missing(restore_table(table, stored, features, declared))
 
     def encode_inputs(self, table: Table, spec: DatasetSpec) -> Tensor:
         """Encode the features of a table, float32 [N, columns]."""
@@ -124,6 +126,12 @@ class SetEncoding:
     def encode_weights(self, table: Table) -> Tensor | None:
         """Encode the weights of a table's rows, float32 [N]; None for equal weights."""
         return None if self.weight_column is None else encode_weights(table, self.weight_column, self.notation)
+
+
+def _allow_missing(spec: DatasetSpec) -> DatasetSpec:
+    """Allow missing labels of all targets, as any Arrow column does, so that their loss doesn't depend on the rows."""
+    targets = {name: replace(target, missing=True) for name, target in spec.targets.items()}
+    return replace(spec, targets=targets)
 
 
 def split_targets(

@@ -14,7 +14,7 @@ from mtlcli import registry
 from mtlcli.config import Experiment
 from mtlcli.config.locations import Problems
 from mtlcli.data.base import Dataset, Examples
-from mtlcli.data.examples import locate_dataset_errors, wrap_read_errors
+from mtlcli.data.examples import StreamedExamples, locate_dataset_errors, wrap_read_errors
 from mtlcli.data.fingerprint import DataRecord
 from mtlcli.data.formats.shared_columns import share_columns
 from mtlcli.data.loader import Loader
@@ -138,7 +138,9 @@ def check_data(run: Run) -> None:
                     kinds = [(run.kinds[task], name) for task, (source, name) in run.sources.items() if source == alias]
                     examples = run.examples_of(alias, split)
                     _check(split, examples, run.specs[alias], kinds)
-                    if type(dataset).check_files is Dataset.check_files and not isinstance(examples.inputs, Tensor):
+                    if isinstance(examples.inputs, Tensor) or isinstance(examples, StreamedExamples):
+                        continue
+                    if type(dataset).check_files is Dataset.check_files:
                         kept = split == evaluated or (split == "train" and not dataset.augment)
                         (run.placement.resident if kept else run.placement.check)(examples.inputs)
     problems.check()
@@ -175,7 +177,8 @@ def _check(split: str, examples: Examples, spec: DatasetSpec, kinds: list[tuple[
     if tuple(first.shape) != spec.input_shape:
         actual, expected = ("×".join(map(str, shape)) for shape in (first.shape, spec.input_shape))
         raise ConfigError(f"{where}the first example is {actual}, but the inputs of the dataset are {expected}")
-    for name in sorted({name for _, name in kinds}):
+    streamed = isinstance(examples, StreamedExamples)  # then most labels are checked when they are read
+    for name in () if streamed else sorted({name for _, name in kinds}):
         if name not in examples.targets:
             raise ConfigError(f"{where}no target {name!r}. Targets: {', '.join(examples.targets)}")
         if (amount := len(examples.targets[name])) != len(examples.inputs):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from mtlcli.data.datasets.table import TableDataset
 from mtlcli.errors import ConfigError
 from mtlcli.specs import IGNORE_INDEX, DatasetSpec
 from mtlcli.training.checkpoint.file import load_checkpoint
+from tests.data.hub_sets import people, write_parquet
 
 library = pytest.importorskip("datasets")
 
@@ -27,28 +29,6 @@ library = pytest.importorskip("datasets")
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-
-
-def people(rows: int, seed: int = 0) -> pa.Table:
-    rng = np.random.default_rng(seed)
-    return pa.table({
-        "age": rng.integers(18, 90, rows),
-        "height": pa.array(rng.normal(1.7, 0.1, rows), mask=rng.random(rows) < 0.1),
-        "town": pa.array(rng.choice(["Ulm", "Bonn", "Köln"], rows).tolist(), mask=rng.random(rows) < 0.1),
-        "member": rng.random(rows) < 0.5,
-        "income": rng.lognormal(size=rows),
-        "married": pa.array((rng.random(rows) < 0.5).astype(int), mask=rng.random(rows) < 0.2),
-    })  # fmt: skip
-
-
-def write_parquet(folder: Path, splits: dict[str, pa.Table], shards: int = 2) -> Path:
-    folder.mkdir()
-    for split, table in splits.items():
-        size = -(-len(table) // shards)
-        for shard in range(shards):
-            part = table.slice(shard * size, size)
-            pq.write_table(part, folder / f"{split}-{shard:05d}-of-{shards:05d}.parquet")
-    return folder
 
 
 def inputs_of(dataset: Dataset, split: str) -> list[list[float]]:
@@ -71,7 +51,9 @@ def test_a_set_is_encoded_as_the_same_rows_in_a_table(tmp_path: Path) -> None:
     table = TableDataset(path=str(files["train"]), test_path=str(files["test"]), targets=targets)
     folder = write_parquet(tmp_path / "set", splits)
     found = HuggingFace(path=str(folder), targets=targets)
-    assert found.describe() == table.describe()
+    expected = table.describe()
+    expected = replace(expected, targets={name: replace(t, missing=True) for name, t in expected.targets.items()})
+    assert found.describe() == expected
     for split in ("train", "val", "test"):
         assert inputs_of(found, split) == inputs_of(table, split)
         for target in targets:
@@ -205,7 +187,7 @@ def test_the_documented_set_trains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = (Path(__file__).parents[3] / "docs/huggingface.md").read_text()
-    (block,) = re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    block, streamed = re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     rng = np.random.default_rng(0)
     rows = pa.table({
         "income": rng.choice(["high", "low", None], 60), "education": rng.integers(1, 4, 60),
@@ -222,6 +204,9 @@ trunk: {name: tabular, hidden: [8], features: 8}
 training: {epochs: 1, batch_size: 8}
 """
     (tmp_path / "people.yaml").write_text(block + tasks)
+    (tmp_path / "streamed.yaml").write_text(
+        f"{streamed}tasks: {{income: {{dataset: people, kind: classification}}}}\ntrunk: mlp\n"
+    )
     monkeypatch.chdir(tmp_path)
     assert main(["train", "people.yaml", "--run-dir", "run"]) == 0, capsys.readouterr().err
     capsys.readouterr()
@@ -236,6 +221,7 @@ training: {epochs: 1, batch_size: 8}
     metrics = json.loads(capsys.readouterr().out)["metrics"]["income"]
     summary = json.loads((tmp_path / "run/summary.json").read_text())
     assert metrics == summary["metrics"]["test"]["income"]
+    assert main(["train", "streamed.yaml", "--dry-run"]) == 0, capsys.readouterr().err
     model = mtlcli.load(tmp_path / "run/checkpoints/last.pt")
     predictions = model.predict({"postcode": [50667, None], "age": [30, 40], "income": ["low", None]})
     assert len(predictions["income"].labels) == 2

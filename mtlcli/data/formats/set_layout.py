@@ -1,0 +1,117 @@
+"""Use of a data set's columns as features, targets and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mtlcli.data.formats.arrow_tables import TableRule, list_columns
+from mtlcli.data.formats.column_encoding import TrainingTable
+from mtlcli.data.formats.feature_choice import Features, choose_features
+from mtlcli.data.formats.numerals import Notation
+from mtlcli.data.formats.set_encoding import SetEncoding, split_targets
+from mtlcli.data.formats.table_rows import Table
+from mtlcli.data.formats.target_columns import list_target_columns
+from mtlcli.data.samplers.base import Rows
+from mtlcli.errors import ConfigError
+from mtlcli.specs import DatasetSpec
+from mtlcli.text import join_names
+
+
+@dataclass(frozen=True)
+class SetOptions:
+    """Options of the dataset `huggingface` that concern its columns and splits; they are described there."""
+
+    path: str
+    config: str | None
+    revision: str | None
+    splits: Mapping[str, str]
+    targets: Mapping[str, Any]
+    features: Sequence[str] | None
+    exclude: Sequence[str]
+    categorical: Sequence[str]
+    levels: int
+    missing: Sequence[str]
+    notation: Notation
+    text: Mapping[str, int]
+    ngrams: int
+    group_column: str | None
+    weight_column: str | None
+    test: float
+    seed: int
+    val: float
+
+
+class SetLayout:
+    """Use of the columns of a data set, by its options and the types of the columns.
+
+    Args:
+        options: the options.
+        features: name of a column → its feature type of the library `datasets`.
+
+    Attributes:
+        rule: rule by which the columns become cells.
+        columns: columns that are read.
+        unused: columns of lists, records and images that are not targets.
+        encoding: encoding of the rows.
+
+    Raises a ConfigError if a target's declared type doesn't fit its column.
+    """
+
+    def __init__(self, options: SetOptions, features: Mapping[str, Any]) -> None:
+        self.options = options
+        columns = list_columns(features)
+        targets, lists = split_targets(options.path, options.targets, columns)
+        self.encoding = SetEncoding(
+            targets, lists, options.notation, options.categorical, options.levels, options.text, options.ngrams,
+            options.weight_column,
+        )  # fmt: skip
+        numbers = {name for name, type_ in options.targets.items() if type_ in ("binary", "real")}
+        names = {name: names for name, names in columns.names.items() if name not in numbers}
+        texts = [name for name, type_ in targets.items() if isinstance(type_, dict) or type_ == "classes"]
+        compared = {*texts, *lists, *options.categorical, *filter(None, [options.group_column])}
+        self.rule = TableRule(options.missing, options.notation, names, compared)
+        required = list_target_columns(options.targets)
+        unused = [*columns.unusable, *columns.lists, *columns.images]
+        self.unused = [name for name in unused if name not in required]
+        self.columns = [name for name in features if name not in self.unused]
+
+    def fit(self, table: Table, train: Rows) -> tuple[DatasetSpec, Features, TrainingTable]:
+        """Choose the features, and fit the encoding on the training rows.
+
+        Args:
+            table: rows of the set.
+            train: the training rows.
+
+        Returns:
+            The specification without splits, the features, and the table on which columns can be fitted again.
+        """
+        features = self._choose_features(table)
+        source = self.encoding.source(table, train)
+        return self.encoding.fit(source, features.names), features, source
+
+    def notes(self) -> list[str]:
+        """List the columns that can't be features, in one sentence, if there are any."""
+        if not self.unused or self.options.features is not None:
+            return []
+        return [f"not used as features, since they hold lists, records or images: {join_names(self.unused)}"]
+
+    def _choose_features(self, table: Table) -> Features:
+        options = self.options
+        required = list_target_columns(options.targets)
+        table.require(required, "targets")
+        if wrong := [name for name in options.features or () if name in self.unused]:
+            raise ConfigError(f"{options.path}: the feature column {wrong[0]!r} holds lists, records or images")
+        dates = dict(options.notation.dates)
+        listed = {
+            "features": options.features or (), "exclude": options.exclude, "categorical": options.categorical,
+            "dates": dates, "text": options.text,
+        }  # fmt: skip
+        for option, names in listed.items():
+            table.require((name for name in names if name not in self.unused), option)
+        used = [column for column in (options.group_column, options.weight_column) if column]
+        table.require(used, "group_column` or `weight_column")
+        exclude = [*options.exclude, *(used if options.features is None else [])]
+        declared = {*options.categorical, *dates, *options.text}
+        return choose_features(table, options.features, exclude, required, declared, options.notation)

@@ -1,0 +1,1 @@
+"""Examples that are read in sequence, shuffled by a buffer, for data that fits neither memory nor disk."""
