@@ -40,14 +40,14 @@ def reset_log() -> None:
 
 @pytest.fixture(autouse=True)
 def reset_loaded_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget the plugins of a test, which studies pass to their processes, and the components that it registered."""
-    for module, name in (("mtlcli.plugins", "_loaded_plugins"), ("mtlcli.error_origin", "_plugins")):
-        if module in sys.modules:
-            monkeypatch.setattr(sys.modules[module], name, getattr(sys.modules[module], name).copy())
-    if "mtlcli.registry" in sys.modules:
-        for registry in sys.modules["mtlcli.registry"].REGISTRIES.values():
-            registry.names()  # loads the components of the package, so that they are not forgotten
-            monkeypatch.setattr(registry, "_components", dict(registry._components))
+    """Start each test without plugins, and remove those that it loads and the components that it registers."""
+    from mtlcli.registry import REGISTRIES
+
+    for registry in REGISTRIES.values():
+        registry.names()  # loads the components of the package, so that they are not removed
+        monkeypatch.setattr(registry, "_components", dict(registry._components))
+    monkeypatch.setattr("mtlcli.plugins._loaded_plugins", {})
+    monkeypatch.setattr("mtlcli.error_origin._plugins", set())
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -72,15 +72,3 @@ def plots(monkeypatch: pytest.MonkeyPatch) -> None:
     from mtlcli.training.history import plot_history
 
     monkeypatch.setattr("mtlcli.training.report.plot_history", plot_history)
-
-
-@pytest.fixture
-def plugins_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Remove the components that a test registers."""
-    from mtlcli.registry import REGISTRIES
-
-    for registry in REGISTRIES.values():
-        registry.names()
-        monkeypatch.setattr(registry, "_components", dict(registry._components))
-    monkeypatch.setattr("mtlcli.plugins._loaded_plugins", {})
-    monkeypatch.setattr("mtlcli.error_origin._plugins", set())

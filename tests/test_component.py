@@ -18,7 +18,6 @@ def make(*, lr: float = 0.1, betas: tuple[float, float] = (0.9, 0.99), size: int
     return "made"
 
 
-@pytest.mark.usefixtures("plugins_forgotten")  # otherwise this file may be registered as a plugin
 @pytest.mark.parametrize(
     ("options", "refused"),
     [

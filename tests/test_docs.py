@@ -20,9 +20,7 @@ from mtlcli.data.formats.column_encoding import list_sources
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-def test_the_documented_weighting_trains(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], plugins_forgotten: None
-) -> None:
+def test_the_documented_weighting_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```$", (DOCS / "weighting.md").read_text(), re.MULTILINE | re.DOTALL)
     (code,) = (block for block in blocks if "@weightings.register" in block)
     plugin = tmp_path / "inverse_norm_of_the_documentation.py"
@@ -33,9 +31,7 @@ def test_the_documented_weighting_trains(
     assert ",train,mean,cosine," in (tmp_path / "run/metrics.csv").read_text()
 
 
-def test_the_documented_regularizer_trains(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], plugins_forgotten: None
-) -> None:
+def test_the_documented_regularizer_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (code,) = re.findall(r"^```python\n(.*?)^```$", (DOCS / "regularizers.md").read_text(), re.MULTILINE | re.DOTALL)
     plugin = tmp_path / "small_features_of_the_documentation.py"
     plugin.write_text(code)
@@ -46,7 +42,7 @@ def test_the_documented_regularizer_trains(
 
 
 def test_the_documented_callbacks_are_called(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, plugins_forgotten: None
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = (DOCS / "callbacks.md").read_text()
     python, plugin = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)

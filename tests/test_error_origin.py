@@ -8,7 +8,6 @@ from mtlcli.plugins import load_plugin
 from mtlcli.registry import trunks
 
 
-@pytest.mark.usefixtures("plugins_forgotten")
 def test_the_error_of_a_plugin_has_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("faulty_trunk.py").write_text(

@@ -16,9 +16,6 @@ class {class_name}(MLP):
 '''
 
 
-pytestmark = pytest.mark.usefixtures("plugins_forgotten")
-
-
 def test_the_component_of_a_plugin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "own.py").write_text(PLUGIN.format(name="own_trunk", class_name="Own"))
     assert main(["show", "own_trunk", "--plugin", str(tmp_path / "own.py")]) == 0

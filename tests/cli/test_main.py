@@ -111,7 +111,6 @@ def test_validating_and_listing_import_nothing_heavier_than_torch() -> None:
     assert done.stdout.endswith("\nimported: torch\n")
 
 
-@pytest.mark.usefixtures("plugins_forgotten")
 def test_components_of_a_plugin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plugin = tmp_path / "my_plugin_for_the_tests.py"
     plugin.write_text(

@@ -8,8 +8,6 @@ import yaml
 from mtlcli import registry
 from mtlcli.cli import main
 
-pytestmark = pytest.mark.usefixtures("plugins_forgotten")
-
 PLUGIN = '''
 from pathlib import Path
 from mtlcli.models.trunks.mlp import MLP

@@ -48,7 +48,7 @@ class Negated(Head):
         return -self.linear(x)
 
 
-def test_sharing_and_head_of_a_plugin(plugins_forgotten: None) -> None:
+def test_sharing_and_head_of_a_plugin() -> None:
     sharings.register("scaled")(Scaled)
     heads.register("negated")(Negated)
     tasks = {task: {**entry, "head": "negated"} for task, entry in SAME.items()}

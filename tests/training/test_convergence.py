@@ -20,7 +20,7 @@ REACHED = {"graddrop": 0.2, "rlw": 0.2, "sdmgrad": 0.1, "dwa": 0.1, "imtl_l": 0.
 
 
 @pytest.fixture(autouse=True)
-def toy(plugins_forgotten: None) -> None:
+def toy() -> None:
     register()
 
 

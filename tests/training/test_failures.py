@@ -77,9 +77,7 @@ class BadUpdate(JacobianWeighting):
     [(BadWeights, r"the weight of task .ink. is nan at step 1, though the losses are finite: weighting bad computed"),
      (BadUpdate, r"the gradient is inf at step 1, though each task's own is finite: weighting bad computed")],
 )  # fmt: skip
-def test_a_weighting_with_nonfinite_weights_is_named(
-    tmp_path: Path, plugins_forgotten: None, weighting: type, message: str
-) -> None:
+def test_a_weighting_with_nonfinite_weights_is_named(tmp_path: Path, weighting: type, message: str) -> None:
     """The message does not suggest a lower learning rate."""
     weightings.register("bad")(weighting)
     trainer = Trainer(build(digits(weighting="bad")), tmp_path / "run", plots=False)
@@ -98,7 +96,7 @@ def test_a_nonfinite_learned_weight_is_attributed_to_the_optimizer(tmp_path: Pat
 
 
 def test_a_nonfinite_gradient_is_not_attributed_to_the_weighting(
-    tmp_path: Path, plugins_forgotten: None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The task is named, for every weighting."""
     weightings.register("bad")(BadWeights)

@@ -37,7 +37,7 @@ class Single(Trunk):
 
 
 def register() -> None:
-    """Register the dataset and the trunk of the toy problem; the fixture `plugins_forgotten` removes them."""
+    """Register the dataset and the trunk of the toy problem; they are removed after the test."""
     datasets.register("made_up")(MadeUp)
     trunks.register("single")(Single)
 

@@ -14,7 +14,7 @@ NAMES = names()
 
 
 @pytest.fixture(autouse=True)
-def registered(plugins_forgotten: None) -> None:
+def registered() -> None:
     register()
 
 

@@ -69,7 +69,7 @@ class NoMetrics:
 
 
 def register() -> None:
-    """Register the dataset and the kind; the fixture `plugins_forgotten` removes them."""
+    """Register the dataset and the kind; they are removed after the test."""
     datasets.register("made_up")(MadeUp)
     kinds.register("pull")(Pull)
 

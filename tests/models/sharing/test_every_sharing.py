@@ -218,7 +218,7 @@ def test_a_step_with_each_kind_of_weighting(name: str, weighting: Any) -> None:
 
 @pytest.mark.parametrize("weighting", ["spy", {"name": "spy", "gradients": "last_layer"}], ids=str)
 @OVER_SHARINGS
-def test_a_step_weights_shared_parameters_only(name: str, weighting: Any, plugins_forgotten: None) -> None:
+def test_a_step_weights_shared_parameters_only(name: str, weighting: Any) -> None:
     """The gradients are those of autograd: Σ w_t ∇L_t for shared parameters, ∇L_t for a task's own."""
     weightings.register("spy")(Spy)
     run = build(_experiment(name, weighting, MIXED))

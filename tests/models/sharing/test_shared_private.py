@@ -126,7 +126,7 @@ ORTHOGONAL = {"name": "adversarial", "strength": 0.3, "schedule": "constant", "o
 
 @pytest.mark.parametrize("terms", [[], [ORTHOGONAL]])
 @pytest.mark.parametrize("weighting", ["spy", "whole", {"name": "spy", "gradients": "last_layer"}, "uniform"])
-def test_own_parameters_receive_unweighted_gradients(weighting: Any, terms: list[Any], plugins_forgotten: None) -> None:
+def test_own_parameters_receive_unweighted_gradients(weighting: Any, terms: list[Any]) -> None:
     """Like those of a head, they are not multiplied by the weight of a gradient-level weighting."""
     weightings.register("spy")(Spy)
     weightings.register("whole")(Whole)

@@ -96,7 +96,7 @@ def test_no_synchronization_with_the_device() -> None:
     ("sharing", "weighting"),
     [("omoe", "spy"), ("mmoe", "uniform"), ("ple", "spy"), ({"name": "dselect_k", "experts": 3}, "spy")],
 )
-def test_term_is_not_weighted_in_a_step(sharing: Any, weighting: str, plugins_forgotten: None) -> None:
+def test_term_is_not_weighted_in_a_step(sharing: Any, weighting: str) -> None:
     weightings.register("spy")(Spy)
     run = build(
         digits(

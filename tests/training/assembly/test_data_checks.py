@@ -107,7 +107,6 @@ class Odd(Dataset):
         return Examples(inputs, {"y": labels})
 
 
-@pytest.mark.usefixtures("plugins_forgotten")
 @pytest.mark.parametrize(
     ("fault", "message"),
     {
@@ -143,7 +142,6 @@ class Late:
         return torch.zeros(8)
 
 
-@pytest.mark.usefixtures("plugins_forgotten")
 def test_examples_read_individually_are_checked(tmp_path: Path) -> None:
     class Lazy(Odd):
         def read(self, split: str) -> Examples:

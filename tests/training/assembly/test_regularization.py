@@ -77,7 +77,7 @@ class Guess(Regularizer):
 
 
 @pytest.fixture(autouse=True)
-def plugins(plugins_forgotten: None) -> None:
+def plugins() -> None:
     for name, spy in (("spy", Spy), ("whole", Whole), ("thrice", Thrice)):
         weightings.register(name)(spy)
     regularizers.register("pull")(Pull)

@@ -45,7 +45,7 @@ def test_other_regularizers_support_every_sharing(name: str) -> None:
     assert result[0].losses.isfinite().all() and len(result[0].losses) == len(tasks) + len(terms)
 
 
-def test_regularizer_without_a_trunk_supports_every_sharing(plugins_forgotten: None) -> None:
+def test_regularizer_without_a_trunk_supports_every_sharing() -> None:
     @regularizers.register("elsewhere")
     class Elsewhere(Regularizer):
         default_strength = 1.0

@@ -113,7 +113,7 @@ def test_errors_name_the_line_and_the_remedy(mixed: Path, old: str, new: str, me
     assert message in refused(changed(mixed, old, new))
 
 
-def test_images_of_different_sizes_hint_at_resize(tmp_path: Path, plugins_forgotten: None) -> None:
+def test_images_of_different_sizes_hint_at_resize(tmp_path: Path) -> None:
     datasets.register("made_up")(MadeUp)
     tasks = {"digit": {"dataset": "a", "target": "digit", "kind": "classification"},
              "t0": {"dataset": "b", "target": "t0", "kind": "regression"}}  # fmt: skip
@@ -134,7 +134,7 @@ class Wrong(Stem):
         return x.new_zeros(len(x), self.width)
 
 
-def test_stem_of_a_plugin_with_a_wrong_output(mixed: Path, plugins_forgotten: None) -> None:
+def test_stem_of_a_plugin_with_a_wrong_output(mixed: Path) -> None:
     stems.register("wrong")(Wrong)
     message = "stems.b: returns [2, 13] for 2 examples, but the trunk takes [2, 12]"
     assert message in refused(changed(mixed, "b: {name: linear}", "b: {name: wrong}"))

@@ -9,8 +9,6 @@ from mtlcli.plugins import load_plugin
 from mtlcli.training.assembly.build import check_experiment
 from tests.training.experiments import digits
 
-pytestmark = pytest.mark.usefixtures("plugins_forgotten")
-
 TRUNK = '''
 import torch
 from torch import nn

@@ -64,7 +64,7 @@ class Thrice(Spy):
 
 
 @pytest.fixture(autouse=True)
-def spies(plugins_forgotten: None) -> None:
+def spies() -> None:
     for name, spy in (("spy", Spy), ("whole", Whole), ("thrice", Thrice)):
         weightings.register(name)(spy)
 

@@ -92,7 +92,7 @@ def test_root_with_a_default_is_reset_to_it(monkeypatch: pytest.MonkeyPatch) -> 
     assert given.datasets["digits"].options["root"] == "/mine"
 
 
-def test_paths_of_plugin_datasets_are_recognized(plugins_forgotten: None) -> None:
+def test_paths_of_plugin_datasets_are_recognized() -> None:
     @datasets.register("own")
     class Own:
         """A dataset."""
@@ -105,7 +105,7 @@ def test_paths_of_plugin_datasets_are_recognized(plugins_forgotten: None) -> Non
     assert options == {"table": Path("default"), "path": "x", "shade": "/grey"}
 
 
-def test_split_file_of_a_plugin_dataset_needs_no_path(plugins_forgotten: None, tmp_path: Path,
+def test_split_file_of_a_plugin_dataset_needs_no_path(tmp_path: Path,
                                                       monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     @datasets.register("own")
     class Own:
@@ -165,7 +165,7 @@ class Own(MLP):
 
 
 def test_error_names_the_plugin_that_a_checkpoint_needs(
-    tmp_path: Path, plugins_forgotten: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "own_plugin.py").write_text(PLUGIN)
     load_plugin(str(tmp_path / "own_plugin.py"))
