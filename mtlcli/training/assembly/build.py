@@ -33,7 +33,7 @@ from mtlcli.training.assembly.data_checks import (
 from mtlcli.training.assembly.optimizers import check_optimizer
 from mtlcli.training.assembly.regularization import fit_ranks
 from mtlcli.training.assembly.stems import start_stems
-from mtlcli.training.assembly.trial import is_small, try_model, try_model_parts, try_plugins
+from mtlcli.training.assembly.trial import EXAMPLES, is_small, try_model, try_model_parts, try_plugins
 from mtlcli.training.data_changes import data_records
 from mtlcli.training.device import choose_device, prepare_device
 from mtlcli.training.evaluate import Monitor
@@ -260,10 +260,11 @@ def _try_out(run: Run, opened: Datasets, problems: Problems) -> None:
 
 def _tried(run: Run) -> Problems:
     """Return the problems of a step on blank examples, without regularizers and then with them."""
-    problems = Problems(run.experiment)
-    try_model_parts(run, problems)
+    problems, inputs = Problems(run.experiment), run.blank_inputs(EXAMPLES)
+    run.model.train()
+    try_model_parts(run, inputs, problems)
     if not problems.collected and run.experiment.regularizers:
         with problems.at("regularizers"):
             add_regularizers(run)
-            try_model_parts(run, problems)
+            try_model_parts(run, inputs, problems)
     return problems

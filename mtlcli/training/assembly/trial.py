@@ -28,17 +28,17 @@ COLUMNS = 7  # of the Jacobian for trying a weighting
 MOST_PARAMETERS, MOST_INPUTS = 20_000_000, 1_000_000  # limits of a model that is tried on the CPU
 
 
-def try_model_parts(run: Run, problems: Problems) -> None:
+def try_model_parts(run: Run, inputs: dict[str, Tensor], problems: Problems) -> None:
     """Collect the problems of the forward pass, the losses and their gradients on blank examples.
 
     It stops at the first part that fails, because later parts depend on it.
 
     Args:
-        run: A run on `meta` or the CPU.
+        run: A run on `meta` or the CPU, its model in training mode.
+        inputs: Its blank inputs, of `EXAMPLES` examples each.
         problems: Receives the problems.
     """
     before = len(problems.collected)
-    inputs = run.blank_inputs(EXAMPLES)
     if run.model.stems is not None:
         _check_stems(run, problems, inputs)
         if len(problems.collected) > before:
@@ -154,12 +154,11 @@ def _check_stems(run: Run, problems: Problems, inputs: dict[str, Tensor]) -> Non
 
 
 def _check_trunk(run: Run, inputs: dict[str, Tensor]) -> None:
-    """Put the model in training mode, and check that its first trunk returns as many features as it declares."""
+    """Check that the first trunk returns as many features as it declares."""
     trunk = next(module for module in run.model.sharing.modules() if isinstance(module, Trunk))
     alias = next(iter(inputs))
     with torch.no_grad():
         prepared = run.model.prepare(alias, inputs[alias])
-        run.model.train()
         features = trunk(prepared)
     expected = (EXAMPLES, trunk.features)
     if not isinstance(features, Tensor) or tuple(features.shape) != expected:
