@@ -16,6 +16,8 @@ from mtlcli.cli import main
 from mtlcli.data.datasets.images import Images
 from mtlcli.data.datasets.table import TableDataset
 from mtlcli.data.formats.column_encoding import list_sources
+from mtlcli.metric_names import metrics_to_choose
+from mtlcli.registry import kinds
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -171,3 +173,33 @@ def test_the_documented_predictions_are_written(tmp_path: Path, monkeypatch: pyt
     assert (tmp_path / "predictions.csv").read_text().startswith("digit,parity,ink,segments\n")
     assert len((tmp_path / "predictions.jsonl").read_text().splitlines()) == 3
     assert np.load(tmp_path / "features.npy").shape == (3, 64)
+
+
+def test_the_documented_metrics_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (DOCS / "metrics.md").read_text()
+    (config,) = re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "metrics.yaml").write_text(config)
+    run = tmp_path / "run"
+    arguments = ["train", str(tmp_path / "metrics.yaml"), "training.epochs=1", "--require", "digit.recall[8]>=0"]
+    assert main([*arguments, "--run-dir", str(run)]) == 0, capsys.readouterr().err
+    table, by_class, *_ = (run / "table.md").read_text().split("\n\n")
+    assert table.startswith("| split | task | n | loss | accuracy | balanced_accuracy | log_loss | calibration_error |")
+    assert by_class.startswith("| split | task | class | recall | precision |")
+    assert by_class.count("| test | digit |") == 10
+    plots = {path.name for path in (run / "plots").iterdir()}
+    for task in ("digit", "parity", "rank"):
+        assert plots >= {f"confusion-{task}.png", f"confusion-{task}.csv", f"calibration-{task}.png"}
+    assert not [name for name in plots if "ink" in name]
+
+
+def test_all_metrics_are_documented() -> None:
+    documented: dict[str, set[str]] = {}
+    text = (DOCS / "metrics.md").read_text()
+    kind = ""
+    for first, metrics in re.findall(r"^\| (?:`(\w+)`)? ?\| (`.*?) \|", text, re.MULTILINE):
+        kind = first or kind
+        documented.setdefault(kind, set()).update(re.findall(r"`(\w+)`(\*?)", metrics))
+    for name in kinds.names():
+        target = kinds[name].target
+        assert {metric for metric, _ in documented[name]} == set(metrics_to_choose(target)), name
+        assert {metric for metric, star in documented[name] if star} == {*target.directions} - {"loss"}, name

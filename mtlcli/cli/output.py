@@ -10,7 +10,7 @@ from mtlcli.cli import table
 from mtlcli.text import format_number, printable
 from mtlcli.training.data_report import report_rows
 from mtlcli.training.evaluate import Amounts, TaskMetrics
-from mtlcli.training.history import metric_names, table_md, yes_classes
+from mtlcli.training.history import table_md, table_rows, yes_classes
 from mtlcli.training.run_folder import to_json
 
 
@@ -32,14 +32,12 @@ def print_table(
     if not sys.stdout.isatty():
         print(table_md(metrics, examples, positive), end="")
         return
-    columns = metric_names(metrics)
-    rows = [["split", "task", "n", *columns]]
-    for split, tasks in metrics.items():
-        for task, values in tasks.items():
-            numbers = [format_number(values.get(column)) for column in columns]
-            rows.append([split, task, format_number(examples[split][task]), *numbers])
+    (header, *rows), by_class = table_rows(metrics, examples)
+    rows = [header, *([split, task, f"{int(n):,}", *numbers] for split, task, n, *numbers in rows)]
     for line in table.align_numbers(rows, keys=3, texts=2):
         print(line)
+    if by_class:
+        print("\n".join(["", *table.align_numbers(by_class, keys=3, texts=3)]))
     if positive:
         print(printable(yes_classes(positive)))
 

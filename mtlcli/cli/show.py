@@ -14,6 +14,7 @@ from mtlcli.cli import table
 from mtlcli.cli.arguments import Plugins, examples
 from mtlcli.component import ARGS, Component, Option
 from mtlcli.errors import ConfigError, MtlError, suggest
+from mtlcli.metric_names import metrics_to_choose
 from mtlcli.registry import REGISTRIES, trunks
 
 RAISES = re.compile(r"^Raises:\n((?:[ \t]+.*\n?|\n)+)", re.MULTILINE)
@@ -26,7 +27,7 @@ def show(
 ) -> None:
     """Show a component and its options.
 
-    The options have types and defaults. For a dataset, the targets are listed, too.
+    The options have types and defaults. For a dataset, the targets are listed too; for a kind of task, its metrics.
     """
     for number, component in enumerate(_find(name)):
         if number:
@@ -73,6 +74,8 @@ def _described(component: Component[Any]) -> Iterator[str]:
         yield from (f"  {line}" for line in table.align_text(rows))
     if component.group == "dataset" and not any(option.required for option in options.values()):
         yield from _targets(component)
+    if component.group == "kind":
+        yield from _metrics(component)
 
 
 def _wrap_paragraphs(doc: str) -> Iterator[str]:
@@ -91,6 +94,20 @@ def _origin(component: Component[Any]) -> str:
 
 def _default(option: Option) -> str:
     return "required" if option.required else json.dumps(option.default, ensure_ascii=False, default=str)
+
+
+def _metrics(component: Component[Any]) -> Iterator[str]:
+    """List the metrics that a task of a kind can report."""
+    kind = component.target
+    option = component.options.get("primary")
+    primary = kind.primary if option is None else option.default
+    rows = [["metric", "better", "reported"]]
+    for name, direction in metrics_to_choose(kind).items():
+        reported = "by default" if name in kind.directions else "if the task's `metrics` contain it"
+        suffix = ", the primary metric" if name == primary else ""
+        rows.append([name, "higher" if direction == "max" else "lower", reported + suffix])
+    yield ""
+    yield from (f"  {line}" for line in table.align_text(rows))
 
 
 def _targets(component: Component[Any]) -> Iterator[str]:

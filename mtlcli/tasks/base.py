@@ -56,7 +56,8 @@ class TaskKind(ABC):
         likelihood: likelihood that uncertainty weighting assumes for the loss: `gaussian` (regression) or
             `categorical`.
         probabilities: function that converts the prediction, which consists of logits, to probabilities; None if the
-            prediction is the predicted value itself.
+            prediction is the predicted value itself. `conditional_sigmoid`: the sigmoid of logit k is the probability
+            that the class is above rank k, given that it is not below rank k.
         outputs: width of the head's output.
         positive: name of the positive class, for a kind that distinguishes one; otherwise None.
         numeric: whether the labels are numbers even if the target has classes; a `gaussian` likelihood implies it.
@@ -71,7 +72,7 @@ class TaskKind(ABC):
     bounded: ClassVar[frozenset[str]] = frozenset()
     primary: str
     likelihood: ClassVar[Literal["gaussian", "categorical"]] = "categorical"
-    probabilities: ClassVar[Literal["softmax", "sigmoid"] | None] = None
+    probabilities: ClassVar[Literal["softmax", "sigmoid", "conditional_sigmoid"] | None] = None
     outputs: int
     positive: str | None = None
     numeric: ClassVar[bool] = False

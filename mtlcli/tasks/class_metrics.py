@@ -90,6 +90,21 @@ def count_classes(collected: Collected) -> tuple[Tensor, Tensor, Tensor]:
     )
 
 
+def confusion_matrix(collected: Collected) -> Tensor:
+    """Sum the weights of the examples by class and predicted class.
+
+    Args:
+        collected: the columns `label` and `predicted`.
+
+    Returns:
+        The sums, float64 [classes, classes]: a row for each class of the labels, a column for each predicted class.
+    """
+    labels, predicted, size = collected["label"], collected["predicted"], collected.size
+    rows = predicted >= 0
+    weight = None if collected.weight is None else collected.weight[rows]
+    return torch.bincount((labels * size + predicted)[rows], weight, minlength=size**2).double().view(size, size)
+
+
 def _ratio(numerator: Tensor, denominator: Tensor, occurs: Tensor) -> Tensor:
     """Divide; 0/0 is 0 for a class that occurs, as in scikit-learn, and otherwise NaN."""
     return torch.where(denominator > 0, numerator / denominator, torch.where(occurs, 0.0, torch.nan))

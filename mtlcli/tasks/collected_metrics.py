@@ -7,7 +7,7 @@ kinds.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -99,6 +99,56 @@ def bounded_metrics(table: Mapping[str, CollectedMetric]) -> frozenset[str]:
     return frozenset(family[1] if (family := FAMILY.fullmatch(name)) else name for name in names)
 
 
+class ColumnCollector:
+    """Columns of all labelled examples of a split, which are kept on the device, batch by batch.
+
+    Args:
+        names: the columns to keep.
+        columns: function: predictions [B, outputs] and labels [B, …] → columns.
+        classes: names of the classes, labels or quantiles.
+        positive: name of the positive class, for a kind that distinguishes one.
+    """
+
+    def __init__(
+        self,
+        names: Iterable[str],
+        columns: Callable[[Tensor, Tensor], Columns],
+        classes: Sequence[str],
+        positive: str | None = None,
+    ) -> None:
+        self._columns = columns
+        self._classes = list(classes)
+        self._positive = None if positive is None else self._classes.index(positive)
+        self._kept: dict[str, list[Tensor]] = {name: [] for name in ("labelled", *names)}
+        self._weights: list[Tensor] = []
+
+    def update(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> None:
+        """Add a batch.
+
+        Args:
+            prediction: predictions, [B, outputs].
+            target: labels, [B] or [B, size].
+            weight: weights of the examples, [B], in all batches or in none.
+        """
+        columns = self._columns(prediction, target)
+        for name, batches in self._kept.items():
+            batches.append(getattr(columns, name)())
+        if weight is not None:
+            self._weights.append(weight)
+
+    def collect(self) -> Collected | None:
+        """Return the columns of the labelled examples whose weight isn't 0; None if there are none."""
+        kept = {name: torch.cat(batches).cpu() for name, batches in self._kept.items() if batches}
+        weight = torch.cat(self._weights).cpu().double() if self._weights else None
+        rows = kept.pop("labelled", torch.zeros(0, dtype=torch.bool))
+        if weight is not None:
+            rows = rows & (weight > 0)
+        if not rows.any():
+            return None
+        weight = None if weight is None else weight[rows]
+        return Collected({name: values[rows] for name, values in kept.items()}, weight, self._classes, self._positive)
+
+
 class CollectedMetrics:
     """Metrics that keep a few numbers of each example on the device, and are computed on the CPU.
 
@@ -119,51 +169,26 @@ class CollectedMetrics:
         positive: str | None = None,
     ) -> None:
         self._metrics = {name: table[family_of(name, table) or name] for name in names}
-        self._columns = columns
-        self._classes = list(classes)
-        self._positive = None if positive is None else self._classes.index(positive)
-        self._kept: dict[str, list[Tensor]] = {
-            name: [] for name in ("labelled", *(name for metric in self._metrics.values() for name in metric.columns))
-        }
-        self._weights: list[Tensor] = []
+        needed = (name for metric in self._metrics.values() for name in metric.columns)
+        self._collector = ColumnCollector(needed, columns, classes, positive)
+        self._positions = {name: position for position, name in enumerate(classes)}
 
     def update(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> None:
-        """Add a batch.
-
-        Args:
-            prediction: predictions, [B, outputs].
-            target: labels, [B] or [B, size].
-            weight: weights of the examples, [B], in all batches or in none.
-        """
-        columns = self._columns(prediction, target)
-        for name, batches in self._kept.items():
-            batches.append(getattr(columns, name)())
-        if weight is not None:
-            self._weights.append(weight)
+        """Add a batch; see `ColumnCollector.update`."""
+        self._collector.update(prediction, target, weight)
 
     def compute(self) -> dict[str, float]:
         """Return metric → value over all batches; NaN if no example was labelled."""
-        kept = {name: torch.cat(batches).cpu() for name, batches in self._kept.items() if batches}
-        weight = torch.cat(self._weights).cpu().double() if self._weights else None
-        rows = kept.pop("labelled", torch.zeros(0, dtype=torch.bool))
-        if weight is not None:
-            rows = rows & (weight > 0)
-        if not rows.any():
+        collected = self._collector.collect()
+        if collected is None:
             return dict.fromkeys(self._metrics, math.nan)
-        collected = Collected(
-            {name: values[rows] for name, values in kept.items()},
-            None if weight is None else weight[rows],
-            self._classes,
-            self._positive,
-        )
         results: dict[CollectedMetric, Tensor] = {}
         values: dict[str, float] = {}
         for name, metric in self._metrics.items():
             if metric not in results:
                 results[metric] = metric.compute(collected)
             label = class_in(name)
-            result = results[metric]
-            values[name] = float(result if label is None else result[self._classes.index(label)])
+            values[name] = float(results[metric] if label is None else results[metric][self._positions[label]])
         return values
 
 

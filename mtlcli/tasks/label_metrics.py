@@ -58,6 +58,29 @@ def count_labels(collected: Collected) -> tuple[Tensor, Tensor, Tensor]:
     return tuple(cells.double().T @ weight for cells in (predicted & true, predicted, true))  # type: ignore[return-value]
 
 
+def label_outcomes(collected: Collected) -> Tensor:
+    """Sum the weights of the examples by label, its value and the prediction.
+
+    Args:
+        collected: the columns `labels` and `predicted`.
+
+    Returns:
+        The sums of true positives, false negatives, false positives and true negatives, float64 [labels, 4]; missing
+        labels don't count.
+    """
+    correct, predicted, true = count_labels(collected)
+    weight = torch.ones(len(collected["labels"]), dtype=torch.float64) if collected.weight is None else collected.weight
+    total = (collected["labels"] != MISSING_LABEL).double().T @ weight
+    return torch.stack([correct, true - correct, predicted - correct, total - true - predicted + correct], 1)
+
+
+def calibrated_labels(collected: Collected) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return the probabilities of all labels that aren't missing, whether they are 1, and their weights, [N] each."""
+    mask = collected["labels"] != MISSING_LABEL
+    weight = None if collected.weight is None else collected.weight.unsqueeze(1).expand(mask.shape)[mask]
+    return collected["logits"].double().sigmoid()[mask], collected["labels"][mask] == 1, weight
+
+
 def precision_by_label(collected: Collected) -> Tensor:
     """Compute tp / (tp + fp) of each label, [labels]: 0 for one that isn't predicted, NaN without labelled entries."""
     correct, predicted, _ = count_labels(collected)
@@ -97,10 +120,7 @@ def label_log_loss(collected: Collected) -> Tensor:
 
 def label_calibration_error(collected: Collected) -> Tensor:
     """Compute the calibration error of the probabilities of all labels together."""
-    mask = collected["labels"] != MISSING_LABEL
-    weight = None if collected.weight is None else collected.weight.unsqueeze(1).expand(mask.shape)[mask]
-    error = calibration_error(collected["logits"].double().sigmoid()[mask], collected["labels"][mask] == 1, weight)
-    return torch.tensor(error, dtype=torch.float64)
+    return torch.tensor(calibration_error(*calibrated_labels(collected)), dtype=torch.float64)
 
 
 def average_precision_by_label(collected: Collected) -> Tensor:

@@ -18,7 +18,7 @@ from mtlcli.data.formats.numerals import ISO
 from mtlcli.data.formats.text_features import describe_texts
 from mtlcli.errors import ConfigError
 from mtlcli.files import atomic_write, write_text
-from mtlcli.specs import FIRST, MISSING, UNKNOWN, Column, DatasetSpec, TargetSpec
+from mtlcli.specs import FIRST, MISSING, UNKNOWN, Column, DatasetSpec
 from mtlcli.tasks.base import TaskKind
 from mtlcli.training.checkpoint.experiment import publishable
 from mtlcli.training.raw_input_model import Cleaned, RawInputModel
@@ -162,7 +162,7 @@ def interface(run: Run, outputs: Mapping[str, Tensor]) -> dict[str, Any]:
                 "kind": run.experiment.tasks[task].kind.name,
                 "shape": ["batch", kind.outputs],
                 "dtype": str(outputs[task].dtype).removeprefix("torch."),
-                **_meaning(kind, run.specs[sources[task][0]].targets[sources[task][1]]),
+                **_meaning(kind),
             }
             for task, kind in run.kinds.items()
         },
@@ -210,9 +210,11 @@ def _column(column: Column) -> dict[str, Any]:
     return {"name": column.name, "type": "category", "codes": codes, "levels": list(column.levels)}
 
 
-def _meaning(kind: TaskKind, target: TargetSpec) -> dict[str, Any]:
+def _meaning(kind: TaskKind) -> dict[str, Any]:
     """Describe the meaning of a task's outputs, and the class of each."""
     if kind.probabilities is None:
-        return {"values": "predictions", "probabilities": None, "classes": None}
-    description = {"values": "logits", "probabilities": kind.probabilities, "classes": list(target.class_names)}
+        columns = kind.decode(torch.zeros(1, kind.outputs)).columns
+        description: dict[str, Any] = {"values": "predictions", "probabilities": None, "classes": None}
+        return description if columns is None else {**description, "columns": list(columns)}
+    description = {"values": "logits", "probabilities": kind.probabilities, "classes": list(kind.class_names)}
     return description if kind.positive is None else {**description, "positive": kind.positive}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mtlcli.metric_names import class_in
 from mtlcli.plotting import GRID, new_figure, save_figure
 from mtlcli.text import format_csv, format_markdown, format_number
 from mtlcli.training.assembly.regularization import PREFIX
@@ -79,7 +80,7 @@ def table_csv(metrics: Mapping[str, TaskMetrics], examples: Mapping[str, Amounts
 def table_md(
     metrics: Mapping[str, TaskMetrics], examples: Mapping[str, Amounts], positive: Mapping[str, str] | None = None
 ) -> str:
-    """Format the final metrics as a Markdown table, followed by a line with the positive classes.
+    """Format the final metrics as Markdown: a table, one of single classes, and a line with the positive classes.
 
     Args:
         metrics: split → task → metric → value.
@@ -89,16 +90,50 @@ def table_md(
     Returns:
         The content of table.md.
     """
-    columns = metric_names(metrics)
-    rows = [
+    rows, by_class = table_rows(metrics, examples)
+    lines = format_markdown(rows, texts=2)
+    if by_class:
+        lines += ["", *format_markdown(by_class, texts=3)]
+    if positive:
+        lines += ["", yes_classes(positive)]
+    return "\n".join(lines) + "\n"
+
+
+def table_rows(
+    metrics: Mapping[str, TaskMetrics], examples: Mapping[str, Amounts]
+) -> tuple[list[list[str]], list[list[str]]]:
+    """Format the cells of the tables of final metrics.
+
+    Args:
+        metrics: split → task → metric → value.
+        examples: split → task → number of labelled examples, the column `n`.
+
+    Returns:
+        The rows of the metrics of all classes, and those of the metrics of single classes, empty without such metrics;
+        the first row has the names of the columns.
+    """
+    names = metric_names(metrics)
+    columns = [name for name in names if class_in(name) is None]
+    rows = [["split", "task", "n", *columns]]
+    rows += [
         [split, task, str(examples[split][task]), *[format_number(values.get(c)) for c in columns]]
         for split, tasks in metrics.items()
         for task, values in tasks.items()
     ]
-    lines = format_markdown([["split", "task", "n", *columns], *rows], texts=2)
-    if positive:
-        lines += ["", yes_classes(positive)]
-    return "\n".join(lines) + "\n"
+    return rows, [] if len(columns) == len(names) else _rows_by_class(metrics)
+
+
+def _rows_by_class(metrics: Mapping[str, TaskMetrics]) -> list[list[str]]:
+    """Format the values of single classes: a row for each split, task and class, a column for each metric."""
+    by_class: dict[tuple[str, str, str], dict[str, float]] = {}
+    for split, tasks in metrics.items():
+        for task, values in tasks.items():
+            for metric, value in values.items():
+                if (label := class_in(metric)) is not None:
+                    by_class.setdefault((split, task, label), {})[metric.partition("[")[0]] = value
+    columns = list(dict.fromkeys(name for values in by_class.values() for name in values))
+    rows = [[*keys, *[format_number(values.get(c)) for c in columns]] for keys, values in by_class.items()]
+    return [["split", "task", "class", *columns], *rows]
 
 
 def yes_classes(positive: Mapping[str, str]) -> str:
@@ -142,7 +177,8 @@ def plot_history(history: History, split: str, folder: Path) -> None:
     rows = [row for row in history.rows if row[2] == split and is_task(row[3])]
     names = dict.fromkeys(row[4] for row in rows if row[4] not in ("loss", "weight"))
     if names:
-        _plot(folder / "metrics.png", {f"{name} ({split})": history.series(split, name) for name in names})
+        panels = {f"{name} ({split})": history.series(split, name) for name in names if class_in(name) is None}
+        _plot(folder / "metrics.png", panels if len(panels) == len(names) else panels | _by_class(history, split))
     watched = dict.fromkeys((row[3], row[4]) for row in history.rows if row[3].startswith(SHARING))
     if watched:
         tasks = dict.fromkeys(task for task, _ in watched)
@@ -157,6 +193,16 @@ def plot_history(history: History, split: str, folder: Path) -> None:
             for task in tasks
         }
         _plot(folder / "sharing.png", grid, columns=len(tasks))
+
+
+def _by_class(history: History, split: str) -> dict[str, dict[str, tuple[list[int], list[float]]]]:
+    """Return a panel for each task and metric of single classes, with a line for each class."""
+    panels: dict[str, dict[str, tuple[list[int], list[float]]]] = {}
+    for task, metric in dict.fromkeys((row[3], row[4]) for row in history.rows if row[2] == split and is_task(row[3])):
+        if (label := class_in(metric)) is not None:
+            title = f"{task}: {metric.partition('[')[0]} of each class ({split})"
+            panels.setdefault(title, {})[label] = history.series(split, metric)[task]
+    return panels
 
 
 def plot_figures(figures: Mapping[str, Figure], folder: Path) -> None:

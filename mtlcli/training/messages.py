@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from mtlcli.metric_names import class_in
 from mtlcli.text import format_duration, format_number
 from mtlcli.training.evaluate import TaskMetrics
 from mtlcli.training.run import Run
@@ -109,11 +110,12 @@ class EpochReport:
         for task, loss in self.losses.items():
             trained = "no labels in train" if math.isnan(loss) else f"train loss {format_number(loss)}"
             metrics = [(name, value) for name, value in self.metrics[task].items() if name != "loss"]
-            evaluated = [f"{name} {format_number(value)}" for name, value in metrics]
+            # those of single classes are in metrics.csv
+            evaluated = [f"{name} {format_number(value)}" for name, value in metrics if class_in(name) is None]
             if math.isnan(self.metrics[task]["loss"]):
                 evaluated = [f"no labels in {self.split}"]
             else:
-                evaluated[0] = f"{self.split} {evaluated[0]}"
+                evaluated[:1] = [f"{self.split} {text}" for text in evaluated[:1]]
             tasks.append([f"{task}: {trained},", *evaluated])
         return tasks
 

@@ -17,6 +17,7 @@ from mtlcli.specs import TrunkPass
 from mtlcli.training.assembly.model_size import compress
 from mtlcli.training.assembly.regularization import PREFIX, fit_ranks
 from mtlcli.training.checkpoint.file import load_checkpoint, plain, save_checkpoint
+from mtlcli.training.class_plots import ClassResults
 from mtlcli.training.data_report import count_unseen
 from mtlcli.training.device import peak_memory
 from mtlcli.training.evaluate import Monitor, TaskMetrics, measure
@@ -62,11 +63,13 @@ def finish(state: TrainerState, folder: RunFolder, stop: StopRequest, plots: boo
     run.regularization.load_state_dict(best.get("regularizers", {}))
     split = run.experiment.evaluation.split
     splits = list(dict.fromkeys([split, *(["test"] if "test" in run.splits() else [])]))
-    metrics, failures = _measure(state, splits, stop)
+    results = ClassResults(run.kinds) if plots else None
+    metrics, failures = _measure(state, splits, stop, results)
     regularized = bool(run.regularization.terms)
     if regularized and "compression" not in best and (report := compress(run)):
         before = metrics
-        metrics, _ = _measure(state, list(before), stop)
+        results = ClassResults(run.kinds) if plots else None
+        metrics, _ = _measure(state, list(before), stop, results)
         best["model"] = plain(dict(run.model.state_dict()))
         best["compression"] = {**report, "metrics": {"before": before, "after": metrics}}
         save_checkpoint(folder.best, best)
@@ -74,8 +77,10 @@ def finish(state: TrainerState, folder: RunFolder, stop: StopRequest, plots: boo
         metrics = {split: _best_so_far(state)[split], **metrics}
     folder.write("table.csv", table_csv(metrics, state.examples))
     folder.write("table.md", table_md(metrics, state.examples, run.positive))
-    if plots:
+    if results is not None:
         plot_history(state.history, split, folder.plots)
+        if splits[-1] not in failures:
+            results.write(folder.plots, splits[-1])
         if split not in failures:
             with torch.inference_mode(), run.autocast():
                 plot_figures(run.regularization.draw(_passes(run)), folder.plots)
@@ -90,14 +95,18 @@ def finish(state: TrainerState, folder: RunFolder, stop: StopRequest, plots: boo
 
 
 def _measure(
-    state: TrainerState, splits: list[str], stop: StopRequest
+    state: TrainerState, splits: list[str], stop: StopRequest, results: ClassResults | None
 ) -> tuple[dict[str, TaskMetrics], dict[str, str]]:
-    """Return the metrics of each split, and the reason for each that can't be evaluated."""
+    """Return the metrics of each split, and the reason for each that can't be evaluated.
+
+    `results` collects the predicted classes of the last split.
+    """
     metrics: dict[str, TaskMetrics] = {}
     failures: dict[str, str] = {}
     for split in splits:
         try:
-            evaluation = measure(state.run, split, poll=stop.poll)
+            receive = results.receive if results is not None and split == splits[-1] else None
+            evaluation = measure(state.run, split, poll=stop.poll, receive=receive)
         except InterruptedRunError:
             raise
         except Exception as error:

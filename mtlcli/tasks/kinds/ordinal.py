@@ -56,6 +56,7 @@ class Ordinal(TaskKind):
     directions: ClassVar[dict[str, Direction]] = {"loss": "min", "qwk": "max", "accuracy": "max", "mae": "min"}
     collected: ClassVar[Mapping[str, CollectedMetric]] = RANK_METRICS | PREDICTED_CLASS_METRICS
     bounded: ClassVar[frozenset[str]] = bounded_metrics(RANK_METRICS | PREDICTED_CLASS_METRICS)
+    probabilities = "conditional_sigmoid"
     primary = "qwk"
 
     def __init__(
