@@ -21,6 +21,7 @@ from mtlcli.text import printable, quote
 MAX_NAMES = 10_000  # names in a folder that are compared with that of a missing file
 MAX_HINTS = 10  # missing files for which a remedy is looked for
 ABSENT = "doesn't exist"
+_PLAIN = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)*", re.ASCII)  # a relative path in its only spelling
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
@@ -79,7 +80,7 @@ def list_images(table: Table, column: str, root: Path, suffix: str) -> tuple[Lis
     for at, value in enumerate(cells.values):
         path, size, fault = _find_file(root, None if value is None else value + suffix, column)
         paths.append(path)
-        names.append(_name_below(base, path))
+        names.append(_name_below(base, path, (value or "") + suffix))
         sizes.append(str(size))
         if fault is not None:
             wrong[at] = fault
@@ -135,8 +136,10 @@ def _spellings(value: str) -> Iterator[str]:
         yield unicodedata.normalize("NFD", slashes)
 
 
-def _name_below(base: str, path: Path) -> str:
+def _name_below(base: str, path: Path, written: str) -> str:
     """Return the path relative to the absolute path `base`, or absolute if it is elsewhere; in NFC."""
+    if _PLAIN.fullmatch(written):
+        return written
     whole = os.path.abspath(str(path).replace("\\", "/"))  # noqa: PTH100
     return unicodedata.normalize("NFC", whole.removeprefix(f"{base.rstrip('/')}/"))
 
