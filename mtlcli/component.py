@@ -48,6 +48,7 @@ class RegularizerClass(Protocol):
     sees_examples: bool
     sees_trunk: bool
     needs_gates: bool
+    needs_order: bool
 
     def __call__(self, *supplied: Any, **options: Any) -> Any:
         """Create the regularizer."""

@@ -255,9 +255,12 @@ class TrunkPass:
         private: task → features of its private trunk for its dataset's examples, [n, F]; empty without private trunks.
         selectors: gate → [n, k, E], the k distributions over E experts that constitute its weights for n examples; n is
             1 if they are the same for all. Each sums to 1 or less. Empty without gates.
+        predictions: task → its prediction for its dataset's examples, [n, outputs]; empty unless tasks depend on each
+            other.
     """
 
     rows: dict[str, int]
     activations: dict[str, Tensor]
     private: dict[str, Tensor] = field(default_factory=dict)
     selectors: dict[str, Tensor] = field(default_factory=dict)
+    predictions: dict[str, Tensor] = field(default_factory=dict)

@@ -30,6 +30,7 @@ def crosschecks(data: dict[str, Any], source: Source) -> list[Problem]:
         _task_datasets(tasks, datasets),
         _task_metrics(tasks),
         _stems(_named(data.get("stems")), datasets),
+        _after(tasks),
         _monitor(data.get("evaluation"), tasks),
     )
     some = islice(findings, MOST_PROBLEMS + 1)  # one more, so that the report mentions further ones
@@ -116,6 +117,34 @@ def _stems(stems: dict[str, Any], datasets: dict[str, Any]) -> Iterator[Finding]
         if alias not in datasets:
             choices = f"Choose from: {', '.join(datasets)}" if datasets else "None are defined"
             yield ("stems", alias), f"no dataset {alias!r}.{suggest(str(alias), datasets)} {choices}", True
+
+
+def _after(tasks: dict[str, Any]) -> Iterator[Finding]:
+    """Find tasks in `after` that don't exist, are on another dataset, or depend on each other."""
+    parents: dict[str, str] = {}
+    paths: dict[str, KeyPath] = {}
+    for name, task in tasks.items():
+        after = task.get("after") if isinstance(task, dict) else None
+        parent = after.get("task") if isinstance(after, dict) else after
+        if isinstance(parent, str):
+            parents[name] = parent
+            paths[name] = ("tasks", name, "after", "task") if isinstance(after, dict) else ("tasks", name, "after")
+    for name, parent in parents.items():
+        if parent not in tasks:
+            choices = [task for task in tasks if task != name]
+            hint = f"Choose from: {', '.join(choices)}" if choices else "There are no others"
+            yield paths[name], f"no task {parent!r}.{suggest(parent, choices)} {hint}", False
+            continue
+        own, other = (tasks[task].get("dataset") if isinstance(tasks[task], dict) else None for task in (name, parent))
+        if isinstance(own, str) and isinstance(other, str) and own != other:
+            message = f"task {parent!r} is on dataset {other!r}, and this one on {own!r}; a prediction is passed on "
+            yield paths[name], f"{message}between tasks on the same dataset only", False
+        cycle = [name]
+        while (following := parents.get(cycle[-1])) is not None and following not in cycle:
+            cycle.append(following)
+        if following == name and name == min(cycle):
+            chain = " after ".join([*cycle, name])
+            yield paths[name], f"a task can't depend on itself: {chain}", False
 
 
 def _monitor(evaluation: Any, tasks: dict[str, Any]) -> Iterator[Finding]:

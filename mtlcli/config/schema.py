@@ -8,9 +8,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, PrivateAttr
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    PrivateAttr,
+)
 from pydantic.json_schema import GenerateJsonSchema
 
+from mtlcli import registry
+from mtlcli.config.component_configs import RegularizerConfig
 from mtlcli.config.components import (
     CallbackField,
     DatasetField,
@@ -67,6 +78,28 @@ class Section(BaseModel):
         super().__setattr__(name, value)
 
 
+class After(Section):
+    """The task whose prediction the head of another task receives."""
+
+    location: ClassVar[str] = "tasks.TASK.after."
+
+    task: str
+    """Task on the same dataset."""
+    detach: bool = False
+    """Stop the gradient of the receiving task at the prediction."""
+
+
+def _named_task(value: Any) -> Any:
+    return {"task": value} if isinstance(value, str) else value
+
+
+AfterField = Annotated[
+    After,
+    BeforeValidator(_named_task, json_schema_input_type=str | After),
+    TypeDescription("the name of a task, or a mapping of `task` and `detach`", "tasks"),
+]
+
+
 class Task(Section):
     """A task: one target of a dataset, with a loss, metrics and a head."""
 
@@ -80,6 +113,9 @@ class Task(Section):
     """Kind of the task, which determines its loss and metrics."""
     head: HeadField = Field("linear", validate_default=True)
     """Network from the trunk's features to the task's outputs."""
+    after: AfterField | None = None
+    """Task on the same dataset whose prediction the head receives with the features: its name, or a mapping of `task`
+    and `detach`. Default: none."""
     weight: NonNegativeFloat = 1.0
     """Weight of the task's loss, for the weightings that use it."""
     metrics: Annotated[list[str], Field(min_length=1, max_length=1000)] | None = None
@@ -218,6 +254,17 @@ class Experiment(Section):
         if not plain["stems"]:
             del plain["stems"]
         return plain | ({"callbacks": named} if named else {})
+
+    @property
+    def terms(self) -> list[RegularizerConfig]:
+        """The regularizers, and the one that the sharing adds (see `AITM.implied_regularizer`)."""
+        implied = getattr(registry.sharings[self.sharing.name].target, "implied_regularizer", None)
+        if implied is None or (term := implied(self.sharing.options)) is None:
+            return self.regularizers
+        name, strength, options = term
+        if any(entry.name == name for entry in self.regularizers):
+            return self.regularizers
+        return [*self.regularizers, RegularizerConfig(name, options, strength=strength)]
 
     def problem(self, path: str, message: str) -> Problem:
         """Describe a problem with a value of the experiment.

@@ -86,6 +86,21 @@ class MultiTaskModel(nn.Module):
         """
         return self.sharing.representations(self._prepare(inputs, tasks), tasks, record)
 
+    def joint_outputs(
+        self, inputs: Mapping[str, Tensor], tasks: Sequence[str], record: SharingRecord | None = None
+    ) -> dict[str, Tensor]:
+        """Compute the predictions of the tasks that depend on each other, and the inputs of the heads of all others.
+
+        Args:
+            inputs: alias → raw inputs, uint8 or float [B, …].
+            tasks: the requested tasks, whose datasets are all in `inputs`.
+            record: receives the intermediate results that it asks for; None: nothing is recorded.
+
+        Returns:
+            Task → prediction or input of its head, see `Sharing.joint_outputs`.
+        """
+        return self.sharing.joint_outputs(self._prepare(inputs, tasks), tasks, record)
+
     def _by_alias(self, inputs: Mapping[str, Tensor] | Tensor) -> Mapping[str, Tensor]:
         if isinstance(inputs, Mapping):
             return inputs
@@ -130,8 +145,12 @@ class MultiTaskModel(nn.Module):
             task: the task.
 
         Returns:
-            Those of the sharing, its head first, and the stem of the task's dataset if it belongs to the task.
+            Those of the sharing, its head first, and the stem of the task's dataset if it belongs to the task; none if
+            the loss of another task reaches them through the prediction of the task.
         """
+        dependencies = self.sharing.dependencies
+        if dependencies is not None and dependencies.is_reached_by_others(task):
+            return []
         own = self.sharing.own_modules(task)
         return own if self.stems is None else own + self._own_stem(task)
 
@@ -159,7 +178,7 @@ class MultiTaskModel(nn.Module):
 
     def shared_parameters(self) -> list[nn.Parameter]:
         """Return all parameters that don't belong to one task alone."""
-        if self.stems is None:
+        if self.stems is None and self.sharing.dependencies is None:
             return self.sharing.shared_parameters()
         own = {id(p) for task in self.heads for module in self.own_modules(task) for p in module.parameters()}
         return [p for p in self.parameters() if id(p) not in own]

@@ -28,6 +28,7 @@ class Subject:
             (normalized), those of the trunk's stages, and `features`, which is the last one again. Empty under a
             sharing in which the examples don't all pass through one trunk.
         private: whether the tasks have their own features in addition to the shared ones (`TrunkPass.private`).
+        order: the tasks in their order, if the sharing has one.
     """
 
     trunks: Mapping[str, nn.Module]
@@ -35,6 +36,7 @@ class Subject:
     inputs: Mapping[str, str]
     shapes: Mapping[str, Shape]
     private: bool = False
+    order: Sequence[str] = ()
 
 
 class Regularizer(nn.Module):
@@ -55,6 +57,7 @@ class Regularizer(nn.Module):
         sees_trunk: whether Ω, if it depends on examples, uses the activations of a trunk that all examples pass
             through, which not every sharing has.
         needs_gates: whether Ω uses the selectors of gates, which not every sharing has.
+        needs_order: whether Ω uses the predictions of tasks in order, which few sharings have.
         reshapes: whether the regularizer replaces layers of the trunk; such regularizers are created first.
         likelihood: likelihood that `uncertainty` assumes for a term that counts as a task, as in
             `TaskKind.likelihood`: `gaussian` for a sum of squares, which is the negative log-likelihood of a normal
@@ -66,6 +69,7 @@ class Regularizer(nn.Module):
     sees_examples: ClassVar[bool] = False
     sees_trunk: ClassVar[bool] = True
     needs_gates: ClassVar[bool] = False
+    needs_order: ClassVar[bool] = False
     reshapes: ClassVar[bool] = False
     likelihood: ClassVar[Literal["gaussian", "categorical"]] = "categorical"
 

@@ -150,7 +150,8 @@ def keep_task(experiment: Experiment, task: str) -> Experiment:
         task: the task to keep.
 
     Returns:
-        The experiment, with the stem of the dataset, without the optimizer groups of the other tasks.
+        The experiment, with the stem of the dataset, without the optimizer groups of the other tasks and without
+        `after`: the task alone receives no prediction of another.
     """
     alias = experiment.tasks[task].dataset
     others = experiment.tasks.keys() - {task}
@@ -160,7 +161,7 @@ def keep_task(experiment: Experiment, task: str) -> Experiment:
     return experiment.model_copy(
         update={
             "datasets": {alias: experiment.datasets[alias]},
-            "tasks": {task: experiment.tasks[task]},
+            "tasks": {task: experiment.tasks[task].model_copy(update={"after": None})},
             "stems": {alias: experiment.stems[alias]} if alias in experiment.stems else {},
             "optimizer": replace(experiment.optimizer, groups=groups),
         }

@@ -203,7 +203,7 @@ def _components(experiment: Experiment) -> Iterator[Component[Any]]:
     yield registry.trunks[experiment.trunk.name]
     yield registry.sharings[experiment.sharing.name]
     yield registry.weightings[experiment.weighting.name]
-    for term in experiment.regularizers:
+    for term in experiment.terms:
         yield registry.regularizers[term.name]
     yield registry.optimizers[experiment.optimizer.name]
     if experiment.scheduler is not None:

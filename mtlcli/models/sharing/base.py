@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from mtlcli.models.dependent_tasks import Dependencies
 from mtlcli.models.trunks.base import Trunk
 from mtlcli.specs import TrunkPass
 
@@ -99,12 +100,16 @@ class Sharing(nn.Module, ABC):
             `SharingRecord.passes`.
         gated: whether gates mix experts; the selectors of the gates are recorded in `SharingRecord.passes`.
         heads: task → its head.
+        sequence: the binary tasks in their order, if there is one.
+        dependencies: the tasks that depend on predictions of others; None if there are none.
     """
 
     common_features: ClassVar[bool] = False
     private: ClassVar[bool] = False
     one_trunk: ClassVar[bool] = False
     gated: ClassVar[bool] = False
+    sequence: tuple[str, ...] = ()
+    dependencies: Dependencies | None = None
 
     def __init__(self, make_trunk: MakeTrunk, make_head: MakeHead, inputs: Mapping[str, str]) -> None:
         super().__init__()
@@ -163,8 +168,34 @@ class Sharing(nn.Module, ABC):
         Returns:
             Task → prediction, [B, outputs].
         """
+        if self.dependencies is not None:
+            outputs, linked = self.joint_outputs(inputs, tasks, record), self.dependencies.linked
+            return {task: x if task in linked else self.heads[task](x) for task, x in outputs.items()}
         representations = self.representations(inputs, tasks, record)
         return {task: self.heads[task](representation) for task, representation in representations.items()}
+
+    def joint_outputs(
+        self, inputs: Mapping[str, Tensor], tasks: Iterable[str], record: SharingRecord | None = None
+    ) -> dict[str, Tensor]:
+        """Compute the predictions of the tasks that depend on each other, and the representations of all others.
+
+        Args:
+            inputs: alias → normalized inputs, [B, *input_shape].
+            tasks: the requested tasks, whose datasets are all in `inputs`.
+            record: receives the intermediate results that it asks for; None: nothing is recorded.
+
+        Returns:
+            Task → prediction, [B, outputs], if it is one of `dependencies.linked`; else the input of its head.
+        """
+        assert self.dependencies is not None
+        tasks, linked = list(tasks), self.dependencies.linked
+        representations = self.representations(inputs, self.dependencies.closure(tasks), record)
+        predictions = self.dependencies.predict(
+            self.heads, {task: x for task, x in representations.items() if task in linked}
+        )
+        if record is not None and record.passes:
+            record.passes[-1].predictions.update(predictions)
+        return {task: predictions[task] if task in linked else representations[task] for task in tasks}
 
     def own_modules(self, task: str) -> list[nn.Module]:
         """Return the modules whose parameters belong to one task alone, its head first.

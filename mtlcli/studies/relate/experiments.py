@@ -31,10 +31,10 @@ class Budget:
 def make_joint(experiment: Experiment, epochs: int) -> Experiment:
     """Derive the experiment of the joint run: all tasks on one shared trunk.
 
-    It has `hard` sharing, the sum of the losses as the objective, no regularizers and no early stopping. Tasks and
-    datasets are sorted by name, so that their order in the YAML file does not affect the measures. `round_robin`
-    sampling is replaced by `uniform`, because with one dataset per step the gradients of tasks on different datasets
-    could not be compared.
+    It has `hard` sharing, the sum of the losses as the objective, no regularizers, no early stopping and no `after`.
+    Tasks and datasets are sorted by name, so that their order in the YAML file does not affect the measures.
+    `round_robin` sampling is replaced by `uniform`, because with one dataset per step the gradients of tasks on
+    different datasets could not be compared.
 
     Args:
         experiment: the experiment.
@@ -46,7 +46,7 @@ def make_joint(experiment: Experiment, epochs: int) -> Experiment:
     if experiment.stems:
         experiment = fix_stem_shapes(experiment)
     tasks = {
-        name: task.model_copy(update={"weight": 1.0, "description": ""})
+        name: task.model_copy(update={"weight": 1.0, "description": "", "after": None})
         for name, task in sorted(experiment.tasks.items())
     }
     training = experiment.training

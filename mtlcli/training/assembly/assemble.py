@@ -26,6 +26,7 @@ from mtlcli.regularizers.factorized import merge_factors
 from mtlcli.specs import Column, DatasetSpec, Shape, TargetSpec
 from mtlcli.tasks.base import TargetTypeError, TaskKind
 from mtlcli.training.assembly.data_checks import Datasets
+from mtlcli.training.assembly.dependent_heads import connect_tasks, extra_features, wrap_head
 from mtlcli.training.assembly.model_size import size
 from mtlcli.training.assembly.regularization import regularize, terms_of
 from mtlcli.training.assembly.stems import encodes_columns, make_stems, stem_output_shape
@@ -66,17 +67,22 @@ def assemble(experiment: Experiment, device: torch.device, opened: Datasets) -> 
 
     def make_head(task: str, features: int) -> nn.Module:
         with problems.now(f"tasks.{task}.head"):
-            entry, after = experiment.tasks[task].head, output_layers[task]
+            entry, last = experiment.tasks[task].head, output_layers[task]
+            if experiment.tasks[task].after is not None:
+                features += extra_features(experiment, task, kinds)
             head: nn.Module = registry.heads.create(nn.Module, entry, features, kinds[task].outputs)
-            return head if after is None else nn.Sequential(head, after)
+            head = head if last is None else nn.Sequential(head, last)
+            return head if experiment.tasks[task].after is None else wrap_head(experiment, task, head, kinds)
 
     weighted = [WeightedTask(name, task.weight, kinds[name].likelihood) for name, task in experiment.tasks.items()]
-    if experiment.regularizers:
+    if experiment.terms:
         weighted += _weighted_terms(experiment)
     inputs = {task: alias for task, (alias, _) in sources.items()}
     with device if device.type == "meta" else nullcontext():
         with problems.now("sharing"):
             sharing = registry.sharings.create(Sharing, experiment.sharing, make_trunk, make_head, inputs)
+        if sharing.sequence or any(task.after is not None for task in experiment.tasks.values()):
+            connect_tasks(experiment, sharing, kinds)
         with problems.now("weighting"):
             weighting = registry.weightings.create(Weighting, experiment.weighting, weighted)
             weighting.seed(experiment.seed)
@@ -90,7 +96,7 @@ def assemble(experiment: Experiment, device: torch.device, opened: Datasets) -> 
 
 def _weighted_terms(experiment: Experiment) -> list[WeightedTask]:
     """Return the regularizers that count as tasks."""
-    components = [registry.regularizers[entry.name] for entry in experiment.regularizers]
+    components = [registry.regularizers[entry.name] for entry in experiment.terms]
     targets: list[Any] = [component.target for component in components]
     return [
         WeightedTask(term.name, likelihood=targets[term.index].likelihood)
@@ -132,7 +138,7 @@ def add_regularizers(run: Run) -> None:
     Raises:
         ConfigError: If a regularizer does not fit the model.
     """
-    if run.experiment.regularizers:
+    if run.experiment.terms:
         with Problems(run.experiment).now("trunk"):  # torch says so where the inputs don't fit
             run.size = size(run)
     with run.device if run.device.type == "meta" else nullcontext():

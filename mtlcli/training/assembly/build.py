@@ -70,7 +70,7 @@ def build(experiment: Experiment, given: Mapping[str, Any] | None = None) -> Run
     if experiment.stems:
         start_stems(run)
     try_model(run)
-    if experiment.regularizers:
+    if experiment.terms:
         add_regularizers(run)
     if not run.weighting.uses_task_weights and any(task.weight != 1 for task in experiment.tasks.values()):
         LOG.warning(
@@ -263,7 +263,7 @@ def _tried(run: Run) -> Problems:
     problems, inputs = Problems(run.experiment), run.blank_inputs(EXAMPLES)
     run.model.train()
     try_model_parts(run, inputs, problems)
-    if not problems.collected and run.experiment.regularizers:
+    if not problems.collected and run.experiment.terms:
         with problems.at("regularizers"):
             add_regularizers(run)
             try_model_parts(run, inputs, problems)

@@ -33,7 +33,7 @@ class Term:
 
     Attributes:
         name: Name in tables.
-        index: Position in the experiment's list of regularizers.
+        index: Position in `Experiment.terms`.
         strength: Factor of the term.
         as_task: Whether the weighting treats it as a task.
     """
@@ -47,10 +47,10 @@ class Term:
 def terms_of(experiment: Experiment) -> list[Term]:
     """Return the terms of an experiment, those treated as tasks first."""
     names: list[str] = []
-    for entry in experiment.regularizers:
+    for entry in experiment.terms:
         same = sum(name.partition("#")[0] == PREFIX + entry.name for name in names)
         names.append(PREFIX + entry.name + (f"#{same + 1}" if same else ""))
-    entries = enumerate(zip(names, experiment.regularizers, strict=True))
+    entries = enumerate(zip(names, experiment.terms, strict=True))
     terms = [Term(name, index, entry.strength, entry.as_task) for index, (name, entry) in entries]
     return sorted(terms, key=lambda term: not term.as_task)
 
@@ -139,14 +139,14 @@ def regularize(experiment: Experiment, model: MultiTaskModel) -> Regularization:
         ConfigError: Lists all regularizers that do not fit.
     """
     terms, problems = terms_of(experiment), Problems(experiment)
-    components = [registry.regularizers[entry.name] for entry in experiment.regularizers]
+    components = [registry.regularizers[entry.name] for entry in experiment.terms]
     created: dict[int, Regularizer] = {}
     subject = _subject(model) if terms else None
     for term in sorted(terms, key=lambda term: not components[term.index].target.reshapes):
         with problems.at(f"regularizers.{term.index}"):
             if term.as_task and term.strength == 0:
                 raise ValueError("`as_task` needs a strength above 0")
-            options = experiment.regularizers[term.index].options
+            options = experiment.terms[term.index].options
             _check_sharing(components[term.index].target, model.sharing)
             created[term.index] = regularizer = components[term.index].create(subject, **options)
             if term.as_task and not regularizer.differentiable:
@@ -156,7 +156,7 @@ def regularize(experiment: Experiment, model: MultiTaskModel) -> Regularization:
 
 
 def _check_sharing(regularizer: RegularizerClass, sharing: Sharing) -> None:
-    """Check that the sharing has the trunk for all examples, or the gates, that a regularizer needs."""
+    """Check that the sharing has what a regularizer needs: a trunk for all examples, gates, or tasks in order."""
     name = next((name for name, target in _sharings().items() if target is type(sharing)), type(sharing).__name__)
     if regularizer.sees_examples and regularizer.sees_trunk and not sharing.one_trunk:
         raise ValueError(
@@ -166,6 +166,12 @@ def _check_sharing(regularizer: RegularizerClass, sharing: Sharing) -> None:
     if regularizer.needs_gates and not sharing.gated:
         raise ValueError(
             f"needs gates, which `sharing: {name}` does not have. Sharings with gates: {_sharings_with('gated')}"
+        )
+
+    if regularizer.needs_order and not sharing.sequence:
+        raise ValueError(
+            f"needs tasks in order, which `sharing: {name}` does not have. `sharing: aitm` does, and adds this term "
+            "itself"
         )
 
 
@@ -184,7 +190,7 @@ def _subject(model: MultiTaskModel) -> Subject:
     if sharing.one_trunk:
         shapes = {} if shared.of_columns else {"input": shared.input_shape}
         shapes |= activation_shapes(shared)
-    return Subject(trunks, heads, sharing.inputs, shapes, sharing.private)
+    return Subject(trunks, heads, sharing.inputs, shapes, sharing.private, sharing.sequence)
 
 
 def fit_ranks(model: nn.Module, state: Mapping[str, Tensor]) -> None:

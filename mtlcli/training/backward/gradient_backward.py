@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -13,6 +14,7 @@ from torch.amp.grad_scaler import GradScaler
 
 from mtlcli.data.loader import Batch
 from mtlcli.errors import ConfigError
+from mtlcli.models.dependent_tasks import predict_from_features
 from mtlcli.models.sharing.base import SharingRecord
 from mtlcli.specs import TrunkPass
 from mtlcli.training.backward.base import Backward, Parameters, StepResult, TaskGraphs
@@ -21,6 +23,7 @@ from mtlcli.training.backward.jacobians import FeatureJacobians, Jacobians, Last
 from mtlcli.training.run import Run
 from mtlcli.weighting.base import GradientWeighting, JacobianWeighting
 
+Predict = Callable[[str, Tensor], Tensor]
 Represent = Callable[[Mapping[str, Tensor], Sequence[str], SharingRecord | None], dict[str, Tensor]]
 
 
@@ -59,12 +62,13 @@ class SplitForward(TaskGraphs):
         return leaf
 
 
-def split_forward(run: Run, represent: Represent, batch: Batch, separate: bool) -> SplitForward:
+def split_forward(run: Run, represent: Represent, predict: Predict, batch: Batch, separate: bool) -> SplitForward:
     """Pass a batch through the trunk and through the heads of the tasks with labels in it.
 
     Args:
         run: Run whose model, losses and regularizers are computed.
-        represent: The model's `representations`, or its compiled form.
+        represent: The model's `representations` or `joint_outputs`, or its compiled form.
+        predict: (task, output of `represent`) → prediction.
         batch: Batch on the run's device.
         separate: Whether each dataset passes through the trunk separately, and so has a graph of its own.
 
@@ -83,7 +87,7 @@ def split_forward(run: Run, represent: Represent, batch: Batch, separate: bool) 
             representations |= represent(batch.inputs, group, SharingRecord(passes))
         for task in names:
             leaf = graph.append(representations[task])
-            graph.losses.append(run.loss(task, run.model.heads[task](leaf), batch))
+            graph.losses.append(run.loss(task, predict(task, leaf), batch))
     if regularization.terms:
         terms = regularization.losses(passes or [], run.autocast())
         graph.terms = terms[regularization.tasks :]
@@ -93,14 +97,22 @@ def split_forward(run: Run, represent: Represent, batch: Batch, separate: bool) 
     return graph
 
 
-def trunk_parameters(run: Run) -> Parameters:
+def trunk_parameters(run: Run, joint: Collection[str] = ()) -> Parameters:
     """Return the trainable parameters of a run that its trunk's graph reaches.
 
     A regularizer that counts as a task may reach any parameter: then `own` includes the heads and the regularizers'
     own parameters.
+
+    Args:
+        run: The run.
+        joint: Tasks whose heads are in the shared part of the graph.
+
+    Returns:
+        The parameters.
     """
     shared = [p for p in run.model.shared_parameters() if p.requires_grad]
-    behind = [] if run.regularization.tasks else list(run.model.heads.parameters())
+    heads = [head for task, head in run.model.heads.items() if task not in joint]
+    behind = [] if run.regularization.tasks else [p for head in heads for p in head.parameters()]
     excluded = {id(p) for p in [*shared, *behind]}
     both = [*run.model.parameters(), *(run.regularization.parameters() if run.regularization.tasks else ())]
     return Parameters(shared, [p for p in both if p.requires_grad and id(p) not in excluded])
@@ -146,17 +158,27 @@ class GradientBackward(Backward):
         # Tasks on different datasets pass through graphs of their own, so that no row is computed over the examples of
         # another task; not so where batch normalization couples the datasets, which would be another function.
         self.separate = gradients == "parameters" and datasets > 1 and not run.model.couples_examples()
+        self.joint: Collection[str] = ()
+        plain, self.predict = run.model.representations, self._apply_head
+        if (dependencies := run.model.sharing.dependencies) is not None:
+            if gradients == "features":
+                self.predict = partial(predict_from_features, dependencies, run.model.heads)
+            else:
+                self.joint, plain = dependencies.linked, run.model.joint_outputs
         self.jacobians = self._jacobians(gradients)
         self.engine = self.engine_class(run.weighting, self.jacobians, run.device, entry.every or 1)
         self.route = self._route(datasets)
         # A compiled trunk frees its saved tensors during the backward pass, so it can't be differentiated repeatedly.
-        plain = run.model.representations
         once = run.experiment.training.compile and not self.jacobians.parameters.own
         self.represent_once = torch.compile(plain) if once else plain
         self.represent = self.represent_once if isinstance(self.jacobians, FeatureJacobians) else plain
 
+    def _apply_head(self, task: str, x: Tensor) -> Tensor:
+        prediction: Tensor = x if task in self.joint else self.run.model.heads[task](x)
+        return prediction
+
     def _jacobians(self, gradients: str) -> Jacobians:
-        run, parameters, tasks = self.run, trunk_parameters(self.run), len(self.run.weighting.tasks)
+        run, parameters, tasks = self.run, trunk_parameters(self.run, self.joint), len(self.run.weighting.tasks)
         if gradients == "features":
             self._check_features()
             return FeatureJacobians(parameters)
@@ -201,7 +223,7 @@ class GradientBackward(Backward):
         for batch, share in zip(batches, shares, strict=True):
             for piece in self._pieces(batch) if solving else [Piece(batch)]:
                 represent, separate = (self.represent, self.separate) if solving else (self.represent_once, False)
-                graph = split_forward(self.run, represent, piece.batch, separate)
+                graph = split_forward(self.run, represent, self.predict, piece.batch, separate)
                 factors = self._factors(graph.tasks, batch, piece, totals, share) * piece.portion
                 if graph.terms:
                     fraction = share * piece.portion * piece.fraction

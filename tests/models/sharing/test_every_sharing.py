@@ -35,6 +35,9 @@ OVER_TRUNKS = pytest.mark.parametrize("trunk", TRUNKS)
 OVER_DATASETS = pytest.mark.parametrize("inputs", [ONE, TWO], ids=["one dataset", "two datasets"])
 
 
+OPTIONS: dict[str, dict[str, Any]] = {
+    name: {"order": ["digit", "parity"]} for name in ("esmm", "aitm")
+}  # tasks in order, which have one output each
 LAST_LAYER = {"name": "gradnorm", "gradients": "last_layer"}
 
 
@@ -56,10 +59,14 @@ def make(
         return change(created)
 
     def make_head(task: str, features: int) -> nn.Module:
-        return nn.Linear(features, len(task))
+        return nn.Linear(features, width(name, task))
 
-    sharing: Sharing = sharings[name].create(make_trunk, make_head, inputs)
+    sharing: Sharing = sharings[name].create(make_trunk, make_head, inputs, **OPTIONS.get(name, {}))
     return sharing
+
+
+def width(name: str, task: str) -> int:
+    return 1 if task in OPTIONS.get(name, {}).get("order", []) else len(task)
 
 
 def batches(trunk: str = "mlp", inputs: dict[str, str] = TWO, device: str = "cpu") -> dict[str, Tensor]:
@@ -112,7 +119,7 @@ def test_prediction_depends_only_on_its_own_example(name: str, trunk: str, input
     with torch.no_grad():
         joint = sharing(given, list(inputs))
         assert {task: tuple(p.shape) for task, p in joint.items()} == {
-            task: (len(given[alias]), len(task)) for task, alias in inputs.items()
+            task: (len(given[alias]), width(name, task)) for task, alias in inputs.items()
         }
         for task, alias in inputs.items():
             assert joint[task].isfinite().all()
@@ -199,7 +206,7 @@ def test_sharings_without_stats() -> None:
         sharing(batches(), list(TWO), SharingRecord(stats=stats))
         if not stats.means():
             silent.add(name)
-    assert silent == {"hard", "none", "shared_private"}
+    assert silent == {"esmm", "hard", "none", "shared_private"}
 
 
 @pytest.mark.parametrize("weighting", ["uniform", "imtl_l", "mgda", LAST_LAYER, "graddrop"], ids=str)
@@ -235,11 +242,15 @@ def test_a_step_weights_shared_parameters_only(name: str, weighting: Any) -> Non
 
 
 def _experiment(sharing: str, weighting: Any, tasks: dict[str, Any]) -> Any:
+    options: dict[str, Any] = {}
+    if sharing in OPTIONS:  # two binary tasks in order
+        tasks, options = {**tasks, "ink": tasks["parity"]}, {"order": ["ink", "parity"]}
+        options |= {"calibrator": 0.0} if sharing == "aitm" else {}
     return digits(
         datasets={task["dataset"]: {"name": "digits", "val": 0.2} for task in tasks.values()},
         tasks=tasks,
         trunk={"name": "mlp", "hidden": [6], "features": 4},
-        sharing=sharing,
+        sharing={"name": sharing, **options},
         weighting=weighting,
         optimizer={"name": "SGD", "lr": 0.1},
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from mtlcli.training.step import Step
 from tests.training.backward.test_gradient_backward import SAME, batch
 from tests.training.experiments import digits
 
-ONE_TRUNK = ["hard", "mtan", "shared_private"]
+ONE_TRUNK = ["aitm", "esmm", "hard", "mtan", "shared_private"]
 
 
 @pytest.mark.parametrize("name", ["none", "cross_stitch"])
@@ -39,10 +40,15 @@ def test_other_regularizers_support_every_sharing(name: str) -> None:
     options = {"trunk": {"name": "mlp", "hidden": [6], "features": 4}, "optimizer": {"name": "SGD", "lr": 0.1}}
     tasks = {**SAME, "other": SAME["digit"]}  # identical heads, for the trace norm
     datasets = {"a": {"name": "digits", "val": 0.2}}
-    run = build(digits(datasets=datasets, tasks=tasks, sharing=name, regularizers=terms, **options))
+    sharing: dict[str, Any] = {"name": name}
+    if name in ("esmm", "aitm"):  # which need two binary tasks in order
+        tasks["even"], sharing["order"] = SAME["parity"], ["parity", "even"]
+    run = build(digits(datasets=datasets, tasks=tasks, sharing=sharing, regularizers=terms, **options))
     result = Step(run, make_optimizer(run))([batch(run, 0, 32)])
     assert result is not None
-    assert result[0].losses.isfinite().all() and len(result[0].losses) == len(tasks) + len(terms)
+    assert result[0].losses.isfinite().all() and len(result[0].losses) == len(tasks) + len(terms) + (
+        name == "aitm"
+    )  # and its calibrator
 
 
 def test_regularizer_without_a_trunk_supports_every_sharing() -> None:

@@ -145,6 +145,9 @@ def test_stem_of_a_plugin_with_a_wrong_output(mixed: Path) -> None:
 def test_ownership_agrees_with_autograd(mixed: Path, name: str, trunk: str) -> None:
     """A stem belongs to a task iff only the loss of this task reaches it, also through joint batch statistics."""
     overrides = [f"sharing={name}"]
+    if name in ("esmm", "aitm"):  # two binary tasks in order
+        overrides = [f"tasks.{task}={{dataset: a, target: parity, kind: binary}}" for task in ("digit", "ink")]
+        overrides.append(f"sharing={{name: {name}, order: [digit, ink]}}")
     if trunk == "cnn":
         overrides += ["trunk={name: cnn, widths: [3], features: 4}", "stems.t={name: tabular, shape: [2, 6, 6]}"]
     run = build(load_experiment(mixed, overrides))

@@ -133,9 +133,13 @@ def test_jacobian_level() -> None:
     run, step, batch = make("whole")
     run.weighting.double()
     names, jacobian, own = by_hand(run, batch)
-    step.backward.run.weighting.update = lambda j, g, losses, present: (  # type: ignore[method-assign]
-        run.weighting.__setattr__("seen", j.clone()), (WEIGHTS @ j, WEIGHTS)
-    )[1]  # fmt: skip
+    weighting: Any = run.weighting
+
+    def update(j: Tensor, gramian: Tensor, losses: Tensor, present: Any) -> tuple[Tensor, Tensor]:
+        weighting.seen = j.clone()
+        return WEIGHTS @ j, WEIGHTS
+
+    weighting.update = update
     step([batch])
     assert isinstance(run.weighting, Whole)
     order = [n for n, p in run.model.named_parameters() if n in names]
