@@ -13,7 +13,7 @@ from mtlcli.data.formats.cells import Cells, Index, NumberCells
 from mtlcli.data.formats.numerals import Floats, Notation
 
 Kind = Literal["values", "numbers", "texts"]
-MAX_DISTINCT = 2**16  # distinct values from which on a column may be stored by row
+MAX_DISTINCT = 2**14  # distinct values from which on a column may be stored by row
 REPEATED = 2  # rows for each distinct value, up to which a column of texts is stored by row
 EXACT = 2.0**53  # float64 doesn't represent every integer from here on, and such numbers are compared as texts
 
@@ -40,7 +40,9 @@ class ColumnBuilder:
         self.failed = False
         self.rows = 0
         self._codes = _Codes(frozenset(missing) | {""})
-        self._chunks: list[Any] = []
+        self._type: type[np.generic] = np.float64 if kind == "numbers" else np.uint8
+        self._buffer = bytearray()  # positions or numbers, of this type: grows with little more memory than it holds
+        self._texts: list[Any] = []  # chunks of Arrow strings
 
     def add(self, cells: Sequence[str | None]) -> None:
         """Append cells.
@@ -49,7 +51,7 @@ class ColumnBuilder:
             cells: texts as they are in the file, None for a missing value.
         """
         if self.kind == "values":
-            self._append(np.fromiter(map(self._codes.__getitem__, cells), np.int32, len(cells)))
+            self._add_positions(np.fromiter(map(self._codes.__getitem__, cells), np.int32, len(cells)))
         else:
             arrow = import_arrow("the column")
             self.add_array(arrow.array(cells, arrow.string()))
@@ -60,27 +62,30 @@ class ColumnBuilder:
         Args:
             array: `pyarrow.Array` of strings, of strings with a dictionary, or of float64; null for a missing value.
         """
-        arrow = import_arrow("the column")
-        if arrow.types.is_float64(array.type):
+        encoded = hasattr(array, "dictionary")
+        if not encoded and array.type == "double":
             self._add_numbers(array)
         elif self.kind == "values":
-            array = array if arrow.types.is_dictionary(array.type) else array.dictionary_encode()
-            codes = np.fromiter(map(self._codes.__getitem__, array.dictionary.to_pylist()), np.int32)
-            index = np.append(codes, self._codes[None] if array.null_count else 0)
+            array = array if encoded else array.dictionary_encode()
+            values = array.dictionary.to_pylist()
+            if array.null_count:
+                values.append(None)
             positions = to_numpy(array.indices, np.int32)
             if array.null_count:
-                positions = np.where(find_nulls(array.indices), len(codes), positions)
-            self._append(index[positions])
+                positions = np.where(find_nulls(array.indices), len(values) - 1, positions)
+            codes = np.fromiter(map(self._codes.__getitem__, values), np.int32, len(values))
+            self._add_positions(positions, codes)
             self._choose_kind()
         elif not self.failed:
-            texts = _clean(array.dictionary_decode() if arrow.types.is_dictionary(array.type) else array, self.missing)
+            texts = _clean(array.dictionary_decode() if encoded else array, self.missing)
             if self.kind == "texts":
-                self._append(texts)
+                self._texts.append(texts)
+                self.rows += len(texts)
             else:
                 self._add_numbers(parse_texts(texts, self.notation or Notation()))
 
     def finish(self, read_texts: Callable[[], Cells]) -> Cells:
-        """Return the cells.
+        """Return the cells. None can be added any more.
 
         Args:
             read_texts: reads the column again as texts, with a position for each row.
@@ -91,28 +96,34 @@ class ColumnBuilder:
         if self.failed:
             return read_texts()
         if self.kind == "values":
-            return Cells(tuple(self._codes.distinct), np.concatenate([np.zeros(0, np.uint8), *self._chunks]))
+            return Cells(tuple(self._codes.distinct), self._stored())
         if self.kind == "texts":
             arrow = import_arrow("the column")
-            return TextCells(arrow.chunked_array(self._chunks, arrow.string()))
-        data = np.concatenate([np.empty(0), *self._chunks])
-        return NumberCells(data, self.notation or Notation(), read_texts)
+            return TextCells(arrow.chunked_array(self._texts, arrow.string()))
+        return NumberCells(self._stored(), self.notation or Notation(), read_texts)
 
-    def _append(self, chunk: Any) -> None:
-        self.rows += len(chunk)
-        if self.kind == "values":
-            distinct = len(self._codes.distinct)
-            chunk = chunk.astype(np.uint8 if distinct <= 2**8 else np.uint16 if distinct <= 2**16 else np.int32)
-        self._chunks.append(chunk)
+    def _stored(self) -> Any:
+        return np.frombuffer(self._buffer, self._type)
+
+    def _add_positions(self, positions: Index, codes: Index | None = None) -> None:
+        """Append the positions of values, or the codes at these positions."""
+        distinct = len(self._codes.distinct)
+        needed = np.uint8 if distinct <= 2**8 else np.uint16 if distinct <= 2**16 else np.int32
+        if needed is not self._type:
+            self._buffer, self._type = bytearray(self._stored().astype(needed).data), needed
+        narrow = positions.astype(needed) if codes is None else codes.astype(needed)[positions]
+        self._buffer += narrow.data
+        self.rows += len(positions)
 
     def _add_numbers(self, array: Any) -> None:
         assert self.kind == "numbers"
         numbers = None if array is None else _exact_numbers(array)
         if numbers is None:
             self.failed = True
-            self._chunks.clear()
+            self._buffer.clear()
         if not self.failed and numbers is not None:
-            self._append(numbers)
+            self._buffer += numbers.data
+            self.rows += len(numbers)
 
     def _choose_kind(self) -> None:
         """Replace a long list of distinct values."""
@@ -122,15 +133,16 @@ class ColumnBuilder:
         if self.notation is not None:
             parsed, wrong = self.notation.numbers(distinct)
             if not wrong and not (np.abs(parsed) >= EXACT).any():
-                self.kind, self._chunks = "numbers", [parsed[chunk] for chunk in self._chunks]
+                self.kind, self._buffer, self._type = "numbers", bytearray(parsed[self._stored()].data), np.float64
                 self._codes.clear_all()
                 return
             self.notation = None  # not a column of numbers
         if self.rows < REPEATED * len(distinct):
             arrow = import_arrow("the column")
             values = arrow.array(distinct, arrow.string())
-            chunks = [arrow.DictionaryArray.from_arrays(_signed(chunk), values) for chunk in self._chunks]
-            self.kind, self._chunks = "texts", [chunk.dictionary_decode() for chunk in chunks]
+            encoded = arrow.DictionaryArray.from_arrays(self._stored().astype(np.int32), values)
+            self.kind, self._texts = "texts", [encoded.dictionary_decode()]
+            self._buffer.clear()
             self._codes.clear_all()
 
 
@@ -182,7 +194,3 @@ def _clean(array: Any, missing: Collection[str]) -> Any:
     texts = compute.utf8_trim_whitespace(array)
     absent = compute.is_in(texts, value_set=arrow.array(sorted({*missing, ""}), arrow.string()))
     return compute.if_else(absent, arrow.scalar(None, arrow.string()), texts)
-
-
-def _signed(index: Index) -> Any:
-    return index.astype(np.int32)

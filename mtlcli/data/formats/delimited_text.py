@@ -23,7 +23,7 @@ from mtlcli.data.formats.batches import Batch, Dialect
 from mtlcli.data.formats.column_builder import Kind
 from mtlcli.data.formats.header import check_header, fill_blank_names, suggest_delimiter
 from mtlcli.data.formats.table_rows import ListedLines
-from mtlcli.data.formats.text_blocks import Block, cut_blocks
+from mtlcli.data.formats.text_blocks import Block, count_lines, cut_blocks
 from mtlcli.data.formats.text_lines import NOT_DELIMITED, Lines, open_text, unreadable
 from mtlcli.data.samplers.base import Rows
 from mtlcli.errors import ConfigError, Problem
@@ -51,45 +51,46 @@ class DelimitedText:
         self.delimiter = "\t" if tabs else dialect.delimiter
         self.names, self.hint, self.header, self.uses_arrow = list(header), "", "", has_arrow()
         self._first: list[str] = []
-        self._offset = self._line = 0  # bytes and lines before the first row
+        self._offset = 0  # bytes before the first row
+        self._counted = {0: 0}  # bytes before a block → lines
+        self._latest: tuple[int, Sequence[int]] = (-1, ())  # bytes before the latest block whose lines were found
         if not header:
             self._read_header()
 
     def batches(self, kinds: Sequence[Kind | None]) -> Iterator[Batch]:
         """Yield the rows; see `TableFile`."""
-        offset, line = self._offset, self._line
+        offset = self._offset
         if self.uses_arrow and self.delimiter.isascii() and self.delimiter != " " and len(self.names) > 1:
             for block in self._blocks():
                 columns = self._parse(block, kinds)
                 if columns is None:
                     break
                 if rows := max((len(column) for column in columns if column is not None), default=0):
-                    yield Batch(columns, BlockLines(self, offset, line, rows))
-                offset, line = offset + len(block.text), line + block.count_lines()
+                    yield Batch(columns, BlockLines(self, offset, rows))
+                offset += len(block.text)
             else:
                 return
-        yield from self._read_carefully(offset, line)
+        yield from self._read_carefully(offset)
 
-    def find_line(self, offset: int, line: int, row: int) -> int:
-        """Find the line of a row.
+    def find_lines(self, offset: int, rows: int) -> Sequence[int]:
+        """Find the lines of a block of rows, of which the latest is kept.
 
         Args:
-            offset: bytes before a block of rows.
-            line: lines before the block.
-            row: position of the row in the block.
+            offset: bytes before the block.
+            rows: number of rows.
 
         Returns:
-            The line, from 1.
+            The line of each row, from 1.
         """
-        with Lines(self.path, offset, line) as lines:
-            for _ in islice(self._rows(lines), row + 1):
-                pass
-            return lines.line
+        if self._latest[0] != offset:
+            with Lines(self.path, offset, self._count_lines(offset)) as lines:
+                self._latest = offset, array("q", (lines.line for _ in islice(self._rows(lines), rows)))
+        return self._latest[1]
 
     def _read_header(self) -> None:
         with Lines(self.path) as lines:
             self._first = next(self._rows(lines, skip_blank=False), [])
-            self._offset, self._line = lines.offset, lines.line
+            self._offset, self._counted = lines.offset, {0: 0, lines.offset: lines.line}
         self.names = fill_blank_names([name.strip() for name in self._first])
         check_header(self.path, self.names)
         self.hint, self.header = suggest_delimiter(self.names), " in the file's first line"
@@ -108,13 +109,21 @@ class DelimitedText:
                 f"{lines.path}:{lines.row}: {error}; is a quote opened in this row that is never closed?"
             ) from error
 
-    def _read_carefully(self, offset: int, line: int) -> Iterator[Batch]:
+    def _count_lines(self, offset: int) -> int:
+        """Count the lines before the first row of a block."""
+        start = max(counted for counted in self._counted if counted <= offset)
+        if start < offset:
+            with open_text(self.path, start) as file:
+                self._counted[offset] = self._counted[start] + count_lines(file, offset - start)
+        return self._counted[offset]
+
+    def _read_carefully(self, offset: int) -> Iterator[Batch]:
         """Yield the rows from a place on, as Python's `csv` reads them, and report invalid ones."""
         expected = (
             f"but the header names {len(self.names)}{self.hint}" if self._first else f"expected {len(self.names)}"
         )
         places, rows, ragged = array("q"), list[list[str]](), list[Problem]()
-        with Lines(self.path, offset, line) as lines:
+        with Lines(self.path, offset, self._count_lines(offset)) as lines:
             for row in self._rows(lines):
                 if len(row) != len(self.names):
                     if len(ragged) == MAX_LISTED:
@@ -153,6 +162,7 @@ class DelimitedText:
         types = {"values": arrow.dictionary(arrow.int32(), arrow.string()), "numbers": numbers, "texts": arrow.string()}
         needed = {str(at): types[kind] for at, kind in enumerate(kinds) if kind is not None}
         options = {
+            "memory_pool": arrow.system_memory_pool(),  # Arrow's own pools keep freed memory
             "read_options": arrow_csv.ReadOptions(
                 use_threads=False, block_size=len(block.text) + 1, column_names=[str(at) for at in range(len(kinds))]
             ),
@@ -204,13 +214,11 @@ class BlockLines:
     Attributes:
         file: the file.
         offset: bytes before the block.
-        line: lines before the block.
         rows: number of rows.
     """
 
     file: DelimitedText
     offset: int
-    line: int
     rows: int
 
     def __len__(self) -> int:
@@ -218,13 +226,13 @@ class BlockLines:
 
     def place(self, row: int) -> str:
         """Return FILE:LINE of a row."""
-        return f"{self.file.path}:{self.file.find_line(self.offset, self.line, row)}"
+        return f"{self.file.path}:{self.file.find_lines(self.offset, self.rows)[row]}"
 
 
 def _has_long_value(column: Any) -> bool:
     """Return whether a text is longer than those that Python's `csv` accepts."""
     texts = getattr(column, "dictionary", column)
-    if texts.type != "string" or not len(texts):
+    if texts.type != "string" or texts.get_total_buffer_size() <= csv.field_size_limit():
         return False
     ends = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
     return bool(np.diff(ends).max() > csv.field_size_limit())

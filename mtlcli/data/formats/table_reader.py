@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mtlcli.data.formats.arrow_import import import_arrow
 from mtlcli.data.formats.batches import Batch, Dialect, TableFile
 from mtlcli.data.formats.cells import Cells
 from mtlcli.data.formats.column_builder import ColumnBuilder, Kind
@@ -142,6 +143,8 @@ class _Reading:
     def finish(self) -> Table:
         """Return the rows that have been read."""
         start, places = self.start, JoinedPlaces(self.places)
+        if self.file.uses_arrow:
+            import_arrow(str(self.file.path)).system_memory_pool().release_unused()
 
         def read_texts(at: int) -> Cells:
             return _read_texts(self.file, self.dialect, at, start, len(places))

@@ -29,12 +29,24 @@ class Block:
     quoted: bool
     plain: bool
 
-    def count_lines(self) -> int:
-        """Return the number of lines, with any line ending."""
-        lines = self.text.count(b"\n")
-        if b"\r" in self.text:
-            lines += self.text.count(b"\r") - self.text.count(b"\r\n")
-        return lines
+
+def count_lines(file: IO[bytes], size: int) -> int:
+    """Count lines, with any line ending.
+
+    Args:
+        file: the file.
+        size: number of bytes to read, to the end of a line.
+
+    Returns:
+        The number of lines.
+    """
+    lines, last = 0, b""
+    while size > 0 and (text := file.read(min(BLOCK, size))):
+        lines += text.count(b"\n")
+        if b"\r" in text or last == b"\r":
+            lines += text.count(b"\r") - text.count(b"\r\n") - (last == b"\r" and text.startswith(b"\n"))
+        last, size = text[-1:], size - len(text)
+    return lines
 
 
 def cut_blocks(file: IO[bytes], delimiter: str) -> Iterator[Block]:
