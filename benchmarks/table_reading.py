@@ -3,7 +3,7 @@
     python benchmarks/table_reading.py                             # census: 199,523 rows × 42 columns
     python benchmarks/table_reading.py --rows 1000000 --columns 50 # half of the columns are numbers, half categories
     python benchmarks/table_reading.py --suffix .parquet           # the same table in another format
-    python benchmarks/table_reading.py --epoch                     # also: an epoch of `configs/census.yaml`'s size
+    python benchmarks/table_reading.py --epoch                     # also: a training epoch
 
 The table is described, encoded and split by the dataset `table` in a process of its own (`csv` in versions without
 it). Seconds are those of `describe`, `examples` of each split and `notes`. Memory is the peak of the process, and the
@@ -43,25 +43,29 @@ def write_census(path: Path) -> None:
 
 
 def write_synthetic(path: Path, rows: int, columns: int) -> None:
-    """Write numbers (measurements of 6 digits, counts, amounts with cents) and categories of 4 to 400 levels."""
+    """Write numbers (normal, counts, amounts with cents) and categories of 4 to 400 levels."""
+    import pyarrow
+    import pyarrow.csv
+
     generator = np.random.default_rng(0)
-    names = [f"{'x' if at % 2 else 'c'}{at}" for at in range(columns - 1)]
-    with path.open("w") as table:
-        table.write(",".join([*names, "y"]) + "\n")
-        for start in range(0, rows, 20_000):
-            amount = min(20_000, rows - start)
-            cells = []
+    with path.open("wb") as file:
+        for start in range(0, rows, 100_000):
+            amount = min(100_000, rows - start)
+            cells = {}
             for at in range(columns - 1):
+                levels = 4 * 10 ** (at % 6 // 2)
                 if at % 2 == 0:
-                    cells.append([f"level {code}" for code in generator.integers(0, 4 * 10 ** (at % 6 // 2), amount)])
+                    names = pyarrow.array([f"level {level}" for level in range(levels)])
+                    cells[f"c{at}"] = names.take(pyarrow.array(generator.integers(0, levels, amount)))
                 elif at % 3 == 0:
-                    cells.append([f"{number:.6g}" for number in generator.normal(size=amount)])
+                    cells[f"x{at}"] = generator.normal(size=amount).round(5)
                 elif at % 3 == 1:
-                    cells.append([str(number) for number in generator.poisson(20, amount)])
+                    cells[f"x{at}"] = generator.poisson(20, amount)
                 else:
-                    cells.append([f"{number:.2f}" for number in generator.lognormal(5, 1, amount)])
-            cells.append([str(label) for label in generator.integers(0, 2, amount)])
-            table.writelines(",".join(row) + "\n" for row in zip(*cells, strict=True))
+                    cells[f"x{at}"] = generator.lognormal(5, 1, amount).round(2)
+            cells["y"] = generator.integers(0, 2, amount)
+            options = pyarrow.csv.WriteOptions(include_header=start == 0, quoting_style="none", quoting_header="none")
+            pyarrow.csv.write_csv(pyarrow.table(cells), file, options)
 
 
 def convert(path: Path, suffix: str) -> Path:
@@ -108,8 +112,8 @@ def read(path: Path, targets: list[str]) -> dict:
 def epoch(path: Path, targets: list[str]) -> float:
     """Median seconds of the training epochs after the first, by `mtl train`."""
     config = {
-        "datasets": {"t": {"name": "csv", "path": str(path), "targets": targets}},
-        "tasks": {target: {"dataset": "t", "kind": "classes"} for target in targets},
+        "datasets": {"t": {"name": "csv", "path": str(path), "targets": dict.fromkeys(targets, "classes")}},
+        "tasks": {f"t{at}": {"dataset": "t", "target": target} for at, target in enumerate(targets)},
         "trunk": {"name": "mlp"},
         "training": {"epochs": 4, "batch_size": 1024},
     }

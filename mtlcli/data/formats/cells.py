@@ -66,7 +66,7 @@ class Cells:
     def _parse(self, notation: Notation, column: str) -> tuple[Floats, list[int]]:
         return notation.numbers(self.values, column)
 
-    def spread(self, of_values: Any, rows: Rows | None = None) -> Any:
+    def spread(self, of_values: Any, rows: Rows | slice | None = None) -> Any:
         """Give each row what belongs to its value.
 
         Args:
@@ -118,7 +118,7 @@ class Cells:
     def positions(self, rows: Rows) -> Rows:
         """Return the sorted positions of the values that occur in some rows."""
         if self.index is None:
-            return np.sort(rows)
+            return rows if bool((rows[1:] >= rows[:-1]).all()) else np.sort(rows)
         return np.flatnonzero(np.bincount(self.index[rows], minlength=len(self.values)))
 
     def rows(self, positions: Collection[int]) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,6 +25,7 @@ from mtlcli.errors import ConfigError
 from mtlcli.specs import FIRST, MISSING, UNKNOWN, Column
 
 PLAIN = Notation()
+ROWS = 2**13  # rows encoded at once, which stay in the processor's cache
 MOST_CATEGORIES = 1000  # of a feature that isn't declared categorical: with more it is likely an identifier
 SMALLEST = float(np.finfo(np.float32).tiny)
 ROUNDING = 4 * float(np.finfo(np.float64).eps)  # relative standard deviation that rounding alone can cause
@@ -132,10 +133,15 @@ def encode_columns(table: Table, columns: Sequence[Column], notation: Notation =
         float32 [N, columns].
     """
     inputs = np.empty((len(table), len(columns)), np.float32)
-    for position, column in enumerate(columns):
-        if column.text is None:
-            cells = table.columns[column.name]
-            inputs[:, position] = cells.spread(_encode_values(table, column, cells, notation))
+    encoders = [
+        (position, _make_encoder(table, column, table.columns[column.name], notation))
+        for position, column in enumerate(columns)
+        if column.text is None
+    ]
+    for start in range(0, len(table), ROWS):
+        rows = slice(start, start + ROWS)
+        for position, encode in encoders:
+            inputs[rows, position] = encode(rows)
     if any(column.text is not None for column in columns):
         for name, (positions, encoding) in group_texts(columns).items():
             cells = table.columns[name]
@@ -156,14 +162,22 @@ def list_sources(columns: Iterable[Column]) -> list[str]:
     return list(dict.fromkeys(column.source for column in columns))
 
 
-def _encode_values(table: Table, column: Column, cells: Cells, notation: Notation) -> Floats:
-    """Code or shifted number of each distinct value."""
+def _make_encoder(table: Table, column: Column, cells: Cells, notation: Notation) -> Callable[[slice], Floats]:
+    """Return the function that encodes some rows of a column: codes or shifted numbers."""
     if column.levels is not None:
-        return encode_levels(cells.values, column.levels, notation, FIRST, MISSING, UNKNOWN).astype(np.float64)
+        codes = encode_levels(cells.values, column.levels, notation, FIRST, MISSING, UNKNOWN).astype(np.float64)
+        return lambda rows: cells.spread(codes, rows)
     parsed, wrong = cells.numbers(notation, column.name)
     if wrong:
         raise ConfigError(describe_non_numbers(table, "numeric column", column.name, wrong, notation))
-    return np.where(np.isnan(parsed), column.mean, parsed - column.offset)
+
+    def shift(numbers: Floats) -> Floats:
+        return np.where(np.isnan(numbers), column.mean, numbers - column.offset)
+
+    if cells.index is None:
+        return lambda rows: shift(parsed[rows])
+    shifted = shift(parsed)
+    return lambda rows: cells.spread(shifted, rows)
 
 
 def encode_levels(

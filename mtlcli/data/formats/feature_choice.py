@@ -9,7 +9,7 @@ from itertools import islice
 
 import numpy as np
 
-from mtlcli.data.formats.cells import BLOCK, Cells
+from mtlcli.data.formats.cells import BLOCK, Cells, NumberCells
 from mtlcli.data.formats.numerals import Floats, Notation, detect_notation
 from mtlcli.data.formats.table_rows import Table
 from mtlcli.errors import ConfigError
@@ -110,7 +110,7 @@ def _find_identifiers(
 
 def _explain_exclusion(name: str, cells: Cells, rows: int, notation: Notation) -> str | None:
     """Reason for which a column only identifies the rows, or None."""
-    if rows < MIN_ROWS or not cells.all_differ():
+    if rows < MIN_ROWS or (isinstance(cells, NumberCells) and not _whole(cells.data)) or not cells.all_differ():
         return None
     parsed, wrong = cells.numbers(notation, name)  # in the order of the rows, since all values are distinct
     if len(wrong) == rows:
