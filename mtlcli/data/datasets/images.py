@@ -13,6 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from mtlcli.config.type_names import TypeDescription
 from mtlcli.data.base import Dataset, Examples, add_val_split
 from mtlcli.data.checkpoint_spec import restore_spec
 from mtlcli.data.content_hash import Hashes
@@ -46,6 +47,11 @@ from mtlcli.registry import datasets
 from mtlcli.specs import DatasetSpec, TargetSpec
 
 Side = Annotated[int, Field(ge=1, le=4096)]
+Sides = Annotated[
+    list[Side],
+    Field(min_length=2, max_length=2),
+    TypeDescription("a list [height, width] of integers ≥ 1 and ≤ 4096", "lists [height, width]"),
+]
 
 
 @datasets.register("images")
@@ -53,24 +59,23 @@ class Images(Dataset):
     r"""Image files with any number of labels each, listed in a table with a header.
 
     Inputs: uint8 [channels, height, width], read on demand, or once if they are small. A cell without a label is
-    excluded from that task's loss and metrics. docs/images.md gives the rules for colours, sizes and files.
+    excluded from that task's loss and metrics. docs/images.md gives the rules for colors, sizes and files.
 
     Each image is turned upright by its EXIF orientation and converted to 8-bit RGB or grey: palettes and CMYK by
-    Pillow, without colour profiles; of 16 bits per channel, the upper 8 are kept. Formats: BMP, GIF (first frame),
+    Pillow, without color profiles; of 16 bits per channel, the upper 8 are kept. Formats: BMP, GIF (first frame),
     JPEG, PNG, PPM, TIFF and WebP, also AVIF and JPEG 2000 if Pillow supports them, with up to 50 million pixels.
 
-    Errors in the table and missing or damaged images are reported with their lines before the first step. The images
-    are decoded for this check if they take up to 512 MiB, on disk and decoded, or with `on_error: skip`; otherwise the
-    header and the end of each file are read. Files that pass are recorded in `$XDG_CACHE_HOME/mtlcli`
-    (`~/.cache/mtlcli`) and checked again only if they change.
+    Missing and damaged images are reported with their lines before the first step. All images are decoded for this check
+    if they take up to 512 MiB, on disk and decoded, or with `on_error: skip`; otherwise the header and the end of each
+    file are read. Files that pass are checked again only if they change.
 
     Args:
-        path: table of the labels, in a format of the dataset `csv`.
+        path: table of the labels, in a format of the dataset `table`.
         image: column with the path of the image of each row, relative to `root` or absolute.
         root: folder of the images. Default: the folder of `path`.
         suffix: text appended to each path, such as `.jpg` if the table has names without it.
         targets: columns to predict, or `{column: type}` with the type `classes`, `binary` or `real`, a list of columns
-            of 0 and 1, or classes in their order; as in the dataset `csv`. All other columns are ignored.
+            of 0 and 1, or classes in their order; as in the dataset `table`. All other columns are ignored.
         size: images are resized to size × size, or to [height, width]; required if their sizes differ. Default: keep
             their size.
         fit: `crop` resizes the largest centred region that has the aspect ratio of `size`; `stretch` resizes the whole
@@ -88,15 +93,14 @@ class Images(Dataset):
         group_column: column whose equal values stay in one split, such as a patient or a site.
         weight_column: column of the rows' weights in losses and metrics, at least 0.
         test: without `split_column` and `test_path`, share of the rows that becomes the split `test`. Membership
-            depends on the path below `root` (or the group) and on `seed`, so no row moves when others are added,
-            removed or reordered, or labels change. Rows of one image share a split, and every class keeps a training
-            row.
+            depends on the path below `root` (or the group) and on `seed`, so no row moves when other rows or labels
+            change. Rows of one image share a split, and every class keeps a training row.
         seed: seed of the split `test`; independent of the run's seed.
         val: share of the training rows that becomes the split `val`, drawn by the run's seed, unless the table has one.
-        missing: cells that mean a missing label or image, in addition to empty ones. Default: as in the dataset `csv`.
+        missing: cells that mean a missing label or image, in addition to empty ones. Default: as in the dataset `table`.
         decimal: decimal mark of numbers.
         thousands: mark between groups of three digits.
-        booleans: columns of truth values in words, such as `yes` and `no`, as in the dataset `csv`.
+        booleans: columns of truth values in words, such as `yes` and `no`, as in the dataset `table`.
         delimiter: character between the values of a text file; `\t` for a tab.
         augment: transforms of `torchvision.transforms.v2` by name, applied to each training image, such as
             `RandomHorizontalFlip` or `{name: RandomResizedCrop, size: 224}`.
@@ -115,7 +119,7 @@ class Images(Dataset):
         root: str | None = None,
         suffix: str = "",
         targets: Targets,
-        size: Side | Annotated[list[Side], Field(min_length=2, max_length=2)] | None = None,
+        size: Side | Sides | None = None,
         fit: Fit = "crop",
         mode: Literal["rgb", "grey"] = "rgb",
         background: Background = "white",
@@ -284,8 +288,7 @@ class Images(Dataset):
             if target.type == "classes":
                 self._non_numbers[name] = find_non_number(table, name, self.notation)
         prepare = files.preparation
-        assert prepare.size is not None
-        shape = (prepare.channels, *prepare.size)
+        shape = (prepare.channels, *(prepare.size or ()))  # the size is known: `find_rows` reads it from the files
         if self.normalize == "fit":
             try:
                 mean, std = measure_channels(files, train[sample_images(splits.keys[train])].tolist())

@@ -52,7 +52,7 @@ class ImagePreparation:
     antialiasing, by Pillow):
 
     * of 16 bits per channel, the upper 8 are kept;
-    * palettes and CMYK are converted by Pillow, without colour profiles;
+    * palettes and CMYK are converted by Pillow, without color profiles;
     * grey is (299 R + 587 G + 114 B) / 1000;
     * of an animation or a file with several pages, the first image is read.
 
@@ -62,7 +62,7 @@ class ImagePreparation:
         fit: `crop` resizes the largest centred region that has the aspect ratio of `size`; `stretch` resizes the whole
             image, whatever its aspect ratio; `pad` resizes the whole image to fit into `size`, and centres it. None:
             images are not resized, and another size is an error.
-        background: colour behind transparent pixels and of the padding. None: the colour that a file stores for
+        background: color behind transparent pixels and of the padding. None: the color that a file stores for
             transparent pixels, and black.
     """
 
@@ -103,10 +103,10 @@ class ImagePreparation:
 
     def describe(self) -> str:
         """Describe the conversion in words."""
-        colour = "RGB" if self.channels == 3 else "grey (Pillow's mode L)"
+        color = "RGB" if self.channels == 3 else "grey (Pillow's mode L)"
         behind = f", transparent pixels on {self.background}" if self.background else ""
         if self.fit is None or self.size is None:
-            return f"upright by its EXIF tag, converted to {colour}{behind}; channels first"
+            return f"upright by its EXIF tag, converted to {color}{behind}; channels first"
         how = {
             "crop": "cropped at the centre to the aspect ratio, and resized",
             "stretch": "resized",
@@ -114,7 +114,7 @@ class ImagePreparation:
         }[self.fit]
         height, width = self.size
         size = f", {how} to {height} x {width} (bilinear, by Pillow)"
-        return f"upright by its EXIF tag, converted to {colour}{behind}{size}; channels first"
+        return f"upright by its EXIF tag, converted to {color}{behind}{size}; channels first"
 
     def read(self, path: Path) -> Tensor:
         """Read an image.
