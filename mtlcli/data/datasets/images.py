@@ -65,9 +65,9 @@ class Images(Dataset):
     Pillow, without color profiles; of 16 bits per channel, the upper 8 are kept. Formats: BMP, GIF (first frame),
     JPEG, PNG, PPM, TIFF and WebP, also AVIF and JPEG 2000 if Pillow supports them, with up to 50 million pixels.
 
-    Missing and damaged images are reported with their lines before the first step. All images are decoded for this check
-    if they take up to 512 MiB, on disk and decoded, or with `on_error: skip`; otherwise the header and the end of each
-    file are read. Files that pass are checked again only if they change.
+    Missing and damaged images are reported with their lines before the first step. For this check, all images are
+    decoded if they take up to 512 MiB, on disk and decoded, or with `on_error: skip`; otherwise the header and the end
+    of each file are read. Files that pass are checked again only if they change.
 
     Args:
         path: table of the labels, in a format of the dataset `table`.
@@ -97,7 +97,7 @@ class Images(Dataset):
             change. Rows of one image share a split, and every class keeps a training row.
         seed: seed of the split `test`; independent of the run's seed.
         val: share of the training rows that becomes the split `val`, drawn by the run's seed, unless the table has one.
-        missing: cells that mean a missing label or image, in addition to empty ones. Default: as in the dataset `table`.
+        missing: cells that mean a missing label or image, in addition to empty ones. Default: as in `table`.
         decimal: decimal mark of numbers.
         thousands: mark between groups of three digits.
         booleans: columns of truth values in words, such as `yes` and `no`, as in the dataset `table`.
