@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -11,9 +13,12 @@ from mtlcli.data.content_hash import Hashes
 from mtlcli.data.fingerprint import DataRecord
 from mtlcli.data.formats.column_encoding import MOST_CATEGORIES, TrainingTable
 from mtlcli.data.formats.column_report import TableReport, Unseen
+from mtlcli.data.formats.image_decoding import Background, Fit, ImagePreparation
+from mtlcli.data.formats.images import ImageFiles
 from mtlcli.data.formats.mapped_set import MappedSet
 from mtlcli.data.formats.numerals import ISO, Notation
 from mtlcli.data.formats.set_encoding import SetTargets
+from mtlcli.data.formats.set_images import Normalization
 from mtlcli.data.formats.set_layout import SetOptions
 from mtlcli.data.formats.table_options import Text, check_declarations
 from mtlcli.data.formats.target_columns import check_targets
@@ -24,6 +29,8 @@ from mtlcli.specs import MOST_CLASSES, Column, DatasetSpec, TargetSpec
 if TYPE_CHECKING:
     from mtlcli.data.streams.streamed_set import StreamedSet
 
+Side = Annotated[int, Field(ge=1, le=4096)]
+
 
 @datasets.register("huggingface")
 class HuggingFace(Dataset):
@@ -33,7 +40,8 @@ class HuggingFace(Dataset):
     `imagefolder`) and sets on the hub that consist of such files. Scripts are never run. A set on the hub is downloaded
     to the library's cache (`$HF_HOME`); with `HF_HUB_OFFLINE=1` only the cache is used.
 
-    Inputs: float32 [columns], encoded as those of the dataset `table`. Rows are read from memory-mapped Arrow files.
+    Inputs: float32 [columns], encoded as those of the dataset `table`; or images, uint8 [channels, height, width],
+    decoded as those of the dataset `images`. Rows are read from memory-mapped Arrow files, images one at a time.
 
     Targets: columns of the set. A `ClassLabel` has the classes of the set, in its order; texts are classes; booleans
     are binary; numbers as in a table. A column of lists is a multilabel target, whose labels are those of the training
@@ -49,6 +57,13 @@ class HuggingFace(Dataset):
         targets: columns to predict, or `{column: type}` with the type `classes`, `binary`, `real`, or `multilabel` for
             a column of lists. A list of columns of 0 and 1 instead of a type is one multilabel target, and `{classes:
             [NAME, …]}` states the classes in their order.
+        image: column of images, which are the inputs instead of columns of features. Default: the set's only column of
+            images, unless `features` or `text` is set.
+        size: images are resized to size × size, or to [height, width]; required if their sizes differ.
+        fit: how images are resized, see the dataset `images`.
+        mode: `rgb` for color, `grey` for one channel.
+        background: color behind transparent pixels and of the padding.
+        normalize: `fit`, `half` or `imagenet`, see the dataset `images`; `fit` uses 200 training images.
         features: columns to use as inputs. Default: all columns of numbers, booleans, dates and texts, except targets
             and columns that only number or identify the rows, as in a table.
         exclude: columns not to use as features, if `features` is not set.
@@ -74,6 +89,7 @@ class HuggingFace(Dataset):
             files by their metadata, otherwise by reading all rows once.
         fit_rows: number of training rows on which statistics, categories and classes are fitted, if `streaming`: the
             first ones.
+        augment: transforms of `torchvision.transforms.v2` by name, applied to each training image.
     """
 
     origin = "local files or the Hugging Face hub"
@@ -86,6 +102,12 @@ class HuggingFace(Dataset):
         revision: str | None = None,
         splits: dict[str, str] = {},  # noqa: B006  (never modified)
         targets: SetTargets,
+        image: str | None = None,
+        size: Side | Annotated[list[Side], Field(min_length=2, max_length=2)] | None = None,
+        fit: Fit = "crop",
+        mode: Literal["rgb", "grey"] = "rgb",
+        background: Background = "white",
+        normalize: Normalization = "fit",
         features: list[str] | None = None,
         exclude: list[str] = [],  # noqa: B006
         categorical: list[str] = [],  # noqa: B006
@@ -103,16 +125,23 @@ class HuggingFace(Dataset):
         buffer: Annotated[int, Field(ge=1)] = 10_000,
         rows: dict[str, Annotated[int, Field(ge=1)]] = {},  # noqa: B006
         fit_rows: Annotated[int, Field(ge=1)] = 100_000,
+        augment: list[str | dict[str, Any]] | None = None,
     ) -> None:
-        super().__init__(val=val)
+        super().__init__(val=val, augment=augment)
         if wrong := [split for split in splits if split not in ("train", "val", "test")]:
             raise ValueError(f"`splits` names the split {wrong[0]!r}; expected train, val or test")
+        if image is not None and (features is not None or text):
+            raise ValueError("the inputs are either `image` or `features` and `text`, not both")
+        if normalize == "imagenet" and mode != "rgb":
+            raise ValueError("`normalize: imagenet` needs `mode: rgb`")
+        sides = (size, size) if isinstance(size, int) else None if size is None else (size[0], size[1])
+        prepare = ImagePreparation(3 if mode == "rgb" else 1, sides, None if sides is None else fit, background)
         texts = text if isinstance(text, dict) else dict.fromkeys(text, FEATURES)
         check_declarations(categorical=categorical, dates=dates, text=texts)
         self.notation, self.missing = Notation(dates=tuple((name, ISO) for name in dates)), missing
         self.options = SetOptions(
-            path, config, revision, splits, check_targets(targets), features, exclude, categorical, levels, missing,
-            self.notation, texts, ngrams, group_column, weight_column, test, seed, val,
+            path, config, revision, splits, check_targets(targets), image, prepare, normalize, features, exclude,
+            categorical, levels, missing, self.notation, texts, ngrams, group_column, weight_column, test, seed, val,
         )  # fmt: skip
         if wrong := [split for split in rows if split not in ("train", "val", "test")]:
             raise ValueError(f"`rows` names the split {wrong[0]!r}; expected train, val or test")
@@ -147,6 +176,12 @@ class HuggingFace(Dataset):
 
     def notes(self) -> list[str]:
         return self._open().notes()
+
+    def preparation(self) -> str:
+        return self.options.prepare.describe()  # of images; not called for columns
+
+    def open_images(self, paths: Sequence[Path], spec: DatasetSpec) -> ImageFiles:
+        return ImageFiles(paths, ImagePreparation.of(spec))
 
     def report(self) -> TableReport | None:
         return self._open().report

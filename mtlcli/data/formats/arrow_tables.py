@@ -155,6 +155,7 @@ class SetColumns:
         names: column of class numbers, or of lists of them → names of the classes.
         lists: columns of lists of labels.
         images: columns of images.
+        binary: columns of bytes, or of records with `bytes` and `path`, which may be those of files.
         texts: columns of texts.
         unusable: columns that can be neither features nor targets.
     """
@@ -162,6 +163,7 @@ class SetColumns:
     names: dict[str, Names]
     lists: list[str]
     images: list[str]
+    binary: list[str]
     texts: list[str]
     unusable: list[str]
 
@@ -178,7 +180,7 @@ def list_columns(features: Mapping[str, Any]) -> SetColumns:
     from datasets import ClassLabel, Features, Image
 
     types = import_arrow("the data set").types
-    columns = SetColumns({}, [], [], [], [])
+    columns = SetColumns({}, [], [], [], [], [])
     for name, feature in features.items():
         type_ = Features({name: feature}).arrow_schema.field(name).type
         inner = getattr(feature, "feature", None)
@@ -193,6 +195,9 @@ def list_columns(features: Mapping[str, Any]) -> SetColumns:
             (columns.lists if readable else columns.unusable).append(name)
         elif describe_unreadable(type_) is not None:
             columns.unusable.append(name)
+            fields = {field.name for field in type_} if types.is_struct(type_) else set()
+            if types.is_binary(type_) or types.is_large_binary(type_) or fields == {"bytes", "path"}:
+                columns.binary.append(name)
         elif types.is_string(type_) or types.is_large_string(type_) or types.is_string_view(type_):
             columns.texts.append(name)
     return columns

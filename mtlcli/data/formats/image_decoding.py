@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import IO, TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -116,11 +116,11 @@ class ImagePreparation:
         size = f", {how} to {height} x {width} (bilinear, by Pillow)"
         return f"upright by its EXIF tag, converted to {color}{behind}{size}; channels first"
 
-    def read(self, path: Path) -> Tensor:
+    def read(self, file: Path | IO[bytes]) -> Tensor:
         """Read an image.
 
         Args:
-            path: the file.
+            file: path of the file, or its content.
 
         Returns:
             uint8 [channels, height, width].
@@ -131,9 +131,9 @@ class ImagePreparation:
         from PIL import Image, UnidentifiedImageError
 
         try:
-            with Image.open(path, formats=supported_formats()) as file:
-                check_header(file)
-                image = _decode_upright(file)
+            with Image.open(file, formats=supported_formats()) as opened:
+                check_header(opened)
+                image = _decode_upright(opened)
                 image = self._convert(image)
         except UnidentifiedImageError as error:
             raise MtlError(f"is not an image of the formats {', '.join(supported_formats())}") from error

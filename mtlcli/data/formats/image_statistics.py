@@ -11,7 +11,7 @@ import numpy as np
 
 from mtlcli.cores import usable_cores
 from mtlcli.data.content_hash import Hashes
-from mtlcli.data.formats.images import ImageFiles
+from mtlcli.data.examples import LazyInputs
 from mtlcli.data.samplers.base import Rows
 from mtlcli.errors import ConfigError, MtlError, Problem
 
@@ -48,13 +48,13 @@ def sample_images(keys: Hashes) -> Rows:
     return np.unique(keys, return_index=True)[1][:SAMPLED]
 
 
-def measure_channels(files: ImageFiles, rows: Sequence[int]) -> Statistics:
+def measure_channels(files: LazyInputs, rows: Sequence[int]) -> Statistics:
     """Compute mean and standard deviation of each channel over all pixels of some images.
 
     The sums are exact, so the result doesn't depend on the order of the images.
 
     Args:
-        files: the images.
+        files: the images, uint8 [channels, height, width] each.
         rows: indices of at least one image.
 
     Returns:
@@ -79,7 +79,7 @@ def measure_channels(files: ImageFiles, rows: Sequence[int]) -> Statistics:
     return tuple(mean), tuple(std)
 
 
-def _count_values(files: ImageFiles, row: int) -> np.ndarray[tuple[int, int], np.dtype[np.int64]] | MtlError:
+def _count_values(files: LazyInputs, row: int) -> np.ndarray[tuple[int, int], np.dtype[np.int64]] | MtlError:
     """Return the number of pixels with each value, [channels, 256], or the error of an image that can't be read."""
     try:
         image = files[row].numpy()

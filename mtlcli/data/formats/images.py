@@ -99,11 +99,11 @@ class OpensImages(Protocol):
         """
 
 
-def probe_size(files: ImageFiles) -> tuple[int, int]:
+def probe_size(files: LazyInputs) -> tuple[int, int]:
     """Return the size of the first readable image.
 
     Args:
-        files: at least one image, without a fixed size.
+        files: at least one image, of any size.
 
     Returns:
         (height, width).

@@ -9,13 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtlcli.data.content_hash import mix_bits
 from mtlcli.data.examples import Examples
 from mtlcli.data.fingerprint import DataRecord
 from mtlcli.data.formats.arrow_tables import to_table
 from mtlcli.data.formats.column_encoding import TrainingTable
 from mtlcli.data.formats.column_report import TableReport, Unseen
 from mtlcli.data.formats.feature_choice import Features
-from mtlcli.data.formats.hub_sets import OpenedSet, open_set
+from mtlcli.data.formats.hub_sets import OpenedSet, import_datasets, open_set
+from mtlcli.data.formats.set_images import MappedCells, SetImages, describe_images, restore_preparation, with_size
 from mtlcli.data.formats.set_layout import SetLayout, SetOptions
 from mtlcli.data.formats.table_rows import Table
 from mtlcli.data.formats.table_splits import TableSplits, note_repeated_rows, split_table
@@ -51,13 +53,15 @@ class MappedSet:
         self.layout = layout = SetLayout(options, self._opened.features)
         table, rows = self._read_table()
         classes = [] if stored is not None else list_class_codes(table, layout.encoding.targets, options.notation)
+        positions = None if layout.image is None else mix_bits(np.arange(len(table), dtype=np.uint64))
         self.splits: TableSplits = split_table(
             table, None, options.group_column, options.test, options.seed, classes, record, options.notation,
-            None if self.draws_test else rows,
+            None if self.draws_test else rows, positions,
         )  # fmt: skip
         self.source: TrainingTable | None = None
         self._features: Features | None = None
         if stored is not None:
+            layout.check(stored)
             spec = layout.encoding.restore(table, stored, options.features)
         elif "train" not in self.splits.rows:
             names = join_names(list(self.splits.rows))
@@ -65,7 +69,12 @@ class MappedSet:
         else:
             spec, self._features, self.source = layout.fit(table, self.splits.rows["train"])
         self.spec = replace(spec, splits=add_val_split(self.own_splits, options.val))
-        inputs, self.report = self._encode(table)
+        inputs: Tensor | SetImages
+        if layout.image is None:
+            inputs, self.report = self._encode(table)
+        else:
+            inputs = self._open_images(layout.image, table, stored)
+            self.report = TableReport(table, (), np.arange(0), options.notation, None)
         targets, weights = layout.encoding.encode_targets(table, spec), layout.encoding.encode_weights(table)
         self.whole = Examples(inputs, targets, weights=weights)
 
@@ -81,7 +90,8 @@ class MappedSet:
 
     def unseen(self, examples: Examples) -> dict[str, Unseen]:
         """Count missing and unknown values, see `Dataset.unseen`."""
-        assert isinstance(self.whole.inputs, Tensor)
+        if not isinstance(self.whole.inputs, Tensor):
+            return {}
         rows = np.arange(len(self.whole)) if examples.rows is None else examples.rows.numpy()
         return self.report.unseen(self.whole.inputs, self.spec.columns, rows)
 
@@ -95,9 +105,11 @@ class MappedSet:
 
     def notes(self) -> list[str]:
         """List facts that the user should know, in one sentence each."""
-        assert isinstance(self.whole.inputs, Tensor)
-        subsets = {f"the split {split!r}": rows for split, rows in self.splits.rows.items()}
-        notes = self.report.notes(self.whole.inputs, self.spec, subsets)
+        inputs, subsets = torch.empty(len(self.whole), 0), {}
+        if isinstance(self.whole.inputs, Tensor):
+            inputs = self.whole.inputs
+            subsets = {f"the split {split!r}": rows for split, rows in self.splits.rows.items()}
+        notes = self.report.notes(inputs, self.spec, subsets)
         paths = {split: Path(f"{self.options.path} (split {split})") for split in self.splits.rows}
         notes += note_repeated_rows(self.splits, paths)
         return [*notes, *self._opened.notes(), *self.layout.notes()]
@@ -109,6 +121,19 @@ class MappedSet:
         table = to_table(self.options.path, chosen, self.layout.rule)
         ends = np.cumsum([len(rows) for rows in sets.values()]).tolist()
         return table, {split: np.arange(end - len(sets[split]), end) for split, end in zip(sets, ends, strict=True)}
+
+    def _open_images(self, column: str, table: Table, stored: DatasetSpec | None) -> SetImages:
+        """Return the images of all rows, and complete the specification by that of images."""
+        library = import_datasets()
+        sets = [rows.select_columns([column]) for rows in self._opened.splits.values()]
+        cells = MappedCells(library.concatenate_datasets(sets), column)
+        place = replace(table, columns={}).place  # without the cells, since workers receive a copy
+        if stored is not None:
+            return SetImages(cells, restore_preparation(stored, self.options.prepare), place)
+        train = self.splits.rows["train"]
+        images = with_size(SetImages(cells, self.options.prepare, place), train)
+        self.spec = describe_images(self.spec, images, train, images.prepare, self.options.normalize)
+        return images
 
     def _encode(self, table: Table) -> tuple[Tensor, TableReport]:
         train = self.splits.rows.get("train", np.arange(len(table)))

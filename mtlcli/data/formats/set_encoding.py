@@ -57,6 +57,12 @@ class SetEncoding:
     ngrams: int = 1
     weight_column: str | None = None
 
+    @property
+    def fits_nothing(self) -> bool:
+        """True if the classes and labels of all targets are stated, so that no training row is needed for them."""
+        lists = all(names is not None for names in self.lists.values())
+        return lists and all(isinstance(type_, dict) for type_ in self.targets.values())
+
     def source(self, table: Table, train: Rows) -> TrainingTable:
         """Return the table with its training rows, for `fit`."""
         return TrainingTable(table, train, self.notation, self.categorical, self.texts, self.ngrams)

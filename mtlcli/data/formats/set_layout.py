@@ -6,15 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mtlcli.data.formats.arrow_tables import TableRule, list_columns
+from mtlcli.data.formats.arrow_tables import SetColumns, TableRule, list_columns
 from mtlcli.data.formats.column_encoding import TrainingTable
 from mtlcli.data.formats.feature_choice import Features, choose_features
+from mtlcli.data.formats.image_decoding import ImagePreparation
 from mtlcli.data.formats.numerals import Notation
 from mtlcli.data.formats.set_encoding import SetEncoding, split_targets
+from mtlcli.data.formats.set_images import Normalization
 from mtlcli.data.formats.table_rows import Table
 from mtlcli.data.formats.target_columns import list_target_columns
 from mtlcli.data.samplers.base import Rows
-from mtlcli.errors import ConfigError
+from mtlcli.errors import ConfigError, suggest
 from mtlcli.specs import DatasetSpec
 from mtlcli.text import join_names
 
@@ -28,6 +30,9 @@ class SetOptions:
     revision: str | None
     splits: Mapping[str, str]
     targets: Mapping[str, Any]
+    image: str | None
+    prepare: ImagePreparation
+    normalize: Normalization
     features: Sequence[str] | None
     exclude: Sequence[str]
     categorical: Sequence[str]
@@ -51,12 +56,13 @@ class SetLayout:
         features: name of a column → its feature type of the library `datasets`.
 
     Attributes:
+        image: column of the images that are the inputs; None for features.
         rule: rule by which the columns become cells.
         columns: columns that are read.
         unused: columns of lists, records and images that are not targets.
         encoding: encoding of the rows.
 
-    Raises a ConfigError if a target's declared type doesn't fit its column.
+    Raises a ConfigError if a target's declared type doesn't fit its column, or the images can't be chosen.
     """
 
     def __init__(self, options: SetOptions, features: Mapping[str, Any]) -> None:
@@ -72,10 +78,14 @@ class SetLayout:
         texts = [name for name, type_ in targets.items() if isinstance(type_, dict) or type_ == "classes"]
         compared = {*texts, *lists, *options.categorical, *filter(None, [options.group_column])}
         self.rule = TableRule(options.missing, options.notation, names, compared)
+        self.image = self._choose_image(columns, list(features))
         required = list_target_columns(options.targets)
         unused = [*columns.unusable, *columns.lists, *columns.images]
         self.unused = [name for name in unused if name not in required]
         self.columns = [name for name in features if name not in self.unused]
+        if self.image is not None:
+            needed = {*required, options.group_column, options.weight_column}
+            self.columns = [name for name in features if name in needed]
 
     def fit(self, table: Table, train: Rows) -> tuple[DatasetSpec, Features, TrainingTable]:
         """Choose the features, and fit the encoding on the training rows.
@@ -87,15 +97,43 @@ class SetLayout:
         Returns:
             The specification without splits, the features, and the table on which columns can be fitted again.
         """
+        if self.image is not None:
+            table.require(list_target_columns(self.options.targets), "targets")
+            source = self.encoding.source(table, train)
+            return self.encoding.fit(source, ()), Features((), {}, ()), source
         features = self._choose_features(table)
         source = self.encoding.source(table, train)
         return self.encoding.fit(source, features.names), features, source
 
+    def check(self, stored: DatasetSpec) -> None:
+        """Check that a checkpoint's inputs are of the same kind. ConfigError if not."""
+        if ("image" in stored.state) != (self.image is not None):
+            then, now = ("images", "columns") if "image" in stored.state else ("columns", "images")
+            raise ConfigError(
+                f"{self.options.path}: the checkpoint was trained on {then}, but the inputs are {now} here"
+            )
+
     def notes(self) -> list[str]:
         """List the columns that can't be features, in one sentence, if there are any."""
-        if not self.unused or self.options.features is not None:
+        if not self.unused or self.options.features is not None or self.image is not None:
             return []
         return [f"not used as features, since they hold lists, records or images: {join_names(self.unused)}"]
+
+    def _choose_image(self, columns: SetColumns, names: Sequence[str]) -> str | None:
+        options = self.options
+        if options.image is None:
+            images = [name for name in columns.images if name not in options.exclude]
+            if options.features is not None or options.text or not images:
+                return None
+            if len(images) > 1:
+                raise ConfigError(f"{options.path}: has the image columns {join_names(images)}; choose one by `image`")
+            return images[0]
+        if options.image not in names:
+            hint = suggest(options.image, names)
+            raise ConfigError(f"{options.path}: no column {options.image!r}, which `image` names.{hint}")
+        if options.image not in (*columns.images, *columns.binary):
+            raise ConfigError(f"{options.path}: the column {options.image!r} doesn't hold images or the bytes of files")
+        return options.image
 
     def _choose_features(self, table: Table) -> Features:
         options = self.options

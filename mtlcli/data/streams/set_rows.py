@@ -18,6 +18,7 @@ from mtlcli.errors import MtlError
 from mtlcli.specs import DatasetSpec
 
 CHUNK = 4096  # rows that are read and encoded at once
+IMAGES = 256  # the same, of images, which are kept as they are stored until they are emitted
 INPUTS, WEIGHTS, TARGET = "inputs", "weights", "target "  # names in a block; that of a target follows
 
 
@@ -55,7 +56,8 @@ class SetRows:
             MtlError: the shard has another number of rows than expected.
         """
         offset, first = sum(self.sizes[:shard]), 0
-        for chunk in iterate_chunks(self.rows, shard, len(self.sizes)):
+        size = CHUNK if self.layout.image is None else IMAGES
+        for chunk in iterate_chunks(self.rows, shard, len(self.sizes), size):
             chosen = wanted(first, len(chunk)) if first + len(chunk) <= self.sizes[shard] else None
             if chosen is not None:
                 rows = np.flatnonzero(chosen)
@@ -73,7 +75,12 @@ class SetRows:
             to_set_table(self.path, self.split, chunk, numbers, self.layout, self.rule),
             self.layout.encoding,
         )
-        block: Block = {ROW: numbers, INPUTS: encoding.encode_inputs(table, self.spec).numpy()}
+        block: Block = {ROW: numbers}
+        if self.layout.image is None:
+            block[INPUTS] = encoding.encode_inputs(table, self.spec).numpy()
+        else:
+            block[INPUTS] = np.empty(len(numbers), object)
+            block[INPUTS][:] = chunk.column(self.layout.image).to_pylist()
         for name, labels in encoding.encode_targets(table, self.spec).items():
             block[TARGET + name] = labels.numpy()
         if (weights := encoding.encode_weights(table)) is not None:

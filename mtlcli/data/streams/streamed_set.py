@@ -12,11 +12,13 @@ from mtlcli.data.content_hash import mix_bits
 from mtlcli.data.fingerprint import DataRecord, Fingerprint
 from mtlcli.data.formats.column_report import TableReport
 from mtlcli.data.formats.hub_sets import OpenedSet, import_datasets, open_set
+from mtlcli.data.formats.image_statistics import SAMPLED
+from mtlcli.data.formats.set_images import Decoder, SetImages, describe_images, restore_preparation, with_size
 from mtlcli.data.formats.set_layout import SetLayout, SetOptions
 from mtlcli.data.samplers.base import Rows, stable_seed
 from mtlcli.data.splitting import Mask, add_val_split
 from mtlcli.data.streams.row_stream import Block, SplitRows
-from mtlcli.data.streams.set_rows import CHUNK, SetRows, count_rows, iterate_chunks, to_set_table
+from mtlcli.data.streams.set_rows import CHUNK, IMAGES, SetRows, count_rows, iterate_chunks, to_set_table
 from mtlcli.data.streams.streamed_split import StreamedSplit
 from mtlcli.errors import ConfigError
 from mtlcli.specs import DatasetSpec
@@ -84,11 +86,12 @@ class StreamedSet:
         if not len(rows):
             drawn = f": none of {sum(rows.source.sizes)} rows was drawn" if rows.members is not None else ""
             raise ConfigError(f"the split {split!r} has no examples{drawn}")
-        return StreamedSplit.of(rows, self.stream.buffer)
+        return StreamedSplit.of(rows, self.stream.buffer, self._decoder(split))
 
     def read_whole(self) -> StreamedSplit:
         """Return the examples of all splits."""
-        return StreamedSplit.of(SplitRows.of(_JoinedRows([self._source(split) for split in self._opened.splits])), 0)
+        sources = _JoinedRows([self._source(split) for split in self._opened.splits])
+        return StreamedSplit.of(SplitRows.of(sources), 0, self._decoder(" and ".join(self._opened.splits)))
 
     def recorded(self) -> DataRecord:
         """Record the number of rows of each split and its shards, for a checkpoint."""
@@ -104,48 +107,70 @@ class StreamedSet:
 
     def _describe(self, stored: DatasetSpec | None) -> tuple[SetLayout, DatasetSpec, TableReport]:
         """Read the first training rows, and fit the encoding on them unless it is stored."""
-        import pyarrow as pa
-
         options, opened = self.options, self._opened
         split = "train" if "train" in opened.splits else next(iter(opened.splits))
         if stored is None and split != "train":
             raise ConfigError(f"{options.path}: has no training rows; its splits: {join_names(list(opened.splits))}")
-        chunks = list(self._first_rows(split, self.stream.fit_rows if stored is None else CHUNK))
-        if not chunks:
-            raise ConfigError(f"{options.path}: the split {split!r} has no rows")
-        first = pa.concat_tables(chunks, promote_options="permissive")
-        features = opened.splits[split].features or import_datasets().Features.from_arrow_schema(first.schema)
-        layout = SetLayout(options, features)
-        rows = np.arange(len(first))
+        features, amount = opened.splits[split].features, self.stream.fit_rows if stored is None else SAMPLED
+        layout = None if features is None else SetLayout(options, features)
+        if layout is not None and layout.image is not None and layout.encoding.fits_nothing:
+            amount = min(amount, SAMPLED)
+        first, cells = self._read_first(split, amount, layout)
+        if layout is None:  # of files without types
+            layout = SetLayout(options, import_datasets().Features.from_arrow_schema(first.schema))
+        rows, chosen = np.arange(len(first)), None
         table = to_set_table(options.path, split, first, rows, layout)
-        chosen = None
         if stored is None:
             spec, chosen, _ = layout.fit(table, rows)
         else:
+            layout.check(stored)
             spec = layout.encoding.restore(table, stored, options.features)
         spec = replace(spec, splits=add_val_split(self.own_splits, options.val))
+        self._prepare = options.prepare
+        if layout.image is not None and stored is not None:
+            self._prepare = restore_preparation(stored, options.prepare)
+        elif layout.image is not None:
+            images = with_size(SetImages(cells, options.prepare, table.place), np.arange(len(cells)))
+            self._prepare = images.prepare
+            spec = describe_images(spec, images, np.arange(len(cells)), self._prepare, options.normalize)
         report = TableReport(table, spec.columns, rows, options.notation, chosen)
         if stored is None:
             subset = f"the first {len(first):,} training rows"
-            self._notes = report.notes(layout.encoding.encode_inputs(table, spec), spec, {subset: rows})
-            if len(first) >= self.stream.fit_rows:
+            inputs = layout.encoding.encode_inputs(table, spec)
+            self._notes = report.notes(inputs, spec, {subset: rows} if spec.columns else {})
+            if len(first) >= amount and not (layout.image is not None and layout.encoding.fits_nothing):
                 self._notes.append(
                     f"statistics, categories and classes are those of {subset}; a class that occurs only in later rows "
                     f"is an error: state it under `targets`, or raise `fit_rows`"
                 )
         return layout, spec, report
 
-    def _first_rows(self, split: str, amount: int) -> Iterator[Any]:
-        """Yield chunks of the first rows of a split, without those drawn for `test`."""
+    def _read_first(self, split: str, amount: int, layout: SetLayout | None) -> tuple[Any, list[Any]]:
+        """Return the first rows of a split, without those drawn for `test`, and the cells of the first images."""
+        import pyarrow as pa
+
         members, first = self._members(split, None), 0
-        for chunk in iterate_chunks(self._opened.splits[split], 0, 1):
+        chunks: list[Any] = []
+        cells: list[Any] = []
+        size = CHUNK if layout is None or layout.image is None else IMAGES
+        for chunk in iterate_chunks(self._opened.splits[split], 0, 1, min(size, amount)):
             rows = np.arange(first, first + len(chunk))
             first += len(chunk)
             kept = chunk if members is None else chunk.take(np.flatnonzero(members(rows)))
-            yield kept.slice(0, amount)
-            amount -= len(kept)
-            if amount <= 0:
-                return
+            kept = kept.slice(0, amount - sum(map(len, chunks)))
+            if layout is not None:
+                if layout.image is not None and len(cells) < SAMPLED:
+                    cells += kept.column(layout.image).slice(0, SAMPLED - len(cells)).to_pylist()
+                kept = kept.select([name for name in layout.columns if name in kept.column_names])
+            chunks.append(kept)
+            if sum(map(len, chunks)) >= amount:
+                break
+        if not sum(map(len, chunks)):
+            raise ConfigError(f"{self.options.path}: the split {split!r} has no rows")
+        return pa.concat_tables(chunks, promote_options="permissive"), cells
+
+    def _decoder(self, split: str) -> Decoder | None:
+        return None if self.layout.image is None else Decoder(self._prepare, self.options.path, split)
 
     def _members(self, split: str, seed: int | None) -> _Members | None:
         """Return the membership of rows in a split that is drawn, or from which one is drawn; None for all rows."""

@@ -15,6 +15,7 @@ from mtlcli.data.augmentation import Augmentation
 from mtlcli.data.dataset_loader import EpochOrder, place_labels
 from mtlcli.data.example_weights import ExampleWeights
 from mtlcli.data.examples import StreamedExamples, describe_read_error, wrap_read_errors
+from mtlcli.data.formats.set_images import Decoder
 from mtlcli.data.placement import Placement, Route
 from mtlcli.data.streams.row_stream import ROW, Block, PassRows, SplitRows
 from mtlcli.data.streams.set_rows import INPUTS, TARGET, WEIGHTS
@@ -31,9 +32,11 @@ class StreamedInputs:
 
     Attributes:
         rows: rows of the split.
+        decode: decoder of images; None for features.
     """
 
     rows: SplitRows
+    decode: Decoder | None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -42,7 +45,7 @@ class StreamedInputs:
         reader = PassRows(self.rows, 0, ())
         if row:
             reader.take(row)
-        return _to_piece(reader.take(1))[INPUTS][0]
+        return _to_piece(reader.take(1), self.decode)[INPUTS][0]
 
 
 @dataclass(frozen=True)
@@ -52,15 +55,17 @@ class StreamedSplit(StreamedExamples):
     Args:
         stream: rows of the split.
         buffer: number of rows in the shuffle buffer.
+        decode: decoder of images; None for features.
     """
 
     stream: SplitRows = field(kw_only=True)
     buffer: int = field(kw_only=True)
+    decode: Decoder | None = field(kw_only=True)
 
     @classmethod
-    def of(cls, stream: SplitRows, buffer: int) -> StreamedSplit:
+    def of(cls, stream: SplitRows, buffer: int, decode: Decoder | None) -> StreamedSplit:
         """Return the examples of a split."""
-        return cls(StreamedInputs(stream), {}, stream=stream, buffer=buffer)
+        return cls(StreamedInputs(stream, decode), {}, stream=stream, buffer=buffer, decode=decode)
 
     def labels(self, target: str) -> Tensor:
         """Read all labels of a target, which takes a pass over the data.
@@ -156,7 +161,7 @@ class StreamLoader:
         """
         positions = [(start + first, start + last) for first, last in chunks]
         buffer, seed = (self.split.buffer if shuffled else 0), ("stream", self.seed, self.alias)
-        pieces = _Pieces(self.split.stream, buffer, seed, positions, self.augmentation)
+        pieces = _Pieces(self.split, buffer, seed, positions, self.augmentation)
         loader: DataLoader[Piece | MtlError] = DataLoader(
             pieces,
             batch_size=None,  # a piece is already a batch
@@ -231,13 +236,14 @@ class _Pieces(IterableDataset[Piece | MtlError]):
 
     def __init__(
         self,
-        rows: SplitRows,
+        split: StreamedSplit,
         buffer: int,
         seed: tuple[int | str, ...],
         positions: Iterable[tuple[int, int]],
         augmentation: Augmentation | None,
     ) -> None:
-        self.rows, self.buffer, self.seed, self.positions = rows, buffer, seed, positions
+        self.rows, self.decode = split.stream, split.decode
+        self.buffer, self.seed, self.positions = buffer, seed, positions
         self.augmentation = augmentation
 
     def __iter__(self) -> Iterator[Piece | MtlError]:
@@ -264,12 +270,15 @@ class _Pieces(IterableDataset[Piece | MtlError]):
             block = blocks[0]
             if len(blocks) > 1:
                 block = {name: np.concatenate([part[name] for part in blocks]) for name in block}
-            piece = _to_piece(block)
+            piece = _to_piece(block, self.decode)
             if self.augmentation is not None:
                 inputs = self.augmentation(list(piece[INPUTS]), passes, block[ROW].tolist())
                 piece[INPUTS] = torch.stack(inputs)
             yield piece
 
 
-def _to_piece(block: Block) -> Piece:
-    return {name: torch.from_numpy(values) for name, values in block.items() if name != ROW}
+def _to_piece(block: Block, decode: Decoder | None) -> Piece:
+    piece = {name: torch.from_numpy(values) for name, values in block.items() if name not in (ROW, INPUTS)}
+    inputs = block[INPUTS]
+    piece[INPUTS] = torch.from_numpy(inputs) if decode is None else decode(inputs.tolist(), block[ROW].tolist())
+    return piece
