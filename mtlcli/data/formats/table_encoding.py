@@ -13,7 +13,7 @@ from mtlcli.data.formats.target_columns import fit_target, list_target_columns, 
 from mtlcli.data.formats.text_features import fit_text
 from mtlcli.data.samplers.base import Rows
 from mtlcli.errors import ConfigError, Problem
-from mtlcli.specs import Column, DatasetSpec
+from mtlcli.specs import MOST_COLUMNS, Column, DatasetSpec
 from mtlcli.text import join_names
 
 
@@ -67,6 +67,8 @@ def fit_table(
             specs[name] = fit_target(source.table, name, source.train, type_, source.notation)
         except ConfigError as error:
             problems += error.problems
+    if len(columns) > MOST_COLUMNS:
+        problems.append(Problem(f"the features and texts have {len(columns)} columns, more than {MOST_COLUMNS}"))
     if problems:
         raise ConfigError(problems)
     return DatasetSpec(

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.feature_extraction.text import HashingVectorizer
 
 import mtlcli
 from mtlcli.cli import main
 from mtlcli.data.datasets.table import TableDataset
+from mtlcli.data.formats import table_encoding
 from mtlcli.data.formats.shared_columns import share_columns
 from mtlcli.data.formats.text_features import encode_text, fit_text
 from mtlcli.errors import ConfigError, InputError
@@ -109,6 +111,12 @@ def test_a_text_column_without_text(path: Path) -> None:
         TableDataset(path=str(path), targets=["y"], text=["a"], test=0.0).describe()
 
 
+def test_texts_with_more_features_than_a_checkpoint_may_have(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table_encoding, "MOST_COLUMNS", 25)
+    with pytest.raises(ConfigError, match="the features and texts have 26 columns, more than 25"):
+        table(path).describe()
+
+
 def test_columns_of_text_that_look_like_identifiers_suggest_text(path: Path) -> None:
     path.write_text("a,b,y\n" + "".join(f"word{at},{at % 3},{at % 2}\n" for at in range(30)), encoding="utf-8")
     dataset = TableDataset(path=str(path), targets=["y"], test=0.0, val=0.0)
@@ -146,7 +154,6 @@ def test_a_trained_model_takes_other_texts(path: Path, tmp_path: Path, capsys: p
     }
     checkpoint = str(mtlcli.train(config, run_dir=tmp_path / "run", plots=False)["checkpoint"])
     model = mtlcli.load(checkpoint)
-    row_count = 40
     encoded = model.predict(torch.from_numpy(inputs(table(path, ngrams=1))))["paid"].outputs
     cells = [line.split(",") for line in path.read_text(encoding="utf-8").splitlines()[1:]]
     rows = {
@@ -172,4 +179,9 @@ def test_a_trained_model_takes_other_texts(path: Path, tmp_path: Path, capsys: p
         ("member", "number", 24), ("age", "number", 25), ("title", "text", 0), ("body", "text", 8),
     ]  # fmt: skip
     assert description["columns"][0]["boolean"] == "x is 1 for ja, 0 for nein"
-    assert len(encoded) == row_count
+    body = description["columns"][3]
+    words = HashingVectorizer(n_features=body["features"], ngram_range=(1, body["ngrams"]), norm=None,
+                              token_pattern=r"(?u)\b\w+\b").transform(rows["body"]).toarray()  # fmt: skip
+    weighted = words * np.array(body["idf"])
+    described = weighted / np.linalg.norm(weighted, axis=1, keepdims=True)
+    assert np.allclose(described, inputs(table(path, ngrams=1))[:, 8:24], rtol=1e-6, atol=1e-7)
