@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -145,18 +145,25 @@ def _array_pieces(path: Path, dataset: Dataset, spec: DatasetSpec, faults: Fault
 def _table_pieces(path: Path, dataset: Dataset, spec: DatasetSpec, faults: Faults) -> Iterator[Piece]:
     """Read the rows of a table, with the model's columns in any order; other columns are ignored."""
     first = 0
-    for table in _read_chunks(path, dataset, spec):
+    for table in _read_chunks(path, dataset, spec, faults.skip):
         table.require(list_sources(spec.columns), "the model")
 
         def encode(start: int, stop: int, table: Table = table) -> Tensor:
             rows = table if stop - start == len(table) else table.slice(start, stop)
             return encode_columns(rows, spec.columns, dataset.notation)
 
-        good, problems = (
-            _largest_valid(encode, 0, len(table), None, ConfigError)
-            if faults.skip
-            else ([(0, encode(0, len(table)))], [])
-        )
+        good: list[tuple[int, Tensor]] = []
+        problems: list[str] = []
+        start = 0
+        for row in [*sorted(table.faulty), len(table)]:
+            if start < row and faults.skip:
+                valid, wrong = _largest_valid(encode, start, row, None, ConfigError)
+                good, problems = good + valid, problems + wrong
+            elif start < row:
+                good.append((start, encode(start, row)))
+            if row < len(table):
+                problems.append(table.faulty[row])
+            start = row + 1
         faults.add(problems)
         for start, tensor in good:
             at = first + start + 1
@@ -263,8 +270,9 @@ def _join(pieces: Sequence[Piece]) -> Piece:
     )
 
 
-def _read_chunks(path: Path, dataset: Dataset, spec: DatasetSpec) -> Iterator[Table]:
+def _read_chunks(path: Path, dataset: Dataset, spec: DatasetSpec, tolerant: bool) -> Iterator[Table]:
     dialect = getattr(dataset, "dialect", Dialect(",", dataset.missing, dataset.notation))
+    dialect = replace(dialect, tolerant=tolerant)
     numbers = {column.name for column in spec.columns if column.levels is None and column.text is None}
     sources = list_sources(spec.columns)
     yield from read_chunks(path, dialect, texts=set(sources) - numbers, numbers=numbers, columns=sources)

@@ -154,6 +154,20 @@ def test_faulty_rows_stop_or_are_skipped(folder: Path, tmp_path: Path, capsys: p
     )
 
 
+def test_invalid_lines_are_skipped(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ragged, broken = tmp_path / "ragged.csv", tmp_path / "broken.jsonl"
+    ragged.write_text("area,city\n50,Rome\n60\n70,Oslo,x\n80,Oslo\n", encoding="utf-8")
+    broken.write_text('{"area": 50, "city": "Rome"}\n{"area": 6\n[7]\n{"area": 80, "city": "Oslo"}\n', encoding="utf-8")
+    for table, line in ((ragged, 3), (broken, 2)):
+        command = ["predict", str(folder / "run"), str(table), "--tasks", "price"]
+        assert main(command) == 2
+        assert f"{table}:{line}: " in capsys.readouterr().err
+        assert main([*command, "--on-error", "skip"]) == 0
+        captured = capsys.readouterr()
+        assert all(f"skipped: {table}:{at}: " in captured.err for at in (line, line + 1))
+        assert [row["row"] for row in csv.DictReader(captured.out.splitlines())] == ["1", "4"]
+
+
 WRONG = [
     (["--tasks", "prise"], "no task 'prise'. Did you mean 'price'?"),
     (["--dataset", "home"], "no dataset 'home'. Did you mean 'houses'?"),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,11 +22,14 @@ class Dialect:
         delimiter: character between the values of delimited text; a comma means a tab in a .tsv file.
         missing: cells that mean a missing value, in addition to empty ones.
         notation: notation of numbers and dates.
+        tolerant: keep invalid rows as rows of missing values, and list them in `Table.faulty`, instead of raising an
+            error.
     """
 
     delimiter: str = ","
     missing: Sequence[str] = ()
     notation: Notation = PLAIN
+    tolerant: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,10 +40,12 @@ class Batch:
         columns: cells of each column, as a sequence of texts or as an Arrow array that `ColumnBuilder.add_array` takes;
             None for a column that wasn't requested.
         places: places of the rows.
+        faulty: row in the batch → message, for invalid rows of a tolerant dialect.
     """
 
     columns: Sequence[Any]
     places: Places
+    faulty: Mapping[int, str] = field(default_factory=dict)
 
 
 class TableFile(Protocol):

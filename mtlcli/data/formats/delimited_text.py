@@ -122,28 +122,32 @@ class DelimitedText:
         expected = (
             f"but the header names {len(self.names)}{self.hint}" if self._first else f"expected {len(self.names)}"
         )
-        places, rows, ragged = array("q"), list[list[str]](), list[Problem]()
+        places, rows, faulty, ragged = array("q"), list[list[str]](), dict[int, str](), list[Problem]()
         with Lines(self.path, offset, self._count_lines(offset)) as lines:
             for row in self._rows(lines):
                 if len(row) != len(self.names):
-                    if len(ragged) == MAX_LISTED:
+                    message = f"{self.path}:{lines.line}: {len(row)} values, {expected}"
+                    if self.dialect.tolerant:
+                        faulty[len(rows)] = message
+                        row = [""] * len(self.names)
+                    elif len(ragged) == MAX_LISTED:
                         ragged.append(Problem(f"{self.path}:{lines.line}: … and more such lines, starting here"))
                         break
-                    ragged.append(Problem(f"{self.path}:{lines.line}: {len(row)} values, {expected}"))
-                    continue
-                if row == self._first and len(row) > 1:
+                    else:
+                        ragged.append(Problem(message))
+                elif row == self._first and len(row) > 1:
                     raise ConfigError(f"{self.path}:{lines.line}: repeats the header; remove the line")
                 if ragged:
                     continue
                 places.append(lines.line)
                 rows.append(row)
                 if len(rows) == ROWS:
-                    yield Batch(list(zip(*rows, strict=True)), ListedLines(self.path, places))
-                    places, rows = array("q"), []
+                    yield Batch(list(zip(*rows, strict=True)), ListedLines(self.path, places), faulty)
+                    places, rows, faulty = array("q"), [], {}
         if ragged:
             raise ConfigError(ragged)
         if rows:
-            yield Batch(list(zip(*rows, strict=True)), ListedLines(self.path, places))
+            yield Batch(list(zip(*rows, strict=True)), ListedLines(self.path, places), faulty)
 
     def _blocks(self) -> Iterator[Block]:
         with open_text(self.path, self._offset, NOT_DELIMITED) as file:

@@ -57,11 +57,11 @@ class JsonLines:
             lines = block.count(b"\n") + (not block.endswith(b"\n"))
             columns = self._parse(block, lines, kinds) if self.uses_arrow else None
             if columns is None:
-                columns, places = self._read_carefully(block, line)
+                batch = self._read_carefully(block, line)
             else:
-                places = ListedLines(self.path, range(line + 1, line + lines + 1))
-            if len(places):
-                yield Batch(columns, places)
+                batch = Batch(columns, ListedLines(self.path, range(line + 1, line + lines + 1)))
+            if len(batch.places):
+                yield batch
             line += lines
 
     def _blocks(self) -> Iterator[bytes]:
@@ -119,9 +119,10 @@ class JsonLines:
                 columns.append(convert_column(column, kind, self.dialect.notation, name))
         return columns
 
-    def _read_carefully(self, block: bytes, line: int) -> tuple[list[Any], ListedLines]:
+    def _read_carefully(self, block: bytes, line: int) -> Batch:
         """Read the objects of a block line by line, and report invalid lines."""
-        rows, places, wrong = list[dict[str, str | None]](), array("q"), list[Problem]()
+        rows, places, faulty = list[dict[str, str | None]](), array("q"), dict[int, str]()
+        wrong: list[Problem] = []
         for number, text in enumerate(block.removesuffix(b"\n").split(b"\n"), line + 1):
             if not text.strip():
                 continue
@@ -129,6 +130,11 @@ class JsonLines:
                 rows.append(self._read_object(text, number))
                 places.append(number)
             except ValueError as error:
+                if self.dialect.tolerant:
+                    faulty[len(rows)] = f"{self.path}:{number}: {error}"
+                    rows.append({})
+                    places.append(number)
+                    continue
                 if len(wrong) == MAX_LISTED:
                     wrong.append(Problem(f"{self.path}:{number}: … and more such lines, starting here"))
                     break
@@ -136,7 +142,8 @@ class JsonLines:
         if wrong:
             raise ConfigError(wrong)
         self._add_names(list(dict.fromkeys(name for row in rows for name in row)))
-        return [[row.get(name) for row in rows] for name in self.names], ListedLines(self.path, places)
+        columns = [[row.get(name) for row in rows] for name in self.names]
+        return Batch(columns, ListedLines(self.path, places), faulty)
 
     def _read_object(self, text: bytes, line: int) -> dict[str, str | None]:
         """Return key → text of the value. ValueError for anything else than a flat object."""

@@ -107,6 +107,7 @@ class _Reading:
         places: places of the rows.
         builders: their columns.
         kinds: representation of each column.
+        faulty: row → message, of invalid rows.
     """
 
     file: TableFile
@@ -117,6 +118,7 @@ class _Reading:
     places: list[Places] = field(default_factory=list)
     builders: list[ColumnBuilder] = field(default_factory=list)
     kinds: list[Kind | None] = field(default_factory=list)
+    faulty: dict[int, str] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -137,7 +139,7 @@ class _Reading:
     def restart(self) -> None:
         """Forget the rows that have been read."""
         self.start += self.rows
-        self.places, self.builders = [], []
+        self.places, self.builders, self.faulty = [], [], {}
         self._add_builders()
 
     def finish(self) -> Table:
@@ -153,7 +155,7 @@ class _Reading:
             name: builder.finish(lambda at=at: read_texts(at))  # type: ignore[misc]
             for at, (name, builder) in enumerate(zip(self.file.names, self.builders, strict=True))
         }
-        return Table(self.file.path, columns, places, self.file.hint, self.file.header)
+        return Table(self.file.path, columns, places, self.file.hint, self.file.header, self.faulty)
 
     def _append(self, batch: Batch) -> None:
         self._add_builders()
@@ -162,6 +164,9 @@ class _Reading:
                 builder.add(cells)
             else:
                 builder.add_array(cells)
+        if batch.faulty:
+            before = self.rows
+            self.faulty.update({before + row: message for row, message in batch.faulty.items()})
         self.places.append(batch.places)
         self.kinds[:] = [builder.kind for builder in self.builders]
 

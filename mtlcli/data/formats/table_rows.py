@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -96,6 +96,8 @@ class Table:
         places: places of the rows.
         hint: end of the message about a missing column, such as a suggested delimiter.
         header: place of the names in the file for that message, such as " in the file's first line".
+        faulty: row → message, for invalid rows of a file that was read with a tolerant dialect. All their cells are
+            missing.
     """
 
     path: Path
@@ -103,6 +105,7 @@ class Table:
     places: Places
     hint: str = ""
     header: str = ""
+    faulty: Mapping[int, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.places)
@@ -110,12 +113,12 @@ class Table:
     def select(self, rows: Rows) -> Table:
         """Return some rows."""
         columns = {name: cells.select(rows) for name, cells in self.columns.items()}
-        return replace(self, columns=columns, places=SelectedPlaces(self.places, rows.tolist()))
+        return replace(self, columns=columns, places=SelectedPlaces(self.places, rows.tolist()), faulty={})
 
     def slice(self, start: int, stop: int) -> Table:
         """Return the rows from `start` to `stop`."""
         columns = {name: cells.slice(start, stop) for name, cells in self.columns.items()}
-        return replace(self, columns=columns, places=SelectedPlaces(self.places, range(start, stop)))
+        return replace(self, columns=columns, places=SelectedPlaces(self.places, range(start, stop)), faulty={})
 
     def require(self, names: Iterable[str], what: str) -> None:
         """Check that columns exist.
