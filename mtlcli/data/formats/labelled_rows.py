@@ -68,8 +68,10 @@ def find_rows(
         The rows.
 
     Raises:
-        ConfigError: images don't exist (without `skip`), or none can be read.
+        ConfigError: the folder or images don't exist (images only without `skip`), or none can be read.
     """
+    if not root.is_dir():
+        raise ConfigError(f"{root}: is not a folder; set the option `root` to the folder of the images")
     listed, faults = list_images(table, column, root, suffix)
     present = np.array([row for row in range(len(table)) if row not in faults], np.int64)
     paths = listed.select(present).paths

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import json
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.csv
+import pyarrow.parquet
 import pytest
 import torch
 from PIL import Image
@@ -104,6 +107,41 @@ def test_multilabel_and_missing_classes(root: Path) -> None:
     assert images.whole().targets["color"][:5].tolist() == [*[IGNORE_INDEX] * 4, 1]
     assert images.whole().targets["sky"].shape == (40, 2)
     assert dataset(root, targets=["color"]).describe().main_target == "color"
+
+
+def test_weights_stated_classes_and_truth_values(root: Path) -> None:
+    columns = labels() | {
+        "sold": ["yes" if at % 2 else "no" for at in range(40)],
+        "share": [at / 4 for at in range(40)],
+    }
+    write(root / "labels.csv", columns)
+    targets = {"color": {"type": "classes", "classes": ["red", "green", "gold"], "others": "missing"}, "sold": "binary"}
+    images = dataset(root, targets=targets, booleans=["sold"], weight_column="share", val=0.0)
+    assert images.describe().targets["color"].classes == ("red", "green", "gold")
+    whole = images.whole()
+    assert whole.weights is not None and whole.weights.tolist() == columns["share"]
+    assert whole.targets["color"][:3].tolist() == [0, 1, IGNORE_INDEX] and whole.targets["sold"][:2].tolist() == [0, 1]
+    assert any("no training row has the class 'gold'" in note for note in images.notes())
+    test = images.examples("test", 0)
+    assert test.rows is not None and torch.equal(whole.weights[test.rows], test.sample_weights())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_other_formats_of_the_table(root: Path, suffix: str) -> None:
+    plain = dataset(root)
+    rows = pyarrow.csv.read_csv(root / "labels.csv").to_pylist()
+    path = root / f"labels.{suffix}"
+    if suffix == "parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    else:
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    other = dataset(root, path=str(path))
+    assert other.describe() == plain.describe() and names(other) == names(plain)
+    assert np.array_equal(other.all_hashes(), plain.all_hashes())
+    (root / "photos/3.png").unlink()
+    place = f"{path}: row 4" if suffix == "parquet" else f"{path}:4"
+    with pytest.raises(ConfigError, match=rf"{place}: {root}/photos/3.png: doesn't exist"):
+        dataset(root, path=str(path)).describe()
 
 
 def test_statistics_of_all_training_images(root: Path) -> None:
@@ -225,6 +263,8 @@ def test_many_missing_images(root: Path) -> None:
     lines = str(caught.value).splitlines()
     assert f"but it exists below the folder '{root / 'photos'}': set the option `root` to it" in lines[0]
     assert len(lines) == 12 and lines[10] == "… and 30 more such rows"
+    with pytest.raises(ConfigError, match="nowhere: is not a folder; set the option `root`"):
+        dataset(root, root="nowhere").describe()
     write(root / "labels.csv", {"file": ["1", "2"], "color": ["a", "b"]})
     with pytest.raises(ConfigError, match=r"with the ending .png it does: set the option `suffix` to '.png'"):
         dataset(root, targets=["color"]).describe()
