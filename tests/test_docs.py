@@ -203,3 +203,19 @@ def test_all_metrics_are_documented() -> None:
         target = kinds[name].target
         assert {metric for metric, _ in documented[name]} == set(metrics_to_choose(target)), name
         assert {metric for metric, star in documented[name] if star} == {*target.directions} - {"loss"}, name
+
+
+def test_the_documented_weights_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (text,) = re.findall(r"^```yaml\n(.*?)^```$", (DOCS / "weights.md").read_text(), re.MULTILINE | re.DOTALL)
+    rows = [
+        f"{at % 7},{at % 3},{at % 2},{at % 5},{('price', 'delivery', 'other')[at % 3]},{at % 4}" for at in range(90)
+    ]
+    (tmp_path / "visits.csv").write_text("\n".join(["age,pages,bought,amount,reason,weight", *rows]))
+    (tmp_path / "visits.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "visits.yaml", "training.epochs=2", "--run-dir", "run"]) == 0, capsys.readouterr().err
+    log = (tmp_path / "run/log.txt").read_text()
+    assert "task amount: only examples with bought = 1" in log
+    assert "task reason: class weights delivery 0.5, other 1, price 2" in log

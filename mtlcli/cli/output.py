@@ -10,7 +10,7 @@ from mtlcli.cli import table
 from mtlcli.text import format_number, printable
 from mtlcli.training.data_report import report_rows
 from mtlcli.training.evaluate import Amounts, TaskMetrics
-from mtlcli.training.history import table_md, table_rows, yes_classes
+from mtlcli.training.history import stopped_tasks, table_md, table_rows, yes_classes
 from mtlcli.training.run_folder import to_json
 
 
@@ -20,7 +20,10 @@ def print_json(document: Any) -> None:
 
 
 def print_table(
-    metrics: Mapping[str, TaskMetrics], examples: Mapping[str, Amounts], positive: Mapping[str, str] | None = None
+    metrics: Mapping[str, TaskMetrics],
+    examples: Mapping[str, Amounts],
+    positive: Mapping[str, str] | None = None,
+    stopped: Mapping[str, int] | None = None,
 ) -> None:
     """Print a table of metrics: fitted to a terminal, or as Markdown if stdout is none.
 
@@ -28,9 +31,10 @@ def print_table(
         metrics: split → task → metric → value.
         examples: split → task → number of labelled examples, the column `n`.
         positive: task → positive class, listed below the table.
+        stopped: task → epoch after which it stopped, listed below the table.
     """
     if not sys.stdout.isatty():
-        print(table_md(metrics, examples, positive), end="")
+        print(table_md(metrics, examples, positive, stopped), end="")
         return
     (header, *rows), by_class = table_rows(metrics, examples)
     rows = [header, *([split, task, f"{int(n):,}", *numbers] for split, task, n, *numbers in rows)]
@@ -40,6 +44,8 @@ def print_table(
         print("\n".join(["", *table.align_numbers(by_class, keys=3, texts=3)]))
     if positive:
         print(printable(yes_classes(positive)))
+    if stopped:
+        print(printable(stopped_tasks(stopped)))
 
 
 def print_plan(plan: Mapping[str, Any]) -> None:

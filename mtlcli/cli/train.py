@@ -73,7 +73,8 @@ def train(
         if json and trainer.summary is not None:  # also after an interruption or a failure
             print_json(trainer.summary)
     if not json:
-        print_table(summary["metrics"], summary["examples"], summary["positive"])
+        stopped = {task: facts["epoch"] for task, facts in summary["stopped"].items()}
+        print_table(summary["metrics"], summary["examples"], summary["positive"], stopped)
         if summary["compression"] is not None:
             print_compression(summary["compression"])
         print(f"run folder: {summary['run_dir']}")

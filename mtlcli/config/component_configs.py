@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cache
 from pathlib import PurePath
@@ -128,6 +129,27 @@ class WeightingConfig(ComponentConfig):
     def plain(self) -> dict[str, Any]:
         """Return the entry as plain data, without the keys that this weighting doesn't have."""
         return {key: value for key, value in super().plain().items() if key in self.options or value is not None}
+
+
+@dataclass(frozen=True)
+class SamplingConfig(ComponentConfig):
+    """The entry of a sampler."""
+
+    limit: PositiveInt | dict[str, PositiveInt] | None = field(
+        default=None,
+        metadata={
+            "description": "Maximum number of examples of each dataset, or of those named, in an epoch; the next epoch "
+            "continues with the others. Default: no limit."
+        },
+    )
+
+    def plain(self) -> dict[str, Any]:
+        """Return the entry as plain data, without `limit` if it isn't set."""
+        return {key: value for key, value in super().plain().items() if key != "limit" or value is not None}
+
+    def limits(self, aliases: Iterable[str]) -> list[int | None]:
+        """Return the limit of each of these datasets; None for no limit."""
+        return [self.limit.get(alias) if isinstance(self.limit, dict) else self.limit for alias in aliases]
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from mtlcli.config.component_configs import (
     ComponentConfig,
     OptimizerConfig,
     RegularizerConfig,
+    SamplingConfig,
     SchedulerConfig,
     StemConfig,
     TrunkConfig,
@@ -42,11 +43,13 @@ class ComponentField(TypeDescription):
         registry: the components to choose from.
         entry: the class of the entry.
         default: the component of an entry that is left out or has no name.
+        implied: option → component of an entry without a name that has this option.
     """
 
     registry: Registry[Any]
     entry: type[ComponentConfig] = ComponentConfig
     default: str | None = None
+    implied: tuple[tuple[str, str], ...] = ()
 
     @property
     def article(self) -> str:
@@ -65,12 +68,16 @@ class ComponentField(TypeDescription):
 
     def component(self, value: Any) -> Component[Any] | None:
         """Return the component that an entry in YAML names; None if no such component is registered."""
-        name = value.get("name", self.default) if isinstance(value, dict) else value
+        name = value.get("name", self._default(value)) if isinstance(value, dict) else value
         return self.registry[name] if isinstance(name, str) and name in self.registry else None
 
     def model(self, component: Component[Any]) -> type[Options]:
         """Return the pydantic model of an entry that names this component."""
         return _model(self, component)
+
+    def _default(self, value: dict[Any, Any]) -> str | None:
+        """Return the component of an entry without a name."""
+        return next((component for option, component in self.implied if option in value), self.default)
 
     def validate(self, value: Any) -> ComponentConfig:
         """Validate an entry.
@@ -138,11 +145,17 @@ class ComponentField(TypeDescription):
 
 @cache
 def _model(field_type: ComponentField, component: Component[Any]) -> type[Options]:
-    return options_model(component, field_type.entry.reserved(component), field_type.default)
+    implied = component.name in dict(field_type.implied).values()
+    return options_model(
+        component, field_type.entry.reserved(component), component.name if implied else field_type.default
+    )
 
 
 DatasetField = Annotated[ComponentConfig, ComponentField(registry.datasets)]
-SamplingField = Annotated[ComponentConfig, ComponentField(registry.samplers, default="proportional")]
+SamplingField = Annotated[
+    SamplingConfig,
+    ComponentField(registry.samplers, SamplingConfig, default="proportional", implied=(("rates", "rates"),)),
+]
 TrunkField = Annotated[TrunkConfig, ComponentField(registry.trunks, TrunkConfig)]
 StemField = Annotated[StemConfig, ComponentField(registry.stems, StemConfig)]
 HeadField = Annotated[ComponentConfig, ComponentField(registry.heads, default="linear")]
@@ -160,6 +173,7 @@ ENTRIES: dict[str, type[ComponentConfig]] = {
     "weighting": WeightingConfig,
     "regularizer": RegularizerConfig,
     "optimizer": OptimizerConfig,
+    "sampling": SamplingConfig,
     "scheduler": SchedulerConfig,
 }
 

@@ -13,6 +13,7 @@ from typing import Any
 from mtlcli.component import KindClass
 from mtlcli.config.locations import MOST_PROBLEMS, KeyPath, Source
 from mtlcli.config.schema import MAX_NAMED
+from mtlcli.config.space_checks import Finding, check_spaces
 from mtlcli.errors import Problem, suggest
 from mtlcli.metric_names import check_names, has_metric, metric_choices, metrics_to_choose
 from mtlcli.registry import kinds
@@ -31,13 +32,12 @@ def crosschecks(data: dict[str, Any], source: Source) -> list[Problem]:
         _task_metrics(tasks),
         _stems(_named(data.get("stems")), datasets),
         _after(tasks),
+        check_spaces(tasks) if any(isinstance(task, dict) and "where" in task for task in tasks.values()) else (),
+        _sampling(data.get("training"), datasets),
         _monitor(data.get("evaluation"), tasks),
     )
     some = islice(findings, MOST_PROBLEMS + 1)  # one more, so that the report mentions further ones
     return [source.problem(path, message, at_key=at_key) for path, message, at_key in some]
-
-
-Finding = tuple[KeyPath, str, bool]
 
 
 def _named(section: Any) -> dict[str, Any]:
@@ -145,6 +145,23 @@ def _after(tasks: dict[str, Any]) -> Iterator[Finding]:
         if following == name and name == min(cycle):
             chain = " after ".join([*cycle, name])
             yield paths[name], f"a task can't depend on itself: {chain}", False
+
+
+def _sampling(training: Any, datasets: dict[str, Any]) -> Iterator[Finding]:
+    """Find rates and limits of unknown datasets, and datasets without a rate."""
+    sampling = training.get("sampling") if isinstance(training, dict) else None
+    path: KeyPath = ("training", "sampling")
+    for key in ("rates", "limit"):
+        given = sampling.get(key) if isinstance(sampling, dict) else None
+        if not isinstance(given, dict) or not datasets:
+            continue
+        for alias in given:
+            if alias not in datasets:
+                message = f"no dataset {alias!r}.{suggest(str(alias), datasets)} Choose from: {', '.join(datasets)}"
+                yield (*path, key, alias), message, True
+        absent = [alias for alias in datasets if alias not in given] if key == "rates" else []
+        if absent:
+            yield (*path, key), f"no rate of {', '.join(map(repr, absent))}; every dataset needs one", True
 
 
 def _monitor(evaluation: Any, tasks: dict[str, Any]) -> Iterator[Finding]:

@@ -8,16 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    PositiveFloat,
-    PositiveInt,
-    PrivateAttr,
-)
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, PrivateAttr
 from pydantic.json_schema import GenerateJsonSchema
 
 from mtlcli import registry
@@ -37,6 +28,8 @@ from mtlcli.config.components import (
     WeightingField,
 )
 from mtlcli.config.locations import Source
+from mtlcli.config.section import Section
+from mtlcli.config.task_options import AfterField, ClassWeights, Stop, Where
 from mtlcli.config.type_names import TypeDescription
 from mtlcli.errors import Problem
 
@@ -56,47 +49,6 @@ RunName = Annotated[
         f"a name of at most {MAX_NAME} letters, digits, '_', '-' and '.' that starts with a letter, a digit or '_'",
         "names",
     ),
-]
-
-
-class Section(BaseModel):
-    """Base of the sections: strict types, no unknown keys, no NaN or infinity."""
-
-    model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
-    location: ClassVar[str] = ""  # key path of the section, with a trailing dot
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Set a private attribute; for others, raise AttributeError with the override that makes the change."""
-        if not name.startswith("_"):
-            text = str(value) if isinstance(value, str | int | float) else "VALUE"
-            raise AttributeError(
-                f"an experiment can't be changed; pass the override '{self.location}{name}={text}' to "
-                "load_experiment, build or train instead"
-            )
-        super().__setattr__(name, value)
-
-
-class After(Section):
-    """The task whose prediction the head of another task receives."""
-
-    location: ClassVar[str] = "tasks.TASK.after."
-
-    task: str
-    """Task on the same dataset."""
-    detach: bool = False
-    """Stop the gradient of the receiving task at the prediction."""
-
-
-def _named_task(value: Any) -> Any:
-    return {"task": value} if isinstance(value, str) else value
-
-
-AfterField = Annotated[
-    After,
-    BeforeValidator(_named_task, json_schema_input_type=str | After),
-    TypeDescription("the name of a task, or a mapping of `task` and `detach`", "tasks"),
 ]
 
 
@@ -124,6 +76,13 @@ class Task(Section):
     primary: str | None = None
     """Metric that represents the task in means, comparisons and Δm. Default: that of its kind, if it is reported, else
     the first of `metrics`."""
+    class_weights: Literal["balanced"] | ClassWeights | None = None
+    """Weights of the classes in the loss, by name (1 for a class that is not named), or `balanced` for weights that are
+    inversely proportional to the classes' frequencies."""
+    where: Where | None = None
+    """Sample space of the task: the examples in which another label has given values. Labels outside are missing."""
+    stop: Stop | None = None
+    """Early stopping of this task alone. Default: it is trained as long as the run."""
     description: str = ""
     """Description of the task in words, compared with the others' by `mtl relate --measure semantic`."""
 
@@ -214,13 +173,13 @@ class Experiment(Section):
     """Name → task."""
     trunk: TrunkField
     """Network that the tasks share."""
-    stems: Annotated[dict[Name, StemField], Field(max_length=MAX_NAMED)] = {}
+    stems: Annotated[dict[Name, StemField], Field(max_length=MAX_NAMED)] = Field({})
     """Alias → stem, the encoder of a dataset in front of the trunk, for datasets whose inputs differ in shape."""
     sharing: SharingField = Field("hard", validate_default=True)
     """Parameter sharing: the arrangement of trunks and heads."""
     weighting: WeightingField = Field("fixed", validate_default=True)
     """Method that combines the tasks' losses or gradients into one update."""
-    regularizers: Annotated[list[RegularizerField], Field(max_length=50)] = []
+    regularizers: Annotated[list[RegularizerField], Field(max_length=50)] = Field([])
     """Terms added to the objective."""
     optimizer: OptimizerField = Field("Adam", validate_default=True)
     """Optimizer."""

@@ -57,7 +57,7 @@ def hash_rows(values: Tensor) -> Hashes:
 
 
 def hash_examples(examples: Examples) -> Hashes | None:
-    """Hash inputs and targets of examples.
+    """Hash inputs, targets and weights of examples.
 
     Args:
         examples: N examples.
@@ -69,6 +69,8 @@ def hash_examples(examples: Examples) -> Hashes | None:
         return None
     rows = slice(None) if examples.rows is None else examples.rows
     tensors = {"inputs": examples.inputs, **{f"target {name}": target for name, target in examples.targets.items()}}
+    if examples.weights is not None:
+        tensors["weights"] = examples.weights
     return hash_named({name: hash_rows(tensor[rows]) for name, tensor in tensors.items()})
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mtlcli.config import Experiment, load_experiment
+from mtlcli.config import Condition, Experiment, SamplingConfig, Where, load_experiment
 from mtlcli.config.changed_keys import check_same
 from mtlcli.data.examples import wrap_read_errors
 from mtlcli.errors import ConfigError, InterruptedRunError, Problem
@@ -151,9 +151,10 @@ def keep_task(experiment: Experiment, task: str) -> Experiment:
 
     Returns:
         The experiment, with the stem of the dataset, without the optimizer groups of the other tasks and without
-        `after`: the task alone receives no prediction of another.
+        `after`: the task alone receives no prediction of another. The sample space of the task is the same.
     """
-    alias = experiment.tasks[task].dataset
+    entry = experiment.tasks[task]
+    alias = entry.dataset
     others = experiment.tasks.keys() - {task}
     if experiment.stems and alias not in experiment.stems:
         others |= {"stems"}
@@ -161,8 +162,34 @@ def keep_task(experiment: Experiment, task: str) -> Experiment:
     return experiment.model_copy(
         update={
             "datasets": {alias: experiment.datasets[alias]},
-            "tasks": {task: experiment.tasks[task].model_copy(update={"after": None})},
+            "tasks": {task: entry.model_copy(update={"after": None, "where": _space_alone(experiment, task)})},
             "stems": {alias: experiment.stems[alias]} if alias in experiment.stems else {},
             "optimizer": replace(experiment.optimizer, groups=groups),
+            "training": experiment.training.model_copy(update={"sampling": _sampling_of(experiment, alias)}),
         }
     )
+
+
+def _sampling_of(experiment: Experiment, alias: str) -> SamplingConfig:
+    """Return the sampling of an experiment for one of its datasets: the other ones have no rate and no limit."""
+    sampling = experiment.training.sampling
+    if "rates" in sampling.options:
+        sampling = replace(sampling, options={"rates": {alias: sampling.options["rates"][alias]}})
+    if isinstance(sampling.limit, dict):
+        sampling = replace(sampling, limit=sampling.limit.get(alias))
+    return sampling
+
+
+def _space_alone(experiment: Experiment, task: str) -> Where | None:
+    """Return the sample space of a task with targets in place of other tasks."""
+    conditions: list[Condition] = []
+    where = experiment.tasks[task].where
+    while where is not None:
+        other = None if where.task is None else experiment.tasks[where.task]
+        target = where.target if other is None else other.target or where.task
+        conditions += [Condition(target=str(target), equals=where.equals), *where.also]
+        where = None if other is None else other.where
+    if not conditions:
+        return None
+    first, *others = conditions
+    return Where(target=first.target, equals=first.equals, also=others)

@@ -58,6 +58,8 @@ class TaskKind(ABC):
         probabilities: function that converts the prediction, which consists of logits, to probabilities; None if the
             prediction is the predicted value itself. `conditional_sigmoid`: the sigmoid of logit k is the probability
             that the class is above rank k, given that it is not below rank k.
+        weighs_classes: whether each label is one of the target's classes, so that a task of this kind may have
+            `class_weights`.
         outputs: width of the head's output.
         positive: name of the positive class, for a kind that distinguishes one; otherwise None.
         numeric: whether the labels are numbers even if the target has classes; a `gaussian` likelihood implies it.
@@ -73,6 +75,7 @@ class TaskKind(ABC):
     primary: str
     likelihood: ClassVar[Literal["gaussian", "categorical"]] = "categorical"
     probabilities: ClassVar[Literal["softmax", "sigmoid", "conditional_sigmoid"] | None] = None
+    weighs_classes: ClassVar[bool] = False
     outputs: int
     positive: str | None = None
     numeric: ClassVar[bool] = False

@@ -139,17 +139,24 @@ def _targets(run: Run, alias: str) -> dict[str, dict[str, Any]]:
     examples = {split: run.examples_of(alias, split) for split in spec.splits}
     targets: dict[str, dict[str, Any]] = {}
     for name, target in spec.targets.items():
-        labels = {split: of_split.labels(name) for split, of_split in examples.items()}
-        counts = {split: int(has_label(values).sum()) for split, values in labels.items()}
-        total = sum(len(values) for values in labels.values())
-        basis = labels.get("train", next(iter(labels.values())))
-        targets[name] = {
-            "type": target.type,
-            "labels": counts,
-            "missing": 1 - sum(counts.values()) / max(total, 1),
-            **_distribution(basis, target),
-        }
+        targets[name] = _describe({split: of_split.labels(name) for split, of_split in examples.items()}, target)
+    for task, space in run.spaces.items():
+        if run.sources[task][0] == alias:
+            labels = {split: of_split.labels(run.label_sources[task][1]) for split, of_split in examples.items()}
+            targets[f"{run.sources[task][1]} where {space}"] = _describe(labels, run.kinds[task].target)
     return targets
+
+
+def _describe(labels: Mapping[str, Tensor], target: TargetSpec) -> dict[str, Any]:
+    counts = {split: int(has_label(values).sum()) for split, values in labels.items()}
+    total = sum(len(values) for values in labels.values())
+    basis = labels.get("train", next(iter(labels.values())))
+    return {
+        "type": target.type,
+        "labels": counts,
+        "missing": 1 - sum(counts.values()) / max(total, 1),
+        **_distribution(basis, target),
+    }
 
 
 def _distribution(labels: Tensor, target: TargetSpec) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def measure(
     amounts: dict[str, float] = dict.fromkeys(run.kinds, 0)
     counts: Amounts = dict.fromkeys(run.kinds, 0)
     batches = evaluation_batches(
-        run.examples(split), run.sources, run.placement, run.experiment.evaluation.batch_size, run.class_weights
+        run.examples(split), run.label_sources, run.placement, run.experiment.evaluation.batch_size, run.class_weights
     )
     was_training = run.model.training
     run.model.eval()

@@ -78,14 +78,18 @@ def table_csv(metrics: Mapping[str, TaskMetrics], examples: Mapping[str, Amounts
 
 
 def table_md(
-    metrics: Mapping[str, TaskMetrics], examples: Mapping[str, Amounts], positive: Mapping[str, str] | None = None
+    metrics: Mapping[str, TaskMetrics],
+    examples: Mapping[str, Amounts],
+    positive: Mapping[str, str] | None = None,
+    stopped: Mapping[str, int] | None = None,
 ) -> str:
-    """Format the final metrics as Markdown: a table, one of single classes, and a line with the positive classes.
+    """Format the final metrics as Markdown: a table, one of single classes, positive classes, and stopped tasks.
 
     Args:
         metrics: split → task → metric → value.
         examples: split → task → number of labelled examples, the column `n`.
         positive: task → positive class, see `Run.positive`.
+        stopped: task → epoch after which it stopped.
 
     Returns:
         The content of table.md.
@@ -96,6 +100,8 @@ def table_md(
         lines += ["", *format_markdown(by_class, texts=3)]
     if positive:
         lines += ["", yes_classes(positive)]
+    if stopped:
+        lines += ["", stopped_tasks(stopped)]
     return "\n".join(lines) + "\n"
 
 
@@ -139,6 +145,11 @@ def _rows_by_class(metrics: Mapping[str, TaskMetrics]) -> list[list[str]]:
 def yes_classes(positive: Mapping[str, str]) -> str:
     """Return the line below a table of metrics that names the positive class of each binary task."""
     return "Counts as yes: " + ", ".join(f"{task} = {name!r}" for task, name in positive.items())
+
+
+def stopped_tasks(stopped: Mapping[str, int]) -> str:
+    """Return the line below a table of metrics that names the stopped tasks."""
+    return "Stopped: " + ", ".join(f"{task} after epoch {epoch}" for task, epoch in stopped.items())
 
 
 def metric_names(metrics: Mapping[str, TaskMetrics]) -> list[str]:

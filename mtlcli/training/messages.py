@@ -11,8 +11,10 @@ from typing import Any
 
 import torch
 
+from mtlcli.data.samplers.base import Sampler
 from mtlcli.metric_names import class_in
-from mtlcli.text import format_duration, format_number
+from mtlcli.text import format_duration, format_number, join_names
+from mtlcli.training.epoch_amounts import EpochAmount, describe_epoch, epoch_amounts
 from mtlcli.training.evaluate import TaskMetrics
 from mtlcli.training.run import Run
 from mtlcli.training.run_folder import device_name
@@ -33,6 +35,7 @@ class RunHeader:
         parameters: as returned by `MultiTaskModel.count_parameters`.
         epochs: number of epochs of the run.
         steps_per_epoch: number of optimizer steps in an epoch.
+        amounts: alias → examples that an epoch takes from the dataset.
     """
 
     folder: Path
@@ -42,6 +45,7 @@ class RunHeader:
     parameters: Mapping[str, Any]
     epochs: int
     steps_per_epoch: int
+    amounts: Mapping[str, EpochAmount] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
         """Return the lines that are logged before the first step."""
@@ -57,6 +61,7 @@ class RunHeader:
             f"examples: {'; '.join(f'{alias} {amount}' for alias, amount in amounts.items())}",
             f"parameters: {self.parameters['shared']:,} shared; {tasks}; {self.parameters['total']:,} in total",
             f"training: {_count(self.epochs, 'epoch')} of {_count(self.steps_per_epoch, 'step')}",
+            *([f"an epoch: {epoch}"] if (epoch := describe_epoch(self.amounts)) else []),
         ]
 
 
@@ -76,6 +81,7 @@ class EpochReport:
         seconds: duration of the training, without the evaluation.
         samples_per_second: training speed over all epochs so far.
         learning_rates: parameter group of the optimizer → learning rate in the last step.
+        stopped: task → epoch after which it stopped, for tasks that had stopped before this epoch.
     """
 
     epoch: int
@@ -89,6 +95,7 @@ class EpochReport:
     seconds: float
     samples_per_second: float
     learning_rates: Mapping[str, float] = field(default_factory=dict)
+    stopped: Mapping[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return " | ".join([self._epoch(), *map(" ".join, self._tasks()), *self._facts()])
@@ -109,6 +116,8 @@ class EpochReport:
         tasks = []
         for task, loss in self.losses.items():
             trained = "no labels in train" if math.isnan(loss) else f"train loss {format_number(loss)}"
+            if task in self.stopped:
+                trained = f"stopped after epoch {self.stopped[task]}"
             metrics = [(name, value) for name, value in self.metrics[task].items() if name != "loss"]
             # those of single classes are in metrics.csv
             evaluated = [f"{name} {format_number(value)}" for name, value in metrics if class_in(name) is None]
@@ -145,6 +154,7 @@ class RunEnd:
         best_epoch: the epoch with the best monitored value.
         monitor: name of the monitored metric.
         value: monitored value of the best epoch.
+        all_stopped: whether the training ended because all tasks had stopped.
     """
 
     epoch: int
@@ -153,11 +163,14 @@ class RunEnd:
     best_epoch: int
     monitor: str
     value: float
+    all_stopped: bool = False
 
     def __str__(self) -> str:
         best = f"best epoch {self.best_epoch} of {self.epoch}, {self.monitor} {format_number(self.value)}"
         if math.isnan(self.value):
             best = f"{self.monitor} was undefined, so the latest epoch, {self.best_epoch}, counts as the best"
+        if self.all_stopped:
+            return f"stopped early at epoch {self.epoch} of {self.epochs}: all tasks have stopped; {best}"
         if self.epoch < self.epochs and self.patience is not None:
             return (
                 f"stopped early at epoch {self.epoch} of {self.epochs}: no improvement of {self.monitor} for "
@@ -167,11 +180,12 @@ class RunEnd:
         return f"trained {_count(self.epoch, 'epoch')}; {best}{' (the last one: more epochs may help)' if last else ''}"
 
 
-def run_header(run: Run, folder: Path, steps_per_epoch: int) -> RunHeader:
-    """Return the header of a run that is about to train in `folder`."""
+def run_header(run: Run, folder: Path, steps_per_epoch: int, sampler: Sampler) -> RunHeader:
+    """Return the header of a run that is about to train in `folder` with batches of a sampler."""
+    amounts = epoch_amounts(sampler, run.sizes()["train"])
     return RunHeader(
         folder, device_name(run.device), torch.get_num_threads(), run.sizes(), run.model.count_parameters(),
-        run.experiment.training.epochs, steps_per_epoch,
+        run.experiment.training.epochs, steps_per_epoch, amounts,
     )  # fmt: skip
 
 
@@ -181,6 +195,11 @@ def log_data_notes(run: Run) -> None:
         LOG.warning("%s", note)
     for task, positive in run.positive.items():
         LOG.info("task %s: class %r counts as yes (option `positive` of its kind)", task, positive)
+    for task, space in run.spaces.items():
+        LOG.info("task %s: only examples with %s", task, space)
+    for task, weights in run.class_weights.items():
+        named = zip(run.kinds[task].target.class_names, weights.tolist(), strict=True)
+        LOG.info("task %s: class weights %s", task, join_names([f"{name} {weight:.4g}" for name, weight in named]))
 
 
 def flow(texts: Sequence[str], width: int, between: str = " ", indent: str = "") -> list[str]:

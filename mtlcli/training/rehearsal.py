@@ -8,6 +8,7 @@ import torch
 
 from mtlcli.data.loader import Loader
 from mtlcli.training.data_report import data_report
+from mtlcli.training.epoch_amounts import epoch_amounts
 from mtlcli.training.run import Run
 from mtlcli.training.step import Step
 
@@ -35,6 +36,7 @@ def rehearse(run: Run, loader: Loader, step: Step, steps_per_epoch: int) -> dict
         "loading": loader.route,
         "epochs": run.experiment.training.epochs,
         "steps_per_epoch": steps_per_epoch,
+        "examples_per_epoch": epoch_amounts(loader.sampler, run.sizes()["train"]),
         "parameters": run.model.count_parameters(),
         "weighting": {"name": run.experiment.weighting.name, "route": step.backward.route},
     }

@@ -20,6 +20,7 @@ from mtlcli.training.checkpoint.file import load_checkpoint, plain, save_checkpo
 from mtlcli.training.class_plots import ClassResults
 from mtlcli.training.data_report import count_unseen
 from mtlcli.training.device import peak_memory
+from mtlcli.training.epoch_amounts import epoch_amounts
 from mtlcli.training.evaluate import Monitor, TaskMetrics, measure
 from mtlcli.training.failures import StopRequest, explain_error
 from mtlcli.training.history import (
@@ -76,7 +77,8 @@ def finish(state: TrainerState, folder: RunFolder, stop: StopRequest, plots: boo
     elif split in failures and split in state.examples:
         metrics = {split: _best_so_far(state)[split], **metrics}
     folder.write("table.csv", table_csv(metrics, state.examples))
-    folder.write("table.md", table_md(metrics, state.examples, run.positive))
+    stopped = None if state.stops is None else state.stops.stopped
+    folder.write("table.md", table_md(metrics, state.examples, run.positive, stopped))
     if results is not None:
         plot_history(state.history, split, folder.plots)
         if splits[-1] not in failures:
@@ -132,7 +134,7 @@ def _passes(run: Run) -> list[TrunkPass]:
     if run.regularization.sees_examples:
         run.model.eval()
         for alias, examples in run.examples(run.experiment.evaluation.split).items():
-            batch = next(evaluation_batches({alias: examples}, run.sources, run.placement, 8))
+            batch = next(evaluation_batches({alias: examples}, run.label_sources, run.placement, 8))
             with torch.inference_mode(), run.autocast():
                 run.model(batch.inputs, None, SharingRecord(passes))
     return passes
@@ -177,6 +179,8 @@ def summarize(
         "run_dir": str(folder.path),
         "checkpoint": str(folder.best) if progress.best_epoch else None,
         "epochs": progress.epoch,
+        "ended_by": state.ended_by() if status == "completed" else None,
+        "stopped": {} if state.stops is None else state.stops.describe(),
         "steps": progress.steps,
         "metrics": metrics,
         "examples": {split: state.examples[split] for split in metrics if split in state.examples},
@@ -184,6 +188,7 @@ def summarize(
         "positive": run.positive,
         "data": {alias: record.short() for alias, record in state.data.items()},
         "best": best if progress.best_epoch else None,
+        "examples_per_epoch": epoch_amounts(state.loader.sampler, run.sizes()["train"]),
         "seconds_per_epoch": progress.seconds_per_epoch,
         "samples_per_second": progress.examples / seconds if seconds else None,
         "peak_memory_bytes": peak_memory(run.device),
@@ -276,11 +281,12 @@ def epoch_report(
         The results, for the log and the callbacks.
     """
     progress = state.progress
+    stopped = {} if state.stops is None else state.stops.stopped_before(progress.epoch)
     speed = progress.examples / max(sum(progress.seconds_per_epoch), 1e-9)
     return EpochReport(
         progress.epoch, state.experiment.training.epochs, {task: train[task]["loss"] for task in state.run.kinds},
         monitor.split, metrics, monitor.name, value, is_best, progress.seconds_per_epoch[-1], speed,
-        state.learning_rates(),
+        state.learning_rates(), stopped,
     )  # fmt: skip
 
 
@@ -288,5 +294,6 @@ def run_end(state: TrainerState, monitor: Monitor) -> RunEnd:
     """Return the message about the end of the training."""
     progress, training = state.progress, state.experiment.training
     return RunEnd(
-        progress.epoch, training.epochs, training.early_stopping, progress.best_epoch, monitor.name, progress.best_value
-    )
+        progress.epoch, training.epochs, training.early_stopping, progress.best_epoch, monitor.name,
+        progress.best_value, state.all_stopped(),
+    )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -23,9 +23,13 @@ from mtlcli.models.model import MultiTaskModel
 from mtlcli.plugins import loaded_plugins
 from mtlcli.specs import DatasetSpec, Shape
 from mtlcli.tasks.base import TaskKind
+from mtlcli.training.assembly.class_weights import fit_class_weights
 from mtlcli.training.assembly.regularization import Regularization
+from mtlcli.training.assembly.spaces import Space
 from mtlcli.training.assembly.weight_checks import check_weights
 from mtlcli.weighting.base import Weighting
+
+RESTRICTED = "\x1f"  # separates target and task in the key of labels in a sample space; no target's name contains it
 
 
 @dataclass
@@ -45,7 +49,7 @@ class Run:
         input_shape: shape of an example as the trunk takes it, the same for all datasets.
         size: size of the model before the regularizers changed its layers; empty if there are no regularizers.
         regularization: the regularizers.
-        class_weights: task → weight of each class in the loss, float64 [K], for tasks with such weights.
+        spaces: task → its sample space, for tasks with `where`.
     """
 
     experiment: Experiment
@@ -60,7 +64,8 @@ class Run:
     input_shape: Shape
     size: dict[str, int] = field(default_factory=dict)
     regularization: Regularization = field(default_factory=lambda: Regularization([], []))
-    class_weights: dict[str, Tensor] = field(default_factory=dict)
+    spaces: dict[str, Space] = field(default_factory=dict)
+    _class_weights: dict[str, Tensor] | None = None
     _examples: dict[tuple[str, str], Examples] = field(default_factory=dict)
 
     def splits(self) -> list[str]:
@@ -77,7 +82,7 @@ class Run:
         """Return notes on the data, each with its key path: the datasets' own, and those on tasks with one target."""
         notes = [f"datasets.{alias}: {note}" for alias, dataset in self.datasets.items() for note in dataset.notes()]
         tasks: dict[tuple[str, str], list[str]] = {}
-        for task, source in self.sources.items():
+        for task, source in self.label_sources.items():
             tasks.setdefault(source, []).append(task)
         for (alias, target), names in tasks.items():
             if len(names) > 1:
@@ -123,8 +128,37 @@ class Run:
                 if examples.weights is not None:
                     kinds = {task: self.kinds[task] for task, (source, _) in self.sources.items() if source == alias}
                     check_weights(examples, split, kinds)
-                self._examples[alias, split] = examples
+                self._examples[alias, split] = self._restrict(alias, examples) if self.spaces else examples
         return self._examples[alias, split]
+
+    @property
+    def label_sources(self) -> dict[str, tuple[str, str]]:
+        """Task → (alias of its dataset, key of its labels in `Examples.targets`, which depends on its sample space)."""
+        if not self.spaces:
+            return self.sources
+        return {
+            task: (alias, f"{target}{RESTRICTED}{task}" if task in self.spaces else target)
+            for task, (alias, target) in self.sources.items()
+        }
+
+    def labels(self, task: str, targets: Mapping[str, Tensor]) -> Tensor:
+        """Return the labels of a task, missing outside its sample space.
+
+        Args:
+            task: the task.
+            targets: target of its dataset → labels, [N] or [N, size].
+
+        Returns:
+            The labels, [N] or [N, size].
+        """
+        labels, space = targets[self.sources[task][1]], self.spaces.get(task)
+        return labels if space is None else space.restrict(labels, targets)
+
+    def _restrict(self, alias: str, examples: Examples) -> Examples:
+        """Add the labels of the tasks with a sample space to the examples of a dataset."""
+        keys = {task: key for task, (source, key) in self.label_sources.items() if source == alias}
+        labels = {key: self.labels(task, examples.targets) for task, key in keys.items() if task in self.spaces}
+        return replace(examples, targets={**examples.targets, **labels})
 
     def sizes(self) -> dict[str, dict[str, int]]:
         """Return split → alias → number of examples, for the splits that every dataset has."""
@@ -153,6 +187,21 @@ class Run:
     def columns(self) -> list[str]:
         """Names with a loss and a weight in each step: tasks, then regularizers, those that count as tasks first."""
         return [*self.kinds, *(term.name for term in self.regularization.terms)]
+
+    @property
+    def class_weights(self) -> dict[str, Tensor]:
+        """Task → weight of each class in the loss, float64 [K], for tasks with such weights: fitted when first read."""
+        if self._class_weights is None:
+            self._class_weights = {}
+            for task, entry in self.experiment.tasks.items():
+                if entry.class_weights is not None:
+                    alias, target = self.label_sources[task]
+                    train = self.examples_of(alias, "train")
+                    with Problems(self.experiment).now(f"tasks.{task}.class_weights"):
+                        self._class_weights[task] = fit_class_weights(
+                            entry.class_weights, self.kinds[task], train.labels(target), train.sample_weights(), task
+                        )
+        return self._class_weights
 
     def loss(self, task: str, prediction: Tensor, batch: Batch) -> Tensor:
         """Compute the mean loss of a task over the labelled examples of a batch.

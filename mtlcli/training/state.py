@@ -34,6 +34,7 @@ from mtlcli.training.run import Run, plugins_of
 from mtlcli.training.run_folder import device_name
 from mtlcli.training.step import Step
 from mtlcli.training.step_log import StepLog
+from mtlcli.training.task_stops import TaskStops, make_stops
 
 LOG = logging.getLogger("mtl")
 
@@ -104,6 +105,7 @@ class TrainerState:
         examples: split → task → number of labelled examples, of each split that was evaluated.
         header: facts about the run, such as its folder; None before `Trainer.fit`. Not part of a checkpoint.
         report: results of the latest epoch; None before the first one ends. Not part of a checkpoint.
+        stops: early stopping of single tasks; None if no task has the option `stop`.
     """
 
     run: Run
@@ -120,6 +122,7 @@ class TrainerState:
     examples: dict[str, Amounts] = field(default_factory=dict)
     header: RunHeader | None = None
     report: EpochReport | None = None
+    stops: TaskStops | None = None
 
     @property
     def experiment(self) -> Experiment:
@@ -136,9 +139,20 @@ class TrainerState:
         return dict(zip(self.groups, self.progress.rates, strict=False))
 
     def stopped_early(self) -> bool:
-        """Return whether the monitored value has not improved for `training.early_stopping` epochs."""
+        """Return whether all tasks have stopped, or the monitored value hasn't improved for `early_stopping` epochs."""
         patience = self.experiment.training.early_stopping
-        return patience is not None and self.progress.epoch - self.progress.best_epoch >= patience
+        waited = self.progress.epoch - self.progress.best_epoch
+        return self.all_stopped() or (patience is not None and waited >= patience)
+
+    def all_stopped(self) -> bool:
+        """Return whether all tasks have stopped."""
+        return self.stops is not None and self.stops.stopped.keys() == self.run.kinds.keys()
+
+    def ended_by(self) -> str:
+        """Return the option that determined the number of epochs."""
+        if self.all_stopped():
+            return "tasks.*.stop"
+        return "training.early_stopping" if self.stopped_early() else "training.epochs"
 
     def state_dict(self) -> dict[str, Any]:
         """Return the payload of a checkpoint: plain tensors, numbers, strings, lists and dicts."""
@@ -159,6 +173,9 @@ class TrainerState:
             "log": self.log.state_dict(),
             "history": json.dumps(self.history.rows),  # read a hundred times faster than the rows in a pickle
             "examples": self.examples,
+            "spaces": {task: [run.kinds[task].target.mean, run.kinds[task].target.std] for task in run.spaces},
+            "class_weights": {task: weights.tolist() for task, weights in run.class_weights.items()},
+            **({} if self.stops is None else {"stops": self.stops.state_dict()}),
             "rng": rng_state(),
         }
 
@@ -195,6 +212,9 @@ class TrainerState:
             self.log.load_state_dict(payload["log"])
             self.history = History([tuple(row) for row in json.loads(payload["history"])])
             self.examples = {split: dict(amounts) for split, amounts in payload.get("examples", {}).items()}
+            if self.stops is not None:
+                self.stops.load_state_dict(payload["stops"])
+                self.step.frozen = self.stops.frozen(self.run.model)
             set_rng_state(payload["rng"])
         except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
             reason = str(error).partition("\n")[0]
@@ -223,7 +243,10 @@ def new_state(run: Run, direction: str, make_step: MakeStep | None = None) -> Tr
         schedule = make_schedule(run, optimizer, steps, direction)
     log = StepLog(run.columns, run.device, run.weighting.check, weighting_fault(run))
     judged = run.device.type == "cpu" and not training.deterministic
-    return TrainerState(run, loader, step, schedule, log, Threads(training.threads, judged=judged), groups, rates)
+    state = TrainerState(run, loader, step, schedule, log, Threads(training.threads, judged=judged), groups, rates)
+    if any(task.stop is not None for task in run.experiment.tasks.values()):
+        state.stops = make_stops(run.experiment, run.kinds)
+    return state
 
 
 def _check_specs(specs: Mapping[str, DatasetSpec], saved: Mapping[str, Any], source: str) -> None:
@@ -264,6 +287,11 @@ def early_stop_warning(state: TrainerState) -> str | None:
     progress, training = state.progress, state.experiment.training
     if progress.epoch >= training.epochs or not state.stopped_early():
         return None
+    if state.all_stopped():
+        return (
+            f"the run ended after epoch {progress.epoch}, since all tasks had stopped (`stop` of the tasks); "
+            f"training.epochs: {training.epochs} doesn't change that"
+        )
     return (
         f"the run stopped early after epoch {progress.epoch}, since epoch {progress.best_epoch} was the best and "
         f"training.early_stopping is {training.early_stopping}; training.epochs: {training.epochs} doesn't change "

@@ -27,6 +27,7 @@ from mtlcli.training.failures import (
     weighting_fault,
 )
 from mtlcli.training.run import Run
+from mtlcli.training.task_stops import FrozenTasks
 from mtlcli.weighting.base import GramianWeighting
 
 FP16_ADVICE = "Set training.precision to bf16 or fp32, or bring inputs, targets and losses to a size of about 1"
@@ -46,6 +47,7 @@ class Step:
 
     Attributes:
         skipped: Number of steps in a row that the loss scaler has skipped, up to the latest.
+        frozen: Tasks that have stopped; None if none has.
     """
 
     def __init__(self, run: Run, optimizer: Optimizer) -> None:
@@ -54,6 +56,7 @@ class Step:
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.scaler = torch.amp.GradScaler(run.device.type, enabled=run.experiment.training.precision == "fp16")
         self.skipped = 0
+        self.frozen: FrozenTasks | None = None
         self.backward = _backward(run, self.scaler)
 
     def __call__(
@@ -75,6 +78,8 @@ class Step:
             The result of the step, and the number of examples of each column of the run: labelled ones of a task, or
             the sum of their weights, all of a regularizer. None if no task had labels, in which case no step is made.
         """
+        if self.frozen is not None:
+            batches = [self.frozen.remove_from(batch) for batch in batches]
         batches = [batch for batch in batches if any(batch.counts.values())]
         counts: list[float] = [sum(batch.counts.get(task, 0) for batch in batches) for task in self.run.kinds]
         examples = [sum(len(x) for x in batch.inputs.values()) for batch in batches]
@@ -87,7 +92,10 @@ class Step:
         self.run.regularization.start_step(progress)
         before = self._before() if self.scaler.is_enabled() else None
         shares = [n / sum(examples) for n in examples]
-        result = self._checked(self.backward(batches, totals, shares), batches, counts, number)
+        result = self.backward(batches, totals, shares)
+        if self.frozen is not None:
+            self.frozen.drop_gradients()
+        result = self._checked(result, batches, counts, number)
         clip_norm = self.run.experiment.training.clip_norm
         if clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
@@ -99,6 +107,8 @@ class Step:
             return replace(result, updated=False), counts
         self.skipped = 0
         self.run.regularization.after_step(self.optimizer.param_groups[0]["lr"])
+        if self.frozen is not None:
+            self.frozen.restore()
         if self.backward.looks_back:
             self.backward.after_step(result, batches, totals, shares)
         return result, counts

@@ -102,7 +102,7 @@ class Trainer:
             folder.sweep()
             log_data_notes(self.run)
             self._start_or_resume()
-            state.header = run_header(self.run, folder.path, state.steps_per_epoch)
+            state.header = run_header(self.run, folder.path, state.steps_per_epoch, state.loader.sampler)
             for line in state.header.lines():
                 LOG.info("%s", line)
             if (note := self.checkpoint_schedule.note(state.steps_per_epoch)) is not None:
@@ -195,6 +195,9 @@ class Trainer:
             LOG.warning("%s", note)
         progress.epoch += 1
         self._advance_schedule(value)
+        if state.stops is not None:
+            train = state.stops.end_epoch(progress.epoch, train, metrics)
+            state.step.frozen = state.stops.frozen(self.run.model)
         progress.step = progress.epoch_updates = 0
         record_epoch(state, self.monitor.split, train, metrics, stats)
         is_best = self.monitor.is_better(value, progress.best_value)

@@ -1,22 +1,30 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mtlcli.data.samplers.base import Sampler, apportion
+from mtlcli.data.samplers.rates import Rates
 from mtlcli.registry import samplers
+from mtlcli.training.assembly.sampling import limit_sampler
 
 SIZES = st.lists(st.integers(1, 500), min_size=1, max_size=5)
 BATCH = st.integers(1, 100)
-EVERY = ["proportional", "uniform", "temperature", "round_robin"]
-EVERY_STEP = ["proportional", "uniform", "temperature"]
+EVERY = ["proportional", "rates", "uniform", "temperature", "round_robin"]
+EVERY_STEP = ["proportional", "rates", "uniform", "temperature"]
+RATES = [2.0, 1.0, 3.0, 0.5, 1.0]
 
 
-def make(name: str, sizes: list[int], batch_size: int, **options: float) -> Sampler:
-    sampler: Sampler = samplers[name].target(sizes, batch_size, **options)
+def make(name: str, sizes: list[int], batch_size: int, **options: Any) -> Sampler:
+    supplied: list[Any] = [sizes, batch_size]
+    if name == "rates":
+        aliases = [f"d{index}" for index in range(len(sizes))]
+        supplied, options = [*supplied, aliases], {"rates": dict(zip(aliases, RATES, strict=False)), **options}
+    sampler: Sampler = samplers[name].target(*supplied, **options)
     return sampler
 
 
@@ -129,3 +137,49 @@ def test_apportion_sums_to_the_total_and_is_near_the_exact_share(total: int, pul
     shares = apportion(total, pull)
     assert sum(shares) == total
     assert all(abs(share - total * p / sum(pull)) < 1 + 1e-6 for share, p in zip(shares, pull, strict=True))
+
+
+@given(sizes=SIZES, batch_size=BATCH)
+def test_rates_are_those_of_the_epoch(sizes: list[int], batch_size: int) -> None:
+    rates = RATES[: len(sizes)]
+    for amount, rate in zip(make("rates", sizes, batch_size).amounts, rates, strict=True):
+        assert abs(amount - sum(sizes) * rate / sum(rates)) < 1
+
+
+def test_rates_repeat_a_small_dataset() -> None:
+    sampler = Rates([60_000, 1_500], 64, ["mnist", "digits"], rates={"digits": 1, "mnist": 2})
+    assert sampler.amounts == [41_000, 20_500]
+
+
+def test_rates_need_every_dataset() -> None:
+    with pytest.raises(ValueError, match=r"`rates` needs a rate of each dataset \(a, b\), got a"):
+        Rates([3, 4], 2, ["a", "b"], rates={"a": 1})
+
+
+@pytest.mark.parametrize("name", EVERY)
+@given(sizes=SIZES, batch_size=BATCH, limits=st.lists(st.none() | st.integers(1, 600), min_size=5, max_size=5))
+def test_no_epoch_exceeds_a_limit(name: str, sizes: list[int], batch_size: int, limits: list[int | None]) -> None:
+    limits = limits[: len(sizes)]
+    try:
+        sampler = limit_sampler(lambda numbers: make(name, numbers, batch_size), sizes, limits)
+    except ValueError as error:
+        assert "`limit` is too small" in str(error) and name == "rates"  # noqa: PT017
+        return
+    for amount, limit in zip(sampler.amounts, limits, strict=True):
+        assert limit is None or amount <= limit
+    assert take_epoch(sampler) == [list(range(amount)) for amount in sampler.amounts]
+
+
+@pytest.mark.parametrize(
+    ("name", "limits", "amounts"),
+    [
+        ("proportional", [300, 2000], [300, 719]),
+        ("uniform", [300, None], [300, 300]),
+        ("uniform", [None, None], [1006, 1006]),
+        ("rates", [None, 100], [200, 100]),
+        ("round_robin", [500, None], [500, 500]),
+    ],
+)
+def test_limits_keep_the_proportions(name: str, limits: list[int | None], amounts: list[int]) -> None:
+    limited = limit_sampler(lambda numbers: make(name, numbers, 32), [1293, 719], limits).amounts
+    assert all(amount - 1 <= n <= amount + 1 for n, amount in zip(limited, amounts, strict=True))

@@ -87,7 +87,7 @@ def test_a_kind_that_does_not_accept_weights() -> None:
     class Kind:
         def loss(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor: ...  # type: ignore[empty-body]
 
-        def metrics(self, device: torch.device) -> Metrics:
+        def create_metrics(self, device: torch.device) -> Metrics:
             return Metrics()
 
     kinds: Any = {"price": Kind()}

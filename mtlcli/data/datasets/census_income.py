@@ -17,6 +17,7 @@ from mtlcli.data.formats.batches import Dialect
 from mtlcli.data.formats.column_encoding import encode_columns
 from mtlcli.data.formats.table_reader import read_table
 from mtlcli.data.formats.table_rows import Table
+from mtlcli.data.formats.weight_column import encode_weights
 from mtlcli.data.samplers.base import stable_seed
 from mtlcli.errors import ConfigError, MtlError
 from mtlcli.registry import datasets
@@ -66,6 +67,8 @@ class CensusIncome(Dataset):
         root: data root; default $MTL_DATA, else `data`.
         download: whether to download missing files.
         seed: seed of the division of the test file; independent of the run's seed.
+        weighted: whether losses and metrics are weighted by the survey's instance weights, the number of people in the
+            population that a row represents.
     """
 
     name = "census_income"
@@ -93,12 +96,17 @@ class CensusIncome(Dataset):
     missing = ("?",)
 
     def __init__(
-        self, *, root: str | None = None, download: bool = True, seed: Annotated[int, Field(ge=0)] = 0
+        self,
+        *,
+        root: str | None = None,
+        download: bool = True,
+        seed: Annotated[int, Field(ge=0)] = 0,
+        weighted: bool = False,
     ) -> None:
         super().__init__()
         data_root(root)  # reports an invalid path as an error of the configuration
-        self.root, self.download, self.seed = root, download, seed
-        self._files: dict[str, tuple[Tensor, dict[str, Tensor]]] = {}
+        self.root, self.download, self.seed, self.weighted = root, download, seed, weighted
+        self._files: dict[str, tuple[Tensor, dict[str, Tensor], Tensor | None]] = {}
 
     def describe(self) -> DatasetSpec:
         """Return the constant specification, without reading a file."""
@@ -129,16 +137,16 @@ class CensusIncome(Dataset):
         Returns:
             The examples.
         """
-        inputs, targets = self._file("census-income.data" if split == "train" else "census-income.test")
+        inputs, targets, weights = self._file("census-income.data" if split == "train" else "census-income.test")
         if split == "train":
-            return Examples(inputs, targets)
+            return Examples(inputs, targets, weights=weights)
         order = np.random.default_rng(stable_seed("test", self.seed)).permutation(len(inputs))
         half = len(inputs) // 2
         chosen = order[:half] if split == "val" else order[half:]
-        return Examples(inputs, targets, torch.from_numpy(np.sort(chosen)))
+        return Examples(inputs, targets, torch.from_numpy(np.sort(chosen)), weights)
 
-    def _file(self, file: str) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return inputs and targets of all rows of a file, which is read once."""
+    def _file(self, file: str) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
+        """Return inputs, targets and weights of all rows of a file, which is read once."""
         if file not in self._files:
             advice = suggest_fetch(self.name, self.root)
             path = ensure_files(self.name, self.collection, self.root, self.download)[file]
@@ -154,7 +162,9 @@ class CensusIncome(Dataset):
                 value = quote(income.value(wrong[0]))
                 problem = table.locate(f"{value} in the last column, expected {' or '.join(INCOMES)}", wrong)
                 raise MtlError(f"{problem}. {advice}")
-            self._files[file] = inputs, {name: _encode_target(table, *answer) for name, answer in YES.items()}
+            targets = {name: _encode_target(table, *answer) for name, answer in YES.items()}
+            weights = encode_weights(table, "instance weight", self.notation) if self.weighted else None
+            self._files[file] = inputs, targets, weights
         return self._files[file]
 
 

@@ -14,7 +14,7 @@ from mtlcli.data.augmentation import Augmentation
 from mtlcli.data.base import Dataset, Examples, add_val_split
 from mtlcli.data.checkpoint_spec import restore_spec
 from mtlcli.data.content_hash import hash_named, hash_rows
-from mtlcli.data.formats.python_data import Labels, PythonData, convert_data
+from mtlcli.data.formats.python_data import Labels, PythonData, convert_data, take_weights
 from mtlcli.data.formats.python_targets import TargetType, encode_python_target, fit_python_target, is_missing
 from mtlcli.data.splitting import draw, draw_by_position, group_copies, to_class_codes
 from mtlcli.errors import ConfigError, suggest
@@ -46,6 +46,8 @@ class InMemory(Dataset):
     Args:
         targets: type of a target, by name, in place of the inferred one: `classes`, `binary`, `real` or `multilabel`.
         classes: names of the classes or labels of a target, by name, in the order of their indices.
+        weights: name under which the weights of the examples were passed among the targets, at least 0; they weight the
+            losses and metrics of all tasks.
         input: key of the input in items that are dicts; all other keys are targets.
         normalize: normalize the inputs; if not, the model gets their values as they are.
         test: share of the examples that becomes the split `test`, if the data is not divided into splits. An example's
@@ -63,6 +65,7 @@ class InMemory(Dataset):
         *,
         targets: dict[str, TargetType] = {},  # noqa: B006  (never changed)
         classes: dict[str, list[str]] = {},  # noqa: B006
+        weights: str | None = None,
         input: str = "input",  # noqa: A002  (the option's name)
         normalize: bool = True,
         test: Annotated[float, Field(ge=0, lt=1)] = 0.2,
@@ -72,7 +75,7 @@ class InMemory(Dataset):
     ) -> None:
         super().__init__(val=val, augment=augment)
         self.types, self.classes, self.input, self.normalize = targets, classes, input, normalize
-        self.test, self.seed = test, seed
+        self.test, self.seed, self.weights = test, seed, weights
         self._given: object = None
         self._stored: DatasetSpec | None = None
         self._loaded: tuple[DatasetSpec, dict[str, Examples]] | None = None
@@ -118,7 +121,10 @@ class InMemory(Dataset):
                 "`datasets=` of mtlcli.train, mtlcli.build or mtlcli.evaluate"
             )
         if not isinstance(self._given, _Converted):
-            self._given = _Converted(convert_data(self._given, self.input))
+            converted = convert_data(self._given, self.input)
+            if (name := self.weights) is not None:
+                converted = {split: take_weights(data, name, split) for split, data in converted.items()}
+            self._given = _Converted(converted)
         return self._given.splits
 
     def _load(self) -> tuple[DatasetSpec, dict[str, Examples]]:
@@ -195,7 +201,7 @@ class InMemory(Dataset):
             chosen, self._kept["test"] = drawn.chosen, drawn.kept
         rows = {"train": np.flatnonzero(~chosen), "test": np.flatnonzero(chosen)}
         return {
-            split: Examples(whole.inputs, whole.targets, torch.from_numpy(chosen_rows))
+            split: Examples(whole.inputs, whole.targets, torch.from_numpy(chosen_rows), whole.weights)
             for split, chosen_rows in rows.items()
             if len(chosen_rows)
         }
@@ -235,7 +241,7 @@ def _encoded(data: PythonData, split: str, targets: dict[str, TargetSpec], named
         }
     except ConfigError as error:
         raise ConfigError(f"split {split!r}: {error}" if split else str(error)) from error
-    return Examples(data.inputs, encoded)
+    return Examples(data.inputs, encoded, weights=data.weights)
 
 
 def _with_statistics(name: str, target: TargetSpec, examples: dict[str, Examples]) -> TargetSpec:

@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from mtlcli.data.examples import LazyInputs
 from mtlcli.data.formats.split_names import SPLITS
+from mtlcli.data.formats.weight_column import LARGEST
 from mtlcli.data.placement import READ_WHOLE
-from mtlcli.errors import ConfigError
+from mtlcli.errors import ConfigError, suggest
 
 TARGET = "target"  # name of a target that is passed without one
 FORMS = (
@@ -32,10 +33,12 @@ class PythonData:
     Attributes:
         inputs: [N, *input_shape], uint8 or float32, or read one at a time.
         targets: Name → labels as they were passed, [N] or [N, labels].
+        weights: Weights of the examples, float32 [N]; None for equal weights.
     """
 
     inputs: Tensor | LazyInputs
     targets: dict[str, Labels]
+    weights: Tensor | None = None
 
 
 def convert_data(data: object, key: str) -> dict[str, PythonData]:
@@ -110,6 +113,39 @@ def _of_items(data: Any, key: str) -> PythonData:
         if inputs is not None:
             inputs[row] = x
     return PythonData(items if inputs is None else inputs, {n: as_labels(v, n) for n, v in collected.items()})
+
+
+def take_weights(data: PythonData, name: str, split: str) -> PythonData:
+    """Take the weights of the examples from the targets.
+
+    Args:
+        data: The examples of a split.
+        name: Name under which the weights were passed.
+        split: The split, for messages; "" if the data isn't divided into splits.
+
+    Returns:
+        The examples, with weights in place of that target.
+
+    Raises:
+        ConfigError: There are no such values, or one is missing, negative, not finite or no number.
+    """
+    where = f"split {split!r}: " if split else ""
+    targets = dict(data.targets)
+    if name not in targets:
+        hint = f"{suggest(name, targets)} They have: {', '.join(targets)}"
+        raise ConfigError(f"{where}`weights` names {name!r}, which the examples don't have.{hint}")
+    try:
+        weights = targets.pop(name).astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{where}a weight of {name!r} is not a number: {error}") from error
+    if weights.ndim != 1:
+        raise ConfigError(f"{where}the weights {name!r} are {list(weights.shape)}, expected one of each example")
+    if not targets:
+        raise ConfigError(f"{where}the data has no target, only the weights {name!r}")
+    if len(wrong := np.flatnonzero(~((weights >= 0) & (weights <= LARGEST)))):
+        problem = f"the weight of example {wrong[0]} in {name!r} is {weights[wrong[0]]:g}"
+        raise ConfigError(f"{where}{problem}, expected a number from 0 to {LARGEST:g}")
+    return PythonData(data.inputs, targets, torch.from_numpy(weights.astype(np.float32)))
 
 
 class Items:

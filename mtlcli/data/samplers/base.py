@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import numpy as np
 
@@ -19,6 +20,7 @@ class Sampler(ABC):
         batch_size: examples per dataset and step, on average over the datasets.
 
     Attributes:
+        takes_aliases: whether the constructor has a third positional parameter, the aliases of the datasets.
         smallest: minimum number of examples that a step takes from a dataset, unless it takes none or the dataset has
             fewer. It is 1, or 2 for models with batch norm, which fails on a single example; this needs a `batch_size`
             greater than 1.
@@ -27,6 +29,7 @@ class Sampler(ABC):
         ValueError: a dataset is empty, or `batch_size` is less than 1.
     """
 
+    takes_aliases: ClassVar[bool] = False
     smallest = 1
 
     def __init__(self, sizes: list[int], batch_size: int) -> None:

@@ -49,7 +49,7 @@ def data_relation(joint_run: Run, opened: Datasets) -> Relation:
     examples = {alias: subsample(opened, alias, "train", joint.seed, MAX_LABELS) for alias in set(first_alias.values())}
     aliases = [first_alias[joint_run.sources[task][0]] for task in tasks]
     labels = [
-        (label_type(joint_run.kinds[task]), to_labels(examples[alias].targets[joint_run.sources[task][1]]))
+        (label_type(joint_run.kinds[task]), to_labels(joint_run.labels(task, examples[alias].targets)))
         for task, alias in zip(tasks, aliases, strict=True)
     ]
     compared = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mtlcli.config import ComponentConfig, Evaluation, Experiment, Monitor, WeightingConfig
+from mtlcli.config import ComponentConfig, Evaluation, Experiment, Monitor, SamplingConfig, WeightingConfig
 from mtlcli.studies.runs import keep_task
 from mtlcli.training.assembly.stems import fix_stem_shapes
 
@@ -46,11 +46,13 @@ def make_joint(experiment: Experiment, epochs: int) -> Experiment:
     if experiment.stems:
         experiment = fix_stem_shapes(experiment)
     tasks = {
-        name: task.model_copy(update={"weight": 1.0, "description": "", "after": None})
+        name: task.model_copy(update={"weight": 1.0, "description": "", "after": None, "stop": None})
         for name, task in sorted(experiment.tasks.items())
     }
     training = experiment.training
-    sampling = training.sampling if training.sampling.name != "round_robin" else ComponentConfig("uniform")
+    sampling = training.sampling
+    if sampling.name == "round_robin":
+        sampling = SamplingConfig("uniform", limit=sampling.limit)
     changed = {
         "epochs": min(training.epochs, epochs),
         "early_stopping": None,

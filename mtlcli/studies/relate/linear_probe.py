@@ -56,9 +56,9 @@ def probe_skills(
                 for alias, both in examples.items()
             }
             for j, task in enumerate(tasks):
-                alias, target = joint_run.sources[task]
+                alias, _ = joint_run.sources[task]
                 train, held_out = (
-                    (x, to_labels(split.targets[target]))
+                    (x, to_labels(joint_run.labels(task, split.targets)))
                     for x, split in zip(features[alias], examples[alias], strict=True)
                 )
                 skills[tasks.index(baseline.task), j, s] = skill(label_type(joint_run.kinds[task]), train, held_out)

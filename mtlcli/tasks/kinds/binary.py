@@ -39,7 +39,8 @@ class Binary(TaskKind):
         target: the target, of type `binary` or of two `classes`.
         positive: name of the positive class (0 or 1 for a 0/1 target), usually the rare one; `pos_weight` and `f1`
             refer to it.
-        pos_weight: factor on the loss of positive examples; the mean still divides by the number of examples.
+        pos_weight: factor on the loss of positive examples; the mean still divides by the number of examples (with
+            weights, by their sum, which doesn't contain it).
         primary: metric that represents the task if none is named; `auroc` or `f1` if one class is rare.
 
     Raises:
@@ -53,6 +54,7 @@ class Binary(TaskKind):
         name: metric for name, metric in BINARY_METRICS.items() if name not in ("accuracy", "auroc", "f1")
     }
     probabilities = "sigmoid"
+    weighs_classes = True
     outputs = 1
 
     def __init__(

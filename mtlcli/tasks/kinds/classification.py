@@ -44,6 +44,7 @@ class Classification(TaskKind):
         name: metric for name, metric in CLASS_METRICS.items() if name not in ("accuracy", "f1")
     }
     probabilities = "softmax"
+    weighs_classes = True
     primary = "accuracy"
 
     def __init__(

@@ -53,6 +53,7 @@ class Ordinal(TaskKind):
     """
 
     accepts = ("classes",)
+    weighs_classes = True
     directions: ClassVar[dict[str, Direction]] = {"loss": "min", "qwk": "max", "accuracy": "max", "mae": "min"}
     collected: ClassVar[Mapping[str, CollectedMetric]] = RANK_METRICS | PREDICTED_CLASS_METRICS
     bounded: ClassVar[frozenset[str]] = bounded_metrics(RANK_METRICS | PREDICTED_CLASS_METRICS)

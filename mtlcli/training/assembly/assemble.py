@@ -14,7 +14,7 @@ from mtlcli import registry
 from mtlcli.config import Experiment, Task
 from mtlcli.config.locations import Problems
 from mtlcli.data.placement import Placement
-from mtlcli.errors import ConfigError, suggest
+from mtlcli.errors import ConfigError
 from mtlcli.files import given_path
 from mtlcli.metric_names import primary_metric
 from mtlcli.models.inputs import make_preparation, prepared_shape
@@ -23,12 +23,14 @@ from mtlcli.models.sharing.base import Sharing
 from mtlcli.models.trunks.base import Trunk
 from mtlcli.models.warm_start import check_trunk, freeze, warm_start
 from mtlcli.regularizers.factorized import merge_factors
-from mtlcli.specs import Column, DatasetSpec, Shape, TargetSpec
+from mtlcli.specs import Column, DatasetSpec, Shape
 from mtlcli.tasks.base import TargetTypeError, TaskKind
+from mtlcli.training.assembly.class_weights import check_class_weights
 from mtlcli.training.assembly.data_checks import Datasets
 from mtlcli.training.assembly.dependent_heads import connect_tasks, extra_features, wrap_head
 from mtlcli.training.assembly.model_size import size
 from mtlcli.training.assembly.regularization import regularize, terms_of
+from mtlcli.training.assembly.spaces import Space, Statistics, find_target, resolve_space, restricted
 from mtlcli.training.assembly.stems import encodes_columns, make_stems, stem_output_shape
 from mtlcli.training.checkpoint.file import load_checkpoint
 from mtlcli.training.run import Run
@@ -36,7 +38,9 @@ from mtlcli.training.run_folder import checkpoint_of
 from mtlcli.weighting.base import WeightedTask, Weighting
 
 
-def assemble(experiment: Experiment, device: torch.device, opened: Datasets) -> Run:
+def assemble(
+    experiment: Experiment, device: torch.device, opened: Datasets, statistics: Statistics | None = None
+) -> Run:
     """Build all parts of a run except the regularizers.
 
     Weights are initialized on the CPU, so that they are the same on every device. On `meta` they take no memory.
@@ -45,6 +49,8 @@ def assemble(experiment: Experiment, device: torch.device, opened: Datasets) -> 
         experiment: The validated experiment.
         device: The training device, or `meta`.
         opened: The datasets, from `open_datasets`.
+        statistics: Mean and standard deviation of the targets of tasks with a sample space (see `fit_statistics`);
+            those of the whole datasets if None.
 
     Returns:
         The run, without regularizers.
@@ -55,7 +61,7 @@ def assemble(experiment: Experiment, device: torch.device, opened: Datasets) -> 
     problems = Problems(experiment)
     specs = {alias: spec for alias, (_, spec) in opened.items()}
     given = trunk_input(experiment, specs)
-    sources, kinds, output_layers = _tasks(experiment, opened, problems)
+    sources, kinds, output_layers, spaces = _tasks(experiment, opened, problems, statistics or {})
 
     def make_trunk() -> Trunk:
         with problems.now("trunk"):
@@ -91,7 +97,9 @@ def assemble(experiment: Experiment, device: torch.device, opened: Datasets) -> 
     model, weighting = model.to(device), weighting.to(device)
     placement = Placement(device, experiment.training.loading, experiment.training.workers)
     datasets = {alias: dataset for alias, (dataset, _) in opened.items()}
-    return Run(experiment, device, datasets, specs, sources, kinds, model, weighting, placement, given.shape)
+    return Run(
+        experiment, device, datasets, specs, sources, kinds, model, weighting, placement, given.shape, spaces=spaces
+    )
 
 
 def _weighted_terms(experiment: Experiment) -> list[WeightedTask]:
@@ -146,17 +154,22 @@ def add_regularizers(run: Run) -> None:
 
 
 def _tasks(
-    experiment: Experiment, opened: Datasets, problems: Problems
-) -> tuple[dict[str, tuple[str, str]], dict[str, TaskKind], dict[str, nn.Module | None]]:
-    """Return task → (alias of its dataset, name of its target), its kind, and the module that follows its head."""
+    experiment: Experiment, opened: Datasets, problems: Problems, statistics: Statistics
+) -> tuple[dict[str, tuple[str, str]], dict[str, TaskKind], dict[str, nn.Module | None], dict[str, Space]]:
+    """Return by task: alias of its dataset and name of its target, its kind, the module after its head, its space."""
+    spaces: dict[str, Space] = {}
     sources: dict[str, tuple[str, str]] = {}
     kinds: dict[str, TaskKind] = {}
     output_layers: dict[str, nn.Module | None] = {}
     for name, task in experiment.tasks.items():
         with problems.at(f"tasks.{name}.target"):
             dataset, spec = opened[task.dataset]
-            target_name, target = _target(task.target, spec, task.dataset, name)
+            target_name, target = find_target(task.target, spec, task.dataset, name)
             sources[name] = (task.dataset, target_name)
+            if task.where is not None:
+                with problems.at(f"tasks.{name}.where"):
+                    spaces[name] = resolve_space(experiment, name, spec)
+                target = restricted(target, statistics.get(name))
             with problems.at(f"tasks.{name}.kind"):
                 try:
                     kinds[name] = registry.kinds.create(TaskKind, task.kind, target)
@@ -167,8 +180,11 @@ def _tasks(
             if name in kinds and (task.metrics, task.primary) != (None, None):
                 with problems.at(f"tasks.{name}.metrics"):
                     _choose_metrics(kinds[name], task)
+            if task.class_weights is not None and name in kinds:
+                with problems.at(f"tasks.{name}.class_weights"):
+                    check_class_weights(task.class_weights, kinds[name])
     problems.check()
-    return sources, kinds, output_layers
+    return sources, kinds, output_layers, spaces
 
 
 def _choose_metrics(kind: TaskKind, task: Task) -> None:
@@ -179,25 +195,6 @@ def _choose_metrics(kind: TaskKind, task: Task) -> None:
     kind.primary = primary_metric(kind, options, task.metrics, task.primary)
     if kind.primary not in kind.reported:
         raise ValueError(f"the task doesn't report its primary metric, {kind.primary!r}")
-
-
-def _target(name: str | None, spec: DatasetSpec, alias: str, task: str) -> tuple[str, TargetSpec]:
-    """Return name and description of a task's target: that named, that named like the task, or the main one."""
-    names = ", ".join(spec.targets)
-    if name is None:
-        name = task if task in spec.targets else spec.main_target
-        if name is None and len(spec.targets) == 1:
-            name = next(iter(spec.targets))
-        if name is None:
-            hint = suggest(task, spec.targets)
-            raise ValueError(
-                f"the task sets no target, and dataset {alias!r} has neither a target {task!r} nor a main target."
-                f"{hint} Set `target` to one of: {names}"
-            )
-    if name not in spec.targets:
-        hint = suggest(str(name), spec.targets)
-        raise ValueError(f"dataset {alias!r} has no target {name!r}.{hint} It has: {names}")
-    return name, spec.targets[name]
 
 
 @dataclass(frozen=True)

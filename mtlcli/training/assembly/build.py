@@ -21,6 +21,7 @@ from mtlcli.errors import ConfigError
 from mtlcli.models.warm_start import find_mismatches, find_not_finite, join_problems
 from mtlcli.specs import DatasetSpec
 from mtlcli.training.assembly.assemble import add_regularizers, assemble, start_trunk
+from mtlcli.training.assembly.class_weights import restore_class_weights
 from mtlcli.training.assembly.data_checks import (
     SAMPLED,
     Datasets,
@@ -32,12 +33,14 @@ from mtlcli.training.assembly.data_checks import (
 )
 from mtlcli.training.assembly.optimizers import check_optimizer
 from mtlcli.training.assembly.regularization import fit_ranks
+from mtlcli.training.assembly.spaces import fit_statistics, restore_statistics
 from mtlcli.training.assembly.stems import start_stems
 from mtlcli.training.assembly.trial import EXAMPLES, is_small, try_model, try_model_parts, try_plugins
 from mtlcli.training.data_changes import data_records
 from mtlcli.training.device import choose_device, prepare_device
 from mtlcli.training.evaluate import Monitor
 from mtlcli.training.run import Run, plugins_of
+from mtlcli.training.task_stops import make_stops
 from mtlcli.weighting.relation_matrix import self_contained
 
 LOG = logging.getLogger("mtl")
@@ -64,7 +67,8 @@ def build(experiment: Experiment, given: Mapping[str, Any] | None = None) -> Run
     opened = open_datasets(experiment, given=given, fit=True)
     check(experiment, opened)
     prepare_device(experiment, device)
-    run = assemble(experiment, device, opened)
+    restricts = any(task.where is not None for task in experiment.tasks.values())
+    run = assemble(experiment, device, opened, fit_statistics(experiment, opened) if restricts else None)
     if experiment.trunk.init_from is not None:
         start_trunk(run)
     if experiment.stems:
@@ -115,7 +119,8 @@ def rebuild(
         # on meta, nothing is initialized or downloaded only to be overwritten
         records = data_records(payload) if data else None
         opened = open_datasets(experiment, stored, data=data, records=records, given=given)
-        run = assemble(experiment, torch.device("meta"), opened)
+        statistics = restore_statistics(payload.get("spaces", {}))
+        run = assemble(experiment, torch.device("meta"), opened, statistics)
         add_regularizers(run)
         fit_ranks(run.model, weights)
     if differing := find_mismatches(run.model.state_dict(), weights):
@@ -128,7 +133,8 @@ def rebuild(
     if prepare:
         prepare_device(experiment, device)
     placement = Placement(device, experiment.training.loading, experiment.training.workers)
-    return replace(run, device=device, placement=placement, model=run.model.to(device))
+    class_weights = restore_class_weights(payload.get("class_weights", {}), run.kinds)
+    return replace(run, device=device, placement=placement, model=run.model.to(device), _class_weights=class_weights)
 
 
 MOST_TENSORS = 10_000  # a network with more takes long to build
@@ -228,6 +234,9 @@ def check(experiment: Experiment, opened: Datasets) -> Run:
     check_optimizer(run, problems)
     with problems.at("evaluation.monitor"):
         Monitor(experiment, run.kinds)
+    if any(task.stop is not None for task in experiment.tasks.values()):
+        with problems.at("tasks"):
+            make_stops(experiment, run.kinds)
     for split in dict.fromkeys(["train", experiment.evaluation.split]):
         with problems.at("evaluation.split"):
             if split not in run.splits():

@@ -23,6 +23,8 @@ from mtlcli.errors import ConfigError, Problem, suggest
 from mtlcli.models.model import MultiTaskModel
 from mtlcli.specs import IGNORE_INDEX, DatasetSpec, TargetSpec, is_labelled
 from mtlcli.tasks.base import TaskKind
+from mtlcli.training.assembly.sampling import make_sampler
+from mtlcli.training.assembly.spaces import check_spaces
 from mtlcli.training.run import Run
 
 SPEC = f"{DatasetSpec.__module__}.{DatasetSpec.__name__}"
@@ -103,15 +105,19 @@ def open_data(run: Run) -> Loader:
         MtlError: As `check_data`.
     """
     check_data(run)
-    examples, training = run.examples("train"), run.experiment.training
+    examples = run.examples("train")
+    if run.spaces:
+        sources = {task: run.label_sources[task] for task in run.spaces}
+        check_spaces(run.experiment, {task: examples[alias].labels(key) for task, (alias, key) in sources.items()})
     with Problems(run.experiment).now("training"):
-        make_sampler = registry.samplers[training.sampling.name].create
-        sampler = make_sampler([*map(len, examples.values())], training.batch_size, **training.sampling.options)
+        sampler = make_sampler(run.experiment, {alias: len(split) for alias, split in examples.items()})
         if has_batch_norm(run.model):
             sampler.smallest = SMALLEST
             check_batch_norm(run, sampler)
         augment = {alias: dataset.augment for alias, dataset in run.datasets.items()}
-        return Loader(examples, run.sources, sampler, run.experiment.seed, run.placement, augment)
+        return Loader(
+            examples, run.label_sources, sampler, run.experiment.seed, run.placement, augment, run.class_weights
+        )
 
 
 def check_data(run: Run) -> None:
@@ -220,10 +226,7 @@ def has_batch_norm(model: MultiTaskModel) -> bool:
 
 def nominal_sampler(run: Run) -> Sampler:
     """Return the sampler for datasets of equal, large size, for checks that do not read the data."""
-    training = run.experiment.training
-    make = registry.samplers[training.sampling.name].create
-    sampler: Sampler = make([NOMINAL] * len(run.specs), training.batch_size, **training.sampling.options)
-    return sampler
+    return make_sampler(run.experiment, dict.fromkeys(run.specs, NOMINAL))
 
 
 def check_batch_norm(run: Run, sampler: Sampler) -> None:

@@ -72,7 +72,7 @@ def try_plugins(run: Run, problems: Problems) -> None:
     for task, kind in run.kinds.items():
         if registry.kinds[run.experiment.tasks[task].kind.name].plugin is not None:
             with _at(run, problems, f"tasks.{task}.kind"):
-                _try_metrics(run, task, kind)
+                _try_metrics(kind)
     entry = run.experiment.weighting
     component = registry.weightings[entry.name]
     if component.plugin is not None:
@@ -171,7 +171,6 @@ def _check_trunk(run: Run, inputs: dict[str, Tensor]) -> None:
 def _check_task(run: Run, problems: Problems, task: str, prediction: Tensor, losses: list[Tensor]) -> None:
     """Check the prediction of a head, and append the loss of its kind."""
     kind = run.kinds[task]
-    alias, target = run.sources[task]
     with _at(run, problems, f"tasks.{task}.head"):
         if not isinstance(prediction, Tensor) or tuple(prediction.shape) != (EXAMPLES, kind.outputs):
             name = run.experiment.tasks[task].kind.name
@@ -179,7 +178,7 @@ def _check_task(run: Run, problems: Problems, task: str, prediction: Tensor, los
                 f"returns {_shown(prediction)} for {EXAMPLES} examples, but kind {name!r} needs [B, {kind.outputs}]"
             )
         with _at(run, problems, f"tasks.{task}.kind"):
-            loss = kind.loss(prediction, _blank_target(run.specs[alias].targets[target], prediction.device))
+            loss = kind.loss(prediction, _blank_target(kind.target, prediction.device))
             if not isinstance(loss, Tensor) or loss.ndim != 0:
                 raise ValueError(f"its loss is {_shown(loss)}, but must be a 0-d tensor, the mean over the examples")
             losses.append(loss)
@@ -196,13 +195,10 @@ def _blank_target(target: TargetSpec, device: torch.device) -> Tensor:
     return labels.to(device)
 
 
-def _try_metrics(run: Run, task: str, kind: TaskKind) -> None:
+def _try_metrics(kind: TaskKind) -> None:
     """Check that the metrics of a kind are those declared in `directions`."""
-    alias, target = run.sources[task]
     metrics = kind.create_metrics(torch.device("cpu"))
-    metrics.update(
-        torch.zeros(EXAMPLES, kind.outputs), _blank_target(run.specs[alias].targets[target], torch.device("cpu"))
-    )
+    metrics.update(torch.zeros(EXAMPLES, kind.outputs), _blank_target(kind.target, torch.device("cpu")))
     values, expected = metrics.compute(), [name for name in kind.reported if name != "loss"]
     if sorted(values) != sorted(expected):
         raise ValueError(f"its metrics are {sorted(values)}, but its `directions` has {sorted(expected)} and `loss`")

@@ -60,7 +60,7 @@ def check_kind(task: str, kind: TaskKind) -> None:
     """
     for method, name in (
         (kind.loss, "loss"),
-        (kind.metrics(torch.device("cpu")).update, "`update` of its metrics"),
+        (kind.create_metrics(torch.device("cpu")).update, "`update` of its metrics"),
     ):
         if not _accepts_weight(method):
             raise ConfigError(

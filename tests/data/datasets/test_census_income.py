@@ -101,6 +101,13 @@ def test_the_test_file_is_halved_by_the_seed_of_the_dataset(root: Path) -> None:
     assert dataset.examples("val", 0).inputs is dataset.examples("test", 0).inputs
 
 
+def test_instance_weights(root: Path) -> None:
+    assert CensusIncome(root=str(root)).examples("test", 0).sample_weights() is None
+    dataset = CensusIncome(root=str(root), weighted=True)
+    assert dataset.examples("train", 0).sample_weights().tolist() == 6 * [pytest.approx(1700.09)]  # type: ignore[union-attr]
+    assert len(dataset.examples("test", 0).sample_weights()) == 6  # type: ignore[arg-type]
+
+
 def test_compressed_files_are_read(root: Path) -> None:
     expected = CensusIncome(root=str(root)).examples("train", 0).inputs
     for file in FILES:
