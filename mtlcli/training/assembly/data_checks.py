@@ -44,8 +44,8 @@ def open_datasets(
 
     Args:
         experiment: The validated experiment.
-        stored: alias → description in a checkpoint, which replaces fitting it again. Without it, tables share their
-            columns (`share_columns`), because all datasets pass the same trunk.
+        stored: alias → description in a checkpoint, which replaces fitting it again. Without it, tables without a stem
+            share their columns (`share_columns`), because they pass the same trunk.
         data: Whether to access the data. If False, all descriptions are those of `stored`.
         records: alias → record of the data in a checkpoint, which determines its splits.
         given: alias → data passed from Python (see `Dataset.attach`).
@@ -86,8 +86,8 @@ def open_datasets(
     problems.check()
     if stored is None and any(spec.columns for _, spec in opened.values()):
         with problems.now("datasets"):
-            specs = share_columns(opened)
-        opened = {alias: (dataset, specs[alias]) for alias, (dataset, _) in opened.items()}
+            specs = share_columns({alias: both for alias, both in opened.items() if alias not in experiment.stems})
+        opened = {alias: (dataset, specs.get(alias, spec)) for alias, (dataset, spec) in opened.items()}
     return opened
 
 

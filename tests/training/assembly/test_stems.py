@@ -79,6 +79,18 @@ def test_stems_end_in_the_stated_shape(mixed: Path) -> None:
         assert run.model.prepare(alias, x).shape == (2, 12)
 
 
+def test_tables_with_stems_have_columns_of_their_own(mixed: Path, tmp_path: Path) -> None:
+    rows = "\n".join(f"{at},{at % 2}" for at in range(0, 90, 3))
+    (tmp_path / "other.csv").write_text(f"weight,sold\n{rows}\n")
+    changed(
+        mixed, "  b: {name: digits, val: 0.2}", f"  b: {{name: csv, path: {tmp_path / 'other.csv'}, targets: [sold]}}"
+    )
+    changed(mixed, "b: {name: linear}", "b: {name: tabular, features: 12}")
+    changed(mixed, "target: parity", "target: sold")
+    run = build(load_experiment(mixed))
+    assert [[column.name for column in run.specs[alias].columns] for alias in "bt"] == [["weight"], ["size", "colour"]]
+
+
 def test_datasets_without_a_stem_determine_the_shape(mixed: Path) -> None:
     changed(mixed, "  t: {name: tabular, features: 12}\n", "  t: {name: tabular}\n")
     changed(mixed, "  a: {name: conv, channels: 3}\n", "")
