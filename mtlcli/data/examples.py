@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -21,6 +21,9 @@ class LazyInputs(Protocol):
 
     def __len__(self) -> int: ...
     def __getitem__(self, row: int) -> Tensor: ...
+
+
+DeriveLabels = Callable[[Mapping[str, Tensor]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,18 @@ class Examples:
     def sample_weights(self) -> Tensor | None:
         """Return the weights of the examples of this split, [n]; None for equal weights."""
         return self.weights if self.weights is None or self.rows is None else self.weights[self.rows]
+
+    def with_labels(self, derived: Mapping[str, DeriveLabels]) -> Examples:
+        """Return the examples with further targets, which are computed from the others.
+
+        Args:
+            derived: name → function of the targets, name → labels [N] or [N, size], that returns labels.
+
+        Returns:
+            The examples.
+        """
+        further = {name: derive(self.targets) for name, derive in derived.items()}
+        return replace(self, targets={**self.targets, **further})
 
 
 class StreamedExamples(Examples):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,11 +26,9 @@ from mtlcli.specs import DatasetSpec, Shape
 from mtlcli.tasks.base import TaskKind
 from mtlcli.training.assembly.class_weights import fit_class_weights
 from mtlcli.training.assembly.regularization import Regularization
-from mtlcli.training.assembly.spaces import Space
+from mtlcli.training.assembly.spaces import RESTRICTED, Space
 from mtlcli.training.assembly.weight_checks import check_weights
 from mtlcli.weighting.base import Weighting
-
-RESTRICTED = "\x1f"  # separates target and task in the key of labels in a sample space; no target's name contains it
 
 
 @dataclass
@@ -151,14 +150,17 @@ class Run:
         Returns:
             The labels, [N] or [N, size].
         """
-        labels, space = targets[self.sources[task][1]], self.spaces.get(task)
-        return labels if space is None else space.restrict(labels, targets)
+        target, space = self.sources[task][1], self.spaces.get(task)
+        return targets[target] if space is None else space.labels_of(target, targets)
 
     def _restrict(self, alias: str, examples: Examples) -> Examples:
         """Add the labels of the tasks with a sample space to the examples of a dataset."""
-        keys = {task: key for task, (source, key) in self.label_sources.items() if source == alias}
-        labels = {key: self.labels(task, examples.targets) for task, key in keys.items() if task in self.spaces}
-        return replace(examples, targets={**examples.targets, **labels})
+        derived = {
+            key: partial(self.spaces[task].labels_of, self.sources[task][1])
+            for task, (source, key) in self.label_sources.items()
+            if source == alias and task in self.spaces
+        }
+        return examples.with_labels(derived)
 
     def sizes(self) -> dict[str, dict[str, int]]:
         """Return split → alias → number of examples, for the splits that every dataset has."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from mtlcli.data.augmentation import Augmentation
 from mtlcli.data.dataset_loader import EpochOrder, place_labels
 from mtlcli.data.example_weights import ExampleWeights
-from mtlcli.data.examples import StreamedExamples, describe_read_error, wrap_read_errors
+from mtlcli.data.examples import DeriveLabels, StreamedExamples, describe_read_error, wrap_read_errors
 from mtlcli.data.formats.set_images import Decoder
 from mtlcli.data.placement import Placement, Route
 from mtlcli.data.streams.row_stream import ROW, Block, PassRows, SplitRows
@@ -56,11 +56,13 @@ class StreamedSplit(StreamedExamples):
         stream: rows of the split.
         buffer: number of rows in the shuffle buffer.
         decode: decoder of images; None for features.
+        derived: name of a further target → function that computes its labels from the others.
     """
 
     stream: SplitRows = field(kw_only=True)
     buffer: int = field(kw_only=True)
     decode: Decoder | None = field(kw_only=True)
+    derived: Mapping[str, DeriveLabels] = field(default_factory=dict, kw_only=True)
 
     @classmethod
     def of(cls, stream: SplitRows, buffer: int, decode: Decoder | None) -> StreamedSplit:
@@ -76,7 +78,20 @@ class StreamedSplit(StreamedExamples):
         Returns:
             [n] or [n, size].
         """
+        if target in self.derived:
+            return torch.cat([self.labels_in(_tensors(block), target) for block in self._blocks()])
         return self._values(TARGET + target)
+
+    def labels_in(self, piece: Piece, target: str) -> Tensor:
+        """Return the labels of a target in a piece of the examples, [n] or [n, size]."""
+        if target not in self.derived:
+            return piece[TARGET + target]
+        named = {name.removeprefix(TARGET): values for name, values in piece.items() if name.startswith(TARGET)}
+        return self.derived[target](named)
+
+    def with_labels(self, derived: Mapping[str, DeriveLabels]) -> StreamedSplit:
+        """Return the examples with further targets, see `Examples.with_labels`."""
+        return replace(self, derived={**self.derived, **derived})
 
     def sample_weights(self) -> Tensor | None:
         """Read the weights of all examples, which takes a pass over the data; None for equal weights."""
@@ -170,7 +185,7 @@ class StreamLoader:
             pin_memory=self.device.type == "cuda",
             generator=torch.Generator().manual_seed(0),  # otherwise it draws from the global generator
         )
-        return StreamOrder(self.alias, iter(loader), self.targets, self.class_weights, self.device)
+        return StreamOrder(self.alias, iter(loader), self.split, self.targets, self.class_weights, self.device)
 
 
 class StreamOrder:
@@ -179,6 +194,7 @@ class StreamOrder:
     Args:
         alias: alias of the dataset.
         pieces: the pieces, in order.
+        split: the examples.
         targets: task → name of its target.
         class_weights: task → weight of each class in the loss, [K].
         device: training device.
@@ -188,11 +204,12 @@ class StreamOrder:
         self,
         alias: str,
         pieces: Iterator[Piece | MtlError],
+        split: StreamedSplit,
         targets: Mapping[str, str],
         class_weights: Mapping[str, Tensor],
         device: torch.device,
     ) -> None:
-        self.alias, self.pieces, self.targets = alias, pieces, targets
+        self.alias, self.pieces, self.split, self.targets = alias, pieces, split, targets
         self.class_weights, self.device = class_weights, device
 
     def take(self, amount: int) -> EpochOrder:
@@ -212,7 +229,7 @@ class StreamOrder:
                 finally:
                     del piece  # avoids a cycle of the error and this frame
         inputs = piece[INPUTS].to(self.device, non_blocking=True)
-        targets = {task: piece[TARGET + target] for task, target in self.targets.items()}
+        targets = {task: self.split.labels_in(piece, target) for task, target in self.targets.items()}
         masks = {task: has_label(target).numpy() for task, target in targets.items()}
         weights = None
         if WEIGHTS in piece or self.class_weights:
@@ -277,8 +294,12 @@ class _Pieces(IterableDataset[Piece | MtlError]):
             yield piece
 
 
+def _tensors(block: Block) -> Piece:
+    return {name: torch.from_numpy(values) for name, values in block.items() if name not in (ROW, INPUTS)}
+
+
 def _to_piece(block: Block, decode: Decoder | None) -> Piece:
-    piece = {name: torch.from_numpy(values) for name, values in block.items() if name not in (ROW, INPUTS)}
+    piece = _tensors(block)
     inputs = block[INPUTS]
     piece[INPUTS] = torch.from_numpy(inputs) if decode is None else decode(inputs.tolist(), block[ROW].tolist())
     return piece

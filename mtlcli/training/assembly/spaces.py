@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from mtlcli.errors import ConfigError, suggest
 from mtlcli.specs import IGNORE_INDEX, DatasetSpec, TargetSpec, has_label
 from mtlcli.training.assembly.class_weights import find_class
 
+RESTRICTED = "\x1f"  # separates target and task in the key of labels in a sample space; no target's name contains it
 Statistics = Mapping[str, tuple[float, float]]
 """Task → mean and standard deviation of its labels in the training examples of its space."""
 
@@ -65,6 +67,18 @@ class Space:
 
     def __str__(self) -> str:
         return " and ".join(condition.text for condition in self.conditions)
+
+    def labels_of(self, target: str, targets: Mapping[str, Tensor]) -> Tensor:
+        """Return the labels of a target, missing outside the space.
+
+        Args:
+            target: name of the target.
+            targets: name → labels of the same examples, [N] or [N, size].
+
+        Returns:
+            The labels, [N] or [N, size].
+        """
+        return self.restrict(targets[target], targets)
 
     def restrict(self, labels: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         """Replace the labels of the examples outside the space by missing ones.
@@ -181,8 +195,8 @@ def fit_statistics(experiment: Experiment, opened: Mapping[str, tuple[Dataset, D
             continue
         with Problems(experiment).now(f"datasets.{entry.dataset}"), wrap_read_errors(entry.dataset):
             train = dataset.examples("train", experiment.seed)
-        labels = resolve_space(experiment, task, spec).restrict(train.targets[name], train.targets)
-        labels = (labels if train.rows is None else labels[train.rows]).double()
+        space = resolve_space(experiment, task, spec)
+        labels = train.with_labels({RESTRICTED: partial(space.labels_of, name)}).labels(RESTRICTED).double()
         labels = labels[~labels.isnan()]
         if not len(labels):
             raise ConfigError(experiment.problem(f"tasks.{task}.where", NO_EXAMPLE))

@@ -201,3 +201,17 @@ def test_a_killed_and_resumed_run_has_the_same_bits(folder: Path, tmp_path: Path
     for streaming in (False, True):
         run = rebuild(experiment(folder, streaming), payload)
         assert measure(run, "test").metrics == whole["metrics"]["test"]
+
+
+def test_a_sample_space(folder: Path, tmp_path: Path) -> None:
+    """The run of a restricted task has the metrics of the examples in the space, as without streaming."""
+    plain = experiment(folder).resolved()
+    plain["tasks"]["income"]["where"] = {"task": "married", "equals": 1}
+    restricted = experiment_from_dict(plain)
+    summary = Trainer(build(restricted), tmp_path / "run", plots=False).fit()
+    plain["datasets"]["a"]["streaming"] = False
+    run = rebuild(experiment_from_dict(plain), load_checkpoint(tmp_path / "run/checkpoints/best.pt"))
+    evaluation = measure(run, "test")
+    assert evaluation.examples == summary["examples"]["test"]
+    assert evaluation.examples["income"] < evaluation.examples["married"]
+    assert evaluation.metrics == summary["metrics"]["test"]
