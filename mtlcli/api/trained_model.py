@@ -176,12 +176,14 @@ class Model(nn.Module):
             Task → outputs [B, outputs], on the CPU.
         """
         was_training = self.training
-        self.eval()
+        if was_training:
+            self.eval()
         try:
             with autocast(self.experiment, self.device):
                 outputs = self.network({alias: inputs.to(self.device)}, self._on_dataset(alias, tasks))
         finally:
-            self.train(was_training)
+            if was_training:
+                self.train()
         return {task: output.cpu() for task, output in outputs.items()}
 
     def _on_dataset(self, alias: str, tasks: Sequence[str]) -> list[str]:
