@@ -78,16 +78,13 @@ class StreamedSplit(StreamedExamples):
         Returns:
             [n] or [n, size].
         """
-        if target in self.derived:
-            return torch.cat([self.labels_in(_tensors(block), target) for block in self._blocks()])
-        return self._values(TARGET + target)
+        return torch.cat([self.labels_in(_tensors(block), target) for block in self._blocks()])
 
     def labels_in(self, piece: Piece, target: str) -> Tensor:
         """Return the labels of a target in a piece of the examples, [n] or [n, size]."""
-        if target not in self.derived:
+        if (derive := self.derived.get(target)) is None:
             return piece[TARGET + target]
-        named = {name.removeprefix(TARGET): values for name, values in piece.items() if name.startswith(TARGET)}
-        return self.derived[target](named)
+        return derive({name.removeprefix(TARGET): x for name, x in piece.items() if name.startswith(TARGET)})
 
     def with_labels(self, derived: Mapping[str, DeriveLabels]) -> StreamedSplit:
         """Return the examples with further targets, see `Examples.with_labels`."""
@@ -95,8 +92,9 @@ class StreamedSplit(StreamedExamples):
 
     def sample_weights(self) -> Tensor | None:
         """Read the weights of all examples, which takes a pass over the data; None for equal weights."""
-        first = next(iter(self._blocks()))
-        return self._values(WEIGHTS) if WEIGHTS in first else None
+        if WEIGHTS not in next(iter(self._blocks())):
+            return None
+        return torch.from_numpy(np.concatenate([block[WEIGHTS] for block in self._blocks()]))
 
     def make_loader(
         self,
@@ -113,9 +111,6 @@ class StreamedSplit(StreamedExamples):
 
     def _blocks(self) -> Iterator[Block]:
         return self.stream.arrivals(np.arange(len(self.stream.sizes)), np.arange(0), 0)
-
-    def _values(self, name: str) -> Tensor:
-        return torch.from_numpy(np.concatenate([block[name] for block in self._blocks()]))
 
 
 class StreamLoader:
@@ -193,7 +188,7 @@ class StreamOrder:
 
     Args:
         alias: alias of the dataset.
-        pieces: the pieces, in order.
+        pieces: the pieces of `split`, in order.
         split: the examples.
         targets: task → name of its target.
         class_weights: task → weight of each class in the loss, [K].
