@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mtlcli.data.base import Dataset
+from mtlcli.data.examples import StreamedExamples
 from mtlcli.data.formats.column_report import ColumnFacts
 from mtlcli.errors import MtlError
 from mtlcli.specs import TargetSpec, has_label
@@ -137,6 +138,8 @@ def _targets_at_hand(run: Run, alias: str) -> dict[str, dict[str, Any]]:
 def _targets(run: Run, alias: str) -> dict[str, dict[str, Any]]:
     spec = run.specs[alias]
     examples = {split: run.examples_of(alias, split) for split in spec.splits}
+    if any(isinstance(of_split, StreamedExamples) for of_split in examples.values()):
+        return {}  # counting the labels would take a pass over the data
     targets: dict[str, dict[str, Any]] = {}
     for name, target in spec.targets.items():
         targets[name] = _describe({split: of_split.labels(name) for split, of_split in examples.items()}, target)

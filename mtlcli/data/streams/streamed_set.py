@@ -17,6 +17,7 @@ from mtlcli.data.formats.set_images import Decoder, SetImages, describe_images, 
 from mtlcli.data.formats.set_layout import SetLayout, SetOptions
 from mtlcli.data.samplers.base import Rows, stable_seed
 from mtlcli.data.splitting import Mask, add_val_split
+from mtlcli.data.streams.pieces import PieceMaker
 from mtlcli.data.streams.row_stream import Block, SplitRows
 from mtlcli.data.streams.set_rows import CHUNK, IMAGES, SetRows, count_rows, iterate_chunks, to_set_table
 from mtlcli.data.streams.streamed_split import StreamedSplit
@@ -86,12 +87,12 @@ class StreamedSet:
         if not len(rows):
             drawn = f": none of {sum(rows.source.sizes)} rows was drawn" if rows.members is not None else ""
             raise ConfigError(f"the split {split!r} has no examples{drawn}")
-        return StreamedSplit.of(rows, self.stream.buffer, self._decoder(split))
+        return StreamedSplit.of(rows, self.stream.buffer, self._maker(split))
 
     def read_whole(self) -> StreamedSplit:
         """Return the examples of all splits."""
         sources = _JoinedRows([self._source(split) for split in self._opened.splits])
-        return StreamedSplit.of(SplitRows.of(sources), 0, self._decoder(" and ".join(self._opened.splits)))
+        return StreamedSplit.of(SplitRows.of(sources), 0, self._maker(" and ".join(self._opened.splits)))
 
     def recorded(self) -> DataRecord:
         """Record the number of rows of each split and its shards, for a checkpoint."""
@@ -169,8 +170,8 @@ class StreamedSet:
             raise ConfigError(f"{self.options.path}: the split {split!r} has no rows")
         return pa.concat_tables(chunks, promote_options="permissive"), cells
 
-    def _decoder(self, split: str) -> Decoder | None:
-        return None if self.layout.image is None else Decoder(self._prepare, self.options.path, split)
+    def _maker(self, split: str) -> PieceMaker:
+        return PieceMaker(None if self.layout.image is None else Decoder(self._prepare, self.options.path, split))
 
     def _members(self, split: str, seed: int | None) -> _Members | None:
         """Return the membership of rows in a split that is drawn, or from which one is drawn; None for all rows."""

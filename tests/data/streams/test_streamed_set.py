@@ -145,6 +145,18 @@ def test_weights(folder: Path) -> None:
     assert batch.weights["income"].tolist() == ages and batch.counts["income"] == sum(ages)
 
 
+def test_targets_that_are_functions_of_others(folder: Path) -> None:
+    dataset = open_set(folder, val=0)
+    dataset.describe()
+    examples = dataset.examples("train", 0)
+    derived = examples.with_labels({"double": lambda labels: 2 * labels["number"]})
+    assert derived.labels("double").tolist() == (2 * examples.labels("number")).tolist()
+    sampler = samplers["proportional"].target([53], 10)
+    tasks = {"number": ("a", "number"), "double": ("a", "double")}
+    for batch in Loader({"a": derived}, tasks, sampler, 0, Placement(CPU, workers=0)).epoch(0):
+        assert torch.equal(batch.targets["double"], 2 * batch.targets["number"])
+
+
 def test_a_class_that_is_not_among_the_first_rows(tmp_path: Path) -> None:
     towns = ["Ulm"] * 30 + ["Bonn"] * 10 + ["Rom"] * 10
     pq.write_table(pa.table({"x": np.random.default_rng(0).normal(size=50), "town": towns}), tmp_path / "t.parquet")
