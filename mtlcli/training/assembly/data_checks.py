@@ -19,7 +19,7 @@ from mtlcli.data.fingerprint import DataRecord
 from mtlcli.data.formats.shared_columns import share_columns
 from mtlcli.data.loader import Loader
 from mtlcli.data.samplers.base import Sampler
-from mtlcli.errors import ConfigError, Problem, suggest
+from mtlcli.errors import ConfigError, MtlError, Problem, suggest
 from mtlcli.models.model import MultiTaskModel
 from mtlcli.specs import IGNORE_INDEX, DatasetSpec, TargetSpec, is_labelled
 from mtlcli.tasks.base import TaskKind
@@ -123,9 +123,10 @@ def open_data(run: Run) -> Loader:
 def check_data(run: Run) -> None:
     """Open every split that the run will read: `train`, the evaluated split and `test`.
 
-    Files of datasets that are read one example at a time are checked as defined by `Dataset.check_files`; if a dataset
-    defines no such check, examples that will be resident are read once. The first example of each split is always read,
-    and labels are compared with the description of the dataset.
+    Files of datasets that are read one example at a time are checked as defined by `Dataset.check_files`, unless all
+    splits share inputs that become resident, which are read now. If a dataset defines no such check, examples that will
+    be resident are read once. The first example of each split is always read, and labels are compared with the
+    description of the dataset.
 
     Args:
         run: The run.
@@ -138,18 +139,30 @@ def check_data(run: Run) -> None:
     evaluated = run.experiment.evaluation.split
     for alias, dataset in run.datasets.items():
         with problems.at(f"datasets.{alias}"), wrap_read_errors(alias):
-            _check_files(dataset)
-            for split in run.splits():
-                if split in ("train", evaluated, "test"):
-                    kinds = [(run.kinds[task], name) for task, (source, name) in run.sources.items() if source == alias]
-                    examples = run.examples_of(alias, split)
-                    _check(split, examples, run.specs[alias], kinds)
-                    if isinstance(examples.inputs, Tensor) or isinstance(examples, StreamedExamples):
-                        continue
-                    if type(dataset).check_files is Dataset.check_files:
-                        kept = split == evaluated or (split == "train" and not dataset.augment)
-                        (run.placement.resident if kept else run.placement.check)(examples.inputs)
+            splits = [split for split in run.splits() if split in ("train", evaluated, "test")]
+            if type(dataset).check_files is not Dataset.check_files and not _read_whole(run, alias, splits):
+                _check_files(dataset)
+            for split in splits:
+                kinds = [(run.kinds[task], name) for task, (source, name) in run.sources.items() if source == alias]
+                examples = run.examples_of(alias, split)
+                _check(split, examples, run.specs[alias], kinds)
+                if isinstance(examples.inputs, Tensor) or isinstance(examples, StreamedExamples):
+                    continue
+                if type(dataset).check_files is Dataset.check_files:
+                    kept = split == evaluated or (split == "train" and not dataset.augment)
+                    (run.placement.resident if kept else run.placement.check)(examples.inputs)
     problems.check()
+
+
+def _read_whole(run: Run, alias: str, splits: list[str]) -> bool:
+    """Read lazy inputs that all splits share, if they will be resident. False if they can't be read."""
+    first, *others = (run.examples_of(alias, split).inputs for split in splits)
+    if isinstance(first, Tensor) or any(inputs is not first for inputs in others):
+        return False
+    try:
+        return run.placement.resident(first) is not None
+    except MtlError:  # the check of the files lists the faults
+        return False
 
 
 def check_files(experiment: Experiment, opened: Datasets, most: int | None = None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from mtlcli.cli import main
 from mtlcli.data.base import Examples
 from mtlcli.data.datasets.digits import Digits
 from mtlcli.data.datasets.images import Images
+from mtlcli.data.formats.image_decoding import ImagePreparation
 from mtlcli.data.formats.image_statistics import SAMPLED
 from mtlcli.data.formats.images import ImageFiles
 from mtlcli.errors import ConfigError
@@ -395,6 +397,22 @@ def test_every_route_of_the_images_gives_the_same_weights(
     assert all(torch.equal(other[name], weights[0][name]) for other in weights for name in weights[0])
     if augment == "null":
         assert "reading 40 files into memory" in capsys.readouterr().err
+
+
+def test_images_in_memory_are_decoded_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root)
+    (root / "c.yaml").write_text(CONFIG.format(augment="null").replace("size: 8", "size: 8, normalize: half"))
+    read, counts = ImagePreparation.read, Counter[str]()
+
+    def counted(self: ImagePreparation, path: Path) -> torch.Tensor:
+        counts[path.name] += 1
+        return read(self, path)
+
+    monkeypatch.setattr(ImagePreparation, "read", counted)
+    trained(root / "run")
+    assert len(counts) == 40 and sorted(counts.values())[36] == 1  # the first of each split is read on its own
+    (root / "photos/7.png").write_bytes(b"no image")
+    assert main(["train", "c.yaml", "--run-dir", "other"]) == 2
 
 
 def test_a_run_is_resumed_and_evaluated(
