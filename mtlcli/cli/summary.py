@@ -36,7 +36,8 @@ def summary(
     from mtlcli.training.assembly.build import within_memory
     from mtlcli.training.assembly.data_checks import open_datasets
     from mtlcli.training.assembly.model_size import flops_per_sample, layers
-    from mtlcli.training.data_report import data_report, report_rows
+    from mtlcli.training.data_report import data_report, epoch_report, report_rows
+    from mtlcli.training.epoch_amounts import describe_epoch
 
     with within_memory():
         run = assemble(experiment, torch.device("meta"), open_datasets(experiment))
@@ -58,12 +59,14 @@ def summary(
             for alias, spec in run.specs.items()
         },
         "data": data_report(run),
+        "examples_per_epoch": epoch_report(run),
         "notes": run.notes(),
         "tasks": {
             task: {
                 "target": ".".join(source),
                 "kind": experiment.tasks[task].kind.name,
                 "outputs": run.kinds[task].outputs,
+                **({"where": str(run.spaces[task]) if task in run.spaces else None} if run.spaces else {}),
                 "primary": run.kinds[task].primary,
                 "positive": run.kinds[task].positive,
                 "head": experiment.tasks[task].head.name,
@@ -90,6 +93,8 @@ def summary(
         print("\n".join([*table.align_text(rows), ""]))
     if document["notes"]:
         print("\n".join([*map(printable, document["notes"]), ""]))
+    if (epoch := describe_epoch(document["examples_per_epoch"])) is not None:
+        print(f"an epoch: {epoch}\n")
     print(f"trunk {experiment.trunk.name}, sharing {experiment.sharing.name}, weighting {experiment.weighting.name}")
     own = ", ".join(f"{task} {count:,}" for task, count in parameters["tasks"].items())
     print(f"parameters: {parameters['shared']:,} shared; {own}; {parameters['total']:,} in total")

@@ -15,6 +15,8 @@ from mtlcli.data.examples import StreamedExamples
 from mtlcli.data.formats.column_report import ColumnFacts
 from mtlcli.errors import MtlError
 from mtlcli.specs import TargetSpec, has_label
+from mtlcli.training.assembly.sampling import make_sampler
+from mtlcli.training.epoch_amounts import EpochAmount, epoch_amounts
 from mtlcli.training.run import Run
 
 Report = dict[str, dict[str, Any]]
@@ -45,6 +47,23 @@ def data_report(run: Run, fetch: bool = False) -> Report:
         }
         for alias, dataset in run.datasets.items()
     }
+
+
+def epoch_report(run: Run) -> dict[str, EpochAmount]:
+    """Describe an epoch.
+
+    Args:
+        run: the run.
+
+    Returns:
+        Alias → examples in an epoch, and passes over the dataset; empty if the examples of a dataset aren't at hand.
+    """
+    if any(dataset.collection is not None or dataset.made_of for dataset in run.datasets.values()):
+        return {}
+    with suppress(MtlError):  # a training run reports errors in the examples
+        sizes = {alias: len(run.examples_of(alias, "train")) for alias in run.datasets}
+        return epoch_amounts(make_sampler(run.experiment, sizes), sizes)
+    return {}
 
 
 def count_unseen(run: Run, split: str | Mapping[str, str]) -> Gaps:

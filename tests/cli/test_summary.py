@@ -49,3 +49,22 @@ def test_factorized_layers_are_counted_as_trained(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["trunk.fc1", "shared; digit 170, parity 127;", "FLOPs per sample"])
 def test_the_printed_summary(tmp_path: Path, text: str) -> None:
     assert text in summary(tmp_path)
+
+
+def test_sample_spaces_and_the_meaning_of_an_epoch(tmp_path: Path) -> None:
+    changes = [
+        "tasks.parity.where={target: digit, equals: [2, 3]}",
+        "training.sampling={rates: {a: 3, b: 1}, limit: 300}",
+    ]
+    document = json.loads(summary(tmp_path, *changes, "--json"))
+    assert (document["tasks"]["digit"]["where"], document["tasks"]["parity"]["where"]) == (None, "digit = 2 or 3")
+    labels = document["data"]["b"]["targets"]["parity where digit = 2 or 3"]["labels"]["train"]
+    classes = document["data"]["b"]["targets"]["digit"]["classes"]
+    assert labels == classes["2"] + classes["3"]
+    size = sum(classes.values())
+    assert document["examples_per_epoch"] == {
+        "a": {"examples": 300, "size": size, "passes": 300 / size},
+        "b": {"examples": 100, "size": size, "passes": 100 / size},
+    }
+    assert "an epoch: 300 examples of a (0.232 passes), 100 of b (0.0773 passes)" in summary(tmp_path, *changes)
+    assert "an epoch" not in summary(tmp_path)
