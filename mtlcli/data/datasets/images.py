@@ -83,7 +83,7 @@ class Images(Dataset):
         mode: `rgb` for color, `grey` for one channel.
         background: color behind transparent pixels and of the padding.
         normalize: mean and standard deviation of the normalization; `fit`: those of each channel over the pixels of
-            200 training images (all if there are fewer), chosen by a hash of their names; `half`: half of the range
+            200 training images, or all if they are fewer, chosen by a hash of their names; `half`: half of the range
             each; `imagenet`: those of torchvision's pretrained models.
         on_error: `stop` at images that are missing or can't be decoded, or `skip` their rows with a note.
         test_path: separate table of the split `test`. `path` is then used for training (and for `val` unless `val_path`

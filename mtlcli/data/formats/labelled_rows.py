@@ -33,7 +33,7 @@ class LabelledRows:
         of_files: split → rows of its file, if each split is a file.
         listed: names and sizes of the image files.
         files: the images.
-        notes: rows that are left out, in one sentence, if there are any.
+        notes: a sentence about the rows that are left out, if any are.
     """
 
     table: Table
