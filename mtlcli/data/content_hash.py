@@ -129,7 +129,10 @@ def hash_table(table: Table, columns: Iterable[str], notation: Notation) -> Hash
     total: Hashes = np.zeros(len(table), np.uint64)
     for name in columns:
         cells = table.columns[name]
-        total += cells.spread(mix_bits(hash_cells(cells, notation) ^ hash_texts([name])))
+        hashes = mix_bits(hash_cells(cells, notation) ^ hash_texts([name]))
+        for start in range(0, len(total), BLOCK):
+            rows = slice(start, start + BLOCK)
+            total[rows] += cells.spread(hashes, rows)
     return mix_bits(total)
 
 

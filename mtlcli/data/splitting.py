@@ -173,12 +173,10 @@ def group_copies(hashes: Hashes) -> Hashes:
     """
     order = np.argsort(hashes, kind="stable")
     ordered = hashes[order]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-    lengths = np.diff(np.r_[starts, len(ordered)])
-    further = np.arange(len(ordered)) - np.repeat(starts, lengths) - (MAX_COPIES - 1)
+    own = np.flatnonzero(ordered[MAX_COPIES:] == ordered[:-MAX_COPIES]) + MAX_COPIES
+    further = own - np.searchsorted(ordered, ordered[own]) - (MAX_COPIES - 1)
     keys = hashes.copy()
-    own = further > 0
-    keys[order[own]] = mix_bits(ordered[own] + mix_bits(further[own].astype(np.uint64)))
+    keys[order[own]] = mix_bits(ordered[own] + mix_bits(further.astype(np.uint64)))
     return keys
 
 
