@@ -1,10 +1,13 @@
 from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter
 
 from mtlcli.cli import main
+from mtlcli.config.components import DatasetField
 from mtlcli.errors import ConfigError
 from mtlcli.plugins import load_plugin
+from mtlcli.registry import datasets
 
 PLUGIN = '''
 from mtlcli.models.trunks.mlp import MLP
@@ -52,3 +55,18 @@ def test_a_plugin_named_without_its_suffix(tmp_path: Path, monkeypatch: pytest.M
         load_plugin("my_own_plugin")
     with pytest.raises(ConfigError, match="No module named 'aaa"):
         load_plugin("a" * 300)  # too long for a file name
+
+
+def test_an_alias_names_the_same_component(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "csv" in datasets and datasets["csv"] is datasets["table"] and "csv" not in datasets.names()
+    entries = [
+        TypeAdapter(DatasetField).validate_python({"name": n, "path": "t", "targets": ["y"]}) for n in ("csv", "table")
+    ]
+    assert entries[0] == entries[1] and entries[0].plain()["name"] == "table"
+    shown = [main(["show", name]) or capsys.readouterr().out for name in ("csv", "dataset.csv", "table")]
+    assert shown[0] == shown[1] == shown[2] and shown[0].startswith("dataset table")
+    (tmp_path / "own.py").write_text(
+        "from mtlcli.registry import datasets\n@datasets.register('csv')\nclass Own:\n    pass\n"
+    )
+    with pytest.raises(ConfigError, match=r"dataset .csv. is already registered, by mtlcli.data.datasets.table"):
+        load_plugin(str(tmp_path / "own.py"))
