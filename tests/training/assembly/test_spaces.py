@@ -155,7 +155,7 @@ def test_a_run_with_a_sample_space(tmp_path: Path) -> None:
     digit = {"dataset": "digits", "target": "digit", "kind": "classification"}
     experiment = digits(tasks={"digit": digit, "ink": INK, "parity": PARITY}, training=training(epochs=1))
     run = build(experiment)
-    summary = Trainer(run, tmp_path / "run").fit()
+    summary = Trainer(run, tmp_path / "run", plots=False).fit()
     train = run.examples("train")["digits"]
     rows = torch.isin(train.labels("digit"), torch.tensor([0, 1, 8]))
     ink, parity = train.labels("ink")[rows].double(), train.labels("parity")[rows]
@@ -200,7 +200,7 @@ def test_a_space_equals_blank_labels(tmp_path: Path) -> None:
             {"name": name, "datasets": {"t": table}, "tasks": tasks, "trunk": {"name": "mlp", "hidden": [8]},
              "training": training(batch_size=16), "weighting": "pcgrad"}
         ))  # fmt: skip
-    summaries = [Trainer(build(e), tmp_path / e.name).fit() for e in experiments]
+    summaries = [Trainer(build(e), tmp_path / e.name, plots=False).fit() for e in experiments]
     assert summaries[0]["examples"] == summaries[1]["examples"]
     for split_name in ("val", "test"):
         for task in ("sold", "price"):
