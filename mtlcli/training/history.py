@@ -20,6 +20,7 @@ HEADER = ["epoch", "step", "split", "task", "metric", "value"]
 Row = tuple[int, int, str, str, str, float]
 SHARING = "sharing."  # prefix of a task, for statistics of the sharing on its examples
 OPTIMIZER = "optimizer."  # prefix of a parameter group
+WIDEST = 5  # panels in a row
 LEGEND = 12  # largest number of lines for which a legend is drawn
 
 
@@ -211,7 +212,7 @@ def _by_class(history: History, split: str) -> dict[str, dict[str, tuple[list[in
     panels: dict[str, dict[str, tuple[list[int], list[float]]]] = {}
     for task, metric in dict.fromkeys((row[3], row[4]) for row in history.rows if row[2] == split and is_task(row[3])):
         if (label := class_in(metric)) is not None:
-            title = f"{task}: {metric.partition('[')[0]} of each class ({split})"
+            title = f"{task}: {metric.partition('[')[0]} ({split})"
             panels.setdefault(title, {})[label] = history.series(split, metric)[task]
     return panels
 
@@ -223,17 +224,21 @@ def plot_figures(figures: Mapping[str, Figure], folder: Path) -> None:
 
 
 def _plot(path: Path, panels: dict[str, dict[str, tuple[list[int], list[float]]]], columns: int | None = None) -> None:
-    """Draw a panel for each entry, title → label of a line → (epochs, values), in so many columns or in one row.
+    """Draw a panel for each entry, title → label of a line → (epochs, values).
 
-    In several rows, an entry without lines has no panel, and the panels of a row have the same scale.
+    With `columns`, an entry without lines has no panel, and the panels of a row have the same scale. Without, there are
+    up to WIDEST panels in a row.
     """
     from matplotlib.ticker import MaxNLocator
 
-    columns = columns or len(panels)
-    rows = len(panels) // columns
+    scaled = columns is not None
+    rows = -(-len(panels) // (columns or WIDEST))
+    columns = columns or -(-len(panels) // rows)
     figure = new_figure(5 * columns, 3.6 * rows if rows == 1 else 2.8 * rows)
-    grid = figure.subplots(rows, columns, squeeze=False, sharey="row" if rows > 1 else False)
-    for axes, (title, lines) in zip(grid.flat, panels.items(), strict=True):
+    grid = figure.subplots(rows, columns, squeeze=False, sharey="row" if scaled and rows > 1 else False)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_visible(False)
+    for axes, (title, lines) in zip(grid.flat, panels.items(), strict=False):
         axes.set_visible(rows == 1 or bool(lines))
         axes.tick_params(labelleft=True)  # the first panel of the row may be missing
         for label, (epochs, values) in lines.items():

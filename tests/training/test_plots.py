@@ -51,3 +51,18 @@ def test_each_regularizer_and_the_conflict_have_their_own_plot(drawn: dict[str, 
     lines = {line.get_label(): list(line.get_ydata()) for line in drawn["regularizers.guess#2.png"].axes[2].get_lines()}
     assert lines == {"fc1": [3.0], "fc2": [4.0]}
     assert [line.get_label() for line in drawn["weights.png"].axes[0].get_lines()] == ["digit"]
+
+
+def test_metrics_of_classes_share_a_panel_and_many_panels_have_several_rows(drawn: dict[str, Any]) -> None:
+    history = History()
+    names = ["accuracy", "f1", "log_loss", "auroc", "precision[a]", "precision[b]", "recall[a]"]
+    history.add(1, 6, "train", {"digit": {"loss": 1.0, "weight": 1.0}})
+    history.add(1, 6, "val", {"digit": {"loss": 1.0, **{name: 0.1 * at for at, name in enumerate(names)}}})
+    plot_history(history, "val", Path())
+    figure = drawn["metrics.png"]
+    assert [axes.get_title() for axes in figure.axes if axes.get_visible()] == [
+        "accuracy (val)", "f1 (val)", "log_loss (val)", "auroc (val)", "digit: precision (val)", "digit: recall (val)"
+    ]  # fmt: skip
+    lines = {line.get_label(): list(line.get_ydata()) for line in figure.axes[4].get_lines()}
+    assert lines == {"a": [0.4], "b": [0.5]}
+    assert figure.axes[0].get_subplotspec().get_geometry()[:2] == (2, 3)
