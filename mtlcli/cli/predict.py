@@ -82,4 +82,7 @@ def predict(
     rate = written.rows / written.seconds
     skipped = f", {written.skipped:,} skipped" if written.skipped else ""
     where = "" if target is None else f"{quote_path(target)}: "
-    print(f"{where}{written.rows:,} rows{skipped}, {rate:,.0f} rows/s", file=sys.stderr)
+    print(
+        f"{where}{written.rows:,} {'row' if written.rows == 1 else 'rows'}{skipped}, {rate:,.0f} rows/s",
+        file=sys.stderr,
+    )
