@@ -91,6 +91,10 @@ TABLE: Config = {
     },
     "trunk": {"name": "tabular", "hidden": [16], "features": 8},
 }
+BINARY: Config = {
+    **DIGITS,
+    "tasks": {name: {"dataset": "digits", "target": "parity", "kind": "binary"} for name in ("first", "second")},
+}
 IMAGES: Config = {
     **DIGITS,
     "datasets": {"images": {"name": "image_folder", "root": "images", "channels": 1, "size": 16}},
@@ -169,6 +173,17 @@ def model_runs() -> dict[str, Config]:
         runs[f"sharing cnn/{name}"] = changed(CNN, sharing=name, training={"epochs": 1})
         runs[f"sharing pcgrad/{name}"] = changed(DIGITS, sharing=name, weighting="pcgrad")
     del runs["sharing pcgrad/none"]  # nothing is shared
+    for name in ("esmm", "aitm"):
+        runs[f"sharing/{name}"] = changed(BINARY, sharing=name)
+        runs[f"sharing pcgrad/{name}"] = changed(BINARY, sharing=name, weighting="pcgrad")
+    for method in ("uniform", "pcgrad"):
+        for detach in (False, True):
+            ink = {**DIGITS["tasks"]["ink"], "after": {"task": "digit", "detach": detach}}
+            runs[f"after {method}/{'detached' if detach else 'attached'}"] = changed(
+                DIGITS, tasks={**DIGITS["tasks"], "ink": ink}, weighting=method
+            )
+        stems = {"left": {"name": "conv", "features": 24}, "right": "linear"}
+        runs[f"stems/{method}"] = changed(TWO_DATASETS, stems=stems, weighting=method)
     runs["trunk/lenet"] = changed(IMAGES)
     images = {**IMAGES["datasets"]["images"], "size": 32, "channels": 3, "normalize": "imagenet"}
     runs["trunk/torchvision"] = changed(

@@ -56,9 +56,6 @@ class ExpectationCalibrator(Regularizer):
             if task in probabilities
         ]
         if not excess:  # a batch without examples of the dataset
-            return torch.zeros((), device=self._device(passes))
+            features = [one_pass.activations["features"] for one_pass in passes]
+            return features[0].new_zeros((), dtype=torch.float32)
         return torch.stack(excess).sum()
-
-    def _device(self, passes: Sequence[TrunkPass]) -> torch.device:
-        tensors = [tensor for one_pass in passes for tensor in one_pass.predictions.values()]
-        return tensors[0].device if tensors else torch.get_default_device()

@@ -123,7 +123,7 @@ def test_aitm_equals_its_equations() -> None:
 
 def test_the_calibrator_of_a_batch_without_its_tasks_is_0() -> None:
     subject = Subject({}, {}, INPUTS, {}, False, ORDER)
-    assert float(ExpectationCalibrator(subject).term([TrunkPass({"b": 4}, {})])) == 0
+    assert float(ExpectationCalibrator(subject).term([TrunkPass({"b": 4}, {"features": torch.ones(4, 3)})])) == 0
 
 
 @pytest.mark.parametrize(
