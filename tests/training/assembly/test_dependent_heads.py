@@ -119,12 +119,9 @@ def test_baselines_have_no_predictions_of_other_tasks(linked: Path) -> None:
     ids=["after", "aitm", "esmm"],
 )  # fmt: skip
 def test_train_eval_and_predict(linked: Path, tmp_path: Path, overrides: list[str]) -> None:
-    runner, folder = CliRunner(), tmp_path / "run"
-    result = runner.invoke(app, ["train", str(linked), *overrides, "--run-dir", str(folder), "--json"])
-    assert result.exit_code == 0, result.output
-    document = json.loads(result.stdout)
-    evaluated = runner.invoke(app, ["eval", str(folder), "--split", "val", "--json"])
-    assert json.loads(evaluated.stdout)["metrics"] == document["metrics"]["val"]
+    folder = tmp_path / "run"
+    summary = mtlcli.train(linked, overrides=overrides, run_dir=folder, plots=False)
+    assert mtlcli.evaluate(summary.checkpoint, split="val") == summary.metrics["val"]
     if "aitm" in overrides[-1]:
         assert ",train,regularizers.expectation_calibrator,loss," in (folder / "metrics.csv").read_text()
         assert ",val,sharing.parity,transferred," in (folder / "metrics.csv").read_text()
@@ -135,8 +132,10 @@ def test_train_eval_and_predict(linked: Path, tmp_path: Path, overrides: list[st
     if "esmm" in overrides[-1]:
         both = [predictions[task].outputs.sigmoid() for task in ("parity", "even")]
         assert bool((both[0] <= both[1]).all())
+    if "aitm" not in overrides[-1]:
+        return
     exported = tmp_path / "model.pt2"
-    result = runner.invoke(app, ["export", str(folder), "--format", "torch-export", "--out", str(exported)])
+    result = CliRunner().invoke(app, ["export", str(folder), "--format", "torch-export", "--out", str(exported)])
     assert result.exit_code == 0, result.output
     outputs = torch.export.load(exported).module()({"a": images.float(), "b": images.float()})
     for task, prediction in predictions.items():

@@ -10,6 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+import mtlcli
 from mtlcli.cli.app import app
 from mtlcli.config import Experiment, experiment_from_dict, load_experiment
 from mtlcli.errors import ConfigError
@@ -152,8 +153,10 @@ def test_stem_of_a_plugin_with_a_wrong_output(mixed: Path) -> None:
     assert message in refused(changed(mixed, "b: {name: linear}", "b: {name: wrong}"))
 
 
-@pytest.mark.parametrize("name", sharings.names())
-@pytest.mark.parametrize("trunk", ["mlp", "cnn"])
+JOINT_STATISTICS = [(name, "cnn") for name in ("hard", "none", "mmoe", "cross_stitch")]
+
+
+@pytest.mark.parametrize(("name", "trunk"), [*((name, "mlp") for name in sharings.names()), *JOINT_STATISTICS])
 def test_ownership_agrees_with_autograd(mixed: Path, name: str, trunk: str) -> None:
     """A stem belongs to a task iff only the loss of this task reaches it, also through joint batch statistics."""
     overrides = [f"sharing={name}"]
@@ -263,8 +266,7 @@ def test_schema_and_resolved_configuration(mixed: Path) -> None:
 
 def test_train_eval_and_summary(mixed: Path, tmp_path: Path) -> None:
     runner, folder = CliRunner(), tmp_path / "run"
-    result = runner.invoke(app, ["train", str(mixed), "--run-dir", str(folder), "--json"])
-    assert result.exit_code == 0, result.output
+    mtlcli.train(mixed, run_dir=folder, plots=False)
     table = f"datasets.t.path={tmp_path / 'table.csv'}"
     evaluated = runner.invoke(app, ["eval", str(folder), table, "--split", "val", "--json"])
     assert evaluated.exit_code == 0, evaluated.output
