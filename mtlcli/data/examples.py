@@ -80,6 +80,17 @@ class StreamedExamples(Examples):
     `inputs[row]` and `labels` read the data from its beginning, and `targets` is empty.
     """
 
+    def copy_rows(self, rows: Tensor) -> Examples:
+        """Copy some examples to memory, in one pass over the data.
+
+        Args:
+            rows: increasing positions of the examples in the split, int64 [n].
+
+        Returns:
+            The examples.
+        """
+        raise NotImplementedError
+
     def make_loader(
         self,
         alias: str,

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtlcli.data.examples import DeriveLabels, StreamedExamples
+from mtlcli.data.examples import DeriveLabels, Examples, StreamedExamples
 from mtlcli.data.placement import Placement
 from mtlcli.data.streams.pieces import Piece, PieceMaker
 from mtlcli.data.streams.row_stream import PassRows, SplitRows
@@ -75,6 +75,14 @@ class StreamedSplit(StreamedExamples):
         if WEIGHTS not in next(self._labels()):
             return None
         return torch.cat([piece[WEIGHTS] for piece in self._labels()])
+
+    def copy_rows(self, rows: Tensor) -> Examples:
+        """Copy some examples to memory, see `StreamedExamples.copy_rows`."""
+        size, shards = len(self.stream), np.arange(len(self.stream.sizes))
+        pieces = [self.make.convert(block) for block in self.stream.arrivals(shards, rows.numpy(), size)]
+        whole = {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
+        targets = {name.removeprefix(TARGET): labels for name, labels in whole.items() if name.startswith(TARGET)}
+        return Examples(whole[INPUTS], targets, weights=whole.get(WEIGHTS))
 
     def with_labels(self, derived: Mapping[str, DeriveLabels]) -> StreamedSplit:
         """Return the examples with further targets, see `Examples.with_labels`."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtlcli.data.base import Examples
+from mtlcli.data.examples import StreamedExamples
 from mtlcli.data.samplers.base import stable_seed
 from mtlcli.specs import is_labelled
 from mtlcli.tasks.base import TaskKind
@@ -54,6 +55,8 @@ def subsample(opened: Datasets, alias: str, split: str, seed: int, size: int) ->
     examples = opened[alias][0].examples(split, seed)
     order = np.random.default_rng(stable_seed("relate", len(examples))).permutation(len(examples))[:size]
     indices = torch.from_numpy(np.sort(order))
+    if isinstance(examples, StreamedExamples):
+        return examples.copy_rows(indices)
     rows = indices if examples.rows is None else examples.rows[indices]
     inputs = examples.inputs
     drawn = inputs[rows] if isinstance(inputs, Tensor) else torch.stack([inputs[row] for row in rows.tolist()])

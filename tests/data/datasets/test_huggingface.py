@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -225,3 +227,17 @@ training: {epochs: 1, batch_size: 8}
     model = mtlcli.load(tmp_path / "run/checkpoints/last.pt")
     predictions = model.predict({"postcode": [50667, None], "age": [30, 40], "income": ["low", None]})
     assert len(predictions["income"].labels) == 2
+
+
+def test_changed_files_are_read_again(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        pq.write_table(people(30, seed), tmp_path / "people.parquet")
+        os.utime(tmp_path / "people.parquet", (seed, seed))
+        found = HuggingFace(path=str(tmp_path / "people.parquet"), targets=["income"], test=0, val=0)
+        assert labels_of(found, "train", "income") == pytest.approx(people(30, seed)["income"].to_pylist())
+
+
+def test_the_library_is_optional(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(ConfigError, match=r"needs the library `datasets` .*: pip install 'mtlcli\[huggingface\]'"):
+        HuggingFace(path="x.csv", targets=["y"]).describe()

@@ -12,7 +12,7 @@ import torch
 
 from mtlcli.config import experiment_from_dict
 from mtlcli.data.datasets.huggingface import HuggingFace
-from mtlcli.data.examples import Examples
+from mtlcli.data.examples import Examples, StreamedExamples
 from mtlcli.data.loader import Loader, evaluation_batches
 from mtlcli.data.placement import Placement
 from mtlcli.errors import ConfigError, MtlError
@@ -145,6 +145,18 @@ def test_weights(folder: Path) -> None:
     assert batch.weights["income"].tolist() == ages and batch.counts["income"] == sum(ages)
 
 
+def test_some_examples_are_copied_to_memory(folder: Path) -> None:
+    dataset = open_set(folder, val=0, weight_column="age")
+    dataset.describe()
+    examples = dataset.examples("train", 0)
+    assert isinstance(examples, StreamedExamples)
+    copied = examples.copy_rows(torch.tensor([3, 4, 40]))
+    assert copied.labels("number").tolist() == [3, 4, 40] and isinstance(copied.inputs, torch.Tensor)
+    assert all(torch.equal(copied.inputs[at], examples.inputs[row]) for at, row in enumerate((3, 4, 40)))
+    ages = people(53)["age"].to_pylist()
+    assert copied.weights is not None and copied.weights.tolist() == [ages[row] for row in (3, 4, 40)]
+
+
 def test_targets_that_are_functions_of_others(folder: Path) -> None:
     dataset = open_set(folder, val=0)
     dataset.describe()
@@ -192,7 +204,7 @@ def experiment(folder: Path, streaming: bool = True) -> Any:
         "tasks": {"income": {"dataset": "a", "kind": "regression"}, "married": {"dataset": "a", "kind": "binary"}},
         "trunk": {"name": "tabular", "hidden": [8], "features": 4},
         "training": {"epochs": 2, "batch_size": 4, "accumulate": 2, "device": "cpu", "threads": 1, "workers": 0},
-        "checkpoint": {"every": "2 steps"},
+        "checkpoint": {"every": "4 steps"},
     }  # fmt: skip
     return experiment_from_dict(plain)
 
@@ -205,7 +217,7 @@ def train(folder: Path, run_dir: Path, killed_at: int = -1) -> Any:
 def test_a_killed_and_resumed_run_has_the_same_bits(folder: Path, tmp_path: Path) -> None:
     whole = train(folder, tmp_path / "whole")
     with pytest.raises(KilledError):
-        train(folder, tmp_path / "killed", killed_at=9)  # in the second epoch, after a step that isn't saved
+        train(folder, tmp_path / "killed", killed_at=12)  # in the second epoch, after a step that is not saved
     assert train(folder, tmp_path / "killed")["metrics"] == whole["metrics"]
     last = "checkpoints/last.pt"
     assert digest_checkpoint(tmp_path / "killed" / last) == digest_checkpoint(tmp_path / "whole" / last)
