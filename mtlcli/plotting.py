@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 120
+COMPRESSION = 1  # of PNG files: a third larger than with the default, in a third of the time
 GRID = 0.3  # opacity of grid lines
 
 
@@ -41,4 +42,4 @@ def save_figure(figure: Figure, path: Path) -> None:
         path: the file, ending in `.png`; an existing one is replaced.
     """
     with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=DPI)
+        figure.savefig(temporary, dpi=DPI, pil_kwargs={"compress_level": COMPRESSION})

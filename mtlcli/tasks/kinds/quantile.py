@@ -38,6 +38,9 @@ class Quantile(TaskKind):
     scikit-learn's `d2_pinball_score`; NaN if all labels are equal. `pinball` is the loss in the target's units.
     `coverage_error` is the mean over the levels of |share of labels at or below the prediction − τ|.
 
+    With `uncertainty`, the coefficient of a Gaussian likelihood makes exp(s) the scale of an asymmetric Laplace
+    distribution, whose negative log-likelihood the loss is.
+
     Predictions have a column for each quantile: `q0.1`, `q0.5`, ….
 
     References:
