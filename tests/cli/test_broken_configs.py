@@ -89,7 +89,7 @@ def test_many_tasks(verb: list[str | Path], tmp_path: Path, capsys: pytest.Captu
 def test_many_layers(
     verb: list[str | Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mtlcli.training.assembly.model_size.MOST_TENSORS", 1000)
+    monkeypatch.setattr("mtlcli.training.assembly.build.MOST_TENSORS", 1000)
     assert main(["init", str(tmp_path / "good")]) == 0
     capsys.readouterr()
     printed = message(

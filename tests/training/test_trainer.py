@@ -24,7 +24,8 @@ from tests.training.experiments import digits, training
 
 FILES = {"config.yaml", "environment.json", "metrics.csv", "summary.json", "table.csv", "table.md", "log.txt",
          "checkpoints/last.pt", "checkpoints/last-1.pt", "checkpoints/best.pt", "plots/losses.png", "plots/metrics.png",
-         "plots/weights.png", "plots/learning_rates.png"}  # fmt: skip
+         "plots/weights.png", "plots/learning_rates.png", "plots/confusion-digit.png",
+         "plots/confusion-digit.csv", "plots/calibration-digit.png"}  # fmt: skip
 
 
 def test_the_files_of_the_run_folder(tmp_path: Path, plots: None) -> None:
