@@ -132,7 +132,7 @@ class _Confusion:
         return not self.labels and (len(self.columns) > MOST_COUNTS or max(map(len, self.columns)) > 5)
 
     def plot(self, path: Path, title: str) -> None:
-        """Draw the shares as colours, and the counts in the cells if they are few."""
+        """Draw the shares as colors, and the counts in the cells if they are few."""
         numbers = len(self.rows) <= (MOST_NAMES if self.labels else MOST_COUNTS)
         cell = 0.32 if self.labels else 0.5
         height = max(2.0, cell * len(self.rows)) if numbers else min(max(6.0, 0.18 * len(self.rows)), 11)
@@ -144,7 +144,7 @@ class _Confusion:
         axes.imshow(self.shares, cmap="Blues", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
         whole = "all with the same value" if self.labels else "the row"
         axes.set_title(title, fontsize="medium")
-        axes.set_xlabel(f"{'' if self.labels else 'predicted; '}colour: share of {whole}", fontsize="small")
+        axes.set_xlabel(f"{'' if self.labels else 'predicted; '}color: share of {whole}", fontsize="small")
         axes.set_ylabel("label", fontsize="small")
         _name_ticks(axes.xaxis, self.columns, self._upright)
         _name_ticks(axes.yaxis, self.rows)

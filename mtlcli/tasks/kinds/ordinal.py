@@ -141,9 +141,15 @@ def predicted_rank(logits: Tensor) -> Tensor:
     return ranks.masked_fill(logits.isnan().any(1), -1)
 
 
+def _spell(name: str | float, names: tuple[str, ...]) -> str:
+    """Return an entry of the option `order` as the name of a class: YAML reads `1.0` and `true` as other types."""
+    spellings = [str(name), str(name).lower(), f"{name:g}" if isinstance(name, float) else str(name)]
+    return next((spelling for spelling in spellings if spelling in names), str(name))
+
+
 def _check_order(order: list[str | int | float | bool], names: tuple[str, ...]) -> tuple[str, ...]:
     """Return the option `order` as names of classes."""
-    ordered = tuple(str(name) for name in order)
+    ordered = tuple(_spell(name, names) for name in order)
     if unknown := [name for name in ordered if name not in names]:
         hint = suggest(unknown[0], names)
         raise ValueError(f"`order`: the target has no class {unknown[0]!r}.{hint} Its classes: {', '.join(names)}")

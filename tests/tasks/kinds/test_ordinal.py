@@ -73,6 +73,11 @@ def test_order_can_differ_from_that_of_the_target() -> None:
     assert task.decode(logits).classes == ("low", "mid", "high")
 
 
+def test_order_of_numbers_and_truth_values() -> None:
+    assert kind("ordinal", TargetSpec("classes", 2, ("1", "2")), order=[2.0, 1]).class_names == ("2", "1")
+    assert kind("ordinal", TargetSpec("classes", 2, ("false", "true")), order=[True, False]).class_names[0] == "true"
+
+
 @pytest.mark.parametrize(("order", "message"), [
     (["low", "mid", "hihg"], "`order`: the target has no class 'hihg'. Did you mean 'high'?"),
     (["low", "mid", "mid"], "`order` contains the class 'mid' twice"),
