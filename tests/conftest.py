@@ -55,7 +55,18 @@ def no_plots() -> Iterator[None]:
     """Draw no plots of runs, which take most of the time of a small run (see `plots`)."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("mtlcli.training.report.plot_history", lambda *_: None)
+        patched.setattr("mtlcli.training.report.ClassResults", _NoResults)
         yield
+
+
+class _NoResults:
+    """Results of classes that are not plotted."""
+
+    def __init__(self, *_: object) -> None: ...
+
+    def receive(self, *_: object) -> None: ...
+
+    def write(self, *_: object) -> None: ...
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -69,6 +80,8 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture
 def plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw the plots of runs."""
+    from mtlcli.training.class_plots import ClassResults
     from mtlcli.training.history import plot_history
 
     monkeypatch.setattr("mtlcli.training.report.plot_history", plot_history)
+    monkeypatch.setattr("mtlcli.training.report.ClassResults", ClassResults)

@@ -175,7 +175,7 @@ def test_the_documented_predictions_are_written(tmp_path: Path, monkeypatch: pyt
     assert np.load(tmp_path / "features.npy").shape == (3, 64)
 
 
-def test_the_documented_metrics_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_documented_metrics_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str], plots: None) -> None:
     text = (DOCS / "metrics.md").read_text()
     (config,) = re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     (tmp_path / "metrics.yaml").write_text(config)
@@ -186,10 +186,10 @@ def test_the_documented_metrics_are_reported(tmp_path: Path, capsys: pytest.Capt
     assert table.startswith("| split | task | n | loss | accuracy | balanced_accuracy | log_loss | calibration_error |")
     assert by_class.startswith("| split | task | class | recall | precision |")
     assert by_class.count("| test | digit |") == 10
-    plots = {path.name for path in (run / "plots").iterdir()}
+    drawn = {path.name for path in (run / "plots").iterdir()}
     for task in ("digit", "parity", "rank"):
-        assert plots >= {f"confusion-{task}.png", f"confusion-{task}.csv", f"calibration-{task}.png"}
-    assert not [name for name in plots if "ink" in name]
+        assert drawn >= {f"confusion-{task}.png", f"confusion-{task}.csv", f"calibration-{task}.png"}
+    assert not [name for name in drawn if "ink" in name]
 
 
 def test_all_metrics_are_documented() -> None:
