@@ -13,11 +13,13 @@ import yaml
 from PIL import Image
 
 from mtlcli.cli import main
+from mtlcli.config import experiment_from_dict
 from mtlcli.data.datasets.images import Images
 from mtlcli.data.datasets.table import TableDataset
 from mtlcli.data.formats.column_encoding import list_sources
 from mtlcli.metric_names import metrics_to_choose
 from mtlcli.registry import kinds
+from mtlcli.training.assembly.build import check_experiment
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -219,3 +221,14 @@ def test_the_documented_weights_train(
     log = (tmp_path / "run/log.txt").read_text()
     assert "task amount: only examples with bought = 1" in log
     assert "task reason: class weights delivery 0.5, other 1, price 2" in log
+
+
+def test_the_documented_stems_and_dependent_tasks_are_valid() -> None:
+    blocks = re.findall(r"^```yaml\n(.*?)^```$", (DOCS / "configuration.md").read_text(), re.MULTILINE | re.DOTALL)
+    (stems,) = (yaml.safe_load(block) for block in blocks if "stems:" in block)
+    (linked,) = (yaml.safe_load(block) for block in blocks if "after:" in block)
+    datasets = {"mnist": {"name": "mnist"}, "digits": {"name": "digits"}, "census": {"name": "census_income"}}
+    images = {task: {"dataset": task, "target": "digit", "kind": "classification"} for task in ("mnist", "digits")}
+    check_experiment(
+        experiment_from_dict({"name": "x", "datasets": datasets, **stems, "tasks": linked["tasks"] | images})
+    )

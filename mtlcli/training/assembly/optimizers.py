@@ -198,6 +198,11 @@ def _check_names(
                 raise ValueError(f"unknown part of the model {name!r}.{suggest(name, parts)} Choose from: {names}")
             if name in general and name in own:
                 raise ValueError(f"{name!r} is ambiguous, because a task has this name too: rename the task")
+            if not parts[name] and name in own:
+                raise ValueError(
+                    f"task {name!r} has no trainable parameters of its own: its head is shared, because other tasks "
+                    f"receive its prediction; use the group {TRUNK!r}"
+                )
             if not parts[name]:
                 frozen = ": it is frozen" if name == TRUNK and experiment.trunk.frozen else ""
                 raise ValueError(f"the {name} has no trainable parameters{frozen}; remove this group")

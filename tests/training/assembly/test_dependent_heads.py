@@ -75,6 +75,8 @@ def test_heads_receive_probabilities_and_standardized_numbers(linked: Path) -> N
         ("sharing={name: esmm, order: [even, parity]}", "tasks.parity.after: the task already depends on 'even' by "
          "`sharing: esmm`"),
         ("sharing={name: aitm, order: [even]}", "sharing.order: "),
+        ("optimizer.groups.digit.lr=0.1", "groups.digit: task 'digit' has no trainable parameters of its own: "
+         "its head is shared, because other tasks receive its prediction; use the group 'trunk'"),
         ("regularizers=[expectation_calibrator]", "needs tasks in order, which `sharing: hard` does not have"),
     ],
 )  # fmt: skip
