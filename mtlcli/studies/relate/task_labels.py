@@ -21,7 +21,7 @@ Labels = NDArray[np.float64]
 
 
 def label_type(kind: TaskKind) -> LabelType:
-    """Return the type of a task's labels: that of its target, or `real` for a regression on any target."""
+    """Return the type of a task's labels: that of its target, or `real` for a kind whose labels are numbers."""
     return "real" if kind.numeric or kind.likelihood == "gaussian" else kind.target.type
 
 

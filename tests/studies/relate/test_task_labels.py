@@ -1,0 +1,17 @@
+"""Labels of tasks as a study of relations compares them."""
+
+from __future__ import annotations
+
+import pytest
+
+from mtlcli.registry import kinds
+from mtlcli.specs import TargetSpec
+from mtlcli.studies.relate.task_labels import label_type
+
+
+@pytest.mark.parametrize(("kind", "expected"), [
+    ("classification", "classes"), ("ordinal", "classes"), ("regression", "real"), ("quantile", "real"),
+    ("poisson", "real"),
+])  # fmt: skip
+def test_numbers_are_real_labels_even_if_the_target_has_classes(kind: str, expected: str) -> None:
+    assert label_type(kinds[kind].target(TargetSpec("classes", 5))) == expected
