@@ -114,7 +114,7 @@ class TextFeature:
 class Column:
     """A feature column of a table, in the raw inputs [B, columns].
 
-    The dataset `csv` fits the statistics to its training rows. A dataset whose data never changes stores them as
+    The dataset `table` fits the statistics to its training rows. A dataset whose data never changes stores them as
     constants, computed once with `mtlcli.data.formats.column_encoding.compute_statistics`.
 
     Args:

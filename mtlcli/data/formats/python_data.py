@@ -223,7 +223,7 @@ def as_inputs(value: Any, single: bool = False) -> Tensor:
         if isinstance(value, np.ndarray) and value.dtype.kind in "OUST":
             raise ValueError(
                 "the inputs have values that are not numbers; write a table with text to a file and use the dataset "
-                "`csv`"
+                "`table`"
             ) from error
         raise ValueError(f"the inputs are {_type(value)}, which is not an array of numbers: {error}") from error
     if tensor.is_complex():

@@ -146,7 +146,9 @@ class _Reading:
         """Return the rows that have been read."""
         start, places = self.start, JoinedPlaces(self.places)
         if self.file.uses_arrow:
-            import_arrow(str(self.file.path)).system_memory_pool().release_unused()
+            arrow = import_arrow(str(self.file.path))
+            arrow.system_memory_pool().release_unused()
+            arrow.default_memory_pool().release_unused()
 
         def read_texts(at: int) -> Cells:
             return _read_texts(self.file, self.dialect, at, start, len(places))

@@ -18,7 +18,7 @@ from mtlcli.specs import Column
 class Tabular(MLP):
     """Embeddings of a table's categories, concatenated with its numbers, then fully connected layers → [B, F].
 
-    The inputs are the raw columns [B, columns] of a table (`csv`, `census_income`). A categorical column has a learned
+    The inputs are the raw columns [B, columns] of a `table` or of `census_income`. A categorical column has a learned
     vector for each category and one for a missing value; the vector of a category that doesn't occur in the training
     examples is constantly zero. A numeric column is standardized by its mean and standard deviation over the training
     examples; a missing number is the mean of the column (before any logarithm). Vectors and numbers are concatenated
