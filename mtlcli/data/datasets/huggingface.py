@@ -45,7 +45,7 @@ class HuggingFace(Dataset):
 
     Targets: columns of the set. A `ClassLabel` has the classes of the set, in its order; texts are classes; booleans
     are binary; numbers as in a table. A column of lists is a multilabel target, whose labels are those of the training
-    rows or of the set's `ClassLabel`. A null is a missing label.
+    rows or of the set's `ClassLabel`. A null is a missing label. docs/huggingface.md gives the rules.
 
     Args:
         path: folder, file, pattern of files (`shards/*.parquet`), or id of a set on the hub (`owner/name`). A file or
@@ -143,6 +143,8 @@ class HuggingFace(Dataset):
             path, config, revision, splits, check_targets(targets), image, prepare, normalize, features, exclude,
             categorical, levels, missing, self.notation, texts, ngrams, group_column, weight_column, test, seed, val,
         )  # fmt: skip
+        if streaming and group_column is not None:
+            raise ValueError("`group_column` can't keep groups in one split with `streaming`, which draws by position")
         if wrong := [split for split in rows if split not in ("train", "val", "test")]:
             raise ValueError(f"`rows` names the split {wrong[0]!r}; expected train, val or test")
         self.streaming, self.buffer, self.rows, self.fit_rows = streaming, buffer, rows, fit_rows

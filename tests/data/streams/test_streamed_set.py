@@ -185,6 +185,11 @@ def test_a_class_that_is_not_among_the_first_rows(tmp_path: Path) -> None:
     assert stated.examples("train", 0).labels("town").tolist() == [0] * 30 + [1] * 10 + [2] * 10
 
 
+def test_groups_need_random_access(folder: Path) -> None:
+    with pytest.raises(ValueError, match="`group_column` can't keep groups in one split with `streaming`"):
+        open_set(folder, group_column="town")
+
+
 def test_changed_files_are_detected(folder: Path) -> None:
     before = open_set(folder).recorded()
     table = pq.read_table(folder / "train-00000-of-00004.parquet")
