@@ -1,4 +1,4 @@
-"""Memory of the machine, and the CPU cores that this process may use by its affinity and its control groups.
+"""CPU cores that this process may use by its affinity and its control groups.
 
 The parameter `root` of the functions replaces `/` in tests.
 """
@@ -43,11 +43,6 @@ def limited_group(root: Path = ROOT) -> tuple[Path, float] | None:
     """Return the control group with the smallest quota among those of this process and their parents, and the quota."""
     quotas = [(folder, quota) for folder in _groups(root) if (quota := _quota(folder)) is not None]
     return min(quotas, key=lambda pair: pair[1], default=None)
-
-
-def physical_memory() -> int:
-    """Return the memory of the machine in bytes."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def group_usage(folder: Path) -> float | None:

@@ -7,7 +7,6 @@ A plugin is imported if the user gives it to `--plugin`, if an experiment file n
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import importlib.util
 import os
 import sys
@@ -20,33 +19,19 @@ from mtlcli.errors import ConfigError
 from mtlcli.files import user_path
 
 PLUGIN_GROUP = "mtlcli.plugins"
-_entry_points_loaded = False
 _loaded_plugins: dict[str, str] = {}  # name given by the user → name recorded in components
 _importing: str | None = None  # recorded name of the plugin that is being imported
 
 
 @contextmanager
-def _import_of(plugin: str) -> Iterator[None]:
+def import_of(plugin: str) -> Iterator[None]:
+    """Return a context in which the components that are registered belong to a plugin, by its recorded name."""
     global _importing
     before, _importing = _importing, plugin
     try:
         yield
     finally:
         _importing = before
-
-
-def load_entry_points() -> None:
-    """Import the plugins that installed packages declare as entry points, once."""
-    global _entry_points_loaded
-    if not _entry_points_loaded:
-        _entry_points_loaded = True
-        for entry in importlib.metadata.entry_points(group=PLUGIN_GROUP):
-            try:
-                with _import_of(entry.module):
-                    entry.load()
-            except (Exception, SystemExit) as error:
-                message = f"plugin {entry.name!r} ({entry.value}) can't be loaded: {_import_error(error)}"
-                raise ConfigError(message) from error
 
 
 def origin_of(module: str) -> str:
@@ -83,17 +68,17 @@ def load_plugin(plugin: str, source: str = "--plugin") -> None:
             assert spec is not None and spec.loader is not None
             module = importlib.util.module_from_spec(spec)
             sys.modules.setdefault(path.stem, module)
-            with _import_of(_recorded(plugin)):
+            with import_of(_recorded(plugin)):
                 spec.loader.exec_module(module)
         else:
-            with _import_of(plugin):
+            with import_of(plugin):
                 importlib.import_module(plugin)
     except (Exception, SystemExit) as error:
         missing = isinstance(error, ModuleNotFoundError) and error.name == plugin
         # unlike Path.is_file, returns False for a name that is too long
         is_file = missing and os.path.isfile(f"{plugin}.py")  # noqa: PTH113
         hint = f". Did you mean the file {plugin}.py?" if is_file else ""
-        raise ConfigError(f"{source} {plugin}: can't be imported: {_import_error(error)}{hint}") from error
+        raise ConfigError(f"{source} {plugin}: can't be imported: {import_error(error)}{hint}") from error
     _loaded_plugins.setdefault(plugin, _recorded(plugin))
 
 
@@ -124,7 +109,8 @@ def _recorded(plugin: str) -> str:
     return Path(plugin).name if plugin.endswith(".py") else plugin
 
 
-def _import_error(error: BaseException) -> str:
+def import_error(error: BaseException) -> str:
+    """Describe the error of an import, with its line in a plugin."""
     location = plugin_location(error)
     text = error_reason(error)
     named = text if text.startswith((type(error).__name__, "calls ")) else f"{type(error).__name__}: {text}"

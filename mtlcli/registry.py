@@ -7,6 +7,7 @@ look-up, so that a name never depends on which modules were imported before. Oth
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 
 from mtlcli.component import Component, KindClass, RegularizerClass, Target
 from mtlcli.errors import ConfigError, suggest
-from mtlcli.plugins import PLUGIN_GROUP, load_entry_points, origin_of
+from mtlcli.plugins import PLUGIN_GROUP, import_error, import_of, origin_of
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -142,7 +143,7 @@ class Registry(Generic[Target]):
         self._loaded = True
         if self.package is not None:
             _import_modules(self.package)
-        load_entry_points()
+        _load_entry_points()
 
     def _ships(self, module: str) -> bool:
         """Return whether a module is one of those that ship with `mtl`."""
@@ -182,7 +183,7 @@ class TorchRegistry(Registry[Callable[..., Any]]):
                 self._components.setdefault(name, Component(self.group, name, value, keyword_only=False))
         if self.own is not None:
             _import_modules(self.own)
-        load_entry_points()
+        _load_entry_points()
 
     def _ships(self, module: str) -> bool:
         return self.own is not None and module.startswith(f"{self.own}.")
@@ -191,6 +192,23 @@ class TorchRegistry(Registry[Callable[..., Any]]):
 def _import_modules(package: str) -> None:
     for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
         importlib.import_module(f"{package}.{module.name}")
+
+
+_entry_points_loaded = False
+
+
+def _load_entry_points() -> None:
+    """Import the plugins that installed packages declare as entry points, once."""
+    global _entry_points_loaded
+    if not _entry_points_loaded:
+        _entry_points_loaded = True
+        for entry in importlib.metadata.entry_points(group=PLUGIN_GROUP):
+            try:
+                with import_of(entry.module):
+                    entry.load()
+            except (Exception, SystemExit) as error:
+                message = f"plugin {entry.name!r} ({entry.value}) can't be loaded: {import_error(error)}"
+                raise ConfigError(message) from error
 
 
 datasets = Registry[Any]("dataset", "mtlcli.data.datasets")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from mtlcli.errors import ConfigError, Problem
+from mtlcli.errors import ConfigError, Problem, suggest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -174,6 +174,34 @@ class DatasetSpec:
     std: Stds
     state: dict[str, Any]
     columns: Annotated[tuple[Column, ...], Field(max_length=MOST_COLUMNS)] = ()
+
+    def find_target(self, name: str | None, alias: str, task: str) -> tuple[str, TargetSpec]:
+        """Return name and description of a task's target: that named, that named like the task, or the main one.
+
+        Args:
+            name: the name, or None.
+            alias: alias of the dataset.
+            task: name of the task.
+
+        Returns:
+            The name and the description.
+
+        Raises:
+            ValueError: the dataset has no such target, or the target isn't determined.
+        """
+        names = ", ".join(self.targets)
+        if name is None:
+            name = task if task in self.targets else self.main_target
+            name = next(iter(self.targets)) if name is None and len(self.targets) == 1 else name
+        if name is None:
+            raise ValueError(
+                f"the task sets no target, and dataset {alias!r} has neither a target {task!r} nor a main target."
+                f"{suggest(task, self.targets)} Set `target` to one of: {names}"
+            )
+        if name not in self.targets:
+            hint = suggest(str(name), self.targets)
+            raise ValueError(f"dataset {alias!r} has no target {name!r}.{hint} It has: {names}")
+        return name, self.targets[name]
 
     def to_dict(self) -> dict[str, Any]:
         """Convert the spec to plain dicts, lists, numbers and strings, for a checkpoint."""

@@ -37,7 +37,7 @@ def summary(
     from mtlcli.training.assembly.data_checks import open_datasets
     from mtlcli.training.assembly.model_size import flops_per_sample, layers
     from mtlcli.training.data_report import data_report, epoch_report, report_rows
-    from mtlcli.training.epoch_amounts import describe_epoch
+    from mtlcli.training.messages import describe_epoch
 
     with within_memory():
         run = assemble(experiment, torch.device("meta"), open_datasets(experiment))

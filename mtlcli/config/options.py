@@ -1,4 +1,4 @@
-"""Pydantic models of components' options, created from the components' signatures."""
+"""Base of the sections of an experiment, and pydantic models of components' options, created from signatures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import types
 import typing
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, ClassVar, Literal, Union
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, create_model
 
@@ -17,6 +17,25 @@ from mtlcli.component import Component, Option, capitalize
 from mtlcli.errors import ConfigError
 
 _NOTHING = object()
+
+
+class Section(BaseModel):
+    """Base of the sections: strict types, no unknown keys, no NaN or infinity."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+    location: ClassVar[str] = ""  # key path of the section, with a trailing dot
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set a private attribute; for others, raise AttributeError with the override that makes the change."""
+        if not name.startswith("_"):
+            text = str(value) if isinstance(value, str | int | float) else "VALUE"
+            raise AttributeError(
+                f"an experiment can't be changed; pass the override '{self.location}{name}={text}' to "
+                "load_experiment, build or train instead"
+            )
+        super().__setattr__(name, value)
 
 
 class Options(BaseModel):

@@ -28,7 +28,7 @@ from mtlcli.config.components import (
     WeightingField,
 )
 from mtlcli.config.locations import Source
-from mtlcli.config.section import Section
+from mtlcli.config.options import Section
 from mtlcli.config.task_options import AfterField, ClassWeights, Stop, Where
 from mtlcli.config.type_names import TypeDescription
 from mtlcli.errors import Problem

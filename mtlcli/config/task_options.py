@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveInt
 
-from mtlcli.config.section import Section
+from mtlcli.config.options import Section
 from mtlcli.config.type_names import TypeDescription
 
 Number = Annotated[NonNegativeFloat, Field(allow_inf_nan=False)]

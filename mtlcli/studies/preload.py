@@ -7,7 +7,7 @@ import torch._dynamo  # which torch imports to make its first optimizer
 
 from mtlcli import registry
 from mtlcli.studies import worker
-from mtlcli.tasks.label_counts import import_torchmetrics
+from mtlcli.tasks.binary_metrics import import_torchmetrics
 
 import_torchmetrics()
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from mtlcli.metric_names import Direction as Direction
 from mtlcli.metric_names import family_of, metric_directions
 from mtlcli.specs import TargetSpec, at_least_float32
-from mtlcli.tasks.collected_metrics import ChosenMetrics, CollectedMetric, CollectedMetrics, Columns
+from mtlcli.tasks.collected_metrics import ChosenMetrics, CollectedMetric, CollectedMetrics
+from mtlcli.tasks.columns import Columns
 from mtlcli.tasks.decoding import Decoded, decode_classes, decode_labels, decode_numbers, decode_positive
 
 

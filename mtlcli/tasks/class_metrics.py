@@ -11,61 +11,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mtlcli.tasks.collected_metrics import Collected, CollectedMetric, varies
-from mtlcli.tasks.label_counts import import_torchmetrics
-from mtlcli.tasks.score_metrics import average_precision, calibration_error, roc_auc
-
-
-def in_float64(tensor: Tensor) -> Tensor:
-    """Convert a tensor to float64; to float32 on MPS, which has no float64."""
-    return tensor.float() if tensor.device.type == "mps" else tensor.double()
-
-
-class ClassColumns:
-    """Numbers of a batch from which the metrics of classes are computed.
-
-    Args:
-        log_probabilities: logarithms of the probabilities of the classes, [B, classes].
-        predicted: indices of the predicted classes, int64 [B]; −1 for a prediction that is NaN.
-        labels: indices of the classes, int64 [B]; negative if missing.
-        positive: index of the positive class, whose probability is calibrated; None: the most probable class.
-    """
-
-    def __init__(self, log_probabilities: Tensor, predicted: Tensor, labels: Tensor, positive: int | None) -> None:
-        self._log_probabilities, self._predicted, self._labels = log_probabilities, predicted, labels
-        self._positive = positive
-
-    def labelled(self) -> Tensor:
-        """Return the mask of the labelled examples, bool [B]."""
-        return self._labels >= 0
-
-    def label(self) -> Tensor:
-        """Return the indices of the classes, int64 [B]."""
-        return self._labels
-
-    def predicted(self) -> Tensor:
-        """Return the indices of the predicted classes, int64 [B]."""
-        return self._predicted
-
-    def log_probability(self) -> Tensor:
-        """Return the logarithm of the probability of each label, [B]."""
-        return self._log_probabilities.gather(1, self._labels.clamp(min=0).unsqueeze(1)).squeeze(1)
-
-    def confidence(self) -> Tensor:
-        """Return the probability of the positive class, or that of the most probable one, [B]."""
-        if self._positive is not None:
-            return self._log_probabilities[:, self._positive].exp()
-        return self._log_probabilities.amax(1).exp()
-
-    def correct(self) -> Tensor:
-        """Return whether the label is the class that `confidence` is the probability of, bool [B]."""
-        if self._positive is not None:
-            return self._labels == self._positive
-        return self._log_probabilities.argmax(1) == self._labels
-
-    def log_odds(self) -> Tensor:
-        """Return the logarithms of the odds p / (1 − p) of the classes, [B, classes]."""
-        return self._log_probabilities - (-self._log_probabilities.expm1()).log()
+from mtlcli.tasks.binary_metrics import average_precision, calibration_error, import_torchmetrics, roc_auc
+from mtlcli.tasks.collected_metrics import CollectedMetric, varies
+from mtlcli.tasks.columns import Collected
 
 
 def count_classes(collected: Collected) -> tuple[Tensor, Tensor, Tensor]:
@@ -88,21 +36,6 @@ def count_classes(collected: Collected) -> tuple[Tensor, Tensor, Tensor]:
         count(predicted, predicted >= 0),
         count(labels, labels >= 0),
     )
-
-
-def confusion_matrix(collected: Collected) -> Tensor:
-    """Sum the weights of the examples by class and predicted class.
-
-    Args:
-        collected: the columns `label` and `predicted`.
-
-    Returns:
-        The sums, float64 [classes, classes]: a row for each class of the labels, a column for each predicted class.
-    """
-    labels, predicted, size = collected["label"], collected["predicted"], collected.size
-    rows = predicted >= 0
-    weight = None if collected.weight is None else collected.weight[rows]
-    return torch.bincount((labels * size + predicted)[rows], weight, minlength=size**2).double().view(size, size)
 
 
 def _ratio(numerator: Tensor, denominator: Tensor, occurs: Tensor) -> Tensor:

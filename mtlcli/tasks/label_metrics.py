@@ -7,39 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from mtlcli.tasks.binary_metrics import MISSING_LABEL, average_precision, calibration_error, roc_auc
 from mtlcli.tasks.class_metrics import macro
-from mtlcli.tasks.collected_metrics import Collected, CollectedMetric
-from mtlcli.tasks.label_counts import MISSING_LABEL, predict_positive
-from mtlcli.tasks.score_metrics import average_precision, calibration_error, roc_auc
-
-
-class LabelColumns:
-    """Numbers of a batch from which the metrics of labels are computed.
-
-    Args:
-        logits: logits, [B, labels].
-        target: labels, 0/1 [B, labels]; NaN if missing.
-    """
-
-    def __init__(self, logits: Tensor, target: Tensor) -> None:
-        self._logits = logits
-        self._labels = target.nan_to_num(nan=MISSING_LABEL).to(torch.int8)
-
-    def labelled(self) -> Tensor:
-        """Return the mask of the examples with a label, bool [B]."""
-        return (self._labels != MISSING_LABEL).any(1)
-
-    def labels(self) -> Tensor:
-        """Return the labels, int8 [B, labels]: 1, 0 or MISSING_LABEL."""
-        return self._labels
-
-    def predicted(self) -> Tensor:
-        """Return the predicted labels, bool [B, labels]."""
-        return predict_positive(self._logits, self._labels)
-
-    def logits(self) -> Tensor:
-        """Return the logits, [B, labels]."""
-        return self._logits
+from mtlcli.tasks.collected_metrics import CollectedMetric
+from mtlcli.tasks.columns import Collected, calibrated_labels
 
 
 def count_labels(collected: Collected) -> tuple[Tensor, Tensor, Tensor]:
@@ -56,29 +27,6 @@ def count_labels(collected: Collected) -> tuple[Tensor, Tensor, Tensor]:
     weight = torch.ones(len(labels), dtype=torch.float64) if collected.weight is None else collected.weight
     true = labels == 1
     return tuple(cells.double().T @ weight for cells in (predicted & true, predicted, true))  # type: ignore[return-value]
-
-
-def label_outcomes(collected: Collected) -> Tensor:
-    """Sum the weights of the examples by label, its value and the prediction.
-
-    Args:
-        collected: the columns `labels` and `predicted`.
-
-    Returns:
-        The sums of true positives, false negatives, false positives and true negatives, float64 [labels, 4]; missing
-        labels don't count.
-    """
-    correct, predicted, true = count_labels(collected)
-    weight = torch.ones(len(collected["labels"]), dtype=torch.float64) if collected.weight is None else collected.weight
-    total = (collected["labels"] != MISSING_LABEL).double().T @ weight
-    return torch.stack([correct, true - correct, predicted - correct, total - true - predicted + correct], 1)
-
-
-def calibrated_labels(collected: Collected) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return the probabilities of all labels that aren't missing, whether they are 1, and their weights, [N] each."""
-    mask = collected["labels"] != MISSING_LABEL
-    weight = None if collected.weight is None else collected.weight.unsqueeze(1).expand(mask.shape)[mask]
-    return collected["logits"].double().sigmoid()[mask], collected["labels"][mask] == 1, weight
 
 
 def precision_by_label(collected: Collected) -> Tensor:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from mtlcli.specs import is_labelled
-from mtlcli.tasks.collected_metrics import Collected, CollectedMetric, varies
-from mtlcli.tasks.label_counts import import_torchmetrics
+from mtlcli.tasks.binary_metrics import import_torchmetrics
+from mtlcli.tasks.collected_metrics import CollectedMetric, varies
+from mtlcli.tasks.columns import Collected
 
 EPSILON = torch.finfo(torch.float64).eps  # smallest denominator of a relative error, as in scikit-learn
 

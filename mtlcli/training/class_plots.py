@@ -14,10 +14,8 @@ from torch import Tensor
 from mtlcli.files import write_text
 from mtlcli.plotting import GRID, new_figure, save_figure
 from mtlcli.tasks.base import TaskKind
-from mtlcli.tasks.class_metrics import confusion_matrix
-from mtlcli.tasks.collected_metrics import Collected, ColumnCollector
-from mtlcli.tasks.label_metrics import calibrated_labels, label_outcomes
-from mtlcli.tasks.score_metrics import calibration_bins, calibration_error
+from mtlcli.tasks.binary_metrics import calibration_bins, calibration_error
+from mtlcli.tasks.columns import Collected, ColumnCollector, calibrated_labels
 from mtlcli.text import format_csv, format_number, printable
 
 if TYPE_CHECKING:
@@ -113,10 +111,10 @@ class _Confusion:
         """Count the examples."""
         names = collected.classes
         if "labels" in collected.columns:
-            cells = label_outcomes(collected).view(len(names), 2, 2)
+            cells = _label_outcomes(collected).view(len(names), 2, 2)
             shares = (cells / cells.sum(2, keepdim=True)).nan_to_num()
             return cls(names, OUTCOMES, cells.flatten(1), shares.flatten(1), True)
-        cells = confusion_matrix(collected)
+        cells = _confusion_matrix(collected)
         return cls(names, names, cells, (cells / cells.sum(1, keepdim=True)).nan_to_num(), False)
 
     def to_csv(self) -> str:
@@ -154,6 +152,37 @@ class _Confusion:
                 text = format_number(_count(value), 3)
                 axes.text(column, row, text, ha="center", va="center", color=color, fontsize="small")
         save_figure(figure, path)
+
+
+def _confusion_matrix(collected: Collected) -> Tensor:
+    """Sum the weights of the examples by class and predicted class.
+
+    Args:
+        collected: the columns `label` and `predicted`.
+
+    Returns:
+        The sums, float64 [classes, classes]: a row for each class of the labels, a column for each predicted class.
+    """
+    labels, predicted, size = collected["label"], collected["predicted"], collected.size
+    rows = predicted >= 0
+    weight = None if collected.weight is None else collected.weight[rows]
+    return torch.bincount((labels * size + predicted)[rows], weight, minlength=size**2).double().view(size, size)
+
+
+def _label_outcomes(collected: Collected) -> Tensor:
+    """Sum the weights of the examples by label, its value and the prediction; missing labels don't count.
+
+    Args:
+        collected: the columns `labels` and `predicted`.
+
+    Returns:
+        The sums of true positives, false negatives, false positives and true negatives, float64 [labels, 4].
+    """
+    labels, predicted = collected["labels"], collected["predicted"]
+    weight = torch.ones(len(labels), dtype=torch.float64) if collected.weight is None else collected.weight
+    ones, zeros = labels == 1, labels == 0
+    outcomes = [ones & predicted, ones & ~predicted, zeros & predicted, zeros & ~predicted]
+    return torch.stack([cells.double().T @ weight for cells in outcomes], 1)
 
 
 def _space(names: Sequence[str]) -> float:

@@ -13,10 +13,9 @@ from torch import Tensor
 from mtlcli.data.base import Dataset
 from mtlcli.data.examples import StreamedExamples
 from mtlcli.data.formats.column_report import ColumnFacts
+from mtlcli.data.samplers.base import EpochAmount, epoch_amounts
 from mtlcli.errors import MtlError
 from mtlcli.specs import TargetSpec, has_label
-from mtlcli.training.assembly.sampling import make_sampler
-from mtlcli.training.epoch_amounts import EpochAmount, epoch_amounts
 from mtlcli.training.run import Run
 
 Report = dict[str, dict[str, Any]]
@@ -62,7 +61,7 @@ def epoch_report(run: Run) -> dict[str, EpochAmount]:
         return {}
     with suppress(MtlError):  # a training run reports errors in the examples
         sizes = {alias: len(run.examples_of(alias, "train")) for alias in run.datasets}
-        return epoch_amounts(make_sampler(run.experiment, sizes), sizes)
+        return epoch_amounts(run.make_sampler(sizes), sizes)
     return {}
 
 

@@ -1,4 +1,4 @@
-"""Training device, its setup, and the number of threads of a CPU."""
+"""Training device, its setup, memory, and the number of threads of a CPU."""
 
 from __future__ import annotations
 
@@ -93,6 +93,11 @@ def _keep_freed_memory() -> None:
             m_trim_threshold, m_mmap_threshold = -1, -3
             mallopt(m_mmap_threshold, 32 * 2**20)
             mallopt(m_trim_threshold, 512 * 2**20)
+
+
+def physical_memory() -> int:
+    """Return the memory of the machine in bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def peak_memory(device: torch.device) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,11 @@ Amounts = dict[str, int]  # task → number of labelled examples
 Receive = Callable[[str, Tensor, Tensor, Tensor | None], None]
 """Receives a task's name, predictions [B, outputs] in float32, targets [B, …] and weights in the metrics [B] (None for
 equal weights) of a batch."""
+
+
+def of_all_classes(metrics: Iterable[str]) -> list[str]:
+    """Return the metrics without those of single classes, such as `precision[cat]`."""
+    return [name for name in metrics if not ("[" in name and name.endswith("]"))]
 
 
 @dataclass(frozen=True)

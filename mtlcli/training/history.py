@@ -11,7 +11,7 @@ from mtlcli.metric_names import class_in
 from mtlcli.plotting import GRID, new_figure, save_figure
 from mtlcli.text import format_csv, format_markdown, format_number
 from mtlcli.training.assembly.regularization import PREFIX
-from mtlcli.training.evaluate import Amounts, TaskMetrics
+from mtlcli.training.evaluate import Amounts, TaskMetrics, of_all_classes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -120,7 +120,7 @@ def table_rows(
         the first row has the names of the columns.
     """
     names = metric_names(metrics)
-    columns = [name for name in names if class_in(name) is None]
+    columns = of_all_classes(names)
     rows = [["split", "task", "n", *columns]]
     rows += [
         [split, task, str(examples[split][task]), *[format_number(values.get(c)) for c in columns]]
@@ -189,7 +189,7 @@ def plot_history(history: History, split: str, folder: Path) -> None:
     rows = [row for row in history.rows if row[2] == split and is_task(row[3])]
     names = dict.fromkeys(row[4] for row in rows if row[4] not in ("loss", "weight"))
     if names:
-        panels = {f"{name} ({split})": history.series(split, name) for name in names if class_in(name) is None}
+        panels = {f"{name} ({split})": history.series(split, name) for name in of_all_classes(names)}
         _plot(folder / "metrics.png", panels if len(panels) == len(names) else panels | _by_class(history, split))
     watched = dict.fromkeys((row[3], row[4]) for row in history.rows if row[3].startswith(SHARING))
     if watched:

@@ -11,11 +11,9 @@ from typing import Any
 
 import torch
 
-from mtlcli.data.samplers.base import Sampler
-from mtlcli.metric_names import class_in
+from mtlcli.data.samplers.base import EpochAmount, Sampler, epoch_amounts
 from mtlcli.text import format_duration, format_number, join_names
-from mtlcli.training.epoch_amounts import EpochAmount, describe_epoch, epoch_amounts
-from mtlcli.training.evaluate import TaskMetrics
+from mtlcli.training.evaluate import TaskMetrics, of_all_classes
 from mtlcli.training.run import Run
 from mtlcli.training.run_folder import device_name
 
@@ -118,9 +116,8 @@ class EpochReport:
             trained = "no labels in train" if math.isnan(loss) else f"train loss {format_number(loss)}"
             if task in self.stopped:
                 trained = f"stopped after epoch {self.stopped[task]}"
-            metrics = [(name, value) for name, value in self.metrics[task].items() if name != "loss"]
-            # those of single classes are in metrics.csv
-            evaluated = [f"{name} {format_number(value)}" for name, value in metrics if class_in(name) is None]
+            metrics = self.metrics[task]  # those of single classes are in metrics.csv
+            evaluated = [f"{name} {format_number(metrics[name])}" for name in of_all_classes(metrics) if name != "loss"]
             if math.isnan(self.metrics[task]["loss"]):
                 evaluated = [f"no labels in {self.split}"]
             else:
@@ -187,6 +184,28 @@ def run_header(run: Run, folder: Path, steps_per_epoch: int, sampler: Sampler) -
         folder, device_name(run.device), torch.get_num_threads(), run.sizes(), run.model.count_parameters(),
         run.experiment.training.epochs, steps_per_epoch, amounts,
     )  # fmt: skip
+
+
+def describe_epoch(amounts: Mapping[str, EpochAmount]) -> str | None:
+    """Describe an epoch, such as `20,599 examples of mnist (0.343 passes), 1,797 of digits (one pass)`.
+
+    Args:
+        amounts: alias → amount, see `epoch_amounts`.
+
+    Returns:
+        The description; None if an epoch is one pass over each dataset.
+    """
+    if all(amount["examples"] == amount["size"] for amount in amounts.values()):
+        return None
+    return ", ".join(
+        f"{amount['examples']:,}{'' if at else ' examples'} of {alias} ({_passes(amount)})"
+        for at, (alias, amount) in enumerate(amounts.items())
+    )
+
+
+def _passes(amount: EpochAmount) -> str:
+    once = amount["examples"] == amount["size"]
+    return "one pass" if once else f"{format_number(amount['passes'], 3)} passes"
 
 
 def log_data_notes(run: Run) -> None:

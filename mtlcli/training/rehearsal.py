@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from mtlcli.data.loader import Loader
+from mtlcli.data.samplers.base import epoch_amounts
 from mtlcli.training.data_report import data_report
-from mtlcli.training.epoch_amounts import epoch_amounts
 from mtlcli.training.run import Run
 from mtlcli.training.step import Step
 

@@ -11,6 +11,7 @@ import torch
 
 from mtlcli.config import MEAN
 from mtlcli.data.loader import evaluation_batches
+from mtlcli.data.samplers.base import epoch_amounts
 from mtlcli.errors import InterruptedRunError, MtlError
 from mtlcli.models.sharing.base import SharingRecord, SharingStats
 from mtlcli.specs import TrunkPass
@@ -20,7 +21,6 @@ from mtlcli.training.checkpoint.file import load_checkpoint, plain, save_checkpo
 from mtlcli.training.class_plots import ClassResults
 from mtlcli.training.data_report import count_unseen
 from mtlcli.training.device import peak_memory
-from mtlcli.training.epoch_amounts import epoch_amounts
 from mtlcli.training.evaluate import Monitor, TaskMetrics, measure
 from mtlcli.training.failures import StopRequest, explain_error
 from mtlcli.training.history import (

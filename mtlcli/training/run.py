@@ -19,6 +19,7 @@ from mtlcli.data.examples import wrap_read_errors
 from mtlcli.data.fingerprint import DataRecord
 from mtlcli.data.loader import Batch
 from mtlcli.data.placement import Placement
+from mtlcli.data.samplers.base import Sampler, limit_sampler
 from mtlcli.errors import ConfigError
 from mtlcli.models.model import MultiTaskModel
 from mtlcli.plugins import loaded_plugins
@@ -168,6 +169,26 @@ class Run:
             split: {alias: len(examples) for alias, examples in self.examples(split).items()} for split in self.splits()
         }
 
+    def make_sampler(self, sizes: Mapping[str, int]) -> Sampler:
+        """Create the sampler of `training.sampling`.
+
+        Args:
+            sizes: alias → number of training examples.
+
+        Returns:
+            The sampler.
+        """
+        entry, batch_size = self.experiment.training.sampling, self.experiment.training.batch_size
+        component = registry.samplers[entry.name]
+        aliases = [list(sizes)] if getattr(component.target, "takes_aliases", False) else []
+
+        def make(numbers: list[int]) -> Sampler:
+            sampler: Sampler = component.create(numbers, batch_size, *aliases, **entry.options)
+            return sampler
+
+        numbers = list(sizes.values())
+        return make(numbers) if entry.limit is None else limit_sampler(make, numbers, entry.limits(sizes))
+
     def data_records(self) -> dict[str, DataRecord]:
         """Return alias → record of the data as it is now, for a checkpoint."""
         records: dict[str, DataRecord] = {}
@@ -241,7 +262,8 @@ def plugins_of(experiment: Experiment) -> dict[str, str]:
 def as_file(experiment: Experiment) -> dict[str, Any]:
     """Return the resolved experiment as in `config.yaml`, with the plugins of its components."""
     named = [registry.callbacks[entry.name].plugin for entry in experiment.callbacks]
-    plugins = loaded_plugins([*plugins_of(experiment).values(), *(plugin for plugin in named if plugin is not None)])
+    recorded = [*plugins_of(experiment).values(), *(plugin for plugin in named if plugin is not None)]
+    plugins = loaded_plugins(recorded) if recorded else []
     return {**experiment.resolved(callbacks=True), **({"plugins": plugins} if plugins else {})}
 
 

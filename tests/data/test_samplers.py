@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtlcli.data.samplers.base import Sampler, apportion
+from mtlcli.data.samplers.base import Sampler, apportion, limit_sampler
 from mtlcli.data.samplers.rates import Rates
 from mtlcli.registry import samplers
-from mtlcli.training.assembly.sampling import limit_sampler
 
 SIZES = st.lists(st.integers(1, 500), min_size=1, max_size=5)
 BATCH = st.integers(1, 100)

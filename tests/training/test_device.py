@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from mtlcli.errors import ConfigError
-from mtlcli.training.device import choose_device
+from mtlcli.training.device import choose_device, physical_memory
 from tests.training.experiments import digits, training
 
 
@@ -31,3 +31,7 @@ def test_indices_of_several_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     with pytest.raises(ConfigError, match="the largest index is 1"):
         choose_device(digits(training=training(device="cuda:2")))
+
+
+def test_physical_memory_is_plausible() -> None:
+    assert 2**28 < physical_memory() < 2**50

@@ -1,10 +1,11 @@
-"""Base classes of samplers, and the order of examples: both are functions of seed and epoch."""
+"""Base classes of samplers, limits of an epoch, and the order of examples: all are functions of seed and epoch."""
 
 from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, TypedDict
 
 import numpy as np
 
@@ -103,6 +104,70 @@ class EveryStepSampler(Sampler):
         """Return for each dataset the positions [start, stop) of its amount that a step takes."""
         steps = self.steps
         return [chunk(amount, min(steps, self.most_chunks(amount)), step, steps) for amount in self._amounts]
+
+
+MakeSampler = Callable[[list[int]], Sampler]
+
+
+def limit_sampler(make: MakeSampler, sizes: Sequence[int], limits: Sequence[int | None]) -> Sampler:
+    """Create a sampler whose epoch has at most a given number of examples of each dataset.
+
+    The sampler is created for the sizes up to the limits. If it repeats a dataset beyond its limit, all sizes are
+    reduced by the same factor, which shortens the epoch and keeps the proportions.
+
+    Args:
+        make: Creates the sampler for given sizes.
+        sizes: Number of training examples of each dataset.
+        limits: Maximum number of examples of each dataset in an epoch; None for no limit.
+
+    Returns:
+        The sampler.
+
+    Raises:
+        ValueError: The limits are too small for the proportions.
+    """
+    capped = [size if limit is None else min(size, limit) for size, limit in zip(sizes, limits, strict=True)]
+    sampler, factor = make(capped), 1.0
+    while (excess := _excess(sampler, limits)) > 1:
+        factor /= excess
+        scaled = [max(1, round(size * factor)) for size in capped]
+        sampler = make(scaled)
+        if max(scaled) == 1 and _excess(sampler, limits) > 1:
+            raise ValueError("`limit` is too small: an epoch has at least one example of each dataset, on average")
+    return sampler
+
+
+def _excess(sampler: Sampler, limits: Sequence[int | None]) -> float:
+    """Return the largest ratio of a dataset's amount in an epoch to its limit."""
+    return max(n / limit if limit else 0.0 for n, limit in zip(sampler.amounts, limits, strict=True))
+
+
+class EpochAmount(TypedDict):
+    """Examples that an epoch takes from a dataset.
+
+    Attributes:
+        examples: number of examples in an epoch, repeated ones included.
+        size: number of training examples of the dataset.
+        passes: `examples` divided by `size`.
+    """
+
+    examples: int
+    size: int
+    passes: float
+
+
+def epoch_amounts(sampler: Sampler, sizes: Mapping[str, int]) -> dict[str, EpochAmount]:
+    """Return what an epoch takes from each dataset.
+
+    Args:
+        sampler: the sampler, for the datasets in this order.
+        sizes: alias → number of training examples.
+
+    Returns:
+        Alias → amount.
+    """
+    pairs = zip(sizes.items(), sampler.amounts, strict=True)
+    return {alias: EpochAmount(examples=n, size=size, passes=n / size) for (alias, size), n in pairs}
 
 
 def chunk(amount: int, chunks: int, index: int, steps: int | None = None) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from pydantic import Field, PositiveFloat, ValidationError
 
 from mtlcli.config import validation_errors
 from mtlcli.config.locations import KeyPath, Source, in_order
-from mtlcli.config.section import Section
+from mtlcli.config.options import Section
 from mtlcli.config.type_names import format_value
 from mtlcli.config.yaml import read
 from mtlcli.errors import ConfigError, Problem, suggest

@@ -14,11 +14,11 @@ from mtlcli.errors import suggest
 from mtlcli.registry import kinds
 from mtlcli.specs import TargetSpec, at_least_float32, is_labelled
 from mtlcli.tasks.base import Direction, TaskKind, masked_mean
-from mtlcli.tasks.class_metrics import BINARY_METRICS, ClassColumns, in_float64
+from mtlcli.tasks.binary_metrics import MISSING_LABEL, LabelCounts, f1_scores, predict_positive, roc_auc
+from mtlcli.tasks.class_metrics import BINARY_METRICS
 from mtlcli.tasks.collected_metrics import CollectedMetric, bounded_metrics
-from mtlcli.tasks.label_counts import MISSING_LABEL, LabelCounts, f1_scores, predict_positive
+from mtlcli.tasks.columns import ClassColumns, in_float64
 from mtlcli.tasks.sample_weights import weighted_mean
-from mtlcli.tasks.score_metrics import roc_auc
 
 MAX_LISTED = 5  # classes that a message names
 

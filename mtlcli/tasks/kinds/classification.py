@@ -13,9 +13,10 @@ from torch.nn import functional as F
 from mtlcli.registry import kinds
 from mtlcli.specs import IGNORE_INDEX, TargetSpec, is_labelled
 from mtlcli.tasks.base import Direction, TaskKind
-from mtlcli.tasks.class_metrics import CLASS_METRICS, ClassColumns, in_float64
+from mtlcli.tasks.binary_metrics import MISSING_LABEL, LabelCounts, f1_scores
+from mtlcli.tasks.class_metrics import CLASS_METRICS
 from mtlcli.tasks.collected_metrics import CollectedMetric, bounded_metrics
-from mtlcli.tasks.label_counts import MISSING_LABEL, LabelCounts, f1_scores
+from mtlcli.tasks.columns import ClassColumns, in_float64
 from mtlcli.tasks.sample_weights import weighted_mean
 
 

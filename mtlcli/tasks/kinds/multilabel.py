@@ -12,9 +12,10 @@ from torch.nn import functional as F
 from mtlcli.registry import kinds
 from mtlcli.specs import TargetSpec, at_least_float32, is_labelled
 from mtlcli.tasks.base import Direction, TaskKind, masked_mean
+from mtlcli.tasks.binary_metrics import MISSING_LABEL, LabelCounts, f1_scores, predict_positive
 from mtlcli.tasks.collected_metrics import CollectedMetric, bounded_metrics
-from mtlcli.tasks.label_counts import MISSING_LABEL, LabelCounts, f1_scores, predict_positive
-from mtlcli.tasks.label_metrics import LABEL_METRICS, LabelColumns
+from mtlcli.tasks.columns import LabelColumns
+from mtlcli.tasks.label_metrics import LABEL_METRICS
 from mtlcli.tasks.sample_weights import weighted_mean
 
 

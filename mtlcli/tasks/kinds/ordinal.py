@@ -14,8 +14,9 @@ from mtlcli.errors import suggest
 from mtlcli.registry import kinds
 from mtlcli.specs import TargetSpec, at_least_float32, is_labelled
 from mtlcli.tasks.base import Direction, TaskKind, masked_mean
-from mtlcli.tasks.class_metrics import PREDICTED_CLASS_METRICS, RANK_METRICS, ClassColumns
+from mtlcli.tasks.class_metrics import PREDICTED_CLASS_METRICS, RANK_METRICS
 from mtlcli.tasks.collected_metrics import CollectedMetric, CollectedMetrics, bounded_metrics
+from mtlcli.tasks.columns import ClassColumns
 from mtlcli.tasks.decoding import Decoded, decode_classes
 from mtlcli.tasks.sample_weights import weighted_mean
 

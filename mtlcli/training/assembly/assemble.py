@@ -30,7 +30,7 @@ from mtlcli.training.assembly.data_checks import Datasets
 from mtlcli.training.assembly.dependent_heads import connect_tasks, extra_features, wrap_head
 from mtlcli.training.assembly.model_size import size
 from mtlcli.training.assembly.regularization import regularize, terms_of
-from mtlcli.training.assembly.spaces import Space, Statistics, find_target, resolve_space, restricted
+from mtlcli.training.assembly.spaces import Space, Statistics, resolve_space, restricted
 from mtlcli.training.assembly.stems import encodes_columns, make_stems, stem_output_shape
 from mtlcli.training.checkpoint.file import load_checkpoint
 from mtlcli.training.run import Run
@@ -164,7 +164,7 @@ def _tasks(
     for name, task in experiment.tasks.items():
         with problems.at(f"tasks.{name}.target"):
             dataset, spec = opened[task.dataset]
-            target_name, target = find_target(task.target, spec, task.dataset, name)
+            target_name, target = spec.find_target(task.target, task.dataset, name)
             sources[name] = (task.dataset, target_name)
             if task.where is not None:
                 with problems.at(f"tasks.{name}.where"):

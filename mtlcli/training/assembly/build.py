@@ -15,7 +15,6 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from mtlcli.config import Experiment
 from mtlcli.config.locations import Problems
-from mtlcli.cores import physical_memory
 from mtlcli.data.placement import Placement
 from mtlcli.errors import ConfigError
 from mtlcli.models.warm_start import find_mismatches, find_not_finite, join_problems
@@ -37,7 +36,7 @@ from mtlcli.training.assembly.spaces import fit_statistics, restore_statistics
 from mtlcli.training.assembly.stems import start_stems
 from mtlcli.training.assembly.trial import EXAMPLES, is_small, try_model, try_model_parts, try_plugins
 from mtlcli.training.data_changes import data_records
-from mtlcli.training.device import choose_device, prepare_device
+from mtlcli.training.device import choose_device, physical_memory, prepare_device
 from mtlcli.training.evaluate import Monitor
 from mtlcli.training.run import Run, plugins_of
 from mtlcli.training.task_stops import make_stops
@@ -237,6 +236,9 @@ def check(experiment: Experiment, opened: Datasets) -> Run:
     if any(task.stop is not None for task in experiment.tasks.values()):
         with problems.at("tasks"):
             make_stops(experiment, run.kinds)
+    if experiment.training.sampling.options:
+        with problems.at("training.sampling"):
+            nominal_sampler(run)
     for split in dict.fromkeys(["train", experiment.evaluation.split]):
         with problems.at("evaluation.split"):
             if split not in run.splits():

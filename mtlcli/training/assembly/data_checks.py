@@ -23,7 +23,6 @@ from mtlcli.errors import ConfigError, MtlError, Problem, suggest
 from mtlcli.models.model import MultiTaskModel
 from mtlcli.specs import IGNORE_INDEX, DatasetSpec, TargetSpec, is_labelled
 from mtlcli.tasks.base import TaskKind
-from mtlcli.training.assembly.sampling import make_sampler
 from mtlcli.training.assembly.spaces import check_spaces
 from mtlcli.training.run import Run
 
@@ -110,7 +109,7 @@ def open_data(run: Run) -> Loader:
         sources = {task: run.label_sources[task] for task in run.spaces}
         check_spaces(run.experiment, {task: examples[alias].labels(key) for task, (alias, key) in sources.items()})
     with Problems(run.experiment).now("training"):
-        sampler = make_sampler(run.experiment, {alias: len(split) for alias, split in examples.items()})
+        sampler = run.make_sampler({alias: len(split) for alias, split in examples.items()})
         if has_batch_norm(run.model):
             sampler.smallest = SMALLEST
             check_batch_norm(run, sampler)
@@ -239,7 +238,7 @@ def has_batch_norm(model: MultiTaskModel) -> bool:
 
 def nominal_sampler(run: Run) -> Sampler:
     """Return the sampler for datasets of equal, large size, for checks that do not read the data."""
-    return make_sampler(run.experiment, dict.fromkeys(run.specs, NOMINAL))
+    return run.make_sampler(dict.fromkeys(run.specs, NOMINAL))
 
 
 def check_batch_norm(run: Run, sampler: Sampler) -> None:

@@ -16,7 +16,7 @@ from mtlcli.config.locations import Problems
 from mtlcli.config.task_options import Label
 from mtlcli.data.base import Dataset
 from mtlcli.data.examples import wrap_read_errors
-from mtlcli.errors import ConfigError, suggest
+from mtlcli.errors import ConfigError
 from mtlcli.specs import IGNORE_INDEX, DatasetSpec, TargetSpec, has_label
 from mtlcli.training.assembly.class_weights import find_class
 
@@ -95,38 +95,6 @@ class Space:
         return labels.masked_fill(outside, math.nan if labels.is_floating_point() else IGNORE_INDEX)
 
 
-def find_target(name: str | None, spec: DatasetSpec, alias: str, task: str) -> tuple[str, TargetSpec]:
-    """Return name and description of a task's target: that named, that named like the task, or the main one.
-
-    Args:
-        name: the name, or None.
-        spec: description of the dataset.
-        alias: alias of the dataset.
-        task: name of the task.
-
-    Returns:
-        The name and the description.
-
-    Raises:
-        ValueError: the dataset has no such target, or the target isn't determined.
-    """
-    names = ", ".join(spec.targets)
-    if name is None:
-        name = task if task in spec.targets else spec.main_target
-        if name is None and len(spec.targets) == 1:
-            name = next(iter(spec.targets))
-        if name is None:
-            hint = suggest(task, spec.targets)
-            raise ValueError(
-                f"the task sets no target, and dataset {alias!r} has neither a target {task!r} nor a main target."
-                f"{hint} Set `target` to one of: {names}"
-            )
-    if name not in spec.targets:
-        hint = suggest(str(name), spec.targets)
-        raise ValueError(f"dataset {alias!r} has no target {name!r}.{hint} It has: {names}")
-    return name, spec.targets[name]
-
-
 def resolve_space(experiment: Experiment, task: str, spec: DatasetSpec) -> Space:
     """Return the sample space of a task with `where`.
 
@@ -146,8 +114,8 @@ def resolve_space(experiment: Experiment, task: str, spec: DatasetSpec) -> Space
     while where is not None:
         other = None if where.task is None else experiment.tasks[where.task]
         named = where.target if other is None else other.target
-        conditions.append(_condition(where.equals, *find_target(named, spec, alias, where.task or "")))
-        conditions += [_condition(c.equals, *find_target(c.target, spec, alias, "")) for c in where.also]
+        conditions.append(_condition(where.equals, *spec.find_target(named, alias, where.task or "")))
+        conditions += [_condition(c.equals, *spec.find_target(c.target, alias, "")) for c in where.also]
         where = None if other is None else other.where
     return Space(tuple(conditions))
 
@@ -190,7 +158,7 @@ def fit_statistics(experiment: Experiment, opened: Mapping[str, tuple[Dataset, D
         if entry.where is None:
             continue
         dataset, spec = opened[entry.dataset]
-        name, target = find_target(entry.target, spec, entry.dataset, task)
+        name, target = spec.find_target(entry.target, entry.dataset, task)
         if target.type != "real":
             continue
         with Problems(experiment).now(f"datasets.{entry.dataset}"), wrap_read_errors(entry.dataset):

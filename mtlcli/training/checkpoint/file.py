@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtlcli.cores import physical_memory
 from mtlcli.errors import ConfigError, MtlError
 from mtlcli.files import atomic_write, given_path
 from mtlcli.training.checkpoint.integrity import SEAL, check_archive, check_seal, seal
+from mtlcli.training.device import physical_memory
 
 FORMAT = 2  # 1: SHA-256 of the content instead of the bytes of the file
 PARTS = ("config", "specs", "model")  # dicts that are always present

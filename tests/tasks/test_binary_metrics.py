@@ -1,4 +1,4 @@
-"""Counts and the import of torchmetrics."""
+"""The import of torchmetrics."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 IMPORT = """
 import sys
 from lightning_utilities.core import imports
-from mtlcli.tasks.label_counts import import_torchmetrics
+from mtlcli.tasks.binary_metrics import import_torchmetrics
 import_torchmetrics()
 from torchmetrics.classification import MultilabelStatScores
 print(*[name for name in ("torchvision", "scipy.signal", "matplotlib.pyplot") if name in sys.modules])
