@@ -16,6 +16,7 @@ import os
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -25,7 +26,7 @@ PACKAGE = f"{ROOT}/mtlcli/"
 BUILD = ("training/assembly/build.py", "build")
 RUN = ["train", "configs/digits.yaml", "weighting=pcgrad", "training.epochs=1"]
 
-Call = tuple[str, str]  # file in the package, function
+TraceFunction = Callable[[FrameType, str, Any], Any]
 
 
 class Trace:
@@ -36,23 +37,35 @@ class Trace:
         self.of_build: dict[tuple[str, str, int], None] = {}
         self.importing = self.building = 0
 
-    def __call__(self, frame: FrameType, event: str, argument: Any) -> None:
+    def __call__(self, frame: FrameType, event: str, argument: Any) -> TraceFunction | None:
+        """Note a call; return a function that is called when it returns, if that matters."""
         code = frame.f_code
-        step = {"call": 1, "return": -1}.get(event, 0)
-        if code.co_name == "<module>":
-            self.importing += step
-            return
-        is_function = code.co_flags & 1  # CO_OPTIMIZED, which the body of a class lacks
-        if self.importing or not step or not is_function or not code.co_filename.startswith(PACKAGE):
-            return
+        if not code.co_filename.startswith(PACKAGE):
+            return None
         file = code.co_filename.removeprefix(PACKAGE)
-        if (file, code.co_name) == BUILD:
-            self.building += step
-        if step == 1:
-            key = (file, code.co_name, code.co_firstlineno)
-            self.calls[key] = None
-            if self.building and not code.co_name.startswith("<"):
-                self.of_build[key] = None
+        if code.co_name == "<module>":
+            self.importing += 1
+            return self._at_end(frame, "importing")
+        is_function = code.co_flags & 1  # CO_OPTIMIZED, which the body of a class lacks
+        if self.importing or not is_function:
+            return None
+        key = (file, code.co_name, code.co_firstlineno)
+        self.calls[key] = None
+        is_build = (file, code.co_name) == BUILD
+        self.building += is_build
+        if self.building and not code.co_name.startswith("<"):
+            self.of_build[key] = None
+        return self._at_end(frame, "building") if is_build else None
+
+    def _at_end(self, frame: FrameType, counter: str) -> TraceFunction:
+        frame.f_trace_lines = False
+
+        def trace(frame: FrameType, event: str, argument: Any) -> TraceFunction:
+            if event == "return":
+                setattr(self, counter, getattr(self, counter) - 1)
+            return trace
+
+        return trace
 
 
 def count_returns(files: list[str]) -> int:
@@ -66,6 +79,17 @@ def count_returns(files: list[str]) -> int:
     return returns
 
 
+def _prepare_libraries() -> None:
+    """Import what a run imports from other packages, and skip the drawing of figures: both take long while traced."""
+    import matplotlib.backends.backend_agg
+    import sklearn.datasets
+    import torch.optim
+    from lightning_utilities.core import imports  # noqa: F401
+    from matplotlib.figure import Figure
+
+    Figure.savefig = lambda *arguments, **options: None  # type: ignore[method-assign]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--list", action="store_true", help="print each file with its functions")
@@ -74,14 +98,15 @@ def main() -> None:
     sys.path.insert(0, str(ROOT))
     trace = Trace()
     with tempfile.TemporaryDirectory() as folder:
+        _prepare_libraries()
         from mtlcli.cli import main as run_mtl
 
-        threading.setprofile(trace)
-        sys.setprofile(trace)
+        threading.settrace(trace)
+        sys.settrace(trace)
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             code = run_mtl([*RUN, "--run-dir", f"{folder}/run"])
-        sys.setprofile(None)
-        threading.setprofile(None)
+        sys.settrace(None)
+        threading.settrace(None)  # type: ignore[arg-type]
     functions: dict[str, list[str]] = {}
     for file, name, _ in trace.calls:
         functions.setdefault(file, []).append(name)
