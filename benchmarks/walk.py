@@ -11,6 +11,7 @@ left before.
 
 import argparse
 import contextlib
+import importlib
 import io
 import os
 import sys
@@ -25,6 +26,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = f"{ROOT}/mtlcli/"
 BUILD = ("training/assembly/build.py", "build")
 RUN = ["train", "configs/digits.yaml", "weighting=pcgrad", "training.epochs=1"]
+
+LIBRARIES = ["matplotlib.backends.backend_agg", "rich.progress", "sklearn.datasets", "torch._dynamo"]
 
 TraceFunction = Callable[[FrameType, str, Any], Any]
 
@@ -81,10 +84,8 @@ def count_returns(files: list[str]) -> int:
 
 def _prepare_libraries() -> None:
     """Import what a run imports from other packages, and skip the drawing of figures: both take long while traced."""
-    import matplotlib.backends.backend_agg
-    import sklearn.datasets
-    import torch.optim
-    from lightning_utilities.core import imports  # noqa: F401
+    for name in LIBRARIES:
+        importlib.import_module(name)
     from matplotlib.figure import Figure
 
     Figure.savefig = lambda *arguments, **options: None  # type: ignore[method-assign]

@@ -14,7 +14,7 @@ MOST_RETURNS = 40
 
 
 def test_a_plain_run_passes_few_files() -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run([sys.executable, WALK], env=environment, capture_output=True, text=True)
     counts = re.fullmatch(r"exit code 0: (\d+) files, (\d+) returns during the construction\n", done.stdout)
     assert counts is not None, done.stdout + done.stderr

@@ -82,6 +82,19 @@ class Own(Regularizer):
     def term(self, passes):
         {run}
 '''
+SAMPLER = '''
+from mtlcli.data.samplers.proportional import Proportional
+from mtlcli.registry import samplers
+
+@samplers.register("own")
+class Own(Proportional):
+    """A sampler of a plugin."""
+
+    def __init__(self, sizes, batch_size, *, rows: int = 1):
+        if batch_size % rows:
+            raise ValueError(f"`rows` must divide the batch size, {batch_size}")
+        super().__init__(sizes, batch_size)
+'''
 FLAT = "return self.layer(x.flatten(1))"
 
 
@@ -213,6 +226,18 @@ def test_errors_of_regularizers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert [problem.removesuffix(" (in the experiment of checkpoint.pt)") for problem in messages] == [
         f"regularizers.{index}: {expected}" for index in (1, 2)
     ]
+
+
+@pytest.mark.parametrize(("rows", "valid"), [(4, True), (3, False)])
+def test_sampler_that_refuses_its_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, valid: bool
+) -> None:
+    training = {"batch_size": 16, "sampling": {"name": "own", "rows": rows}}
+    messages = problems(tmp_path, monkeypatch, SAMPLER, training=training)
+    expected = "training.sampling.rows: `rows` must divide the batch size, 16, found 3 (own.py:11, in __init__)"
+    assert [message.removesuffix(" (in the experiment of checkpoint.pt)") for message in messages] == [expected] * (
+        not valid
+    )
 
 
 def test_image_reduced_to_zero_size_is_refused() -> None:
