@@ -22,8 +22,8 @@ from mtlcli.data.formats.header import check_columns
 from mtlcli.data.formats.table_rows import ListedLines
 from mtlcli.data.formats.text_lines import MAX_ROW_CHARACTERS, open_text, unreadable
 from mtlcli.data.formats.typed_columns import convert_column, describe_unreadable
-from mtlcli.errors import ConfigError, Problem
-from mtlcli.text import quote
+from mtlcli.errors import ConfigError, Problem, suggest
+from mtlcli.text import join_names, quote
 
 BLOCK = 2**20  # bytes that are parsed at once
 MAX_LISTED = 5  # invalid lines that are listed one by one
@@ -40,7 +40,7 @@ class JsonLines:
     Args:
         path: the file.
         dialect: missing values, and notation of numbers in texts.
-        names: keys that are known before.
+        names: keys that are known before; one that no object has is reported at the end of the file.
     """
 
     hint, header = "", ""
@@ -49,6 +49,7 @@ class JsonLines:
         self.path, self.dialect, self.names = path, dialect, list(names)
         self.uses_arrow = has_arrow()
         self._texts: set[str] = set()  # columns that Arrow must not take for dates
+        self._absent = list(self.names)  # known keys that no object has had so far
 
     def batches(self, kinds: Sequence[Kind | None]) -> Iterator[Batch]:
         """Yield the rows; see `TableFile`. `kinds` may be shorter than `names`: all others are `values`."""
@@ -63,6 +64,15 @@ class JsonLines:
             if len(batch.places):
                 yield batch
             line += lines
+        if self._absent and line:
+            others = [name for name in self.names if name not in self._absent]
+            raise ConfigError(
+                Problem(
+                    f"{self.path}: no object has the key {quote(name)}.{suggest(name, others)} The keys are: "
+                    f"{join_names(others)}"
+                )
+                for name in self._absent
+            )
 
     def _blocks(self) -> Iterator[bytes]:
         """Yield blocks of complete lines."""
@@ -175,6 +185,7 @@ class JsonLines:
         return row
 
     def _add_names(self, names: Sequence[str]) -> None:
+        self._absent = [name for name in self._absent if name not in names]
         if new := [name for name in names if name not in self.names]:
             check_columns(self.path, [*self.names, *new])
             self.names += new

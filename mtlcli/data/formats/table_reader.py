@@ -62,8 +62,8 @@ def read_chunks(
         rows: number of rows from which on a chunk ends; it may be longer by a block of the file (1 MiB of text).
         texts: columns whose cells are never stored as numbers.
         numbers: columns that are expected to consist of numbers, which are read faster if they do.
-        columns: columns that every chunk has: in JSON Lines, where a row without the key has a missing value. Other
-            formats name their columns in advance.
+        columns: columns that every chunk has: in JSON Lines, a row without the key has a missing value, and a key that
+            no row has is an error at the end of the file. Other formats name their columns in advance.
 
     Yields:
         Chunks with at least one row, in order. Places of rows are those in the file.

@@ -266,6 +266,21 @@ def test_chunks_of_other_formats(tmp_path: Path, name: str, monkeypatch: pytest.
     assert places[9] == f"{tmp_path / name}" + (":10" if name == "t.jsonl" else ": row 10")
 
 
+@pytest.mark.parametrize("arrow", [False, True])
+def test_a_key_that_no_object_has(tmp_path: Path, arrow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A late key is missing in earlier chunks; a key that never occurs is an error when the file ends."""
+    monkeypatch.setattr(json_lines, "has_arrow", lambda: arrow)
+    monkeypatch.setattr(json_lines, "BLOCK", 16)
+    (tmp_path / "t.jsonl").write_text('{"x": 1}\n' * 9 + '{"x": 2, "town": "Ulm"}\n')
+    chunks = list(read_chunks(tmp_path / "t.jsonl", DIALECT, rows=4, columns=["town", "x"]))
+    assert [value for chunk in chunks for value in texts(chunk)[0]] == [None] * 9 + ["Ulm"]
+    chunks = list(read_chunks(tmp_path / "t.jsonl", DIALECT, rows=4))
+    assert [[*chunk.columns] for chunk in chunks] == [["x"]] * (len(chunks) - 1) + [["x", "town"]]
+    message = r"t.jsonl: no object has the key 'twon'. Did you mean 'town'\? The keys are: x, town"
+    with pytest.raises(ConfigError, match=message):
+        list(read_chunks(tmp_path / "t.jsonl", DIALECT, columns=["x", "twon"]))
+
+
 JSON_LINES = {
     "a list": ('{"x": [1]}', r":3: the value of 'x' is a list, but a table has"),
     "an object": ('{"x": {"y": 1}}', r":3: the value of 'x' is an object"),
