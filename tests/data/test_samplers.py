@@ -142,7 +142,11 @@ def test_apportion_sums_to_the_total_and_is_near_the_exact_share(total: int, pul
 def test_rates_are_those_of_the_epoch(sizes: list[int], batch_size: int) -> None:
     rates = RATES[: len(sizes)]
     for amount, rate in zip(make("rates", sizes, batch_size).amounts, rates, strict=True):
-        assert abs(amount - sum(sizes) * rate / sum(rates)) < 1
+        assert amount == 1 or abs(amount - sum(sizes) * rate / sum(rates)) < 1
+
+
+def test_an_epoch_has_an_example_of_a_dataset_with_a_low_rate() -> None:
+    assert Rates([100, 100], 10, ["a", "b"], rates={"a": 1000, "b": 1}).amounts == [200, 1]
 
 
 def test_rates_repeat_a_small_dataset() -> None:

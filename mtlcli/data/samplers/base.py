@@ -71,10 +71,10 @@ class EveryStepSampler(Sampler):
     """Base class of samplers that take examples from every dataset in each step.
 
     With N examples in D datasets, an epoch has S = ⌈N / (D · batch_size)⌉ steps and N examples. The amounts of the
-    datasets are proportional to `pull()`, rounded by the largest-remainder method. Each amount is divided into S chunks
-    whose sizes differ by at most one, so that no step is a small remainder. If these chunks would be smaller than
-    `smallest`, there are fewer of them, spread evenly over the steps. S is lower if no dataset has enough examples for
-    S chunks.
+    datasets are proportional to `pull()`, rounded by the largest-remainder method, and at least 1. Each amount is
+    divided into S chunks whose sizes differ by at most one, so that no step is a small remainder. If these chunks would
+    be smaller than `smallest`, there are fewer of them, spread evenly over the steps. S is lower if no dataset has
+    enough examples for S chunks.
 
     Args:
         sizes: number of training examples of each dataset, in the experiment's order.
@@ -83,7 +83,7 @@ class EveryStepSampler(Sampler):
 
     def __init__(self, sizes: list[int], batch_size: int) -> None:
         super().__init__(sizes, batch_size)
-        self._amounts = apportion(sum(sizes), self.pull())
+        self._amounts = [max(1, amount) for amount in apportion(sum(sizes), self.pull())]
 
     @abstractmethod
     def pull(self) -> list[float]:
