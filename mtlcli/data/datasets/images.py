@@ -14,9 +14,10 @@ from pydantic import Field
 from torch import Tensor
 
 from mtlcli.config.type_names import TypeDescription
-from mtlcli.data.base import Dataset, Examples, add_val_split
+from mtlcli.data.base import add_val_split
 from mtlcli.data.checkpoint_spec import restore_spec
 from mtlcli.data.content_hash import Hashes
+from mtlcli.data.datasets._split_table import SplitTable
 from mtlcli.data.formats.batches import Dialect
 from mtlcli.data.formats.column_encoding import TrainingTable
 from mtlcli.data.formats.column_errors import suggest_type
@@ -27,7 +28,7 @@ from mtlcli.data.formats.image_statistics import fixed_statistics, measure_chann
 from mtlcli.data.formats.images import ImageFiles
 from mtlcli.data.formats.labelled_rows import REMEDY, find_rows, note_shared_images
 from mtlcli.data.formats.stated_classes import note_classes
-from mtlcli.data.formats.table_encoding import fit_table
+from mtlcli.data.formats.table_encoding import fit_table, require_training_rows
 from mtlcli.data.formats.table_options import MISSING_VALUES, Booleans, Delimiter, Targets, make_notation
 from mtlcli.data.formats.table_rows import Table
 from mtlcli.data.formats.table_splits import TableSplits, read_split_files, split_table
@@ -55,7 +56,7 @@ Sides = Annotated[
 
 
 @datasets.register("images")
-class Images(Dataset):
+class Images(SplitTable):
     r"""Image files with any number of labels each, listed in a table with a header.
 
     Inputs: uint8 [channels, height, width], read on demand, or once if they are small. A cell without a label is
@@ -162,7 +163,6 @@ class Images(Dataset):
         self.dialect = Dialect(delimiter, missing, self.notation)
         self._non_numbers: dict[str, str | None] = {}  # target of classes → place of its first non-number
         self._notes: list[str] = []
-        self._weights: Tensor | None = None
         self._stored: DatasetSpec | None = None
         self._loaded: tuple[DatasetSpec, ImageFiles, dict[str, Tensor], TableSplits] | None = None
 
@@ -208,31 +208,13 @@ class Images(Dataset):
         faults = check_images(files, math.prod(spec.input_shape), most)
         return [*faults, REMEDY] if faults else []
 
-    def own_splits(self) -> tuple[str, ...]:
-        return tuple(self._load()[3].rows)
-
-    def read(self, split: str) -> Examples:
-        _, files, targets, splits = self._load()
-        return Examples(files, targets, torch.from_numpy(splits.rows[split]), self._weights)
-
-    def whole(self) -> Examples:
-        return Examples(*self._load()[1:3], weights=self._weights)
-
     def hashes(self, split: str) -> Hashes:
         """Hash the names and sizes of the files and the labels of the rows, without reading the images."""
-        splits = self._load()[3]
-        return splits.hashes[splits.rows[split]]
-
-    def all_hashes(self) -> Hashes:
-        return self._load()[3].hashes
-
-    def draws_test(self) -> bool:
-        return self.split_column is None and len(self.paths) == 1
+        return super().hashes(split)
 
     def keys(self, split: str) -> Hashes:
         """Hash the names of the files, or the groups, so that a row keeps its split when its labels change."""
-        splits = self._load()[3]
-        return splits.keys[splits.rows[split]]
+        return super().keys(split)
 
     def _load(self) -> tuple[DatasetSpec, ImageFiles, dict[str, Tensor], TableSplits]:
         """Return the specification, the images and targets of all rows, and the rows of each split."""
@@ -278,11 +260,7 @@ class Images(Dataset):
         return restore_spec(stored, replace(stored, input_shape=(self.prepare.channels, *size), targets=targets))
 
     def _fit(self, table: Table, splits: TableSplits, files: ImageFiles) -> DatasetSpec:
-        if "train" not in splits.rows:
-            raise ConfigError(
-                table.locate("the table has no training rows; `test` leaves none, or the split column names none")
-            )
-        train = splits.rows["train"]
+        train = require_training_rows(table, splits.rows)
         spec = fit_table(TrainingTable(table, train, self.notation), [], 2, self.targets)
         for name, target in spec.targets.items():
             if target.type == "classes":

@@ -7,12 +7,11 @@ from dataclasses import replace
 from typing import Annotated, Literal
 
 import numpy as np
-import torch
 from pydantic import Field
 from torch import Tensor
 
-from mtlcli.data.base import Dataset, Examples, add_val_split
-from mtlcli.data.content_hash import Hashes
+from mtlcli.data.base import Examples, add_val_split
+from mtlcli.data.datasets._split_table import SplitTable
 from mtlcli.data.formats.batches import Dialect
 from mtlcli.data.formats.column_encoding import MOST_CATEGORIES, TrainingTable, encode_columns, list_sources
 from mtlcli.data.formats.column_errors import suggest_type
@@ -50,7 +49,7 @@ from mtlcli.specs import MOST_CLASSES, Column, DatasetSpec, TargetSpec
 
 
 @datasets.register("table", aliases=("csv",))
-class TableDataset(Dataset):
+class TableDataset(SplitTable):
     r"""Table in a file: CSV, TSV, JSON Lines or Parquet; also named `csv`.
 
     One column per feature and per target. Text may be compressed (.gz, .zst). Delimited text has a header in its first
@@ -154,7 +153,6 @@ class TableDataset(Dataset):
         self._stored: DatasetSpec | None = None
         self._source: TrainingTable | None = None  # released when the first examples are read
         self._loaded: tuple[DatasetSpec, Tensor, dict[str, Tensor], TableSplits] | None = None
-        self._weights: Tensor | None = None
 
     def describe(self) -> DatasetSpec:
         """Read the file, and fit the encoding of the columns."""
@@ -216,30 +214,9 @@ class TableDataset(Dataset):
         self._loaded = spec, self._encoded(self._source.table, columns, splits.rows), targets, splits
         return spec
 
-    def own_splits(self) -> tuple[str, ...]:
-        return tuple(self._load()[3].rows)
-
     def read(self, split: str) -> Examples:
-        _, inputs, targets, splits = self._load()
         self._source = None
-        return Examples(inputs, targets, torch.from_numpy(splits.rows[split]), self._weights)
-
-    def whole(self) -> Examples:
-        return Examples(*self._load()[1:3], weights=self._weights)
-
-    def hashes(self, split: str) -> Hashes:
-        splits = self._load()[3]
-        return splits.hashes[splits.rows[split]]
-
-    def all_hashes(self) -> Hashes:
-        return self._load()[3].hashes
-
-    def draws_test(self) -> bool:
-        return self.split_column is None and len(self.paths) == 1
-
-    def keys(self, split: str) -> Hashes:
-        splits = self._load()[3]
-        return splits.keys[splits.rows[split]]
+        return super().read(split)
 
     def hashed_columns(self) -> tuple[str, ...]:
         return self._load()[3].columns
