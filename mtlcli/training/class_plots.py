@@ -126,7 +126,7 @@ class _Confusion:
 
     @property
     def _upright(self) -> bool:
-        """Whether the names of the columns are written upright, because they are long or many."""
+        """True if the names of the columns are written upright, because they are long or many."""
         return not self.labels and (len(self.columns) > MOST_COUNTS or max(map(len, self.columns)) > 5)
 
     def plot(self, path: Path, title: str) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mtlcli.data.base import Dataset, Examples, LazyInputs
 from mtlcli.data.content_hash import Hashes
+from mtlcli.data.formats.column_errors import suggest_type
 from mtlcli.data.formats.table_splits import TableSplits
-from mtlcli.specs import DatasetSpec
+from mtlcli.specs import DatasetSpec, TargetSpec
 
 Loaded = tuple[DatasetSpec, Tensor | LazyInputs, dict[str, Tensor], TableSplits]
 """The specification, inputs and targets of all rows, and the rows of each split."""
@@ -20,7 +22,12 @@ Loaded = tuple[DatasetSpec, Tensor | LazyInputs, dict[str, Tensor], TableSplits]
 class SplitTable(Dataset):
     """Base class of datasets whose examples are the rows of a table.
 
-    A subclass implements `_load`, which sets `_weights` if the rows have weights.
+    A subclass implements `_load`, which keeps its result in `_loaded`, uses the specification in `_stored` unless it
+    is None, and sets `_weights` if the rows have weights.
+
+    Args:
+        val: see `Dataset`.
+        augment: see `Dataset`.
 
     Attributes:
         paths: split → table of its rows; only `train` if the splits are in one table.
@@ -30,10 +37,25 @@ class SplitTable(Dataset):
     paths: dict[str, Path]
     split_column: str | None
     _weights: Tensor | None = None
+    _stored: DatasetSpec | None = None
+    _loaded: Any = None
+
+    def __init__(self, *, val: float, augment: list[str | dict[str, Any]] | None = None) -> None:
+        super().__init__(val=val, augment=augment)
+        self._non_numbers: dict[str, str | None] = {}  # target of classes → place of its first non-number
 
     @abstractmethod
     def _load(self) -> Loaded:
         """Read the table once."""
+
+    def restore(self, spec: DatasetSpec) -> DatasetSpec:
+        self._stored, self._loaded = spec, None
+        self._read.clear()
+        self._val.clear()
+        return self._load()[0]
+
+    def type_hint(self, target: str, spec: TargetSpec) -> str:
+        return suggest_type(target, spec, self._non_numbers.get(target))
 
     def own_splits(self) -> tuple[str, ...]:
         return tuple(self._load()[3].rows)

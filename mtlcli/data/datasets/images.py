@@ -20,7 +20,6 @@ from mtlcli.data.content_hash import Hashes
 from mtlcli.data.datasets._split_table import SplitTable
 from mtlcli.data.formats.batches import Dialect
 from mtlcli.data.formats.column_encoding import TrainingTable
-from mtlcli.data.formats.column_errors import suggest_type
 from mtlcli.data.formats.column_report import TableReport
 from mtlcli.data.formats.image_checks import check_images
 from mtlcli.data.formats.image_decoding import Background, Fit, ImagePreparation
@@ -45,7 +44,7 @@ from mtlcli.data.formats.weight_column import encode_weights
 from mtlcli.errors import ConfigError, Problem
 from mtlcli.files import user_path
 from mtlcli.registry import datasets
-from mtlcli.specs import DatasetSpec, TargetSpec
+from mtlcli.specs import DatasetSpec
 
 Side = Annotated[int, Field(ge=1, le=4096)]
 Sides = Annotated[
@@ -161,9 +160,7 @@ class Images(SplitTable):
         self.split_column, self.group_column, self.test, self.seed = split_column, group_column, test, seed
         self.missing, self.weight_column = missing, weight_column
         self.dialect = Dialect(delimiter, missing, self.notation)
-        self._non_numbers: dict[str, str | None] = {}  # target of classes → place of its first non-number
         self._notes: list[str] = []
-        self._stored: DatasetSpec | None = None
         self._loaded: tuple[DatasetSpec, ImageFiles, dict[str, Tensor], TableSplits] | None = None
 
     def describe(self) -> DatasetSpec:
@@ -185,13 +182,7 @@ class Images(SplitTable):
         then, now = ImagePreparation.of(spec).state(), self.prepare.state()
         if changed := [f"`{key}: {then[key] or 'none'}`" for key in then if then[key] != now[key]]:
             raise ConfigError(f"the checkpoint was trained with {' and '.join(changed)}, but these options are changed")
-        self._stored, self._loaded = spec, None
-        self._read.clear()
-        self._val.clear()
-        return self._load()[0]
-
-    def type_hint(self, target: str, spec: TargetSpec) -> str:
-        return suggest_type(target, spec, self._non_numbers.get(target))
+        return super().restore(spec)
 
     def notes(self) -> list[str]:
         self._load()

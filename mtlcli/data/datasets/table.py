@@ -14,7 +14,6 @@ from mtlcli.data.base import Examples, add_val_split
 from mtlcli.data.datasets._split_table import SplitTable
 from mtlcli.data.formats.batches import Dialect
 from mtlcli.data.formats.column_encoding import MOST_CATEGORIES, TrainingTable, encode_columns, list_sources
-from mtlcli.data.formats.column_errors import suggest_type
 from mtlcli.data.formats.column_report import TableReport, Unseen
 from mtlcli.data.formats.feature_choice import Features, choose_features
 from mtlcli.data.formats.numerals import ISO
@@ -45,7 +44,7 @@ from mtlcli.data.samplers.base import Rows
 from mtlcli.errors import ConfigError
 from mtlcli.files import user_path
 from mtlcli.registry import datasets
-from mtlcli.specs import MOST_CLASSES, Column, DatasetSpec, TargetSpec
+from mtlcli.specs import MOST_CLASSES, Column, DatasetSpec
 
 
 @datasets.register("table", aliases=("csv",))
@@ -149,8 +148,6 @@ class TableDataset(SplitTable):
         self.weight_column = weight_column
         self._features: Features | None = None
         self._report: TableReport | None = None
-        self._non_numbers: dict[str, str | None] = {}  # target of classes → place of its first non-number
-        self._stored: DatasetSpec | None = None
         self._source: TrainingTable | None = None  # released when the first examples are read
         self._loaded: tuple[DatasetSpec, Tensor, dict[str, Tensor], TableSplits] | None = None
 
@@ -173,13 +170,7 @@ class TableDataset(SplitTable):
         if not spec.columns:
             shape = "×".join(map(str, spec.input_shape))
             raise ConfigError(f"the checkpoint was trained on inputs {shape} of another dataset, but this is a table")
-        self._stored, self._loaded = spec, None
-        self._read.clear()
-        self._val.clear()
-        return self._load()[0]
-
-    def type_hint(self, target: str, spec: TargetSpec) -> str:
-        return suggest_type(target, spec, self._non_numbers.get(target))
+        return super().restore(spec)
 
     def notes(self) -> list[str]:
         spec, inputs, _, splits = self._load()

@@ -44,7 +44,7 @@ class Cells:
 
     @cached_property
     def has_missing(self) -> bool:
-        """Whether a value is missing."""
+        """True if a value is missing."""
         return None in self.values
 
     def numbers(self, notation: Notation, column: str = "") -> tuple[Floats, list[int]]:

@@ -75,8 +75,10 @@ def fit_text(texts: Iterable[str | None], features: int = FEATURES, ngrams: int 
     return TextEncoding(ngrams, tuple(idf.tolist()))
 
 
-def encode_text(texts: Sequence[str | None], encoding: TextEncoding) -> Matrix:
-    """Encode texts as hashed TF-IDF.
+def fill_text(
+    out: Matrix, texts: Sequence[str | None], index: np.ndarray[Any, Any], encoding: TextEncoding, positions: Any
+) -> None:
+    """Write the hashed TF-IDF of texts into some columns of a matrix; each distinct text is encoded once.
 
     The text is lowercased and split into words (letters, digits and underscores). Each word n-gram is hashed by
     MurmurHash3 to one of F features and a sign, so that collisions cancel on average (Weinberger et al., 2009). The
@@ -86,23 +88,6 @@ def encode_text(texts: Sequence[str | None], encoding: TextEncoding) -> Matrix:
     References:
         Weinberger, Dasgupta, Langford, Smola and Attenberg, "Feature Hashing for Large Scale Multitask Learning",
         ICML 2009, arXiv:0902.2206, section 2.
-
-    Args:
-        texts: N texts; None for a missing one.
-        encoding: the fitted encoding.
-
-    Returns:
-        float32 [N, F].
-    """
-    out: Matrix = np.empty((len(texts), len(encoding.idf)), np.float32)
-    fill_text(out, texts, np.arange(len(texts)), encoding, slice(None))
-    return out
-
-
-def fill_text(
-    out: Matrix, texts: Sequence[str | None], index: np.ndarray[Any, Any], encoding: TextEncoding, positions: Any
-) -> None:
-    """Write the features of texts into some columns of a matrix; each distinct text is encoded once.
 
     Args:
         out: float32 [N, columns], changed in place.

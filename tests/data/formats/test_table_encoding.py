@@ -16,9 +16,10 @@ from mtlcli.cli import main
 from mtlcli.data.datasets.table import TableDataset
 from mtlcli.data.formats import table_encoding
 from mtlcli.data.formats.shared_columns import share_columns
-from mtlcli.data.formats.text_features import encode_text, fit_text
+from mtlcli.data.formats.text_features import fit_text
 from mtlcli.errors import ConfigError, InputError
 from mtlcli.specs import TargetSpec
+from tests.data.formats.encoded_texts import encode_text
 
 WORDS = ["soft", "small", "awful", "lovely", "blue", "returned"]
 HEADER = "title,body,member,age,paid,split"

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtlcli.data.formats import text_features
-from mtlcli.data.formats.text_features import TextEncoding, describe_texts, encode_text, fit_text, group_texts
+from mtlcli.data.formats.text_features import TextEncoding, describe_texts, fit_text, group_texts
 from mtlcli.models.inputs import make_column_encoder
 from mtlcli.specs import Column, DatasetSpec
+from tests.data.formats.encoded_texts import encode_text
 from tests.oracles import hashed_tfidf
 
 TEXTS = ["The cat sat.", "the CAT, the dog", "Ein schöner Tag", "", "!!!", "a b a", "漢字 и кириллица"]
