@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
+import torch
 from torch import Tensor, nn
 
 from mtlcli.models.modules import blank_example, evaluation_mode
@@ -85,6 +86,29 @@ class Trunk(nn.Module, ABC):
                 activations[name] = x
         return x, activations
 
+    def stage_parameters(self) -> dict[str, list[nn.Parameter]]:
+        """Divide the parameters of the trunk among its stages, by autograd with one blank example.
+
+        A parameter belongs to the first stage whose output depends on it, whether or not it is trainable. The trunk is
+        left unchanged; its device may be `meta`.
+
+        Returns:
+            Name → parameters, in the order of `parameters()`: an entry `encoder` if the encoder has parameters, one for
+            each stage in order, which may be empty, and an entry `other` if some parameters belong to no stage. Every
+            parameter is in exactly one entry.
+
+        Raises:
+            ValueError: if the trunk cannot process an example of its `input_shape`.
+        """
+        stage_of: dict[Tensor, str] = dict.fromkeys(self.encoder.parameters(), ENCODER)
+        for name, parameters in _parameters_reached(self).items():
+            for parameter in parameters:
+                stage_of.setdefault(parameter, name)
+        divided: dict[str, list[nn.Parameter]] = {name: [] for name in (ENCODER, *self.stages(), OTHER)}
+        for parameter in self.parameters():
+            divided[stage_of.get(parameter, OTHER)].append(parameter)
+        return {name: listed for name, listed in divided.items() if listed or name not in (ENCODER, OTHER)}
+
     def check_activation_names(self, names: Iterable[str]) -> set[str]:
         """Return `names` as a set.
 
@@ -112,6 +136,9 @@ class Trunk(nn.Module, ABC):
             The trunk itself.
         """
         return super().train(mode and not self.frozen)
+
+
+ENCODER, OTHER = "encoder", "other"  # entries of `Trunk.stage_parameters` that are not stages
 
 
 @dataclass(frozen=True)
@@ -142,17 +169,55 @@ def trace_stages(trunk: Trunk) -> dict[str, Stage]:
         ValueError: if the trunk cannot process an example of its `input_shape`.
     """
     stages: dict[str, Stage] = {}
-    with evaluation_mode(trunk):
-        try:
+    with evaluation_mode(trunk), _shape_errors():
+        x = trunk.encoder(blank_example(trunk, trunk.input_shape))
+        for name, stage in trunk.stages().items():
+            input_shape = tuple(x.shape[1:])
+            with _record_calls(trunk) as called:
+                x = stage(x)
+            stages[name] = Stage(input_shape, tuple(x.shape[1:]), frozenset(called))
+    return stages
+
+
+def _parameters_reached(trunk: Trunk) -> dict[str, set[Tensor]]:
+    """Return the leaves of the graph of each stage's output, with all parameters made trainable temporarily."""
+    fixed = [parameter for parameter in trunk.parameters() if not parameter.requires_grad]
+    reached: dict[str, set[Tensor]] = {}
+    try:
+        with evaluation_mode(trunk), _shape_errors(), torch.enable_grad():
+            for parameter in fixed:
+                parameter.requires_grad_(True)
             x = trunk.encoder(blank_example(trunk, trunk.input_shape))
             for name, stage in trunk.stages().items():
-                input_shape = tuple(x.shape[1:])
-                with _record_calls(trunk) as called:
-                    x = stage(x)
-                stages[name] = Stage(input_shape, tuple(x.shape[1:]), frozenset(called))
-        except RuntimeError as error:  # torch's error for shapes that don't fit
-            raise ValueError(f"the trunk can't take the datasets' inputs: {error}") from error
-    return stages
+                x = stage(x.detach())
+                reached[name] = _leaves(x)
+    finally:
+        for parameter in fixed:
+            parameter.requires_grad_(False)
+    return reached
+
+
+def _leaves(output: Tensor) -> set[Tensor]:
+    """Return the leaves of the autograd graph of a tensor."""
+    leaves: set[Tensor] = set()
+    nodes, visited = [output.grad_fn], {None}
+    while nodes:
+        node: Any = nodes.pop()
+        if node not in visited:
+            visited.add(node)
+            nodes += [following for following, _ in node.next_functions]
+            if hasattr(node, "variable"):  # AccumulateGrad
+                leaves.add(node.variable)
+    return leaves
+
+
+@contextmanager
+def _shape_errors() -> Iterator[None]:
+    """Convert torch's error for shapes that don't fit to a ValueError."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise ValueError(f"the trunk can't take the datasets' inputs: {error}") from error
 
 
 def activation_shapes(trunk: Trunk) -> dict[str, Shape]:

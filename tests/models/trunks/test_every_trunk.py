@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mtlcli.models.trunks.base import Trunk
+from mtlcli.models.trunks.base import Trunk, trace_stages
 from mtlcli.models.warm_start import freeze
 from mtlcli.registry import trunks
 
@@ -85,6 +85,65 @@ def test_loading_a_state_dict_reproduces_the_trunk(name, shape, options):
     x = torch.randn(2, *shape)
     other.load_state_dict(trunk.state_dict())
     torch.testing.assert_close(other(x), trunk(x))
+
+
+@pytest.mark.parametrize(("name", "shape", "options"), CASES)
+def test_parameters_of_the_stages(name, shape, options):
+    trunk = make(name, shape, options)
+    trunk.input_shape = shape
+    divided = trunk.stage_parameters()
+    assert list(divided) == list(trunk.stages())
+    assert [id(p) for listed in divided.values() for p in listed] == [id(p) for p in trunk.parameters()]
+    # the modules that each stage calls hold the same parameters
+    for stage, traced in trace_stages(trunk).items():
+        called = {id(p) for path in traced.modules for p in trunk.get_submodule(path).parameters()}
+        assert {id(p) for p in divided[stage]} == called
+    assert all(p.requires_grad for p in trunk.parameters()) and trunk.training
+    frozen = freeze(trunk).stage_parameters()
+    assert {s: [id(p) for p in listed] for s, listed in frozen.items()} == {
+        s: [id(p) for p in listed] for s, listed in divided.items()
+    }
+    assert not any(p.requires_grad for p in trunk.parameters())
+
+
+class Unusual(Trunk):
+    """A trunk with parameters of its own, functional uses of a module, a tied matrix and an unused layer."""
+
+    features = 4
+    input_shape = (4,)
+
+    def __init__(self):
+        super().__init__()
+        self.unused = nn.Linear(2, 2)
+        self.token = nn.Parameter(torch.randn(4))
+        self.attention = nn.MultiheadAttention(4, 2)  # never calls its `out_proj`
+        self.scale = nn.Parameter(torch.ones(4))
+        self.tied = nn.Linear(4, 4)
+
+    def stages(self):
+        return {
+            "embeddings": lambda x: self.tied(x + self.token),
+            "pass": lambda x: x,
+            "attention": lambda x: self.attention(x, x, x)[0],
+            "top": lambda x: nn.functional.linear(x * self.scale, self.tied.weight),
+        }
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_parameters_that_no_module_call_shows_belong_to_a_stage(device):
+    with torch.device(device):
+        trunk = Unusual()
+    names = {id(p): name for name, p in trunk.named_parameters()}
+    assert {stage: [names[id(p)] for p in listed] for stage, listed in trunk.stage_parameters().items()} == {
+        "embeddings": ["token", "tied.weight", "tied.bias"],
+        "pass": [],
+        "attention": [name for name in names.values() if name.startswith("attention")],
+        "top": ["scale"],
+        "other": ["unused.weight", "unused.bias"],
+    }
+    trunk.input_shape = (5,)
+    with pytest.raises(ValueError, match="the trunk can't take the datasets' inputs"):
+        trunk.stage_parameters()
 
 
 def test_mlp_applies_its_layers():

@@ -132,3 +132,12 @@ def test_codes_are_exact_under_bf16_autocast() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         actual = trunk.encoder(x)
     assert torch.equal(actual, trunk.encoder(x)) and len(actual.unique(dim=0)) == 2002
+
+
+def test_parameters_of_the_embeddings_precede_those_of_the_stages() -> None:
+    trunk = make()
+    trunk.input_shape = (len(COLUMNS),)
+    divided = trunk.stage_parameters()
+    assert list(divided) == ["encoder", "fc1", "fc2"]
+    assert [id(p) for p in divided["encoder"]] == [id(p) for p in trunk.encoder.parameters()]
+    assert sum(map(len, divided.values())) == len(list(trunk.parameters()))

@@ -162,3 +162,16 @@ def test_weights_are_not_downloaded_on_the_meta_device(monkeypatch):
         assert TorchVision(GRAY, model="resnet18", weights="DEFAULT").features == 512
     with pytest.raises(ValueError, match="weights DEFAULT of resnet18 can't be downloaded: no network here"):
         TorchVision(GRAY, model="resnet18", weights="DEFAULT")
+
+
+@pytest.mark.parametrize("model", ["resnet18", "mobilenet_v2", "vit_b_16", "googlenet"])
+def test_every_parameter_belongs_to_a_stage(model):
+    with torch.device("meta"):
+        trunk = TorchVision((3, 224, 224), model=model)
+    trunk.input_shape = (3, 224, 224)
+    divided = trunk.stage_parameters()
+    assert list(divided) == list(trunk.stages())
+    assert sum(map(len, divided.values())) == len(list(trunk.parameters()))
+    if model == "resnet18":
+        layer1 = trunk.network.get_submodule("layer1")
+        assert [id(p) for p in divided["layer1"]] == [id(p) for p in layer1.parameters()]
