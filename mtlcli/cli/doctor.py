@@ -26,7 +26,7 @@ def doctor(
     import torch
 
     from mtlcli.cli.output import print_json
-    from mtlcli.data.download.status import list_datasets
+    from mtlcli.data.download.status import list_datasets, list_weights
     from mtlcli.errors import MtlError
     from mtlcli.files import given_path
     from mtlcli.training.device import devices, thread_limit
@@ -51,6 +51,7 @@ def doctor(
         "devices": [device_name(torch.device(name)) for name in devices()],
         "threads": thread_limit(),
         "data": list_datasets(),
+        "weights": list_weights(),
         "runs": str(root),
         "problems": problems,
     }

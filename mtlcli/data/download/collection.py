@@ -1,4 +1,4 @@
-"""Files of a dataset: downloaded from the first source that has them, and verified before they are put in place."""
+"""Files that are downloaded from the first source that has them, and verified before they are put in place."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from typing import IO, Literal, Protocol
 
 from mtlcli.data.formats.compressed import describe_os_error, open_decompressed
 from mtlcli.errors import ConfigError, MtlError
-from mtlcli.files import given_path, sync, wait_for_lock
+from mtlcli.files import data_root as data_root
+from mtlcli.files import sync, wait_for_lock
 
 log = logging.getLogger("mtl")
 
@@ -51,21 +52,23 @@ class DownloadSource(Protocol):
 
 @dataclass(frozen=True)
 class Collection:
-    """Files of a dataset that can be downloaded, in torchvision's layout `<root>/<folder>/raw/<file>`.
+    """Files that can be downloaded, by default in torchvision's layout `<root>/<folder>/raw/<file>`.
 
     Args:
-        folder: folder of the dataset below the data root.
+        folder: folder below the data root.
         files: name → SHA-256 of the uncompressed content, in hexadecimal.
         sources: sources in the order in which they are tried.
+        subfolder: folder of the files in `folder`; "" for `folder` itself.
     """
 
     folder: str
     files: Mapping[str, str]
     sources: tuple[DownloadSource, ...]
+    subfolder: str = "raw"
 
     def raw(self, root: Path) -> Path:
         """Return the folder of the files below a data root."""
-        return root / self.folder / "raw"
+        return root / self.folder / self.subfolder
 
     def find(self, root: Path, file: str) -> Path | None:
         """Find a file, plain or compressed.
@@ -104,20 +107,6 @@ class Collection:
                 return "ok" if _digest(file) == digest else "damaged"
         except OSError:  # a .gz cut short or of other content
             return "damaged"
-
-
-def data_root(root: str | None) -> Path:
-    """Return the data root: `root`, else $MTL_DATA, else `data` in the current folder.
-
-    Raises a ConfigError if the path is invalid.
-
-    Args:
-        root: path given by the user, or None.
-
-    Returns:
-        The path.
-    """
-    return given_path(root or os.environ.get("MTL_DATA") or "data", "data root")
 
 
 def ensure_files(name: str, collection: Collection, root: str | None, download: bool) -> dict[str, Path]:
@@ -184,7 +173,7 @@ def fetch_files(name: str, collection: Collection, root: Path) -> dict[str, str]
     if len(origins) == len(collection.files):
         return origins
     try:
-        with _exclusive(name, collection.raw(root)):
+        with _exclusive(name, collection, root):
             origins = _list_verified(collection, root)  # another process may have downloaded them meanwhile
             tried = _fetch_from_sources(name, collection, root, origins)
     except OSError as error:
@@ -203,11 +192,12 @@ def _list_verified(collection: Collection, root: Path) -> dict[str, str]:
 
 
 @contextmanager
-def _exclusive(name: str, raw: Path) -> Iterator[None]:
-    """Keep other processes from downloading into the folder `raw`, and remove what a killed one left behind."""
+def _exclusive(name: str, collection: Collection, root: Path) -> Iterator[None]:
+    """Keep other processes from downloading the files, and remove what a killed one left behind."""
+    raw = collection.raw(root)
     raw.mkdir(parents=True, exist_ok=True)
     message = "%s: another process is downloading it; waiting for that process"
-    with wait_for_lock(raw.parent / ".lock", lambda: log.warning(message, name)):
+    with wait_for_lock(root / collection.folder / ".lock", lambda: log.warning(message, name)):
         for unfinished in raw.glob(f"{WORK}*"):
             shutil.rmtree(unfinished, ignore_errors=True)
         yield

@@ -1,4 +1,4 @@
-"""Sources of data files: local copies, torchvision's mirrors, and packages.
+"""Sources of data files: local copies, addresses on the web, torchvision's mirrors, and packages.
 
 A package registry is accessed through its own client, so that the machine's configured proxies and mirrors are used.
 """
@@ -51,6 +51,35 @@ class SystemCopy:
         if not files:
             raise SourceUnavailable("has none of the files")
         return files
+
+
+@dataclass(frozen=True)
+class WebFiles:
+    """Files on the web, all in one folder.
+
+    No connection to a model hub is made if the environment variable HF_HUB_OFFLINE is set, as for the hub's libraries.
+
+    Args:
+        url: address of the folder, without the final slash.
+    """
+
+    url: str
+
+    @property
+    def label(self) -> str:
+        """Name of the source in messages."""
+        return self.url
+
+    def collect(self, names: Iterable[str], work: Path) -> dict[str, Path]:
+        """Download the files, see `DownloadSource.collect`."""
+        if "huggingface.co" in self.url and os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+            raise SourceUnavailable("HF_HUB_OFFLINE is set")
+        try:
+            return {name: download(f"{self.url}/{name}", work / name) for name in names}
+        except (OSError, HTTPException) as error:  # URLError and TimeoutError are OSErrors
+            if getattr(error, "errno", None) in LOCAL_ERRORS:
+                raise
+            raise SourceUnavailable(str(getattr(error, "reason", None) or error)) from error
 
 
 @dataclass(frozen=True)

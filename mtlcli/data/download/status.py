@@ -1,4 +1,4 @@
-"""State of the datasets' files, for `mtl data list` and `mtl doctor`."""
+"""State of the files of datasets and pretrained weights, for `mtl data list` and `mtl doctor`."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mtlcli.data.base import Dataset
-from mtlcli.data.download.collection import data_root
+from mtlcli.data.download.collection import Collection, data_root
+from mtlcli.data.download.weights import SOURCES, collection_of
+from mtlcli.errors import ConfigError, suggest
+from mtlcli.pretrained import WEIGHTS
 from mtlcli.registry import datasets
 
 
 @dataclass(frozen=True)
-class DatasetStatus:
-    """State of one dataset.
+class FileStatus:
+    """State of the files of a dataset or of pretrained weights.
 
     Attributes:
-        name: name of the dataset.
+        name: name of the dataset or the weights.
         files: `ok`, `missing`, `damaged`, or the number of files in each state, by checksum; None if there is nothing
             to download.
         folder: folder of the files; None if there is nothing to download.
@@ -28,7 +31,7 @@ class DatasetStatus:
     origin: str
 
 
-def check_dataset(name: str, root: str | None = None) -> DatasetStatus:
+def check_dataset(name: str, root: str | None = None) -> FileStatus:
     """Check the files of a dataset.
 
     Raises a ConfigError if the dataset is not registered.
@@ -42,11 +45,28 @@ def check_dataset(name: str, root: str | None = None) -> DatasetStatus:
     """
     dataset = get_dataset_class(name)
     if dataset.collection is None:
-        return DatasetStatus(name, None, None, dataset.origin)
-    states = list(dataset.collection.check(data_root(root)).values())
+        return FileStatus(name, None, None, dataset.origin)
+    return _check_files(name, dataset.collection, dataset.origin, root)
+
+
+def check_weights(name: str, root: str | None = None) -> FileStatus:
+    """Check the files of pretrained weights.
+
+    Args:
+        name: name of the weights, one of `WEIGHTS`.
+        root: path of the data root, see `data_root`.
+
+    Returns:
+        Their state.
+    """
+    return _check_files(name, collection_of(name), SOURCES[name][0], root)
+
+
+def _check_files(name: str, collection: Collection, origin: str, root: str | None) -> FileStatus:
+    states = list(collection.check(data_root(root)).values())
     counts = {state: states.count(state) for state in ("ok", "damaged", "missing") if state in states}
     files = ", ".join(state if len(counts) == 1 else f"{count} {state}" for state, count in counts.items())
-    return DatasetStatus(name, files, str(dataset.collection.raw(data_root(root))), dataset.origin)
+    return FileStatus(name, files, str(collection.raw(data_root(root))), origin)
 
 
 def list_datasets(root: str | None = None) -> dict[str, str]:
@@ -62,18 +82,44 @@ def list_datasets(root: str | None = None) -> dict[str, str]:
     return {status.name: status.files or status.origin for status in statuses}
 
 
-def expand_names(names: Iterable[str]) -> list[str]:
-    """Replace datasets composed of others by these, and remove duplicates.
-
-    Raises a ConfigError if a dataset is not registered.
+def list_weights(root: str | None = None) -> dict[str, str]:
+    """List the pretrained weights with the state of their files.
 
     Args:
-        names: names of datasets.
+        root: path of the data root, see `data_root`.
 
     Returns:
-        Names of the datasets whose files are used.
+        Name → state.
     """
-    return list(dict.fromkeys(used for name in names for used in get_dataset_class(name).made_of or (name,)))
+    return {name: check_weights(name, root).files or "" for name in WEIGHTS}
+
+
+def collections_of(names: Iterable[str]) -> dict[str, Collection | str]:
+    """Return the files of datasets and of pretrained weights.
+
+    A dataset composed of others is replaced by these.
+
+    Args:
+        names: names of datasets or weights.
+
+    Returns:
+        Name → files, or the origin of a dataset that has none.
+
+    Raises:
+        ConfigError: neither a dataset nor weights have one of the names.
+    """
+    collections: dict[str, Collection | str] = {}
+    for name in names:
+        if name in datasets:
+            for used in get_dataset_class(name).made_of or (name,):
+                dataset = get_dataset_class(used)
+                collections[used] = dataset.collection or dataset.origin
+        elif name in WEIGHTS:
+            collections[name] = collection_of(name)
+        else:
+            hint = suggest(name, [*datasets.names(), *WEIGHTS])
+            raise ConfigError(f"{datasets.unknown(name, hint)}. Pretrained weights: {', '.join(WEIGHTS)}")
+    return collections
 
 
 def get_dataset_class(name: str) -> type[Dataset]:

