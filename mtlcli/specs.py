@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Shape = tuple[int, ...]
+Pool = Literal["mean", "cls", "max", "last"]  # reduction of a sequence or a map to a vector
 IGNORE_INDEX = -100  # missing label of a `classes` target; NaN for all other types
 UNKNOWN, MISSING, FIRST = 0, 1, 2  # codes of categories: unseen in training, missing, first level (see `Column`)
 

@@ -18,6 +18,7 @@ from pydantic import (
 
 from mtlcli.component import Component, Option
 from mtlcli.config.options import PER_STEP, Options, options_of
+from mtlcli.specs import Pool
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,23 @@ class TrunkConfig(ComponentConfig):
         default=None, metadata={"description": "Checkpoint whose trunk supplies the initial weights."}
     )
     frozen: bool = field(default=False, metadata={"description": "Keep the trunk's weights fixed during training."})
+
+
+@dataclass(frozen=True)
+class HeadConfig(ComponentConfig):
+    """The entry of a head."""
+
+    pool: Pool | None = field(
+        default=None,
+        metadata={
+            "description": "Pooling of a trunk's sequence or map for a task that predicts a vector: mean, cls (the "
+            "first position), max or last. Default: that of the trunk."
+        },
+    )
+
+    def plain(self) -> dict[str, Any]:
+        """Return the entry as plain data, without `pool` if it isn't set."""
+        return {key: value for key, value in super().plain().items() if key != "pool" or value is not None}
 
 
 @dataclass(frozen=True)

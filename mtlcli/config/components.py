@@ -18,6 +18,7 @@ from mtlcli import registry
 from mtlcli.component import Component, Option
 from mtlcli.config.component_configs import (
     ComponentConfig,
+    HeadConfig,
     OptimizerConfig,
     RegularizerConfig,
     SamplingConfig,
@@ -158,7 +159,7 @@ SamplingField = Annotated[
 ]
 TrunkField = Annotated[TrunkConfig, ComponentField(registry.trunks, TrunkConfig)]
 StemField = Annotated[StemConfig, ComponentField(registry.stems, StemConfig)]
-HeadField = Annotated[ComponentConfig, ComponentField(registry.heads, default="linear")]
+HeadField = Annotated[HeadConfig, ComponentField(registry.heads, HeadConfig, default="linear")]
 SharingField = Annotated[ComponentConfig, ComponentField(registry.sharings, default="hard")]
 KindField = Annotated[ComponentConfig, ComponentField(registry.kinds)]
 WeightingField = Annotated[WeightingConfig, ComponentField(registry.weightings, WeightingConfig, default="fixed")]
@@ -170,6 +171,7 @@ CallbackField = Annotated[ComponentConfig, ComponentField(registry.callbacks)]
 ENTRIES: dict[str, type[ComponentConfig]] = {
     "trunk": TrunkConfig,
     "stem": StemConfig,
+    "head": HeadConfig,
     "weighting": WeightingConfig,
     "regularizer": RegularizerConfig,
     "optimizer": OptimizerConfig,

@@ -61,6 +61,8 @@ class TaskKind(ABC):
             that the class is above rank k, given that it is not below rank k.
         weighs_classes: whether each label is one of the target's classes, so that a task of this kind may have
             `class_weights`.
+        predicts: form of the prediction: `vector` [B, outputs], `sequence` [B, L, outputs] or `map`
+            [B, outputs, h, w].
         outputs: width of the head's output.
         positive: name of the positive class, for a kind that distinguishes one; otherwise None.
         numeric: whether the labels are numbers even if the target has classes; a `gaussian` likelihood implies it.
@@ -77,6 +79,7 @@ class TaskKind(ABC):
     likelihood: ClassVar[Literal["gaussian", "categorical"]] = "categorical"
     probabilities: ClassVar[Literal["softmax", "sigmoid", "conditional_sigmoid"] | None] = None
     weighs_classes: ClassVar[bool] = False
+    predicts: ClassVar[Literal["vector", "sequence", "map"]] = "vector"
     outputs: int
     positive: str | None = None
     numeric: ClassVar[bool] = False

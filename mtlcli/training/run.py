@@ -22,6 +22,7 @@ from mtlcli.data.placement import Placement
 from mtlcli.data.samplers.base import Sampler, limit_sampler
 from mtlcli.errors import ConfigError
 from mtlcli.models.model import MultiTaskModel
+from mtlcli.models.pretrained.base import Base
 from mtlcli.plugins import loaded_plugins
 from mtlcli.specs import DatasetSpec, Shape
 from mtlcli.tasks.base import TaskKind
@@ -50,6 +51,7 @@ class Run:
         size: size of the model before the regularizers changed its layers; empty if there are no regularizers.
         regularization: the regularizers.
         spaces: task → its sample space, for tasks with `where`.
+        base: the pretrained model that the trunk is built from; None if there is none.
     """
 
     experiment: Experiment
@@ -65,6 +67,7 @@ class Run:
     size: dict[str, int] = field(default_factory=dict)
     regularization: Regularization = field(default_factory=lambda: Regularization([], []))
     spaces: dict[str, Space] = field(default_factory=dict)
+    base: Base | None = None
     _class_weights: dict[str, Tensor] | None = None
     _examples: dict[tuple[str, str], Examples] = field(default_factory=dict)
 

@@ -62,8 +62,7 @@ class Progress:
         best_value: the best monitored value.
         seconds: training time of the current epoch.
         seconds_per_epoch: training time of each finished epoch.
-        updates: number of steps in which the optimizer changed the parameters: not those without a label, nor those
-            that the loss scaling of fp16 skipped.
+        updates: number of steps that changed the parameters: not those without a label, or that fp16's scaling skipped.
         epoch_updates: number of such steps in the current epoch.
         rates: learning rate of each parameter group of the optimizer in the latest step.
     """
@@ -176,6 +175,7 @@ class TrainerState:
             "spaces": {task: [run.kinds[task].target.mean, run.kinds[task].target.std] for task in run.spaces},
             "class_weights": {task: weights.tolist() for task, weights in run.class_weights.items()},
             **({} if self.stops is None else {"stops": self.stops.state_dict()}),
+            **({} if run.base is None else {"base": run.base.to_dict()}),
             "rng": rng_state(),
         }
 

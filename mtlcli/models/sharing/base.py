@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlcli.models.dependent_tasks import Dependencies
+from mtlcli.models.representations import Pooling
 from mtlcli.models.trunks.base import Trunk
 from mtlcli.specs import TrunkPass
 
@@ -102,6 +103,8 @@ class Sharing(nn.Module, ABC):
         heads: task → its head.
         sequence: the binary tasks in their order, if there is one.
         dependencies: the tasks that depend on predictions of others; None if there are none.
+        pooling: pooling of sequences or maps for the tasks that predict vectors; None if the trunk's output is a
+            vector.
     """
 
     common_features: ClassVar[bool] = False
@@ -110,6 +113,7 @@ class Sharing(nn.Module, ABC):
     gated: ClassVar[bool] = False
     sequence: tuple[str, ...] = ()
     dependencies: Dependencies | None = None
+    pooling: Pooling | None = None
 
     def __init__(self, make_trunk: MakeTrunk, make_head: MakeHead, inputs: Mapping[str, str]) -> None:
         super().__init__()
@@ -133,7 +137,8 @@ class Sharing(nn.Module, ABC):
             record: receives the intermediate results that it asks for.
 
         Returns:
-            Task → input of its head, [B, features]; tasks with the same representation share one tensor.
+            Task → representation of the trunk's form, `Trunk.representation`, or [B, features] if the sharing pools it;
+            tasks with the same representation share one tensor.
         """
 
     def representations(
@@ -147,13 +152,17 @@ class Sharing(nn.Module, ABC):
             record: receives the intermediate results that it asks for; None: nothing is recorded.
 
         Returns:
-            Task → input of its head, [B, features]; tasks with the same representation share one tensor.
+            Task → input of its head, [B, features], pooled if the trunk's output is a sequence or a map and the task
+            predicts a vector; tasks with the same representation and pooling share one tensor.
         """
         alias_of = {task: self.inputs[task] for task in tasks}
         if not alias_of:
             return {}
         wanted = {alias: inputs[alias] for alias in alias_of.values()}
-        return self.encode(wanted, alias_of, SharingRecord() if record is None else record)
+        representations = self.encode(wanted, alias_of, SharingRecord() if record is None else record)
+        if self.pooling is None:
+            return representations
+        return self.pooling.apply(representations, wanted, alias_of)
 
     def forward(
         self, inputs: Mapping[str, Tensor], tasks: Iterable[str], record: SharingRecord | None = None

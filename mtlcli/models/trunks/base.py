@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -12,27 +12,36 @@ import torch
 from torch import Tensor, nn
 
 from mtlcli.models.modules import blank_example, evaluation_mode
-from mtlcli.specs import Shape
+from mtlcli.models.pretrained.base import Base
+from mtlcli.models.representations import Representation
+from mtlcli.specs import Pool, Shape
 
 
 class Trunk(nn.Module, ABC):
-    """Base class of the trunks: a chain of named stages, [B, *input_shape] → [B, features].
+    """Base class of the trunks: a chain of named stages, [B, *input_shape] → a vector, a sequence or a map.
 
     A subclass sets `features`, adds its layers and implements `stages`. Its constructor receives the input shape as its
-    positional argument, and the options of the configuration as keyword-only arguments.
+    positional argument, and the options of the configuration as keyword-only arguments. One that is built from a
+    pretrained model (`takes_base`) receives the result of `load_base` as its second positional argument.
 
     Attributes:
         of_columns: whether the trunk processes the raw columns of a table. The constructor then receives a tuple of
             `Column` instead of the input shape. Other trunks receive numbers into which the model has converted the
             columns.
+        takes_base: whether `load_base` reads a model that the trunk is built from.
+        representation: form of the output: `vector` [B, F], `sequence` [B, L, F] or `map` [B, F, h, w].
+        pool: pooling of a sequence or a map for a task that predicts a vector and whose head sets no `pool`.
         encoder: module that converts the raw columns of a table to numbers before the first stage; the identity unless
             `of_columns` is True. A sharing that passes the same examples through several trunks may share one encoder.
-        features: width F of the output [B, F]; set by the subclass.
+        features: width F of the output; set by the subclass.
         input_shape: shape of an example without the batch; set by the builder.
         frozen: whether the trunk is kept unchanged in training, see `warm_start.freeze`.
     """
 
     of_columns: ClassVar[bool] = False
+    takes_base: ClassVar[bool] = False
+    representation: Representation = "vector"
+    pool: Pool = "mean"
     encoder: nn.Module
     features: int
     input_shape: Shape
@@ -41,6 +50,41 @@ class Trunk(nn.Module, ABC):
     def __init__(self) -> None:
         super().__init__()
         self.encoder = nn.Identity()
+
+    @classmethod
+    def reads_text(cls, options: Mapping[str, Any]) -> bool:
+        """Return whether a trunk reads texts, as token ids int32 [B, 2, L].
+
+        Args:
+            options: the options of the configuration.
+
+        Returns:
+            True if its inputs are texts.
+        """
+        return False
+
+    @classmethod
+    def load_base(cls, options: Mapping[str, Any]) -> Base | None:
+        """Read the model that a trunk with these options is built from; called once for each run.
+
+        Args:
+            options: the options of the configuration.
+
+        Returns:
+            The model; None if the trunk is built from its options alone.
+        """
+        return None
+
+    def mask(self, x: Tensor) -> Tensor | None:
+        """Return the valid positions of the trunk's output for some inputs, without computing the output.
+
+        Args:
+            x: inputs, [B, *input_shape].
+
+        Returns:
+            bool [B, L], at least one True in each row; None if all positions are valid.
+        """
+        return None
 
     @abstractmethod
     def stages(self) -> dict[str, Callable[[Tensor], Tensor]]:
@@ -57,7 +101,7 @@ class Trunk(nn.Module, ABC):
             x: inputs, [B, *input_shape].
 
         Returns:
-            Features, [B, F].
+            Features, [B, F]; [B, L, F] for a sequence, [B, F, h, w] for a map.
         """
         x = self.encoder(x)
         for stage in self.stages().values():

@@ -19,6 +19,7 @@ from mtlcli.files import given_path
 from mtlcli.metric_names import primary_metric
 from mtlcli.models.inputs import make_preparation, prepared_shape
 from mtlcli.models.model import MultiTaskModel
+from mtlcli.models.pretrained.base import Base
 from mtlcli.models.sharing.base import Sharing
 from mtlcli.models.trunks.base import Trunk
 from mtlcli.models.warm_start import check_trunk, freeze, warm_start
@@ -29,9 +30,10 @@ from mtlcli.training.assembly.class_weights import check_class_weights
 from mtlcli.training.assembly.data_checks import Datasets
 from mtlcli.training.assembly.dependent_heads import connect_tasks, extra_features, wrap_head
 from mtlcli.training.assembly.model_size import size
+from mtlcli.training.assembly.pooling import make_pooling
 from mtlcli.training.assembly.regularization import regularize, terms_of
 from mtlcli.training.assembly.spaces import Space, Statistics, resolve_space, restricted
-from mtlcli.training.assembly.stems import encodes_columns, make_stems, stem_output_shape
+from mtlcli.training.assembly.stems import describe_shapes, encodes_columns, make_stems, stem_output_shape
 from mtlcli.training.checkpoint.file import load_checkpoint
 from mtlcli.training.run import Run
 from mtlcli.training.run_folder import checkpoint_of
@@ -39,7 +41,11 @@ from mtlcli.weighting.base import WeightedTask, Weighting
 
 
 def assemble(
-    experiment: Experiment, device: torch.device, opened: Datasets, statistics: Statistics | None = None
+    experiment: Experiment,
+    device: torch.device,
+    opened: Datasets,
+    statistics: Statistics | None = None,
+    base: Base | None = None,
 ) -> Run:
     """Build all parts of a run except the regularizers.
 
@@ -51,6 +57,7 @@ def assemble(
         opened: The datasets, from `open_datasets`.
         statistics: Mean and standard deviation of the targets of tasks with a sample space (see `fit_statistics`);
             those of the whole datasets if None.
+        base: The pretrained model that the trunk is built from; if None, it is read where the trunk needs one.
 
     Returns:
         The run, without regularizers.
@@ -62,13 +69,20 @@ def assemble(
     specs = {alias: spec for alias, (_, spec) in opened.items()}
     given = trunk_input(experiment, specs)
     sources, kinds, output_layers, spaces = _tasks(experiment, opened, problems, statistics or {})
+    trunk_class: Any = registry.trunks[experiment.trunk.name].target
+    if getattr(trunk_class, "takes_base", False) and base is None:
+        with problems.now("trunk"):
+            base = trunk_class.load_base(experiment.trunk.options)
+    supplied = (given.supplied,) if base is None else (given.supplied, base)
+    trunks: list[Trunk] = []
 
     def make_trunk() -> Trunk:
         with problems.now("trunk"):
-            trunk: Trunk = registry.trunks.create(Trunk, experiment.trunk, given.supplied)
+            trunk: Trunk = registry.trunks.create(Trunk, experiment.trunk, *supplied)
             if not isinstance(getattr(trunk, "features", None), int):
                 raise ValueError("does not set `features`, the number of features it returns")
             trunk.input_shape = given.shape
+            trunks.append(trunk)
             return freeze(trunk) if experiment.trunk.frozen else trunk
 
     def make_head(task: str, features: int) -> nn.Module:
@@ -89,6 +103,9 @@ def assemble(
             sharing = registry.sharings.create(Sharing, experiment.sharing, make_trunk, make_head, inputs)
         if sharing.sequence or any(task.after is not None for task in experiment.tasks.values()):
             connect_tasks(experiment, sharing, kinds)
+        pooled = any(task.head.pool is not None for task in experiment.tasks.values())
+        if pooled or trunks[0].representation != "vector" or any(k.predicts != "vector" for k in kinds.values()):
+            sharing.pooling = make_pooling(experiment, trunks[0], kinds)
         with problems.now("weighting"):
             weighting = registry.weightings.create(Weighting, experiment.weighting, weighted)
             weighting.seed(experiment.seed)
@@ -98,7 +115,18 @@ def assemble(
     placement = Placement(device, experiment.training.loading, experiment.training.workers)
     datasets = {alias: dataset for alias, (dataset, _) in opened.items()}
     return Run(
-        experiment, device, datasets, specs, sources, kinds, model, weighting, placement, given.shape, spaces=spaces
+        experiment,
+        device,
+        datasets,
+        specs,
+        sources,
+        kinds,
+        model,
+        weighting,
+        placement,
+        given.shape,
+        spaces=spaces,
+        base=base,
     )
 
 
@@ -245,26 +273,8 @@ def trunk_input(experiment: Experiment, specs: Mapping[str, DatasetSpec]) -> Tru
 
 def _one_shape(experiment: Experiment, shapes: Mapping[str, Shape]) -> Shape:
     if len(set(shapes.values())) > 1:
-        listing = ", ".join(f"{alias} {'×'.join(map(str, shape))}" for alias, shape in shapes.items())
-        message = f"the datasets' inputs differ in shape ({listing}), but all of them pass the same trunk. "
-        message += "Give datasets an encoder of their own in `stems`"
-        if all(len(shape) == 3 for shape in shapes.values()):
-            message += f", such as {_resize_hint(shapes)}"
-        else:
-            message += (
-                ": `resize` for images of another size, `conv` for other images, `linear` or `tabular` for tables"
-            )
-        raise ConfigError(experiment.problem("datasets", message))
+        raise ConfigError(experiment.problem("datasets", describe_shapes(shapes)))
     return next(iter(shapes.values()))
-
-
-def _resize_hint(shapes: Mapping[str, Shape]) -> str:
-    """Return stems that resize all images to the largest."""
-    largest = max(shapes.values(), key=lambda shape: shape[1] * shape[2])
-    smaller = [alias for alias, shape in shapes.items() if shape != largest]
-    channels = {shape[0] for shape in shapes.values()}
-    stem = "resize" if len(channels) == 1 else "conv"
-    return f"`stems: {{{', '.join(f'{alias}: {stem}' for alias in smaller)}}}`"
 
 
 def _same_columns(trunk: str, specs: Mapping[str, DatasetSpec]) -> tuple[Column, ...]:

@@ -17,6 +17,7 @@ from mtlcli.config import Experiment
 from mtlcli.config.locations import Problems
 from mtlcli.data.placement import Placement
 from mtlcli.errors import ConfigError
+from mtlcli.models.pretrained.base import Base
 from mtlcli.models.warm_start import find_mismatches, find_not_finite, join_problems
 from mtlcli.specs import DatasetSpec
 from mtlcli.training.assembly.assemble import add_regularizers, assemble, start_trunk
@@ -64,10 +65,10 @@ def build(experiment: Experiment, given: Mapping[str, Any] | None = None) -> Run
         experiment = self_contained(experiment)
     device = choose_device(experiment)
     opened = open_datasets(experiment, given=given, fit=True)
-    check(experiment, opened)
+    base = check(experiment, opened).base
     prepare_device(experiment, device)
     restricts = any(task.where is not None for task in experiment.tasks.values())
-    run = assemble(experiment, device, opened, fit_statistics(experiment, opened) if restricts else None)
+    run = assemble(experiment, device, opened, fit_statistics(experiment, opened) if restricts else None, base)
     if experiment.trunk.init_from is not None:
         start_trunk(run)
     if experiment.stems:
@@ -119,7 +120,8 @@ def rebuild(
         records = data_records(payload) if data else None
         opened = open_datasets(experiment, stored, data=data, records=records, given=given)
         statistics = restore_statistics(payload.get("spaces", {}))
-        run = assemble(experiment, torch.device("meta"), opened, statistics)
+        base = Base.from_dict(payload["base"]) if "base" in payload else None
+        run = assemble(experiment, torch.device("meta"), opened, statistics, base)
         add_regularizers(run)
         fit_ranks(run.model, weights)
     if differing := find_mismatches(run.model.state_dict(), weights):
@@ -261,7 +263,7 @@ def _try_out(run: Run, opened: Datasets, problems: Problems) -> None:
     trial = _tried(run)
     if trial.collected and is_small(run):
         with torch.random.fork_rng(devices=[]):
-            trial = _tried(assemble(run.experiment, torch.device("cpu"), opened))
+            trial = _tried(assemble(run.experiment, torch.device("cpu"), opened, base=run.base))
     elif trial.collected:
         trial.collected = [problem for problem in trial.collected if "meta" not in problem.message]
     if plugins_of(run.experiment):

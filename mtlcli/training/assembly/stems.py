@@ -162,3 +162,29 @@ def start_stems(run: Run) -> None:
             if wrong := find_not_finite(stored):
                 raise ValueError(f"the stem in {source} can't be used: {join_problems(wrong)}")
             own.load_state_dict(stored)
+
+
+def describe_shapes(shapes: Mapping[str, Shape]) -> str:
+    """Describe inputs of different shape, and the stems that allow them.
+
+    Args:
+        shapes: alias → shape of an example, not all equal.
+
+    Returns:
+        The message.
+    """
+    listing = ", ".join(f"{alias} {'×'.join(map(str, shape))}" for alias, shape in shapes.items())
+    message = f"the datasets' inputs differ in shape ({listing}), but all of them pass the same trunk. "
+    message += "Give datasets an encoder of their own in `stems`"
+    if all(len(shape) == 3 for shape in shapes.values()):
+        return message + f", such as {_resize_hint(shapes)}"
+    return message + ": `resize` for images of another size, `conv` for other images, `linear` or `tabular` for tables"
+
+
+def _resize_hint(shapes: Mapping[str, Shape]) -> str:
+    """Return stems that resize all images to the largest."""
+    largest = max(shapes.values(), key=lambda shape: shape[1] * shape[2])
+    smaller = [alias for alias, shape in shapes.items() if shape != largest]
+    channels = {shape[0] for shape in shapes.values()}
+    stem = "resize" if len(channels) == 1 else "conv"
+    return f"`stems: {{{', '.join(f'{alias}: {stem}' for alias in smaller)}}}`"

@@ -25,6 +25,8 @@ from mtlcli.weighting.base import GramianWeighting, JacobianWeighting, LossWeigh
 
 EXAMPLES = 2  # per dataset: the minimum for batch norm
 COLUMNS = 7  # of the Jacobian for trying a weighting
+FORMS = {"vector": "[B, features]", "sequence": "[B, L, features]", "map": "[B, features, h, w]"}
+NEEDED = {"vector": "[B, {}]", "sequence": "[B, L, {}]", "map": "[B, {}, h, w]"}
 MOST_PARAMETERS, MOST_INPUTS = 20_000_000, 1_000_000  # limits of a model that is tried on the CPU
 
 
@@ -160,23 +162,29 @@ def _check_trunk(run: Run, inputs: dict[str, Tensor]) -> None:
     with torch.no_grad():
         prepared = run.model.prepare(alias, inputs[alias])
         features = trunk(prepared)
-    expected = (EXAMPLES, trunk.features)
-    if not isinstance(features, Tensor) or tuple(features.shape) != expected:
+    if not isinstance(features, Tensor) or not _has_form(features, trunk.representation, trunk.features):
         raise ValueError(
             f"returns {_shown(features)} for {EXAMPLES} examples of {alias!r}, but its `features` is {trunk.features}: "
-            f"it must return [B, features]"
+            f"it must return {FORMS[trunk.representation]}"
         )
+
+
+def _has_form(x: Tensor, form: str, width: int) -> bool:
+    """Return whether a tensor of `EXAMPLES` examples is a vector, a sequence or a map of a width."""
+    if form == "vector":
+        return tuple(x.shape) == (EXAMPLES, width)
+    if form == "sequence":
+        return x.ndim == 3 and (x.shape[0], x.shape[2]) == (EXAMPLES, width)
+    return x.ndim == 4 and tuple(x.shape[:2]) == (EXAMPLES, width)
 
 
 def _check_task(run: Run, problems: Problems, task: str, prediction: Tensor, losses: list[Tensor]) -> None:
     """Check the prediction of a head, and append the loss of its kind."""
     kind = run.kinds[task]
     with _at(run, problems, f"tasks.{task}.head"):
-        if not isinstance(prediction, Tensor) or tuple(prediction.shape) != (EXAMPLES, kind.outputs):
-            name = run.experiment.tasks[task].kind.name
-            raise ValueError(
-                f"returns {_shown(prediction)} for {EXAMPLES} examples, but kind {name!r} needs [B, {kind.outputs}]"
-            )
+        if not isinstance(prediction, Tensor) or not _has_form(prediction, kind.predicts, kind.outputs):
+            name, needed = run.experiment.tasks[task].kind.name, NEEDED[kind.predicts].format(kind.outputs)
+            raise ValueError(f"returns {_shown(prediction)} for {EXAMPLES} examples, but kind {name!r} needs {needed}")
         with _at(run, problems, f"tasks.{task}.kind"):
             loss = kind.loss(prediction, _blank_target(kind.target, prediction.device))
             if not isinstance(loss, Tensor) or loss.ndim != 0:

@@ -1,0 +1,146 @@
+"""Networks of the library `transformers`: built from a configuration, with random or pretrained weights."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from mtlcli.files import quote_path
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+MAX_LISTED = 5  # keys that a message lists
+
+
+def build_network(config: PretrainedConfig, weights: Sequence[Path], attention: str) -> nn.Module:
+    """Build the network of a configuration, without heads: for an encoder-decoder model its encoder.
+
+    Args:
+        config: the configuration.
+        weights: safetensors files; none for random weights. On the device `meta` they are not read.
+        attention: `sdpa` or `eager`; a model without `sdpa` is built with `eager`.
+
+    Returns:
+        The network, float32, on the default device.
+
+    Raises:
+        ValueError: if the network can't be built, or the files hold the weights of another network.
+    """
+    network_class = _class_of(config)
+    options: dict[str, Any] = {"attn_implementation": attention if network_class._supports_sdpa else "eager"}
+    if "add_pooling_layer" in inspect.signature(network_class).parameters:
+        options["add_pooling_layer"] = False
+    config.use_cache = False
+    with _quiet():
+        if weights and torch.empty(0).device.type != "meta":
+            network = _load(network_class, config, weights, options)
+        else:
+            try:
+                network = network_class._from_config(config, dtype=torch.float32, **options)
+            except (RuntimeError, OverflowError, TypeError, AssertionError, ZeroDivisionError, KeyError) as error:
+                raise ValueError(f"the configuration can't be built: {_first_line(error)}") from error
+    if getattr(config, "is_encoder_decoder", False):
+        network = network.get_encoder()
+    for module in network.modules():
+        # the state dict has all buffers, so that a network that was built on `meta` is complete after loading
+        module._non_persistent_buffers_set.clear()
+    assert isinstance(network, nn.Module)
+    return network.train()
+
+
+def _class_of(config: PretrainedConfig) -> Any:
+    from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_MAPPING
+
+    for mapping in (MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_MAPPING):
+        if type(config) in mapping:
+            network_class = mapping[type(config)]
+            return network_class[0] if isinstance(network_class, tuple | list) else network_class
+    raise ValueError(f"transformers has no network without heads for model_type {config.model_type!r}")
+
+
+def _load(network_class: Any, config: PretrainedConfig, weights: Sequence[Path], options: dict[str, Any]) -> Any:
+    state = read_weights(weights)
+    try:
+        network, report = network_class.from_pretrained(
+            None,
+            config=config,
+            state_dict=state,
+            dtype=torch.float32,
+            output_loading_info=True,
+            local_files_only=True,
+            **options,
+        )
+    except (RuntimeError, ValueError, OSError, TypeError, KeyError) as error:
+        raise ValueError(f"{_named(weights)} can't be loaded: {_first_line(error)}") from error
+    if mismatched := sorted(str(entry[0]) for entry in report.get("mismatched_keys", ())):
+        raise ValueError(f"{_named(weights)} has weights of another shape than config.json: {_listed(mismatched)}")
+    if missing := sorted(report.get("missing_keys", ())):
+        raise ValueError(f"{_named(weights)} lacks weights of {config.model_type}: {_listed(missing)}")
+    return network
+
+
+def read_weights(weights: Sequence[Path]) -> dict[str, Tensor]:
+    """Read safetensors files.
+
+    Args:
+        weights: the files.
+
+    Returns:
+        Name → tensor, of all files.
+
+    Raises:
+        ValueError: if a file can't be read.
+    """
+    try:
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise ValueError("needs the package safetensors: pip install 'mtlcli[text]'") from error
+    state: dict[str, Tensor] = {}
+    for path in weights:
+        try:
+            state |= load_file(path)
+        except Exception as error:  # SafetensorError derives from Exception
+            raise ValueError(f"{quote_path(path)} is not a safetensors file: {_first_line(error)}") from error
+    return state
+
+
+def _named(weights: Sequence[Path]) -> str:
+    return quote_path(weights[0] if len(weights) == 1 else weights[0].parent)
+
+
+def _listed(keys: Sequence[str]) -> str:
+    omitted = len(keys) - MAX_LISTED
+    return ", ".join(keys[:MAX_LISTED]) + (f", and {omitted} more" if omitted > 0 else "")
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the reports of transformers: what matters of them is raised."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    progress = logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+        if progress:
+            logging.enable_progress_bar()
+
+
+def is_causal(network: nn.Module) -> bool:
+    """Return whether a position of the network's output depends only on the positions up to it."""
+    return any(getattr(module, "is_causal", False) is True for module in network.modules())

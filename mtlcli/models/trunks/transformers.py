@@ -1,0 +1,256 @@
+"""Pretrained models of the library `transformers` as trunks."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
+
+import torch
+from pydantic import PositiveInt
+from torch import Tensor, nn
+
+from mtlcli.errors import OptionError
+from mtlcli.files import user_path
+from mtlcli.models.modules import blank_example, evaluation_mode
+from mtlcli.models.pretrained.base import Base
+from mtlcli.models.pretrained.configs import make_config, own_pool, reads_text
+from mtlcli.models.pretrained.folders import find_model_folder, find_pool, find_weights, read_config, read_tokenizer
+from mtlcli.models.pretrained.layer_chain import LayerChain, find_layers
+from mtlcli.models.pretrained.networks import build_network, is_causal
+from mtlcli.models.trunks.base import Trunk
+from mtlcli.registry import trunks
+from mtlcli.specs import Pool, Shape
+
+
+@trunks.register("transformers")
+class TransformersTrunk(Trunk):
+    """A pretrained encoder or decoder of the library `transformers`, for texts or images → [B, L, F].
+
+    Its output is the sequence of the last hidden states. Tasks that predict one value for each example receive it
+    pooled: by `pool`, or by the `pool` of their head.
+
+    Args:
+        input_shape: shape of an example: (2, max_length) for texts, (C, H, W) for images.
+        base: configuration, tokenizer and weights, from `load_base`.
+        model: folder of a model with config.json, tokenizer.json and model.safetensors, or the id of a model of the
+            hub.
+        config: configuration of a model with random weights, such as {model_type: bert, hidden_size: 128}.
+        tokenizer: a tokenizer.json, or a folder with one; null: that of the model, or one that is trained on the
+            training texts.
+        max_length: number of tokens to which texts are truncated.
+        layers: number of first layers to keep; null: all.
+        pool: mean, cls (the first position), max or last (the last token); null: the convention of the model.
+        gradient_checkpointing: whether to compute the activations of the layers again in the backward pass, which
+            takes less memory and more time.
+        attention: sdpa, torch's fused attention, or eager; models without sdpa use eager.
+
+    Raises:
+        ValueError: if the model doesn't read the inputs of the datasets, or its weights don't fit its configuration.
+    """
+
+    takes_base = True
+    representation = "sequence"
+
+    def __init__(
+        self,
+        input_shape: Shape,
+        base: Base,
+        *,
+        model: str | None = None,
+        config: dict[str, Any] | None = None,
+        tokenizer: str | None = None,
+        max_length: PositiveInt = 128,
+        layers: PositiveInt | None = None,
+        pool: Pool | None = None,
+        gradient_checkpointing: bool = False,
+        attention: Literal["sdpa", "eager"] = "sdpa",
+    ) -> None:
+        super().__init__()
+        settings = make_config(base.config)
+        self.texts = reads_text(settings)
+        _check_inputs(input_shape, settings, self.texts)
+        self.network = build_network(settings, base.weights, attention)
+        self.causal = is_causal(self.network)
+        self.pool = pool or base.pool or own_pool(settings, self.causal)
+        path = find_layers(self.network, settings.num_hidden_layers)
+        if layers is not None:
+            _keep_layers(self.network, path, layers)
+        self.features = settings.hidden_size
+        self.padding = settings.pad_token_id or 0 if self.texts else 0
+        parameters = inspect.signature(type(self.network).forward).parameters
+        types = getattr(settings, "type_vocab_size", 0) or 0
+        self.types = types if types > 1 and "token_type_ids" in parameters else 0
+        if gradient_checkpointing:
+            _checkpoint_layers(self.network, settings.model_type)
+        self.chain = None if path is None else LayerChain(self.network, path, self._run)
+
+    @classmethod
+    def reads_text(cls, options: Mapping[str, Any]) -> bool:
+        """See `Trunk.reads_text`."""
+        return reads_text(_settings(options))
+
+    @classmethod
+    def load_base(cls, options: Mapping[str, Any]) -> Base:
+        """See `Trunk.load_base`."""
+        settings = _settings(options)
+        tokenizer = options.get("tokenizer")
+        if options.get("model") is None:
+            text = None if tokenizer is None else _option("tokenizer", _read_named_tokenizer, tokenizer)
+            return Base(dict(options["config"]), text)
+        folder = find_model_folder(options["model"])
+        with_tokens = reads_text(settings)
+        if tokenizer is not None:
+            text = _option("tokenizer", _read_named_tokenizer, tokenizer)
+        else:
+            text = _option("model", read_tokenizer, folder) if with_tokens else None
+        weights = _option("model", find_weights, folder)
+        return Base(read_config(folder), text, weights, str(options["model"]), find_pool(folder))
+
+    def mask(self, x: Tensor) -> Tensor | None:
+        """Return the positions of tokens; the first one of each row counts as one in any case."""
+        if not self.texts:
+            return None
+        mask = x[:, 0] >= 0
+        return mask | (torch.arange(mask.shape[1], device=mask.device) == 0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._run(x)
+
+    def _run(self, x: Tensor) -> Tensor:
+        hidden: Tensor = self.network(**self._arguments(x)).last_hidden_state
+        return hidden
+
+    def _arguments(self, x: Tensor) -> dict[str, Tensor]:
+        """Return the arguments of the network for inputs of the trunk."""
+        if not self.texts:
+            return {"pixel_values": x}
+        ids = x[:, 0].long()
+        arguments = {"input_ids": torch.where(ids >= 0, ids, self.padding)}
+        if self.types:
+            arguments["token_type_ids"] = x[:, 1].long().clamp(0, self.types - 1)
+        if not self.causal and x.device.type != "meta":  # padding follows the tokens, which don't see it if causal
+            mask = self.mask(x)
+            assert mask is not None
+            arguments["attention_mask"] = mask.long()
+        return arguments
+
+    def stages(self) -> dict[str, Callable[[Tensor], Tensor]]:
+        """Return the stages of one pass: all of them must be called in order, for the same examples."""
+        if self.chain is None:
+            return {"network": self._run}
+        chain, forms, tail = self.chain, *self._probe()
+        recordings: list[Any] = []
+
+        def embed(x: Tensor) -> Tensor:
+            recordings[:] = [chain.record(x, forms)]
+            first: Tensor = recordings[0].first
+            return first
+
+        def run_layer(index: int) -> Callable[[Tensor], Tensor]:
+            return lambda x: recordings[0].run(index, chain.layers[index], x)
+
+        def finish(x: Tensor) -> Tensor:
+            for name in tail:
+                x = self.network.get_submodule(name)(x)
+            return x
+
+        stages = {"embeddings": embed, **{f"layer.{i}": run_layer(i) for i in range(len(chain.layers))}}
+        return {**stages, "norm": finish} if tail else stages
+
+    def _probe(self) -> tuple[list[Any], list[str]]:
+        assert self.chain is not None
+        shape = (2, min(8, self.input_shape[1])) if self.texts else self.input_shape
+        with evaluation_mode(self):
+            return self.chain.probe(blank_example(self, shape))
+
+    def activations(self, x: Tensor, names: Iterable[str]) -> tuple[Tensor, dict[str, Tensor]]:
+        wanted, kept = self.check_activation_names(names), dict[str, Tensor]()
+        if self.chain is None:
+            features = self._run(x)
+            return features, ({"network": features} if wanted else {})
+
+        def keep_output(name: str) -> Callable[[nn.Module, Any, Any], None]:
+            return lambda module, inputs, output: kept.__setitem__(
+                name, output[0] if isinstance(output, tuple) else output
+            )
+
+        def keep_input(module: nn.Module, args: Any, keywords: Any) -> None:
+            kept["embeddings"] = args[0] if args else keywords["hidden_states"]
+
+        layers = self.chain.layers
+        handles = [
+            layer.register_forward_hook(keep_output(f"layer.{i}"))
+            for i, layer in enumerate(layers)
+            if f"layer.{i}" in wanted
+        ]
+        if "embeddings" in wanted:
+            handles.append(layers[0].register_forward_pre_hook(keep_input, with_kwargs=True))
+        try:
+            features = self._run(x)
+        finally:
+            for handle in handles:
+                handle.remove()
+        if "norm" in wanted:
+            kept["norm"] = features
+        return features, kept
+
+
+def _settings(options: Mapping[str, Any]) -> Any:
+    """Return the configuration that the options name, after their check."""
+    try:
+        import transformers  # noqa: F401
+    except ImportError as error:
+        raise ValueError("needs the package transformers: pip install 'mtlcli[text]'") from error
+    model, config = options.get("model"), options.get("config")
+    if (model is None) == (config is None):
+        raise ValueError(
+            "expected one of the options `model`, the folder of a model, and `config`, the configuration of a model "
+            "with random weights"
+        )
+    if config is not None:
+        return _option("config", lambda plain: make_config(plain, strict=True), config)
+    return _option("model", lambda name: make_config(read_config(find_model_folder(name))), model)
+
+
+def _read_named_tokenizer(path: str) -> str:
+    """Read the tokenizer of a file, or of the folder of a model."""
+    file = user_path(path)
+    return read_tokenizer(file if file.is_file() else find_model_folder(path))
+
+
+def _option(name: str, read: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function, and attribute its ValueError to an option."""
+    try:
+        return read(*arguments)
+    except ValueError as error:
+        raise OptionError({name: str(error)}) from error
+
+
+def _check_inputs(input_shape: Shape, settings: Any, texts: bool) -> None:
+    shape = "×".join(map(str, input_shape))
+    if texts:
+        if len(input_shape) != 2 or input_shape[0] != 2:
+            raise ValueError(f"{settings.model_type} reads texts, but the inputs of the datasets are {shape}")
+        positions = getattr(settings, "max_position_embeddings", None)
+        if isinstance(positions, int) and 0 < positions < input_shape[1]:
+            raise ValueError(f"max_length: expected at most {positions}, the number of positions of the model")
+    elif len(input_shape) != 3:
+        raise ValueError(f"{settings.model_type} reads images [C, H, W], but the inputs of the datasets are {shape}")
+
+
+def _keep_layers(network: nn.Module, path: str | None, count: int) -> None:
+    if path is None:
+        raise ValueError("layers: the layers of this model can't be separated")
+    layers = network.get_submodule(path)
+    assert isinstance(layers, nn.ModuleList)
+    if count > len(layers):
+        raise ValueError(f"layers: expected at most {len(layers)}, the number of layers of the model, got {count}")
+    del layers[count:]
+    network.config.num_hidden_layers = count  # type: ignore[union-attr]
+
+
+def _checkpoint_layers(network: Any, model_type: str) -> None:
+    if not network.supports_gradient_checkpointing:
+        raise ValueError(f"gradient_checkpointing: transformers' {model_type} doesn't support it")
+    network.gradient_checkpointing_enable({"use_reentrant": False})
