@@ -38,5 +38,5 @@ def rehearse(run: Run, loader: Loader, step: Step, steps_per_epoch: int) -> dict
         "steps_per_epoch": steps_per_epoch,
         "examples_per_epoch": epoch_amounts(loader.sampler, run.sizes()["train"]),
         "parameters": run.model.count_parameters(),
-        "weighting": {"name": run.experiment.weighting.name, "route": step.backward.route},
+        "weighting": {"name": run.experiment.weighting.name, **step.backward.describe()},
     }

@@ -196,7 +196,7 @@ def summarize(
         "parameters": run.model.count_parameters(),
         "device": str(run.device),
         "threads": torch.get_num_threads(),
-        "weighting": {"name": experiment.weighting.name, "route": state.step.backward.route},
+        "weighting": {"name": experiment.weighting.name, **state.step.backward.describe()},
         "loading": state.loader.route,
         "regularizers": _regularizers(state),
         "compression": compression,

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from mtlcli.data.loader import Batch
 from mtlcli.training.backward.base import Backward, StepResult
-from mtlcli.training.backward.gradient_backward import GradientBackward
+from mtlcli.training.backward.gradient_backward import GradientBackward, is_blockwise
 from mtlcli.training.backward.independent_samples import IndependentSamplesBackward
 from mtlcli.training.backward.loss_backward import LossBackward
 from mtlcli.training.failures import (
@@ -176,8 +176,14 @@ class Step:
 def _backward(run: Run, scaler: GradScaler) -> Backward:
     if run.weighting.level == "loss":
         return LossBackward(run, scaler)
-    independent = isinstance(run.weighting, GramianWeighting) and run.weighting.independent
-    return (IndependentSamplesBackward if independent else GradientBackward)(run, scaler)
+    if isinstance(run.weighting, GramianWeighting):
+        if run.weighting.independent:
+            return IndependentSamplesBackward(run, scaler)
+        if is_blockwise(run):
+            from mtlcli.training.backward.blockwise_backward import BlockwiseBackward
+
+            return BlockwiseBackward(run, scaler)
+    return GradientBackward(run, scaler)
 
 
 def idle_reason(step: Step) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlcli.data.loader import Batch
+from mtlcli.specs import at_least_float32
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,10 @@ class Backward(ABC):
 
     route: str
     looks_back: bool = False
+
+    def describe(self) -> dict[str, Any]:
+        """Return the facts for `summary.json`: the `route`, and `buffer_bytes` if it holds gradients of the tasks."""
+        return {"route": self.route}
 
     @abstractmethod
     def __call__(self, batches: Sequence[Batch], totals: list[float], shares: list[float]) -> StepResult:
@@ -143,12 +148,25 @@ def weighted_backward(graphs: Sequence[TaskGraphs], weights: Mapping[int, Tensor
     outputs, cotangents = [], []
     for graph in graphs:
         for output, gradients in graph.outputs():
-            rows = torch.stack([_or_zeros(gradient, output) for gradient in gradients.values()])
-            vector = torch.stack([weights[task] for task in gradients]).to(torch.float32)
             outputs.append(output)
-            combined = vector @ rows.view(len(gradients), -1).float()
-            cotangents.append(combined.to(output.dtype).view_as(output))
+            cotangents.append(combine_cotangents(output, gradients, weights))
     shared_backward(graphs, outputs, cotangents, parameters)
+
+
+def combine_cotangents(output: Tensor, gradients: Mapping[int, Tensor | None], weights: Mapping[int, Tensor]) -> Tensor:
+    """Return the weighted sum of the tasks' gradients of an output, of its shape and type.
+
+    Args:
+        output: Output of the shared part.
+        gradients: Each task's gradient of it, by the index of the task; None counts as zero.
+        weights: Weight of each task by its index, 0-d.
+
+    Returns:
+        The sum.
+    """
+    rows = at_least_float32(torch.stack([_or_zeros(gradient, output) for gradient in gradients.values()]))
+    combined = torch.stack([weights[task] for task in gradients]).to(rows.dtype) @ rows.view(len(gradients), -1)
+    return combined.to(output.dtype).view_as(output)
 
 
 def shared_backward(
@@ -194,3 +212,14 @@ def own_backward(graph: TaskGraphs, own: Sequence[Tensor]) -> None:
 
 def _or_zeros(gradient: Tensor | None, output: Tensor) -> Tensor:
     return torch.zeros_like(output) if gradient is None else gradient
+
+
+def accumulate(leaves: Iterable[Tensor], gradients: Iterable[Tensor | None]) -> None:
+    """Add gradients to the `.grad` of leaves, which get copies of their own."""
+    for leaf, gradient in zip(leaves, gradients, strict=True):
+        if gradient is None:
+            continue
+        if leaf.grad is None:
+            leaf.grad = torch.empty_like(leaf, requires_grad=False).copy_(gradient)
+        else:
+            leaf.grad += gradient

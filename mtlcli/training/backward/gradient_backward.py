@@ -118,7 +118,29 @@ def trunk_parameters(run: Run, joint: Collection[str] = ()) -> Parameters:
     return Parameters(shared, [p for p in both if p.requires_grad and id(p) not in excluded])
 
 
+def is_blockwise(run: Run) -> bool:
+    """Return whether the Gramian of a method that needs nothing else is computed by blocks of parameters.
+
+    With `gradients: parameters` it is if a Jacobian of float32 numbers would need more than `MOST_JACOBIAN_BYTES`, and
+    no batches are accumulated, whose graphs the blocks would keep. The choice depends on nothing but the experiment.
+
+    Args:
+        run: Run with a Gramian-level weighting.
+
+    Returns:
+        Whether it is computed by blocks.
+    """
+    assert isinstance(run.weighting, GradientWeighting)
+    gradients = run.experiment.weighting.gradients or run.weighting.gradients[0]
+    if gradients != "parameters" or run.experiment.training.accumulate > 1:
+        return gradients == "blockwise"
+    size = sum(p.numel() for p in run.model.shared_parameters() if p.requires_grad)
+    return 4 * len(run.weighting.tasks) * size > MOST_JACOBIAN_BYTES
+
+
 LOG = logging.getLogger("mtl")
+BY_PARAMETERS = ("parameters", "jacobian", "blockwise")  # values of `gradients:` that differ in memory only
+MOST_JACOBIAN_BYTES = 2**30  # of the Jacobian, above which `gradients: parameters` computes the Gramian by blocks
 
 
 @dataclass(frozen=True)
@@ -157,7 +179,7 @@ class GradientBackward(Backward):
         gradients = entry.gradients or run.weighting.gradients[0]
         # Tasks on different datasets pass through graphs of their own, so that no row is computed over the examples of
         # another task; not so where batch normalization couples the datasets, which would be another function.
-        self.separate = gradients == "parameters" and datasets > 1 and not run.model.couples_examples()
+        self.separate = gradients in BY_PARAMETERS and datasets > 1 and not run.model.couples_examples()
         self.joint: Collection[str] = ()
         plain, self.predict = run.model.representations, self._apply_head
         if (dependencies := run.model.sharing.dependencies) is not None:
@@ -171,7 +193,11 @@ class GradientBackward(Backward):
         # A compiled trunk frees its saved tensors during the backward pass, so it can't be differentiated repeatedly.
         once = run.experiment.training.compile and not self.jacobians.parameters.own
         self.represent_once = torch.compile(plain) if once else plain
-        self.represent = self.represent_once if isinstance(self.jacobians, FeatureJacobians) else plain
+        self.represent: Represent = self.represent_once if isinstance(self.jacobians, FeatureJacobians) else plain
+
+    def describe(self) -> dict[str, Any]:
+        """See `Backward.describe`."""
+        return {**super().describe(), "buffer_bytes": self.jacobians.buffer_bytes}
 
     def _apply_head(self, task: str, x: Tensor) -> Tensor:
         prediction: Tensor = x if task in self.joint else self.run.model.heads[task](x)
@@ -193,7 +219,7 @@ class GradientBackward(Backward):
     def _route(self, datasets: int) -> str:
         """Return the name of the computation in `summary.json`."""
         route = self.jacobians.route
-        if self.separate:
+        if self.separate and isinstance(self.jacobians, ParameterJacobians):
             route = "separate backward" if datasets == len(self.run.kinds) else "separate repeated backward"
         if self.engine.samples > 1:
             route += " of two samples, joint backward of a third"

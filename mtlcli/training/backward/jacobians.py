@@ -16,6 +16,7 @@ from mtlcli.training.backward.base import (
     terms_backward,
     weighted_backward,
 )
+from mtlcli.training.backward.flat_gradients import FlatGradients, row_type
 
 
 class Jacobians(ABC):
@@ -32,6 +33,11 @@ class Jacobians(ABC):
 
     def __init__(self, parameters: Parameters) -> None:
         self.parameters = parameters
+
+    @property
+    @abstractmethod
+    def buffer_bytes(self) -> int:
+        """Memory that the tasks' gradients and the update need in a step, as far as it has been allocated."""
 
     @abstractmethod
     def start(self, present: list[int]) -> None:
@@ -89,6 +95,11 @@ class ParameterJacobians(Jacobians):
     def _measured(self) -> Sequence[nn.Parameter]:
         """Return the parameters that the Jacobian is taken by."""
         return self.parameters.shared
+
+    @property
+    def buffer_bytes(self) -> int:
+        """See `Jacobians.buffer_bytes`."""
+        return self.rows.matrix.nbytes + sum(update.matrix.nbytes for update in self._updates)
 
     def start(self, present: list[int]) -> None:
         """See `Jacobians.start`."""
@@ -202,6 +213,12 @@ class FeatureJacobians(Jacobians):
     """
 
     route = "features backward"
+    _bytes = 0
+
+    @property
+    def buffer_bytes(self) -> int:
+        """See `Jacobians.buffer_bytes`. It is that of the latest step."""
+        return self._bytes
 
     def start(self, present: list[int]) -> None:
         """See `Jacobians.start`."""
@@ -217,14 +234,16 @@ class FeatureJacobians(Jacobians):
         blocks = []
         for graph in self.graphs:
             for output, gradients in graph.outputs():
-                block = output.new_zeros(len(self.row_of), output.numel(), dtype=_row_type([output]))
+                block = output.new_zeros(len(self.row_of), output.numel(), dtype=row_type([output]))
                 for task, gradient in gradients.items():
                     if gradient is not None:
                         block[self.row_of[task]].copy_(gradient.flatten())
                 blocks.append(block)
         if not blocks:  # the whole trunk is frozen
             return self.graphs[0].losses[0].new_zeros(1, len(self.row_of), 0, dtype=torch.float32)
-        return (blocks[0] if len(blocks) == 1 else torch.cat(blocks, 1)).unsqueeze(0)
+        matrix = blocks[0] if len(blocks) == 1 else torch.cat(blocks, 1)
+        self._bytes = matrix.nbytes + matrix[0].nbytes
+        return matrix.unsqueeze(0)
 
     def descend(self, weights: Mapping[int, Tensor], update: Tensor) -> None:
         """See `Jacobians.descend`."""
@@ -232,52 +251,3 @@ class FeatureJacobians(Jacobians):
         blocks = torch.split(update, [output.numel() for output in outputs])
         cotangents = [block.view_as(o).to(o.dtype) for block, o in zip(blocks, outputs, strict=True)]
         shared_backward(self.graphs, outputs, cotangents, self.parameters)
-
-
-class FlatGradients:
-    """Preallocated matrix of gradients, of which every row holds a gradient of the same parameters.
-
-    Each row is also available as one view per parameter, of the parameter's shape and strides, so that a gradient is
-    copied in one call for all parameters, and a view can be a parameter's `.grad` (fused optimizers require its
-    strides).
-
-    Args:
-        parameters: Parameters with P entries in total.
-        rows: Number of rows.
-        device: Device of the matrix.
-
-    Attributes:
-        matrix: Gradients, shape [rows, P], float32, or float64 if a parameter is.
-        rows: For each row the views, one per parameter.
-    """
-
-    def __init__(self, parameters: Sequence[Tensor], rows: int, device: torch.device) -> None:
-        sizes = [parameter.numel() for parameter in parameters]
-        self.size = sum(sizes)
-        self.matrix = torch.zeros(rows, self.size, dtype=_row_type(parameters), device=device)
-        starts = [sum(sizes[:i]) for i in range(len(sizes))]
-        self.rows = [
-            [
-                self.matrix.as_strided(parameter.shape, parameter.stride(), row * self.size + start)
-                for parameter, start in zip(parameters, starts, strict=True)
-            ]
-            for row in range(rows)
-        ]
-
-    def put(self, row: int, gradients: Sequence[Tensor | None], add: bool = False) -> None:
-        """Copy gradients, one per parameter, into a row, or add them to it; None counts as zero."""
-        pairs = [(view, gradient) for view, gradient in zip(self.rows[row], gradients, strict=True)
-                 if gradient is not None]  # fmt: skip
-        if len(pairs) < len(gradients) and not add:
-            self.matrix[row].zero_()
-        if pairs:
-            views, values = [view for view, _ in pairs], [gradient for _, gradient in pairs]
-            if add:
-                torch._foreach_add_(views, values)
-            else:
-                torch._foreach_copy_(views, values)
-
-
-def _row_type(tensors: Sequence[Tensor]) -> torch.dtype:
-    """Return the type of a gradient's row: float32, or float64 if one of the tensors is."""
-    return torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
-from mtlcli.training.backward.base import Parameters, TaskGraphs
+from mtlcli.training.backward.base import Parameters, TaskGraphs, accumulate
 from mtlcli.training.backward.jacobians import ParameterJacobians
 
 
@@ -61,7 +61,7 @@ class FeatureGraphs(TaskGraphs):
             self.gradients[task] = dict(zip(walk.features, gradients, strict=False))
             own.append((walk.leaves, gradients[len(inputs) :]))
         for leaves, own_gradients in own:
-            _accumulate(leaves, own_gradients)
+            accumulate(leaves, own_gradients)
 
     def _walks(self) -> list[Walk]:
         """Return the walk through each task's own part of the graph. Raises ValueError if the features don't cut it."""
@@ -235,14 +235,3 @@ def _reused_later(losses: Sequence[Tensor]) -> list[bool]:
             elif owners[node] != index:
                 reused[index] = True
     return reused
-
-
-def _accumulate(leaves: Iterable[Tensor], gradients: Iterable[Tensor | None]) -> None:
-    """Add gradients to the `.grad` of leaves, which get copies of their own."""
-    for leaf, gradient in zip(leaves, gradients, strict=True):
-        if gradient is None:
-            continue
-        if leaf.grad is None:
-            leaf.grad = torch.empty_like(leaf, requires_grad=False).copy_(gradient)
-        else:
-            leaf.grad += gradient

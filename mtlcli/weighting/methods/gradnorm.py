@@ -49,7 +49,7 @@ class GradNorm(GramianWeighting):
         Multitask Networks", ICML 2018, arXiv:1711.02257, equations 1 and 2 and algorithm 1.
     """
 
-    gradients = ("last_layer", "parameters", "features")
+    gradients = ("last_layer", *GramianWeighting.gradients)
     uses_losses = True
     learned: Tensor
     first: Tensor

@@ -36,7 +36,7 @@ WEIGHTS = torch.tensor([0.5, 2.0, -1.0, 3.0], dtype=torch.float64)
 class Spy(GramianWeighting):
     """Records its arguments, and returns WEIGHTS."""
 
-    gradients = ("parameters", "features", "last_layer")
+    gradients = (*GramianWeighting.gradients, "last_layer")
 
     def weights(self, gramian: Tensor, losses: Tensor, present: Sequence[int]) -> Tensor:
         self.seen = (gramian.clone(), losses.clone(), list(present))
