@@ -40,9 +40,10 @@ class TargetSpec:
 
     Args:
         type: `classes` (int64 [N], missing = IGNORE_INDEX), `binary` (float32 [N] of 0/1), `multilabel` (float32
-            [N, size] of 0/1) or `real` (float32 [N]; float64 if the values are so far from 0 that float32 would round
-            their differences). A missing label of the last three is NaN.
-        size: number of classes or of labels; 1 for `binary` and `real`.
+            [N, size] of 0/1), `real` (float32 [N]; float64 if the values are so far from 0 that float32 would round
+            their differences) or `tags` (a class for each word, int64 [N, W]; IGNORE_INDEX where a label is missing and
+            after the last word). A missing label of the types of floats is NaN.
+        size: number of classes, of labels or of tags; 1 for `binary` and `real`.
         classes: names of the classes or labels; None if they have none.
         missing: labels may be missing.
         mean: mean of a `real` target over the training examples; 0 if unknown.
@@ -51,7 +52,7 @@ class TargetSpec:
 
     __pydantic_config__: ClassVar[ConfigDict] = PLAIN
 
-    type: Literal["classes", "binary", "multilabel", "real"]
+    type: Literal["classes", "binary", "multilabel", "real", "tags"]
     size: Annotated[int, Field(ge=1, le=MOST_CLASSES)] = 1
     classes: Names | None = None
     missing: bool = False

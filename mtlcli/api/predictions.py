@@ -17,8 +17,8 @@ class Predictions:
         task: Name of the task.
         kind: Name of its kind, such as `classification`.
         labels: The predicted values. One class: a list of B class names. Several labels: a list of B lists of the names
-            of those predicted. A number: float64 [B] in the target's own units; several numbers (the quantiles of the
-            kind `quantile`): float64 [B, columns].
+            of those predicted. A tag for each word or token: a list of B lists of tags. A number: float64 [B] in the
+            target's own units; several numbers (the quantiles of the kind `quantile`): float64 [B, columns].
         indices: Position in `classes` of the predicted class, int64 [B]; of several labels 0 or 1 for each of them,
             int64 [B, labels]. None for a number.
         probabilities: float32 [B, len(classes)]: of the classes, which sum to 1, or of each of several labels. None for
@@ -31,7 +31,7 @@ class Predictions:
 
     task: str
     kind: str
-    labels: list[str] | list[list[str]] | Tensor
+    labels: list[str] | list[list[str]] | list[list[str | None]] | Tensor
     indices: Tensor | None
     probabilities: Tensor | None
     classes: tuple[str, ...] | None

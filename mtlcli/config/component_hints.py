@@ -14,6 +14,9 @@ NAMES: dict[str, dict[str, str]] = {
         "regression": "mse mse_loss l2 mae l1 huber smooth_l1 squared_error mean_squared_error real mseloss l1loss",
         "binary": "bce bce_with_logits logistic sigmoid binary_classification binary_cross_entropy bcewithlogitsloss",
         "multilabel": "multilabel_classification multi_label_classification",
+        "tagging": "token_classification tokenclassification ner pos sequence_labeling tokens",
+        "similarity": "sts cosine cosine_similarity cosent semantic_similarity",
+        "contrastive": "infonce info_nce ntxent multiple_negatives multiple_negatives_ranking retrieval",
     },
     "weighting": {
         "uniform": "ew equal equal_weighting equal_weights sum mean average",

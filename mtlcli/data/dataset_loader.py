@@ -14,10 +14,10 @@ from mtlcli.data.augmentation import Augmentation
 from mtlcli.data.base import Examples
 from mtlcli.data.example_weights import ExampleWeights, OrderedWeights
 from mtlcli.data.examples import wrap_read_errors
+from mtlcli.data.label_counts import count_labels
 from mtlcli.data.placement import Placement, Request, Route, Stream
 from mtlcli.data.samplers.base import Rows, ShuffledEpochs
 from mtlcli.errors import ConfigError
-from mtlcli.specs import has_label
 
 Tasks = Mapping[str, tuple[str, str]]  # task → (alias of its dataset, name of its target)
 FetchBatch = Callable[[int, int], Tensor]  # positions [start, stop) of an epoch → inputs on the device
@@ -31,7 +31,8 @@ class EpochOrder:
         alias: alias of the dataset.
         fetch: function that returns the inputs of positions [start, stop).
         targets: task → labels [amount] or [amount, size] on the device, in this order.
-        labelled: task → number of labelled examples before each position, [amount + 1], for tasks with missing labels.
+        labelled: task → number of labels before each position (see `count_labels`), [amount + 1], for tasks with
+            missing labels or several in an example.
         weights: weights of the examples; None if no task has weights.
     """
 
@@ -86,8 +87,8 @@ class DatasetLoader:
         self.passes = ShuffledEpochs(len(examples), seed, alias)
         targets = {task: examples.targets[target] for task, (source, target) in tasks.items() if source == alias}
         self.targets = {task: place_labels(target, self.device) for task, target in targets.items()}
-        masks = {task: has_label(target).numpy() for task, target in targets.items()}
-        self.masks = {task: mask for task, mask in masks.items() if not mask.all()}
+        amounts = {task: count_labels(target).numpy() for task, target in targets.items()}
+        self.amounts = {task: amount for task, amount in amounts.items() if (amount != 1).any()}
         self.weights = None
         if examples.weights is not None or (class_weights and not class_weights.keys().isdisjoint(targets)):
             self.weights = ExampleWeights(targets, examples.weights, class_weights or {}, self.device)
@@ -132,7 +133,7 @@ class DatasetLoader:
             self.alias,
             self._make_fetch(start, rows, on_device, chunks),
             {task: target.index_select(0, on_device) for task, target in self.targets.items()},
-            {task: np.concatenate([[0], mask[rows].cumsum()]) for task, mask in self.masks.items()},
+            {task: np.concatenate([[0], amount[rows].cumsum()]) for task, amount in self.amounts.items()},
             None if self.weights is None else self.weights.order(rows, on_device),
         )
 

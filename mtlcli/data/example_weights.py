@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mtlcli.data.label_counts import count_labels
 from mtlcli.data.samplers.base import Rows
-from mtlcli.specs import has_label
+from mtlcli.specs import has_label, is_labelled
 
 Amounts = NDArray[np.float64]
 
@@ -21,16 +22,16 @@ class OrderedWeights:
     """Weights of a dataset's examples in the order of one epoch.
 
     Attributes:
-        loss: task → weights in the loss, float32 [amount] on the device.
+        loss: task → weights in the loss, float32 [amount] on the device; [amount, W] if words have class weights.
         metrics: task → weights in the metrics, likewise; only the dataset's own.
-        amounts: task → weights in the loss of the labelled examples, 0 for the others, on the host.
-        counted: task → whether an example is labelled and counts in the metrics, on the host.
+        amounts: task → weights in the loss of all labels of an example, 0 without labels, on the host.
+        counted: task → number of labels of an example that count in the metrics, see `count_labels`, on the host.
     """
 
     loss: Mapping[str, Tensor]
     metrics: Mapping[str, Tensor]
     amounts: Mapping[str, Amounts]
-    counted: Mapping[str, NDArray[np.bool_]]
+    counted: Mapping[str, Rows]
 
 
 class ExampleWeights:
@@ -53,18 +54,23 @@ class ExampleWeights:
         self._own = None if weights is None else weights.to(device)
         self._loss: dict[str, Tensor] = {}
         self._amounts: dict[str, Amounts] = {}
-        self._counted: dict[str, NDArray[np.bool_]] = {}
+        self._counted: dict[str, Rows] = {}
         for task, target in targets.items():
             if weights is None and task not in class_weights:
                 continue
-            labelled = has_label(target)
             loss = torch.ones(len(target)) if weights is None else weights
+            counted = count_labels(target)
             if task in class_weights:
-                classes = target.masked_fill(~labelled, 0).long()
-                loss = (loss * class_weights[task].to(torch.float32)[classes]).masked_fill(~labelled, 0.0)
+                labelled = is_labelled(target)
+                factors = class_weights[task].to(torch.float32)[target.masked_fill(~labelled, 0).long()]
+                loss = (loss.view(-1, *[1] * (target.ndim - 1)) * factors).masked_fill(~labelled, 0.0)
+                self._amounts[task] = (
+                    loss.double().flatten(1).sum(1).numpy() if loss.ndim > 1 else loss.double().numpy()
+                )
+            else:
+                self._amounts[task] = (loss.masked_fill(~has_label(target), 0.0).double() * counted).numpy()
             self._loss[task] = loss.to(device)
-            self._amounts[task] = loss.masked_fill(~labelled, 0.0).double().numpy()
-            self._counted[task] = (labelled if weights is None else labelled & (weights > 0)).numpy()
+            self._counted[task] = (counted if weights is None else counted * (weights > 0)).numpy()
 
     def order(self, rows: Rows, on_device: Tensor) -> OrderedWeights:
         """Return the weights of some rows.

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mtlcli.error_origin import describe_error
 from mtlcli.errors import ConfigError, InterruptedRunError, MtlError
+from mtlcli.specs import IGNORE_INDEX
 
 
 class LazyInputs(Protocol):
@@ -153,7 +154,7 @@ def concat_examples(splits: Sequence[Examples]) -> Examples:
         return Examples(first.inputs, first.targets, rows.sort().values, first.weights)
     chosen = [split.rows if split.rows is not None else torch.arange(len(split.inputs)) for split in splits]
     targets = {
-        name: torch.cat([split.targets[name][rows] for split, rows in zip(splits, chosen, strict=True)])
+        name: concat_labels([split.targets[name][rows] for split, rows in zip(splits, chosen, strict=True)])
         for name in first.targets
     }
     each = [split.sample_weights() for split in splits]
@@ -164,6 +165,21 @@ def concat_examples(splits: Sequence[Examples]) -> Examples:
             return Examples(ConcatExamples(splits), targets, weights=weights)
         inputs.append(split.inputs[rows])
     return Examples(torch.cat(inputs), targets, weights=weights)
+
+
+def concat_labels(labels: Sequence[Tensor]) -> Tensor:
+    """Concatenate labels; those of words are padded to the largest number of words by missing ones.
+
+    Args:
+        labels: labels of one target, [N], [N, size] or [N, W] each.
+
+    Returns:
+        The labels.
+    """
+    if labels[0].ndim == 2 and len({rows.shape[1] for rows in labels}) > 1:
+        width = max(rows.shape[1] for rows in labels)
+        labels = [torch.nn.functional.pad(rows, (0, width - rows.shape[1]), value=IGNORE_INDEX) for rows in labels]
+    return torch.cat(list(labels))
 
 
 @contextmanager

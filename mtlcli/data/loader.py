@@ -170,14 +170,15 @@ class Batch:
     Attributes:
         inputs: alias → raw inputs [B, *input_shape]; datasets without examples in this step are omitted.
         targets: task → labels [B] or [B, size], for the tasks of the datasets in `inputs`.
-        counts: task → number of labelled examples, or with weights the sum of their weights in the loss, known on the
-            host without synchronization. A task without any is in `targets` with the count 0, and has no part in the
-            step.
-        weights: task → weights of the examples in the loss, float32 [B], only for tasks with weights.
+        counts: task → number of labelled examples, or of labelled words (see `count_labels`), or with weights the sum
+            of their weights in the loss, known on the host without synchronization. A task without any is in `targets`
+            with the count 0, and has no part in the step.
+        weights: task → weights of the examples in the loss, float32 [B], or of their words, [B, W], only for tasks with
+            weights.
         metric_weights: task → their weights in the metrics, float32 [B], which don't include class weights, only for
             tasks with such weights.
-        labelled: task → number of labelled examples whose weight in the metrics isn't 0, only for tasks with weights;
-            for the others it is the count.
+        labelled: task → number of labelled examples or words whose weight in the metrics isn't 0, only for tasks with
+            weights; for the others it is the count.
     """
 
     inputs: dict[str, Tensor]

@@ -63,7 +63,9 @@ class TaskKind(ABC):
             `class_weights`.
         predicts: form of the prediction: `vector` [B, outputs], `sequence` [B, L, outputs] or `map`
             [B, outputs, h, w].
-        outputs: width of the head's output.
+        pairs: whether a prediction compares two texts that are encoded separately. The inputs of the output layer are
+            the vectors of the first and the second text of each pair in turn, [2B, outputs].
+        outputs: width of the head's output; 0 if the task has no head, so that its prediction is the representation.
         positive: name of the positive class, for a kind that distinguishes one; otherwise None.
         numeric: whether the labels are numbers even if the target has classes; a `gaussian` likelihood implies it.
 
@@ -80,6 +82,7 @@ class TaskKind(ABC):
     probabilities: ClassVar[Literal["softmax", "sigmoid", "conditional_sigmoid"] | None] = None
     weighs_classes: ClassVar[bool] = False
     predicts: ClassVar[Literal["vector", "sequence", "map"]] = "vector"
+    pairs: ClassVar[bool] = False
     outputs: int
     positive: str | None = None
     numeric: ClassVar[bool] = False

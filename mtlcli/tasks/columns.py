@@ -13,7 +13,10 @@ from mtlcli.tasks.binary_metrics import MISSING_LABEL, predict_positive
 
 
 class Columns(Protocol):
-    """Numbers of a batch from which metrics are computed, by a method for each column, which returns [B, …]."""
+    """Numbers of a batch from which metrics are computed, by a method for each column, which returns [B, …].
+
+    The columns of a kind with several labels for each example, such as one for each word, are [B · L, …].
+    """
 
     def labelled(self) -> Tensor:
         """Return the mask of the labelled examples, bool [B]."""
@@ -170,7 +173,8 @@ class ColumnCollector:
         for name, batches in self._kept.items():
             batches.append(getattr(columns, name)())
         if weight is not None:
-            self._weights.append(weight)
+            rows = len(self._kept["labelled"][-1])  # the columns of words have a row for each word of an example
+            self._weights.append(weight if rows == len(weight) else weight.repeat_interleave(rows // len(weight)))
 
     def collect(self) -> Collected | None:
         """Return the columns of the labelled examples whose weight isn't 0; None if there are none."""

@@ -14,17 +14,18 @@ class Decoded:
 
     Attributes:
         labels: The predicted values. One class: a list of B class names. Several labels: a list of B lists of the names
-            of those predicted. A number: float64 [B] in the target's own units; several numbers for each example, as
-            named by `columns`: float64 [B, columns].
+            of those predicted. A tag for each word: a list of B lists of tags, None for a word without a prediction. A
+            number: float64 [B] in the target's own units; several numbers for each example, as named by `columns`:
+            float64 [B, columns].
         indices: Position in `classes` of the predicted class, int64 [B]; of several labels 0 or 1 for each of them,
-            int64 [B, labels]. None for numbers.
-        probabilities: [B, len(classes)]: of the classes, which sum to 1, or of each of several labels. None for a kind
-            without probabilities.
+            int64 [B, labels]; of tags int64 [B, L], −1 for a word without a prediction. None for numbers.
+        probabilities: [B, len(classes)]: of the classes, which sum to 1, or of each of several labels; of tags
+            [B, L, len(classes)]. None for a kind without probabilities.
         classes: Names of the classes or labels, in the order of `probabilities`. None for numbers.
         columns: Names of the numbers that are predicted for each example; None for one number, and for classes.
     """
 
-    labels: list[str] | list[list[str]] | Tensor
+    labels: list[str] | list[list[str]] | list[list[str | None]] | Tensor
     indices: Tensor | None = None
     probabilities: Tensor | None = None
     classes: tuple[str, ...] | None = None
@@ -73,6 +74,21 @@ def decode_labels(logits: Tensor, classes: tuple[str, ...]) -> Decoded:
     indices = (logits > 0).long()
     names = [[name for name, yes in zip(classes, row, strict=True) if yes] for row in indices.tolist()]
     return Decoded(names, indices, logits.sigmoid(), classes)
+
+
+def decode_tags(probabilities: Tensor, classes: tuple[str, ...]) -> Decoded:
+    """Decode a class for each word.
+
+    Args:
+        probabilities: probabilities of the classes, [B, L, classes]; NaN for a word without a prediction.
+        classes: names of the classes.
+
+    Returns:
+        The predictions, with the names of the predicted classes of each word.
+    """
+    indices = probabilities.argmax(2).masked_fill(probabilities.isnan().any(2), -1)
+    names = [*classes, None]  # the last for −1
+    return Decoded([[names[index] for index in row] for row in indices.tolist()], indices, probabilities, classes)
 
 
 def decode_positive(logits: Tensor, classes: tuple[str, ...], positive: str) -> Decoded:

@@ -1,6 +1,7 @@
 """Metrics of predicted numbers: of regression, counts and quantiles.
 
-Means over the examples, and ratios of such means, are computed in float64; Spearman's correlation is torchmetrics'.
+Means over the examples, and ratios of such means, are computed in float64; Spearman's correlation without weights is
+torchmetrics'.
 """
 
 from __future__ import annotations
@@ -64,11 +65,42 @@ def mean_absolute_percentage_error(collected: Collected) -> Tensor:
     return collected.mean((value - label).abs() / label.abs().clamp(min=EPSILON))
 
 
+def pearson(collected: Collected) -> Tensor:
+    """Compute Pearson's correlation; NaN if all labels or all predictions are equal, or a prediction is NaN."""
+    return _correlation(*_pair(collected), collected)
+
+
+def _correlation(value: Tensor, label: Tensor, collected: Collected) -> Tensor:
+    if bool(value.isnan().any()) or not (varies(value) and varies(label)):
+        return torch.tensor(torch.nan)
+    value, label = value - collected.mean(value), label - collected.mean(label)
+    scale = (collected.mean(value.square()) * collected.mean(label.square())).sqrt()
+    return (collected.mean(value * label) / scale).clamp(-1.0, 1.0)
+
+
+def weighted_ranks(values: Tensor, weight: Tensor) -> Tensor:
+    """Compute ranks with weights: equal values have the mean rank of as many equal examples as their weights say.
+
+    Args:
+        values: values, [N].
+        weight: weights, float64 [N].
+
+    Returns:
+        Ranks minus ½, float64 [N].
+    """
+    group = torch.unique(values, return_inverse=True)[1]
+    sums = torch.zeros(int(group.max()) + 1, dtype=torch.float64).index_add(0, group, weight)
+    return (sums.cumsum(0) - sums / 2)[group]
+
+
 def spearman(collected: Collected) -> Tensor:
     """Compute Spearman's rank correlation; NaN if all labels or all predictions are equal, or a prediction is NaN."""
     value, label = _pair(collected)
     if bool(value.isnan().any()) or not (varies(value) and varies(label)):
         return torch.tensor(torch.nan)
+    if collected.weight is not None:
+        value, label = (weighted_ranks(values, collected.weight) for values in (value, label))
+        return _correlation(value, label, collected)
     import_torchmetrics()
     from torchmetrics.functional.regression import spearman_corrcoef
 
@@ -170,10 +202,18 @@ def coverage_error(collected: Collected) -> Tensor:
 
 PAIR = ("value", "label")
 NUMBER_METRICS: dict[str, CollectedMetric] = {
-    "spearman": CollectedMetric("max", PAIR, spearman, weighted=False),
+    "spearman": CollectedMetric("max", PAIR, spearman),
     "mape": CollectedMetric("min", PAIR, mean_absolute_percentage_error),
 }
 """Metrics of a predicted number, which every kind with one has."""
+
+SCORE_METRICS: dict[str, CollectedMetric] = {
+    "spearman": NUMBER_METRICS["spearman"],
+    "pearson": CollectedMetric("max", PAIR, pearson),
+    "mae": CollectedMetric("min", PAIR, mean_absolute_error),
+    "rmse": CollectedMetric("min", PAIR, root_mean_squared_error),
+}
+"""Metrics of scores that are compared by their order."""
 
 COUNT_METRICS: dict[str, CollectedMetric] = {
     "d2": CollectedMetric("max", PAIR, poisson_d2),

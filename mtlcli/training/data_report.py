@@ -15,7 +15,7 @@ from mtlcli.data.examples import StreamedExamples
 from mtlcli.data.formats.column_report import ColumnFacts
 from mtlcli.data.samplers.base import EpochAmount, epoch_amounts
 from mtlcli.errors import MtlError
-from mtlcli.specs import TargetSpec, has_label
+from mtlcli.specs import TargetSpec, has_label, is_labelled
 from mtlcli.training.run import Run
 
 Report = dict[str, dict[str, Any]]
@@ -183,7 +183,7 @@ def _describe(labels: Mapping[str, Tensor], target: TargetSpec) -> dict[str, Any
 def _distribution(labels: Tensor, target: TargetSpec) -> dict[str, Any]:
     if target.type == "multilabel":
         return {"classes": dict(zip(target.class_names, (labels == 1).sum(0).tolist(), strict=True))}
-    values = labels[has_label(labels)]
+    values = labels[is_labelled(labels)]
     if target.type != "real":
         names = target.class_names
         counts = torch.bincount(values.long().clamp(min=0), minlength=len(names)).tolist()

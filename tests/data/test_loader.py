@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtlcli.data.base import Examples
-from mtlcli.data.dataset_loader import has_label, make_gather
+from mtlcli.data.dataset_loader import make_gather
 from mtlcli.data.loader import evaluation_batches
 from mtlcli.data.placement import Placement
 from mtlcli.errors import ConfigError, MtlError
-from mtlcli.specs import IGNORE_INDEX
+from mtlcli.specs import IGNORE_INDEX, has_label
 from tests.data.batches import CPU, TASKS, Lazy, examples, loader, plain
 
 SAMPLERS = ["proportional", "uniform", "temperature", "round_robin"]

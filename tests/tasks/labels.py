@@ -11,6 +11,7 @@ from mtlcli.specs import IGNORE_INDEX, TargetSpec
 from mtlcli.tasks.base import TaskKind
 
 MISSING_SHARES = [0.0, 0.4, 1.0]
+TOKENS, WIDTH = 4, 5  # of the sequences and the vectors of model outputs
 
 
 def kind(name: str, target: TargetSpec, **options: object) -> TaskKind:
@@ -38,6 +39,21 @@ def as_floats(labels: list[float | None] | list[int | None]) -> Tensor:
 
 def predictions(rows: int, outputs: int, seed: int = 0) -> Tensor:
     return 2 * torch.randn(rows, outputs, generator=torch.Generator().manual_seed(seed))
+
+
+def model_outputs(task: TaskKind, rows: int, seed: int = 0) -> Tensor:
+    """Return outputs of a model for the task, after the output layer that its kind may have."""
+    shape = (rows, TOKENS) if task.predicts == "sequence" else (2 * rows,) if task.pairs else (rows,)
+    raw = 2 * torch.randn(*shape, task.outputs or WIDTH, generator=torch.Generator().manual_seed(seed))
+    layer = task.output_layer()
+    return raw if layer is None else layer(raw)
+
+
+def target_labels(accepted: str, rows: int, size: int) -> Tensor:
+    """Return labels of a target type, none of which is missing; those of classes and tags are below 2."""
+    shapes = {"multilabel": (rows, size), "tags": (rows, TOKENS)}
+    target = torch.randint(0, 2, shapes.get(accepted, (rows,)), generator=torch.Generator().manual_seed(0))
+    return target if accepted in ("classes", "tags") else target.float()
 
 
 def loss_and_gradient(task: TaskKind, prediction: Tensor, target: Tensor) -> tuple[float, np.ndarray]:

@@ -14,12 +14,12 @@ from mtlcli.data.augmentation import Augmentation
 from mtlcli.data.dataset_loader import EpochOrder, place_labels
 from mtlcli.data.example_weights import ExampleWeights
 from mtlcli.data.examples import describe_read_error, wrap_read_errors
+from mtlcli.data.label_counts import count_labels
 from mtlcli.data.placement import Placement, Route
 from mtlcli.data.streams.pieces import Piece, PieceMaker
 from mtlcli.data.streams.row_stream import ROW, Block, PassRows, SplitRows
 from mtlcli.data.streams.set_rows import INPUTS, TARGET, WEIGHTS
 from mtlcli.errors import ConfigError, MtlError
-from mtlcli.specs import has_label
 
 AHEAD = 4  # batches that a worker reads ahead
 
@@ -139,7 +139,7 @@ class StreamOrder:
                     del piece  # avoids a cycle of the error and this frame
         inputs = piece[INPUTS].to(self.device, non_blocking=True)
         targets = {task: piece[TARGET + target] for task, target in self.targets.items()}
-        masks = {task: has_label(target).numpy() for task, target in targets.items()}
+        amounts = {task: count_labels(target).numpy() for task, target in targets.items()}
         weights = None
         if WEIGHTS in piece or self.class_weights:
             rows = torch.arange(amount)
@@ -149,7 +149,7 @@ class StreamOrder:
             self.alias,
             lambda start, stop: inputs[start:stop],
             {task: place_labels(target, self.device) for task, target in targets.items()},
-            {task: np.concatenate([[0], mask.cumsum()]) for task, mask in masks.items() if not mask.all()},
+            {task: np.concatenate([[0], n.cumsum()]) for task, n in amounts.items() if (n != 1).any()},
             weights,
         )
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from mtlcli.data.base import Examples
 from mtlcli.data.examples import StreamedExamples
 from mtlcli.data.samplers.base import stable_seed
+from mtlcli.errors import ConfigError
 from mtlcli.specs import is_labelled
 from mtlcli.tasks.base import TaskKind
 from mtlcli.training.assembly.data_checks import Datasets
@@ -21,7 +22,19 @@ Labels = NDArray[np.float64]
 
 
 def label_type(kind: TaskKind) -> LabelType:
-    """Return the type of a task's labels: that of its target, or `real` for a kind whose labels are numbers."""
+    """Return the type of a task's labels: that of its target, or `real` for a kind whose labels are numbers.
+
+    Args:
+        kind: the task's kind.
+
+    Returns:
+        The type.
+
+    Raises:
+        ConfigError: the task has a label for each word.
+    """
+    if kind.target.type == "tags":
+        raise ConfigError("labels of examples are compared, and a task of kind 'tagging' has a label for each word")
     return "real" if kind.numeric or kind.likelihood == "gaussian" else kind.target.type
 
 

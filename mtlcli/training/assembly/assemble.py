@@ -90,7 +90,10 @@ def assemble(
             entry, last = experiment.tasks[task].head, output_layers[task]
             if experiment.tasks[task].after is not None:
                 features += extra_features(experiment, task, kinds)
-            head: nn.Module = registry.heads.create(nn.Module, entry, features, kinds[task].outputs)
+            if kinds[task].outputs == 0:
+                head: nn.Module = _without_head(entry.name)
+            else:
+                head = registry.heads.create(nn.Module, entry, features, kinds[task].outputs)
             head = head if last is None else nn.Sequential(head, last)
             return head if experiment.tasks[task].after is None else wrap_head(experiment, task, head, kinds)
 
@@ -128,6 +131,13 @@ def assemble(
         spaces=spaces,
         base=base,
     )
+
+
+def _without_head(name: str) -> nn.Module:
+    """Return the head of a task that predicts by the features themselves; ValueError if the user chose another."""
+    if name != "linear":
+        raise ValueError(f"the task compares the features, without a head; for the head {name!r}, set `dimensions`")
+    return nn.Identity()
 
 
 def _weighted_terms(experiment: Experiment) -> list[WeightedTask]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mtlcli.errors import ConfigError, suggest
-from mtlcli.specs import has_label
+from mtlcli.specs import is_labelled
 from mtlcli.tasks.base import TaskKind
 from mtlcli.text import join_names
 
@@ -30,7 +30,7 @@ def check_class_weights(given: ClassWeights, kind: TaskKind) -> None:
         ValueError: the kind has no classes, or the option names an unknown class, or gives all classes the weight 0.
     """
     if not kind.weighs_classes:
-        raise ValueError("needs a kind with classes, `classification`, `binary` or `ordinal`")
+        raise ValueError("needs a kind with classes, `classification`, `binary`, `ordinal` or `tagging`")
     if given != "balanced":
         explicit_weights(given, kind)
 
@@ -92,7 +92,7 @@ def fit_class_weights(given: ClassWeights, kind: TaskKind, labels: Tensor, weigh
     Args:
         given: the option `class_weights` of the task.
         kind: kind of the task.
-        labels: labels of the training examples, [N].
+        labels: labels of the training examples, [N], or of their words, [N, W].
         weights: weights of the training examples, [N]; None for equal weights.
         task: name of the task, for the log.
 
@@ -104,8 +104,9 @@ def fit_class_weights(given: ClassWeights, kind: TaskKind, labels: Tensor, weigh
     """
     if given != "balanced":
         return explicit_weights(given, kind)
-    labelled = has_label(labels)
+    labelled = is_labelled(labels)
     amounts = torch.ones(len(labels), dtype=torch.float64) if weights is None else weights.double()
+    amounts = amounts if labels.ndim == 1 else amounts.unsqueeze(1).expand_as(labels)
     names = kind.target.class_names
     counts = torch.bincount(labels[labelled].long(), amounts[labelled], minlength=len(names))
     if not bool(counts.any()):

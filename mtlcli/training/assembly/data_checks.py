@@ -213,7 +213,7 @@ def _check(split: str, examples: Examples, spec: DatasetSpec, kinds: list[tuple[
 
 def _wrong_label(labels: Tensor, target: TargetSpec) -> str | None:
     """Return an invalid label with the expected values; None if all labels are valid."""
-    if target.type == "classes":
+    if target.type in ("classes", "tags"):
         bad = ((labels < 0) | (labels >= target.size)) & (labels != IGNORE_INDEX)
         expected = f"a class from 0 to {target.size - 1}, or {IGNORE_INDEX} if it is missing"
     elif target.type == "real":

@@ -79,6 +79,10 @@ def connect_tasks(experiment: Experiment, sharing: Sharing, kinds: Mapping[str, 
                     f"the task already depends on {sharing.dependencies.parents[task].task!r} by `sharing: {name}`; "
                     "leave it out of the option `order`, or remove `after`"
                 )
+            for linked in (task, entry.after.task):
+                if kinds[linked].predicts != "vector" or kinds[linked].pairs:
+                    kind = experiment.tasks[linked].kind.name
+                    raise ValueError(f"needs a prediction for each example, and task {linked!r} is of kind {kind!r}")
             parents[task] = Parent(entry.after.task, entry.after.detach)
     problems.check()
     if parents:

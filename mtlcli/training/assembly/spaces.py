@@ -121,6 +121,8 @@ def resolve_space(experiment: Experiment, task: str, spec: DatasetSpec) -> Space
 
 
 def _condition(equals: Label | list[Label], name: str, target: TargetSpec) -> Condition:
+    if target.type == "tags":
+        raise ValueError(f"the target {name!r} has a label for each word, which can't define a sample space")
     given = equals if isinstance(equals, list) else [equals]
     if target.type == "real":
         if wrong := [value for value in given if isinstance(value, str | bool)]:

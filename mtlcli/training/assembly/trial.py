@@ -27,6 +27,7 @@ EXAMPLES = 2  # per dataset: the minimum for batch norm
 COLUMNS = 7  # of the Jacobian for trying a weighting
 FORMS = {"vector": "[B, features]", "sequence": "[B, L, features]", "map": "[B, features, h, w]"}
 NEEDED = {"vector": "[B, {}]", "sequence": "[B, L, {}]", "map": "[B, {}, h, w]"}
+TOKENS = 8  # of a text with a label for each word
 MOST_PARAMETERS, MOST_INPUTS = 20_000_000, 1_000_000  # limits of a model that is tried on the CPU
 
 
@@ -162,27 +163,28 @@ def _check_trunk(run: Run, inputs: dict[str, Tensor]) -> None:
     with torch.no_grad():
         prepared = run.model.prepare(alias, inputs[alias])
         features = trunk(prepared)
-    if not isinstance(features, Tensor) or not _has_form(features, trunk.representation, trunk.features):
+    if not isinstance(features, Tensor) or not _has_form(features, trunk.representation, trunk.features, len(prepared)):
         raise ValueError(
-            f"returns {_shown(features)} for {EXAMPLES} examples of {alias!r}, but its `features` is {trunk.features}: "
+            f"returns {_shown(features)} for {len(prepared)} examples of {alias!r}, but its `features` is {trunk.features}: "
             f"it must return {FORMS[trunk.representation]}"
         )
 
 
-def _has_form(x: Tensor, form: str, width: int) -> bool:
-    """Return whether a tensor of `EXAMPLES` examples is a vector, a sequence or a map of a width."""
+def _has_form(x: Tensor, form: str, width: int, examples: int = EXAMPLES) -> bool:
+    """Return whether a tensor is a vector, a sequence or a map of a width for each example."""
     if form == "vector":
-        return tuple(x.shape) == (EXAMPLES, width)
+        return tuple(x.shape) == (examples, width)
     if form == "sequence":
-        return x.ndim == 3 and (x.shape[0], x.shape[2]) == (EXAMPLES, width)
-    return x.ndim == 4 and tuple(x.shape[:2]) == (EXAMPLES, width)
+        return x.ndim == 3 and (x.shape[0], x.shape[2]) == (examples, width)
+    return x.ndim == 4 and tuple(x.shape[:2]) == (examples, width)
 
 
 def _check_task(run: Run, problems: Problems, task: str, prediction: Tensor, losses: list[Tensor]) -> None:
     """Check the prediction of a head, and append the loss of its kind."""
     kind = run.kinds[task]
     with _at(run, problems, f"tasks.{task}.head"):
-        if not isinstance(prediction, Tensor) or not _has_form(prediction, kind.predicts, kind.outputs):
+        fits = isinstance(prediction, Tensor) and (kind.pairs or _has_form(prediction, kind.predicts, kind.outputs))
+        if not fits:
             name, needed = run.experiment.tasks[task].kind.name, NEEDED[kind.predicts].format(kind.outputs)
             raise ValueError(f"returns {_shown(prediction)} for {EXAMPLES} examples, but kind {name!r} needs {needed}")
         with _at(run, problems, f"tasks.{task}.kind"):
@@ -194,12 +196,12 @@ def _check_task(run: Run, problems: Problems, task: str, prediction: Tensor, los
 
 def _blank_target(target: TargetSpec, device: torch.device) -> Tensor:
     """Return labels of a target, [B] or [B, size]; the last one is missing if the target allows it."""
-    if target.type == "classes":
-        labels = torch.zeros(EXAMPLES, dtype=torch.int64)
+    if target.type in ("classes", "tags"):
+        labels = torch.zeros(EXAMPLES, *([TOKENS] if target.type == "tags" else []), dtype=torch.int64)
     else:
         labels = torch.zeros(EXAMPLES, *([target.size] if target.type == "multilabel" else []))
     if target.missing:
-        labels[-1] = IGNORE_INDEX if target.type == "classes" else float("nan")
+        labels[-1] = IGNORE_INDEX if target.type in ("classes", "tags") else float("nan")
     return labels.to(device)
 
 

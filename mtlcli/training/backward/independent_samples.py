@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from mtlcli.data.label_counts import count_labels
 from mtlcli.data.loader import Batch
 from mtlcli.specs import has_label, is_labelled
 from mtlcli.training.backward.base import TaskGraphs, weighted_backward
@@ -95,5 +96,8 @@ class IndependentSamplesBackward(GradientBackward):
 def _amount(batch: Batch, task: str) -> Tensor:
     """Return the number of labels of a task in a batch, or the sum of the weights of its labelled examples, 0-d."""
     if task in batch.weights:
-        return batch.weights[task].masked_fill(~has_label(batch.targets[task]), 0.0).sum()
+        weights, target = batch.weights[task], batch.targets[task]
+        if weights.ndim == 1:
+            return (weights.masked_fill(~has_label(target), 0.0) * count_labels(target)).sum()
+        return weights.masked_fill(~is_labelled(target), 0.0).sum()
     return is_labelled(batch.targets[task]).sum()
