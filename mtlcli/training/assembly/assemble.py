@@ -28,7 +28,7 @@ from mtlcli.specs import Column, DatasetSpec, Shape
 from mtlcli.tasks.base import TargetTypeError, TaskKind
 from mtlcli.training.assembly.class_weights import check_class_weights
 from mtlcli.training.assembly.data_checks import Datasets
-from mtlcli.training.assembly.dependent_heads import connect_tasks, extra_features, wrap_head
+from mtlcli.training.assembly.dependent_heads import connect_tasks, extra_features, without_head, wrap_head
 from mtlcli.training.assembly.model_size import size
 from mtlcli.training.assembly.pooling import make_pooling
 from mtlcli.training.assembly.regularization import regularize, terms_of
@@ -90,10 +90,8 @@ def assemble(
             entry, last = experiment.tasks[task].head, output_layers[task]
             if experiment.tasks[task].after is not None:
                 features += extra_features(experiment, task, kinds)
-            if kinds[task].outputs == 0:
-                head: nn.Module = _without_head(entry.name)
-            else:
-                head = registry.heads.create(nn.Module, entry, features, kinds[task].outputs)
+            create, outputs = registry.heads.create, kinds[task].outputs
+            head: nn.Module = create(nn.Module, entry, features, outputs) if outputs else without_head(entry.name)
             head = head if last is None else nn.Sequential(head, last)
             return head if experiment.tasks[task].after is None else wrap_head(experiment, task, head, kinds)
 
@@ -131,13 +129,6 @@ def assemble(
         spaces=spaces,
         base=base,
     )
-
-
-def _without_head(name: str) -> nn.Module:
-    """Return the head of a task that predicts by the features themselves; ValueError if the user chose another."""
-    if name != "linear":
-        raise ValueError(f"the task compares the features, without a head; for the head {name!r}, set `dimensions`")
-    return nn.Identity()
 
 
 def _weighted_terms(experiment: Experiment) -> list[WeightedTask]:

@@ -165,8 +165,8 @@ def _check_trunk(run: Run, inputs: dict[str, Tensor]) -> None:
         features = trunk(prepared)
     if not isinstance(features, Tensor) or not _has_form(features, trunk.representation, trunk.features, len(prepared)):
         raise ValueError(
-            f"returns {_shown(features)} for {len(prepared)} examples of {alias!r}, but its `features` is {trunk.features}: "
-            f"it must return {FORMS[trunk.representation]}"
+            f"returns {_shown(features)} for {len(prepared)} examples of {alias!r}, but its `features` is "
+            f"{trunk.features}: it must return {FORMS[trunk.representation]}"
         )
 
 
