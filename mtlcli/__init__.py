@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mtlcli.api.model_training import train
     from mtlcli.api.predictions import Predictions
     from mtlcli.api.prepared_run import build
+    from mtlcli.api.run_merging import MergedModel, merge
     from mtlcli.api.study_results import Comparison, TaskRelations
     from mtlcli.api.task_studies import compare, relate
     from mtlcli.api.trained_model import Model, load
@@ -38,6 +39,7 @@ _HOMES = {
     "Callback": "mtlcli.training.callbacks",
     "Comparison": "mtlcli.api.study_results",
     "Experiment": "mtlcli.config",
+    "MergedModel": "mtlcli.api.run_merging",
     "Model": "mtlcli.api.trained_model",
     "Predictions": "mtlcli.api.predictions",
     "Run": "mtlcli.training.run",
@@ -49,6 +51,7 @@ _HOMES = {
     "evaluate": "mtlcli.api.checkpoint_evaluation",
     "load": "mtlcli.api.trained_model",
     "load_experiment": "mtlcli.config",
+    "merge": "mtlcli.api.run_merging",
     "relate": "mtlcli.api.task_studies",
     "train": "mtlcli.api.model_training",
 }
@@ -61,6 +64,7 @@ __all__ = [
     "Experiment",
     "InputError",
     "InterruptedRunError",
+    "MergedModel",
     "Model",
     "MtlError",
     "Predictions",
@@ -74,6 +78,7 @@ __all__ = [
     "evaluate",
     "load",
     "load_experiment",
+    "merge",
     "relate",
     "train",
 ]

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from PIL import Image
 
+import mtlcli
 from mtlcli.cli import main
 from mtlcli.config import experiment_from_dict
 from mtlcli.data.datasets.images import Images
@@ -141,6 +142,26 @@ def test_examples_of_the_python_api_run(
     assert "training.epochs - expected an integer > 0" in printed
     assert len(names["predictions"]["digit"]) == 5 and names["features"]["digit"].shape == (5, 128)
     assert names["relations"].tasks == ["digit", "ink"] and names["comparison"].failed == []
+
+
+def test_the_documented_runs_are_merged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (DOCS / "merging.md").read_text()
+    (commands,) = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").symlink_to(DOCS.parent / "configs")
+    for line in commands.splitlines():
+        program, *arguments = shlex.split(line)
+        assert program == "mtl"
+        quick = ["training.epochs=1", "training.batch_size=200"] if arguments[0] == "train" else []
+        assert main([*arguments, *quick]) == 0, (line, capsys.readouterr().err)
+    assert "| test | parity |" in capsys.readouterr().out
+    names: dict[str, Any] = {"mtlcli": mtlcli}
+    exec(code, names)
+    assert names["merged"].coefficients.keys() == {"digit", "parity"}
+    assert names["model"].sources.keys() == {"digit", "parity"}
 
 
 def test_every_file_in_the_documentation_exists() -> None:

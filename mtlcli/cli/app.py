@@ -21,6 +21,7 @@ from mtlcli.cli.eval import evaluate
 from mtlcli.cli.export import export
 from mtlcli.cli.init import init
 from mtlcli.cli.list import list_components
+from mtlcli.cli.merge import merge
 from mtlcli.cli.predict import predict
 from mtlcli.cli.relate import relate
 from mtlcli.cli.schema import schema
@@ -103,6 +104,7 @@ _VERBS: dict[str, Callable[..., None]] = {
     "eval": evaluate,
     "compare": compare,
     "relate": relate,
+    "merge": merge,
     "predict": predict,
     "export": export,
     "list": list_components,

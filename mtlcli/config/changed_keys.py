@@ -24,14 +24,11 @@ def check_same(saved: Mapping[str, Any], current: Mapping[str, Any], free: Seque
     Raises:
         ConfigError: if any other key differs; it names each of them.
     """
-    before, now = _flat(saved), _flat(current)
-    missing = "(none)"
     changed = [
-        Problem(f"is {_yaml(now.get(key, missing))}, and the saved run has {_yaml(before.get(key, missing))}", key)
-        for key in dict.fromkeys([*before, *now])
-        if before.get(key, missing) != now.get(key, missing)
+        Problem(f"is {_yaml(now)}, and the saved run has {_yaml(before)}", key)
+        for key, before, now in differing_keys(saved, current)
     ]
-    both = before.keys() & now.keys()
+    both = _flat(saved).keys() & _flat(current).keys()
     allowed = [
         difference
         for difference in changed
@@ -45,6 +42,24 @@ def check_same(saved: Mapping[str, Any], current: Mapping[str, Any], free: Seque
             ]
         )
     return allowed
+
+
+def differing_keys(saved: Any, current: Any) -> list[tuple[str, Any, Any]]:
+    """List the keys in which two nested mappings of plain data differ.
+
+    Args:
+        saved: one mapping.
+        current: the other.
+
+    Returns:
+        Dotted key path, value in `saved` and value in `current`, `"(none)"` for a key that is missing.
+    """
+    before, now, missing = _flat(saved), _flat(current), "(none)"
+    return [
+        (key, before.get(key, missing), now.get(key, missing))
+        for key in dict.fromkeys([*before, *now])
+        if before.get(key, missing) != now.get(key, missing)
+    ]
 
 
 def _yaml(value: Any) -> str:

@@ -61,6 +61,9 @@ def test_every_example_runs(
     (tmp_path / "labels.csv").write_text("file,color\n1.png,red\n2.png,blue\n")
     for name in ("1.png", "2.png"):
         Image.new("RGB", (8, 8)).save(tmp_path / name)
+    for task in ("digit", "parity"):
+        only = f"tasks={{{task}: {{dataset: digits, target: {task}, kind: classification}}}}"
+        assert main(["train", "configs/digits.yaml", only, "--run-dir", f"runs/{task}"]) == 0
     for line in EXAMPLES:
         program, *arguments = shlex.split(line.partition(" > ")[0])
         assert program == "mtl"

@@ -21,7 +21,11 @@ PATHS = ("root", "path", *FURTHER)  # options of datasets that locate the data
 
 
 def experiment_from_checkpoint(
-    payload: Mapping[str, Any], overrides: Sequence[str], checkpoint: Path, data: bool = True
+    payload: Mapping[str, Any],
+    overrides: Sequence[str],
+    checkpoint: Path,
+    data: bool = True,
+    command: str | None = None,
 ) -> Experiment:
     """Return the experiment of a checkpoint, with overrides, for evaluation or use of its model.
 
@@ -35,6 +39,7 @@ def experiment_from_checkpoint(
         overrides: `KEY=VALUE` arguments.
         checkpoint: The file, for messages.
         data: Whether the datasets will be opened.
+        command: The command to which a message adds the override that is lacking; by default `mtl eval CHECKPOINT`.
 
     Returns:
         The experiment.
@@ -58,11 +63,11 @@ def experiment_from_checkpoint(
                 continue
             if default is not None:
                 options[option] = default.default
-            elif data and not _inside(options[option]):
-                path = f"datasets.{alias}.{option}"
+            elif data and not inside_current_folder(options[option]):
+                path, given_by = f"datasets.{alias}.{option}", command or f"mtl eval {quote(str(checkpoint))}"
                 problems.append(Problem(
                     f"the checkpoint has {str(options[option])!r}; a path outside the current folder is used only "
-                    f"if you give it yourself, as an override: mtl eval {quote(str(checkpoint))} {path}=PATH", path
+                    f"if you give it yourself, as an override: {given_by} {path}=PATH", path
                 ))  # fmt: skip
         datasets[alias] = replace(entry, options=options)
     if isinstance(experiment.weighting.options.get("matrix"), str) and not _overridden("weighting.matrix", given):
@@ -137,7 +142,7 @@ def _overridden(path: str, given: Sequence[str]) -> bool:
     return any(f"{path}.".startswith(f"{key}.") for key in given)
 
 
-def _inside(stored: Any) -> bool:
+def inside_current_folder(stored: Any) -> bool:
     """Return whether a path is relative and leads, including links, to something inside the current folder."""
     path = Path(str(stored))
     if path.is_absolute() or ".." in path.parts or str(path).startswith("~"):

@@ -1,0 +1,1 @@
+"""Merging of trained runs into one multi-task model."""

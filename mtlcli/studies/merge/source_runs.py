@@ -1,0 +1,114 @@
+"""Runs that are merged: their checkpoints, read and checked together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from mtlcli.config import Experiment, experiment_from_dict
+from mtlcli.errors import ConfigError, Problem
+from mtlcli.models.warm_start import find_mismatches, find_not_finite, join_problems
+from mtlcli.regularizers.factorized import merge_factors
+from mtlcli.specs import DatasetSpec
+from mtlcli.training.assembly.stems import fix_stem_shapes
+from mtlcli.training.checkpoint.experiment import lacking
+from mtlcli.training.checkpoint.file import load_checkpoint
+
+TRUNK = "sharing.trunk."
+
+
+@dataclass(frozen=True, eq=False)
+class SourceRun:
+    """A run that is merged.
+
+    Attributes:
+        name: the names of its tasks, unique among the runs.
+        path: the checkpoint.
+        payload: content of the checkpoint.
+        experiment: its experiment; each stem has the key `shape`, so that it is complete without the others.
+        state: state dict of its model, in which factorized layers are multiplied out.
+    """
+
+    name: str
+    path: Path
+    payload: Mapping[str, Any]
+    experiment: Experiment
+    state: dict[str, Tensor]
+
+    @property
+    def tasks(self) -> list[str]:
+        """Names of the tasks."""
+        return list(self.experiment.tasks)
+
+
+def read_sources(paths: Sequence[Path]) -> list[SourceRun]:
+    """Read the checkpoints of the runs to merge.
+
+    Args:
+        paths: the checkpoints, at least two.
+
+    Returns:
+        The runs, in the given order.
+
+    Raises:
+        ConfigError: If a checkpoint can't be read, or the models can't be merged: the message lists all problems.
+    """
+    if len(paths) < 2:
+        raise ConfigError(f"merging needs two or more runs, got {len(paths)}")
+    sources: list[SourceRun] = []
+    for path in paths:
+        sources.append(_read(path, {source.name for source in sources}))
+    problems = [problem for source in sources for problem in _sharing_problems(source)]
+    if not problems:
+        problems = [problem for source in sources[1:] for problem in _differences(sources[0], source)]
+    if problems:
+        raise ConfigError(problems)
+    return sources
+
+
+def _read(path: Path, names: set[str]) -> SourceRun:
+    payload = load_checkpoint(path)
+    try:
+        experiment = experiment_from_dict(payload["config"], source=str(path))
+    except ConfigError as error:
+        raise ConfigError(lacking(error.problems, payload.get("plugins")) or error.problems) from error
+    specs = {alias: DatasetSpec.from_dict(spec, f"{path}: specs.{alias}") for alias, spec in payload["specs"].items()}
+    if experiment.stems:
+        experiment = fix_stem_shapes(experiment, specs)
+    if wrong := find_not_finite(payload["model"]):
+        raise ConfigError(f"{path}: its model can't be merged: {join_problems(wrong)}")
+    tasks = ",".join(experiment.tasks)
+    name = next(name for name in (tasks, *(f"{tasks}#{n}" for n in range(2, len(names) + 2))) if name not in names)
+    return SourceRun(name, path, payload, experiment, merge_factors(payload["model"]))
+
+
+def _sharing_problems(source: SourceRun) -> list[Problem]:
+    sharing = source.experiment.sharing.name
+    if sharing == "hard":
+        return []
+    return [
+        Problem(f"{source.path}: has `sharing: {sharing}`; only models with one trunk, `sharing: hard`, are merged")
+    ]
+
+
+def _differences(first: SourceRun, other: SourceRun) -> list[Problem]:
+    """Describe the differences of two trunks, and of the stems and heads that both models have."""
+    problems = []
+    trunks = [
+        {key.removeprefix(TRUNK): value for key, value in source.state.items() if key.startswith(TRUNK)}
+        for source in (first, other)
+    ]
+    if differing := find_mismatches(*trunks):
+        problems.append(Problem(
+            f"{other.path}: its trunk differs from that of {first.path}: {join_problems(differing)}. "
+            "Only trunks of the same architecture can be merged"
+        ))  # fmt: skip
+    both = [key for key in first.state if key in other.state and not key.startswith(TRUNK)]
+    own, theirs = ({key: source.state[key] for key in both} for source in (first, other))
+    if differing := find_mismatches(own, theirs):
+        problems.append(Problem(f"{other.path}: differs from {first.path}: {join_problems(differing)}"))
+    return problems
