@@ -81,7 +81,8 @@ def merge(
         drop: Probability with which DARE drops an entry.
         seed: Seed of the entries that DARE drops.
         batch_norm: `average` the running statistics of batch norm, or `recompute` them on training examples.
-        base: The checkpoint that the runs were initialized from, in place of the path in their experiments.
+        base: The checkpoint (`trunk.init_from`) or folder of a pretrained model (`trunk.model`) that the runs started
+            from, in place of the path in their experiments.
         overrides: `KEY=VALUE` strings for the merged experiment, such as `datasets.t.path=new.csv`.
         plugins: Modules, or files ending in `.py`, with components that the models need; imported first.
 
@@ -98,7 +99,7 @@ def merge(
     target = _target(out)
     rule = MergeRule(method, density, drop, seed)
     fixed = {} if coefficient is None else coefficient if isinstance(coefficient, Mapping) else {"": coefficient}
-    source_base = None if base is None else checkpoint_path(base)
+    source_base = None if base is None else given_path(os.fspath(base), "--base")
     options = MergeOptions(dict(fixed), tuple(grid), by_task, batch_norm, source_base)
     check_options(rule, options)
     paths = [checkpoint_path(run) for run in ([runs] if isinstance(runs, str | os.PathLike) else runs)]

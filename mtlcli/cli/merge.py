@@ -69,8 +69,9 @@ def merge(
     base: Annotated[
         Path | None,
         typer.Option(
-            metavar="CHECKPOINT",
-            help="Checkpoint that the runs were initialized from. Default: trunk.init_from of the runs.",
+            metavar="PATH",
+            help="Checkpoint, or folder of a pretrained model, that the runs started from. Default: trunk.init_from or "
+            "trunk.model of the runs.",
         ),
     ] = None,
     json: Json = False,

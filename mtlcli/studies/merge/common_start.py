@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from mtlcli import registry
 from mtlcli.config import Experiment
 from mtlcli.errors import ConfigError, Problem
 from mtlcli.models.warm_start import join_problems
@@ -34,7 +36,8 @@ def common_start(sources: Sequence[SourceRun], base: Path | None = None, trusted
 
     Args:
         sources: the runs.
-        base: the checkpoint to use in place of `trunk.init_from` of the experiments.
+        base: the checkpoint, or the folder of a pretrained model, that the runs started from, in place of
+            `trunk.init_from` or `trunk.model` of the experiments.
         trusted: whether files outside the current folder that the experiments name may be read.
 
     Returns:
@@ -76,7 +79,7 @@ def initial_state(source: SourceRun, base: Path | None = None, trusted: bool = F
 
     Args:
         source: the run.
-        base: the checkpoint to use in place of `trunk.init_from`.
+        base: the checkpoint or the folder of a model to use in place of that of the experiment.
         trusted: whether files outside the current folder that the experiment names may be read.
 
     Returns:
@@ -108,15 +111,24 @@ def initial_state(source: SourceRun, base: Path | None = None, trusted: bool = F
 def _located(source: SourceRun, base: Path | None, trusted: bool) -> Experiment:
     """Return the experiment of a run with the files that its start is read from."""
     experiment, problems = source.experiment, list[Problem]()
-    given = {"trunk.init_from": experiment.trunk.init_from}
-    given |= {f"stems.{alias}.init_from": stem.init_from for alias, stem in experiment.stems.items()}
+    trunk = experiment.trunk
+    model = trunk.options.get("model") if getattr(registry.trunks[trunk.name].target, "takes_base", False) else None
+    named = {"trunk.init_from": trunk.init_from, "trunk.model": model}
+    named |= {f"stems.{alias}.init_from": stem.init_from for alias, stem in experiment.stems.items()}
     if base is not None:
-        if experiment.trunk.init_from is None:
-            raise ConfigError(f"--base: {source.path} did not start from a checkpoint; it has no trunk.init_from")
-        trunk = experiment.trunk.__class__(**{**vars(experiment.trunk), "init_from": str(base)})
+        if trunk.init_from is not None:
+            trunk = replace(trunk, init_from=str(base))
+            del named["trunk.init_from"]
+        elif model is not None:
+            trunk = replace(trunk, options={**trunk.options, "model": str(base)})
+            del named["trunk.model"]
+        else:
+            raise ConfigError(
+                f"--base: {source.path} did not start from a checkpoint or a pretrained model; it has neither "
+                "trunk.init_from nor trunk.model"
+            )
         experiment = experiment.model_copy(update={"trunk": trunk})
-        del given["trunk.init_from"]
-    for path, file in given.items():
+    for path, file in named.items():
         if file is not None and not trusted and not inside_current_folder(file):
             hint = "give it yourself with --base" if path.startswith("trunk") else "copy it there"
             problems.append(Problem(

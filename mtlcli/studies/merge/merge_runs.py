@@ -36,7 +36,8 @@ class MergeOptions:
         grid: the coefficients to try; empty for those of `GRIDS`.
         by_task: whether to search a coefficient for each run instead of a common one.
         batch_norm: whether the running statistics of batch norm are averaged, or recomputed on training examples.
-        base: the checkpoint that the runs started from, in place of the path in their experiments.
+        base: the checkpoint or the folder of a pretrained model that the runs started from, in place of the path in
+            their experiments.
     """
 
     coefficients: Mapping[str, float] = field(default_factory=dict)

@@ -10,13 +10,8 @@ from mtlcli.errors import ConfigError, Problem
 from mtlcli.studies.merge.source_runs import SourceRun
 
 NAME = "merged"
-UNITED = (
-    "specs",
-    "data",
-    "plugins",
-    "spaces",
-    "class_weights",
-)  # entries of a checkpoint by dataset, component or task
+UNITED = ("specs", "data", "plugins", "spaces", "class_weights")  # dicts of a checkpoint
+NOT_BUILT = ("init_from", "frozen", "model", "tokenizer", "gradient_checkpointing")  # of `trunk`
 KEPT = ("loading", "workers", "device", "threads", "precision", "batch_size", "deterministic")  # of `training`
 
 
@@ -42,6 +37,11 @@ def unite(sources: Sequence[SourceRun]) -> dict[str, Any]:
     problems = [problem for section in ("datasets", "stems", "tasks") for problem in _conflicts(sources, section)]
     problems += _spec_conflicts(sources, {problem.path for problem in problems})
     problems += [
+        Problem(f"{source.path} and {first.path} have trunks of different pretrained models", "trunk")
+        for source in sources[1:]
+        if _architecture(source) != _architecture(first)
+    ]
+    problems += [
         Problem(f"is {now!r} in {source.path} and {before!r} in {first.path}", f"trunk.{key}")
         for source, config in zip(sources[1:], configs[1:], strict=True)
         for key, before, now in differing_keys(_built_trunk(configs[0]), _built_trunk(config))
@@ -61,7 +61,8 @@ def unite(sources: Sequence[SourceRun]) -> dict[str, Any]:
     }
     model = {key: value.clone() for source in reversed(sources) for key, value in source.state.items()}
     united = {entry: _merge_dicts(source.payload.get(entry, {}) for source in sources) for entry in UNITED}
-    return {"config": config, "made_with": first.payload.get("made_with", {}), **united, "model": model}
+    shared = {key: first.payload[key] for key in ("made_with", "base") if key in first.payload}
+    return {"config": config, **shared, **united, "model": model}
 
 
 def _conflicts(sources: Sequence[SourceRun], section: str) -> list[Problem]:
@@ -96,9 +97,15 @@ def _spec_conflicts(sources: Sequence[SourceRun], reported: set[str]) -> list[Pr
     return problems
 
 
+def _architecture(source: SourceRun) -> tuple[Any, ...]:
+    """Return the configuration and the tokenizer of the pretrained model that a trunk is built from."""
+    base = source.payload.get("base") or {}
+    return base.get("config"), base.get("tokenizer")
+
+
 def _built_trunk(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of a trunk that determine what it computes."""
-    return {key: value for key, value in config["trunk"].items() if key not in ("init_from", "frozen")}
+    return {key: value for key, value in config["trunk"].items() if key not in NOT_BUILT}
 
 
 def _merge_dicts(dicts: Any) -> dict[str, Any]:

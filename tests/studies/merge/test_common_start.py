@@ -60,7 +60,7 @@ def test_a_file_outside_the_current_folder_is_read_only_if_it_is_given(
 
 
 def test_a_base_is_only_for_runs_that_started_from_a_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--base: .*0\.pt did not start from a checkpoint"):
+    with pytest.raises(ConfigError, match=r"--base: .*0\.pt did not start from a checkpoint or"):
         common_start(sources(tmp_path, config("digit"), config("parity")), base=tmp_path / "0.pt")
 
 
