@@ -21,7 +21,8 @@ from mtlcli.models.sharing.base import (
     split_datasets,
 )
 from mtlcli.models.sharing.experts import share_encoder
-from mtlcli.models.trunks.base import Stage, Trunk, stage_key, trace_stages
+from mtlcli.models.stage_shapes import Stage, stage_key, trace_stages
+from mtlcli.models.trunks.base import Trunk
 from mtlcli.registry import sharings
 
 

@@ -22,7 +22,8 @@ from mtlcli.models.sharing.base import (
     concat_datasets,
     split_datasets,
 )
-from mtlcli.models.trunks.base import Trunk, trace_stages
+from mtlcli.models.stage_shapes import trace_stages
+from mtlcli.models.trunks.base import Trunk
 from mtlcli.specs import TrunkPass, at_least_float32
 
 

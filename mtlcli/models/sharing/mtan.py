@@ -19,7 +19,8 @@ from mtlcli.models.sharing.base import (
     concat_datasets,
     split_datasets,
 )
-from mtlcli.models.trunks.base import Trunk, stage_key, trace_stages
+from mtlcli.models.stage_shapes import stage_key, trace_stages
+from mtlcli.models.trunks.base import Trunk
 from mtlcli.registry import sharings
 from mtlcli.specs import Shape, TrunkPass
 

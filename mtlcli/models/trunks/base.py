@@ -1,11 +1,10 @@
-"""Base class of the trunks, and a trace of their stages."""
+"""Base class of the trunks."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import torch
@@ -130,6 +129,27 @@ class Trunk(nn.Module, ABC):
                 activations[name] = x
         return x, activations
 
+    @contextmanager
+    def after_stages(self, function: Callable[[Tensor], Tensor]) -> Iterator[None]:
+        """Pass the activation of every stage through a function, in all passes within the block.
+
+        Args:
+            function: activation → what the next stage receives in its place.
+
+        Yields:
+            Nothing.
+        """
+        stages = self.stages
+
+        def followed(stage: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+            return lambda x: function(stage(x))
+
+        self.__dict__["stages"] = lambda: {name: followed(stage) for name, stage in stages().items()}
+        try:
+            yield
+        finally:
+            del self.__dict__["stages"]
+
     def stage_parameters(self) -> dict[str, list[nn.Parameter]]:
         """Divide the parameters of the trunk among its stages, by autograd with one blank example.
 
@@ -185,50 +205,12 @@ class Trunk(nn.Module, ABC):
 ENCODER, OTHER = "encoder", "other"  # entries of `Trunk.stage_parameters` that are not stages
 
 
-@dataclass(frozen=True)
-class Stage:
-    """Shapes and modules of one stage of a trunk.
-
-    Attributes:
-        input_shape: shape of the input without the batch.
-        shape: shape of the activation without the batch.
-        modules: paths, within the trunk, of all modules that the stage calls.
-    """
-
-    input_shape: Shape
-    shape: Shape
-    modules: frozenset[str]
-
-
-def trace_stages(trunk: Trunk) -> dict[str, Stage]:
-    """Trace the stages of a trunk with one blank example, in evaluation mode and without gradients.
-
-    Args:
-        trunk: the trunk, which is left unchanged; its device may be `meta`.
-
-    Returns:
-        Name → stage, in order.
-
-    Raises:
-        ValueError: if the trunk cannot process an example of its `input_shape`.
-    """
-    stages: dict[str, Stage] = {}
-    with evaluation_mode(trunk), _shape_errors():
-        x = trunk.encoder(blank_example(trunk, trunk.input_shape))
-        for name, stage in trunk.stages().items():
-            input_shape = tuple(x.shape[1:])
-            with _record_calls(trunk) as called:
-                x = stage(x)
-            stages[name] = Stage(input_shape, tuple(x.shape[1:]), frozenset(called))
-    return stages
-
-
 def _parameters_reached(trunk: Trunk) -> dict[str, set[Tensor]]:
     """Return the leaves of the graph of each stage's output, with all parameters made trainable temporarily."""
     fixed = [parameter for parameter in trunk.parameters() if not parameter.requires_grad]
     reached: dict[str, set[Tensor]] = {}
     try:
-        with evaluation_mode(trunk), _shape_errors(), torch.enable_grad():
+        with evaluation_mode(trunk), shape_errors(), torch.enable_grad():
             for parameter in fixed:
                 parameter.requires_grad_(True)
             x = trunk.encoder(blank_example(trunk, trunk.input_shape))
@@ -256,44 +238,9 @@ def _leaves(output: Tensor) -> set[Tensor]:
 
 
 @contextmanager
-def _shape_errors() -> Iterator[None]:
+def shape_errors() -> Iterator[None]:
     """Convert torch's error for shapes that don't fit to a ValueError."""
     try:
         yield
     except RuntimeError as error:
         raise ValueError(f"the trunk can't take the datasets' inputs: {error}") from error
-
-
-def activation_shapes(trunk: Trunk) -> dict[str, Shape]:
-    """Compute the shapes of all activations of a trunk from one blank example.
-
-    Args:
-        trunk: the trunk, which is left unchanged; its device may be `meta`.
-
-    Returns:
-        Name → shape without the batch, in the order of the stages, followed by `features`.
-    """
-    with evaluation_mode(trunk):
-        features, activations = trunk.activations(blank_example(trunk, trunk.input_shape), trunk.activation_names())
-    return {name: tuple(x.shape[1:]) for name, x in {**activations, "features": features}.items()}
-
-
-def stage_key(stage: str) -> str:
-    """Convert the name of a stage, which may contain dots, to a name that a module can have."""
-    return stage.replace(".", "-")
-
-
-@contextmanager
-def _record_calls(trunk: nn.Module) -> Iterator[set[str]]:
-    """Collect the paths of the trunk's modules that are called in the block."""
-    called: set[str] = set()
-
-    def record(name: str) -> Callable[[nn.Module, Any], None]:
-        return lambda module, inputs: called.add(name)
-
-    handles = [module.register_forward_pre_hook(record(name)) for name, module in trunk.named_modules() if name]
-    try:
-        yield called
-    finally:
-        for handle in handles:
-            handle.remove()

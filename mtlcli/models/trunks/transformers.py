@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -195,6 +196,27 @@ class TransformersTrunk(Trunk):
             kept["norm"] = features
         return features, kept
 
+    @contextmanager
+    def after_stages(self, function: Callable[[Tensor], Tensor]) -> Iterator[None]:
+        """See `Trunk.after_stages`. The output of the embeddings is changed where the first layer receives it."""
+        layers: Iterable[nn.Module] = () if self.chain is None else self.chain.layers
+
+        def change_input(module: nn.Module, args: Any, keywords: Any) -> Any:
+            if args:
+                return (function(args[0]), *args[1:]), keywords
+            return args, {**keywords, "hidden_states": function(keywords["hidden_states"])}
+
+        def change_output(module: nn.Module, inputs: Any, output: Any) -> Any:
+            return (function(output[0]), *output[1:]) if isinstance(output, tuple) else function(output)
+
+        handles = [layer.register_forward_hook(change_output) for layer in layers]
+        handles += [layer.register_forward_pre_hook(change_input, with_kwargs=True) for layer in list(layers)[:1]]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
 
 def _settings(options: Mapping[str, Any]) -> Any:
     """Return the configuration that the options name, after their check."""
@@ -253,4 +275,6 @@ def _keep_layers(network: nn.Module, path: str | None, count: int) -> None:
 def _checkpoint_layers(network: Any, model_type: str) -> None:
     if not network.supports_gradient_checkpointing:
         raise ValueError(f"gradient_checkpointing: transformers' {model_type} doesn't support it")
-    network.gradient_checkpointing_enable({"use_reentrant": False})
+    # renamed in transformers 5
+    enable = getattr(network, "activation_checkpointing_enable", None) or network.gradient_checkpointing_enable
+    enable({"use_reentrant": False})

@@ -15,7 +15,7 @@ from mtlcli.config import Experiment
 from mtlcli.config.locations import Problems
 from mtlcli.models.model import MultiTaskModel
 from mtlcli.models.sharing.base import Sharing
-from mtlcli.models.trunks.base import activation_shapes
+from mtlcli.models.stage_shapes import activation_shapes
 from mtlcli.regularizers.base import Regularizer, Subject
 from mtlcli.regularizers.factorized import Factorized
 from mtlcli.specs import Shape, TrunkPass

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import torch
@@ -20,7 +20,6 @@ from mtlcli.training.backward.loss_graphs import Walk
 from mtlcli.weighting.solvers.gramian import compute_gramian, exact_dtype
 
 Represent = Callable[[Mapping[str, Tensor], Sequence[str], SharingRecord | None], dict[str, Tensor]]
-Stage = Callable[[Tensor], Tensor]
 
 
 @dataclass(eq=False)
@@ -121,7 +120,9 @@ class BlockwiseJacobians(Jacobians):
         def represent_in_segments(
             inputs: Mapping[str, Tensor], tasks: Sequence[str], record: SharingRecord | None
         ) -> dict[str, Tensor]:
-            with _after_stages(self.trunks, self._cut):
+            with ExitStack() as stack:
+                for trunk in self.trunks:
+                    stack.enter_context(trunk.after_stages(self._cut))
                 return represent(inputs, tasks, record)
 
         return represent_in_segments
@@ -244,22 +245,3 @@ class BlockwiseJacobians(Jacobians):
             gradient, segment.leaf.grad = segment.leaf.grad, None
             if inputs and gradient is not None:
                 torch.autograd.backward(segment.root, gradient, inputs=inputs, retain_graph=own or segment.is_reused)
-
-
-@contextmanager
-def _after_stages(trunks: Iterable[Trunk], cut: Stage) -> Iterator[None]:
-    """Pass the output of every stage of some trunks through a function in the block."""
-
-    def wrap(stages: Callable[[], dict[str, Stage]]) -> Callable[[], dict[str, Stage]]:
-        def followed(stage: Stage) -> Stage:
-            return lambda x: cut(stage(x))
-
-        return lambda: {name: followed(stage) for name, stage in stages().items()}
-
-    try:
-        for trunk in trunks:
-            trunk.__dict__["stages"] = wrap(trunk.stages)
-        yield
-    finally:
-        for trunk in trunks:
-            trunk.__dict__.pop("stages", None)

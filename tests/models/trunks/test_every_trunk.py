@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from mtlcli.models.trunks.base import Trunk, trace_stages
+from mtlcli.models.stage_shapes import trace_stages
+from mtlcli.models.trunks.base import Trunk
 from mtlcli.models.warm_start import freeze
 from mtlcli.registry import trunks
 
@@ -104,6 +105,21 @@ def test_parameters_of_the_stages(name, shape, options):
         s: [id(p) for p in listed] for s, listed in divided.items()
     }
     assert not any(p.requires_grad for p in trunk.parameters())
+
+
+@pytest.mark.parametrize(("name", "shape", "options"), CASES)
+def test_a_function_follows_every_stage(name, shape, options):
+    trunk, x, passed = make(name, shape, options).eval(), torch.randn(2, *shape), []
+
+    def double(activation):
+        passed.append(activation)
+        return 2 * activation
+
+    with trunk.after_stages(double):
+        changed = trunk(x)
+    assert torch.equal(changed, 2 * passed[-1]) and len(passed) == len(trunk.stages())
+    first, *_ = trunk.stages().values()
+    assert torch.equal(passed[0], first(x)) and len(passed) == len(trunk.stages())
 
 
 class Unusual(Trunk):

@@ -50,6 +50,26 @@ def test_stages_and_activations_are_those_of_the_network(name):
     assert torch.equal(features, expected)
 
 
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_function_follows_every_layer(name):
+    trunk = make_trunk(name)
+    x, passed = make_inputs(trunk), []
+
+    def double(activation):
+        passed.append(activation)
+        return 2 * activation
+
+    with torch.no_grad():
+        with trunk.after_stages(double):
+            changed = trunk(x)
+        expected = x
+        for stage, run in trunk.stages().items():
+            expected = run(expected) if stage == "norm" else 2 * run(expected)
+        assert torch.equal(changed, expected)
+        assert len(passed) == 3
+        assert torch.equal(trunk(x), trunk.activations(x, [])[0]) and len(passed) == 3
+
+
 def test_padding_changes_nothing():
     trunk = make_trunk("bert")
     x = make_inputs(trunk)

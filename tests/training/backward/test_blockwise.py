@@ -17,11 +17,14 @@ from mtlcli.specs import Shape
 from mtlcli.training.assembly.build import build
 from mtlcli.training.assembly.optimizers import make_optimizer
 from mtlcli.training.backward import gradient_backward
+from mtlcli.training.backward.base import Parameters
+from mtlcli.training.backward.blockwise import BlockwiseJacobians
+from mtlcli.training.backward.gradient_backward import SplitForward
 from mtlcli.training.run import Run
 from mtlcli.training.step import Step
 from mtlcli.weighting.base import GramianWeighting
 from tests.training.assembly.test_regularization import Guess, Pull
-from tests.training.backward.test_gradient_backward import CNN, DISJOINT, MIXED, MLP, SAME, Spy, batch, spies  # noqa: F401
+from tests.training.backward.test_gradient_backward import CNN, DISJOINT, MIXED, MLP, SAME, WEIGHTS, Spy, batch, spies  # noqa: F401
 from tests.training.experiments import digits, training
 
 GRAMIAN = [
@@ -152,6 +155,60 @@ def test_every_gramian_method_gives_the_same_update(name: str) -> None:
 def test_parameters_of_single_tasks_and_regularizers(changes: dict[str, Any]) -> None:
     changes = dict(changes)
     both(changes.pop("tasks", MIXED), changes.pop("trunk", DEEP), steps=3, **changes)
+
+
+VIT = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16, "model_type": "vit",
+       "image_size": 8, "patch_size": 4, "num_channels": 1}  # fmt: skip
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_layers_of_transformers_are_blocks(checkpointing: bool) -> None:
+    trunk = {"name": "transformers", "config": VIT, "gradient_checkpointing": checkpointing}
+    run, _ = both(SAME, trunk, steps=1)
+    assert list(run.model.sharing.trunk.stages()) == ["embeddings", "layer.0", "layer.1", "norm"]
+
+
+@pytest.mark.parametrize("name", ["bert", "t5"])
+def test_texts_of_mixed_lengths_pass_layer_by_layer(name: str) -> None:
+    """T5's table of relative positions belongs to its first layer, and all others add it to their attention."""
+    from tests.models.trunks.test_transformers import CONFIGS, make_inputs, make_trunk
+
+    CONFIGS["t5"] = {"model_type": "t5", "d_model": 16, "num_layers": 3, "num_heads": 2, "d_ff": 32, "d_kv": 8,
+                     "vocab_size": 60}  # fmt: skip
+    trunk = make_trunk(name).double().train()
+    inputs, parameters = {"texts": make_inputs(trunk)}, list(trunk.parameters())
+
+    def represent(inputs: Any, tasks: Any, record: Any) -> dict[str, Tensor]:
+        hidden = trunk(inputs["texts"])
+        return {"mean": hidden.mean(1), "first": hidden[:, 0]}
+
+    def losses(outputs: dict[str, Tensor]) -> list[Tensor]:
+        return [outputs["mean"].sin().sum(), outputs["first"].square().sum()]
+
+    torch.manual_seed(0)
+    rows = [
+        torch.cat([
+            torch.zeros_like(p).flatten() if g is None else g.flatten()
+            for p, g in zip(parameters, torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True),
+                            strict=True)
+        ])
+        for loss in losses(represent(inputs, None, None))
+    ]  # fmt: skip
+    jacobian = torch.stack(rows)
+    blocks = BlockwiseJacobians(Parameters(parameters), [trunk], 2, torch.device("cpu"))
+    blocks.start([0, 1])
+    torch.manual_seed(0)
+    outputs, graph = blocks.cut(represent)(inputs, [], None), SplitForward([0, 1])
+    leaves = {task: graph.append(x) for task, x in outputs.items()}
+    graph.losses = losses(leaves)
+    graph.tasks_backward(torch.ones(2, dtype=torch.float64))
+    blocks.add(graph, 0)
+    gramian = blocks.gramian()
+    assert len(blocks.segments) == 2 + 1 + len(trunk.chain.layers)  # outputs, embeddings, layers
+    torch.testing.assert_close(gramian, jacobian @ jacobian.T, rtol=1e-9, atol=0)
+    blocks.descend({0: WEIGHTS[0], 1: WEIGHTS[1]})
+    update = torch.cat([torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in parameters])
+    torch.testing.assert_close(update, WEIGHTS[:2] @ jacobian, rtol=1e-6, atol=1e-6)  # T5's norms are float32
 
 
 def test_a_frozen_trunk_is_unchanged_and_the_heads_learn() -> None:
