@@ -92,6 +92,21 @@ def quote_path(path: str | Path) -> str:
 UNFINISHED = ".unfinished-"  # prefix of temporary files
 
 
+def cache_folder(name: str) -> Path | None:
+    """Return a folder in the user's cache, `$XDG_CACHE_HOME/mtlcli/NAME` (`~/.cache/mtlcli/NAME`).
+
+    Args:
+        name: name of the folder.
+
+    Returns:
+        The path, which may not exist; None without a home folder.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mtlcli" / name
+    except RuntimeError:
+        return None
+
+
 def remove_unfinished(*folders: Path) -> None:
     """Remove the temporary files of a killed process. No other process may be writing to the folders."""
     for folder in folders:

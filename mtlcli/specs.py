@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from mtlcli.errors import ConfigError, Problem, suggest
+from mtlcli.text_spec import TextSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -155,7 +156,7 @@ class DatasetSpec:
     """Shapes, targets and statistics of a dataset.
 
     Args:
-        input_shape: shape of one example: (C, H, W) for images, (F,) for tables.
+        input_shape: shape of one example: (C, H, W) for images, (F,) for tables, (2, max_length) at most for a text.
         targets: the targets by name.
         main_target: the target of a task that names none; None if every task has to name one.
         splits: the available splits, of `train`, `val` and `test`.
@@ -164,6 +165,7 @@ class DatasetSpec:
         std: standard deviation of the raw inputs, as `mean`.
         state: other values that were fitted to the training data: plain lists, dicts, numbers, strings.
         columns: columns of a table, in the order of the raw inputs [B, columns]; empty for other data.
+        text: the texts that are the inputs, for a trunk that reads text; None for other inputs.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = PLAIN
@@ -176,6 +178,7 @@ class DatasetSpec:
     std: Stds
     state: dict[str, Any]
     columns: Annotated[tuple[Column, ...], Field(max_length=MOST_COLUMNS)] = ()
+    text: TextSpec | None = None
 
     def find_target(self, name: str | None, alias: str, task: str) -> tuple[str, TargetSpec]:
         """Return name and description of a task's target: that named, that named like the task, or the main one.
@@ -207,8 +210,8 @@ class DatasetSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Convert the spec to plain dicts, lists, numbers and strings, for a checkpoint."""
-        plain: dict[str, Any] = _listed(asdict(self))
-        return plain
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return {key: value for key, value in plain.items() if key != "text" or value is not None}
 
     @classmethod
     def from_dict(cls, plain: Any, where: str = "specs") -> DatasetSpec:
@@ -246,6 +249,8 @@ class DatasetSpec:
         for name, target in self.targets.items():
             if target.classes is not None and len(target.classes) != target.size:
                 return f"targets.{name}.classes", f"{len(target.classes)} names, but `size` is {target.size}"
+        if self.text is not None and self.input_shape != self.text.input_shape:
+            return "text", "inputs of another shape"
         if self.columns:
             if self.input_shape != (len(self.columns),):
                 return "columns", f"{len(self.columns)} columns, but inputs of another shape"
@@ -267,12 +272,6 @@ def _reword(message: str) -> str:
         .replace(" after validation", "")
     )
     return "not plain data" if text.startswith("Invalid JSON") else text[:1].lower() + text[1:]
-
-
-def _listed(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _listed(item) for key, item in value.items()}
-    return [_listed(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from mtlcli.data.examples import Examples
 from mtlcli.data.formats.cells import BLOCK, Cells
 from mtlcli.data.formats.numerals import Notation
 from mtlcli.data.formats.table_rows import Table
+from mtlcli.data.formats.text_rows import TextRows
 
 Hashes = np.ndarray[tuple[int], np.dtype[np.uint64]]
 LONG = 64  # characters; longer texts are hashed one by one, because an array pads all texts to the longest
@@ -65,13 +66,31 @@ def hash_examples(examples: Examples) -> Hashes | None:
     Returns:
         uint64 [N], or None if the inputs aren't in memory.
     """
-    if not isinstance(examples.inputs, Tensor):
+    if not isinstance(examples.inputs, Tensor | TextRows):
         return None
     rows = slice(None) if examples.rows is None else examples.rows
-    tensors = {"inputs": examples.inputs, **{f"target {name}": target for name, target in examples.targets.items()}}
+    tensors = {f"target {name}": target for name, target in examples.targets.items()}
     if examples.weights is not None:
         tensors["weights"] = examples.weights
-    return hash_named({name: hash_rows(tensor[rows]) for name, tensor in tensors.items()})
+    hashes = {name: hash_rows(tensor[rows]) for name, tensor in tensors.items()}
+    inputs = examples.inputs
+    own = hash_rows(inputs[rows]) if isinstance(inputs, Tensor) else hash_inputs(inputs)[rows]
+    return hash_named({"inputs": own, **hashes})
+
+
+def hash_inputs(inputs: TextRows) -> Hashes:
+    """Hash the texts of each example.
+
+    Args:
+        inputs: the texts of N examples.
+
+    Returns:
+        uint64 [N].
+    """
+    return np.concatenate([
+        hash_named({f"text {at}": hash_texts(texts) for at, texts in enumerate(zip(*block, strict=True))})
+        for block in inputs.blocks()
+    ])  # fmt: skip
 
 
 def hash_named(parts: Mapping[str, Hashes]) -> Hashes:

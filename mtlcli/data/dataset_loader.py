@@ -14,6 +14,7 @@ from mtlcli.data.augmentation import Augmentation
 from mtlcli.data.base import Examples
 from mtlcli.data.example_weights import ExampleWeights, OrderedWeights
 from mtlcli.data.examples import wrap_read_errors
+from mtlcli.data.formats.token_rows import TokenRows
 from mtlcli.data.label_counts import count_labels
 from mtlcli.data.placement import Placement, Request, Route, Stream
 from mtlcli.data.samplers.base import Rows, ShuffledEpochs
@@ -140,6 +141,8 @@ class DatasetLoader:
     def _make_fetch(self, start: int, rows: Rows, on_device: Tensor, chunks: Iterator[tuple[int, int]]) -> FetchBatch:
         resident = self.resident
         if resident is not None:
+            if isinstance(resident, TokenRows):
+                return _gather_tokens(resident, rows, on_device)
             return make_gather(resident, on_device)
 
         assert self.stream is not None
@@ -152,6 +155,12 @@ class DatasetLoader:
                 return next_batch()
 
         return fetch
+
+
+def _gather_tokens(tokens: TokenRows, rows: Rows, on_device: Tensor) -> FetchBatch:
+    """Return a function that gathers a batch of tokens, padded to its longest example, without synchronization."""
+    lengths = tokens.lengths[rows]
+    return lambda start, stop: tokens.gather(on_device[start:stop], int(lengths[start:stop].max()))
 
 
 def place_labels(target: Tensor, device: torch.device) -> Tensor:

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from mtlcli.data.formats.text_rows import TextRows
+from mtlcli.data.formats.token_rows import TokenRows
 from mtlcli.error_origin import describe_error
 from mtlcli.errors import ConfigError, InterruptedRunError, MtlError
 from mtlcli.specs import IGNORE_INDEX
@@ -92,6 +94,28 @@ class StreamedExamples(Examples):
         """
         raise NotImplementedError
 
+    def first_texts(self, amount: int) -> TextRows:
+        """Read the first texts of the split.
+
+        Args:
+            amount: maximum number of examples.
+
+        Returns:
+            Their texts.
+        """
+        raise NotImplementedError
+
+    def tokenized(self, tokenize: Callable[[TextRows], TokenRows]) -> Examples:
+        """Return the examples with tokens as inputs, for a split of texts.
+
+        Args:
+            tokenize: tokenizes the texts of some examples.
+
+        Returns:
+            The examples.
+        """
+        raise NotImplementedError
+
     def make_loader(
         self,
         alias: str,
@@ -159,6 +183,10 @@ def concat_examples(splits: Sequence[Examples]) -> Examples:
     }
     each = [split.sample_weights() for split in splits]
     weights = torch.cat([w for w in each if w is not None]) if each[0] is not None else None
+    pairs = zip(splits, chosen, strict=True)
+    texts = [split.inputs.select(rows.numpy()) for split, rows in pairs if isinstance(split.inputs, TextRows)]
+    if texts:
+        return Examples(texts[0].join(texts[1:]), targets, weights=weights)
     inputs: list[Tensor] = []
     for split, rows in zip(splits, chosen, strict=True):
         if not isinstance(split.inputs, Tensor):

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -16,6 +17,7 @@ from mtlcli.cores import usable_cores
 from mtlcli.data.augmentation import Augmentation
 from mtlcli.data.base import LazyInputs
 from mtlcli.data.examples import describe_read_error
+from mtlcli.data.formats.token_rows import TokenRows
 from mtlcli.errors import MtlError
 
 log = logging.getLogger("mtl")
@@ -40,7 +42,7 @@ class Placement:
         self, device: torch.device, loading: Loading = "auto", workers: int | Literal["auto"] = "auto"
     ) -> None:
         self.device, self.loading, self._workers = device, loading, workers
-        self._placements: dict[int, tuple[Tensor | LazyInputs, Tensor | None]] = {}
+        self._placements: dict[int, tuple[Tensor | LazyInputs, Tensor | TokenRows | None]] = {}
         self._hosted: dict[int, tuple[LazyInputs, Tensor]] = {}
 
     @property
@@ -48,7 +50,7 @@ class Placement:
         """Number of processes that read a streamed dataset."""
         return min(4, usable_cores() - 1) if self._workers == "auto" else self._workers
 
-    def resident(self, inputs: Tensor | LazyInputs) -> Tensor | None:
+    def resident(self, inputs: Tensor | LazyInputs) -> Tensor | TokenRows | None:
         """Move inputs to the training device, once.
 
         Args:
@@ -74,7 +76,7 @@ class Placement:
             return inputs
         if self.device.type == "cpu":
             resident = self.resident(inputs)
-            assert resident is not None
+            assert isinstance(resident, Tensor)
             return resident
         if id(inputs) not in self._hosted:
             self._hosted[id(inputs)] = (inputs, _read_all(inputs))
@@ -88,22 +90,23 @@ class Placement:
         Args:
             inputs: [N, *input_shape], in memory or lazy.
         """
-        if not isinstance(inputs, Tensor) and id(inputs) not in self._placements and self._fits(inputs):
+        if not isinstance(inputs, Tensor | TokenRows) and id(inputs) not in self._placements and self._fits(inputs):
             _read_all(inputs)
 
-    def _place(self, inputs: Tensor | LazyInputs) -> Tensor | None:
+    def _place(self, inputs: Tensor | LazyInputs) -> Tensor | TokenRows | None:
         if not self._fits(inputs):
             return None
-        return (inputs if isinstance(inputs, Tensor) else _read_all(inputs)).to(self.device)
+        return (inputs if isinstance(inputs, Tensor | TokenRows) else _read_all(inputs)).to(self.device)
 
     def _fits(self, inputs: Tensor | LazyInputs) -> bool:
         """Return True if the inputs are to be resident."""
         if self.loading == "auto":
-            return len(inputs) * inputs[0].nbytes <= self._get_memory_limit(inputs)
+            size = inputs.nbytes if isinstance(inputs, TokenRows) else len(inputs) * inputs[0].nbytes
+            return size <= self._get_memory_limit(inputs)
         return self.loading == "resident"
 
     def _get_memory_limit(self, inputs: Tensor | LazyInputs) -> float:
-        lazy = float("inf") if isinstance(inputs, Tensor) else float(READ_WHOLE)
+        lazy = float("inf") if isinstance(inputs, Tensor | TokenRows) else float(READ_WHOLE)
         if self.device.type == "cpu":
             return lazy
         free = torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else 8 * 2**30
@@ -160,6 +163,8 @@ class _Batches(Dataset[Tensor | MtlError]):
     def _batch(self, rows: list[int], passes: list[int]) -> Tensor:
         if self.augmentation is None and isinstance(self.inputs, Tensor):
             return self.inputs[rows]
+        if isinstance(self.inputs, TokenRows):
+            return self.inputs.batch(np.array(rows))
         examples: Sequence[Tensor] = [self.inputs[row] for row in rows]
         if self.augmentation is not None:
             examples = self.augmentation(examples, passes, rows)

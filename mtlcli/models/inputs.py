@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from mtlcli.specs import Column, DatasetSpec, Shape
 
+BLANK_TOKENS = 8  # of a blank text
+
 
 class Normalize(nn.Module):
     """Normalization (x − mean) / std in float32; a constant feature (std 0) is only centred.
@@ -125,12 +127,31 @@ def make_preparation(spec: DatasetSpec, raw_columns: bool = False) -> nn.Module:
         raw_columns: whether the trunk processes the raw columns of a table (`Trunk.of_columns`).
 
     Returns:
-        A module raw inputs [B, *spec.input_shape] → float32 [B, *prepared_shape]: the identity for raw columns,
-        otherwise a normalization.
+        A module raw inputs [B, *spec.input_shape] → float32 [B, *prepared_shape]: the identity for raw columns and for
+        the tokens of texts, otherwise a normalization.
     """
+    if spec.text is not None:
+        return nn.Identity()
     if not spec.columns:
         return Normalize(spec.input_shape, spec.mean, spec.std)
     return nn.Identity() if raw_columns else make_column_encoder(spec.columns)
+
+
+def blank_inputs(spec: DatasetSpec, examples: int, device: torch.device | str | None = None) -> Tensor:
+    """Return raw inputs of zeros for a trial; those of texts are short.
+
+    Args:
+        spec: the dataset.
+        examples: number of examples, B.
+        device: device of the inputs.
+
+    Returns:
+        float32 [B, *spec.input_shape]; of texts int32, with at most 8 tokens.
+    """
+    if spec.text is None:
+        return torch.zeros(examples, *spec.input_shape, device=device)
+    *planes, length = spec.text.input_shape
+    return torch.zeros(examples, *planes, min(length, BLANK_TOKENS), dtype=torch.int32, device=device)
 
 
 def prepared_shape(spec: DatasetSpec, raw_columns: bool = False) -> Shape:

@@ -17,10 +17,12 @@ from mtlcli.config.locations import Problems
 from mtlcli.data.base import Dataset, Examples
 from mtlcli.data.examples import wrap_read_errors
 from mtlcli.data.fingerprint import DataRecord
+from mtlcli.data.formats.tokenization import TextTokenizer
 from mtlcli.data.loader import Batch
 from mtlcli.data.placement import Placement
 from mtlcli.data.samplers.base import Sampler, limit_sampler
 from mtlcli.errors import ConfigError
+from mtlcli.models.inputs import blank_inputs
 from mtlcli.models.model import MultiTaskModel
 from mtlcli.models.pretrained.base import Base
 from mtlcli.plugins import loaded_plugins
@@ -29,6 +31,7 @@ from mtlcli.tasks.base import TaskKind
 from mtlcli.training.assembly.class_weights import fit_class_weights
 from mtlcli.training.assembly.regularization import Regularization
 from mtlcli.training.assembly.spaces import RESTRICTED, Space
+from mtlcli.training.assembly.texts import tokenize
 from mtlcli.training.assembly.weight_checks import check_weights
 from mtlcli.weighting.base import Weighting
 
@@ -52,6 +55,7 @@ class Run:
         regularization: the regularizers.
         spaces: task → its sample space, for tasks with `where`.
         base: the pretrained model that the trunk is built from; None if there is none.
+        tokenizer: tokenizer of the texts, for a trunk that reads text; None for others.
     """
 
     experiment: Experiment
@@ -68,6 +72,7 @@ class Run:
     regularization: Regularization = field(default_factory=lambda: Regularization([], []))
     spaces: dict[str, Space] = field(default_factory=dict)
     base: Base | None = None
+    tokenizer: TextTokenizer | None = None
     _class_weights: dict[str, Tensor] | None = None
     _examples: dict[tuple[str, str], Examples] = field(default_factory=dict)
 
@@ -77,9 +82,7 @@ class Run:
 
     def blank_inputs(self, examples: int = 1) -> dict[str, Tensor]:
         """Return alias → raw inputs of zeros, [examples, *input_shape], on the device of the model."""
-        return {
-            alias: torch.zeros(examples, *spec.input_shape, device=self.device) for alias, spec in self.specs.items()
-        }
+        return {alias: blank_inputs(spec, examples, self.device) for alias, spec in self.specs.items()}
 
     def notes(self) -> list[str]:
         """Return notes on the data, each with its key path: the datasets' own, and those on tasks with one target."""
@@ -128,6 +131,8 @@ class Run:
         if (alias, split) not in self._examples:
             with Problems(self.experiment).now(f"datasets.{alias}"), wrap_read_errors(alias):
                 examples = self.datasets[alias].examples(split, self.experiment.seed)
+                if spec.text is not None and self.tokenizer is not None:
+                    examples = tokenize(examples, self.tokenizer, spec.text)
                 if examples.weights is not None:
                     kinds = {task: self.kinds[task] for task, (source, _) in self.sources.items() if source == alias}
                     check_weights(examples, split, kinds)

@@ -17,6 +17,7 @@ from mtlcli.data.formats.column_encoding import TrainingTable
 from mtlcli.data.formats.column_report import TableReport
 from mtlcli.data.formats.table_rows import ListedLines, Table
 from mtlcli.data.formats.text_features import TextEncoding
+from mtlcli.data.formats.text_inputs import with_texts
 from mtlcli.data.samplers.base import Rows
 from mtlcli.errors import MtlError
 from mtlcli.specs import Column, DatasetSpec, TargetSpec
@@ -91,6 +92,11 @@ class NamedTable(TableDataset):
         Returns:
             Column → its cells, one for each example: those of the features, of the targets and of `group`.
         """
+
+    def keep_texts(self, max_length: int) -> None:
+        super().keep_texts(max_length)
+        assert self._texts is not None
+        self._outline = with_texts(self._outline, self._texts)
 
     def fit(self) -> None:
         """Fit the encoding of the columns, downloading missing files."""

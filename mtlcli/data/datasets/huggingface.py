@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -23,6 +24,8 @@ from mtlcli.data.formats.set_layout import SetOptions
 from mtlcli.data.formats.table_options import Text, check_declarations
 from mtlcli.data.formats.target_columns import check_targets
 from mtlcli.data.formats.text_features import FEATURES, Ngrams
+from mtlcli.data.formats.text_inputs import choose_texts
+from mtlcli.errors import ConfigError
 from mtlcli.registry import datasets
 from mtlcli.specs import MOST_CLASSES, Column, DatasetSpec, TargetSpec
 
@@ -72,7 +75,7 @@ class HuggingFace(Dataset):
         missing: texts that mean a missing value, in addition to null, NaN and the empty text.
         dates: feature columns of dates or times, which are read as days since 1970-01-01 (UTC).
         text: feature columns of text, each encoded as 512 features: hashed TF-IDF of its words, see docs/tables.md. Or
-            `{column: number of features}`.
+            `{column: number of features}`. A trunk that reads text gets one column, or two as a pair, as tokens.
         ngrams: longest sequence of words of a text that is counted.
         group_column: column whose equal values stay in one split. Not used as a feature unless listed in `features`.
         weight_column: column of the rows' weights in losses and metrics, at least 0; 0 excludes a row. Not used as a
@@ -150,6 +153,11 @@ class HuggingFace(Dataset):
         self.streaming, self.buffer, self.rows, self.fit_rows = streaming, buffer, rows, fit_rows
         self._stored: DatasetSpec | None = None
         self._set: MappedSet | StreamedSet | None = None
+
+    def keep_texts(self, max_length: int) -> None:
+        if self.options.image is not None:
+            raise ConfigError("the trunk reads text, but the inputs are images")
+        self.options = replace(self.options, texts=choose_texts(list(self.options.text), max_length))
 
     def describe(self) -> DatasetSpec:
         """Open the set, and fit the encoding of the columns."""

@@ -39,12 +39,15 @@ from mtlcli.data.formats.target_columns import (
     list_text_columns,
 )
 from mtlcli.data.formats.text_features import FEATURES, Ngrams
+from mtlcli.data.formats.text_inputs import TextReport, check_texts, choose_texts, select_texts, with_texts
+from mtlcli.data.formats.text_rows import TextRows
 from mtlcli.data.formats.weight_column import encode_weights
 from mtlcli.data.samplers.base import Rows
 from mtlcli.errors import ConfigError
 from mtlcli.files import user_path
 from mtlcli.registry import datasets
 from mtlcli.specs import MOST_CLASSES, Column, DatasetSpec
+from mtlcli.text_spec import TextSpec
 
 
 @datasets.register("table", aliases=("csv",))
@@ -88,7 +91,7 @@ class TableDataset(SplitTable):
         booleans: columns of truth values, read as 1 and 0: a list of columns of `true`/`false`, `t`/`f`, `yes`/`no`,
             `y`/`n`, `on`/`off` or 1/0, in any case; or `{column: [word for 1, word for 0]}`, such as [ja, nein].
         text: columns of text, each encoded as 512 features: hashed TF-IDF of its words, see docs/tables.md. Or
-            `{column: number of features}`.
+            `{column: number of features}`. A trunk that reads text gets one column, or two as a pair, as tokens.
         ngrams: longest sequence of words of a text that is counted: 2 also counts pairs of words.
         split_column: column with the value `train`, `val` or `test` in each row.
         group_column: column whose equal values stay in one split, such as a patient or a site. With a unique id, a
@@ -149,7 +152,11 @@ class TableDataset(SplitTable):
         self._features: Features | None = None
         self._report: TableReport | None = None
         self._source: TrainingTable | None = None  # released when the first examples are read
-        self._loaded: tuple[DatasetSpec, Tensor, dict[str, Tensor], TableSplits] | None = None
+        self._texts: TextSpec | None = None
+        self._loaded: tuple[DatasetSpec, Tensor | TextRows, dict[str, Tensor], TableSplits] | None = None
+
+    def keep_texts(self, max_length: int) -> None:
+        self._texts = choose_texts(list(self.text), max_length)
 
     def describe(self) -> DatasetSpec:
         """Read the file, and fit the encoding of the columns."""
@@ -167,7 +174,7 @@ class TableDataset(SplitTable):
         Raises:
             ConfigError: the table doesn't match the checkpoint.
         """
-        if not spec.columns:
+        if not spec.columns and spec.text is None:
             shape = "×".join(map(str, spec.input_shape))
             raise ConfigError(f"the checkpoint was trained on inputs {shape} of another dataset, but this is a table")
         return super().restore(spec)
@@ -190,7 +197,7 @@ class TableDataset(SplitTable):
 
     def unseen(self, examples: Examples) -> dict[str, Unseen]:
         spec, inputs = self._load()[:2]
-        assert self._report is not None and examples.inputs is inputs
+        assert self._report is not None and (self._texts is not None or examples.inputs is inputs)
         rows = np.arange(len(inputs)) if examples.rows is None else examples.rows.numpy()
         return self._report.unseen(inputs, spec.columns, rows)
 
@@ -212,7 +219,7 @@ class TableDataset(SplitTable):
     def hashed_columns(self) -> tuple[str, ...]:
         return self._load()[3].columns
 
-    def _load(self) -> tuple[DatasetSpec, Tensor, dict[str, Tensor], TableSplits]:
+    def _load(self) -> tuple[DatasetSpec, Tensor | TextRows, dict[str, Tensor], TableSplits]:
         """Return the specification, all inputs and targets, and the rows of each split."""
         if self._loaded is None:
             table, files = self._read_files()
@@ -225,7 +232,7 @@ class TableDataset(SplitTable):
             if self._stored is None:
                 spec = self._fit(table, splits.rows)
             else:
-                spec = restore_table(table, self._stored, self.features, self.targets)
+                spec = restore_table(table, self._stored, None if self._texts else self.features, self.targets)
             table.require(list_sources(spec.columns), "features")
             spec = replace(spec, splits=add_val_split(tuple(splits.rows), self.val))
             inputs = self._encoded(table, spec.columns, splits.rows)
@@ -243,25 +250,41 @@ class TableDataset(SplitTable):
         texts = list_text_columns(self.targets, self.split_column, self.group_column, *self.categorical, *self.text)
         return read_split_files(self.paths, self.dialect, texts, required, self.features, self.exclude)
 
-    def _encoded(self, table: Table, columns: Sequence[Column], rows: dict[str, Rows]) -> Tensor:
+    def _encoded(self, table: Table, columns: Sequence[Column], rows: dict[str, Rows]) -> Tensor | TextRows:
         train = rows.get("train", np.arange(len(table)))
+        if self._texts is not None:
+            self._report = TextReport(table, self._texts, train, self.notation, self._reserved())
+            return select_texts(table, self._texts)
         self._report = TableReport(table, columns, train, self.notation, self._features)
         return encode_columns(table, columns, self.notation)
 
     def _fit(self, table: Table, rows: dict[str, Rows]) -> DatasetSpec:
         train = require_training_rows(table, rows)
-        self._features = self._choose_features(table)
-        self._source = TrainingTable(table, train, self.notation, self.categorical, self.text, self.ngrams)
-        spec = fit_table(self._source, self._features.names, self.levels, self.targets)
+        source = TrainingTable(table, train, self.notation, self.categorical, self.text, self.ngrams)
+        if self._texts is not None:
+            self._check_columns(table)
+            check_texts(table, self._texts, train)
+            spec = with_texts(fit_table(source, (), self.levels, self.targets), self._texts)
+        else:
+            self._features, self._source = self._choose_features(table), source
+            spec = fit_table(source, self._features.names, self.levels, self.targets)
         for name, target in spec.targets.items():
             if target.type == "classes":
                 self._non_numbers[name] = find_non_number(table, name, self.notation)
         return spec
 
-    def _choose_features(self, table: Table) -> Features:
+    def _check_columns(self, table: Table) -> None:
         table.require(list_target_columns(self.targets), "targets")
         for option in ("features", "exclude", "categorical", "dates", "booleans", "text"):
             table.require(getattr(self, option) or [], option)
+
+    def _reserved(self) -> set[str]:
+        """Columns of targets, splits, groups and weights, and excluded ones."""
+        named = [self.split_column, self.group_column, self.weight_column, *self.exclude]
+        return {*list_target_columns(self.targets), *filter(None, named)}
+
+    def _choose_features(self, table: Table) -> Features:
+        self._check_columns(table)
         reserved = {*list_target_columns(self.targets), *filter(None, [self.split_column])}
         used = filter(None, [self.group_column, self.weight_column] if self.features is None else [])
         declared = {*self.categorical, *self.dates, *self.booleans, *self.text}

@@ -14,6 +14,7 @@ from mtlcli.data.formats.cells import Cells, NumberCells
 from mtlcli.data.formats.feature_choice import MIN_ROWS, TEXT, Features
 from mtlcli.data.formats.numerals import Floats, Notation, find_dotted_thousands
 from mtlcli.data.formats.table_rows import Table
+from mtlcli.data.formats.text_rows import TextRows
 from mtlcli.data.samplers.base import Rows
 from mtlcli.data.splitting import Mask
 from mtlcli.specs import MISSING, UNKNOWN, Column, DatasetSpec
@@ -98,7 +99,7 @@ class TableReport:
         """Column → reason for which it is not a feature."""
         return {} if self.features is None else self.features.excluded
 
-    def unseen(self, inputs: Tensor, columns: Sequence[Column], rows: Rows) -> dict[str, Unseen]:
+    def unseen(self, inputs: Tensor | TextRows, columns: Sequence[Column], rows: Rows) -> dict[str, Unseen]:
         """Count unknown and missing values.
 
         Args:
@@ -109,6 +110,7 @@ class TableReport:
         Returns:
             Column → counts; columns without such values are omitted.
         """
+        assert isinstance(inputs, Tensor)
         codes = inputs.numpy()
         columns_with_gaps = {}
         for position, column in enumerate(columns):
@@ -122,7 +124,7 @@ class TableReport:
                 columns_with_gaps[column.source] = Unseen(unknown, missing, len(rows))
         return columns_with_gaps
 
-    def notes(self, inputs: Tensor, spec: DatasetSpec, subsets: Mapping[str, Rows]) -> list[str]:
+    def notes(self, inputs: Tensor | TextRows, spec: DatasetSpec, subsets: Mapping[str, Rows]) -> list[str]:
         """List notes for the user: columns left out, similar categories, many unknown or missing values.
 
         Args:

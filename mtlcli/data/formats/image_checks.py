@@ -15,6 +15,7 @@ from pathlib import Path
 from mtlcli.cores import usable_cores
 from mtlcli.data.formats.images import ImageFiles
 from mtlcli.data.placement import READ_WHOLE
+from mtlcli.files import cache_folder
 
 log = logging.getLogger("mtl")
 MAX_LISTED = 10  # files that are listed one by one
@@ -146,11 +147,8 @@ def _cache_file(files: ImageFiles, whole: bool) -> Path | None:
     """Return the cache of such a check, or None without a home folder."""
     import PIL
 
-    try:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mtlcli" / "images"
-    except RuntimeError:  # no home folder
-        return None
-    if not len(files):
+    folder = cache_folder("images")
+    if folder is None or not len(files):
         return None
     first = os.path.commonpath([os.path.abspath(files.paths[0]), os.path.abspath(files.paths[-1])])  # noqa: PTH100
     # The cache depends on the decoder, the kind of check, and the folder.

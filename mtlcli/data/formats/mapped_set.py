@@ -22,6 +22,7 @@ from mtlcli.data.formats.set_layout import SetLayout, SetOptions
 from mtlcli.data.formats.table_rows import Table
 from mtlcli.data.formats.table_splits import TableSplits, note_repeated_rows, split_table
 from mtlcli.data.formats.target_columns import list_class_codes
+from mtlcli.data.formats.text_rows import TextRows
 from mtlcli.data.samplers.base import Rows
 from mtlcli.data.splitting import add_val_split
 from mtlcli.errors import ConfigError
@@ -69,7 +70,7 @@ class MappedSet:
         else:
             spec, self._features, self.source = layout.fit(table, self.splits.rows["train"])
         self.spec = replace(spec, splits=add_val_split(self.own_splits, options.val))
-        inputs: Tensor | SetImages
+        inputs: Tensor | SetImages | TextRows
         if layout.image is None:
             inputs, self.report = self._encode(table)
         else:
@@ -90,7 +91,7 @@ class MappedSet:
 
     def unseen(self, examples: Examples) -> dict[str, Unseen]:
         """Count missing and unknown values, see `Dataset.unseen`."""
-        if not isinstance(self.whole.inputs, Tensor):
+        if not isinstance(self.whole.inputs, Tensor | TextRows):
             return {}
         rows = np.arange(len(self.whole)) if examples.rows is None else examples.rows.numpy()
         return self.report.unseen(self.whole.inputs, self.spec.columns, rows)
@@ -105,8 +106,9 @@ class MappedSet:
 
     def notes(self) -> list[str]:
         """List facts that the user should know, in one sentence each."""
-        inputs, subsets = torch.empty(len(self.whole), 0), {}
-        if isinstance(self.whole.inputs, Tensor):
+        inputs: Tensor | TextRows = torch.empty(len(self.whole), 0)
+        subsets = {}
+        if isinstance(self.whole.inputs, Tensor | TextRows):
             inputs = self.whole.inputs
             subsets = {f"the split {split!r}": rows for split, rows in self.splits.rows.items()}
         notes = self.report.notes(inputs, self.spec, subsets)
@@ -135,7 +137,6 @@ class MappedSet:
         self.spec = describe_images(self.spec, images, train, images.prepare, self.options.normalize)
         return images
 
-    def _encode(self, table: Table) -> tuple[Tensor, TableReport]:
+    def _encode(self, table: Table) -> tuple[Tensor | TextRows, TableReport]:
         train = self.splits.rows.get("train", np.arange(len(table)))
-        report = TableReport(table, self.spec.columns, train, self.options.notation, self._features)
-        return self.layout.encoding.encode_inputs(table, self.spec), report
+        return self.layout.encode(table, self.spec, train, self._features)

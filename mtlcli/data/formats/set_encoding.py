@@ -114,7 +114,7 @@ class SetEncoding:
         """
         table.require(list_sources(stored.columns), "features")
         declared = {**self.targets, **dict.fromkeys(self.lists)}
-        return _allow_missing(restore_table(table, stored, features, declared))
+        return _allow_missing(restore_table(table, stored, None if stored.text else features, declared))
 
     def encode_inputs(self, table: Table, spec: DatasetSpec) -> Tensor:
         """Encode the features of a table, float32 [N, columns]."""

@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from mtlcli.data.formats.arrow_tables import SetColumns, TableRule, list_columns
 from mtlcli.data.formats.column_encoding import TrainingTable
+from mtlcli.data.formats.column_report import TableReport
 from mtlcli.data.formats.feature_choice import Features, choose_features
 from mtlcli.data.formats.image_decoding import ImagePreparation
 from mtlcli.data.formats.numerals import Notation
@@ -15,10 +18,13 @@ from mtlcli.data.formats.set_encoding import SetEncoding, split_targets
 from mtlcli.data.formats.set_images import Normalization
 from mtlcli.data.formats.table_rows import Table
 from mtlcli.data.formats.target_columns import list_target_columns
+from mtlcli.data.formats.text_inputs import TextReport, check_texts, select_texts, with_texts
+from mtlcli.data.formats.text_rows import TextRows
 from mtlcli.data.samplers.base import Rows
 from mtlcli.errors import ConfigError, suggest
 from mtlcli.specs import DatasetSpec
 from mtlcli.text import join_names
+from mtlcli.text_spec import TextSpec
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,7 @@ class SetOptions:
     test: float
     seed: int
     val: float
+    texts: TextSpec | None = None  # the inputs, for a trunk that reads text
 
 
 class SetLayout:
@@ -78,7 +85,7 @@ class SetLayout:
         texts = [name for name, type_ in targets.items() if isinstance(type_, dict) or type_ == "classes"]
         compared = {*texts, *lists, *options.categorical, *filter(None, [options.group_column])}
         self.rule = TableRule(options.missing, options.notation, names, compared)
-        self.image = self._choose_image(columns, list(features))
+        self.image = None if options.texts is not None else self._choose_image(columns, list(features))
         required = list_target_columns(options.targets)
         unused = [*columns.unusable, *columns.lists, *columns.images]
         self.unused = [name for name in unused if name not in required]
@@ -97,16 +104,44 @@ class SetLayout:
         Returns:
             The specification without splits, the features, and the table on which columns can be fitted again.
         """
-        if self.image is not None:
+        if self.image is not None or self.options.texts is not None:
             table.require(list_target_columns(self.options.targets), "targets")
             source = self.encoding.source(table, train)
-            return self.encoding.fit(source, ()), Features((), {}, ()), source
+            if self.options.texts is not None:
+                check_texts(table, self.options.texts, train)
+            spec = self.encoding.fit(source, ())
+            spec = spec if self.options.texts is None else with_texts(spec, self.options.texts)
+            return spec, Features((), {}, ()), source
         features = self._choose_features(table)
         source = self.encoding.source(table, train)
         return self.encoding.fit(source, features.names), features, source
 
+    def encode(
+        self, table: Table, spec: DatasetSpec, train: Rows, features: Features | None
+    ) -> tuple[Tensor | TextRows, TableReport]:
+        """Encode the features of a table, or take its texts.
+
+        Args:
+            table: rows of the set.
+            spec: the specification.
+            train: the training rows.
+            features: choice of the feature columns, or None if a checkpoint determines them.
+
+        Returns:
+            The inputs and the report on the columns.
+        """
+        notation, texts = self.options.notation, self.options.texts
+        if texts is None:
+            report = TableReport(table, spec.columns, train, notation, features)
+            return self.encoding.encode_inputs(table, spec), report
+        used = [self.options.group_column, self.options.weight_column, *self.options.exclude]
+        others = {*list_target_columns(self.options.targets), *filter(None, used)}
+        return select_texts(table, texts), TextReport(table, texts, train, notation, others)
+
     def check(self, stored: DatasetSpec) -> None:
         """Check that a checkpoint's inputs are of the same kind. ConfigError if not."""
+        if stored.text is not None:
+            return  # the experiment in the checkpoint has the same trunk
         if ("image" in stored.state) != (self.image is not None):
             then, now = ("images", "columns") if "image" in stored.state else ("columns", "images")
             raise ConfigError(
@@ -115,7 +150,7 @@ class SetLayout:
 
     def notes(self) -> list[str]:
         """List the columns that can't be features, in one sentence, if there are any."""
-        if not self.unused or self.options.features is not None or self.image is not None:
+        if not self.unused or self.options.features is not None or self.image is not None or self.options.texts:
             return []
         return [f"not used as features, since they hold lists, records or images: {join_names(self.unused)}"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from mtlcli.data.formats.arrow_tables import TableRule, to_table
 from mtlcli.data.formats.set_layout import SetLayout
 from mtlcli.data.formats.table_rows import Table
+from mtlcli.data.formats.text_inputs import select_texts
 from mtlcli.data.samplers.base import Rows
 from mtlcli.data.splitting import Mask
 from mtlcli.data.streams.row_stream import ROW, Block
@@ -76,7 +78,11 @@ class SetRows:
             self.layout.encoding,
         )
         block: Block = {ROW: numbers}
-        if self.layout.image is None:
+        if (texts := self.layout.options.texts) is not None:
+            block[INPUTS] = np.empty(len(numbers), object)
+            for at, row in enumerate(chain.from_iterable(select_texts(table, texts).blocks())):
+                block[INPUTS][at] = row
+        elif self.layout.image is None:
             block[INPUTS] = encoding.encode_inputs(table, self.spec).numpy()
         else:
             block[INPUTS] = np.empty(len(numbers), object)

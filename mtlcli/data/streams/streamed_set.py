@@ -134,11 +134,10 @@ class StreamedSet:
             images = with_size(SetImages(cells, options.prepare, table.place), np.arange(len(cells)))
             self._prepare = images.prepare
             spec = describe_images(spec, images, np.arange(len(cells)), self._prepare, options.normalize)
-        report = TableReport(table, spec.columns, rows, options.notation, chosen)
+        inputs, report = layout.encode(table, spec, rows, chosen)
         if stored is None:
             subset = f"the first {len(first):,} training rows"
-            inputs = layout.encoding.encode_inputs(table, spec)
-            self._notes = report.notes(inputs, spec, {subset: rows} if spec.columns else {})
+            self._notes = report.notes(inputs, spec, {subset: rows} if spec.columns or spec.text else {})
             if len(first) >= amount and not (layout.image is not None and layout.encoding.fits_nothing):
                 self._notes.append(
                     f"statistics, categories and classes are those of {subset}; a class that occurs only in later rows "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from mtlcli.data.examples import DeriveLabels, Examples, StreamedExamples
+from mtlcli.data.formats.text_rows import TextRows
+from mtlcli.data.formats.token_rows import TokenRows
 from mtlcli.data.placement import Placement
 from mtlcli.data.streams.pieces import Piece, PieceMaker
 from mtlcli.data.streams.row_stream import PassRows, SplitRows
@@ -79,10 +81,26 @@ class StreamedSplit(StreamedExamples):
     def copy_rows(self, rows: Tensor) -> Examples:
         """Copy some examples to memory, see `StreamedExamples.copy_rows`."""
         size, shards = len(self.stream), np.arange(len(self.stream.sizes))
-        pieces = [self.make.convert(block) for block in self.stream.arrivals(shards, rows.numpy(), size)]
+        blocks = list(self.stream.arrivals(shards, rows.numpy(), size))
+        convert = self.make.convert if self.make.tokenize is None else self.make.convert_labels
+        pieces = [convert(block) for block in blocks]
         whole = {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
         targets = {name.removeprefix(TARGET): labels for name, labels in whole.items() if name.startswith(TARGET)}
-        return Examples(whole[INPUTS], targets, weights=whole.get(WEIGHTS))
+        inputs: Tensor | TokenRows
+        if self.make.tokenize is not None:
+            inputs = self.make.convert_texts([texts for block in blocks for texts in block[INPUTS].tolist()])
+        else:
+            inputs = whole[INPUTS]
+        return Examples(inputs, targets, weights=whole.get(WEIGHTS))
+
+    def first_texts(self, amount: int) -> TextRows:
+        """Read the first texts of the split, see `StreamedExamples.first_texts`."""
+        block = PassRows(self.stream, 0, ()).take(min(amount, len(self.stream)))
+        return TextRows(list(zip(*block[INPUTS].tolist(), strict=True)))
+
+    def tokenized(self, tokenize: Callable[[TextRows], TokenRows]) -> StreamedSplit:
+        """Return the examples with tokens as inputs, see `StreamedExamples.tokenized`."""
+        return StreamedSplit.of(self.stream, self.buffer, replace(self.make, tokenize=tokenize))
 
     def with_labels(self, derived: Mapping[str, DeriveLabels]) -> StreamedSplit:
         """Return the examples with further targets, see `Examples.with_labels`."""

@@ -9,11 +9,14 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mtlcli.models.dependent_tasks import Dependencies
 from mtlcli.models.representations import Pooling
 from mtlcli.models.trunks.base import Trunk
 from mtlcli.specs import TrunkPass
+
+PADDING = -1  # after the last token of a text
 
 MakeTrunk = Callable[[], Trunk]
 """Creates a trunk, with newly initialized parameters at each call."""
@@ -224,7 +227,7 @@ class Sharing(nn.Module, ABC):
 
 
 def concat_datasets(inputs: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, int]]:
-    """Concatenate the examples of all datasets to one batch.
+    """Concatenate the examples of all datasets to one batch. Texts of different lengths are padded to the longest.
 
     Args:
         inputs: alias → examples, [B_alias, …].
@@ -233,7 +236,26 @@ def concat_datasets(inputs: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, int
         The joint batch, [ΣB_alias, …], and alias → B_alias, in the order of the rows.
     """
     rows = {alias: x.shape[0] for alias, x in inputs.items()}  # len() would fix it in an exported program
-    return (next(iter(inputs.values())) if len(inputs) == 1 else torch.cat(list(inputs.values()))), rows
+    if len(inputs) == 1:
+        return next(iter(inputs.values())), rows
+    every = list(inputs.values())
+    if differ_in_length(inputs):
+        longest = max(x.shape[-1] for x in every)
+        every = [functional.pad(x, (0, longest - x.shape[-1]), value=PADDING) for x in every]
+    return torch.cat(every), rows
+
+
+def differ_in_length(inputs: Mapping[str, Tensor]) -> bool:
+    """Compare the last dimension of the datasets, which is the length of texts.
+
+    Args:
+        inputs: alias → examples, [B_alias, …].
+
+    Returns:
+        True if two datasets differ in it.
+    """
+    first, *others = inputs.values()
+    return any(x.shape[-1] != first.shape[-1] for x in others)
 
 
 def split_datasets(x: Tensor, rows: Mapping[str, int]) -> dict[str, Tensor]:

@@ -6,7 +6,15 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from mtlcli.models.sharing.base import MakeHead, MakeTrunk, Sharing, SharingRecord, concat_datasets, split_datasets
+from mtlcli.models.sharing.base import (
+    MakeHead,
+    MakeTrunk,
+    Sharing,
+    SharingRecord,
+    concat_datasets,
+    differ_in_length,
+    split_datasets,
+)
 from mtlcli.models.trunks.base import Trunk
 from mtlcli.registry import sharings
 from mtlcli.specs import TrunkPass
@@ -17,8 +25,9 @@ class HardSharing(Sharing):
     """Hard parameter sharing: one trunk for all tasks, and a head for each task.
 
     The inputs of all datasets in a batch pass through the trunk together, so they must have the same shape, or stems in
-    front of the trunk. Tasks on the same dataset have the same representation. In training, batch norm in the trunk
-    uses the statistics of the joint batch, not those of each dataset.
+    front of the trunk; texts of different lengths pass one dataset after the other. Tasks on the same dataset have the
+    same representation. In training, batch norm in the trunk uses the statistics of the joint batch, not those of each
+    dataset.
 
     References:
         Caruana, Multitask learning: a knowledge-based source of inductive bias, ICML 1993.
@@ -43,6 +52,9 @@ class HardSharing(Sharing):
     def encode(
         self, inputs: Mapping[str, Tensor], alias_of: Mapping[str, str], record: SharingRecord
     ) -> dict[str, Tensor]:
+        if record.passes is None and differ_in_length(inputs):
+            separate = {alias: self.trunk(x) for alias, x in inputs.items()}  # rather than padded to the longest
+            return {task: separate[alias] for task, alias in alias_of.items()}
         x, rows = concat_datasets(inputs)
         if record.passes is None:
             features = self.trunk(x)

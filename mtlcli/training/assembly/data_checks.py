@@ -17,13 +17,17 @@ from mtlcli.data.base import Dataset, Examples
 from mtlcli.data.examples import StreamedExamples, locate_dataset_errors, wrap_read_errors
 from mtlcli.data.fingerprint import DataRecord
 from mtlcli.data.formats.shared_columns import share_columns
+from mtlcli.data.formats.text_inputs import ask_for_texts
+from mtlcli.data.formats.token_rows import TokenRows
 from mtlcli.data.loader import Loader
 from mtlcli.data.samplers.base import Sampler
 from mtlcli.errors import ConfigError, MtlError, Problem, suggest
+from mtlcli.models.inputs import blank_inputs
 from mtlcli.models.model import MultiTaskModel
 from mtlcli.specs import IGNORE_INDEX, DatasetSpec, TargetSpec, is_labelled
 from mtlcli.tasks.base import TaskKind
 from mtlcli.training.assembly.spaces import check_spaces
+from mtlcli.training.assembly.texts import text_length
 from mtlcli.training.run import Run
 
 SPEC = f"{DatasetSpec.__module__}.{DatasetSpec.__name__}"
@@ -58,7 +62,7 @@ def open_datasets(
     """
     problems = Problems(experiment)
     opened: Datasets = {}
-    given = given or {}
+    given, max_length = given or {}, text_length(experiment)
     if unknown := [alias for alias in given if alias not in experiment.datasets]:
         choices = f"{suggest(unknown[0], experiment.datasets)} Choose from: {', '.join(experiment.datasets)}"
         raise ConfigError(f"data was passed for {unknown[0]!r}, which is no dataset of the experiment.{choices}")
@@ -67,6 +71,8 @@ def open_datasets(
             dataset: Dataset = registry.datasets.create(Dataset, entry)
             if alias in given:
                 dataset.attach(given[alias])
+            if max_length is not None:
+                ask_for_texts(dataset, max_length)
             if stored is None:
                 if fit:
                     dataset.fit()
@@ -145,7 +151,7 @@ def check_data(run: Run) -> None:
                 kinds = [(run.kinds[task], name) for task, (source, name) in run.sources.items() if source == alias]
                 examples = run.examples_of(alias, split)
                 _check(split, examples, run.specs[alias], kinds)
-                if isinstance(examples.inputs, Tensor) or isinstance(examples, StreamedExamples):
+                if isinstance(examples.inputs, Tensor | TokenRows) or isinstance(examples, StreamedExamples):
                     continue
                 if type(dataset).check_files is Dataset.check_files:
                     kept = split == evaluated or (split == "train" and not dataset.augment)
@@ -156,7 +162,7 @@ def check_data(run: Run) -> None:
 def _read_whole(run: Run, alias: str, splits: list[str]) -> bool:
     """Read lazy inputs that all splits share, if they will be resident. False if they can't be read."""
     first, *others = (run.examples_of(alias, split).inputs for split in splits)
-    if isinstance(first, Tensor) or any(inputs is not first for inputs in others):
+    if isinstance(first, Tensor | TokenRows) or any(inputs is not first for inputs in others):
         return False
     try:
         return run.placement.resident(first) is not None
@@ -192,7 +198,7 @@ def _check(split: str, examples: Examples, spec: DatasetSpec, kinds: list[tuple[
     where = f"the split {split!r}: "
     rows = examples.rows
     first = examples.inputs[0 if rows is None else int(rows[0])]
-    if tuple(first.shape) != spec.input_shape:
+    if tuple(first.shape) != spec.input_shape and spec.text is None:
         actual, expected = ("×".join(map(str, shape)) for shape in (first.shape, spec.input_shape))
         raise ConfigError(f"{where}the first example is {actual}, but the inputs of the dataset are {expected}")
     streamed = isinstance(examples, StreamedExamples)  # then most labels are checked when they are read
@@ -279,7 +285,7 @@ def _refuses(run: Run, sizes: Mapping[str, int]) -> bool:
     model: nn.Module = run.model
     state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     blank = {name: torch.empty_like(value, device="meta") for name, value in state.items()}
-    inputs = {alias: torch.empty(n, *run.specs[alias].input_shape, device="meta") for alias, n in sizes.items()}
+    inputs = {alias: blank_inputs(run.specs[alias], n, "meta") for alias, n in sizes.items()}
     try:
         with torch.no_grad(), warnings.catch_warnings(action="ignore"):
             torch.func.functional_call(model, blank, (inputs,))

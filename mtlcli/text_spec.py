@@ -1,0 +1,38 @@
+"""Description of texts that are the inputs of a trunk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from pydantic import ConfigDict, Field
+
+LONGEST = 2**16  # tokens of a text
+
+
+@dataclass(frozen=True)
+class TextSpec:
+    """Texts that a trunk reads as tokens.
+
+    The raw inputs of a batch are int32 [B, 2, L], where L is the number of tokens of its longest example: the ids of
+    the tokens in the first plane, and their types in the second (0 for the first text of a pair, 1 for the second).
+    Both are -1 after the last token. With `separate`, they are [B, texts, 2, L].
+
+    Args:
+        columns: names of the columns with the text, or with the two texts of a pair.
+        max_length: maximum number of tokens of an example, special tokens included; longer ones are truncated.
+        words: each cell is a list of words, with a label for each.
+        separate: the texts of a pair are encoded one by one instead of in one sequence.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid")
+
+    columns: Annotated[tuple[str, ...], Field(min_length=1, max_length=2)]
+    max_length: Annotated[int, Field(ge=1, le=LONGEST)]
+    words: bool = False
+    separate: bool = False
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of the longest possible example."""
+        return (len(self.columns), 2, self.max_length) if self.separate else (2, self.max_length)

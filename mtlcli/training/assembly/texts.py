@@ -1,0 +1,128 @@
+"""Texts as inputs: the trunks that read them, their tokenizer, and the replacement of texts by tokens."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from mtlcli import registry
+from mtlcli.config import Experiment
+from mtlcli.config.locations import Problems
+from mtlcli.data.base import Dataset, Examples
+from mtlcli.data.examples import StreamedExamples
+from mtlcli.data.formats.text_rows import TextRows
+from mtlcli.data.formats.token_rows import TokenRows
+from mtlcli.data.formats.tokenization import TextTokenizer
+from mtlcli.data.formats.tokenizer_training import train_word_pieces
+from mtlcli.errors import ConfigError
+from mtlcli.files import cache_folder
+from mtlcli.specs import DatasetSpec
+from mtlcli.text_spec import TextSpec
+
+log = logging.getLogger("mtl")
+MOST_STREAMED = 100_000  # texts of a stream that a tokenizer is trained on
+
+
+def text_length(experiment: Experiment) -> int | None:
+    """Return the maximum number of tokens of an example, if the trunk reads text; else None.
+
+    Args:
+        experiment: The experiment.
+
+    Returns:
+        `max_length` of the trunk, or None.
+
+    Raises:
+        ConfigError: If the trunk reads text and a dataset has a stem.
+    """
+    reads_text = getattr(registry.trunks[experiment.trunk.name].target, "reads_text", None)
+    options = experiment.trunk.options
+    if reads_text is None or not reads_text(options):
+        return None
+    if experiment.stems:
+        message = f"the trunk {experiment.trunk.name!r} reads text, which no stem returns; leave out `stems`"
+        raise ConfigError(experiment.problem("stems", message))
+    length: int = options["max_length"]
+    return length
+
+
+def tokenize(examples: Examples, tokenizer: TextTokenizer, texts: TextSpec) -> Examples:
+    """Replace the texts of examples by tokens. Splits that share their texts share the tokens.
+
+    Args:
+        examples: Examples of a split, whose inputs are `TextRows`; others are returned as they are.
+        tokenizer: The tokenizer.
+        texts: Description of the texts.
+
+    Returns:
+        The examples.
+
+    Raises:
+        ConfigError: If the tokenizer doesn't fit the model or `max_length`.
+    """
+    if isinstance(examples, StreamedExamples):
+        return examples.tokenized(partial(tokenizer.tokenize, spec=texts))
+    if not isinstance(examples.inputs, TextRows):
+        return examples
+    return replace(examples, inputs=tokenizer.encode(examples.inputs, texts, cache_folder("tokens")))
+
+
+def train_tokenizer(experiment: Experiment, opened: Mapping[str, tuple[Dataset, DatasetSpec]], size: int) -> str:
+    """Train a WordPiece tokenizer on the training texts of all datasets.
+
+    Args:
+        experiment: The experiment.
+        opened: The datasets.
+        size: Maximum number of pieces.
+
+    Returns:
+        The JSON of the tokenizer.
+
+    Raises:
+        ConfigError: If no tokenizer can be trained on the texts.
+    """
+    texts: list[str] = []
+    for alias, (dataset, spec) in opened.items():
+        if spec.text is not None:
+            with Problems(experiment).now(f"datasets.{alias}"):
+                texts += _training_texts(dataset.examples("train", experiment.seed))
+    log.info("training a tokenizer of up to %d pieces on %d texts", size, len(texts))
+    with Problems(experiment).now("trunk"):
+        return train_word_pieces(texts, size)
+
+
+def _training_texts(examples: Examples) -> Iterator[str]:
+    inputs: Any = examples.inputs
+    if isinstance(examples, StreamedExamples):
+        inputs = examples.first_texts(MOST_STREAMED)
+    elif examples.rows is not None:
+        inputs = inputs.select(examples.rows.numpy())
+    for cell in chain.from_iterable(chain.from_iterable(inputs.blocks())):
+        if cell is not None:
+            yield cell if isinstance(cell, str) else " ".join(cell)
+
+
+def describe_tokens(examples: Examples) -> dict[str, Any] | None:
+    """Describe the tokens of a split.
+
+    Args:
+        examples: Examples of the split.
+
+    Returns:
+        `examples`, `truncated` (their number), and `tokens` (minimum, mean and maximum); None if they aren't in memory.
+    """
+    if not isinstance(examples.inputs, TokenRows):
+        return None
+    rows = slice(None) if examples.rows is None else examples.rows.numpy()
+    lengths = examples.inputs.lengths[rows]
+    return {
+        "examples": len(lengths),
+        "truncated": int(np.count_nonzero(examples.inputs.truncated[rows])),
+        "tokens": [int(lengths.min()), round(float(lengths.mean()), 1), int(lengths.max())],
+    }
