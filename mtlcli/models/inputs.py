@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlcli.specs import Column, DatasetSpec, Shape
+from mtlcli.text_spec import TextSpec
 
 BLANK_TOKENS = 8  # of a blank text
 
@@ -137,20 +138,18 @@ def make_preparation(spec: DatasetSpec, raw_columns: bool = False) -> nn.Module:
     return nn.Identity() if raw_columns else make_column_encoder(spec.columns)
 
 
-def blank_inputs(spec: DatasetSpec, examples: int, device: torch.device | str | None = None) -> Tensor:
-    """Return raw inputs of zeros for a trial; those of texts are short.
+def blank_texts(texts: TextSpec, examples: int, device: torch.device | str | None = None) -> Tensor:
+    """Return short texts of zeros for a trial.
 
     Args:
-        spec: the dataset.
+        texts: description of the texts.
         examples: number of examples, B.
         device: device of the inputs.
 
     Returns:
-        float32 [B, *spec.input_shape]; of texts int32, with at most 8 tokens.
+        int32 [B, …, L] of `TextSpec.input_shape`, with at most 8 tokens.
     """
-    if spec.text is None:
-        return torch.zeros(examples, *spec.input_shape, device=device)
-    *planes, length = spec.text.input_shape
+    *planes, length = texts.input_shape
     return torch.zeros(examples, *planes, min(length, BLANK_TOKENS), dtype=torch.int32, device=device)
 
 

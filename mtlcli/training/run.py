@@ -22,7 +22,7 @@ from mtlcli.data.loader import Batch
 from mtlcli.data.placement import Placement
 from mtlcli.data.samplers.base import Sampler, limit_sampler
 from mtlcli.errors import ConfigError
-from mtlcli.models.inputs import blank_inputs
+from mtlcli.models.inputs import blank_texts
 from mtlcli.models.model import MultiTaskModel
 from mtlcli.models.pretrained.base import Base
 from mtlcli.plugins import loaded_plugins
@@ -82,7 +82,12 @@ class Run:
 
     def blank_inputs(self, examples: int = 1) -> dict[str, Tensor]:
         """Return alias → raw inputs of zeros, [examples, *input_shape], on the device of the model."""
-        return {alias: blank_inputs(spec, examples, self.device) for alias, spec in self.specs.items()}
+        return {
+            alias: torch.zeros(examples, *spec.input_shape, device=self.device)
+            if spec.text is None
+            else blank_texts(spec.text, examples, self.device)
+            for alias, spec in self.specs.items()
+        }
 
     def notes(self) -> list[str]:
         """Return notes on the data, each with its key path: the datasets' own, and those on tasks with one target."""

@@ -52,7 +52,7 @@ class HardSharing(Sharing):
     def encode(
         self, inputs: Mapping[str, Tensor], alias_of: Mapping[str, str], record: SharingRecord
     ) -> dict[str, Tensor]:
-        if record.passes is None and differ_in_length(inputs):
+        if len(inputs) > 1 and record.passes is None and differ_in_length(inputs):
             separate = {alias: self.trunk(x) for alias, x in inputs.items()}  # rather than padded to the longest
             return {task: separate[alias] for task, alias in alias_of.items()}
         x, rows = concat_datasets(inputs)

@@ -22,7 +22,6 @@ from mtlcli.data.formats.token_rows import TokenRows
 from mtlcli.data.loader import Loader
 from mtlcli.data.samplers.base import Sampler
 from mtlcli.errors import ConfigError, MtlError, Problem, suggest
-from mtlcli.models.inputs import blank_inputs
 from mtlcli.models.model import MultiTaskModel
 from mtlcli.specs import IGNORE_INDEX, DatasetSpec, TargetSpec, is_labelled
 from mtlcli.tasks.base import TaskKind
@@ -62,7 +61,8 @@ def open_datasets(
     """
     problems = Problems(experiment)
     opened: Datasets = {}
-    given, max_length = given or {}, text_length(experiment)
+    given, reads_text = given or {}, getattr(registry.trunks[experiment.trunk.name].target, "reads_text", None)
+    max_length = text_length(experiment) if reads_text and reads_text(experiment.trunk.options) else None
     if unknown := [alias for alias in given if alias not in experiment.datasets]:
         choices = f"{suggest(unknown[0], experiment.datasets)} Choose from: {', '.join(experiment.datasets)}"
         raise ConfigError(f"data was passed for {unknown[0]!r}, which is no dataset of the experiment.{choices}")
@@ -285,7 +285,11 @@ def _refuses(run: Run, sizes: Mapping[str, int]) -> bool:
     model: nn.Module = run.model
     state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     blank = {name: torch.empty_like(value, device="meta") for name, value in state.items()}
-    inputs = {alias: blank_inputs(run.specs[alias], n, "meta") for alias, n in sizes.items()}
+    inputs = {
+        alias: one.expand(n, *one.shape[1:]).to("meta")
+        for alias, one in run.blank_inputs().items()
+        if (n := sizes.get(alias))
+    }
     try:
         with torch.no_grad(), warnings.catch_warnings(action="ignore"):
             torch.func.functional_call(model, blank, (inputs,))

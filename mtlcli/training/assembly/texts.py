@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from mtlcli import registry
 from mtlcli.config import Experiment
 from mtlcli.config.locations import Problems
 from mtlcli.data.base import Dataset, Examples
@@ -29,26 +28,22 @@ log = logging.getLogger("mtl")
 MOST_STREAMED = 100_000  # texts of a stream that a tokenizer is trained on
 
 
-def text_length(experiment: Experiment) -> int | None:
-    """Return the maximum number of tokens of an example, if the trunk reads text; else None.
+def text_length(experiment: Experiment) -> int:
+    """Return the maximum number of tokens of an example, an option of the trunk.
 
     Args:
-        experiment: The experiment.
+        experiment: The experiment, whose trunk reads text.
 
     Returns:
-        `max_length` of the trunk, or None.
+        `max_length` of the trunk.
 
     Raises:
-        ConfigError: If the trunk reads text and a dataset has a stem.
+        ConfigError: If a dataset has a stem.
     """
-    reads_text = getattr(registry.trunks[experiment.trunk.name].target, "reads_text", None)
-    options = experiment.trunk.options
-    if reads_text is None or not reads_text(options):
-        return None
     if experiment.stems:
         message = f"the trunk {experiment.trunk.name!r} reads text, which no stem returns; leave out `stems`"
         raise ConfigError(experiment.problem("stems", message))
-    length: int = options["max_length"]
+    length: int = experiment.trunk.options["max_length"]
     return length
 
 
