@@ -37,16 +37,18 @@ class KeepsTexts(Protocol):
         """
 
 
-def ask_for_texts(dataset: object, max_length: int) -> None:
+def ask_for_texts(dataset: object, max_length: int | None) -> None:
     """Ask a dataset for texts as inputs.
 
     Args:
         dataset: the dataset.
-        max_length: maximum number of tokens of an example.
+        max_length: maximum number of tokens of an example; None for a trunk that reads no text.
 
     Raises:
         ConfigError: the dataset has no text.
     """
+    if max_length is None:
+        return
     if not isinstance(dataset, KeepsTexts):
         raise ConfigError("the trunk reads text, and this dataset has none")
     dataset.keep_texts(max_length)

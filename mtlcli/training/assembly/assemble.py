@@ -34,6 +34,7 @@ from mtlcli.training.assembly.pooling import make_pooling
 from mtlcli.training.assembly.regularization import regularize, terms_of
 from mtlcli.training.assembly.spaces import Space, Statistics, resolve_space, restricted
 from mtlcli.training.assembly.stems import describe_shapes, encodes_columns, make_stems, stem_output_shape
+from mtlcli.training.assembly.texts import make_tokenizer
 from mtlcli.training.checkpoint.file import load_checkpoint
 from mtlcli.training.run import Run
 from mtlcli.training.run_folder import checkpoint_of
@@ -128,6 +129,7 @@ def assemble(
         given.shape,
         spaces=spaces,
         base=base,
+        tokenizer=None if base is None else make_tokenizer(experiment, base),
     )
 
 

@@ -35,6 +35,7 @@ from mtlcli.training.assembly.optimizers import check_optimizer
 from mtlcli.training.assembly.regularization import fit_ranks
 from mtlcli.training.assembly.spaces import fit_statistics, restore_statistics
 from mtlcli.training.assembly.stems import start_stems
+from mtlcli.training.assembly.texts import train_tokenizer
 from mtlcli.training.assembly.trial import EXAMPLES, is_small, try_model, try_model_parts, try_plugins
 from mtlcli.training.data_changes import data_records
 from mtlcli.training.device import choose_device, physical_memory, prepare_device
@@ -66,6 +67,8 @@ def build(experiment: Experiment, given: Mapping[str, Any] | None = None) -> Run
     device = choose_device(experiment)
     opened = open_datasets(experiment, given=given, fit=True)
     base = check(experiment, opened).base
+    if base is not None and base.tokenizer is None and any(spec.text is not None for _, spec in opened.values()):
+        base = train_tokenizer(experiment, opened, base)
     prepare_device(experiment, device)
     restricts = any(task.where is not None for task in experiment.tasks.values())
     run = assemble(experiment, device, opened, fit_statistics(experiment, opened) if restricts else None, base)

@@ -61,8 +61,7 @@ def open_datasets(
     """
     problems = Problems(experiment)
     opened: Datasets = {}
-    given, reads_text = given or {}, getattr(registry.trunks[experiment.trunk.name].target, "reads_text", None)
-    max_length = text_length(experiment) if reads_text and reads_text(experiment.trunk.options) else None
+    given = given or {}
     if unknown := [alias for alias in given if alias not in experiment.datasets]:
         choices = f"{suggest(unknown[0], experiment.datasets)} Choose from: {', '.join(experiment.datasets)}"
         raise ConfigError(f"data was passed for {unknown[0]!r}, which is no dataset of the experiment.{choices}")
@@ -71,8 +70,8 @@ def open_datasets(
             dataset: Dataset = registry.datasets.create(Dataset, entry)
             if alias in given:
                 dataset.attach(given[alias])
-            if max_length is not None:
-                ask_for_texts(dataset, max_length)
+            if getattr(registry.trunks[experiment.trunk.name].target, "takes_base", False):
+                ask_for_texts(dataset, text_length(experiment))
             if stored is None:
                 if fit:
                     dataset.fit()

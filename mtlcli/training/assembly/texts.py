@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mtlcli import registry
 from mtlcli.config import Experiment
 from mtlcli.config.locations import Problems
 from mtlcli.data.base import Dataset, Examples
@@ -21,6 +22,8 @@ from mtlcli.data.formats.tokenization import TextTokenizer
 from mtlcli.data.formats.tokenizer_training import train_word_pieces
 from mtlcli.errors import ConfigError
 from mtlcli.files import cache_folder
+from mtlcli.models.pretrained.base import Base
+from mtlcli.models.pretrained.configs import make_config
 from mtlcli.specs import DatasetSpec
 from mtlcli.text_spec import TextSpec
 
@@ -28,23 +31,46 @@ log = logging.getLogger("mtl")
 MOST_STREAMED = 100_000  # texts of a stream that a tokenizer is trained on
 
 
-def text_length(experiment: Experiment) -> int:
-    """Return the maximum number of tokens of an example, an option of the trunk.
+def text_length(experiment: Experiment) -> int | None:
+    """Return the maximum number of tokens of an example, if the trunk reads text; else None.
 
     Args:
-        experiment: The experiment, whose trunk reads text.
+        experiment: The experiment, whose trunk is built from a base.
 
     Returns:
-        `max_length` of the trunk.
+        `max_length` of the trunk, or None.
 
     Raises:
-        ConfigError: If a dataset has a stem.
+        ConfigError: If the options of the trunk are invalid, or a dataset has a stem.
     """
+    with Problems(experiment).now("trunk"):
+        reads_text = registry.trunks[experiment.trunk.name].target.reads_text(experiment.trunk.options)
+    if not reads_text:
+        return None
     if experiment.stems:
         message = f"the trunk {experiment.trunk.name!r} reads text, which no stem returns; leave out `stems`"
         raise ConfigError(experiment.problem("stems", message))
     length: int = experiment.trunk.options["max_length"]
     return length
+
+
+def make_tokenizer(experiment: Experiment, base: Base) -> TextTokenizer | None:
+    """Make the tokenizer of a run.
+
+    Args:
+        experiment: The experiment.
+        base: The model that the trunk is built from.
+
+    Returns:
+        The tokenizer; None if the model has none, or one that is not trained yet.
+
+    Raises:
+        ConfigError: If the tokenizer can't be read.
+    """
+    if base.tokenizer is None:
+        return None
+    with Problems(experiment).now("trunk.tokenizer" if experiment.trunk.options.get("tokenizer") else "trunk.model"):
+        return TextTokenizer(base.tokenizer, make_config(base.config).to_dict())
 
 
 def tokenize(examples: Examples, tokenizer: TextTokenizer, texts: TextSpec) -> Examples:
@@ -68,20 +94,21 @@ def tokenize(examples: Examples, tokenizer: TextTokenizer, texts: TextSpec) -> E
     return replace(examples, inputs=tokenizer.encode(examples.inputs, texts, cache_folder("tokens")))
 
 
-def train_tokenizer(experiment: Experiment, opened: Mapping[str, tuple[Dataset, DatasetSpec]], size: int) -> str:
-    """Train a WordPiece tokenizer on the training texts of all datasets.
+def train_tokenizer(experiment: Experiment, opened: Mapping[str, tuple[Dataset, DatasetSpec]], base: Base) -> Base:
+    """Train a tokenizer for a model without one, of the size of its vocabulary, on the training texts of all datasets.
 
     Args:
         experiment: The experiment.
         opened: The datasets.
-        size: Maximum number of pieces.
+        base: The model.
 
     Returns:
-        The JSON of the tokenizer.
+        The model with the tokenizer.
 
     Raises:
         ConfigError: If no tokenizer can be trained on the texts.
     """
+    size: int = make_config(base.config).vocab_size
     texts: list[str] = []
     for alias, (dataset, spec) in opened.items():
         if spec.text is not None:
@@ -89,7 +116,7 @@ def train_tokenizer(experiment: Experiment, opened: Mapping[str, tuple[Dataset, 
                 texts += _training_texts(dataset.examples("train", experiment.seed))
     log.info("training a tokenizer of up to %d pieces on %d texts", size, len(texts))
     with Problems(experiment).now("trunk"):
-        return train_word_pieces(texts, size)
+        return replace(base, tokenizer=train_word_pieces(texts, size))
 
 
 def _training_texts(examples: Examples) -> Iterator[str]:
