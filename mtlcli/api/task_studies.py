@@ -27,6 +27,7 @@ def compare(
     out: str | os.PathLike[str] | None = None,
     published: str | os.PathLike[str] | None = None,
     reference: str | None = None,
+    baselines: Sequence[str] = (),
 ) -> Comparison:
     """Compare methods with each other and with single-task baselines, as `mtl compare` does.
 
@@ -46,6 +47,8 @@ def compare(
         published: A file of published values (YAML) to be shown next to the new ones.
         reference: Label of the method that the others are tested against, in addition to the baselines; by default the
             first with uniform weighting, or else the first.
+        baselines: `merge` or `merge:METHOD,METHOD`, such as `["merge:ties,mean"]`, to compare models merged of the
+            single-task models, too.
 
     Returns:
         The comparison. Runs that failed are listed in `failed`.
@@ -68,6 +71,7 @@ def compare(
     document = study(
         load, axes, seeds=seeds, tune=tuned, tune_seeds=tune_seeds, jobs=jobs, out=_path(out),
         published=_path(published), reference=reference,
+        baselines=[baselines] if isinstance(baselines, str) else list(baselines),
     )  # fmt: skip
     return Comparison(document)
 

@@ -60,6 +60,14 @@ def compare(
             "with uniform weighting, or else the first.",
         ),
     ] = None,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="BASELINE",
+            help="Further baseline: merge, or merge:METHOD,METHOD, for models merged of the single-task models by "
+            "mean, task_arithmetic, ties, dare or dare_ties. Repeatable.",
+        ),
+    ] = None,
     json: Json = False,
     plugin: Plugins = None,
     allow_plugins: AllowPlugins = False,
@@ -84,7 +92,8 @@ def compare(
 
     document = study(
         load, vary or [], seeds=seeds, tune=tune or [], tune_seeds=tune_seeds, jobs=jobs, out=out, published=published,
-        reference=reference, command=shlex.join(["mtl", *context.obj]), callback=watch_comparison(),
+        reference=reference, baselines=baseline or [], command=shlex.join(["mtl", *context.obj]),
+        callback=watch_comparison(),
     )  # fmt: skip
     print_json(document) if json else _print(document)
     if failed := document["failed"]:

@@ -123,7 +123,8 @@ class ProcessPool(Generic[R]):
             training = experiment.training.model_copy(update={"threads": self.threads})
             experiment = experiment.model_copy(update={"training": training})
         job = Job(experiment.resolved(callbacks=True), run.folder, _plugins_to_import(run.experiment), self.after)
-        job = replace(job, directory=str(Path.cwd()), environment=dict(os.environ))
+        work = getattr(run, "work", None)  # only some runs of a comparison are not trained
+        job = replace(job, work=work, directory=str(Path.cwd()), environment=dict(os.environ))
         answer, sender = process_context().Pipe(duplex=False)
         process = process_context().Process(target=run_process, args=(self.run, job, sender), name=str(run))
         with _hide_main_module():

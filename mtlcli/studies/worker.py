@@ -25,6 +25,7 @@ from mtlcli.training.trainer import Trainer
 OUTPUT = "output.txt"  # in the run folder: output of the process, such as the last message of a library that aborts
 
 After = Callable[[TrainerState, RunFolder], None]
+Work = Callable[["Job"], None]
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Job:
         folder: the run folder.
         plugins: plugins to import first.
         after: called with the state and the folder of the trained run; a function of a module.
+        work: called with the job in place of training, if it is not None; picklable.
         directory: working directory of the study, which the server of processes does not have.
         environment: environment of the study; None keeps that of the server.
     """
@@ -44,6 +46,7 @@ class Job:
     folder: Path
     plugins: tuple[str, ...] = ()
     after: After | None = None
+    work: Work | None = None
     directory: str = "."
     environment: Mapping[str, str] | None = None
 
@@ -84,13 +87,16 @@ def run_job(job: Job, answer: Connection) -> None:
 
 
 def train_job(job: Job) -> None:
-    """Train the run of a job, or resume it, and then call `job.after`.
+    """Train the run of a job, or resume it, and then call `job.after`; or call `job.work`.
 
     Args:
         job: the job.
     """
     for plugin in job.plugins:
         load_plugin(plugin)
+    if job.work is not None:
+        job.work(job)
+        return
     experiment = experiment_from_dict(dict(job.experiment), source=str(job.folder))
     trainer = Trainer(build(experiment), job.folder, resume="auto", plots=False)
     trainer.fit()

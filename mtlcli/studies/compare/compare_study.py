@@ -15,6 +15,7 @@ from mtlcli.studies.compare.execution import Outcome, RunStore, StudyRun, Train
 from mtlcli.studies.compare.exports import to_csv, to_markdown
 from mtlcli.studies.compare.identity import experiment_hash
 from mtlcli.studies.compare.measured import measure
+from mtlcli.studies.compare.merged_runs import add_merged_methods, complete_merges, parse_baselines
 from mtlcli.studies.compare.plan import Load, Method, Plan, make_plan
 from mtlcli.studies.compare.published import join_published, read_published
 from mtlcli.studies.compare.results import Results
@@ -42,6 +43,7 @@ def compare(
     out: str | Path | None = None,
     published: str | Path | None = None,
     reference: str | None = None,
+    baselines: Sequence[str] = (),
     command: str | None = None,
     callback: StudyCallback | None = None,
     train: Train | None = None,
@@ -64,6 +66,7 @@ def compare(
         published: YAML file of published results, which are shown with those of the study.
         reference: label of the method that the others are compared with, in addition to the single-task baselines; by
             default the first with uniform weighting, else the first.
+        baselines: `merge` or `merge:METHOD,METHOD`, to compare models merged of the single-task models, too.
         command: the command line, to be recorded in the result.
         callback: called as the study progresses.
         train: trains runs; by default each in its own process.
@@ -72,7 +75,8 @@ def compare(
         The content of `comparison.json`.
     """
     callback = callback or StudyCallback()
-    plan = make_plan(load, vary, tune, seeds, tune_seeds, reference)
+    rules = parse_baselines(baselines)
+    plan = add_merged_methods(make_plan(load, vary, tune, seeds, tune_seeds, reference), rules)
     published_tables = read_published(published, plan) if published is not None else []
     folder = StudyFolder.locate(out, plan.experiment.name, "compare")
     with folder.lock():
@@ -80,7 +84,7 @@ def compare(
         callback.on_study_start(_count_runs(plan))
         try:
             with _Trainer(plan, jobs) if train is None else nullcontext(train) as trainer:
-                results = _execute(plan, RunStore(folder.path / "runs", trainer, callback))
+                results = _execute(plan, RunStore(folder.path / "runs", trainer, callback), folder.path / "merged")
         finally:
             callback.on_study_end()
         document = {
@@ -96,8 +100,8 @@ def compare(
     return document
 
 
-def _execute(plan: Plan, store: RunStore) -> Results:
-    """Tune, and then train all methods and baselines with all seeds."""
+def _execute(plan: Plan, store: RunStore, merged: Path) -> Results:
+    """Tune, then train all methods and baselines with all seeds, and then merge the models of the baselines."""
     choices = select_candidates(plan, store)
     for choice in choices:
         if choice.at_edge:
@@ -106,7 +110,7 @@ def _execute(plan: Plan, store: RunStore) -> Results:
     runs = {
         choice.method: [store.make_run(choice.method, choice.candidate, seed) for seed in plan.seeds]
         for choice in choices
-        if choice.candidate is not None
+        if choice.candidate is not None and choice.method.merge is None
     }
     completed = iter(store.complete([run for group in runs.values() for run in group]))
     outcomes: dict[Method, list[Outcome]] = {method: [next(completed) for _ in group] for method, group in runs.items()}
@@ -114,6 +118,8 @@ def _execute(plan: Plan, store: RunStore) -> Results:
         if choice.candidate is None:  # all candidates have failed, so that no seed is trained
             failed = [store.make_run(choice.method, choice.method.candidates[0], seed) for seed in plan.seeds]
             outcomes[choice.method] = [Outcome(run, error=choice.error) for run in failed]
+    if merges := [method for method in plan.methods if method.merge is not None]:
+        outcomes |= complete_merges(merges, {method: outcomes[method] for method in plan.baselines}, store, merged)
     return Results(plan, {choice.method: choice for choice in choices}, outcomes)
 
 

@@ -135,6 +135,11 @@ def _cost_table(document: Document) -> Table:
         "without libraries and data. Its ratios are to the largest single-task model (the models are trained one after "
         "another) and to their sum (simultaneously)."
     ]
+    if any("merge" in method["settings"] for method in document["methods"].values()):
+        notes.append(
+            "Merged models are made of the single-task models, whose seconds per epoch and memory they have; their "
+            "checkpoints have no optimizer state."
+        )
     return Table("Cost", rows, notes)
 
 

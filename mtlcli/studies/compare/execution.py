@@ -15,6 +15,7 @@ from mtlcli.studies.compare.measured import MEASURED
 from mtlcli.studies.compare.plan import BASELINE, Candidate, Method
 from mtlcli.studies.runs import CurrentData, completed_summary, read_json, read_summary
 from mtlcli.studies.study_callback import StudyCallback
+from mtlcli.studies.worker import Work
 
 Metrics = Mapping[str, Mapping[str, float]]
 COSTS = ("parameters", "checkpoint_bytes", "flops", "seconds_per_epoch", "peak_memory_bytes")
@@ -30,6 +31,7 @@ class StudyRun:
         seed: its seed.
         experiment: the experiment that it trains.
         folder: its run folder.
+        work: what its process does in place of training; None to train.
     """
 
     method: Method
@@ -37,6 +39,7 @@ class StudyRun:
     seed: int
     experiment: Experiment
     folder: Path
+    work: Work | None = None
 
     def __str__(self) -> str:
         return ", ".join([str(self.method), *([self.tuned] if self.tuned else []), f"seed {self.seed}"])

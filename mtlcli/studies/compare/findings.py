@@ -127,7 +127,7 @@ def _undertrained_runs(results: Results) -> Iterator[str]:
     counts = []
     for method, outcomes in results.outcomes.items():
         completed = [run for run in outcomes if run.completed]
-        last = sum(run.best_epoch == run.epochs for run in completed)
+        last = sum(run.best_epoch == run.epochs > 0 for run in completed)
         if completed and last > len(completed) / 2:
             counts.append(f"{method} ({last} of {len(completed)})")
     if counts:
@@ -184,7 +184,8 @@ def format_epochs(results: Results) -> str:
     Returns:
         The text; the planned number if no run has completed.
     """
-    epochs = [run.epochs for outcomes in results.outcomes.values() for run in outcomes if run.completed]
+    runs = [run for outcomes in results.outcomes.values() for run in outcomes if run.completed]
+    epochs = [run.epochs for run in runs if run.run.method.merge is None]
     if not epochs:
         return str(results.plan.experiment.training.epochs)
     return str(epochs[0]) if len(set(epochs)) == 1 else (

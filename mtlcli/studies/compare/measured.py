@@ -20,6 +20,7 @@ from mtlcli.training.assembly.model_size import size
 from mtlcli.training.assembly.optimizers import make_optimizer
 from mtlcli.training.device import peak_memory
 from mtlcli.training.failures import DivergedError
+from mtlcli.training.run import Run
 from mtlcli.training.run_folder import RunFolder
 from mtlcli.training.state import TrainerState
 from mtlcli.training.step import Step
@@ -45,18 +46,30 @@ def measure(state: TrainerState, folder: RunFolder) -> None:
         state: the state of the run after training; its model is that of the best epoch, and is changed.
         folder: the run folder.
     """
-    run = state.run
+    document = measure_model(state.run, folder.best)
+    document["memory_bytes"] = measure_step_memory(state)  # last, since it changes the model
+    folder.write_json(MEASURED, document)
+
+
+def measure_model(run: Run, checkpoint: Path) -> dict[str, Any]:
+    """Return the content of `measured.json` that the model determines, all but `memory_bytes`.
+
+    Args:
+        run: the run, with the model to measure.
+        checkpoint: its checkpoint.
+
+    Returns:
+        `train`, `flops`, `checkpoint_bytes` and `resampled`; see `measure`.
+    """
     split = "test" if "test" in run.splits() else run.experiment.evaluation.split
     outputs = OutputCollector()
     evaluate.measure(run, split, receive=outputs.receive)
-    document = {
+    return {
         "train": evaluate.evaluate(run, "train"),
         "flops": size(run)["flops"],
-        "checkpoint_bytes": Path(folder.best).stat().st_size,
+        "checkpoint_bytes": checkpoint.stat().st_size,
         "resampled": {"split": split, "values": resample_metrics(run.kinds, outputs)},
-        "memory_bytes": measure_step_memory(state),  # last, since it changes the model
     }
-    folder.write_json(MEASURED, document)
 
 
 class OutputCollector:

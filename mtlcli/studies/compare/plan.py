@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from mtlcli.config import Experiment
 from mtlcli.errors import ConfigError, Problem, suggest
+from mtlcli.models.merging import MergeRule
 from mtlcli.studies.compare.axes import Point, grid_points, parse_axes
 from mtlcli.studies.compare.baselines import make_baseline, select_baseline_axes
 from mtlcli.studies.compare.identity import experiment_hash
@@ -42,12 +43,14 @@ class Method:
         candidates: one for each point of the `--tune` grid.
         settings: key → value of `--vary`; empty for a baseline.
         task: task of a baseline; None for a method.
+        merge: rule by which the models of the baselines are merged; None for a method that is trained.
     """
 
     label: str
     candidates: tuple[Candidate, ...]
     settings: dict[str, str]
     task: str | None = None
+    merge: MergeRule | None = None
 
     def __str__(self) -> str:
         return self.label if self.task is None else f"{BASELINE} {self.task}"

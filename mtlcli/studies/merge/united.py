@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from mtlcli.config import Experiment
 from mtlcli.config.changed_keys import differing_keys
 from mtlcli.errors import ConfigError, Problem
 from mtlcli.studies.merge.source_runs import SourceRun
@@ -33,7 +34,7 @@ def unite(sources: Sequence[SourceRun]) -> dict[str, Any]:
             differ; the message lists all conflicts.
     """
     first = sources[0]
-    configs = [source.experiment.resolved() for source in sources]
+    experiments = [source.experiment for source in sources]
     problems = [problem for section in ("datasets", "stems", "tasks") for problem in _conflicts(sources, section)]
     problems += _spec_conflicts(sources, {problem.path for problem in problems})
     problems += [
@@ -43,15 +44,31 @@ def unite(sources: Sequence[SourceRun]) -> dict[str, Any]:
     ]
     problems += [
         Problem(f"is {now!r} in {source.path} and {before!r} in {first.path}", f"trunk.{key}")
-        for source, config in zip(sources[1:], configs[1:], strict=True)
-        for key, before, now in differing_keys(_built_trunk(configs[0]), _built_trunk(config))
+        for source in sources[1:]
+        for key, before, now in differing_keys(_built_trunk(first.experiment), _built_trunk(source.experiment))
     ]
     if problems:
         raise ConfigError(problems)
+    model = {key: value.clone() for source in reversed(sources) for key, value in source.state.items()}
+    united = {entry: _merge_dicts(source.payload.get(entry, {}) for source in sources) for entry in UNITED}
+    shared = {key: first.payload[key] for key in ("made_with", "base") if key in first.payload}
+    return {"config": united_config(experiments), **shared, **united, "model": model}
+
+
+def united_config(experiments: Sequence[Experiment]) -> dict[str, Any]:
+    """Unite experiments without conflicts; see `unite`.
+
+    Args:
+        experiments: the experiments, whose stems have the key `shape`.
+
+    Returns:
+        The united experiment, as a dict of the form of a YAML file.
+    """
+    configs = [experiment.resolved() for experiment in experiments]
     stems = _merge_dicts(config.get("stems", {}) for config in configs)
-    config = {
+    return {
         "name": NAME,
-        "seed": first.experiment.seed,
+        "seed": configs[0]["seed"],
         "datasets": _merge_dicts(config["datasets"] for config in configs),
         "tasks": _merge_dicts(config["tasks"] for config in configs),
         "trunk": {**configs[0]["trunk"], "init_from": None},
@@ -59,10 +76,6 @@ def unite(sources: Sequence[SourceRun]) -> dict[str, Any]:
         "training": {key: configs[0]["training"][key] for key in KEPT},
         "evaluation": {key: configs[0]["evaluation"][key] for key in ("split", "batch_size")},
     }
-    model = {key: value.clone() for source in reversed(sources) for key, value in source.state.items()}
-    united = {entry: _merge_dicts(source.payload.get(entry, {}) for source in sources) for entry in UNITED}
-    shared = {key: first.payload[key] for key in ("made_with", "base") if key in first.payload}
-    return {"config": config, **shared, **united, "model": model}
 
 
 def _conflicts(sources: Sequence[SourceRun], section: str) -> list[Problem]:
@@ -103,9 +116,9 @@ def _architecture(source: SourceRun) -> tuple[Any, ...]:
     return base.get("config"), base.get("tokenizer")
 
 
-def _built_trunk(config: Mapping[str, Any]) -> dict[str, Any]:
+def _built_trunk(experiment: Experiment) -> dict[str, Any]:
     """Return the options of a trunk that determine what it computes."""
-    return {key: value for key, value in config["trunk"].items() if key not in NOT_BUILT}
+    return {key: value for key, value in experiment.resolved()["trunk"].items() if key not in NOT_BUILT}
 
 
 def _merge_dicts(dicts: Any) -> dict[str, Any]:
