@@ -147,8 +147,8 @@ def make_table(path: Path, columns: Mapping[str, Texts]) -> Table:
 
 def _declare(target: TargetSpec) -> Any:
     """Return the type of a target as the option `targets` of a table declares it."""
-    if target.type == "classes":
-        return {"type": "classes", "classes": list(target.class_names), "others": "error"}
+    if target.type in ("classes", "tags"):
+        return {"type": target.type, "classes": list(target.class_names), "others": "error"}
     return list(target.class_names) if target.type == "multilabel" else target.type
 
 

@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from mtlcli.data.datasets._brown_tags import Tagset, convert_tag, tags_of
 from mtlcli.data.datasets._named_table import NamedTable, Texts
 from mtlcli.data.download.archive_sources import WebArchive
 from mtlcli.data.download.collection import Collection, DownloadSource, SourceUnavailable
@@ -39,6 +40,7 @@ TAGS = {
     "modifiers": re.compile(r"(jj|rb|ql|rn|wrb|wql)\w*"),
     "pronouns": re.compile(r"(pp|pn|wp)\w*\$*"),
 }
+Token = tuple[str, str]  # word and tag
 TOKEN = re.compile(r"(\S+)/(\S+)")
 WORD = re.compile(r"\w")
 
@@ -74,12 +76,15 @@ class Brown(NamedTable):
     """Brown corpus: 500 documents of American English printed in 1961, in 15 genres, with parts of speech.
 
     The examples are passages of `words` words; the last one of a document may be longer, up to one and a half times.
+    With `unit: sentences`, they are the 57,000 sentences.
 
-    Inputs: `text` as hashed TF-IDF (see docs/tables.md); of the words only, without their tags.
+    Inputs: `text` as hashed TF-IDF (see docs/tables.md); of the words only, without their tags. For a trunk that reads
+    text, the words, and the punctuation marks as words of their own.
 
-    Targets: `genre` (15 classes), `imaginative` (binary: fiction and humor, as opposed to informative prose), and the
+    Targets: `genre` (15 classes), `imaginative` (binary: fiction and humor, as opposed to informative prose), the
     shares of the passage's words that are `nouns`, `verbs`, `modifiers` (adjectives and adverbs) and `pronouns` (real),
-    counted by the tags of the corpus.
+    counted by the tags of the corpus, and `pos` (the part of speech of each word or punctuation mark: 12 universal tags
+    or 92 of the corpus, see `tagset`).
 
     Splits: a fifth of the documents is `test`; all passages of a document are in the same split.
 
@@ -89,6 +94,9 @@ class Brown(NamedTable):
 
     Args:
         words: number of words of a passage.
+        unit: whether the examples are `passages` or `sentences`.
+        tagset: tags of `pos`: `universal`, the 12 of Petrov et al. (NOUN, VERB, …), or those of the corpus, `brown`,
+            without marks of headlines, titles and foreign words; a contraction has the tag of its first part.
         root: data root; default $MTL_DATA, else `data`.
         download: whether to download missing files.
         features: number of features of the text.
@@ -97,6 +105,7 @@ class Brown(NamedTable):
 
     References:
         Francis and Kučera, "Brown Corpus Manual", Brown University, 1964, revised 1979.
+        Petrov, Das and McDonald, "A Universal Part-of-Speech Tagset", LREC 2012.
     """
 
     name = "brown"
@@ -119,13 +128,16 @@ class Brown(NamedTable):
         self,
         *,
         words: Annotated[int, Field(ge=10)] = 100,
+        unit: Literal["passages", "sentences"] = "passages",
+        tagset: Tagset = "universal",
         root: str | None = None,
         download: bool = True,
         features: TextSize = 2 * FEATURES,
         ngrams: Ngrams = 1,
         val: Annotated[float, Field(ge=0, lt=1)] = 0.1,
     ) -> None:
-        self.words = words
+        self.words, self.unit, self.tagset = words, unit, tagset
+        tags = tags_of(tagset)
         genres = tuple(name for name, _ in GENRES.values())
         super().__init__(
             root=root,
@@ -135,6 +147,7 @@ class Brown(NamedTable):
                 "genre": TargetSpec("classes", len(genres), genres),
                 "imaginative": TargetSpec("binary"),
                 **{name: TargetSpec("real") for name in TAGS},
+                "pos": TargetSpec("tags", len(tags), tags),
             },
             columns={"text": features},
             ngrams=ngrams,
@@ -151,10 +164,10 @@ class Brown(NamedTable):
             Column → its cells.
         """
         columns: dict[str, list[str | None]] = {
-            name: [] for name in ("document", "text", "genre", "imaginative", *TAGS)
+            name: [] for name in ("document", "text", "genre", "imaginative", *TAGS, "pos")
         }
-        for document, tokens in _read(files[FILE]):
-            for passage in _cut(tokens, self.words):
+        for document, sentences in _read(files[FILE]):
+            for passage in self._divide(sentences):
                 words = [tag for word, tag in passage if _is_word(word)]
                 counts = Counter(name for tag in words for name in _parts_of_speech(tag.lower()))
                 columns["document"].append(document)
@@ -163,10 +176,15 @@ class Brown(NamedTable):
                 columns["imaginative"].append(str(int(document[1] in IMAGINATIVE)))
                 for name in TAGS:
                     columns[name].append(repr(counts[name] / len(words)))
+                columns["pos"].append(" ".join(convert_tag(tag, self.tagset) for _, tag in passage))
         return dict(columns)
 
-
-Token = tuple[str, str]  # word and tag
+    def _divide(self, sentences: Sequence[Sequence[Token]]) -> Iterator[Sequence[Token]]:
+        """Yield the examples of a document; a sentence without a word is left out."""
+        if self.unit == "passages":
+            yield from _cut(list(chain.from_iterable(sentences)), self.words)
+        else:
+            yield from (sentence for sentence in sentences if any(_is_word(word) for word, _ in sentence))
 
 
 @cache
@@ -182,14 +200,14 @@ def _parts_of_speech(tag: str) -> tuple[str, ...]:
     return tuple(name for name, pattern in TAGS.items() if pattern.fullmatch(first))
 
 
-def _read(path: Path) -> Iterator[tuple[str, list[Token]]]:
-    """Yield the name and the tokens of each document; ValueError for a token without a tag."""
+def _read(path: Path) -> Iterator[tuple[str, list[list[Token]]]]:
+    """Yield the name and the sentences of each document, one in a line; ValueError for a token without a tag."""
     for document in f"\n{path.read_text(encoding='ascii')}".split(f"\n{MARK}")[1:]:
         name, _, text = document.partition("\n")
-        tokens = TOKEN.findall(text)
-        if len(tokens) != len(text.split()) or name not in DOCUMENTS:
+        sentences = [TOKEN.findall(line) for line in text.splitlines() if line.strip()]
+        if sum(map(len, sentences)) != len(text.split()) or name not in DOCUMENTS:
             raise ValueError(f"{path}: the document {name!r} is unknown, or has a token that is not WORD/TAG")
-        yield name, tokens
+        yield name, sentences
 
 
 def _cut(tokens: Sequence[Token], words: int) -> Iterator[Sequence[Token]]:

@@ -30,6 +30,7 @@ from mtlcli.data.formats.table_options import (
 )
 from mtlcli.data.formats.table_rows import Table
 from mtlcli.data.formats.table_splits import TableSplits, note_repeated_rows, read_split_files, split_table
+from mtlcli.data.formats.tag_columns import list_tag_columns
 from mtlcli.data.formats.target_columns import (
     check_targets,
     encode_target,
@@ -70,11 +71,12 @@ class TableDataset(SplitTable):
         test_path: separate file of the split `test`, with the same columns. `path` is then used for training (and for
             `val` unless `val_path` is set).
         val_path: separate file of the split `val`, likewise.
-        targets: columns to predict, or `{column: type}` with the type `classes`, `binary` or `real`. A list of columns
-            of 0 and 1 instead of a type is one multilabel target: `{tags: [news, sport, money]}`. A column without a
-            type is binary if all cells are 0 or 1, real if all are numbers, and classes if none is; a mixture is an
-            error. A column of class numbers needs the type `classes`. `{column: {classes: [low, high]}}` states the
-            classes in their order; other values are an error, or missing labels with `others: missing`.
+        targets: columns to predict, or `{column: type}` with the type `classes`, `binary`, `real`, or `tags` for a
+            label of each word of the text. A list of columns of 0 and 1 instead of a type is one multilabel target:
+            `{topics: [news, sport, money]}`. A column without a type is binary if all cells are 0 or 1, real if all are
+            numbers, and classes if none is; a mixture is an error. A column of class numbers needs the type `classes`.
+            `{column: {classes: [low, high]}}` states the classes in their order; other values are an error, or missing
+            labels with `others: missing`.
         features: columns to use as inputs. Default: all columns except targets and split, columns without a name, and
             columns that only number or identify the rows, which are left out with a note; see docs/tables.md for the
             rules. Columns listed here, in `categorical`, `dates`, `booleans` or `text` are always used.
@@ -147,7 +149,8 @@ class TableDataset(SplitTable):
         self.targets = check_targets(targets, self.notation)
         check_declarations(categorical=categorical, dates=self.dates, booleans=self.booleans, text=self.text)
         self.split_column, self.group_column, self.test, self.seed = split_column, group_column, test, seed
-        self.dialect, self.exclude = Dialect(delimiter, missing, self.notation), exclude
+        lists = {*list_tag_columns(self.targets), *self.text}
+        self.dialect, self.exclude = Dialect(delimiter, missing, self.notation, lists=lists), exclude
         self.weight_column = weight_column
         self._features: Features | None = None
         self._report: TableReport | None = None

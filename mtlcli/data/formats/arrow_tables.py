@@ -16,7 +16,7 @@ from mtlcli.data.formats.cells import Cells
 from mtlcli.data.formats.column_builder import ColumnBuilder, Kind
 from mtlcli.data.formats.numerals import Notation
 from mtlcli.data.formats.table_rows import Places, Table
-from mtlcli.data.formats.typed_columns import convert_column, describe_unreadable
+from mtlcli.data.formats.typed_columns import convert_column, describe_unreadable, is_list
 from mtlcli.errors import ConfigError
 
 PLAIN = Notation()
@@ -139,12 +139,6 @@ def _spell_label(label: Any) -> str:
     return (
         str(int(label)) if isinstance(label, bool) or (isinstance(label, float) and label.is_integer()) else str(label)
     )
-
-
-def is_list(type_: Any) -> bool:
-    """Return whether an Arrow type is one of lists."""
-    types = import_arrow("the column").types
-    return bool(types.is_list(type_) or types.is_large_list(type_) or types.is_fixed_size_list(type_))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +22,7 @@ class Dialect:
         delimiter: character between the values of delimited text; a comma means a tab in a .tsv file.
         missing: cells that mean a missing value, in addition to empty ones.
         notation: notation of numbers and dates.
+        lists: columns whose values may be lists, which become cells by `spell_words`.
         tolerant: keep invalid rows as rows of missing values, and list them in `Table.faulty`, instead of raising an
             error.
     """
@@ -30,6 +31,7 @@ class Dialect:
     missing: Sequence[str] = ()
     notation: Notation = PLAIN
     tolerant: bool = False
+    lists: Collection[str] = ()
 
 
 @dataclass(frozen=True)

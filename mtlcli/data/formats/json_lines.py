@@ -21,7 +21,8 @@ from mtlcli.data.formats.column_builder import EXACT, Kind
 from mtlcli.data.formats.header import check_columns
 from mtlcli.data.formats.table_rows import ListedLines
 from mtlcli.data.formats.text_lines import MAX_ROW_CHARACTERS, open_text, unreadable
-from mtlcli.data.formats.typed_columns import convert_column, describe_unreadable
+from mtlcli.data.formats.typed_columns import convert_column, describe_unreadable, is_list, is_word_list, spell_lists
+from mtlcli.data.formats.word_lists import spell_words
 from mtlcli.errors import ConfigError, Problem, suggest
 from mtlcli.text import join_names, quote
 
@@ -112,7 +113,11 @@ class JsonLines:
             order = order or table.schema.names  # that of the keys in the file, before there are explicit types
             if not any(arrow.types.is_timestamp(field.type) for field in table.schema):
                 break
-        if table.num_rows != lines or any(describe_unreadable(field.type) for field in table.schema):
+        if table.num_rows != lines or any(
+            describe_unreadable(field.type)
+            for field in table.schema
+            if not (field.name in self.dialect.lists and is_word_list(field.type))
+        ):
             return None
         self._add_names(order)
         columns: list[Any] = []
@@ -126,7 +131,10 @@ class JsonLines:
                 column = table.column(name).chunk(0)
                 if _is_inexact(column):
                     return None
-                columns.append(convert_column(column, kind, self.dialect.notation, name))
+                if is_list(column.type):
+                    columns.append(spell_lists(column))
+                else:
+                    columns.append(convert_column(column, kind, self.dialect.notation, name))
         return columns
 
     def _read_carefully(self, block: bytes, line: int) -> Batch:
@@ -176,10 +184,16 @@ class JsonLines:
         if not isinstance(row, dict):
             raise ValueError(f'is not an object, such as {{"age": 39, "town": "Ulm"}}, but {quote(decoded)}')
         for name, value in row.items():
+            if isinstance(value, list) and name in self.dialect.lists:
+                if any(isinstance(entry, dict | list) for entry in value):
+                    raise ValueError(f"the list {name!r} has an entry that is an object or a list")
+                row[name] = spell_words(value)
+                continue
             if isinstance(value, dict | list):
+                hint = f", or declare `targets: {{{name}: tags}}` for a label of each word" * isinstance(value, list)
                 raise ValueError(
                     f"the value of {name!r} is {'an object' if isinstance(value, dict) else 'a list'}, but a table has "
-                    "numbers, texts, booleans and nulls; write each of its entries under a key of its own"
+                    f"numbers, texts, booleans and nulls; write each of its entries under a key of its own{hint}"
                 )
             row[name] = TRUTH[value] if isinstance(value, bool) else value
         return row

@@ -12,7 +12,7 @@ from mtlcli.data.formats.batches import Batch, Dialect
 from mtlcli.data.formats.column_builder import Kind
 from mtlcli.data.formats.header import MAX_LISTED, check_columns
 from mtlcli.data.formats.text_lines import unreadable
-from mtlcli.data.formats.typed_columns import convert_column, describe_unreadable
+from mtlcli.data.formats.typed_columns import convert_column, describe_unreadable, is_list, is_word_list, spell_lists
 from mtlcli.errors import ConfigError, Problem
 
 ROWS = 2**14  # rows that are read at once
@@ -39,7 +39,8 @@ class ParquetRows:
         if wrong := [
             Problem(f"{path}: column {field.name!r} {why}")
             for field in schema
-            if (why := describe_unreadable(field.type)) is not None
+            if not (field.name in dialect.lists and is_word_list(field.type))
+            and (why := describe_unreadable(field.type)) is not None
         ]:
             raise ConfigError(wrong[:MAX_LISTED])
 
@@ -55,7 +56,10 @@ class ParquetRows:
                     for at, kind in enumerate(kinds):
                         if kind is not None:
                             column = rows.column(needed.index(self.names[at]))
-                            columns[at] = convert_column(column, kind, self.dialect.notation, self.names[at])
+                            if is_list(column.type):
+                                columns[at] = spell_lists(column)
+                            else:
+                                columns[at] = convert_column(column, kind, self.dialect.notation, self.names[at])
                     yield Batch(columns, FileRows(self.path, start, rows.num_rows))
                     start += rows.num_rows
             except (OSError, arrow.ArrowException) as error:

@@ -42,12 +42,12 @@ class Classes(Options):
     """Classes of a target in the order that the user states.
 
     Attributes:
-        type: `classes`.
+        type: `classes`, or `tags` for a class of each word.
         classes: names of the classes, at least two. Numbers match any spelling of the same number.
         others: another value in the table is an error (`error`) or a missing label (`missing`).
     """
 
-    type: Literal["classes"] = "classes"
+    type: Literal["classes", "tags"] = "classes"
     classes: Annotated[list[str | int | float], Field(min_length=2)]
     others: Literal["error", "missing"] = "error"
 
@@ -57,13 +57,13 @@ def _to_plain(classes: Classes) -> dict[str, Any]:
 
 
 StatedClasses = Annotated[Classes, AfterValidator(_to_plain)]
-TargetType = Literal["classes", "binary", "real"] | list[str] | dict[str, Any]
+TargetType = Literal["classes", "binary", "real", "tags"] | list[str] | dict[str, Any]
 """Declared type of a target: a list has the columns of a multilabel target, a dict the options of `Classes`."""
 Targets = Annotated[
-    Names | dict[str, Literal["classes", "binary", "real"] | Names | StatedClasses],
+    Names | dict[str, Literal["classes", "binary", "real", "tags"] | Names | StatedClasses],
     TypeDescription(
-        "a list of columns that isn't empty, or a mapping of columns to 'classes', 'binary', 'real', a list of columns "
-        "of 0 and 1, or {classes: [NAME, NAME, …], others: error or missing}",
+        "a list of columns that isn't empty, or a mapping of columns to 'classes', 'binary', 'real', 'tags', a list of "
+        "columns of 0 and 1, or {classes: [NAME, NAME, …], others: error or missing}",
         "lists or mappings of columns",
     ),
 ]

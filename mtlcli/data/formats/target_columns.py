@@ -23,6 +23,7 @@ from mtlcli.data.formats.numerals import TRUTH, Floats, Notation
 from mtlcli.data.formats.stated_classes import OTHER, check_classes, class_codes, describe_other
 from mtlcli.data.formats.table_options import TargetType
 from mtlcli.data.formats.table_rows import Table
+from mtlcli.data.formats.tag_columns import encode_tags, fit_tags
 from mtlcli.data.samplers.base import Rows
 from mtlcli.data.splitting import Codes
 from mtlcli.errors import ConfigError
@@ -61,6 +62,8 @@ def fit_target(
         return spec
     if isinstance(type_, dict):
         return _fit_stated(table, name, train, type_, notation)
+    if type_ == "tags":
+        return fit_tags(table, name)
     cells = table.columns[name]
     missing = cells.has_missing
     type_ = type_ or _infer_type(table, name, notation)
@@ -85,6 +88,9 @@ def fit_target(
 
 def _fit_stated(table: Table, name: str, train: Rows, stated: dict[str, Any], notation: Notation) -> TargetSpec:
     classes = tuple(stated["classes"])
+    if stated["type"] == "tags":
+        missing = fit_tags(table, name, classes).missing or stated["others"] == "missing"
+        return TargetSpec("tags", len(classes), classes, missing)
     spec = TargetSpec("classes", len(classes), classes)
     labels = encode_target(table, name, spec, notation, stated)
     if bool((labels[train] == IGNORE_INDEX).all()):
@@ -118,11 +124,13 @@ def encode_target(
         return torch.stack(labels, 1)
     if target.type == "binary":
         return _encode_binary(table, name, notation, f"the binary target {name!r}", suggest_classes(name))
+    stated = declared if isinstance(declared, dict) else {}
+    if target.type == "tags":
+        return encode_tags(table, name, target, stated.get("others", "error"))
     cells = table.columns[name]
     if target.type == "classes":
         classes = target.classes or ()
         codes = class_codes(table, name, classes, notation)
-        stated = declared if isinstance(declared, dict) else {}
         others = np.flatnonzero(codes == OTHER).tolist()
         if others and stated.get("others") != "missing":
             raise ConfigError(describe_other(table, name, cells.rows(others), classes, stated=bool(stated)))
@@ -232,7 +240,7 @@ def list_target_columns(targets: Mapping[str, TargetType | None]) -> list[str]:
 
 def list_text_columns(targets: Mapping[str, TargetType | None], *others: str | None) -> set[str]:
     """List the columns whose cells are compared as texts: targets declared as classes, and others unless None."""
-    classes = {name for name, type_ in targets.items() if type_ == "classes" or isinstance(type_, dict)}
+    classes = {name for name, type_ in targets.items() if type_ in ("classes", "tags") or isinstance(type_, dict)}
     return classes | {name for name in others if name is not None}
 
 
@@ -251,7 +259,7 @@ def list_class_codes(table: Table, targets: Mapping[str, TargetType | None], not
     codes: list[Codes] = []
     for name in list_target_columns(targets):
         cells, type_ = table.columns.get(name), declared.get(name)
-        if cells is None or type_ == "real":
+        if cells is None or type_ in ("real", "tags") or (isinstance(type_, dict) and type_["type"] == "tags"):
             continue
         parsed, wrong = cells.numbers(notation, name)
         if type_ is not None or wrong or len(np.unique(parsed[~np.isnan(parsed)])) <= 2:
@@ -283,7 +291,7 @@ def restore_targets(
             restored[name] = TargetSpec("multilabel", len(declared), tuple(declared), missing)
         else:
             leaves_out = isinstance(declared, dict) and declared["others"] == "missing"
-            missing = table.columns[name].has_missing or leaves_out
-            kind = "classes" if isinstance(declared, dict) else declared
+            missing = table.columns[name].has_missing or leaves_out or target.type == "tags"
+            kind = declared["type"] if isinstance(declared, dict) else declared
             restored[name] = replace(target, type=kind or target.type, missing=missing)
     return restored

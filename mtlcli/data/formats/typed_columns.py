@@ -7,6 +7,7 @@ from typing import Any
 from mtlcli.data.formats.arrow_import import import_arrow
 from mtlcli.data.formats.column_builder import Kind
 from mtlcli.data.formats.numerals import ISO, Notation
+from mtlcli.data.formats.word_lists import spell_words
 
 READ = "numbers, text, booleans, dates and times are read"
 
@@ -67,6 +68,30 @@ def convert_column(column: Any, kind: Kind, notation: Notation, name: str) -> An
     if types.is_boolean(column.type):
         return compute.if_else(column, "1", "0")
     return compute.cast(column, string)
+
+
+def is_list(type_: Any) -> bool:
+    """Return whether an Arrow type is one of lists."""
+    types = import_arrow("the column").types
+    return bool(types.is_list(type_) or types.is_large_list(type_) or types.is_fixed_size_list(type_))
+
+
+def is_word_list(type_: Any) -> bool:
+    """Return whether an Arrow type is one of lists whose entries can be cells."""
+    return is_list(type_) and describe_unreadable(type_.value_type) is None
+
+
+def spell_lists(column: Any) -> Any:
+    """Convert a column of lists to one of texts.
+
+    Args:
+        column: `pyarrow.Array` of lists.
+
+    Returns:
+        `pyarrow.Array` of strings, see `spell_words`.
+    """
+    arrow = import_arrow("the column")
+    return arrow.array([None if row is None else spell_words(row) for row in column.to_pylist()], arrow.string())
 
 
 def _distinct_texts(column: Any, format_values: Any) -> Any:
