@@ -33,17 +33,28 @@ def fit_tags(table: Table, name: str, tags: Sequence[str] | None = None) -> Targ
     Raises:
         ConfigError: there are fewer than two tags.
     """
-    cells = table.columns[name]
-    lists = [split_words(value) for value in cells.values if value is not None]
-    missing = cells.has_missing or any("" in words for words in lists)
     if tags is None:
-        tags = sort_values({tag for words in lists for tag in words if tag})
+        tags = sort_values({tag for value in table.columns[name].values for tag in split_words(value) if tag})
         if faulty := [(tag, why) for tag in tags if (why := name_problem(tag))]:
             raise ConfigError(table.locate(f"the tag {quote(faulty[0][0])} of target {name!r} {faulty[0][1]}"))
         if len(tags) < 2:
             shown = f"only the tag {quote(tags[0])}" if tags else "no tag"
             raise ConfigError(table.locate(f"target {name!r} has {shown}"))
-    return TargetSpec("tags", len(tags), tuple(tags), missing)
+    return TargetSpec("tags", len(tags), tuple(tags), lacks_tags(table, name))
+
+
+def lacks_tags(table: Table, name: str) -> bool:
+    """Return whether a row or one of its words has no tag.
+
+    Args:
+        table: the table.
+        name: name of the column.
+
+    Returns:
+        True if a cell is missing, or an entry of a list.
+    """
+    values = table.columns[name].values
+    return any(value is None or "" in split_words(value) for value in values)
 
 
 def encode_tags(table: Table, name: str, target: TargetSpec, others: str = "error") -> Tensor:

@@ -23,7 +23,7 @@ from mtlcli.data.formats.numerals import TRUTH, Floats, Notation
 from mtlcli.data.formats.stated_classes import OTHER, check_classes, class_codes, describe_other
 from mtlcli.data.formats.table_options import TargetType
 from mtlcli.data.formats.table_rows import Table
-from mtlcli.data.formats.tag_columns import encode_tags, fit_tags
+from mtlcli.data.formats.tag_columns import encode_tags, fit_tags, lacks_tags
 from mtlcli.data.samplers.base import Rows
 from mtlcli.data.splitting import Codes
 from mtlcli.errors import ConfigError
@@ -291,7 +291,7 @@ def restore_targets(
             restored[name] = TargetSpec("multilabel", len(declared), tuple(declared), missing)
         else:
             leaves_out = isinstance(declared, dict) and declared["others"] == "missing"
-            missing = table.columns[name].has_missing or leaves_out or target.type == "tags"
+            lacks = lacks_tags(table, name) if target.type == "tags" else table.columns[name].has_missing
             kind = declared["type"] if isinstance(declared, dict) else declared
-            restored[name] = replace(target, type=kind or target.type, missing=missing)
+            restored[name] = replace(target, type=kind or target.type, missing=lacks or leaves_out)
     return restored
