@@ -35,6 +35,7 @@ from mtlcli.errors import Problem
 
 MAX_NAME = 100  # characters: names become parts of file names
 MAX_NAMED = 500  # tasks, and datasets
+BUCKETING = 50  # default of `training.bucketing`
 Name = Annotated[
     str,
     Field(pattern=rf"^[A-Za-z_][A-Za-z0-9_-]{{0,{MAX_NAME - 1}}}$"),
@@ -100,6 +101,9 @@ class Training(Section):
     """Strategy for drawing batches from several datasets."""
     accumulate: PositiveInt = 1
     """Batches per optimizer step."""
+    bucketing: Annotated[int, Field(ge=0, le=100_000)] = BUCKETING
+    """Batches of texts that are made together from their texts sorted by length, so that a batch needs little padding;
+    0 for batches in random order. Only for a trunk that reads text."""
     clip_norm: PositiveFloat | None = None
     """Maximum total norm of the gradient. Default: no clipping."""
     early_stopping: PositiveInt | None = None
@@ -212,6 +216,8 @@ class Experiment(Section):
         plain = self.model_dump()
         if not plain["stems"]:
             del plain["stems"]
+        if plain["training"]["bucketing"] == BUCKETING:
+            del plain["training"]["bucketing"]
         return plain | ({"callbacks": named} if named else {})
 
     @property

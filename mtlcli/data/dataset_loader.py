@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mtlcli.data.augmentation import Augmentation
 from mtlcli.data.base import Examples
+from mtlcli.data.bucketing import Window
 from mtlcli.data.example_weights import ExampleWeights, OrderedWeights
 from mtlcli.data.examples import wrap_read_errors
 from mtlcli.data.formats.token_rows import TokenRows
@@ -83,7 +84,8 @@ class DatasetLoader:
     ) -> None:
         if len(examples) == 0:
             raise ConfigError(f"dataset {alias!r} has no examples in this split")
-        self.alias, self.device = alias, placement.device
+        self.alias, self.device, self.seed = alias, placement.device, seed
+        self.lengths = examples.inputs.lengths if isinstance(examples.inputs, TokenRows) else None
         self.rows = None if examples.rows is None else examples.rows.numpy()
         self.passes = ShuffledEpochs(len(examples), seed, alias)
         targets = {task: examples.targets[target] for task, (source, target) in tasks.items() if source == alias}
@@ -113,8 +115,19 @@ class DatasetLoader:
         """Route of the inputs to the device."""
         return "stream" if self.resident is None else "resident"
 
+    @property
+    def of_texts(self) -> bool:
+        """True if the inputs are texts, whose batches differ in length."""
+        return self.lengths is not None
+
     def start_epoch(
-        self, start: int, amount: int, chunks: Iterator[tuple[int, int]], shuffled: bool = True
+        self,
+        start: int,
+        amount: int,
+        chunks: Iterator[tuple[int, int]],
+        shuffled: bool = True,
+        windows: Sequence[Window] | None = None,
+        by_length: bool = False,
     ) -> EpochOrder:
         """Prepare an epoch: positions [start, start + amount) of the endless stream of shuffled passes.
 
@@ -123,12 +136,21 @@ class DatasetLoader:
             amount: number of examples.
             chunks: chunks [start, stop) of the epoch, in the order in which they will be fetched.
             shuffled: False for the stored order (then `start` is 0).
+            windows: windows of texts that are sorted by length; None to leave all where they are.
+            by_length: sort all texts by length, the longest first.
 
         Returns:
             The examples in the order of the epoch.
         """
         order = self.passes.order(start, start + amount) if shuffled else np.arange(amount)
         rows = order if self.rows is None else self.rows[order]
+        if self.lengths is not None and windows is not None:
+            parts = [rows[window.start : window.stop] for window in windows]
+            rows = np.concatenate([
+                part[window.arrange(self.lengths[part])] for window, part in zip(windows, parts, strict=True)
+            ])  # fmt: skip
+        elif self.lengths is not None and by_length:
+            rows = rows[np.argsort(-self.lengths[rows], kind="stable")]
         on_device = torch.from_numpy(rows).to(self.device)
         return EpochOrder(
             self.alias,

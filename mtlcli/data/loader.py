@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from mtlcli.data.base import Examples
+from mtlcli.data.bucketing import Window, make_windows
 from mtlcli.data.dataset_loader import DatasetLoader, EpochOrder, PieceOrder, Tasks
 from mtlcli.data.example_weights import OrderedWeights
 from mtlcli.data.examples import StreamedExamples
@@ -27,6 +28,8 @@ class Loader:
     Raises a ConfigError if a dataset has no examples. Raises a ValueError if the augmentation doesn't fit the
     examples.
 
+    A batch of texts has texts of similar length: the batches of a window are cut from its examples, sorted by length.
+
     Args:
         examples: alias → split `train` of each dataset, in the experiment's order.
         tasks: task → (alias of its dataset, name of its target).
@@ -35,6 +38,7 @@ class Loader:
         placement: device, and route of the inputs to it.
         augment: alias → transforms of `torchvision.transforms.v2`, see `Augmentation`.
         class_weights: task → weight of each class in the loss, [K], for tasks with such weights.
+        bucketing: number of batches of texts in a window; 0 for batches in random order.
     """
 
     def __init__(
@@ -46,8 +50,10 @@ class Loader:
         placement: Placement,
         augment: Mapping[str, Sequence[str | dict[str, Any]]] | None = None,
         class_weights: Mapping[str, Tensor] | None = None,
+        bucketing: int = 0,
     ) -> None:
         augment = augment or {}
+        self.bucketing = bucketing
         self.sampler, self.steps = sampler, sampler.steps
         self._loaders = [
             _make_loader(alias, split, tasks, seed, placement, augment.get(alias, ()), class_weights)
@@ -70,11 +76,20 @@ class Loader:
             One batch per step.
         """
         orders = [
-            loader.start_epoch(epoch * amount, amount, _iterate_chunks(self.sampler, index, start))
+            loader.start_epoch(
+                epoch * amount,
+                amount,
+                _iterate_chunks(self.sampler, index, start),
+                windows=self._windows(loader, index, epoch * amount) if self.bucketing and loader.of_texts else None,
+            )
             for index, (loader, amount) in enumerate(zip(self._loaders, self.sampler.amounts, strict=True))
         ]
         for step in range(start, self.steps):
             yield _make_batch(zip(orders, self.sampler.take(step), strict=True))
+
+    def _windows(self, loader: DatasetLoader, index: int, start: int) -> list[Window]:
+        chunks = list(_iterate_chunks(self.sampler, index, 0))
+        return make_windows(chunks, self.bucketing, loader.seed, loader.alias, start)
 
 
 def evaluation_batches(
@@ -83,8 +98,11 @@ def evaluation_batches(
     placement: Placement,
     batch_size: int,
     class_weights: Mapping[str, Tensor] | None = None,
+    in_order: bool = False,
 ) -> Iterator[Batch]:
-    """Iterate over every example once, in order, one dataset after the other, without augmentation.
+    """Iterate over every example once, one dataset after the other, without augmentation.
+
+    Texts that are not streamed are in the order of their length, from the longest on, others in their own.
 
     Raises a ConfigError if a split is empty.
 
@@ -94,6 +112,7 @@ def evaluation_batches(
         placement: device, and route of the inputs to it.
         batch_size: maximum number of examples in a batch.
         class_weights: task → weight of each class in the loss, [K], for tasks with such weights.
+        in_order: whether texts are in their own order too.
 
     Yields:
         Batches of one dataset each.
@@ -102,7 +121,8 @@ def evaluation_batches(
         size = len(split)
         chunks = [(start, min(start + batch_size, size)) for start in range(0, size, batch_size)]
         loader = _make_loader(alias, split, tasks, 0, placement, (), class_weights)
-        order = loader.start_epoch(0, size, iter(chunks), shuffled=False)
+        by_length = loader.of_texts and not in_order
+        order = loader.start_epoch(0, size, iter(chunks), shuffled=False, by_length=by_length)
         for chunk in chunks:
             yield _make_batch([(order, chunk)])
 

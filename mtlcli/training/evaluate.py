@@ -67,6 +67,7 @@ def measure(
     stats: SharingStats | None = None,
     poll: Callable[[], None] | None = None,
     receive: Receive | None = None,
+    in_order: bool = False,
 ) -> Evaluation:
     """Evaluate every task on a split, over all labelled examples.
 
@@ -79,6 +80,7 @@ def measure(
         stats: receives statistics of the sharing.
         poll: called before each batch; an exception it raises ends the evaluation.
         receive: called with the predictions, targets and weights of each task in each batch.
+        in_order: whether texts are evaluated in their own order, rather than in that of their length.
 
     Returns:
         The metrics, `loss` among them, and the numbers of examples; a metric is NaN for a task without labels.
@@ -90,8 +92,9 @@ def measure(
     amounts: dict[str, float] = dict.fromkeys(run.kinds, 0)
     counts: Amounts = dict.fromkeys(run.kinds, 0)
     batches = evaluation_batches(
-        run.examples(split), run.label_sources, run.placement, run.experiment.evaluation.batch_size, run.class_weights
-    )
+        run.examples(split), run.label_sources, run.placement, run.experiment.evaluation.batch_size, run.class_weights,
+        in_order,
+    )  # fmt: skip
     was_training = run.model.training
     run.model.eval()
     record = SharingRecord(stats=stats)

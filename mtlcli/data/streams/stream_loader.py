@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from mtlcli.data.augmentation import Augmentation
+from mtlcli.data.bucketing import Window
 from mtlcli.data.dataset_loader import EpochOrder, place_labels
 from mtlcli.data.example_weights import ExampleWeights
 from mtlcli.data.examples import describe_read_error, wrap_read_errors
@@ -71,8 +72,19 @@ class StreamLoader:
                 first = make.convert(PassRows(rows, 0, ()).take(1))[INPUTS][0]
             self.augmentation.check(first)
 
+    @property
+    def of_texts(self) -> bool:
+        """True if the inputs are texts, whose batches differ in length."""
+        return self.make.tokenize is not None
+
     def start_epoch(
-        self, start: int, amount: int, chunks: Iterator[tuple[int, int]], shuffled: bool = True
+        self,
+        start: int,
+        amount: int,
+        chunks: Iterator[tuple[int, int]],
+        shuffled: bool = True,
+        windows: Sequence[Window] | None = None,
+        by_length: bool = False,
     ) -> StreamOrder:
         """Prepare an epoch: positions [start, start + amount) of the endless stream of shuffled passes.
 
@@ -81,13 +93,15 @@ class StreamLoader:
             amount: number of examples.
             chunks: chunks [start, stop) of the epoch, in the order in which they will be taken.
             shuffled: False for the stored order (then `start` is 0).
+            windows: windows of texts that are sorted by length; None to leave all where they are.
+            by_length: without effect, since the order can't be known before all examples are read.
 
         Returns:
             The examples in the order of the epoch.
         """
         positions = [(start + first, start + last) for first, last in chunks]
         buffer, seed = (self.buffer if shuffled else 0), ("stream", self.seed, self.alias)
-        pieces = _Pieces(self.rows, self.make, buffer, seed, positions, self.augmentation)
+        pieces = _Pieces(self.rows, self.make, buffer, seed, positions, self.augmentation, start, windows)
         loader: DataLoader[Piece | MtlError] = DataLoader(
             pieces,
             batch_size=None,  # a piece is already a batch
@@ -168,22 +182,25 @@ class _Pieces(IterableDataset[Piece | MtlError]):
         seed: tuple[int | str, ...],
         positions: Iterable[tuple[int, int]],
         augmentation: Augmentation | None,
+        start: int,
+        windows: Sequence[Window] | None,
     ) -> None:
-        self.rows, self.make = rows, make
+        self.rows, self.make, self.start, self.windows = rows, make, start, windows
         self.buffer, self.seed, self.positions = buffer, seed, positions
         self.augmentation = augmentation
 
     def __iter__(self) -> Iterator[Piece | MtlError]:
         try:
-            yield from self._pieces()
+            yield from self._pieces() if self.windows is None else self._sorted_pieces(self.windows)
         except MtlError as error:
             yield error
         except Exception as error:  # of the library and those below it
             yield MtlError(describe_read_error(error))
 
-    def _pieces(self) -> Iterator[Piece]:
+    def _blocks(self, positions: Iterable[tuple[int, int]]) -> Iterator[tuple[Block, list[int]]]:
+        """Read the rows at some positions, and the number of the pass of each."""
         size, reader, number = len(self.rows), None, -1
-        for first, last in self.positions:
+        for first, last in positions:
             blocks: list[Block] = []
             passes: list[int] = []
             while first < last:
@@ -197,6 +214,23 @@ class _Pieces(IterableDataset[Piece | MtlError]):
             block = blocks[0]
             if len(blocks) > 1:
                 block = {name: np.concatenate([part[name] for part in blocks]) for name in block}
+            yield block, passes
+
+    def _sorted_pieces(self, windows: Sequence[Window]) -> Iterator[Piece]:
+        """Make the pieces of texts window by window, from the window of the first wanted piece on."""
+        wanted = next(iter(self.positions), (self.start, self.start))[0] - self.start
+        windows = [window for window in windows if window.stop > wanted]
+        spans = ((self.start + window.start, self.start + window.stop) for window in windows)
+        for window, (block, _) in zip(windows, self._blocks(spans), strict=True):
+            tokens = self.make.convert_texts(block[INPUTS].tolist())
+            labels, order = self.make.convert_labels(block), window.arrange(tokens.lengths)
+            for first, last in window.chunks:
+                rows = order[first - window.start : last - window.start]
+                if first >= wanted:
+                    yield {INPUTS: tokens.batch(rows), **{name: values[rows] for name, values in labels.items()}}
+
+    def _pieces(self) -> Iterator[Piece]:
+        for block, passes in self._blocks(self.positions):
             piece = self.make.convert(block)
             if self.augmentation is not None:
                 inputs = self.augmentation(list(piece[INPUTS]), passes, block[ROW].tolist())

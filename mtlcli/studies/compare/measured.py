@@ -63,7 +63,7 @@ def measure_model(run: Run, checkpoint: Path) -> dict[str, Any]:
     """
     split = "test" if "test" in run.splits() else run.experiment.evaluation.split
     outputs = OutputCollector()
-    evaluate.measure(run, split, receive=outputs.receive)
+    evaluate.measure(run, split, receive=outputs.receive, in_order=True)
     return {
         "train": evaluate.evaluate(run, "train"),
         "flops": size(run)["flops"],

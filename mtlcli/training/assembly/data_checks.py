@@ -120,8 +120,9 @@ def open_data(run: Run) -> Loader:
             check_batch_norm(run, sampler)
         augment = {alias: dataset.augment for alias, dataset in run.datasets.items()}
         return Loader(
-            examples, run.label_sources, sampler, run.experiment.seed, run.placement, augment, run.class_weights
-        )
+            examples, run.label_sources, sampler, run.experiment.seed, run.placement, augment, run.class_weights,
+            run.experiment.training.bucketing,
+        )  # fmt: skip
 
 
 def check_data(run: Run) -> None:
