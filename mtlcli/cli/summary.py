@@ -16,7 +16,7 @@ def summary(
     plugin: Plugins = None,
     allow_plugins: AllowPlugins = False,
 ) -> None:
-    """Show data, tasks, layers, parameters and FLOPs.
+    """Show data, tasks, layers, parameters, the optimizer's groups and FLOPs.
 
     Nothing is downloaded or trained. For datasets that need no download, it lists the columns of tables with their
     types, missing values and levels or ranges, and the targets with their labels by split and class.
@@ -36,6 +36,7 @@ def summary(
     from mtlcli.training.assembly.build import within_memory
     from mtlcli.training.assembly.data_checks import open_datasets
     from mtlcli.training.assembly.model_size import flops_per_sample, layers
+    from mtlcli.training.assembly.parameter_groups import group_sizes
     from mtlcli.training.data_report import data_report, epoch_report, report_rows
     from mtlcli.training.messages import describe_epoch
 
@@ -79,12 +80,13 @@ def summary(
         "weighting": experiment.weighting.name,
         "layers": {layer.name: {k: v for k, v in asdict(layer).items() if k != "name"} for layer in model_layers},
         "parameters": parameters,
+        "groups": group_sizes(run.model, experiment),
         "flops_per_sample": flops_per_sample(run),
     }
     if json:
         print_json(document)
         return
-    for title in ("datasets", "tasks", "layers"):
+    for title in ("datasets", "tasks", "layers", *(["groups"] if len(document["groups"]) > 1 else [])):
         rows = [[title, *next(iter(document[title].values()))]]
         absent = "shared" if title == "layers" else "-"
         rows += [[name, *(_cell(value, absent) for value in facts.values())] for name, facts in document[title].items()]

@@ -65,6 +65,17 @@ class TrunkConfig(ComponentConfig):
         default=None, metadata={"description": "Checkpoint whose trunk supplies the initial weights."}
     )
     frozen: bool = field(default=False, metadata={"description": "Keep the trunk's weights fixed during training."})
+    freeze: Annotated[list[str], Field(max_length=1000)] = field(
+        default_factory=list,
+        metadata={
+            "description": "Stages and layers of the trunk to keep fixed, by name or pattern, such as "
+            "[embeddings, 'layer.[0-5]']."
+        },
+    )
+
+    def plain(self) -> dict[str, Any]:
+        """Return the entry as plain data, without `freeze` if it is empty."""
+        return {key: value for key, value in super().plain().items() if key != "freeze" or value}
 
 
 @dataclass(frozen=True)
@@ -177,20 +188,36 @@ class OptimizerConfig(ComponentConfig):
     groups: dict[str, dict[str, Any]] = field(
         default_factory=dict,
         metadata={
-            "description": "Options of `trunk` (all shared parameters), `stems`, `heads` (all others) or a task's name."
+            "description": "Options of `trunk` (all shared parameters), `stems`, `heads` (all others), a task, or a "
+            "stage or layer of the trunk, by name or pattern."
+        },
+    )
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = field(
+        default=None,
+        metadata={
+            "description": "Factor of the learning rate from each layer of the trunk to the one before it; the last "
+            "layer has it once. Default: none."
+        },
+    )
+    decay_norms: bool | None = field(
+        default=None,
+        metadata={
+            "description": "Whether weight decay applies to biases and the parameters of norms. Default: true, for the "
+            "trunk `transformers` false."
         },
     )
 
     @classmethod
     def reserved(cls, component: Component[Any]) -> dict[str, Option]:
         """Return the reserved keys; `groups` has the options of this optimizer."""
-        return {"groups": replace(super().reserved(component)["groups"], annotation=_groups(component))}
+        keys = super().reserved(component)
+        return {**keys, "groups": replace(keys["groups"], annotation=_groups(component))}
 
     def plain(self) -> dict[str, Any]:
-        """Return the entry as plain data, without `groups` if it is empty."""
+        """Return the entry as plain data, without keys of `mtl` that are not set."""
         plain = super().plain()
-        groups = _plain(plain.pop("groups"))
-        return {**plain, "groups": groups} if groups else plain
+        keys = {key: _plain(plain.pop(key)) for key in ("layer_decay", "decay_norms", "groups")}
+        return {**plain, **{key: value for key, value in keys.items() if value not in (None, {})}}
 
 
 @cache

@@ -170,9 +170,10 @@ class MultiTaskModel(nn.Module):
         return [self.stems[alias]]
 
     def _normalizes_jointly(self) -> bool:
-        """Return whether shared layers use batch statistics in training; a frozen trunk doesn't."""
+        """Return whether shared layers use batch statistics in training; frozen ones don't."""
         excluded = [module for task in self.heads for module in self.sharing.own_modules(task)]
-        excluded += [trunk for trunk in self.sharing.trunks().values() if trunk.frozen]
+        for trunk in self.sharing.trunks().values():
+            excluded += [trunk] if trunk.frozen else trunk.fixed
         inside = {inner for module in excluded for inner in module.modules()}
         return any(isinstance(module, _BatchNorm) and module not in inside for module in self.sharing.modules())
 

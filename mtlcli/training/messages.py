@@ -19,6 +19,7 @@ from mtlcli.training.run_folder import device_name
 
 LOG = logging.getLogger("mtl")
 INDENT = "  "
+MAX_RATES = 6  # learning rates that are listed in a line
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,9 @@ class EpochReport:
         rates = {name: format_number(rate, zeros=False) for name, rate in self.learning_rates.items()}
         if len(set(rates.values())) == 1:
             rates = {"lr": next(iter(rates.values()))}
+        elif len(rates) > MAX_RATES:  # of single layers; all are in metrics.csv
+            ends = [pick(self.learning_rates, key=self.learning_rates.__getitem__) for pick in (min, max)]
+            rates = {f"{label} of {name}": rates[name] for label, name in zip(("lr", "to lr"), ends, strict=True)}
         elif rates:
             rates = {f"lr of {name}": rate for name, rate in rates.items()}
         better = self.is_best and not math.isnan(self.value)

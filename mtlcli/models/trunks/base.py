@@ -35,6 +35,9 @@ class Trunk(nn.Module, ABC):
         features: width F of the output; set by the subclass.
         input_shape: shape of an example without the batch; set by the builder.
         frozen: whether the trunk is kept unchanged in training, see `warm_start.freeze`.
+        fixed: modules that stay in evaluation mode, see `layers.freeze_layers`.
+        decay_norms: whether weight decay applies to biases and the parameters of norms, unless
+            `optimizer.decay_norms` is set.
     """
 
     of_columns: ClassVar[bool] = False
@@ -45,6 +48,8 @@ class Trunk(nn.Module, ABC):
     features: int
     input_shape: Shape
     frozen = False
+    fixed: tuple[nn.Module, ...] = ()
+    decay_norms: ClassVar[bool] = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -173,6 +178,16 @@ class Trunk(nn.Module, ABC):
             divided[stage_of.get(parameter, OTHER)].append(parameter)
         return {name: listed for name, listed in divided.items() if listed or name not in (ENCODER, OTHER)}
 
+    def layer_parameters(self) -> dict[str, list[nn.Parameter]]:
+        """Divide the parameters of the trunk among its layers, from the input to the output.
+
+        The layers are the stages. A subclass whose stages are large overrides this method with a finer division.
+
+        Returns:
+            As `stage_parameters`.
+        """
+        return self.stage_parameters()
+
     def check_activation_names(self, names: Iterable[str]) -> set[str]:
         """Return `names` as a set.
 
@@ -191,7 +206,7 @@ class Trunk(nn.Module, ABC):
         return wanted
 
     def train(self, mode: bool = True) -> Self:
-        """Set the training mode; a frozen trunk stays in evaluation mode.
+        """Set the training mode; a frozen trunk and frozen layers stay in evaluation mode.
 
         Args:
             mode: True for training, False for evaluation.
@@ -199,7 +214,10 @@ class Trunk(nn.Module, ABC):
         Returns:
             The trunk itself.
         """
-        return super().train(mode and not self.frozen)
+        super().train(mode and not self.frozen)
+        for module in self.fixed:
+            module.training = False
+        return self
 
 
 ENCODER, OTHER = "encoder", "other"  # entries of `Trunk.stage_parameters` that are not stages

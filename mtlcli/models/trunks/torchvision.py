@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from mtlcli.errors import suggest
+from mtlcli.models.layers import layers_of
 from mtlcli.models.trunks.base import Trunk
 from mtlcli.registry import trunks
 from mtlcli.specs import Shape
@@ -80,6 +81,10 @@ class TorchVision(Trunk):
             return x
 
         return stage
+
+    def layer_parameters(self) -> dict[str, list[nn.Parameter]]:
+        """Divide the parameters among the modules of the network, such as `layer1.0` or `features.3`."""
+        return layers_of(self.network)
 
     def activation_names(self) -> list[str]:
         if self.chain is None:

@@ -35,6 +35,7 @@ from mtlcli.training.assembly.regularization import regularize, terms_of
 from mtlcli.training.assembly.spaces import Space, Statistics, resolve_space, restricted
 from mtlcli.training.assembly.stems import describe_shapes, encodes_columns, make_stems, stem_output_shape
 from mtlcli.training.assembly.texts import make_tokenizer
+from mtlcli.training.assembly.trunk_layers import freeze_stages
 from mtlcli.training.checkpoint.file import load_checkpoint
 from mtlcli.training.run import Run
 from mtlcli.training.run_folder import checkpoint_of
@@ -84,6 +85,8 @@ def assemble(
                 raise ValueError("does not set `features`, the number of features it returns")
             trunk.input_shape = given.shape
             trunks.append(trunk)
+            if experiment.trunk.freeze:
+                freeze_stages(experiment, trunk)
             return freeze(trunk) if experiment.trunk.frozen else trunk
 
     def make_head(task: str, features: int) -> nn.Module:

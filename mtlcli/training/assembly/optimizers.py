@@ -1,4 +1,4 @@
-"""Optimizer, its parameter groups, and a check of its options and those of the scheduler."""
+"""Optimizer, and a check of its options and those of the scheduler."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import nn
 from torch.optim import Optimizer
 
 from mtlcli import registry
@@ -17,8 +16,7 @@ from mtlcli.component import blame_options
 from mtlcli.config import Experiment
 from mtlcli.config.locations import Problems
 from mtlcli.config.options import options_of
-from mtlcli.errors import suggest
-from mtlcli.models.model import MultiTaskModel
+from mtlcli.training.assembly.parameter_groups import model_groups
 from mtlcli.training.assembly.schedules import make_schedule
 from mtlcli.training.run import Run
 
@@ -94,75 +92,6 @@ def _options_only(make: Any) -> Any:
     return type(make.__name__, (make,), {"add_param_group": add_param_group})
 
 
-MODEL, TRUNK, STEMS, HEADS = "model", "trunk", "stems", "heads"
-
-
-def model_groups(model: MultiTaskModel, experiment: Experiment) -> list[tuple[str, dict[str, Any]]]:
-    """Return the trainable parameters of the model as named groups of an optimizer.
-
-    `trunk` denotes all shared parameters, `heads` all others, and the name of a task its own. The parameters of stems
-    are in none of these, but in `stems`. Options of `heads` also apply to the tasks, unless their own groups set them.
-    Parts with the same options form one group, named by its parts: `model`, `trunk`, `stems`, `heads`, the name of a
-    task, or several of these joined by `+`. Shared parameters come first.
-
-    Args:
-        model: The model.
-        experiment: The experiment, with `optimizer.groups`.
-
-    Returns:
-        (name, group) pairs.
-
-    Raises:
-        ConfigError: For a part that does not exist or has no trainable parameters.
-    """
-    wanted = experiment.optimizer.groups
-    if not wanted:
-        return [(MODEL, {"params": [p for p in model.parameters() if p.requires_grad]})]
-    stems = _trainable(model.stems.parameters()) if model.stems is not None else None
-    others = {id(p) for p in stems or ()}
-    shared = [p for p in _trainable(model.shared_parameters()) if id(p) not in others]
-    own = {
-        task: [p for m in model.own_modules(task) for p in _trainable(m.parameters()) if id(p) not in others]
-        for task in model.heads
-    }
-    _check_names(experiment, shared, stems, own)
-    heads = wanted.get(HEADS, {})
-    parts = [(TRUNK, wanted.get(TRUNK, {}), shared)]
-    if stems is not None:
-        parts.append((STEMS, wanted.get(STEMS, {}), stems))
-    parts += [(_label(task, stems is not None), {**heads, **wanted.get(task, {})}, own[task]) for task in own]
-    groups: list[tuple[list[str], dict[str, Any], list[nn.Parameter]]] = []
-    for name, options, parameters in (entry for entry in parts if entry[2]):
-        same = next((group for group in groups if group[1] == options), None)
-        if same is None:
-            groups.append(([name], options, list(parameters)))
-        else:
-            same[0].append(name)
-            same[2].extend(parameters)
-    tasks = [_label(task, stems is not None) for task in own if own[task]]
-    return [
-        (_group_name(names, tasks, bool(stems)), {"params": parameters, **options})
-        for names, options, parameters in groups
-    ]
-
-
-def _label(task: str, has_stems: bool) -> str:
-    return f"{task} (task)" if task in (MODEL, TRUNK, HEADS) or (has_stems and task == STEMS) else task
-
-
-def _group_name(parts: list[str], tasks: list[str], has_stems: bool) -> str:
-    """Return the name of a group with these parts.
-
-    Args:
-        parts: The parts.
-        tasks: The tasks with trainable parameters of their own.
-        has_stems: Whether there are stems with trainable parameters.
-    """
-    if tasks and parts[-len(tasks) :] == tasks:
-        parts = [*parts[: -len(tasks)], HEADS]
-    return MODEL if parts == [TRUNK, *([STEMS] if has_stems else []), HEADS] else "+".join(parts)
-
-
 def check_options(experiment: Experiment, make: Callable[..., Optimizer], options: Mapping[str, Any]) -> None:
     """Check the options of parameter groups, which torch checks only for the optimizer itself.
 
@@ -179,38 +108,6 @@ def check_options(experiment: Experiment, make: Callable[..., Optimizer], option
         with problems.at(f"optimizer.groups.{name}"):
             blame_options(lambda **own: make([{"params": []}], **{**options, **own}), group, sole=True)
     problems.check()
-
-
-def _check_names(
-    experiment: Experiment,
-    shared: list[nn.Parameter],
-    stems: list[nn.Parameter] | None,
-    own: Mapping[str, list[nn.Parameter]],
-) -> None:
-    problems = Problems(experiment)
-    general = {TRUNK: shared, **({} if stems is None else {STEMS: stems})}
-    general[HEADS] = [p for parameters in own.values() for p in parameters]
-    parts = {**own, **general}
-    for name in experiment.optimizer.groups:
-        with problems.at(f"optimizer.groups.{name}"):
-            if name not in parts:
-                names = ", ".join([*general, *own])
-                raise ValueError(f"unknown part of the model {name!r}.{suggest(name, parts)} Choose from: {names}")
-            if name in general and name in own:
-                raise ValueError(f"{name!r} is ambiguous, because a task has this name too: rename the task")
-            if not parts[name] and name in own:
-                raise ValueError(
-                    f"task {name!r} has no trainable parameters of its own: its head is shared, because other tasks "
-                    f"receive its prediction; use the group {TRUNK!r}"
-                )
-            if not parts[name]:
-                frozen = ": it is frozen" if name == TRUNK and experiment.trunk.frozen else ""
-                raise ValueError(f"the {name} has no trainable parameters{frozen}; remove this group")
-    problems.check()
-
-
-def _trainable(parameters: Any) -> list[nn.Parameter]:
-    return [p for p in parameters if p.requires_grad]
 
 
 MOST_STEPS = 100  # maximum number of steps that are tried
