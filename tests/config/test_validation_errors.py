@@ -45,7 +45,7 @@ FOUND = """\
 10:16: tasks.keys.kind: expected the name of a kind, or a mapping of its name and options, found 3
 11:3: tasks.mean: a task can't have the name 'mean', which is reserved for the mean over the tasks
 11:9: tasks.mean: expected a mapping, found []
-14:3: trunk.fetures: unknown option of trunk 'mlp'. Did you mean 'features'? Options: dropout, features, frozen, hidden, init_from
+14:3: trunk.fetures: unknown option of trunk 'mlp'. Did you mean 'features'? Options: dropout, features, freeze, frozen, hidden, init_from
 15:17: sharing.name: expected the name of a sharing, found ["hard"]
 16:11: weighting: expected the name of a weighting, or a mapping of its name and options, found null
 17:30: optimizer.lr: expected a number, found the string 'fast'

@@ -76,7 +76,7 @@ def test_list(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert list_datasets()["mnist"] == "2 ok, 1 damaged, 1 missing"
 
 
-WEIGHT_FILES = {"config.json": b"{}", "net.safetensors": b"weights"}
+WEIGHT_FILES = {"config.json": b"{}", "inner/config.json": b"[1]"}
 
 
 @pytest.fixture

@@ -97,6 +97,7 @@ def extract_zipped(archive: Path, members: Mapping[str, str], work: Path) -> dic
                 left -= member.file_size  # at most as many bytes are extracted
                 if left < 0:
                     raise zipfile.BadZipFile(f"expands to more than {MAX_BYTES // 2**20} MiB")
+                (work / name).parent.mkdir(parents=True, exist_ok=True)
                 with packed.open(member) as content, (work / name).open("wb") as file:
                     shutil.copyfileobj(content, file)
                 extracted[name] = work / name

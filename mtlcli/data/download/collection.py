@@ -56,7 +56,7 @@ class Collection:
 
     Args:
         folder: folder below the data root.
-        files: name → SHA-256 of the uncompressed content, in hexadecimal.
+        files: name, possibly in a subfolder → SHA-256 of the uncompressed content, in hexadecimal.
         sources: sources in the order in which they are tried.
         subfolder: folder of the files in `folder`; "" for `folder` itself.
     """
@@ -82,7 +82,7 @@ class Collection:
         """
         plain = self.raw(root) / file
         # Unlike Path.is_file, this returns False for an unreadable folder or a name that is too long.
-        return next((path for path in (plain, plain.with_name(f"{file}.gz")) if os.path.isfile(path)), None)  # noqa: PTH113
+        return next((path for path in (plain, plain.with_name(f"{plain.name}.gz")) if os.path.isfile(path)), None)  # noqa: PTH113
 
     def complete(self, root: Path) -> bool:
         """Return True if every file exists. Checksums are not verified."""
@@ -236,6 +236,7 @@ def _install_files(
     unpacked = {}
     for file, path in collected.items():
         unpacked[file] = work / f"{file}.unpacked"
+        unpacked[file].parent.mkdir(exist_ok=True)
         try:
             with open_decompressed(path) as packed, unpacked[file].open("wb") as plain:
                 shutil.copyfileobj(packed, plain, 1 << 20)
@@ -246,8 +247,11 @@ def _install_files(
             if (digest := _digest(written)) != collection.files[file]:
                 raise SourceUnavailable(f"{file} has the wrong checksum: {digest} instead of {collection.files[file]}")
     for file, path in unpacked.items():
-        path.replace(collection.raw(root) / file)
-    sync(collection.raw(root))
+        target = collection.raw(root) / file
+        target.parent.mkdir(exist_ok=True)
+        path.replace(target)
+    for folder in {(collection.raw(root) / file).parent for file in unpacked}:
+        sync(folder)
     return list(unpacked)
 
 

@@ -248,6 +248,7 @@ def download(url: str, path: Path) -> Path:
         TimeoutError: it takes too long.
     """
     deadline = time.monotonic() + DOWNLOAD_SECONDS
+    path.parent.mkdir(exist_ok=True)
     with _connect(url) as response, path.open("wb") as file:
         while block := response.read(1 << 16):
             file.write(block)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mtlcli.files import quote_path, user_path
+from mtlcli.pretrained import find_weights as find_named_weights
 from mtlcli.specs import Pool
 
 CONFIG, TOKENIZER = "config.json", "tokenizer.json"
@@ -28,8 +29,9 @@ def find_model_folder(model: str) -> Path:
     """Return the folder of a model.
 
     Args:
-        model: path of a folder, or the id of a model of the hub, such as `org/name`. A model of the hub is looked up in
-            the cache of `huggingface_hub`, and downloaded if it is not there, unless HF_HUB_OFFLINE is set.
+        model: path of a folder; the name of weights that `mtl data fetch` downloads, such as `minilm`; or the id of a
+            model of the hub, such as `org/name`. A model of the hub is looked up in the cache of `huggingface_hub`, and
+            downloaded if it is not there, unless HF_HUB_OFFLINE is set.
 
     Returns:
         The folder.
@@ -42,6 +44,10 @@ def find_model_folder(model: str) -> Path:
         return path
     if path.exists():
         raise ValueError(f"{quote_path(model)} is a file; expected the folder of a model, with its {CONFIG}")
+    if (fetched := find_named_weights(model)) is not None:
+        if fetched.is_file():
+            raise ValueError(f"the weights {model!r} are a file for an image network; expected the folder of a model")
+        return fetched
     if not HUB_ID.fullmatch(model) or model.startswith((".", "/", "~")):
         raise ValueError(f"no folder {quote_path(model)}; expected the folder of a model, or the id of one of the hub")
     return _hub_folder(model)

@@ -35,7 +35,7 @@ class Trunk(nn.Module, ABC):
         features: width F of the output; set by the subclass.
         input_shape: shape of an example without the batch; set by the builder.
         frozen: whether the trunk is kept unchanged in training, see `warm_start.freeze`.
-        fixed: modules that stay in evaluation mode, see `layers.freeze_layers`.
+        fixed: modules that stay in evaluation mode, see `named_layers.freeze_layers`.
         decay_norms: whether weight decay applies to biases and the parameters of norms, unless
             `optimizer.decay_norms` is set.
     """

@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from mtlcli.errors import suggest
-from mtlcli.models.layers import layers_of
+from mtlcli.models.named_layers import layers_of
 from mtlcli.models.trunks.base import Trunk
 from mtlcli.registry import trunks
 from mtlcli.specs import Shape

@@ -52,6 +52,7 @@ class TransformersTrunk(Trunk):
 
     takes_base = True
     representation = "sequence"
+    decay_norms = False
 
     def __init__(
         self,

@@ -11,8 +11,8 @@ from torch import nn
 from mtlcli.config import Experiment
 from mtlcli.config.locations import Problems
 from mtlcli.errors import suggest
-from mtlcli.models.layers import list_names, parameters_by_name, select
 from mtlcli.models.model import MultiTaskModel
+from mtlcli.models.named_layers import list_names, parameters_by_name, select
 from mtlcli.training.assembly.trunk_layers import Piece, Refinement, decays_norms
 
 MODEL, TRUNK, STEMS, HEADS = "model", "trunk", "stems", "heads"

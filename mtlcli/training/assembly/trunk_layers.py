@@ -11,8 +11,8 @@ from torch import nn
 from mtlcli import registry
 from mtlcli.config import Experiment
 from mtlcli.config.locations import Problems
-from mtlcli.models.layers import freeze_layers, parameters_by_name, select
 from mtlcli.models.model import MultiTaskModel
+from mtlcli.models.named_layers import freeze_layers, parameters_by_name, select
 from mtlcli.models.trunks.base import OTHER, Trunk
 
 
@@ -70,9 +70,9 @@ class Piece:
 class Refinement:
     """Division of the parts of a model by layer, and by whether weight decay applies.
 
-    With `layer_decay` d, the learning rate of a layer of the trunk is lr·d^k for the k-th layer from the output; the
-    parameters of none of its layers, the heads, the stems and all others keep lr. An `lr` in the group of a stage
-    counts as it is.
+    With `layer_decay` d, the learning rate of a layer of the trunk is lr·d^k for the k-th layer from the output. A norm
+    that is a stage of its own counts as part of the layer before it. Parameters of none of the layers, the heads, the
+    stems and all others keep lr. An `lr` in the group of a stage counts as it is.
 
     References:
         Clark et al., ELECTRA, ICLR 2020, arXiv:2003.10555, appendix A; the exponents are those of Bao et al., BEiT,
@@ -117,9 +117,14 @@ class Refinement:
             for name in select(named, pattern):
                 for parameter in named[name]:
                     own.setdefault(id(parameter), {}).update(self.entry.groups[pattern])
-        order = [name for name, parameters in layers.items() if parameters and name != OTHER]
+        matrices = [name for name, parameters in layers.items() if any(p.ndim > 1 for p in parameters)]
+        above = [name for name in matrices if name != OTHER]
+        depth = len(above)
         for name, parameters in layers.items():
-            depth = len(order) - order.index(name) if name in order else 0
+            if name in above:
+                depth = len(above) - above.index(name)
+            elif name == OTHER:
+                depth = 0
             for parameter in parameters:
                 self.layers[id(parameter)] = LayerOptions(name, depth, own.get(id(parameter), {}))
 

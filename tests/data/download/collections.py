@@ -42,6 +42,7 @@ def place(folder: Path, files: dict[str, bytes], compressed: bool = False) -> No
         if compressed:
             (folder / f"{name}.gz").write_bytes(gzip.compress(content))
         else:
+            (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_bytes(content)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mtlcli.models.layers import freeze_layers, layers_of, parameters_by_name, select
+from mtlcli.models.named_layers import freeze_layers, layers_of, parameters_by_name, select
 from mtlcli.models.trunks.cnn import CNN
 from mtlcli.models.trunks.mlp import MLP
 from mtlcli.models.trunks.torchvision import TorchVision
