@@ -16,7 +16,7 @@ from mtlcli.component import blame_options
 from mtlcli.config import Experiment
 from mtlcli.config.locations import Problems
 from mtlcli.config.options import options_of
-from mtlcli.training.assembly.parameter_groups import model_groups
+from mtlcli.training.assembly.parameter_groups import MODEL, model_groups
 from mtlcli.training.assembly.schedules import make_schedule
 from mtlcli.training.run import Run
 
@@ -74,7 +74,15 @@ def scale_rates(optimizer: Optimizer, before: Sequence[float], now: Sequence[flo
 
 
 def _groups(run: Run) -> list[tuple[str, dict[str, Any]]]:
-    groups = model_groups(run.model, run.experiment)
+    entry, trunk = run.experiment.optimizer, registry.trunks[run.experiment.trunk.name].target
+    if (
+        entry.groups
+        or (entry.layer_decay, entry.decay_norms) != (None, None)
+        or not getattr(trunk, "decay_norms", True)
+    ):
+        groups = model_groups(run.model, run.experiment)
+    else:
+        groups = [(MODEL, {"params": [p for p in run.model.parameters() if p.requires_grad]})]
     if own := list(run.regularization.parameters()):
         groups.append(("regularizers", {"params": own}))
     if own := list(run.weighting.parameters()):
