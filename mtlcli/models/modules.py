@@ -58,3 +58,12 @@ def channels_last(x: Tensor) -> Tensor:
     if x.shape[1] == 1:
         return x.movedim(1, -1).contiguous().movedim(-1, 1)
     return x.contiguous(memory_format=torch.channels_last)
+
+
+@contextmanager
+def shape_errors() -> Iterator[None]:
+    """Convert torch's error for shapes that don't fit to a ValueError."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise ValueError(f"the trunk can't take the datasets' inputs: {error}") from error

@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from mtlcli.models.modules import blank_example, evaluation_mode
-from mtlcli.models.trunks.base import Trunk, shape_errors
+from mtlcli.models.modules import blank_example, evaluation_mode, shape_errors
+from mtlcli.models.trunks.base import Trunk
 from mtlcli.specs import Shape
 
 
@@ -53,7 +53,7 @@ def trace_stages(trunk: Trunk) -> dict[str, Stage]:
 
 
 def activation_shapes(trunk: Trunk) -> dict[str, Shape]:
-    """Compute the shapes of all activations of a trunk from one blank example.
+    """Compute the shapes of all activations of a trunk, as regularizers receive them, from one blank example.
 
     Args:
         trunk: the trunk, which is left unchanged; its device may be `meta`.
@@ -62,8 +62,9 @@ def activation_shapes(trunk: Trunk) -> dict[str, Shape]:
         Name → shape without the batch, in the order of the stages, followed by `features`.
     """
     with evaluation_mode(trunk):
-        features, activations = trunk.activations(blank_example(trunk, trunk.input_shape), trunk.activation_names())
-    return {name: tuple(x.shape[1:]) for name, x in {**activations, "features": features}.items()}
+        x = blank_example(trunk, trunk.input_shape)
+        activations = trunk.recorded(x, *trunk.activations(x, trunk.activation_names()))
+    return {name: tuple(x.shape[1:]) for name, x in activations.items() if name != "input"}
 
 
 def stage_key(stage: str) -> str:

@@ -16,6 +16,7 @@ from mtlcli.files import quote_path
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
+ATTENTION = "mtl_sdpa"
 MAX_LISTED = 5  # keys that a message lists
 
 
@@ -34,7 +35,8 @@ def build_network(config: PretrainedConfig, weights: Sequence[Path], attention: 
         ValueError: if the network can't be built, or the files hold the weights of another network.
     """
     network_class = _class_of(config)
-    options: dict[str, Any] = {"attn_implementation": attention if network_class._supports_sdpa else "eager"}
+    fused = attention == "sdpa" and network_class._supports_sdpa
+    options: dict[str, Any] = {"attn_implementation": _register_attention() if fused else "eager"}
     if "add_pooling_layer" in inspect.signature(network_class).parameters:
         options["add_pooling_layer"] = False
     config.use_cache = False
@@ -53,6 +55,47 @@ def build_network(config: PretrainedConfig, weights: Sequence[Path], attention: 
         module._non_persistent_buffers_set.clear()
     assert isinstance(network, nn.Module)
     return network.train()
+
+
+def _register_attention() -> str:
+    """Register sdpa with masks whose construction doesn't wait for the device, and return its name."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+    from transformers.masking_utils import sdpa_mask
+
+    def make_mask(*args: Any, **keywords: Any) -> Tensor | None:
+        mask = keywords.get("attention_mask")
+        if mask is not None and is_expanded(mask):
+            mask = None
+        if mask is not None and mask.device.type != "cpu":  # whether it is all True is not read
+            keywords["allow_is_bidirectional_skip"] = keywords["allow_is_causal_skip"] = False
+        made: Tensor | None = sdpa_mask(*args, **{**keywords, "attention_mask": mask})
+        return made
+
+    AttentionInterface.register(ATTENTION, sdpa_attention_forward)
+    AttentionMaskInterface.register(ATTENTION, make_mask)
+    return ATTENTION
+
+
+def all_valid(rows: int, length: int, device: torch.device) -> Tensor:
+    """Return a mask without padding, which is recognized without reading it.
+
+    Args:
+        rows: number of rows.
+        length: number of positions.
+        device: its device.
+
+    Returns:
+        True, bool [rows, length], expanded from one value.
+    """
+    return torch.ones(1, 1, dtype=torch.bool, device=device).expand(rows, length)
+
+
+def is_expanded(mask: Tensor) -> bool:
+    """Return whether all values of a mask are the same value in memory."""
+    return mask.numel() > 1 and all(
+        size == 1 or step == 0 for size, step in zip(mask.shape, mask.stride(), strict=True)
+    )
 
 
 def _class_of(config: PretrainedConfig) -> Any:

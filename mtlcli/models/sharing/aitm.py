@@ -102,6 +102,8 @@ class AITM(HardSharing):
     ) -> dict[str, Tensor]:
         """See `Sharing.encode`; the recorded activations are those of the trunk."""
         representations = super().encode(inputs, alias_of, record)
+        if self.pooling is not None:
+            representations = self.pooling.apply(representations, inputs, alias_of)
         wanted = [index for index, task in enumerate(self.sequence) if task in alias_of]
         if not wanted:
             return representations

@@ -35,8 +35,8 @@ class CrossStitch(Sharing):
     A cross-stitch unit follows every stage. The next stage of task t's trunk receives x̃_t, and t's head receives x̃_t
     of the last stage. α starts as `init` for a trunk's own task, and the rest is divided equally among the other
     tasks, so that a combination has the magnitude of its inputs, as the paper recommends. A channel is a feature map,
-    or a feature of a vector. The paper places units after the pools and after the fully connected layers, including the
-    last hidden one; accordingly, the units here follow all stages, including the last one.
+    or a feature of a vector or of a sequence. The paper places units after the pools and after the fully connected
+    layers, including the last hidden one; accordingly, the units here follow all stages, including the last one.
 
     All examples pass through all trunks, including the examples of datasets other than that of a trunk's own task: a
     task's x̃ takes its dataset's rows of every x_s. With T tasks there are T times the parameters of a trunk and T²
@@ -82,7 +82,10 @@ class CrossStitch(Sharing):
         share_encoder(list(self.trunks().values()))
         self.stitched = _select_stages(stages, list(traced))
         self.tail = _layers_after(first, traced, self.stitched[-1])
-        channels = {name: traced[name].shape[0] if per_channel else 1 for name in self.stitched}
+        shapes = {name: traced[name].shape for name in self.stitched}
+        channels = {
+            name: (shape[-1] if len(shape) == 2 else shape[0]) if per_channel else 1 for name, shape in shapes.items()
+        }
 
         def make_units(width: int) -> AnyNameModuleDict:
             return AnyNameModuleDict(
@@ -100,10 +103,12 @@ class CrossStitch(Sharing):
     ) -> dict[str, Tensor]:
         x, rows = concat_datasets(inputs)
         stages = {task: trunk.stages() for task, trunk in self.trunks().items()}
-        activations = dict.fromkeys(self.inputs, self._trunk(next(iter(self.inputs))).encoder(x))
+        first = self._trunk(next(iter(self.inputs)))
+        sequences = len(inputs) > 1 and first.representation == "sequence"  # whose stages all take the same examples
+        activations = dict.fromkeys(self.inputs, first.encoder(x))
         for name in next(iter(stages.values())):
             activations = {task: stages[task][name](y) for task, y in activations.items()}
-            if name == self.stitched[-1]:
+            if name == self.stitched[-1] and not sequences:
                 of_dataset = [split_datasets(y, rows) for y in activations.values()]
                 activations = {
                     task: self._stitch(name, task, [y[alias] for y in of_dataset]) for task, alias in alias_of.items()
@@ -112,6 +117,8 @@ class CrossStitch(Sharing):
                 activations = {task: self._stitch(name, task, list(activations.values())) for task in activations}
         if record.stats is not None:
             self._add_stats(record.stats, alias_of, rows)
+        if sequences:
+            return {task: split_datasets(activations[task], rows)[alias] for task, alias in alias_of.items()}
         return {task: activations[task] for task in alias_of}
 
     def own_modules(self, task: str) -> list[nn.Module]:
@@ -163,13 +170,14 @@ class CrossStitchUnit(nn.Module):
         """Combine the activations of all trunks.
 
         Args:
-            activations: T activations, [B, C, …] each.
+            activations: T activations, [B, C], [B, C, H, W] or [B, L, C] each.
 
         Returns:
-            The combination, [B, C, …].
+            The combination, of the same shape.
         """
         first, *others = activations
-        alpha = self.alpha.to(first.dtype).view(*self.alpha.shape, *(1 for _ in first.shape[2:]))
+        behind = first.shape[2:] if first.ndim == 4 else ()  # dimensions after the channels
+        alpha = self.alpha.to(first.dtype).view(*self.alpha.shape, *(1 for _ in behind))
         total = first * alpha[0]
         for source, x in enumerate(others, 1):
             total = torch.addcmul(total, x, alpha[source])

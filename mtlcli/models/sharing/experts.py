@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,19 +36,17 @@ def share_encoder(trunks: Sequence[Trunk]) -> None:
         trunk.encoder = nn.Identity()
 
 
-def run_stages(trunk: Trunk, x: Tensor, start: int = 0, end: int | None = None) -> Tensor:
+def run_stages(stages: Sequence[Callable[[Tensor], Tensor]], x: Tensor) -> Tensor:
     """Apply consecutive stages of a trunk.
 
     Args:
-        trunk: the trunk.
-        x: output of the encoder, or the activation of the stage before `start`, [B, …].
-        start: index of the first stage.
-        end: index after the last stage; None: the number of stages.
+        stages: the stages.
+        x: output of the encoder, or the activation of the stage before, [B, …].
 
     Returns:
         The activation of the last of these stages, [B, …].
     """
-    for stage in list(trunk.stages().values())[start:end]:
+    for stage in stages:
         x = stage(x)
     return x
 
@@ -61,7 +58,7 @@ class Segment:
     Attributes:
         start: index of the first stage.
         end: index after the last stage.
-        inputs: number of values in the segment's input for one example.
+        inputs: number of values of a gate's input for one example, see `Trunk.gate_input`.
         modules: paths of the modules with parameters or buffers that only this segment calls, none inside another.
             `get_submodule` returns the current module, also after a layer was replaced.
     """
@@ -102,7 +99,7 @@ def split_trunk(trunk: Trunk, count: int) -> list[Segment]:
         Segment(
             bounds[index],
             bounds[index + 1],
-            math.prod(stages[bounds[index]].input_shape),
+            trunk.gate_size(stages[bounds[index]].input_shape, first=index == 0),
             _outermost(called[index], encoder.union(*called[:index], *called[index + 1 :])),
         )
         for index in range(count)
@@ -211,7 +208,8 @@ class MixtureOfExperts(Sharing):
 
     Each example passes through each expert once, regardless of the number of its tasks, and the examples of all
     datasets pass through an expert together, as in hard sharing. The input of a gate g is that of the first stages: the
-    normalized example, converted by the trunk's encoder (one for all experts) and flattened.
+    normalized example, converted by the trunk's encoder (one for all experts) and flattened. For texts, it is the mean
+    of the token embeddings of the first expert.
 
     A subclass assigns a gate to each task by `gate_of`.
 
@@ -257,8 +255,8 @@ class MixtureOfExperts(Sharing):
         """See `Sharing.encode`; the selectors of the gates are recorded."""
         x, rows = concat_datasets(inputs)
         x = self._experts()[0].encoder(x)
-        gate_inputs = split_datasets(x, rows)
-        outputs = [split_datasets(run_stages(expert, x), rows) for expert in self._experts()]
+        gate_inputs = split_datasets(self._experts()[0].gate_input(x, None, first=True), rows)
+        outputs = [split_datasets(expert.run(x), rows) for expert in self._experts()]
         mixtures: dict[tuple[str, str], tuple[GateOutput, Tensor]] = {}  # (gate, alias) → the gate's output, mixture
         representations: dict[str, Tensor] = {}
         for task, alias in alias_of.items():

@@ -60,6 +60,6 @@ class HardSharing(Sharing):
             features = self.trunk(x)
         else:
             features, activations = self.trunk.activations(x, self.trunk.activation_names())
-            record.passes.append(TrunkPass(rows, {"input": x, **activations, "features": features}))
+            record.passes.append(TrunkPass(rows, self.trunk.recorded(x, features, activations)))
         of_dataset = split_datasets(features, rows)
         return {task: of_dataset[alias] for task, alias in alias_of.items()}

@@ -62,7 +62,7 @@ class MTAN(Sharing):
         reduction: g reduces C channels to C / reduction; 4 in the authors' ResNet, 1 in their other networks.
 
     Raises:
-        ValueError: if a stage's activation is neither a feature map [C, H, W] nor a vector.
+        ValueError: if a stage's activation is neither a feature map [C, H, W] nor a sequence [L, C] nor a vector.
     """
 
     one_trunk = True
@@ -79,14 +79,14 @@ class MTAN(Sharing):
         self.trunk = make_trunk()
         shapes = {name: stage.shape for name, stage in trace_stages(self.trunk).items()}
         for name, shape in shapes.items():
-            if len(shape) not in (1, 3):
+            if len(shape) not in (1, 2, 3):
                 actual = "×".join(map(str, shape))
                 raise ValueError(
-                    "mtan needs feature maps [C, H, W] or vectors, and the activation of the trunk's stage "
-                    f"{name} is {actual}"
+                    "mtan needs feature maps [C, H, W], sequences [L, C] or vectors, and the activation of the trunk's "
+                    f"stage {name} is {actual}"
                 )
         first = next(iter(shapes))  # every later stage also has the output of f, with as many channels
-        extra = {stage: 0 if stage == first else shape[0] for stage, shape in shapes.items()}
+        extra = {stage: 0 if stage == first else channels_of(shape) for stage, shape in shapes.items()}
 
         def make_masks() -> AnyNameModuleDict:
             return AnyNameModuleDict(
@@ -112,7 +112,7 @@ class MTAN(Sharing):
         features, activations = self.trunk.activations(x, [*names, *stages])
         if record.passes is not None:
             named = {name: activations[name] for name in names}
-            record.passes.append(TrunkPass(rows, {"input": x, **named, "features": features}))
+            record.passes.append(TrunkPass(rows, self.trunk.recorded(x, features, named)))
         of_dataset = {stage: split_datasets(activations[stage], rows) for stage in stages}
         return {
             task: self._attend(task, {stage: parts[alias] for stage, parts in of_dataset.items()}, record.stats)
@@ -126,7 +126,8 @@ class MTAN(Sharing):
         attended: Tensor | None = None
         for stage, activation in activations.items():
             extra = [] if attended is None else [self.passages[stage_key(stage)](attended)]
-            mask: Tensor = masks[stage_key(stage)](torch.cat([activation, *extra], 1) if extra else activation)
+            dim = 2 if activation.ndim == 3 else 1
+            mask: Tensor = masks[stage_key(stage)](torch.cat([activation, *extra], dim) if extra else activation)
             attended = mask * activation
             if stats is not None:
                 stats.add(task, stage, mask.float().mean(), activation.shape[0])
@@ -137,23 +138,28 @@ class MTAN(Sharing):
         return [*super().own_modules(task), self.attention[task]]
 
 
+def channels_of(shape: Shape) -> int:
+    """Return the number of channels of an activation: the last dimension of a sequence [L, C], else the first."""
+    return shape[-1] if len(shape) == 2 else shape[0]
+
+
 def make_mask_network(shape: Shape, extra: int, reduction: int) -> nn.Module:
     """Create the network of a mask: σ(h(g([u; v]))), from a stage's activation u and v, the output of f.
 
-    For feature maps g and h are 1×1 convolutions with batch norm and a ReLU between them; for vectors, linear layers
-    with a ReLU between them.
+    For feature maps g and h are 1×1 convolutions with batch norm and a ReLU between them; for vectors, and for each
+    vector of a sequence, linear layers with a ReLU between them.
 
     Args:
-        shape: shape of u without the batch: [C, H, W] or [C].
+        shape: shape of u without the batch: [C, H, W], [L, C] or [C].
         extra: number of channels of v.
         reduction: g reduces C channels to C / reduction.
 
     Returns:
-        A module [B, C + extra, …] → mask in (0, 1), [B, C, …].
+        A module [B, C + extra, …] → mask in (0, 1), [B, C, …]; [B, L, C + extra] → [B, L, C] for sequences.
     """
-    channels = shape[0]
+    channels = channels_of(shape)
     hidden = max(channels // reduction, 1)
-    if len(shape) == 1:
+    if len(shape) < 3:
         return nn.Sequential(nn.Linear(channels + extra, hidden), nn.ReLU(), nn.Linear(hidden, channels), nn.Sigmoid())
     return nn.Sequential(
         nn.Conv2d(channels + extra, hidden, 1, bias=False),
@@ -170,7 +176,7 @@ def make_passage(shape: Shape, following: Shape) -> nn.Module:
 
     From feature maps: a 3×3 convolution with batch norm and ReLU, followed by max pooling to the size of the following
     maps (nearest-neighbour upsampling if those are larger), or by the mean over the map if a vector follows. From
-    vectors: a linear layer with ReLU.
+    vectors: a linear layer with ReLU, for each vector of a sequence.
 
     Args:
         shape: shape of the activation without the batch.
@@ -180,12 +186,14 @@ def make_passage(shape: Shape, following: Shape) -> nn.Module:
         A module [B, *shape] → [B, *following].
 
     Raises:
-        ValueError: if feature maps follow a vector.
+        ValueError: if feature maps follow a vector, or a sequence has another length than the one before.
     """
-    if len(shape) == 1:
-        if len(following) > 1:
-            raise ValueError("feature maps follow a vector in this trunk, which mtan doesn't support")
-        return nn.Sequential(nn.Linear(shape[0], following[0]), nn.ReLU())
+    if len(shape) < 3:
+        if shape[:-1] != following[:-1]:
+            names = {1: "a vector", 2: "a sequence", 3: "feature maps"}
+            both = f"{names[len(following)]} {list(following)} after {names[len(shape)]} {list(shape)}"
+            raise ValueError(f"mtan doesn't support {both} in a trunk")
+        return nn.Sequential(nn.Linear(shape[-1], following[-1]), nn.ReLU())
     convolution = nn.Conv2d(shape[0], following[0], 3, padding=1, bias=False).to(memory_format=torch.channels_last)
     layers = [convolution, nn.BatchNorm2d(following[0]), nn.ReLU(inplace=True), *_resize(shape[1:], following[1:])]
     return nn.Sequential(*layers)

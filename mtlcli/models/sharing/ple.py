@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import cast
 
 from pydantic import PositiveInt
@@ -46,7 +46,8 @@ class PLE(Sharing):
 
     The input of a task's experts is g_t^{l−1}, that of the shared experts g_shared^{l−1}; in the first level it is the
     normalized example, converted by the trunk's encoder (for tables). The last level has no shared gate; the inputs of
-    the heads are its g_t^L, [B, F]. The input of a gate is that of its owner's experts, flattened.
+    the heads are its g_t^L, [B, F]. The input of a gate is that of its owner's experts, flattened; for sequences, it is
+    their mean over the positions, and in the first level that of the token embeddings of the first shared expert.
 
     Each expert is a segment of a trunk: the experiment's `trunk:` is built for each expert number, and its stages (as
     `mtl show` lists them) are split into `levels` segments of equal length; if that is impossible, later segments are
@@ -128,19 +129,31 @@ class PLE(Sharing):
     ) -> dict[str, Tensor]:
         """See `Sharing.encode`; the selectors of the gates are recorded."""
         joint, rows = concat_datasets(inputs)
-        mixtures = dict.fromkeys([SHARED, *self.inputs], self._expert(f"{SHARED}0").encoder(joint))
+        first = self._expert(f"{SHARED}0")
+        mask, stages = first.mask(joint), {name: self._stages(trunk) for name, trunk in self.trunks().items()}
+        sequences = len(rows) > 1 and first.representation == "sequence"  # whose stages all take the same examples
+        mixtures = dict.fromkeys([SHARED, *self.inputs], first.encoder(joint))
         gates: dict[tuple[int, str], GateOutput] = {}  # (level, owner) → output of the gate
         last = len(self.segments) - 1
         for level in range(last):
-            outputs = {name: self._run(name, level, x) for owner, x in mixtures.items() for name in self.owned[owner]}
-            mixtures = {owner: self._mix(level, owner, x, outputs, gates) for owner, x in mixtures.items()}
-        shared = {name: split_datasets(self._run(name, last, mixtures[SHARED]), rows) for name in self.owned[SHARED]}
+            outputs = {
+                name: run_stages(stages[name][level], x) for owner, x in mixtures.items() for name in self.owned[owner]
+            }
+            mixtures = {owner: self._mix(level, owner, x, mask, outputs, gates) for owner, x in mixtures.items()}
+        shared = {
+            name: split_datasets(run_stages(stages[name][last], mixtures[SHARED]), rows) for name in self.owned[SHARED]
+        }
+        masks = {} if mask is None else split_datasets(mask, rows)
         representations: dict[str, Tensor] = {}
         for task, alias in alias_of.items():
             x = split_datasets(mixtures[task], rows)[alias]
-            outputs = {name: self._run(name, last, x) for name in self.owned[task]}
+            if sequences:
+                own = {name: run_stages(stages[name][last], mixtures[task]) for name in self.owned[task]}
+                outputs = {name: split_datasets(y, rows)[alias] for name, y in own.items()}
+            else:
+                outputs = {name: run_stages(stages[name][last], x) for name in self.owned[task]}
             outputs |= {name: of_dataset[alias] for name, of_dataset in shared.items()}
-            representations[task] = self._mix(last, task, x, outputs, gates)
+            representations[task] = self._mix(last, task, x, masks.get(alias), outputs, gates)
         if record.stats is not None or record.passes is not None:
             self._record_gates(gates, alias_of, rows, record)
         return representations
@@ -157,14 +170,23 @@ class PLE(Sharing):
     def _expert(self, name: str) -> Trunk:
         return cast("Trunk", self.experts[name])
 
-    def _run(self, name: str, level: int, x: Tensor) -> Tensor:
-        return run_stages(self._expert(name), x, self.segments[level].start, self.segments[level].end)
+    def _stages(self, trunk: Trunk) -> list[list[Callable[[Tensor], Tensor]]]:
+        """Return the stages of each segment of a trunk, for one pass."""
+        stages = list(trunk.stages().values())
+        return [stages[segment.start : segment.end] for segment in self.segments]
 
     def _mix(
-        self, level: int, owner: str, x: Tensor, outputs: Mapping[str, Tensor], gates: dict[tuple[int, str], GateOutput]
+        self,
+        level: int,
+        owner: str,
+        x: Tensor,
+        mask: Tensor | None,
+        outputs: Mapping[str, Tensor],
+        gates: dict[tuple[int, str], GateOutput],
     ) -> Tensor:
         """Mix the experts' outputs for x by the owner's gate of a level, and add the gate's output to `gates`."""
-        gate: GateOutput = cast("AnyNameModuleDict", self.gates[level])[owner](x)
+        gate_input = self._expert(f"{SHARED}0").gate_input(x, mask, first=level == 0)
+        gate: GateOutput = cast("AnyNameModuleDict", self.gates[level])[owner](gate_input)
         gates[level, owner] = gate
         return mix_experts(gate.weights, [outputs[name] for name in self.choices[owner]])
 

@@ -59,9 +59,10 @@ class SharedPrivate(HardSharing):
         representations = super().encode(inputs, alias_of, record)
         for task, shared in representations.items():
             private = self.private_trunks[task](inputs[alias_of[task]])
-            representations[task] = torch.cat([shared, private], 1)
+            representations[task] = torch.cat([shared, private], 2 if shared.ndim == 3 else 1)
             if record.passes is not None:
-                record.passes[-1].private[task] = private
+                trunk = self._private_trunk(task)
+                record.passes[-1].private[task] = trunk.recorded(inputs[alias_of[task]], private, {})["features"]
         return representations
 
     def own_modules(self, task: str) -> list[nn.Module]:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, ClassVar, Self
 
-import torch
 from torch import Tensor, nn
 
-from mtlcli.models.modules import blank_example, evaluation_mode
+from mtlcli.models.modules import blank_example
+from mtlcli.models.parameter_graph import parameters_reached
 from mtlcli.models.pretrained.base import Base
-from mtlcli.models.representations import Representation
+from mtlcli.models.representations import Representation, pool_representation
 from mtlcli.specs import Pool, Shape
 
 
@@ -79,6 +81,10 @@ class Trunk(nn.Module, ABC):
         """
         return None
 
+    def takes_numbers(self) -> bool:
+        """Return whether the inputs are numbers, and not the columns of a table or the ids of tokens."""
+        return not self.of_columns
+
     def mask(self, x: Tensor) -> Tensor | None:
         """Return the valid positions of the trunk's output for some inputs, without computing the output.
 
@@ -95,7 +101,8 @@ class Trunk(nn.Module, ABC):
         """Return the stages in order: name of the stage's activation → function of the previous activation.
 
         The trunk is the encoder followed by these stages. A stage must not change its input in place, since the input
-        is the activation of the previous stage.
+        is the activation of the previous stage. The stages of a trunk of sequences belong to one pass: the first is
+        called first, and all others for the same examples, since they use its positions and masks.
         """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -107,10 +114,66 @@ class Trunk(nn.Module, ABC):
         Returns:
             Features, [B, F]; [B, L, F] for a sequence, [B, F, h, w] for a map.
         """
-        x = self.encoder(x)
+        return self.run(self.encoder(x))
+
+    def run(self, x: Tensor) -> Tensor:
+        """Apply all stages.
+
+        Args:
+            x: output of the encoder.
+
+        Returns:
+            The output of the trunk.
+        """
         for stage in self.stages().values():
             x = stage(x)
         return x
+
+    def gate_size(self, shape: Shape, first: bool) -> int:
+        """Return the number of values of `gate_input` for one example.
+
+        Args:
+            shape: shape of `x` there, without the batch.
+            first: whether `x` is the input of the first stage.
+
+        Returns:
+            The number.
+        """
+        return shape[-1] if self.representation == "sequence" and not first else math.prod(shape)
+
+    def gate_input(self, x: Tensor, mask: Tensor | None, first: bool) -> Tensor:
+        """Convert the input of a stage to that of a gate, of which each example has one.
+
+        Args:
+            x: output of the encoder, or activation of a stage, [B, …].
+            mask: `mask` for the examples.
+            first: whether `x` is the input of the first stage.
+
+        Returns:
+            For a sequence the mean over the valid positions, [B, F]; otherwise `x`.
+        """
+        if self.representation == "sequence" and not first:
+            return pool_representation(x, "mean", mask)
+        return x
+
+    def recorded(self, x: Tensor, features: Tensor, activations: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return what regularizers receive of a pass, with sequences pooled to vectors.
+
+        Args:
+            x: inputs, [B, *input_shape].
+            features: the output.
+            activations: name → activation.
+
+        Returns:
+            The activations, after `input` and before `features`.
+        """
+        if self.representation == "vector":
+            return {"input": x, **activations, "features": features}
+        mask = self.mask(x)
+        vectors = {
+            name: pool_representation(y, self.pool, mask) if y.ndim == 3 else y for name, y in activations.items()
+        }
+        return {"input": x, **vectors, "features": pool_representation(features, self.pool, mask)}
 
     def activation_names(self) -> list[str]:
         """Return the names of all activations that `activations` can return, in order."""
@@ -170,7 +233,8 @@ class Trunk(nn.Module, ABC):
             ValueError: if the trunk cannot process an example of its `input_shape`.
         """
         stage_of: dict[Tensor, str] = dict.fromkeys(self.encoder.parameters(), ENCODER)
-        for name, parameters in _parameters_reached(self).items():
+        start = partial(blank_example, self, self.input_shape)
+        for name, parameters in parameters_reached(self, lambda: self.encoder(start()), self.stages).items():
             for parameter in parameters:
                 stage_of.setdefault(parameter, name)
         divided: dict[str, list[nn.Parameter]] = {name: [] for name in (ENCODER, *self.stages(), OTHER)}
@@ -221,44 +285,3 @@ class Trunk(nn.Module, ABC):
 
 
 ENCODER, OTHER = "encoder", "other"  # entries of `Trunk.stage_parameters` that are not stages
-
-
-def _parameters_reached(trunk: Trunk) -> dict[str, set[Tensor]]:
-    """Return the leaves of the graph of each stage's output, with all parameters made trainable temporarily."""
-    fixed = [parameter for parameter in trunk.parameters() if not parameter.requires_grad]
-    reached: dict[str, set[Tensor]] = {}
-    try:
-        with evaluation_mode(trunk), shape_errors(), torch.enable_grad():
-            for parameter in fixed:
-                parameter.requires_grad_(True)
-            x = trunk.encoder(blank_example(trunk, trunk.input_shape))
-            for name, stage in trunk.stages().items():
-                x = stage(x.detach())
-                reached[name] = _leaves(x)
-    finally:
-        for parameter in fixed:
-            parameter.requires_grad_(False)
-    return reached
-
-
-def _leaves(output: Tensor) -> set[Tensor]:
-    """Return the leaves of the autograd graph of a tensor."""
-    leaves: set[Tensor] = set()
-    nodes, visited = [output.grad_fn], {None}
-    while nodes:
-        node: Any = nodes.pop()
-        if node not in visited:
-            visited.add(node)
-            nodes += [following for following, _ in node.next_functions]
-            if hasattr(node, "variable"):  # AccumulateGrad
-                leaves.add(node.variable)
-    return leaves
-
-
-@contextmanager
-def shape_errors() -> Iterator[None]:
-    """Convert torch's error for shapes that don't fit to a ValueError."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise ValueError(f"the trunk can't take the datasets' inputs: {error}") from error

@@ -18,7 +18,8 @@ from mtlcli.models.pretrained.base import Base
 from mtlcli.models.pretrained.configs import make_config, own_pool, reads_text
 from mtlcli.models.pretrained.folders import find_model_folder, find_pool, find_weights, read_config, read_tokenizer
 from mtlcli.models.pretrained.layer_chain import LayerChain, find_layers
-from mtlcli.models.pretrained.networks import build_network, is_causal
+from mtlcli.models.pretrained.networks import all_valid, build_network, is_causal
+from mtlcli.models.representations import pool_representation
 from mtlcli.models.trunks.base import Trunk
 from mtlcli.registry import trunks
 from mtlcli.specs import Pool, Shape
@@ -85,7 +86,7 @@ class TransformersTrunk(Trunk):
         self.types = types if types > 1 and "token_type_ids" in parameters else 0
         if gradient_checkpointing:
             _checkpoint_layers(self.network, settings.model_type)
-        self.chain = None if path is None else LayerChain(self.network, path, self._run)
+        self.chain = None if path is None else LayerChain(self.network, path, self.run)
 
     @classmethod
     def reads_text(cls, options: Mapping[str, Any]) -> bool:
@@ -109,6 +110,9 @@ class TransformersTrunk(Trunk):
         weights = _option("model", find_weights, folder)
         return Base(read_config(folder), text, weights, str(options["model"]), find_pool(folder))
 
+    def takes_numbers(self) -> bool:
+        return not self.texts
+
     def mask(self, x: Tensor) -> Tensor | None:
         """Return the positions of tokens; the first one of each row counts as one in any case."""
         if not self.texts:
@@ -116,10 +120,8 @@ class TransformersTrunk(Trunk):
         mask = x[:, 0] >= 0
         return mask | (torch.arange(mask.shape[1], device=mask.device) == 0)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self._run(x)
-
-    def _run(self, x: Tensor) -> Tensor:
+    def run(self, x: Tensor) -> Tensor:
+        """Compute the last hidden states by the network itself, not stage by stage."""
         hidden: Tensor = self.network(**self._arguments(x)).last_hidden_state
         return hidden
 
@@ -131,16 +133,30 @@ class TransformersTrunk(Trunk):
         arguments = {"input_ids": torch.where(ids >= 0, ids, self.padding)}
         if self.types:
             arguments["token_type_ids"] = x[:, 1].long().clamp(0, self.types - 1)
-        if not self.causal and x.device.type != "meta":  # padding follows the tokens, which don't see it if causal
-            mask = self.mask(x)
-            assert mask is not None
-            arguments["attention_mask"] = mask.long()
+        if self.causal:  # padding follows the tokens, which don't see it
+            arguments["attention_mask"] = all_valid(ids.shape[0], ids.shape[1], ids.device)
+        elif x.device.type != "meta" and (mask := self.mask(x)) is not None:
+            arguments["attention_mask"] = mask
         return arguments
+
+    def gate_size(self, shape: Shape, first: bool) -> int:
+        """See `Trunk.gate_size`."""
+        return self._embeddings().embedding_dim if first and self.texts else super().gate_size(shape, first)
+
+    def gate_input(self, x: Tensor, mask: Tensor | None, first: bool) -> Tensor:
+        """See `Trunk.gate_input`; for texts in the first stage, the mean of the embeddings of their tokens."""
+        if not first or not self.texts:
+            return super().gate_input(x, mask, first)
+        return pool_representation(self._embeddings()(self._arguments(x)["input_ids"]), "mean", self.mask(x))
+
+    def _embeddings(self) -> nn.Embedding:
+        embeddings: nn.Embedding = self.network.get_input_embeddings()  # type: ignore[operator]
+        return embeddings
 
     def stages(self) -> dict[str, Callable[[Tensor], Tensor]]:
         """Return the stages of one pass: all of them must be called in order, for the same examples."""
         if self.chain is None:
-            return {"network": self._run}
+            return {"network": self.run}
         chain, forms, tail = self.chain, *self._probe()
         recordings: list[Any] = []
 
@@ -169,7 +185,7 @@ class TransformersTrunk(Trunk):
     def activations(self, x: Tensor, names: Iterable[str]) -> tuple[Tensor, dict[str, Tensor]]:
         wanted, kept = self.check_activation_names(names), dict[str, Tensor]()
         if self.chain is None:
-            features = self._run(x)
+            features = self.run(x)
             return features, ({"network": features} if wanted else {})
 
         def keep_output(name: str) -> Callable[[nn.Module, Any, Any], None]:
@@ -189,7 +205,7 @@ class TransformersTrunk(Trunk):
         if "embeddings" in wanted:
             handles.append(layers[0].register_forward_pre_hook(keep_input, with_kwargs=True))
         try:
-            features = self._run(x)
+            features = self.run(x)
         finally:
             for handle in handles:
                 handle.remove()

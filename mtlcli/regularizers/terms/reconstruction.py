@@ -70,7 +70,7 @@ class Reconstruction(Regularizer):
         super().__init__()
         if "input" not in subject.shapes:
             raise ValueError(
-                "reconstructs numbers, but this trunk receives the raw columns of a table; use a trunk such as `mlp`"
+                "reconstructs numbers, but this trunk receives texts or the columns of a table; use one such as `mlp`"
             )
         self.layer = layer
         self.decoder = make_decoder(get_activation_shape(subject, layer), subject.shapes["input"], channels, hidden)

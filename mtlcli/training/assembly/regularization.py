@@ -188,7 +188,7 @@ def _subject(model: MultiTaskModel) -> Subject:
     trunks, heads = sharing.trunks(), dict(sharing.heads.items())
     shared, shapes = next(iter(trunks.values())), dict[str, Shape]()
     if sharing.one_trunk:
-        shapes = {} if shared.of_columns else {"input": shared.input_shape}
+        shapes = {"input": shared.input_shape} if shared.takes_numbers() else {}
         shapes |= activation_shapes(shared)
     return Subject(trunks, heads, sharing.inputs, shapes, sharing.private, sharing.sequence)
 

@@ -165,7 +165,7 @@ def test_unsupported_stages_are_rejected() -> None:
                 return {"patches": lambda x: x.reshape(-1, 16, 4), "fc": lambda x: self.fc(x.flatten(1))}
             return {"fc": lambda x: self.fc(x.flatten(1)), "maps": lambda x: x.reshape(-1, 2, 2, 2)}
 
-    with pytest.raises(ValueError, match=r"maps \[C, H, W\] or vectors, .* stage patches is 16×4"):
+    with pytest.raises(ValueError, match=r"a vector \[8\] after a sequence \[16, 4\]"):
         MTAN(lambda: Tokens(True), lambda task, width: nn.Linear(width, 1), INPUTS)
-    with pytest.raises(ValueError, match="feature maps follow a vector"):
+    with pytest.raises(ValueError, match=r"feature maps \[2, 2, 2\] after a vector \[8\]"):
         MTAN(lambda: Tokens(False), lambda task, width: nn.Linear(width, 1), INPUTS)
