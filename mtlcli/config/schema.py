@@ -106,6 +106,9 @@ class Training(Section):
     0 for batches in random order. Only for a trunk that reads text."""
     clip_norm: PositiveFloat | None = None
     """Maximum total norm of the gradient. Default: no clipping."""
+    normalize_losses: Literal["none", "entropy"] = "none"
+    """`entropy` divides the loss of a task with K classes by log K, and that of binary and multi-label tasks by log 2:
+    each is 1 for a uniform prediction. Other losses stay as they are. Losses are reported without the division."""
     early_stopping: PositiveInt | None = None
     """Stop after this many epochs without a better value of the monitored metric. Default: never."""
     device: str = "auto"
@@ -216,6 +219,8 @@ class Experiment(Section):
         plain = self.model_dump()
         if not plain["stems"]:
             del plain["stems"]
+        if plain["training"]["normalize_losses"] == "none":
+            del plain["training"]["normalize_losses"]
         if plain["training"]["bucketing"] == BUCKETING:
             del plain["training"]["bucketing"]
         return plain | ({"callbacks": named} if named else {})

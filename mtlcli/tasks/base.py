@@ -107,6 +107,11 @@ class TaskKind(ABC):
         return {}
 
     @property
+    def chance_loss(self) -> float | None:
+        """Loss of a prediction that gives all classes the same probability, such as log K; None for other kinds."""
+        return None
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes, in the order of the probabilities and in the names of metrics."""
         return self.target.class_names

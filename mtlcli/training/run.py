@@ -239,21 +239,23 @@ class Run:
                         )
         return self._class_weights
 
-    def loss(self, task: str, prediction: Tensor, batch: Batch) -> Tensor:
+    def loss(self, task: str, prediction: Tensor, batch: Batch, normalized: bool = False) -> Tensor:
         """Compute the mean loss of a task over the labelled examples of a batch.
 
         Args:
             task: name of the task.
             prediction: predictions, [B, outputs].
             batch: the batch.
+            normalized: whether `training.normalize_losses` applies.
 
         Returns:
             The loss, 0-d.
         """
-        kind, target = self.kinds[task], batch.targets[task]
-        if task in batch.weights:
-            return kind.loss(prediction, target, batch.weights[task])
-        return kind.loss(prediction, target)
+        kind, weights = self.kinds[task], [batch.weights[task]] if task in batch.weights else []
+        loss = kind.loss(prediction, batch.targets[task], *weights)
+        if normalized and self.experiment.training.normalize_losses != "none" and kind.chance_loss is not None:
+            return loss / kind.chance_loss
+        return loss
 
     def autocast(self) -> torch.autocast:
         """Return the autocast context of `training.precision`."""

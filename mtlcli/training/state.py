@@ -33,7 +33,7 @@ from mtlcli.training.messages import EpochReport, RunHeader
 from mtlcli.training.run import Run, plugins_of
 from mtlcli.training.run_folder import device_name
 from mtlcli.training.step import Step
-from mtlcli.training.step_log import StepLog
+from mtlcli.training.step_log import StepLog, chance_losses
 from mtlcli.training.task_stops import TaskStops, make_stops
 
 LOG = logging.getLogger("mtl")
@@ -241,7 +241,7 @@ def new_state(run: Run, direction: str, make_step: MakeStep | None = None) -> Tr
     groups, rates = group_names(run), learning_rates(optimizer)
     with Problems(run.experiment).now("scheduler"):
         schedule = make_schedule(run, optimizer, steps, direction)
-    log = StepLog(run.columns, run.device, run.weighting.check, weighting_fault(run))
+    log = StepLog(run.columns, run.device, run.weighting.check, weighting_fault(run), chance_losses(run))
     judged = run.device.type == "cpu" and not training.deterministic
     state = TrainerState(run, loader, step, schedule, log, Threads(training.threads, judged=judged), groups, rates)
     if any(task.stop is not None for task in run.experiment.tasks.values()):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mtlcli.training.backward.base import StepResult
 from mtlcli.training.failures import check_gradient, check_losses, check_weights
+from mtlcli.training.run import Run
 
 WINDOW = 64
 Check = Callable[[int, Mapping[str, float]], None]
@@ -31,6 +32,7 @@ class StepLog:
         device: Device of the run.
         check: Function to call with each step's number and weights when they are read.
         fault: `weighting_fault`, for the message about a weight that is not finite.
+        chance: Task → number by which its losses were divided, see `chance_losses`.
 
     Attributes:
         loss_sums: Sum of each column's loss over the labelled examples of the epoch.
@@ -42,8 +44,15 @@ class StepLog:
         latest: Losses of the latest step that has been read, by column.
     """
 
-    def __init__(self, tasks: list[str], device: torch.device, check: Check | None = None, fault: str = "") -> None:
-        self.tasks = tasks
+    def __init__(
+        self,
+        tasks: list[str],
+        device: torch.device,
+        check: Check | None = None,
+        fault: str = "",
+        chance: Mapping[str, float] | None = None,
+    ) -> None:
+        self.tasks, self.chance = tasks, chance or {}
         self.device = device
         self.check, self.fault = check, fault
         # a row per step: [losses, weights] of the columns; the gradient's largest value; the conflict, or NaN
@@ -99,7 +108,10 @@ class StepLog:
         self._receive()
 
     def mean_losses(self) -> list[float]:
-        """Return each column's mean loss over the epoch's labelled examples; NaN for one without any."""
+        """Return each column's mean loss over the epoch's labelled examples; NaN for one without any.
+
+        These are the losses that the weighting receives.
+        """
         return [total / n if n else math.nan for total, n in zip(self.loss_sums, self.examples, strict=True)]
 
     def mean_weights(self) -> list[float]:
@@ -108,7 +120,8 @@ class StepLog:
 
     def means(self) -> dict[str, dict[str, float]]:
         """Return the mean `loss` and `weight` of each column by its name."""
-        pairs = zip(self.mean_losses(), self.mean_weights(), strict=True)
+        losses = [self.chance.get(name, 1.0) * x for name, x in zip(self.tasks, self.mean_losses(), strict=True)]
+        pairs = zip(losses, self.mean_weights(), strict=True)
         return {name: {"loss": loss, "weight": weight} for name, (loss, weight) in zip(self.tasks, pairs, strict=True)}
 
     def mean_conflict(self) -> dict[str, float]:
@@ -169,7 +182,7 @@ class StepLog:
                 self.check(step, weights)
             for task in present:
                 self._add(task, counts[task], values[task], values[tasks + task])
-            self.latest |= losses
+            self.latest |= {name: self.chance.get(name, 1.0) * loss for name, loss in losses.items()}
             if not math.isnan(values[-1]):
                 self.conflict_sums = [total + x for total, x in zip(self.conflict_sums, values[-2:], strict=True)]
                 self.conflicts += 1
@@ -179,3 +192,10 @@ class StepLog:
         self.weight_sums[task] += weight
         self.examples[task] += count
         self.steps[task] += 1
+
+
+def chance_losses(run: Run) -> dict[str, float]:
+    """Return task → number by which `training.normalize_losses` divides its loss; empty if it is off."""
+    if run.experiment.training.normalize_losses == "none":
+        return {}
+    return {task: loss for task, kind in run.kinds.items() if (loss := kind.chance_loss) is not None}

@@ -188,7 +188,7 @@ class Trainer:
         evaluation = self._evaluate(stats, stop)
         metrics, train = evaluation.metrics, state.log.means()
         state.examples[self.monitor.split] = evaluation.examples
-        weighted = [train[column]["loss"] for column in self.run.columns[: len(self.run.weighting.tasks)]]
+        weighted = state.log.mean_losses()[: len(self.run.weighting.tasks)]
         self.run.weighting.end_epoch(torch.tensor(weighted, device=self.run.device))
         value = self.monitor.value(metrics)
         if progress.epoch == 0 and (note := self.monitor.undefined_note(metrics)) is not None:

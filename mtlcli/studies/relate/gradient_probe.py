@@ -199,7 +199,7 @@ def _losses(run: Run, batch: Batch) -> dict[int, Tensor]:
     """Return the index of each task with labels in the batch → its mean loss."""
     present = {index: task for index, task in enumerate(run.kinds) if batch.counts.get(task, 0)}
     predictions = run.model(batch.inputs, list(present.values()))
-    return {index: run.loss(task, predictions[task], batch) for index, task in present.items()}
+    return {index: run.loss(task, predictions[task], batch, normalized=True) for index, task in present.items()}
 
 
 def _gradient(loss: Tensor, shared: list[Tensor]) -> list[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
@@ -78,6 +79,11 @@ class Binary(TaskKind):
         names = target.classes or ("0", "1")
         chosen = 1 if positive is None else _index(positive, names)
         self.positive, self._positive, self._inverted = names[chosen], chosen, chosen == 0
+
+    @property
+    def chance_loss(self) -> float | None:
+        """The logarithm of 2; see `TaskKind.chance_loss`."""
+        return math.log(2)
 
     def loss(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Compute the mean binary cross-entropy over the labelled examples; see `TaskKind.loss`."""

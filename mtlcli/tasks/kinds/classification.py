@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
@@ -60,6 +61,11 @@ class Classification(TaskKind):
         if classes is not None and classes != self.outputs:
             raise ValueError(f"class count mismatch: `classes` is {classes}, and the target has {self.outputs}")
         self.label_smoothing = label_smoothing
+
+    @property
+    def chance_loss(self) -> float | None:
+        """The logarithm of the number of classes; see `TaskKind.chance_loss`."""
+        return math.log(self.outputs) if self.outputs > 1 else None
 
     def loss(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Compute the mean cross-entropy over the labelled examples; see `TaskKind.loss`."""

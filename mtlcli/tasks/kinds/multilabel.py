@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -44,6 +45,11 @@ class Multilabel(TaskKind):
     def __init__(self, target: TargetSpec) -> None:
         super().__init__(target)
         self.outputs = target.size
+
+    @property
+    def chance_loss(self) -> float | None:
+        """The logarithm of 2, since the loss is a mean over the labels; see `TaskKind.chance_loss`."""
+        return math.log(2)
 
     def loss(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Compute the mean over the labelled rows of their mean binary cross-entropy; see `TaskKind.loss`."""

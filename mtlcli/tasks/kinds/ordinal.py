@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
@@ -78,6 +79,11 @@ class Ordinal(TaskKind):
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes, from the lowest to the highest."""
         return self._ordered
+
+    @property
+    def chance_loss(self) -> float | None:
+        """The logarithm of the number of classes; see `TaskKind.chance_loss`."""
+        return math.log(self.outputs + 1)
 
     def loss(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Compute the mean sum of the conditional cross-entropies over the labelled examples; see `TaskKind.loss`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar
 
@@ -90,6 +91,11 @@ class Tagging(TaskKind):
                 choice = f"{name.partition('_per_')[0]}_{other}"
                 raise ValueError(f"{name!r} does not apply, since the tags {form} ({shown}, …); choose {choice!r}")
         self._chosen = metric_directions(self, names, self._units)
+
+    @property
+    def chance_loss(self) -> float | None:
+        """The logarithm of the number of tags; see `TaskKind.chance_loss`."""
+        return math.log(self.outputs) if self.outputs > 1 else None
 
     def loss(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
         """Compute the mean cross-entropy over the labelled words; see `TaskKind.loss`.

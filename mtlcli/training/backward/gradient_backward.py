@@ -87,7 +87,7 @@ def split_forward(run: Run, represent: Represent, predict: Predict, batch: Batch
             representations |= represent(batch.inputs, group, SharingRecord(passes))
         for task in names:
             leaf = graph.append(representations[task])
-            graph.losses.append(run.loss(task, predict(task, leaf), batch))
+            graph.losses.append(run.loss(task, predict(task, leaf), batch, normalized=True))
     if regularization.terms:
         terms = regularization.losses(passes or [], run.autocast())
         graph.terms = terms[regularization.tasks :]

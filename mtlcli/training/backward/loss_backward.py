@@ -72,7 +72,7 @@ class LossBackward(Backward):
         with self.run.autocast():
             predictions = self.run.model(batch.inputs, list(present.values()), SharingRecord(passes))
             for index, task in present.items():
-                by_task[index] = self.run.loss(task, predictions[task], batch)
+                by_task[index] = self.run.loss(task, predictions[task], batch, normalized=True)
         if not regularization.terms:
             return by_task, self.empty
         terms = regularization.losses(passes or [], self.run.autocast())

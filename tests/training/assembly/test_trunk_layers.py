@@ -167,7 +167,8 @@ def test_a_resumed_run_has_the_same_bits(tmp_path: Path) -> None:
         return digits(
             trunk={"name": "cnn", "widths": [4], "features": 8, "freeze": ["block1"]},
             optimizer=adamw(layer_decay=0.5, decay_norms=False),
-            training=training(epochs=epochs),
+            weighting="dwa",
+            training=training(epochs=epochs, normalize_losses="entropy"),
         )
 
     whole = fit(experiment(2), tmp_path / "whole")
