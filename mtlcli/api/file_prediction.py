@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -14,7 +15,10 @@ from torch import Tensor
 from mtlcli.api.prediction_files import OutputColumn, check_output, open_writer
 from mtlcli.api.prediction_inputs import Faults, Piece, read_inputs
 from mtlcli.api.predictions import decode_predictions
+from mtlcli.api.text_batches import WINDOW, compute_in_order
 from mtlcli.api.trained_model import Model
+from mtlcli.data.formats.text_rows import TextRows
+from mtlcli.data.formats.token_rows import TokenRows
 from mtlcli.errors import ConfigError, suggest
 from mtlcli.text import join_names
 
@@ -91,18 +95,24 @@ def predict_files(
             raise ConfigError(f"--out {out}: is one of the inputs")
     start, rows = time.perf_counter(), 0
     faults = Faults(on_error == "skip")
-    numbered = [path for path in inputs if model.specs[alias].columns or path.suffix.lower() == ".npy"]
+    numbered = [
+        path
+        for path in inputs
+        if model.specs[alias].columns or model.specs[alias].text or path.suffix.lower() == ".npy"
+    ]
     named = len(inputs) > 1 or on_error == "skip"
     identifiers = [*(["file"] if named or not numbered else []), *(["row"] if named and numbered else [])]
     with open_writer(out, stdout) as writer:
         size = model.experiment.evaluation.batch_size
-        for piece in read_inputs(inputs, model.stored_datasets[alias], model.specs[alias], faults, size):
+        read = size * WINDOW if model.specs[alias].text is not None else size
+        for piece in read_inputs(inputs, model.stored_datasets[alias], model.specs[alias], faults, read):
             columns = _identify(piece, identifiers)
-            outputs = model.compute(alias, piece.inputs, chosen)
+            tokens = model.tokenize(alias, piece.inputs) if isinstance(piece.inputs, TextRows) else None
+            outputs = _compute(partial(model.compute, alias, tasks=chosen), piece.inputs, tokens, size)
             for task in chosen:
                 columns += _decode(model, task, outputs[task], probabilities)
             if features:
-                columns += _features(model, alias, piece.inputs, chosen)
+                columns += _features(_compute(partial(_represent, model, alias, chosen), piece.inputs, tokens, size))
             writer.write(columns)
             rows += len(piece)
             if poll is not None:
@@ -163,10 +173,28 @@ def _decode(model: Model, task: str, outputs: Tensor, probabilities: bool) -> li
     return columns
 
 
-def _features(model: Model, alias: str, inputs: Tensor, tasks: Sequence[str]) -> list[OutputColumn]:
+def _compute(
+    compute: Callable[[Tensor], dict[str, Tensor]], inputs: Tensor | TextRows, tokens: TokenRows | None, size: int
+) -> dict[str, Tensor]:
+    """Compute on a batch of inputs, or on texts in several batches."""
+    if tokens is not None:
+        return compute_in_order(tokens, size, compute)
+    assert isinstance(inputs, Tensor)
+    return compute(inputs)
+
+
+def _represent(model: Model, alias: str, tasks: Sequence[str], inputs: Tensor) -> dict[str, Tensor]:
+    """Return the representations of a batch: by task, or under "" if all tasks have the same."""
     with torch.no_grad():
         by_task = model.network.representations({alias: inputs.to(model.device)}, tasks)
     first = by_task[tasks[0]]
     if all(features is first for features in by_task.values()):
-        return [OutputColumn("features", "vector", first.float().cpu().numpy())]
-    return [OutputColumn(f"features[{task}]", "vector", by_task[task].float().cpu().numpy()) for task in tasks]
+        return {"": first.float().cpu()}
+    return {task: by_task[task].float().cpu() for task in tasks}
+
+
+def _features(by_task: dict[str, Tensor]) -> list[OutputColumn]:
+    return [
+        OutputColumn(f"features[{task}]" if task else "features", "vector", features.numpy())
+        for task, features in by_task.items()
+    ]

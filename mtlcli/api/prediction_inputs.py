@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,11 +23,14 @@ from mtlcli.data.formats.folder_listing import count_suffixes, list_folder
 from mtlcli.data.formats.image_decoding import supported_suffixes
 from mtlcli.data.formats.table_reader import read_chunks
 from mtlcli.data.formats.table_rows import Table
+from mtlcli.data.formats.text_inputs import select_texts
+from mtlcli.data.formats.text_rows import TextRows
 from mtlcli.errors import ConfigError, InputError, MtlError, Problem
 from mtlcli.files import quote_path
 from mtlcli.specs import DatasetSpec
 
 LOG = logging.getLogger("mtl")
+Encoded = TypeVar("Encoded")
 MOST_LISTED = 10  # faulty inputs that are described one by one
 
 
@@ -35,12 +39,12 @@ class Piece:
     """Consecutive examples of an input file.
 
     Attributes:
-        inputs: Raw inputs [B, *input_shape].
+        inputs: Raw inputs [B, *input_shape], or texts.
         files: The file of each example.
         rows: Position of each example in its file, from 1; of an image 1.
     """
 
-    inputs: Tensor
+    inputs: Tensor | TextRows
     files: list[str]
     rows: list[int]
 
@@ -49,7 +53,9 @@ class Piece:
 
     def slice(self, start: int, stop: int) -> Piece:
         """Return the examples from `start` to `stop`."""
-        return Piece(self.inputs[start:stop], self.files[start:stop], self.rows[start:stop])
+        inputs = self.inputs
+        part = inputs[start:stop] if isinstance(inputs, Tensor) else inputs.slice(start, stop)
+        return Piece(part, self.files[start:stop], self.rows[start:stop])
 
 
 class Faults:
@@ -112,9 +118,9 @@ def _pieces(
     if missing := [path for path in paths if not path.exists()]:
         raise ConfigError(Problem(f"{quote_path(path)}: no such file or folder") for path in missing)
     for path in paths:
-        if path.suffix.lower() == ".npy":
+        if path.suffix.lower() == ".npy" and spec.text is None:
             yield from _array_pieces(path, dataset, spec, faults, batch_size)
-        elif spec.columns:
+        elif spec.columns or spec.text:
             yield from _table_pieces(path, dataset, spec, faults)
         else:
             yield from _image_pieces(_list_images(path), dataset, spec, faults, batch_size)
@@ -146,13 +152,15 @@ def _table_pieces(path: Path, dataset: Dataset, spec: DatasetSpec, faults: Fault
     """Read the rows of a table, with the model's columns in any order; other columns are ignored."""
     first = 0
     for table in _read_chunks(path, dataset, spec, faults.skip):
-        table.require(list_sources(spec.columns), "the model")
+        table.require(_sources(spec), "the model")
 
-        def encode(start: int, stop: int, table: Table = table) -> Tensor:
+        def encode(start: int, stop: int, table: Table = table) -> Tensor | TextRows:
             rows = table if stop - start == len(table) else table.slice(start, stop)
+            if spec.text is not None:
+                return select_texts(rows, spec.text)
             return encode_columns(rows, spec.columns, dataset.notation)
 
-        good: list[tuple[int, Tensor]] = []
+        good: list[tuple[int, Tensor | TextRows]] = []
         problems: list[str] = []
         start = 0
         for row in [*sorted(table.faulty), len(table)]:
@@ -165,19 +173,24 @@ def _table_pieces(path: Path, dataset: Dataset, spec: DatasetSpec, faults: Fault
                 problems.append(table.faulty[row])
             start = row + 1
         faults.add(problems)
-        for start, tensor in good:
+        for start, encoded in good:
             at = first + start + 1
-            yield Piece(tensor, [str(path)] * len(tensor), list(range(at, at + len(tensor))))
+            yield Piece(encoded, [str(path)] * len(encoded), list(range(at, at + len(encoded))))
         first += len(table)
 
 
+def _sources(spec: DatasetSpec) -> list[str]:
+    """Return the columns of a file from which the inputs are made."""
+    return list_sources(spec.columns) if spec.text is None else list(spec.text.columns)
+
+
 def _largest_valid(
-    encode: Callable[[int, int], Tensor],
+    encode: Callable[[int, int], Encoded],
     start: int,
     stop: int,
     place: Callable[[int], str] | None,
     expected: type[MtlError],
-) -> tuple[list[tuple[int, Tensor]], list[str]]:
+) -> tuple[list[tuple[int, Encoded]], list[str]]:
     """Encode a range of rows, leaving out those that can't be encoded, which are found by bisection.
 
     Args:
@@ -263,8 +276,12 @@ def _regroup(pieces: Iterator[Piece], size: int) -> Iterator[Piece]:
 def _join(pieces: Sequence[Piece]) -> Piece:
     if len(pieces) == 1:
         return pieces[0]
+    first, *others = (piece.inputs for piece in pieces)
+    tensors = [piece.inputs for piece in pieces if isinstance(piece.inputs, Tensor)]
     return Piece(
-        torch.cat([piece.inputs for piece in pieces]),
+        first.join([x for x in others if isinstance(x, TextRows)])
+        if isinstance(first, TextRows)
+        else torch.cat(tensors),
         [file for piece in pieces for file in piece.files],
         [row for piece in pieces for row in piece.rows],
     )
@@ -274,5 +291,5 @@ def _read_chunks(path: Path, dataset: Dataset, spec: DatasetSpec, tolerant: bool
     dialect = getattr(dataset, "dialect", Dialect(",", dataset.missing, dataset.notation))
     dialect = replace(dialect, tolerant=tolerant)
     numbers = {column.name for column in spec.columns if column.levels is None and column.text is None}
-    sources = list_sources(spec.columns)
+    sources = _sources(spec)
     yield from read_chunks(path, dialect, texts=set(sources) - numbers, numbers=numbers, columns=sources)

@@ -6,15 +6,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from mtlcli.api.text_batches import tokenize_texts
 from mtlcli.data.base import Dataset, LazyInputs
 from mtlcli.data.formats.image_decoding import ImagePreparation
 from mtlcli.data.formats.images import ImageFiles, OpensImages
 from mtlcli.data.formats.row_encoding import encode_rows, is_rows
+from mtlcli.data.formats.token_rows import TokenRows
+from mtlcli.data.formats.tokenization import TextTokenizer
 from mtlcli.errors import InputError, suggest
 from mtlcli.specs import DatasetSpec
+from mtlcli.text_spec import TextSpec
 
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64)
 
@@ -26,12 +31,18 @@ class RawInputs:
         datasets: The datasets, by alias; their data is not read.
         specs: Their descriptions, by alias.
         columns: Alias → names of table columns that may be present and are ignored.
+        tokenizer: The tokenizer of a model that reads text; None for others.
     """
 
     def __init__(
-        self, datasets: Mapping[str, Dataset], specs: Mapping[str, DatasetSpec], columns: Mapping[str, Sequence[str]]
+        self,
+        datasets: Mapping[str, Dataset],
+        specs: Mapping[str, DatasetSpec],
+        columns: Mapping[str, Sequence[str]],
+        tokenizer: TextTokenizer | None = None,
     ) -> None:
         self.datasets, self.specs, self.columns = dict(datasets), dict(specs), dict(columns)
+        self.tokenizer = tokenizer
 
     def tensors(self, inputs: Any, *, stored_type: bool = False) -> dict[str, Tensor]:
         """Convert inputs to raw tensors.
@@ -41,18 +52,37 @@ class RawInputs:
             stored_type: Require the type and the range of values that the dataset stores.
 
         Returns:
-            Alias → raw inputs [B, *input_shape].
+            Alias → raw inputs [B, *input_shape]; of texts, padded to the longest.
+        """
+        converted = self.convert(inputs, stored_type=stored_type)
+        return {alias: x if isinstance(x, Tensor) else x.batch(np.arange(len(x))) for alias, x in converted.items()}
+
+    def convert(self, inputs: Any, *, stored_type: bool = False) -> dict[str, Tensor | TokenRows]:
+        """Convert inputs to raw tensors, and texts to tokens.
+
+        Args:
+            inputs: Alias → inputs, or the inputs themselves for a model of one dataset.
+            stored_type: Require the type and the range of values that the dataset stores.
+
+        Returns:
+            Alias → raw inputs [B, *input_shape], or B examples as tokens.
 
         Raises:
             InputError: A dataset is unknown, or its inputs have the wrong shape, type, columns or values.
         """
-        tensors = {}
+        converted: dict[str, Tensor | TokenRows] = {}
         for alias, value in self._by_alias(inputs).items():
             try:
-                tensors[alias] = self.tensor(alias, value, stored_type=stored_type)
+                texts = self.specs[alias].text
+                if texts is None or isinstance(value, Tensor):
+                    converted[alias] = self.tensor(alias, value, stored_type=stored_type)
+                else:
+                    assert self.tokenizer is not None
+                    others = {*self.columns.get(alias, ()), *self.specs[alias].targets}
+                    converted[alias] = tokenize_texts(value, self.tokenizer, texts, self.datasets[alias], others)
             except InputError as error:
                 raise InputError(f"inputs of dataset {alias!r}: {error}") from error
-        return tensors
+        return converted
 
     def _by_alias(self, inputs: Any) -> Mapping[str, Any]:
         aliases = list(self.specs)
@@ -73,7 +103,7 @@ class RawInputs:
     def _is_table(self, inputs: Mapping[str, Any]) -> bool:
         """Return whether a mapping holds the columns of the only dataset, and not the dataset by its alias."""
         ((alias, spec),) = self.specs.items()
-        return bool(spec.columns) and set(inputs) != {alias}
+        return bool(spec.columns or spec.text) and set(inputs) != {alias}
 
     def tensor(self, alias: str, value: Any, *, stored_type: bool = False) -> Tensor:
         """Convert the inputs of one dataset, as `tensors` does.
@@ -101,12 +131,26 @@ class RawInputs:
         if isinstance(value, list | tuple) and value and all(isinstance(item, str | Path) for item in value):
             images = open_images([Path(item) for item in value], dataset, spec)
             return torch.stack([images[row] for row in range(len(value))])
+        if spec.text is not None:
+            return _check_tokens(_as_tensor(value), spec.text)
         tensor = with_channel(_as_tensor(value), spec)
         if len(tensor) == 0:
             raise InputError("expected at least one example, got none")
         if tensor.dtype == torch.bool or tensor.is_complex():
             raise InputError(f"expected numbers, got {_name(tensor.dtype)}")
         return _checked(tensor, spec, dataset) if stored_type else tensor
+
+
+def _check_tokens(tensor: Tensor, texts: TextSpec) -> Tensor:
+    """Check tokens that are passed instead of texts."""
+    *planes, length = texts.input_shape
+    shape = f"[B, {', '.join(map(str, planes))}, at most {length}]"
+    if tensor.dtype not in (torch.int32, torch.int64) or list(tensor.shape[1:-1]) != planes or not len(tensor):
+        raise InputError(f"expected texts, or their tokens {shape}, int32, got {_name(tensor.dtype)} "
+                         f"{list(tensor.shape)}")  # fmt: skip
+    if not 0 < tensor.shape[-1] <= length:
+        raise InputError(f"expected tokens {shape}, got {list(tensor.shape)}")
+    return tensor
 
 
 def with_channel(tensor: Tensor, spec: DatasetSpec) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,8 +13,11 @@ from torch import Tensor, nn
 from mtlcli.api.checkpoint_evaluation import checkpoint_path
 from mtlcli.api.predictions import Predictions, decode_predictions
 from mtlcli.api.raw_inputs import RawInputs
+from mtlcli.api.text_batches import compute_in_order
 from mtlcli.config import Experiment
 from mtlcli.data.fingerprint import DataRecord
+from mtlcli.data.formats.text_rows import TextRows
+from mtlcli.data.formats.token_rows import TokenRows
 from mtlcli.errors import InputError, suggest
 from mtlcli.plugins import load_plugin
 from mtlcli.specs import DatasetSpec
@@ -60,7 +64,8 @@ class Model(nn.Module):
     An ordinary `nn.Module`, made by `load`. Inputs are given by the alias of their dataset, or alone if the model
     has one dataset. They are raw, as the dataset stores them: the model normalizes them itself. Images are uint8
     [B, C, H, W], or [B, H, W] for one channel; rows of a table are a dict of columns, a list of dicts or a pandas
-    DataFrame, or a tensor that is already encoded [B, columns]. NumPy arrays count as tensors.
+    DataFrame, or a tensor that is already encoded [B, columns]. NumPy arrays count as tensors. Texts are a list of
+    strings or of pairs of strings, or rows with the columns of the texts.
 
     Args:
         run: The run of a checkpoint.
@@ -91,6 +96,7 @@ class Model(nn.Module):
                 alias: [*(record.columns or ()), *_named_columns(run, alias)]
                 for alias, record in (records or {}).items()
             },
+            run.tokenizer,
         )
         self.to(run.device)
         self.eval()
@@ -154,14 +160,30 @@ class Model(nn.Module):
         size = self.experiment.evaluation.batch_size if batch_size is None else batch_size
         if not isinstance(size, int) or size < 1:
             raise InputError(f"batch_size: expected an integer > 0, got {batch_size!r}")
-        tensors = self._inputs.tensors(inputs, stored_type=True)
-        chosen = self._chosen_tasks(tensors, tasks)
-        outputs: dict[str, list[Tensor]] = {task: [] for task in chosen}
-        for alias, tensor in tensors.items():
-            for batch in torch.split(tensor, size):
-                for task, output in self.compute(alias, batch, chosen).items():
-                    outputs[task].append(output)
-        return {task: self._decoded(task, torch.cat(batches)) for task, batches in outputs.items()}
+        converted = self._inputs.convert(inputs, stored_type=True)
+        chosen = self._chosen_tasks(converted, tasks)
+        outputs: dict[str, Tensor] = {}
+        for alias, given in converted.items():
+            if isinstance(given, Tensor):
+                batches = [self.compute(alias, batch, chosen) for batch in torch.split(given, size)]
+                outputs |= {task: torch.cat([batch[task] for batch in batches]) for task in batches[0]}
+            else:
+                outputs |= compute_in_order(given, size, partial(self.compute, alias, tasks=chosen))
+        return {task: self._decoded(task, outputs[task]) for task in chosen}
+
+    def tokenize(self, alias: str, rows: TextRows) -> TokenRows:
+        """Tokenize the texts of some examples, for a model that reads text.
+
+        Args:
+            alias: Alias of the dataset.
+            rows: The texts.
+
+        Returns:
+            The examples as tokens.
+        """
+        tokenizer, texts = self._inputs.tokenizer, self.specs[alias].text
+        assert tokenizer is not None and texts is not None
+        return tokenizer.tokenize(rows, texts)
 
     @torch.no_grad()
     def compute(self, alias: str, inputs: Tensor, tasks: Sequence[str]) -> dict[str, Tensor]:

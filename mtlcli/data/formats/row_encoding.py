@@ -52,20 +52,38 @@ def encode_rows(
     Raises:
         InputError: A column is missing, unknown or of another length, or a value is not of its column's type.
     """
+    by_source = {column.source: column for column in columns}
+    given = dict(zip(by_source, select_cells(data, list_sources(columns), others), strict=True))
+    cells = {name: _cells(column, given[name], notation, missing) for name, column in by_source.items()}
+    table = Table(Path("rows"), cells, _NumberedRows(len(next(iter(given.values())))))
+    try:
+        return encode_columns(table, columns, notation)
+    except ConfigError as error:
+        raise InputError(str(error)) from error
+
+
+def select_cells(data: Any, names: Sequence[str], others: Collection[str] = ()) -> list[list[Any]]:
+    """Return the cells of some columns.
+
+    Args:
+        data: A dict of columns, a list of dicts (one for each row), or a pandas DataFrame.
+        names: Names of the columns.
+        others: Names of further columns that may be present and are ignored.
+
+    Returns:
+        The cells of each column.
+
+    Raises:
+        InputError: A column is missing, unknown or of another length.
+    """
     given = _columns_of(data)
-    _check_names(list_sources(columns), given, others)
+    _check_names(names, given, others)
     lengths = {name: len(values) for name, values in given.items()}
     if len(set(lengths.values())) > 1:
         raise InputError(
             f"the columns differ in length: {join_names([f'{n} {length}' for n, length in lengths.items()])}"
         )
-    by_source = {column.source: column for column in columns}
-    cells = {name: _cells(column, given[name], notation, missing) for name, column in by_source.items()}
-    table = Table(Path("rows"), cells, _NumberedRows(next(iter(lengths.values()))))
-    try:
-        return encode_columns(table, columns, notation)
-    except ConfigError as error:
-        raise InputError(str(error)) from error
+    return [given[name] for name in names]
 
 
 @dataclass(frozen=True)

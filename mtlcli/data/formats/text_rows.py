@@ -39,6 +39,10 @@ class TextRows:
         """Return some examples."""
         return TextRows([[column[row] for row in rows.tolist()] for column in self.columns])
 
+    def slice(self, start: int, stop: int) -> TextRows:
+        """Return the examples from `start` to `stop`."""
+        return TextRows([column[start:stop] for column in self.columns])
+
     def join(self, others: Sequence[TextRows]) -> TextRows:
         """Append the examples of others, which have as many texts each."""
         every = (self, *others)
