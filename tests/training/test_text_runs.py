@@ -1,0 +1,171 @@
+"""Runs of a trunk that reads text: training, resuming, evaluation and prediction."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import mtlcli
+from mtlcli.config import Experiment, experiment_from_dict
+from mtlcli.errors import ConfigError, InputError
+from mtlcli.training.assembly.build import build, rebuild
+from mtlcli.training.checkpoint.file import load_checkpoint
+from mtlcli.training.evaluate import measure
+from mtlcli.training.trainer import Trainer
+from tests.training.identical import digest_checkpoint
+from tests.training.killing import KilledError, Killer
+
+pytest.importorskip("transformers")
+BERT = {
+    "model_type": "bert", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16,
+    "vocab_size": 90, "max_position_embeddings": 32,
+}  # fmt: skip
+TRUNK = {"name": "transformers", "config": BERT, "max_length": 14}
+GOOD, BAD = ["lovely", "soft", "fits"], ["thin", "returned", "itchy"]
+FILLERS = ["the", "dress", "is", "it", "very", "and", "for", "me"]
+
+
+def write_rows(path: Path, amount: int, seed: int = 0, labels: bool = True) -> list[dict[str, Any]]:
+    generator = np.random.default_rng(seed)
+    rows = []
+    for row in range(amount):
+        words = [*generator.choice(FILLERS, 1 + row % 9), generator.choice(GOOD if row % 2 else BAD)]
+        rows.append({"title": None if row % 3 else "note", "body": " ".join(words), "age": 20 + row % 5})
+        if labels:
+            rows[-1] |= {"mood": row % 2, "size": ["S", "M", "L"][row % 9 // 3]}
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return rows
+
+
+def experiment(
+    folder: Path, dataset: str = "table", trunk: dict[str, Any] | None = None, **training: Any
+) -> Experiment:
+    data: dict[str, Any] = {
+        "name": dataset, "path": str(folder / "rows.jsonl"), "text": ["title", "body"], "features": ["title", "body"],
+        "targets": {"mood": "binary", "size": "classes"},
+    }  # fmt: skip
+    if dataset == "streaming":
+        data |= {"name": "huggingface", "streaming": True, "buffer": 20}
+    tasks = {name: {"dataset": "a", "kind": kind} for name, kind in (("mood", "binary"), ("size", "classification"))}
+    return experiment_from_dict({
+        "name": "texts", "datasets": {"a": data}, "tasks": tasks, "trunk": trunk or TRUNK,
+        "optimizer": {"name": "AdamW", "lr": 0.003},
+        "training": {"epochs": 2, "batch_size": 8, "device": "cpu", "bucketing": 3, "workers": 0, **training},
+        "checkpoint": {"every": "4 steps"},
+    })  # fmt: skip
+
+
+def train(given: Experiment, run_dir: Path, killed_at: int = -1) -> Any:
+    return Trainer(build(given), run_dir, resume="auto", callbacks=[Killer(killed_at)], plots=False).fit()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("texts")
+    write_rows(folder / "rows.jsonl", 90)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run_dir(folder: Path) -> Path:
+    train(experiment(folder), folder / "run")
+    return folder / "run"
+
+
+@pytest.mark.parametrize("dataset", ["table", "streaming"])
+def test_a_killed_and_resumed_run_has_the_same_bits(dataset: str, folder: Path, tmp_path: Path) -> None:
+    if dataset == "streaming":
+        pytest.importorskip("datasets")
+    given = experiment(folder, dataset)
+    whole = train(given, tmp_path / "whole")
+    with pytest.raises(KilledError):
+        train(given, tmp_path / "killed", killed_at=14)  # in the second epoch, inside a window
+    assert train(given, tmp_path / "killed")["metrics"] == whole["metrics"]
+    last = "checkpoints/last.pt"
+    assert digest_checkpoint(tmp_path / "killed" / last) == digest_checkpoint(tmp_path / "whole" / last)
+    run = rebuild(given, load_checkpoint(tmp_path / "whole/checkpoints/best.pt"))
+    assert measure(run, "test").metrics == whole["metrics"]["test"]
+
+
+def test_padding_changes_no_prediction_and_rows_keep_their_order(run_dir: Path, folder: Path) -> None:
+    model = mtlcli.load(run_dir)
+    rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
+    pairs = [(row["title"], row["body"]) for row in rows]
+    together, alone = model.predict(pairs), model.predict(pairs, batch_size=1)
+    for task in ("mood", "size"):
+        first, second = together[task].probabilities, alone[task].probabilities
+        assert first is not None and second is not None
+        torch.testing.assert_close(first, second, rtol=0, atol=1e-5)
+    by_rows = model.predict({"a": rows})
+    assert torch.equal(by_rows["mood"].probabilities, together["mood"].probabilities)
+    outputs = model(pairs)["size"]
+    probabilities = together["size"].probabilities
+    assert probabilities is not None
+    torch.testing.assert_close(outputs.softmax(1), probabilities, rtol=0, atol=1e-5)
+    assert model.features(pairs[:3])["mood"].shape == (3, 16)
+
+
+def test_files_of_texts_are_predicted_in_order(
+    run_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from mtlcli.cli import main
+
+    rows = write_rows(tmp_path / "new.jsonl", 40, 1, labels=False)
+    out = tmp_path / "out.jsonl"
+    arguments = ["--out", str(out), "--features", "--probabilities"]
+    assert main(["predict", str(run_dir), str(tmp_path / "new.jsonl"), *arguments]) == 0
+    written = [json.loads(line) for line in out.read_text().splitlines()]
+    expected = mtlcli.load(run_dir).predict(rows)["mood"]
+    assert [row["mood"] for row in written] == expected.labels
+    assert expected.probabilities is not None
+    np.testing.assert_allclose([row["mood[1]"] for row in written], expected.probabilities[:, 1], atol=1e-5)
+    assert len(written[0]["features"]) == 16
+    capfd.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (["one text"], r"expected a list of pairs of texts \(title and body\), but example 0 is 'one text'"),
+        ("text", "expected a list of pairs of texts, got str"),
+        ([("a", 3)], "body of example 0: expected a text, got 3"),
+        ([], "expected at least one example, got none"),
+        ({"title": ["a"], "bodi": ["b"]}, r"column 'body' is missing\. Did you mean 'bodi'"),
+        (torch.zeros(2, 2, 50, dtype=torch.int32), r"expected tokens \[B, 2, at most 14\], got \[2, 2, 50\]"),
+        (torch.zeros(2, 2, 8), r"expected texts, or their tokens .*, got float32"),
+    ],
+)
+def test_inputs_that_are_no_texts(run_dir: Path, inputs: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        mtlcli.load(run_dir).predict(inputs)
+
+
+def test_a_trained_tokenizer_is_stored_in_the_checkpoint(run_dir: Path, folder: Path) -> None:
+    first, again = (load_checkpoint(run_dir / f"checkpoints/{name}.pt") for name in ("best", "last"))
+    assert first["base"]["tokenizer"] == again["base"]["tokenizer"]
+    assert build(experiment(folder)).base.tokenizer == first["base"]["tokenizer"]  # type: ignore[union-attr]
+    assert first["specs"]["a"]["text"] == {
+        "columns": ["title", "body"], "max_length": 14, "words": False, "separate": False,
+    }  # fmt: skip
+
+
+def test_another_trunk_gets_features_of_the_texts(folder: Path) -> None:
+    run = build(experiment(folder, trunk={"name": "mlp", "hidden": [8], "features": 8}))
+    assert run.specs["a"].text is None and run.specs["a"].input_shape == (1024,) and run.tokenizer is None
+
+
+def test_a_tokenizer_file_of_another_form(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text("not JSON")
+    with pytest.raises(ConfigError, match=r"tokenizer\.json is not the file of a tokenizer"):
+        build(experiment(folder, trunk={**TRUNK, "tokenizer": str(tmp_path / "tokenizer.json")}))
+
+
+def test_stems_of_texts(folder: Path) -> None:
+    plain = experiment(folder).resolved()
+    with pytest.raises(ConfigError, match="the trunk 'transformers' reads text, which no stem returns"):
+        build(experiment_from_dict({**plain, "stems": {"a": {"name": "linear"}}}))
