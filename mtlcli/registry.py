@@ -217,6 +217,7 @@ trunks = Registry[Any]("trunk", "mtlcli.models.trunks")
 stems = Registry[Any]("stem", "mtlcli.models.stems")
 heads = Registry[Any]("head", "mtlcli.models.heads")
 sharings = Registry[Any]("sharing", "mtlcli.models.sharing")
+adapters = Registry[Any]("adapter", "mtlcli.models.adapters")
 kinds = Registry[KindClass]("kind", "mtlcli.tasks.kinds")
 weightings = Registry[Any]("weighting", "mtlcli.weighting.methods")
 regularizers = Registry[RegularizerClass]("regularizer", "mtlcli.regularizers.terms")
@@ -249,7 +250,7 @@ schedulers = TorchRegistry(
 REGISTRIES: dict[str, Registry[Any]] = {
     registry.group: registry
     for registry in (
-        datasets, samplers, trunks, stems, heads, sharings, kinds, weightings, regularizers, optimizers,
+        datasets, samplers, trunks, stems, adapters, heads, sharings, kinds, weightings, regularizers, optimizers,
         schedulers, callbacks,
     )
 }  # fmt: skip

@@ -38,7 +38,7 @@ def summary(
     from mtlcli.training.assembly.model_size import flops_per_sample, layers
     from mtlcli.training.assembly.parameter_groups import group_sizes
     from mtlcli.training.data_report import data_report, epoch_report, report_rows
-    from mtlcli.training.messages import describe_epoch
+    from mtlcli.training.messages import describe_epoch, describe_parameters
 
     with within_memory():
         run = assemble(experiment, torch.device("meta"), open_datasets(experiment))
@@ -98,8 +98,7 @@ def summary(
     if (epoch := describe_epoch(document["examples_per_epoch"])) is not None:
         print(f"an epoch: {epoch}\n")
     print(f"trunk {experiment.trunk.name}, sharing {experiment.sharing.name}, weighting {experiment.weighting.name}")
-    own = ", ".join(f"{task} {count:,}" for task, count in parameters["tasks"].items())
-    print(f"parameters: {parameters['shared']:,} shared; {own}; {parameters['total']:,} in total")
+    print(f"parameters: {describe_parameters(parameters)}")
     flops = ", ".join(f"{alias} {count:,}" for alias, count in document["flops_per_sample"].items())
     print(f"FLOPs per sample (a multiplication and an addition are two): {flops}")
 

@@ -68,7 +68,7 @@ NOTHING_OF = {
 }
 ENTRIES = {
     "dataset": "datasets.ALIAS", "stem": "stems.ALIAS", "sampling": "training.sampling", "head": "tasks.TASK.head",
-    "kind": "tasks.TASK.kind",
+    "kind": "tasks.TASK.kind", "adapter": "adapters",
 }  # fmt: skip
 
 

@@ -159,6 +159,7 @@ SamplingField = Annotated[
 ]
 TrunkField = Annotated[TrunkConfig, ComponentField(registry.trunks, TrunkConfig)]
 StemField = Annotated[StemConfig, ComponentField(registry.stems, StemConfig)]
+AdapterField = Annotated[ComponentConfig, ComponentField(registry.adapters)]
 HeadField = Annotated[HeadConfig, ComponentField(registry.heads, HeadConfig, default="linear")]
 SharingField = Annotated[ComponentConfig, ComponentField(registry.sharings, default="hard")]
 KindField = Annotated[ComponentConfig, ComponentField(registry.kinds)]

@@ -14,6 +14,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from mtlcli import registry
 from mtlcli.config.component_configs import RegularizerConfig
 from mtlcli.config.components import (
+    AdapterField,
     CallbackField,
     DatasetField,
     HeadField,
@@ -182,6 +183,8 @@ class Experiment(Section):
     """Network that the tasks share."""
     stems: Annotated[dict[Name, StemField], Field(max_length=MAX_NAMED)] = Field({})
     """Alias → stem, the encoder of a dataset in front of the trunk, for datasets whose inputs differ in shape."""
+    adapters: AdapterField | None = None
+    """Small trainable modules in the trunk, whose own weights are frozen. Default: none."""
     sharing: SharingField = Field("hard", validate_default=True)
     """Parameter sharing: the arrangement of trunks and heads."""
     weighting: WeightingField = Field("fixed", validate_default=True)
@@ -217,8 +220,9 @@ class Experiment(Section):
         """
         named = [entry.plain() for entry in self.callbacks] if callbacks else []
         plain = self.model_dump()
-        if not plain["stems"]:
-            del plain["stems"]
+        for key in ("stems", "adapters"):
+            if not plain[key]:
+                del plain[key]
         if plain["training"]["normalize_losses"] == "none":
             del plain["training"]["normalize_losses"]
         if plain["training"]["bucketing"] == BUCKETING:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mtlcli.models.sharing.base import AnyNameModuleDict, Sharing, SharingRecord
+from mtlcli.models.trunks.base import Trunk
 
 
 class ParameterCount(TypedDict):
@@ -18,11 +19,13 @@ class ParameterCount(TypedDict):
         shared: parameters that don't belong to one task alone.
         tasks: task → parameters that belong to it alone.
         total: all parameters.
+        trained: parameters that training changes; the others are frozen.
     """
 
     shared: int
     tasks: dict[str, int]
     total: int
+    trained: int
 
 
 class MultiTaskModel(nn.Module):
@@ -136,7 +139,8 @@ class MultiTaskModel(nn.Module):
 
     def couples_examples(self) -> bool:
         """Return whether batch norm makes the representation of an example depend on its batch in training."""
-        return any(isinstance(module, _BatchNorm) for module in self.modules())
+        fixed = self._fixed_modules()
+        return any(isinstance(module, _BatchNorm) and module not in fixed for module in self.modules())
 
     def own_modules(self, task: str) -> list[nn.Module]:
         """Return the modules whose parameters belong to one task alone.
@@ -172,10 +176,13 @@ class MultiTaskModel(nn.Module):
     def _normalizes_jointly(self) -> bool:
         """Return whether shared layers use batch statistics in training; frozen ones don't."""
         excluded = [module for task in self.heads for module in self.sharing.own_modules(task)]
-        for trunk in self.sharing.trunks().values():
-            excluded += [trunk] if trunk.frozen else trunk.fixed
-        inside = {inner for module in excluded for inner in module.modules()}
+        excluded += [trunk for trunk in self.sharing.trunks().values() if trunk.frozen]
+        inside = {inner for module in excluded for inner in module.modules()} | self._fixed_modules()
         return any(isinstance(module, _BatchNorm) and module not in inside for module in self.sharing.modules())
+
+    def _fixed_modules(self) -> set[nn.Module]:
+        """Return the modules of trunks that stay in evaluation mode."""
+        return {m for trunk in self.sharing.modules() if isinstance(trunk, Trunk) for m in trunk.fixed}
 
     def shared_parameters(self) -> list[nn.Parameter]:
         """Return all parameters that don't belong to one task alone."""
@@ -211,4 +218,5 @@ class MultiTaskModel(nn.Module):
                 for task in self.heads
             },
             total=sum(p.numel() for p in self.parameters()),
+            trained=sum(p.numel() for p in self.parameters() if p.requires_grad),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TypeVar
 
 import torch
@@ -15,7 +15,7 @@ from mtlcli.models.trunks.base import Trunk
 MAX_LISTED = 20  # differences that a message lists
 
 
-def warm_start(sharing: Sharing, state: Mapping[str, Tensor], source: str) -> None:
+def warm_start(sharing: Sharing, state: Mapping[str, Tensor], source: str, added: Collection[str] = ()) -> None:
     """Load everything but the heads from the state dict of a `MultiTaskModel`.
 
     Loading is strict: nothing is changed unless all keys, shapes and types match.
@@ -24,30 +24,33 @@ def warm_start(sharing: Sharing, state: Mapping[str, Tensor], source: str) -> No
         sharing: the sharing whose trunks receive the parameters and buffers.
         state: state dict of the whole model.
         source: origin of the state dict, for error messages.
+        added: keys of the sharing's state dict that keep their values, such as those of adapters.
 
     Raises:
         ValueError: if keys are missing or unexpected, or have another shape or type, or values are not finite; the
             message lists them.
     """
-    check_trunk(sharing, state, source)
+    check_trunk(sharing, state, source, added)
     trunk_state = _without_heads(state)
     if problems := find_not_finite(trunk_state):
         raise ValueError(f"the trunk in {source} can't be used: {join_problems(problems)}")
     sharing.load_state_dict(trunk_state, strict=False)
 
 
-def check_trunk(sharing: Sharing, state: Mapping[str, Tensor], source: str) -> None:
+def check_trunk(sharing: Sharing, state: Mapping[str, Tensor], source: str, added: Collection[str] = ()) -> None:
     """Check that `warm_start` can load a state dict, by its keys, shapes and types alone.
 
     Args:
         sharing: the sharing whose trunks would receive the parameters and buffers.
         state: state dict of the whole model; its tensors may be on `meta`.
         source: origin of the state dict, for error messages.
+        added: keys of the sharing's state dict that keep their values, such as those of adapters.
 
     Raises:
         ValueError: if keys are missing or unexpected, or have another shape or type.
     """
-    own = {key: value for key, value in sharing.state_dict().items() if not key.startswith("heads.")}
+    entries = sharing.state_dict().items()
+    own = {key: value for key, value in entries if not key.startswith("heads.") and key not in added}
     if problems := find_mismatches(own, _without_heads(state)):
         raise ValueError(
             f"the trunk in {source} differs from this one: {join_problems(problems)}. "

@@ -57,8 +57,13 @@ def find_layers(subject: Subject, patterns: Sequence[str]) -> list[Layer]:
         The layers, each once, in the order of the trunks, without layers that are already factorized.
 
     Raises:
-        ValueError: if a pattern matches no layer; the message lists the available layers.
+        ValueError: if a pattern matches no layer, with the available layers in the message, or a trunk has adapters.
     """
+    if any(_has_adapters(trunk) for trunk in subject.trunks.values()):
+        raise ValueError(
+            "the layers of the trunk are frozen, since it has adapters; of the regularizers of weights, `l1` and `l2` "
+            "apply to the adapters"
+        )
     layers: dict[str, list[Layer]] = {}  # by name within a trunk
     factorized: dict[str, None] = {}
     for trunk_name, trunk in subject.trunks.items():
@@ -83,12 +88,18 @@ def find_layers(subject: Subject, patterns: Sequence[str]) -> list[Layer]:
     return [layer for path, same_name in layers.items() if path in wanted for layer in same_name]
 
 
+def _has_adapters(module: nn.Module) -> bool:
+    return bool(getattr(module, "adapted", False))
+
+
 def _filter_names(names: Iterable[str], pattern: str) -> list[str]:
     return [name for name in names if fnmatchcase(name, pattern)]
 
 
 def collect_weights(subject: Subject, group: WeightGroup) -> list[nn.Parameter]:
     """Collect the weights of the trunks (`shared`), of the heads, or of both, without biases and norm layers.
+
+    Of a trunk with adapters, whose own weights are frozen, it collects those that are trained.
 
     Args:
         subject: the regularized network.
@@ -102,7 +113,12 @@ def collect_weights(subject: Subject, group: WeightGroup) -> list[nn.Parameter]:
     """
     trunks = subject.trunks.values() if group != "heads" else ()
     heads = subject.heads.values() if group != "shared" else ()
-    weights = {id(p): p for module in [*trunks, *heads] for p in module.parameters() if p.ndim > 1}
+    weights = {
+        id(p): p
+        for module in [*trunks, *heads]
+        for p in module.parameters()
+        if p.ndim > 1 and (p.requires_grad or not _has_adapters(module))
+    }
     if not weights:
         raise ValueError(f"on: {group} contains no weights (parameters with more than one dimension)")
     return list(weights.values())

@@ -53,15 +53,29 @@ class RunHeader:
             alias: ", ".join(f"{counts[alias]:,} {split}" for split, counts in self.examples.items() if alias in counts)
             for alias in aliases
         }
-        tasks = ", ".join(f"{task} {count:,}" for task, count in self.parameters["tasks"].items())
         return [
             f"run folder: {self.folder}",
             f"device: {self.device}, {_count(self.threads, 'thread')}",
             f"examples: {'; '.join(f'{alias} {amount}' for alias, amount in amounts.items())}",
-            f"parameters: {self.parameters['shared']:,} shared; {tasks}; {self.parameters['total']:,} in total",
+            f"parameters: {describe_parameters(self.parameters)}",
             f"training: {_count(self.epochs, 'epoch')} of {_count(self.steps_per_epoch, 'step')}",
             *([f"an epoch: {epoch}"] if (epoch := describe_epoch(self.amounts)) else []),
         ]
+
+
+def describe_parameters(counts: Mapping[str, Any]) -> str:
+    """Describe the numbers of parameters, with the trained ones if some are frozen.
+
+    Args:
+        counts: as returned by `MultiTaskModel.count_parameters`.
+
+    Returns:
+        The description, without a label.
+    """
+    tasks = ", ".join(f"{task} {count:,}" for task, count in counts["tasks"].items())
+    total, trained = counts["total"], counts["trained"]
+    share = f", of which {trained:,} ({trained / total:.2%}) are trained" if trained < total else ""
+    return f"{counts['shared']:,} shared; {tasks}; {total:,} in total{share}"
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,6 @@ class Summary(dict[str, Any]):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """Numbers of parameters: `shared`, `tasks` (by task) and `total`."""
+        """Numbers of parameters: `shared`, `tasks` (by task), `total` and `trained` (not frozen)."""
         parameters: dict[str, Any] = self["parameters"]
         return parameters

@@ -10,6 +10,7 @@ from mtlcli.models.sharing.base import AnyNameModuleDict
 from mtlcli.models.sharing.hard import HardSharing
 from mtlcli.models.trunks.lenet import LeNet
 from mtlcli.models.trunks.mlp import MLP
+from mtlcli.models.warm_start import freeze
 
 SHAPE = (1, 28, 28)
 STATISTICS = {"mnist": ((33.3,), (78.6,)), "fashion": ((72.9,), (90.0,))}
@@ -119,7 +120,11 @@ def test_names_that_break_the_state_dict_are_rejected():
 def test_parameter_counts():
     model = make()
     trunk = sum(p.numel() for p in LeNet(SHAPE, features=6).parameters())
-    assert model.count_parameters() == {"shared": trunk, "tasks": {"digit": 70, "garment": 70}, "total": trunk + 140}
+    total = trunk + 140
+    counts = {"shared": trunk, "tasks": {"digit": 70, "garment": 70}, "total": total, "trained": total}
+    assert model.count_parameters() == counts
+    freeze(model.sharing.trunk)
+    assert model.count_parameters() == {**counts, "trained": 140}
     assert sum(p.numel() for p in model.shared_parameters()) == trunk
 
 

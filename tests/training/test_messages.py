@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from mtlcli.training.messages import EpochReport, RunEnd, RunHeader, flow
+from mtlcli.training.messages import EpochReport, RunEnd, RunHeader, describe_parameters, flow
 
 METRICS = {
     "digit": {"loss": 0.4184, "accuracy": 0.88889, "f1": 0.8743},
@@ -68,7 +68,7 @@ def test_flow_breaks_between_texts_first() -> None:
 def test_run_header() -> None:
     header = RunHeader(
         Path("runs/a"), "cpu", 1, {"train": {"a": 1293, "b": 10}, "test": {"a": 360}},
-        {"shared": 16576, "tasks": {"digit": 650, "ink": 65}, "total": 17291}, 20, 21,
+        {"shared": 16576, "tasks": {"digit": 650, "ink": 65}, "total": 17291, "trained": 17291}, 20, 21,
     )  # fmt: skip
     assert header.lines() == [
         "run folder: runs/a",
@@ -91,3 +91,8 @@ def test_run_end() -> None:
     assert str(RunEnd(2, 2, None, 2, "val mean primary", math.nan)) == (
         "trained 2 epochs; val mean primary was undefined, so the latest epoch, 2, counts as the best"
     )
+
+
+def test_trained_parameters_are_stated_where_some_are_frozen() -> None:
+    counts = {"shared": 1000, "tasks": {"digit": 250}, "total": 1250, "trained": 250}
+    assert describe_parameters(counts) == "1,000 shared; digit 250; 1,250 in total, of which 250 (20.00%) are trained"

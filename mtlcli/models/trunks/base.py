@@ -40,6 +40,7 @@ class Trunk(nn.Module, ABC):
         fixed: modules that stay in evaluation mode, see `named_layers.freeze_layers`.
         decay_norms: whether weight decay applies to biases and the parameters of norms, unless
             `optimizer.decay_norms` is set.
+        adapted: whether it has adapters, with its own weights frozen.
     """
 
     of_columns: ClassVar[bool] = False
@@ -52,6 +53,7 @@ class Trunk(nn.Module, ABC):
     frozen = False
     fixed: tuple[nn.Module, ...] = ()
     decay_norms: ClassVar[bool] = True
+    adapted = False
 
     def __init__(self) -> None:
         super().__init__()

@@ -16,9 +16,10 @@ from mtlcli.errors import ConfigError, Problem
 from mtlcli.models.warm_start import join_problems
 from mtlcli.specs import DatasetSpec
 from mtlcli.studies.merge.source_runs import SourceRun
-from mtlcli.training.assembly.assemble import assemble, start_trunk
+from mtlcli.training.assembly.assemble import assemble
 from mtlcli.training.assembly.build import within_memory
 from mtlcli.training.assembly.data_checks import open_datasets
+from mtlcli.training.assembly.initial_weights import start_trunk
 from mtlcli.training.assembly.spaces import restore_statistics
 from mtlcli.training.assembly.stems import start_stems
 from mtlcli.training.checkpoint.experiment import inside_current_folder

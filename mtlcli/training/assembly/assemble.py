@@ -15,17 +15,16 @@ from mtlcli.config import Experiment, Task
 from mtlcli.config.locations import Problems
 from mtlcli.data.placement import Placement
 from mtlcli.errors import ConfigError
-from mtlcli.files import given_path
 from mtlcli.metric_names import primary_metric
 from mtlcli.models.inputs import make_preparation, prepared_shape
 from mtlcli.models.model import MultiTaskModel
 from mtlcli.models.pretrained.base import Base
 from mtlcli.models.sharing.base import Sharing
 from mtlcli.models.trunks.base import Trunk
-from mtlcli.models.warm_start import check_trunk, freeze, warm_start
-from mtlcli.regularizers.factorized import merge_factors
+from mtlcli.models.warm_start import freeze
 from mtlcli.specs import Column, DatasetSpec, Shape
 from mtlcli.tasks.base import TargetTypeError, TaskKind
+from mtlcli.training.assembly.adaptation import make_adapted_sharing
 from mtlcli.training.assembly.class_weights import check_class_weights
 from mtlcli.training.assembly.data_checks import Datasets
 from mtlcli.training.assembly.dependent_heads import connect_tasks, extra_features, without_head, wrap_head
@@ -36,9 +35,7 @@ from mtlcli.training.assembly.spaces import Space, Statistics, resolve_space, re
 from mtlcli.training.assembly.stems import describe_shapes, encodes_columns, make_stems, stem_output_shape
 from mtlcli.training.assembly.texts import make_tokenizer
 from mtlcli.training.assembly.trunk_layers import freeze_stages
-from mtlcli.training.checkpoint.file import load_checkpoint
 from mtlcli.training.run import Run
-from mtlcli.training.run_folder import checkpoint_of
 from mtlcli.weighting.base import WeightedTask, Weighting
 
 
@@ -105,7 +102,10 @@ def assemble(
     inputs = {task: alias for task, (alias, _) in sources.items()}
     with device if device.type == "meta" else nullcontext():
         with problems.now("sharing"):
-            sharing = registry.sharings.create(Sharing, experiment.sharing, make_trunk, make_head, inputs)
+            if experiment.adapters is None:
+                sharing = registry.sharings.create(Sharing, experiment.sharing, make_trunk, make_head, inputs)
+            else:
+                sharing = make_adapted_sharing(experiment, make_trunk, make_head, inputs)
         if sharing.sequence or any(task.after is not None for task in experiment.tasks.values()):
             connect_tasks(experiment, sharing, kinds)
         pooled = any(task.head.pool is not None for task in experiment.tasks.values())
@@ -145,28 +145,6 @@ def _weighted_terms(experiment: Experiment) -> list[WeightedTask]:
         for term in terms_of(experiment)
         if term.as_task
     ]
-
-
-def start_trunk(run: Run) -> None:
-    """Initialize the trunk from the checkpoint in `trunk.init_from`, if it is set.
-
-    Factorized layers in the checkpoint are multiplied out.
-
-    Args:
-        run: The run, whose model is changed.
-
-    Raises:
-        ConfigError: If the file can't be read or holds a different trunk.
-    """
-    source = run.experiment.trunk.init_from
-    if source is not None:
-        with Problems(run.experiment).now("trunk.init_from"):
-            source = str(checkpoint_of(given_path(source, "checkpoint")))
-            state = load_checkpoint(source)["model"]
-            # a product of factors may be larger than both: its shape has to be right before it is made
-            shapes = merge_factors({key: value.to("meta") for key, value in state.items()})
-            check_trunk(run.model.sharing, shapes, source)
-            warm_start(run.model.sharing, merge_factors(state), source)
 
 
 def add_regularizers(run: Run) -> None:

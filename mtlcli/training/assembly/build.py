@@ -20,7 +20,7 @@ from mtlcli.errors import ConfigError
 from mtlcli.models.pretrained.base import Base
 from mtlcli.models.warm_start import find_mismatches, find_not_finite, join_problems
 from mtlcli.specs import DatasetSpec
-from mtlcli.training.assembly.assemble import add_regularizers, assemble, start_trunk
+from mtlcli.training.assembly.assemble import add_regularizers, assemble
 from mtlcli.training.assembly.class_weights import restore_class_weights
 from mtlcli.training.assembly.data_checks import (
     SAMPLED,
@@ -31,6 +31,7 @@ from mtlcli.training.assembly.data_checks import (
     nominal_sampler,
     open_datasets,
 )
+from mtlcli.training.assembly.initial_weights import start_trunk
 from mtlcli.training.assembly.optimizers import check_optimizer
 from mtlcli.training.assembly.regularization import fit_ranks
 from mtlcli.training.assembly.spaces import fit_statistics, restore_statistics

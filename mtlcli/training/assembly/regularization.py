@@ -147,7 +147,7 @@ def regularize(experiment: Experiment, model: MultiTaskModel) -> Regularization:
             if term.as_task and term.strength == 0:
                 raise ValueError("`as_task` needs a strength above 0")
             options = experiment.terms[term.index].options
-            _check_sharing(components[term.index].target, model.sharing)
+            _check_sharing(components[term.index].target, model.sharing, experiment)
             created[term.index] = regularizer = components[term.index].create(subject, **options)
             if term.as_task and not regularizer.differentiable:
                 raise ValueError("`as_task` needs a differentiable term, and this one has no gradient; remove it")
@@ -155,10 +155,15 @@ def regularize(experiment: Experiment, model: MultiTaskModel) -> Regularization:
     return Regularization(terms, [created[term.index] for term in terms])
 
 
-def _check_sharing(regularizer: RegularizerClass, sharing: Sharing) -> None:
+def _check_sharing(regularizer: RegularizerClass, sharing: Sharing, experiment: Experiment) -> None:
     """Check that the sharing has what a regularizer needs: a trunk for all examples, gates, or tasks in order."""
-    name = next((name for name, target in _sharings().items() if target is type(sharing)), type(sharing).__name__)
+    name = experiment.sharing.name
     if regularizer.sees_examples and regularizer.sees_trunk and not sharing.one_trunk:
+        if experiment.adapters is not None and getattr(_sharings()[name], "one_trunk", False):
+            raise ValueError(
+                f"needs one pass of all examples through the trunk; with adapters that depend on the task "
+                f"(`arrangement: {experiment.adapters.options['arrangement']}`) each task passes separately"
+            )
         raise ValueError(
             f"needs a single trunk that all examples pass, which `sharing: {name}` does not have. "
             f"Sharings with one: {_sharings_with('one_trunk')}"

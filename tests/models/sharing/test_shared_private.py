@@ -97,7 +97,8 @@ def test_private_trunk_belongs_to_its_task():
     shared = whole.shared_parameters()
     assert {id(p) for p in shared} == {id(p) for p in whole.sharing.trunk.parameters()}
     tasks = {task: TRUNK + 12 * len(task) + len(task) for task in INPUTS}
-    assert whole.count_parameters() == {"shared": TRUNK, "tasks": tasks, "total": TRUNK + sum(tasks.values())}
+    total = TRUNK + sum(tasks.values())
+    assert whole.count_parameters() == {"shared": TRUNK, "tasks": tasks, "total": total, "trained": total}
     assert [id(p) for p in whole.last_shared_layer()] == [id(p) for p in whole.sharing.trunk.fc2.parameters()]
 
 

@@ -1,0 +1,1 @@
+"""Adapters: small trainable modules in a trunk whose own weights are frozen."""
