@@ -214,7 +214,7 @@ def _or_zeros(gradient: Tensor | None, output: Tensor) -> Tensor:
     return torch.zeros_like(output) if gradient is None else gradient
 
 
-def accumulate(leaves: Iterable[Tensor], gradients: Iterable[Tensor | None]) -> None:
+def accumulate_gradients(leaves: Iterable[Tensor], gradients: Iterable[Tensor | None]) -> None:
     """Add gradients to the `.grad` of leaves, which get copies of their own."""
     for leaf, gradient in zip(leaves, gradients, strict=True):
         if gradient is None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,9 +15,16 @@ from torch.autograd.graph import Node
 
 from mtlcli.models.sharing.base import SharingRecord
 from mtlcli.models.trunks.base import Trunk
-from mtlcli.training.backward.base import Parameters, TaskGraphs, accumulate, combine_cotangents, terms_backward
+from mtlcli.training.backward.base import (
+    Parameters,
+    TaskGraphs,
+    accumulate_gradients,
+    combine_cotangents,
+    terms_backward,
+)
 from mtlcli.training.backward.flat_gradients import FlatGradients, row_type
 from mtlcli.training.backward.jacobians import Jacobians
+from mtlcli.training.backward.lookups import CompactTable, find_lookups, output_edge
 from mtlcli.training.backward.loss_graphs import Walk
 from mtlcli.weighting.solvers.gramian import compute_gramian, exact_dtype
 
@@ -34,6 +43,7 @@ class Segment:
         level: Number of segments on the longest path below it.
         leaves: Leaves of the segments below.
         shared: Shared parameters that the root reaches above the cuts.
+        lookups: Identity of a shared parameter that the segment uses as an embedding table only → nodes of the lookups.
         own: Parameters of single tasks that it reaches above the cuts.
         is_reused: Whether another segment uses some of its operations.
     """
@@ -44,6 +54,7 @@ class Segment:
     level: int = 0
     leaves: list[Tensor] = field(default_factory=list)
     shared: list[Tensor] = field(default_factory=list)
+    lookups: dict[int, list[Node]] = field(default_factory=dict)
     own: list[Tensor] = field(default_factory=list)
     is_reused: bool = False
 
@@ -58,23 +69,22 @@ class BlockRows:
     """Gradients of the tasks by a block of parameters, a row for each task.
 
     Args:
-        parameters: Parameters of the block.
+        parameters: Identity of each parameter of the block → a tensor of the shape of its gradient.
         rows: Number of tasks.
         storage: Memory to use, see `FlatGradients`; None to allocate it.
         device: Device of the parameters.
     """
 
-    def __init__(self, parameters: Sequence[Tensor], rows: int, storage: Tensor | None, device: torch.device) -> None:
-        self.gradients = FlatGradients(parameters, rows, device, storage)
-        self.index = {id(parameter): index for index, parameter in enumerate(parameters)}
+    def __init__(
+        self, parameters: Mapping[int, Tensor], rows: int, storage: Tensor | None, device: torch.device
+    ) -> None:
+        self.gradients = FlatGradients(list(parameters.values()), rows, device, storage)
+        self.identities = list(parameters)
         self.written: set[int] = set()
 
-    def put(self, row: int, parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
-        """Add the gradients by some parameters, of which those outside the block are ignored, to a row."""
-        values: list[Tensor | None] = [None] * len(self.index)
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            if (index := self.index.get(id(parameter))) is not None:
-                values[index] = gradient
+    def put(self, row: int, gradients: Mapping[int, Tensor | None]) -> None:
+        """Add gradients, of which those by parameters outside the block are ignored, to a row."""
+        values = [gradients.get(identity) for identity in self.identities]
         self.gradients.put(row, values, add=row in self.written)
         self.written.add(row)
 
@@ -94,7 +104,8 @@ class BlockwiseJacobians(Jacobians):
     Gramian, and their memory is reused for the next stage. A last pass, from the weighted sum of the tasks, gives the
     update. Both are those of `ParameterJacobians` up to rounding. The memory is that of T gradients of the largest
     stage instead of T gradients of all parameters. Parameters that stages of different depth use, such as tied
-    embeddings, keep their rows until the last of these stages.
+    embeddings, keep their rows until the last of these stages. Of an embedding table, only the rows of the tokens in
+    the step are held.
 
     The graphs of all batches of a step are kept until its end.
 
@@ -111,7 +122,7 @@ class BlockwiseJacobians(Jacobians):
         super().__init__(parameters)
         self.trunks, self.tasks, self.device = list(trunks), tasks, device
         self.storage = torch.empty(0, dtype=row_type(parameters.shared), device=device)
-        self.blocks: dict[tuple[int, ...], BlockRows] = {}
+        self.blocks: dict[tuple[object, ...], BlockRows] = {}
         self.start([])
 
     def cut(self, represent: Represent) -> Represent:
@@ -139,6 +150,7 @@ class BlockwiseJacobians(Jacobians):
         self.graphs: list[TaskGraphs] = []
         self.segments: list[Segment] = []
         self.outputs: list[tuple[Segment, dict[int, Tensor | None]]] = []
+        self.tables: dict[int, CompactTable] = {}
 
     def add(self, graph: TaskGraphs, sample: int) -> None:
         """See `Jacobians.add`."""
@@ -164,13 +176,13 @@ class BlockwiseJacobians(Jacobians):
         gramian = torch.zeros(size, size, dtype=exact_dtype(self.device), device=self.device)
         count = 1 + max((segment.level for segment in self.segments), default=0)
         levels = [[segment for segment in self.segments if segment.level == level] for level in range(count)]
-        *blocks, rest = self._allocate([{id(p): p for s in level for p in s.shared} for level in levels])
+        *blocks, rest = self._allocate(levels)
         for level, block in reversed(list(zip(levels, blocks, strict=True))):
             for segment in level:
-                self._differentiate(segment, [rows for rows in (block, rest) if rows.index])
-            if block.index:
+                self._differentiate(segment, [rows for rows in (block, rest) if rows.identities])
+            if block.identities:
                 gramian += block.gramian(size)
-        return gramian + rest.gramian(size) if rest.index else gramian
+        return gramian + rest.gramian(size) if rest.identities else gramian
 
     def _connect(self) -> None:
         """Add the outputs of the shared part to the segments, and find what each segment reaches."""
@@ -191,39 +203,61 @@ class BlockwiseJacobians(Jacobians):
             segment.leaves = [leaf for leaf in walk.leaves if id(leaf) in self.of_leaf]
             segment.level = max((self.of_leaf[id(leaf)].level + 1 for leaf in segment.leaves), default=0)
             segment.shared = [leaf for leaf in walk.leaves if id(leaf) in shared]
+            segment.lookups = find_lookups(walk.nodes, segment.shared)
             segment.own = [leaf for leaf in walk.leaves if id(leaf) in own]
             for node in walk.nodes:
                 if (user := users.setdefault(node, segment)) is not segment:
                     user.is_reused = segment.is_reused = True
 
-    def _allocate(self, reached: list[dict[int, Tensor]]) -> list[BlockRows]:
+    def _allocate(self, levels: list[list[Segment]]) -> list[BlockRows]:
         """Return the rows for the parameters of each level, and those for the parameters of several levels."""
-        levels_of = Counter(identity for level in reached for identity in level)
-        blocks = [[p for identity, p in level.items() if levels_of[identity] == 1] for level in reached]
-        rest = {identity: p for level in reached for identity, p in level.items() if levels_of[identity] > 1}
-        entries = self.tasks * max((sum(p.numel() for p in block) for block in blocks), default=0)
+        reached = [{id(p): p for segment in level for p in segment.shared} for level in levels]
+        count = Counter(identity for parameters in reached for identity in parameters)
+        rest = {identity: p for parameters in reached for identity, p in parameters.items() if count[identity] > 1}
+        blocks = []
+        for level, parameters in zip(levels, reached, strict=True):
+            block = {identity: p for identity, p in parameters.items() if count[identity] == 1}
+            blocks.append(block | {identity: table.stand_in for identity, table in self._compact(level, block)})
+        entries = self.tasks * max((sum(p.numel() for p in block.values()) for block in blocks), default=0)
         if entries > len(self.storage):
             self.storage = self.storage.new_empty(entries)
             self.blocks = {}
-        return [*(self._rows(block, self.storage) for block in blocks), self._rows(list(rest.values()), None)]
+        return [*(self._rows(block, self.storage) for block in blocks), self._rows(rest, None)]
 
-    def _rows(self, parameters: list[Tensor], storage: Tensor | None) -> BlockRows:
-        key = (storage is None, *map(id, parameters))
+    def _compact(self, level: list[Segment], block: Mapping[int, Tensor]) -> Iterator[tuple[int, CompactTable]]:
+        """Yield the tables of a block of which the segments of its level use fewer rows than there are."""
+        for identity, table in block.items():
+            users = [segment for segment in level if any(p is table for p in segment.shared)]
+            if all(identity in segment.lookups for segment in users):
+                compact = CompactTable(table, [node for segment in users for node in segment.lookups[identity]])
+                if compact.size < len(table):
+                    self.tables[identity] = compact
+                    yield identity, compact
+
+    def _rows(self, parameters: Mapping[int, Tensor], storage: Tensor | None) -> BlockRows:
+        key = (storage is None, *((identity, p.shape) for identity, p in parameters.items()))
         if key not in self.blocks:
             self.blocks[key] = BlockRows(parameters, self.tasks, storage, self.device)
         return self.blocks[key]
 
     def _differentiate(self, segment: Segment, blocks: list[BlockRows]) -> None:
         """Pass the gradient of each task by the root of a segment to what the segment reaches."""
-        inputs = [*segment.leaves, *segment.shared, *segment.own]
-        first, last = len(segment.leaves), len(segment.leaves) + len(segment.shared)
+        lookups = [(i, node) for i, nodes in segment.lookups.items() if i in self.tables for node in nodes]
+        shared = [p for p in segment.shared if id(p) not in self.tables]
+        inputs: list[Any] = [*segment.leaves, *shared, *segment.own, *(output_edge(node) for _, node in lookups)]
+        ends = list(accumulate([len(segment.leaves), len(shared), len(segment.own)]))
         for task, cotangent in segment.cotangents.items() if inputs else ():
             gradients = torch.autograd.grad(segment.root, inputs, cotangent, retain_graph=True, allow_unused=True)
             for leaf, gradient in zip(segment.leaves, gradients, strict=False):
                 self.of_leaf[id(leaf)].receive(task, gradient)
+            by_shared: dict[int, Tensor | None] = dict(zip(map(id, shared), gradients[ends[0] : ends[1]], strict=True))
+            accumulate_gradients(segment.own, gradients[ends[1] : ends[2]])
+            by_lookups = list(zip(lookups, gradients[ends[2] :], strict=True))
+            for identity in dict(lookups):
+                of_table = [(node, gradient) for (i, node), gradient in by_lookups if i == identity]
+                by_shared[identity] = self.tables[identity].gradient(of_table)
             for rows in blocks:
-                rows.put(self.row_of[task], segment.shared, gradients[first:last])
-            accumulate(segment.own, gradients[last:])
+                rows.put(self.row_of[task], by_shared)
         segment.cotangents = {}
 
     def descend(self, weights: Mapping[int, Tensor], update: Tensor | None = None) -> None:
@@ -234,7 +268,7 @@ class BlockwiseJacobians(Jacobians):
         if terms and self.parameters.own:  # which receive no weighted gradients
             self._sweep(own=True)
         for segment, gradients in self.outputs:
-            accumulate([segment.leaf], [combine_cotangents(segment.leaf, gradients, weights)])
+            accumulate_gradients([segment.leaf], [combine_cotangents(segment.leaf, gradients, weights)])
         self._sweep(own=False)
         self.start([])  # frees what is left of the graphs
 

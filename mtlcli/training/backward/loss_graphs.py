@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
-from mtlcli.training.backward.base import Parameters, TaskGraphs, accumulate
+from mtlcli.training.backward.base import Parameters, TaskGraphs, accumulate_gradients
 from mtlcli.training.backward.jacobians import ParameterJacobians
 
 
@@ -61,7 +61,7 @@ class FeatureGraphs(TaskGraphs):
             self.gradients[task] = dict(zip(walk.features, gradients, strict=False))
             own.append((walk.leaves, gradients[len(inputs) :]))
         for leaves, own_gradients in own:
-            accumulate(leaves, own_gradients)
+            accumulate_gradients(leaves, own_gradients)
 
     def _walks(self) -> list[Walk]:
         """Return the walk through each task's own part of the graph. Raises ValueError if the features don't cut it."""

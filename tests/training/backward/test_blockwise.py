@@ -205,6 +205,7 @@ def test_texts_of_mixed_lengths_pass_layer_by_layer(name: str) -> None:
     blocks.add(graph, 0)
     gramian = blocks.gramian()
     assert len(blocks.segments) == 2 + 1 + len(trunk.chain.layers)  # outputs, embeddings, layers
+    assert id(trunk.network.get_input_embeddings().weight) in blocks.tables
     torch.testing.assert_close(gramian, jacobian @ jacobian.T, rtol=1e-9, atol=0)
     blocks.descend({0: WEIGHTS[0], 1: WEIGHTS[1]})
     update = torch.cat([torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in parameters])
