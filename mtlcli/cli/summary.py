@@ -99,7 +99,10 @@ def summary(
         print(f"an epoch: {epoch}\n")
     print(f"trunk {experiment.trunk.name}, sharing {experiment.sharing.name}, weighting {experiment.weighting.name}")
     print(f"parameters: {describe_parameters(parameters)}")
-    flops = ", ".join(f"{alias} {count:,}" for alias, count in document["flops_per_sample"].items())
+    flops = ", ".join(
+        f"{alias} {count:,}" + (f" for {texts.max_length} tokens" if (texts := run.specs[alias].text) else "")
+        for alias, count in document["flops_per_sample"].items()
+    )
     print(f"FLOPs per sample (a multiplication and an addition are two): {flops}")
 
 

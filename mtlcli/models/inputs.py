@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from mtlcli.specs import Column, DatasetSpec, Shape
 from mtlcli.text_spec import TextSpec
 
-BLANK_TOKENS = 8  # of a blank text
-
 
 class Normalize(nn.Module):
     """Normalization (x − mean) / std in float32; a constant feature (std 0) is only centred.
@@ -138,19 +136,20 @@ def make_preparation(spec: DatasetSpec, raw_columns: bool = False) -> nn.Module:
     return nn.Identity() if raw_columns else make_column_encoder(spec.columns)
 
 
-def blank_texts(texts: TextSpec, examples: int, device: torch.device | str | None = None) -> Tensor:
-    """Return short texts of zeros for a trial.
+def blank_texts(texts: TextSpec, examples: int, tokens: int, device: torch.device | str | None = None) -> Tensor:
+    """Return texts of zeros for a trial.
 
     Args:
         texts: description of the texts.
         examples: number of examples, B.
+        tokens: maximum number of tokens.
         device: device of the inputs.
 
     Returns:
-        int32 [B, …, L] of `TextSpec.input_shape`, with at most 8 tokens.
+        int32 [B, …, L] of `TextSpec.input_shape`, with at most `tokens` tokens.
     """
     *planes, length = texts.input_shape
-    return torch.zeros(examples, *planes, min(length, BLANK_TOKENS), dtype=torch.int32, device=device)
+    return torch.zeros(examples, *planes, min(length, tokens), dtype=torch.int32, device=device)
 
 
 def prepared_shape(spec: DatasetSpec, raw_columns: bool = False) -> Shape:

@@ -17,6 +17,7 @@ from mtlcli.data.samplers.base import EpochAmount, epoch_amounts
 from mtlcli.errors import MtlError
 from mtlcli.specs import TargetSpec, has_label, is_labelled
 from mtlcli.training.run import Run
+from mtlcli.training.text_report import describe_tokens, summarize_tokens
 
 Report = dict[str, dict[str, Any]]
 Gaps = dict[str, dict[str, dict[str, dict[str, float]]]]
@@ -34,18 +35,28 @@ def data_report(run: Run, fetch: bool = False) -> Report:
 
     Returns:
         Alias → a dict of plain data. `columns`, for a table: name → type, share of missing values, and levels or range
-        in the training rows. `excluded`: column → the reason why it isn't a feature. `targets`: name → type, number of
-        labels in each split, and for the training rows the number of each class or label, or the range, mean and
-        standard deviation.
+        in the training rows. `texts`, for a trunk that reads text: split → numbers of tokens. `excluded`: column → the
+        reason why it isn't a feature. `targets`: name → type, number of labels in each split, and for the training rows
+        the number of each class or label, or the range, mean and standard deviation.
     """
     return {
         alias: {
             "columns": _columns(dataset),
+            **(_texts(run, alias, fetch) if run.tokenizer is not None else {}),
             "excluded": dict(report.excluded) if (report := dataset.report()) else {},
             "targets": _targets(run, alias) if fetch else _targets_at_hand(run, alias),
         }
         for alias, dataset in run.datasets.items()
     }
+
+
+def _texts(run: Run, alias: str, fetch: bool) -> dict[str, Any]:
+    """Return the tokens of a dataset under `texts`, if its examples can be read without a download or may be."""
+    dataset, spec = run.datasets[alias], run.specs[alias]
+    if not fetch and (dataset.collection is not None or dataset.made_of):
+        return {}
+    facts = {split: describe_tokens(run.examples_of(alias, split)) for split in spec.splits}
+    return {"texts": {split: tokens for split, tokens in facts.items() if tokens is not None}}
 
 
 def epoch_report(run: Run) -> dict[str, EpochAmount]:
@@ -97,6 +108,8 @@ def report_rows(report: Report) -> Iterator[list[str]]:
         return
     yield ["dataset", "column", "as", "type", "missing", "levels, range, or labels"]
     for alias, description in report.items():
+        if splits := description.get("texts"):
+            yield [alias, "(tokens)", "input", "text", "", summarize_tokens(splits)]
         for name, facts in list(description["columns"].items())[:SHOWN_COLUMNS]:
             yield [alias, name, "feature", facts["type"], f"{facts['missing']:.1%}", _content(facts)]
         if (more := len(description["columns"]) - SHOWN_COLUMNS) > 0:
@@ -138,8 +151,8 @@ def _columns(dataset: Dataset) -> dict[str, dict[str, Any]]:
 
 
 def _extent(facts: ColumnFacts) -> dict[str, Any]:
-    if facts.features is not None:
-        return {"features": facts.features}
+    if facts.type == "text":  # without features for a trunk that reads text
+        return {} if facts.features is None else {"features": facts.features}
     return {"levels": facts.levels} if facts.levels is not None else {"range": [facts.low, facts.high]}
 
 
@@ -209,6 +222,8 @@ def _content(facts: Mapping[str, Any]) -> str:
         if facts["type"] == "date":
             return " … ".join(str(EPOCH + timedelta(days=days)) for days in (low, high))
         return f"{low:.15g} … {high:.15g}"
+    if "classes" not in facts:  # a text, whose tokens are described
+        return ""
     classes, total = facts["classes"], sum(facts["classes"].values())
     shown = (
         sorted(classes.items(), key=lambda item: -item[1])[:SHOWN_CLASSES] if len(classes) > SHOWN_CLASSES else classes

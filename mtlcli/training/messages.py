@@ -16,6 +16,7 @@ from mtlcli.text import format_duration, format_number, join_names
 from mtlcli.training.evaluate import TaskMetrics, of_all_classes
 from mtlcli.training.run import Run
 from mtlcli.training.run_folder import device_name
+from mtlcli.training.text_report import describe_texts, text_lines
 
 LOG = logging.getLogger("mtl")
 INDENT = "  "
@@ -35,6 +36,7 @@ class RunHeader:
         epochs: number of epochs of the run.
         steps_per_epoch: number of optimizer steps in an epoch.
         amounts: alias → examples that an epoch takes from the dataset.
+        texts: a line on the texts of each dataset, for a trunk that reads text.
     """
 
     folder: Path
@@ -45,6 +47,7 @@ class RunHeader:
     epochs: int
     steps_per_epoch: int
     amounts: Mapping[str, EpochAmount] = field(default_factory=dict)
+    texts: Sequence[str] = ()
 
     def lines(self) -> list[str]:
         """Return the lines that are logged before the first step."""
@@ -57,6 +60,7 @@ class RunHeader:
             f"run folder: {self.folder}",
             f"device: {self.device}, {_count(self.threads, 'thread')}",
             f"examples: {'; '.join(f'{alias} {amount}' for alias, amount in amounts.items())}",
+            *([f"texts: {'; '.join(self.texts)}"] if self.texts else []),
             f"parameters: {describe_parameters(self.parameters)}",
             f"training: {_count(self.epochs, 'epoch')} of {_count(self.steps_per_epoch, 'step')}",
             *([f"an epoch: {epoch}"] if (epoch := describe_epoch(self.amounts)) else []),
@@ -201,6 +205,7 @@ def run_header(run: Run, folder: Path, steps_per_epoch: int, sampler: Sampler) -
     return RunHeader(
         folder, device_name(run.device), torch.get_num_threads(), run.sizes(), run.model.count_parameters(),
         run.experiment.training.epochs, steps_per_epoch, amounts,
+        () if run.tokenizer is None else tuple(text_lines(describe_texts(run))),
     )  # fmt: skip
 
 

@@ -37,6 +37,7 @@ from mtlcli.training.run import Run
 from mtlcli.training.run_folder import RunFolder
 from mtlcli.training.run_summary import Summary
 from mtlcli.training.state import TrainerState
+from mtlcli.training.text_report import describe_texts
 
 LOG = logging.getLogger("mtl")
 
@@ -66,8 +67,7 @@ def finish(state: TrainerState, folder: RunFolder, stop: StopRequest, plots: boo
     splits = list(dict.fromkeys([split, *(["test"] if "test" in run.splits() else [])]))
     results = ClassResults(run.kinds) if plots else None
     metrics, failures = _measure(state, splits, stop, results)
-    regularized = bool(run.regularization.terms)
-    if regularized and "compression" not in best and (report := compress(run)):
+    if run.regularization.terms and "compression" not in best and (report := compress(run)):
         before = metrics
         results = ClassResults(run.kinds) if plots else None
         metrics, _ = _measure(state, list(before), stop, results)
@@ -89,7 +89,7 @@ def finish(state: TrainerState, folder: RunFolder, stop: StopRequest, plots: boo
     error = _unevaluated(folder, failures) if failures else None
     status = "completed" if error is None else "failed"
     summary = summarize(state, folder, status, metrics, error, compression=best.get("compression"))
-    tables = any(spec.columns for spec in run.specs.values())
+    tables = any(spec.columns or spec.text for spec in run.specs.values())
     gaps = {name: count_unseen(run, name) if tables else {} for name in metrics if name not in failures}
     summary |= {kind: {name: gap.get(kind, {}) for name, gap in gaps.items()} for kind in ("unknown", "missing")}
     folder.write_json("summary.json", summary)
@@ -187,6 +187,7 @@ def summarize(
         "primary": {task: kind.primary for task, kind in run.kinds.items()},
         "positive": run.positive,
         "data": {alias: record.short() for alias, record in state.data.items()},
+        **({} if run.tokenizer is None else {"texts": describe_texts(run)}),
         "best": best if progress.best_epoch else None,
         "examples_per_epoch": epoch_amounts(state.loader.sampler, run.sizes()["train"]),
         "seconds_per_epoch": progress.seconds_per_epoch,

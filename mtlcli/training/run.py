@@ -80,12 +80,12 @@ class Run:
         """Return the splits that every dataset has."""
         return [s for s in ("train", "val", "test") if all(s in spec.splits for spec in self.specs.values())]
 
-    def blank_inputs(self, examples: int = 1) -> dict[str, Tensor]:
-        """Return alias → raw inputs of zeros, [examples, *input_shape], on the device of the model."""
+    def blank_inputs(self, examples: int = 1, tokens: int = 8) -> dict[str, Tensor]:
+        """Return alias → zeros, [examples, *input_shape], on the model's device; texts have at most `tokens` tokens."""
         return {
             alias: torch.zeros(examples, *spec.input_shape, device=self.device)
             if spec.text is None
-            else blank_texts(spec.text, examples, self.device)
+            else blank_texts(spec.text, examples, tokens, self.device)
             for alias, spec in self.specs.items()
         }
 

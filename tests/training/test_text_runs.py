@@ -25,7 +25,7 @@ BERT = {
     "model_type": "bert", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16,
     "vocab_size": 90, "max_position_embeddings": 32,
 }  # fmt: skip
-TRUNK = {"name": "transformers", "config": BERT, "max_length": 14}
+TRUNK = {"name": "transformers", "config": BERT, "max_length": 11}
 GOOD, BAD = ["lovely", "soft", "fits"], ["thin", "returned", "itchy"]
 FILLERS = ["the", "dress", "is", "it", "very", "and", "for", "me"]
 
@@ -136,7 +136,7 @@ def test_files_of_texts_are_predicted_in_order(
         ([("a", 3)], "body of example 0: expected a text, got 3"),
         ([], "expected at least one example, got none"),
         ({"title": ["a"], "bodi": ["b"]}, r"column 'body' is missing\. Did you mean 'bodi'"),
-        (torch.zeros(2, 2, 50, dtype=torch.int32), r"expected tokens \[B, 2, at most 14\], got \[2, 2, 50\]"),
+        (torch.zeros(2, 2, 50, dtype=torch.int32), r"expected tokens \[B, 2, at most 11\], got \[2, 2, 50\]"),
         (torch.zeros(2, 2, 8), r"expected texts, or their tokens .*, got float32"),
     ],
 )
@@ -145,12 +145,20 @@ def test_inputs_that_are_no_texts(run_dir: Path, inputs: Any, message: str) -> N
         mtlcli.load(run_dir).predict(inputs)
 
 
+def test_truncated_texts_are_counted(run_dir: Path) -> None:
+    texts = json.loads((run_dir / "summary.json").read_text())["texts"]["a"]
+    assert list(texts) == ["train", "val", "test"]
+    assert sum(split["examples"] for split in texts.values()) == 90 and texts["train"]["longest"] == 11
+    total = sum(split["truncated"] for split in texts.values())
+    assert 0 < total < 90 and f"{total} of 90 truncated (" in (run_dir / "log.txt").read_text()
+
+
 def test_a_trained_tokenizer_is_stored_in_the_checkpoint(run_dir: Path, folder: Path) -> None:
     first, again = (load_checkpoint(run_dir / f"checkpoints/{name}.pt") for name in ("best", "last"))
     assert first["base"]["tokenizer"] == again["base"]["tokenizer"]
     assert build(experiment(folder)).base.tokenizer == first["base"]["tokenizer"]  # type: ignore[union-attr]
     assert first["specs"]["a"]["text"] == {
-        "columns": ["title", "body"], "max_length": 14, "words": False, "separate": False,
+        "columns": ["title", "body"], "max_length": 11, "words": False, "separate": False,
     }  # fmt: skip
 
 

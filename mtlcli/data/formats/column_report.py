@@ -38,7 +38,7 @@ class ColumnFacts:
         levels: number of categories; None for other types.
         low: smallest number; for a date, in days since 1970-01-01; None for categories and texts.
         high: largest number, likewise.
-        features: number of features of a text; None for other types.
+        features: number of features of a text; None for other types, and for texts that a trunk reads.
     """
 
     name: str

@@ -119,6 +119,7 @@ class TextReport(TableReport):
     def __init__(self, table: Table, texts: TextSpec, train: Rows, notation: Notation, others: Collection[str]) -> None:
         self.columns = tuple(Column(name, text=TextFeature(name, 1, 0.0)) for name in texts.columns)
         super().__init__(table, self.columns, train, notation, None)
+        self.facts = [replace(facts, features=None) for facts in self.facts]
         self.unused = [name for name in table.columns if name not in texts.columns and name not in others]
 
     def unseen(self, inputs: Tensor | TextRows, columns: Sequence[Column], rows: Rows) -> dict[str, Unseen]:

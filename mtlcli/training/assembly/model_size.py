@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mtlcli.models.modules import evaluation_mode
 from mtlcli.specs import Shape
+from mtlcli.text_spec import LONGEST
 from mtlcli.training.run import Run
 
 
@@ -21,7 +22,7 @@ def size(run: Run) -> dict[str, int]:
 def flops_per_sample(run: Run) -> dict[str, int]:
     """Count the floating-point operations of a prediction for one example, for all tasks on its dataset.
 
-    A multiplication and an addition are two operations.
+    A multiplication and an addition are two operations. A text has the maximum number of tokens.
 
     Args:
         run: The run, whose model may be on `meta`.
@@ -32,7 +33,7 @@ def flops_per_sample(run: Run) -> dict[str, int]:
     from torch.utils.flop_counter import FlopCounterMode  # imports triton
 
     flops = {}
-    for alias, blank in run.blank_inputs().items():
+    for alias, blank in run.blank_inputs(tokens=LONGEST).items():
         with evaluation_mode(run.model), FlopCounterMode(display=False) as counter:
             run.model({alias: blank})
         flops[alias] = counter.get_total_flops()
@@ -80,7 +81,8 @@ class Layer:
 def layers(run: Run) -> list[Layer]:
     """Return the layers of the model in order.
 
-    One blank example of each dataset is passed through the model, on its device, which may be `meta`.
+    One blank example of each dataset is passed through the model, on its device, which may be `meta`; a text has the
+    maximum number of tokens.
     """
     from torch.utils.flop_counter import FlopCounterMode  # imports triton
 
@@ -93,7 +95,7 @@ def layers(run: Run) -> list[Layer]:
     handles = [module.register_forward_hook(note) for module in model.modules()]
     try:
         with evaluation_mode(model), FlopCounterMode(display=False) as counter:
-            model(run.blank_inputs())
+            model(run.blank_inputs(tokens=LONGEST))
     finally:
         for handle in handles:
             handle.remove()

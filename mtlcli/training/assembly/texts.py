@@ -9,15 +9,12 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-import numpy as np
-
 from mtlcli import registry
 from mtlcli.config import Experiment
 from mtlcli.config.locations import Problems
 from mtlcli.data.base import Dataset, Examples
 from mtlcli.data.examples import StreamedExamples
 from mtlcli.data.formats.text_rows import TextRows
-from mtlcli.data.formats.token_rows import TokenRows
 from mtlcli.data.formats.tokenization import TextTokenizer
 from mtlcli.data.formats.tokenizer_training import train_word_pieces
 from mtlcli.errors import ConfigError
@@ -128,23 +125,3 @@ def _training_texts(examples: Examples) -> Iterator[str]:
     for cell in chain.from_iterable(chain.from_iterable(inputs.blocks())):
         if cell is not None:
             yield cell if isinstance(cell, str) else " ".join(cell)
-
-
-def describe_tokens(examples: Examples) -> dict[str, Any] | None:
-    """Describe the tokens of a split.
-
-    Args:
-        examples: Examples of the split.
-
-    Returns:
-        `examples`, `truncated` (their number), and `tokens` (minimum, mean and maximum); None if they aren't in memory.
-    """
-    if not isinstance(examples.inputs, TokenRows):
-        return None
-    rows = slice(None) if examples.rows is None else examples.rows.numpy()
-    lengths = examples.inputs.lengths[rows]
-    return {
-        "examples": len(lengths),
-        "truncated": int(np.count_nonzero(examples.inputs.truncated[rows])),
-        "tokens": [int(lengths.min()), round(float(lengths.mean()), 1), int(lengths.max())],
-    }
