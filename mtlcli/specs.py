@@ -42,9 +42,10 @@ class TargetSpec:
     Args:
         type: `classes` (int64 [N], missing = IGNORE_INDEX), `binary` (float32 [N] of 0/1), `multilabel` (float32
             [N, size] of 0/1), `real` (float32 [N]; float64 if the values are so far from 0 that float32 would round
-            their differences) or `tags` (a class for each word, int64 [N, W]; IGNORE_INDEX where a label is missing and
-            after the last word). A missing label of the types of floats is NaN.
-        size: number of classes, of labels or of tags; 1 for `binary` and `real`.
+            their differences), `tags` (a class for each word, int64 [N, W]; IGNORE_INDEX where a label is missing and
+            after the last word) or `text` (int64 [N, L], the tokens of a text, IGNORE_INDEX after the last; int64 [N],
+            0, before it is encoded). A missing label of the types of floats is NaN.
+        size: number of classes, of labels or of tags; 1 for `binary`, `real` and `text`.
         classes: names of the classes or labels; None if they have none.
         missing: labels may be missing.
         mean: mean of a `real` target over the training examples; 0 if unknown.
@@ -53,7 +54,7 @@ class TargetSpec:
 
     __pydantic_config__: ClassVar[ConfigDict] = PLAIN
 
-    type: Literal["classes", "binary", "multilabel", "real", "tags"]
+    type: Literal["classes", "binary", "multilabel", "real", "tags", "text"]
     size: Annotated[int, Field(ge=1, le=MOST_CLASSES)] = 1
     classes: Names | None = None
     missing: bool = False

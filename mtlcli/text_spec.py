@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 from pydantic import ConfigDict, Field
 
 LONGEST = 2**16  # tokens of a text
+MOST_COLUMNS = 1000  # of a prompt
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,17 @@ class TextSpec:
         max_length: maximum number of tokens of an example, special tokens included; longer ones are truncated.
         words: each cell is a list of words, with a label for each.
         separate: the texts of a pair are encoded one by one instead of in one sequence.
+        prompt: template of the prompt of a language model, whose placeholders are the first columns; the others have
+            the texts of answers. None for texts without a prompt.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid")
 
-    columns: Annotated[tuple[str, ...], Field(min_length=1, max_length=2)]
+    columns: Annotated[tuple[str, ...], Field(min_length=1, max_length=MOST_COLUMNS)]
     max_length: Annotated[int, Field(ge=1, le=LONGEST)]
     words: bool = False
     separate: bool = False
+    prompt: str | None = None
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from mtlcli.data.augmentation import Augmentation
 from mtlcli.data.base import Examples
 from mtlcli.data.bucketing import Window
-from mtlcli.data.example_weights import ExampleWeights, OrderedWeights
+from mtlcli.data.example_weights import ExampleWeights, LabelWeights, OrderedWeights
 from mtlcli.data.examples import wrap_read_errors
 from mtlcli.data.formats.token_rows import TokenRows
 from mtlcli.data.label_counts import count_labels
@@ -80,7 +80,7 @@ class DatasetLoader:
         seed: int,
         placement: Placement,
         augment: Sequence[str | dict[str, Any]] = (),
-        class_weights: Mapping[str, Tensor] | None = None,
+        class_weights: Mapping[str, LabelWeights] | None = None,
     ) -> None:
         if len(examples) == 0:
             raise ConfigError(f"dataset {alias!r} has no examples in this split")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,8 @@ from mtlcli.data.samplers.base import Rows
 from mtlcli.specs import has_label, is_labelled
 
 Amounts = NDArray[np.float64]
+LabelWeights = Tensor | Callable[[Tensor], Tensor]
+"""Weights in the loss: of each class, [K]; or a function: labels → weight of each example, float32 [N]."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class ExampleWeights:
     Args:
         targets: task → labels, [N] or [N, size].
         weights: the dataset's own weights, float32 [N]; None for equal ones.
-        class_weights: task → weight of each class, [K], a factor in the loss only.
+        class_weights: task → weight of each class, [K], or the function of labels that returns one for each example; a
+            factor in the loss only.
         device: training device.
     """
 
@@ -48,7 +51,7 @@ class ExampleWeights:
         self,
         targets: Mapping[str, Tensor],
         weights: Tensor | None,
-        class_weights: Mapping[str, Tensor],
+        class_weights: Mapping[str, LabelWeights],
         device: torch.device,
     ) -> None:
         self._own = None if weights is None else weights.to(device)
@@ -59,10 +62,12 @@ class ExampleWeights:
             if weights is None and task not in class_weights:
                 continue
             loss = torch.ones(len(target)) if weights is None else weights
-            counted = count_labels(target)
-            if task in class_weights:
+            counted, factor = count_labels(target), class_weights.get(task)
+            if callable(factor):
+                loss, factor = loss * factor(target), None
+            if factor is not None:
                 labelled = is_labelled(target)
-                factors = class_weights[task].to(torch.float32)[target.masked_fill(~labelled, 0).long()]
+                factors = factor.to(torch.float32)[target.masked_fill(~labelled, 0).long()]
                 loss = (loss.view(-1, *[1] * (target.ndim - 1)) * factors).masked_fill(~labelled, 0.0)
                 self._amounts[task] = (
                     loss.double().flatten(1).sum(1).numpy() if loss.ndim > 1 else loss.double().numpy()

@@ -123,7 +123,7 @@ class StreamedExamples(Examples):
         seed: int,
         placement: Any,
         augment: Sequence[str | dict[str, Any]],
-        class_weights: Mapping[str, Tensor] | None,
+        class_weights: Mapping[str, Any] | None,
     ) -> Any:
         """Make the loader of the examples, which has the methods of `DatasetLoader`.
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from mtlcli.data.base import Examples
 from mtlcli.data.bucketing import Window, make_windows
 from mtlcli.data.dataset_loader import DatasetLoader, EpochOrder, PieceOrder, Tasks
-from mtlcli.data.example_weights import OrderedWeights
+from mtlcli.data.example_weights import LabelWeights, OrderedWeights
 from mtlcli.data.examples import StreamedExamples
 from mtlcli.data.placement import Placement, Route
 from mtlcli.data.samplers.base import Sampler
@@ -49,7 +49,7 @@ class Loader:
         seed: int,
         placement: Placement,
         augment: Mapping[str, Sequence[str | dict[str, Any]]] | None = None,
-        class_weights: Mapping[str, Tensor] | None = None,
+        class_weights: Mapping[str, LabelWeights] | None = None,
         bucketing: int = 0,
     ) -> None:
         augment = augment or {}
@@ -97,7 +97,7 @@ def evaluation_batches(
     tasks: Tasks,
     placement: Placement,
     batch_size: int,
-    class_weights: Mapping[str, Tensor] | None = None,
+    class_weights: Mapping[str, LabelWeights] | None = None,
     in_order: bool = False,
 ) -> Iterator[Batch]:
     """Iterate over every example once, one dataset after the other, without augmentation.
@@ -134,7 +134,7 @@ def _make_loader(
     seed: int,
     placement: Placement,
     augment: Sequence[str | dict[str, Any]],
-    class_weights: Mapping[str, Tensor] | None,
+    class_weights: Mapping[str, LabelWeights] | None,
 ) -> DatasetLoader:
     if isinstance(split, StreamedExamples):
         loader: DatasetLoader = split.make_loader(alias, tasks, seed, placement, augment, class_weights)

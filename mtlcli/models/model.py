@@ -104,6 +104,19 @@ class MultiTaskModel(nn.Module):
         """
         return self.sharing.joint_outputs(self._prepare(inputs, tasks), tasks, record)
 
+    def generate(self, task: str, inputs: Tensor, tokens: int) -> Tensor:
+        """Generate the texts that a task predicts, see `Sharing.generate`.
+
+        Args:
+            task: one of the tasks that generate texts.
+            inputs: raw inputs of its dataset, int32 [B, 2, L].
+            tokens: maximum number of tokens of a text.
+
+        Returns:
+            Tokens, int64 [B, M] with M ≤ `tokens`; −1 after the end of a text.
+        """
+        return self.sharing.generate(task, self.prepare(self.sharing.inputs[task], inputs), tokens)
+
     def _by_alias(self, inputs: Mapping[str, Tensor] | Tensor) -> Mapping[str, Tensor]:
         if isinstance(inputs, Mapping):
             return inputs

@@ -65,6 +65,8 @@ class TaskKind(ABC):
             [B, outputs, h, w].
         pairs: whether a prediction compares two texts that are encoded separately. The inputs of the output layer are
             the vectors of the first and the second text of each pair in turn, [2B, outputs].
+        generates: whether predictions are texts, which a language model generates for a prompt.
+        weighs_labels: whether the weight of an example in the loss depends on its label, see `label_weights`.
         outputs: width of the head's output; 0 if the task has no head, so that its prediction is the representation.
         positive: name of the positive class, for a kind that distinguishes one; otherwise None.
         numeric: whether the labels are numbers even if the target has classes; a `gaussian` likelihood implies it.
@@ -83,6 +85,8 @@ class TaskKind(ABC):
     weighs_classes: ClassVar[bool] = False
     predicts: ClassVar[Literal["vector", "sequence", "map"]] = "vector"
     pairs: ClassVar[bool] = False
+    generates: ClassVar[bool] = False
+    weighs_labels: bool = False
     outputs: int
     positive: str | None = None
     numeric: ClassVar[bool] = False
@@ -179,6 +183,17 @@ class TaskKind(ABC):
             The label and what was expected, such as "-1, expected a count of at least 0"; None if all are valid.
         """
         return None
+
+    def label_weights(self, target: Tensor) -> Tensor:
+        """Return the weights of examples in the loss that follow from their labels, if `weighs_labels`.
+
+        Args:
+            target: labels, as described by `TargetSpec`.
+
+        Returns:
+            float32 [N], by which the weights of the examples are multiplied.
+        """
+        raise NotImplementedError(f"{type(self).__name__} weighs all labels equally")
 
     def output_layer(self) -> nn.Module | None:
         """Return the module that follows the head, [B, outputs] → [B, outputs], as part of the model; None: none."""

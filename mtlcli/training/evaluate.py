@@ -16,8 +16,10 @@ from mtlcli.data.loader import Batch, evaluation_batches
 from mtlcli.models.sharing.base import SharingRecord, SharingStats
 from mtlcli.specs import at_least_float32
 from mtlcli.tasks.base import TaskKind
+from mtlcli.training.assembly.class_weights import label_weights
 from mtlcli.training.checkpoint.file import rng_state, set_rng_state
 from mtlcli.training.run import Run
+from mtlcli.training.text_generation import add_texts
 
 TaskMetrics = dict[str, dict[str, float]]
 Amounts = dict[str, int]  # task → number of labelled examples
@@ -91,10 +93,9 @@ def measure(
     sums = dict.fromkeys(run.kinds, torch.zeros((), dtype=exact, device=run.device))
     amounts: dict[str, float] = dict.fromkeys(run.kinds, 0)
     counts: Amounts = dict.fromkeys(run.kinds, 0)
-    batches = evaluation_batches(
-        run.examples(split), run.label_sources, run.placement, run.experiment.evaluation.batch_size, run.class_weights,
-        in_order,
-    )  # fmt: skip
+    weights, size = label_weights(run.kinds, run.class_weights), run.experiment.evaluation.batch_size
+    in_order = in_order or any(kind.generates for kind in run.kinds.values())  # which may need the first examples only
+    batches = evaluation_batches(run.examples(split), run.label_sources, run.placement, size, weights, in_order)
     was_training = run.model.training
     run.model.eval()
     record = SharingRecord(stats=stats)
@@ -134,6 +135,8 @@ def _add_batch(
         prediction = at_least_float32(predictions[task])
         weight = batch.metric_weights.get(task)
         metrics[task].update(prediction, batch.targets[task], *(() if weight is None else (weight,)))
+        if run.kinds[task].generates:
+            add_texts(run, task, batch, metrics[task])
         loss = run.loss(task, prediction, batch)
         sums[task] = sums[task] + loss.to(sums[task].dtype) * batch.counts[task]
         amounts[task] += batch.counts[task]

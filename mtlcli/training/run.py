@@ -31,7 +31,7 @@ from mtlcli.tasks.base import TaskKind
 from mtlcli.training.assembly.class_weights import fit_class_weights
 from mtlcli.training.assembly.regularization import Regularization
 from mtlcli.training.assembly.spaces import RESTRICTED, Space
-from mtlcli.training.assembly.texts import tokenize
+from mtlcli.training.assembly.texts import encode_texts
 from mtlcli.training.assembly.weight_checks import check_weights
 from mtlcli.weighting.base import Weighting
 
@@ -137,7 +137,7 @@ class Run:
             with Problems(self.experiment).now(f"datasets.{alias}"), wrap_read_errors(alias):
                 examples = self.datasets[alias].examples(split, self.experiment.seed)
                 if spec.text is not None and self.tokenizer is not None:
-                    examples = tokenize(examples, self.tokenizer, spec.text)
+                    examples = encode_texts(examples, alias, spec, self.tokenizer, self.base, self.sources, self.kinds)
                 if examples.weights is not None:
                     kinds = {task: self.kinds[task] for task, (source, _) in self.sources.items() if source == alias}
                     check_weights(examples, split, kinds)

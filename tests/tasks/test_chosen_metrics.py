@@ -195,7 +195,7 @@ def test_metrics_of_numbers(weighted: bool) -> None:
     assert measured == pytest.approx({name: expected[name] for name in names}, rel=1e-6)
 
 
-@pytest.mark.parametrize("name", kinds.names())
+@pytest.mark.parametrize("name", [name for name in kinds.names() if name != "generation"])  # whose labels are tokens
 def test_equal_weights_change_no_metric(name: str) -> None:
     accepted = kinds[name].target.accepts[0]  # type: ignore[attr-defined]
     target = TargetSpec(

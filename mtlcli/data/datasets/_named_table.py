@@ -15,6 +15,7 @@ from mtlcli.data.download.collection import Collection, data_root, ensure_files,
 from mtlcli.data.formats.cells import Cells
 from mtlcli.data.formats.column_encoding import TrainingTable
 from mtlcli.data.formats.column_report import TableReport
+from mtlcli.data.formats.prompts import PromptTemplate
 from mtlcli.data.formats.table_rows import ListedLines, Table
 from mtlcli.data.formats.text_features import TextEncoding
 from mtlcli.data.formats.text_inputs import with_texts
@@ -95,6 +96,12 @@ class NamedTable(TableDataset):
 
     def keep_texts(self, max_length: int) -> None:
         super().keep_texts(max_length)
+        assert self._texts is not None
+        self._outline = with_texts(self._outline, self._texts)
+
+    def keep_prompt(self, template: PromptTemplate, source: str, max_length: int) -> None:
+        template.check_columns([*(self.features or ()), *self._outline.targets])
+        super().keep_prompt(template, source, max_length)
         assert self._texts is not None
         self._outline = with_texts(self._outline, self._texts)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ from torch import Tensor
 from mtlcli.data.base import Dataset, Examples, LazyInputs
 from mtlcli.data.content_hash import Hashes
 from mtlcli.data.formats.column_errors import suggest_type
+from mtlcli.data.formats.prompts import PromptTemplate
 from mtlcli.data.formats.table_splits import TableSplits
+from mtlcli.data.formats.text_inputs import choose_cells
 from mtlcli.specs import DatasetSpec, TargetSpec
+from mtlcli.text_spec import TextSpec
 
 Loaded = tuple[DatasetSpec, Tensor | LazyInputs, dict[str, Tensor], TableSplits]
 """The specification, inputs and targets of all rows, and the rows of each split."""
@@ -32,17 +36,24 @@ class SplitTable(Dataset):
     Attributes:
         paths: split → table of its rows; only `train` if the splits are in one table.
         split_column: column with the split of each row, or None.
+        targets: target → its declared type, or None.
     """
 
     paths: dict[str, Path]
     split_column: str | None
+    targets: Mapping[str, Any]
     _weights: Tensor | None = None
     _stored: DatasetSpec | None = None
     _loaded: Any = None
+    _texts: TextSpec | None = None
 
     def __init__(self, *, val: float, augment: list[str | dict[str, Any]] | None = None) -> None:
         super().__init__(val=val, augment=augment)
         self._non_numbers: dict[str, str | None] = {}  # target of classes → place of its first non-number
+
+    def keep_prompt(self, template: PromptTemplate, source: str, max_length: int) -> None:
+        """See `KeepsPrompts`."""
+        self._texts = choose_cells(template, source, max_length, self.targets)
 
     @abstractmethod
     def _load(self) -> Loaded:

@@ -48,7 +48,6 @@ from mtlcli.errors import ConfigError
 from mtlcli.files import user_path
 from mtlcli.registry import datasets
 from mtlcli.specs import MOST_CLASSES, Column, DatasetSpec
-from mtlcli.text_spec import TextSpec
 
 
 @datasets.register("table", aliases=("csv",))
@@ -71,12 +70,12 @@ class TableDataset(SplitTable):
         test_path: separate file of the split `test`, with the same columns. `path` is then used for training (and for
             `val` unless `val_path` is set).
         val_path: separate file of the split `val`, likewise.
-        targets: columns to predict, or `{column: type}` with the type `classes`, `binary`, `real`, or `tags` for a
-            label of each word of the text. A list of columns of 0 and 1 instead of a type is one multilabel target:
-            `{topics: [news, sport, money]}`. A column without a type is binary if all cells are 0 or 1, real if all are
-            numbers, and classes if none is; a mixture is an error. A column of class numbers needs the type `classes`.
-            `{column: {classes: [low, high]}}` states the classes in their order; other values are an error, or missing
-            labels with `others: missing`.
+        targets: columns to predict, or `{column: type}` with the type `classes`, `binary`, `real`, `tags` for a
+            label of each word of the text, or `text` for answers of a language model. A list of columns of 0 and 1
+            instead of a type is one multilabel target: `{topics: [news, sport, money]}`. A column without a type is
+            binary if all cells are 0 or 1, real if all are numbers, and classes if none is; a mixture is an error. A
+            column of class numbers needs the type `classes`. `{column: {classes: [low, high]}}` states the classes in
+            their order; other values are an error, or missing labels with `others: missing`.
         features: columns to use as inputs. Default: all columns except targets and split, columns without a name, and
             columns that only number or identify the rows, which are left out with a note; see docs/tables.md for the
             rules. Columns listed here, in `categorical`, `dates`, `booleans` or `text` are always used.
@@ -155,7 +154,6 @@ class TableDataset(SplitTable):
         self._features: Features | None = None
         self._report: TableReport | None = None
         self._source: TrainingTable | None = None  # released when the first examples are read
-        self._texts: TextSpec | None = None
         self._loaded: tuple[DatasetSpec, Tensor | TextRows, dict[str, Tensor], TableSplits] | None = None
 
     def keep_texts(self, max_length: int) -> None:

@@ -23,10 +23,10 @@ from mtlcli.errors import ConfigError, Problem
 from mtlcli.specs import DatasetSpec
 
 SetTargets = Annotated[
-    Names | dict[str, Literal["classes", "binary", "real", "multilabel"] | Names | StatedClasses],
+    Names | dict[str, Literal["classes", "binary", "real", "multilabel", "text"] | Names | StatedClasses],
     TypeDescription(
-        "a list of columns that isn't empty, or a mapping of columns to 'classes', 'binary', 'real', 'multilabel', a "
-        "list of columns of 0 and 1, or {classes: [NAME, NAME, …], others: error or missing}",
+        "a list of columns that isn't empty, or a mapping of columns to 'classes', 'binary', 'real', 'multilabel', "
+        "'text', a list of columns of 0 and 1, or {classes: [NAME, NAME, …], others: error or missing}",
         "lists or mappings of columns",
     ),
 ]

@@ -57,13 +57,13 @@ def _to_plain(classes: Classes) -> dict[str, Any]:
 
 
 StatedClasses = Annotated[Classes, AfterValidator(_to_plain)]
-TargetType = Literal["classes", "binary", "real", "tags"] | list[str] | dict[str, Any]
+TargetType = Literal["classes", "binary", "real", "tags", "text"] | list[str] | dict[str, Any]
 """Declared type of a target: a list has the columns of a multilabel target, a dict the options of `Classes`."""
 Targets = Annotated[
-    Names | dict[str, Literal["classes", "binary", "real", "tags"] | Names | StatedClasses],
+    Names | dict[str, Literal["classes", "binary", "real", "tags", "text"] | Names | StatedClasses],
     TypeDescription(
-        "a list of columns that isn't empty, or a mapping of columns to 'classes', 'binary', 'real', 'tags', a list of "
-        "columns of 0 and 1, or {classes: [NAME, NAME, …], others: error or missing}",
+        "a list of columns that isn't empty, or a mapping of columns to 'classes', 'binary', 'real', 'tags', 'text', a "
+        "list of columns of 0 and 1, or {classes: [NAME, NAME, …], others: error or missing}",
         "lists or mappings of columns",
     ),
 ]

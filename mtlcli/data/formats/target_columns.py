@@ -70,7 +70,7 @@ def fit_target(
     values = cells.list_values(train)
     if not values:
         raise ConfigError(table.locate(f"target {name!r} has no label in the training rows"))
-    if type_ == "binary":
+    if type_ in ("binary", "text"):
         encode_target(table, name, TargetSpec(type_), notation)
         return TargetSpec(type_, missing=missing)
     if type_ == "real":
@@ -128,6 +128,8 @@ def encode_target(
     if target.type == "tags":
         return encode_tags(table, name, target, stated.get("others", "error"))
     cells = table.columns[name]
+    if target.type == "text":
+        return torch.from_numpy(np.where(cells.missing_rows(), IGNORE_INDEX, 0))
     if target.type == "classes":
         classes = target.classes or ()
         codes = class_codes(table, name, classes, notation)
@@ -239,8 +241,9 @@ def list_target_columns(targets: Mapping[str, TargetType | None]) -> list[str]:
 
 
 def list_text_columns(targets: Mapping[str, TargetType | None], *others: str | None) -> set[str]:
-    """List the columns whose cells are compared as texts: targets declared as classes, and others unless None."""
-    classes = {name for name, type_ in targets.items() if type_ in ("classes", "tags") or isinstance(type_, dict)}
+    """List the columns whose cells are texts: targets declared as classes, tags or text, and others unless None."""
+    typed = ("classes", "tags", "text")
+    classes = {name for name, type_ in targets.items() if type_ in typed or isinstance(type_, dict)}
     return classes | {name for name in others if name is not None}
 
 
@@ -259,7 +262,7 @@ def list_class_codes(table: Table, targets: Mapping[str, TargetType | None], not
     codes: list[Codes] = []
     for name in list_target_columns(targets):
         cells, type_ = table.columns.get(name), declared.get(name)
-        if cells is None or type_ in ("real", "tags") or (isinstance(type_, dict) and type_["type"] == "tags"):
+        if cells is None or type_ in ("real", "tags", "text") or (isinstance(type_, dict) and type_["type"] == "tags"):
             continue
         parsed, wrong = cells.numbers(notation, name)
         if type_ is not None or wrong or len(np.unique(parsed[~np.isnan(parsed)])) <= 2:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mtlcli.data.formats.column_report import TableReport, Unseen
 from mtlcli.data.formats.numerals import Notation
+from mtlcli.data.formats.prompts import PromptTemplate
 from mtlcli.data.formats.table_rows import Table
 from mtlcli.data.formats.text_rows import CellTexts, TextRows
 from mtlcli.data.samplers.base import Rows
@@ -54,6 +55,52 @@ def ask_for_texts(dataset: object, max_length: int | None) -> None:
     dataset.keep_texts(max_length)
 
 
+@runtime_checkable
+class KeepsPrompts(Protocol):
+    """Dataset whose inputs can be the cells of a prompt."""
+
+    def keep_prompt(self, template: PromptTemplate, source: str, max_length: int) -> None:
+        """Provide the cells of a prompt and the texts of answers as inputs, as `TextRows`; called first.
+
+        Args:
+            template: the template.
+            source: the text of the template.
+            max_length: maximum number of tokens of an example.
+        """
+
+
+def ask_for_prompt(dataset: object, source: str, max_length: int) -> None:
+    """Ask a dataset for the cells of a prompt as inputs.
+
+    Args:
+        dataset: the dataset.
+        source: template of the prompt.
+        max_length: maximum number of tokens of an example.
+
+    Raises:
+        ConfigError: the dataset has no columns.
+    """
+    if not isinstance(dataset, KeepsTexts) or not isinstance(dataset, KeepsPrompts):
+        raise ConfigError("a prompt needs a dataset with columns, such as `table` or `huggingface`")
+    dataset.keep_prompt(PromptTemplate.parse(source), source, max_length)
+
+
+def choose_cells(template: PromptTemplate, source: str, max_length: int, targets: Mapping[str, Any]) -> TextSpec:
+    """Describe the cells of a prompt and the texts of answers.
+
+    Args:
+        template: the template.
+        source: the text of the template.
+        max_length: maximum number of tokens of an example.
+        targets: target → its declared type; those of the type `text` are answers.
+
+    Returns:
+        The description.
+    """
+    answers = [name for name, type_ in targets.items() if type_ == "text"]
+    return TextSpec((*template.columns, *answers), max_length, prompt=source)
+
+
 def choose_texts(columns: Sequence[str], max_length: int) -> TextSpec:
     """Describe the texts of a table.
 
@@ -84,7 +131,7 @@ def with_texts(spec: DatasetSpec, texts: TextSpec) -> DatasetSpec:
 
 def select_texts(table: Table, texts: TextSpec) -> TextRows:
     """Return the texts of a table's rows."""
-    table.require(texts.columns, "text")
+    table.require(texts.columns, "text" if texts.prompt is None else "prompt")
     return TextRows([CellTexts(table.columns[name]) for name in texts.columns])
 
 
@@ -99,7 +146,7 @@ def check_texts(table: Table, texts: TextSpec, train: Rows) -> None:
     Raises:
         ConfigError: a column has none.
     """
-    table.require(texts.columns, "text")
+    table.require(texts.columns, "text" if texts.prompt is None else "prompt")
     for name in texts.columns:
         if bool(np.all(table.columns[name].missing_rows()[train])):
             raise ConfigError(table.locate(f"column {name!r} has no text in the training rows"))
@@ -120,6 +167,7 @@ class TextReport(TableReport):
         self.columns = tuple(Column(name, text=TextFeature(name, 1, 0.0)) for name in texts.columns)
         super().__init__(table, self.columns, train, notation, None)
         self.facts = [replace(facts, features=None) for facts in self.facts]
+        self.prompt = texts.prompt
         self.unused = [name for name in table.columns if name not in texts.columns and name not in others]
 
     def unseen(self, inputs: Tensor | TextRows, columns: Sequence[Column], rows: Rows) -> dict[str, Unseen]:
@@ -132,5 +180,6 @@ class TextReport(TableReport):
         if self.unused:
             more = f" and {len(self.unused) - MOST_LISTED} more" if len(self.unused) > MOST_LISTED else ""
             listed = ", ".join(map(repr, self.unused[:MOST_LISTED]))
-            notes.append(f"the trunk reads text only, so these columns are not used: {listed}{more}")
+            reads = "reads text only" if self.prompt is None else "reads the prompt only"
+            notes.append(f"the trunk {reads}, so these columns are not used: {listed}{more}")
         return notes

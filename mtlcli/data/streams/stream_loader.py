@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from mtlcli.data.augmentation import Augmentation
 from mtlcli.data.bucketing import Window
 from mtlcli.data.dataset_loader import EpochOrder, place_labels
-from mtlcli.data.example_weights import ExampleWeights
+from mtlcli.data.example_weights import ExampleWeights, LabelWeights
 from mtlcli.data.examples import describe_read_error, wrap_read_errors
 from mtlcli.data.label_counts import count_labels
 from mtlcli.data.placement import Placement, Route
@@ -58,7 +57,7 @@ class StreamLoader:
         seed: int,
         placement: Placement,
         augment: Sequence[str | dict[str, Any]],
-        class_weights: Mapping[str, Tensor],
+        class_weights: Mapping[str, LabelWeights],
     ) -> None:
         if len(rows) == 0:
             raise ConfigError(f"dataset {alias!r} has no examples in this split")
@@ -129,7 +128,7 @@ class StreamOrder:
         alias: str,
         pieces: Iterator[Piece | MtlError],
         targets: Mapping[str, str],
-        class_weights: Mapping[str, Tensor],
+        class_weights: Mapping[str, LabelWeights],
         device: torch.device,
     ) -> None:
         self.alias, self.pieces, self.targets = alias, pieces, targets

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtlcli.data.example_weights import LabelWeights
 from mtlcli.data.examples import DeriveLabels, Examples, StreamedExamples
 from mtlcli.data.formats.text_rows import TextRows
 from mtlcli.data.formats.token_rows import TokenRows
@@ -113,7 +114,7 @@ class StreamedSplit(StreamedExamples):
         seed: int,
         placement: Placement,
         augment: Sequence[str | dict[str, Any]],
-        class_weights: Mapping[str, Tensor] | None,
+        class_weights: Mapping[str, LabelWeights] | None,
     ) -> StreamLoader:
         """Make the loader of the examples, see `StreamedExamples.make_loader`."""
         targets = {task: target for task, (source, target) in tasks.items() if source == alias}

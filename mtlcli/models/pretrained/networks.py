@@ -34,7 +34,32 @@ def build_network(config: PretrainedConfig, weights: Sequence[Path], attention: 
     Raises:
         ValueError: if the network can't be built, or the files hold the weights of another network.
     """
-    network_class = _class_of(config)
+    encoded = getattr(config, "is_encoder_decoder", False)  # the class of an encoder changes it
+    network = instantiate(_class_of(config), config, weights, attention)
+    if encoded:
+        network = network.get_encoder()
+    for module in network.modules():
+        # the state dict has all buffers, so that a network that was built on `meta` is complete after loading
+        module._non_persistent_buffers_set.clear()
+    assert isinstance(network, nn.Module)
+    return network.train()
+
+
+def instantiate(network_class: Any, config: PretrainedConfig, weights: Sequence[Path], attention: str) -> Any:
+    """Build a network of a class of `transformers`, see `build_network`.
+
+    Args:
+        network_class: the class.
+        config: the configuration.
+        weights: safetensors files; none for random weights. On the device `meta` they are not read.
+        attention: `sdpa` or `eager`; a model without `sdpa` is built with `eager`.
+
+    Returns:
+        The network.
+
+    Raises:
+        ValueError: if the network can't be built, or the files hold the weights of another network.
+    """
     fused = attention == "sdpa" and network_class._supports_sdpa
     options: dict[str, Any] = {"attn_implementation": _register_attention() if fused else "eager"}
     if "add_pooling_layer" in inspect.signature(network_class).parameters:
@@ -48,13 +73,7 @@ def build_network(config: PretrainedConfig, weights: Sequence[Path], attention: 
                 network = network_class._from_config(config, dtype=torch.float32, **options)
             except (RuntimeError, OverflowError, TypeError, AssertionError, ZeroDivisionError, KeyError) as error:
                 raise ValueError(f"the configuration can't be built: {_first_line(error)}") from error
-    if getattr(config, "is_encoder_decoder", False):
-        network = network.get_encoder()
-    for module in network.modules():
-        # the state dict has all buffers, so that a network that was built on `meta` is complete after loading
-        module._non_persistent_buffers_set.clear()
-    assert isinstance(network, nn.Module)
-    return network.train()
+    return network
 
 
 def _register_attention() -> str:

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from mtlcli.models.dependent_tasks import Dependencies
 from mtlcli.models.representations import Pooling
+from mtlcli.models.task_answers import Answers
 from mtlcli.models.trunks.base import Trunk
 from mtlcli.specs import TrunkPass
 
@@ -106,6 +107,7 @@ class Sharing(nn.Module, ABC):
         heads: task → its head.
         sequence: the binary tasks in their order, if there is one.
         dependencies: the tasks that depend on predictions of others; None if there are none.
+        answers: language models of the tasks that generate texts; None if there are none.
         pooling: pooling of sequences or maps for the tasks that predict vectors; None if the trunk's output is a
             vector.
     """
@@ -117,6 +119,7 @@ class Sharing(nn.Module, ABC):
     sequence: tuple[str, ...] = ()
     dependencies: Dependencies | None = None
     pooling: Pooling | None = None
+    answers: Answers | None = None
 
     def __init__(self, make_trunk: MakeTrunk, make_head: MakeHead, inputs: Mapping[str, str]) -> None:
         super().__init__()
@@ -163,6 +166,8 @@ class Sharing(nn.Module, ABC):
             return {}
         wanted = {alias: inputs[alias] for alias in alias_of.values()}
         representations = self.encode(wanted, alias_of, SharingRecord() if record is None else record)
+        if self.answers is not None:
+            representations = self.answers.apply(representations, wanted, alias_of)
         if self.pooling is None:
             return representations
         return self.pooling.apply(representations, wanted, alias_of)
@@ -218,7 +223,25 @@ class Sharing(nn.Module, ABC):
         Returns:
             Modules that only the loss of this task reaches.
         """
-        return [self.heads[task]]
+        own: list[nn.Module] = [self.heads[task]]
+        return own if self.answers is None else [*own, *self.answers.own_modules(task)]
+
+    def generate(self, task: str, x: Tensor, tokens: int) -> Tensor:
+        """Generate texts by greedy decoding.
+
+        Args:
+            task: one of the tasks that generate texts.
+            x: inputs of the trunk, [B, 2, L].
+            tokens: maximum number of tokens of a text.
+
+        Returns:
+            Tokens, int64 [B, M] with M ≤ `tokens`; −1 after the end of a text.
+        """
+        assert self.answers is not None
+        alias = self.inputs[task]
+        return self.answers.generate(
+            task, x, lambda: self.encode({alias: x}, {task: alias}, SharingRecord())[task], tokens
+        )
 
     def shared_parameters(self) -> list[nn.Parameter]:
         """Return all parameters that don't belong to one task alone."""

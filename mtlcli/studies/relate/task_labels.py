@@ -31,8 +31,10 @@ def label_type(kind: TaskKind) -> LabelType:
         The type.
 
     Raises:
-        ConfigError: the task has a label for each word.
+        ConfigError: the task has a label for each word, or generates texts.
     """
+    if kind.generates or kind.target.type == "text":
+        raise ConfigError("labels of examples are compared, and a task of kind 'generation' has texts")
     if kind.target.type == "tags":
         raise ConfigError("labels of examples are compared, and a task of kind 'tagging' has a label for each word")
     return "real" if kind.numeric or kind.likelihood == "gaussian" else kind.target.type

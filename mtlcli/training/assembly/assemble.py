@@ -28,6 +28,7 @@ from mtlcli.training.assembly.adaptation import make_adapted_sharing
 from mtlcli.training.assembly.class_weights import check_class_weights
 from mtlcli.training.assembly.data_checks import Datasets
 from mtlcli.training.assembly.dependent_heads import connect_tasks, extra_features, without_head, wrap_head
+from mtlcli.training.assembly.language_models import add_language_models
 from mtlcli.training.assembly.model_size import size
 from mtlcli.training.assembly.pooling import make_pooling
 from mtlcli.training.assembly.regularization import regularize, terms_of
@@ -108,6 +109,8 @@ def assemble(
                 sharing = make_adapted_sharing(experiment, make_trunk, make_head, inputs)
         if sharing.sequence or any(task.after is not None for task in experiment.tasks.values()):
             connect_tasks(experiment, sharing, kinds)
+        if any(kind.generates for kind in kinds.values()):
+            add_language_models(experiment, sharing, kinds, base)
         pooled = any(task.head.pool is not None for task in experiment.tasks.values())
         if pooled or trunks[0].representation != "vector" or any(k.predicts != "vector" for k in kinds.values()):
             sharing.pooling = make_pooling(experiment, trunks[0], kinds)
@@ -120,20 +123,9 @@ def assemble(
     placement = Placement(device, experiment.training.loading, experiment.training.workers)
     datasets = {alias: dataset for alias, (dataset, _) in opened.items()}
     return Run(
-        experiment,
-        device,
-        datasets,
-        specs,
-        sources,
-        kinds,
-        model,
-        weighting,
-        placement,
-        given.shape,
-        spaces=spaces,
-        base=base,
-        tokenizer=None if base is None else make_tokenizer(experiment, base),
-    )
+        experiment, device, datasets, specs, sources, kinds, model, weighting, placement, given.shape, spaces=spaces,
+        base=base, tokenizer=None if base is None else make_tokenizer(experiment, base),
+    )  # fmt: skip
 
 
 def _weighted_terms(experiment: Experiment) -> list[WeightedTask]:

@@ -17,7 +17,6 @@ from mtlcli.data.base import Dataset, Examples
 from mtlcli.data.examples import StreamedExamples, locate_dataset_errors, wrap_read_errors
 from mtlcli.data.fingerprint import DataRecord
 from mtlcli.data.formats.shared_columns import share_columns
-from mtlcli.data.formats.text_inputs import ask_for_texts
 from mtlcli.data.formats.token_rows import TokenRows
 from mtlcli.data.loader import Loader
 from mtlcli.data.samplers.base import Sampler
@@ -25,8 +24,9 @@ from mtlcli.errors import ConfigError, MtlError, Problem, suggest
 from mtlcli.models.model import MultiTaskModel
 from mtlcli.specs import IGNORE_INDEX, DatasetSpec, TargetSpec, is_labelled
 from mtlcli.tasks.base import TaskKind
+from mtlcli.training.assembly.class_weights import label_weights
 from mtlcli.training.assembly.spaces import check_spaces
-from mtlcli.training.assembly.texts import text_length
+from mtlcli.training.assembly.texts import ask_for_inputs
 from mtlcli.training.run import Run
 
 SPEC = f"{DatasetSpec.__module__}.{DatasetSpec.__name__}"
@@ -71,7 +71,7 @@ def open_datasets(
             if alias in given:
                 dataset.attach(given[alias])
             if getattr(registry.trunks[experiment.trunk.name].target, "takes_base", False):
-                ask_for_texts(dataset, text_length(experiment))
+                ask_for_inputs(experiment, alias, dataset)
             if stored is None:
                 if fit:
                     dataset.fit()
@@ -119,10 +119,10 @@ def open_data(run: Run) -> Loader:
             sampler.smallest = SMALLEST
             check_batch_norm(run, sampler)
         augment = {alias: dataset.augment for alias, dataset in run.datasets.items()}
+        weights, bucketing = label_weights(run.kinds, run.class_weights), run.experiment.training.bucketing
         return Loader(
-            examples, run.label_sources, sampler, run.experiment.seed, run.placement, augment, run.class_weights,
-            run.experiment.training.bucketing,
-        )  # fmt: skip
+            examples, run.label_sources, sampler, run.experiment.seed, run.placement, augment, weights, bucketing
+        )
 
 
 def check_data(run: Run) -> None:
@@ -202,7 +202,7 @@ def _check(split: str, examples: Examples, spec: DatasetSpec, kinds: list[tuple[
         actual, expected = ("×".join(map(str, shape)) for shape in (first.shape, spec.input_shape))
         raise ConfigError(f"{where}the first example is {actual}, but the inputs of the dataset are {expected}")
     streamed = isinstance(examples, StreamedExamples)  # then most labels are checked when they are read
-    for name in () if streamed else sorted({name for _, name in kinds}):
+    for name in () if streamed else sorted({name for kind, name in kinds if not kind.generates}):
         if name not in examples.targets:
             raise ConfigError(f"{where}no target {name!r}. Targets: {', '.join(examples.targets)}")
         if (amount := len(examples.targets[name])) != len(examples.inputs):

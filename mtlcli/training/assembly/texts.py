@@ -14,6 +14,7 @@ from mtlcli.config import Experiment
 from mtlcli.config.locations import Problems
 from mtlcli.data.base import Dataset, Examples
 from mtlcli.data.examples import StreamedExamples
+from mtlcli.data.formats.text_inputs import ask_for_prompt, ask_for_texts
 from mtlcli.data.formats.text_rows import TextRows
 from mtlcli.data.formats.tokenization import TextTokenizer
 from mtlcli.data.formats.tokenizer_training import train_word_pieces
@@ -22,10 +23,32 @@ from mtlcli.files import cache_folder
 from mtlcli.models.pretrained.base import Base
 from mtlcli.models.pretrained.configs import make_config
 from mtlcli.specs import DatasetSpec
+from mtlcli.tasks.base import TaskKind
 from mtlcli.text_spec import TextSpec
+from mtlcli.training.assembly.language_models import encode_prompts, find_prompt, prompt_words
 
 log = logging.getLogger("mtl")
+REPEATED = 100  # occurrences of the words of a prompt among the texts
 MOST_STREAMED = 100_000  # texts of a stream that a tokenizer is trained on
+
+
+def ask_for_inputs(experiment: Experiment, alias: str, dataset: Dataset) -> None:
+    """Ask a dataset for the texts that the trunk reads.
+
+    Args:
+        experiment: The experiment, whose trunk is built from a base.
+        alias: Alias of the dataset.
+        dataset: The dataset.
+
+    Raises:
+        ConfigError: If the trunk reads text and the dataset has none.
+    """
+    length = text_length(experiment)
+    prompt = None if length is None else find_prompt(experiment, alias)
+    if length is not None and prompt is not None:
+        ask_for_prompt(dataset, prompt, length)
+    else:
+        ask_for_texts(dataset, length)
 
 
 def text_length(experiment: Experiment) -> int | None:
@@ -70,6 +93,35 @@ def make_tokenizer(experiment: Experiment, base: Base) -> TextTokenizer | None:
         return TextTokenizer(base.tokenizer, make_config(base.config).to_dict())
 
 
+def encode_texts(
+    examples: Examples,
+    alias: str,
+    spec: DatasetSpec,
+    tokenizer: TextTokenizer,
+    base: Base | None,
+    sources: Mapping[str, tuple[str, str]],
+    kinds: Mapping[str, TaskKind],
+) -> Examples:
+    """Replace the texts of examples by tokens, see `tokenize` and `encode_prompts`.
+
+    Args:
+        examples: Examples of a split.
+        alias: Alias of the dataset.
+        spec: Description of the dataset, whose inputs are texts.
+        tokenizer: The tokenizer.
+        base: The model that the trunk is built from.
+        sources: task → (alias of its dataset, name of its target).
+        kinds: task → its kind.
+
+    Returns:
+        The examples.
+    """
+    assert spec.text is not None
+    if spec.text.prompt is not None and base is not None:
+        return encode_prompts(examples, alias, spec, sources, kinds, base)
+    return tokenize(examples, tokenizer, spec.text)
+
+
 def tokenize(examples: Examples, tokenizer: TextTokenizer, texts: TextSpec) -> Examples:
     """Replace the texts of examples by tokens. Splits that share their texts share the tokens.
 
@@ -111,6 +163,8 @@ def train_tokenizer(experiment: Experiment, opened: Mapping[str, tuple[Dataset, 
         if spec.text is not None:
             with Problems(experiment).now(f"datasets.{alias}"):
                 texts += _training_texts(dataset.examples("train", experiment.seed))
+                if spec.text.prompt is not None:
+                    texts += prompt_words(spec) * REPEATED
     log.info("training a tokenizer of up to %d pieces on %d texts", size, len(texts))
     with Problems(experiment).now("trunk"):
         return replace(base, tokenizer=train_word_pieces(texts, size))

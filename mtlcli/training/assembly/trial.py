@@ -183,25 +183,28 @@ def _check_task(run: Run, problems: Problems, task: str, prediction: Tensor, los
     """Check the prediction of a head, and append the loss of its kind."""
     kind = run.kinds[task]
     with _at(run, problems, f"tasks.{task}.head"):
-        fits = isinstance(prediction, Tensor) and (kind.pairs or _has_form(prediction, kind.predicts, kind.outputs))
+        free = kind.pairs or kind.generates
+        fits = isinstance(prediction, Tensor) and (free or _has_form(prediction, kind.predicts, kind.outputs))
         if not fits:
             name, needed = run.experiment.tasks[task].kind.name, NEEDED[kind.predicts].format(kind.outputs)
             raise ValueError(f"returns {_shown(prediction)} for {EXAMPLES} examples, but kind {name!r} needs {needed}")
         with _at(run, problems, f"tasks.{task}.kind"):
-            loss = kind.loss(prediction, _blank_target(kind.target, prediction.device))
+            target = TargetSpec("text", missing=kind.target.missing) if kind.generates else kind.target
+            loss = kind.loss(prediction, _blank_target(target, prediction.device))
             if not isinstance(loss, Tensor) or loss.ndim != 0:
                 raise ValueError(f"its loss is {_shown(loss)}, but must be a 0-d tensor, the mean over the examples")
             losses.append(loss)
 
 
 def _blank_target(target: TargetSpec, device: torch.device) -> Tensor:
-    """Return labels of a target, [B] or [B, size]; the last one is missing if the target allows it."""
-    if target.type in ("classes", "tags"):
-        labels = torch.zeros(EXAMPLES, *([TOKENS] if target.type == "tags" else []), dtype=torch.int64)
+    """Return labels of a target, [B], [B, size] or [B, tokens]; the last one is missing if the target allows it."""
+    integers = target.type in ("classes", "tags", "text")
+    if integers:
+        labels = torch.zeros(EXAMPLES, *([] if target.type == "classes" else [TOKENS]), dtype=torch.int64)
     else:
         labels = torch.zeros(EXAMPLES, *([target.size] if target.type == "multilabel" else []))
     if target.missing:
-        labels[-1] = IGNORE_INDEX if target.type in ("classes", "tags") else float("nan")
+        labels[-1] = IGNORE_INDEX if integers else float("nan")
     return labels.to(device)
 
 

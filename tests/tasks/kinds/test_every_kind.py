@@ -13,8 +13,13 @@ from mtlcli.specs import IGNORE_INDEX, TargetSpec
 from mtlcli.tasks.base import TaskKind
 from tests.tasks.labels import kind, measured, model_outputs, target_labels
 
-SIZES = {"classes": 2, "binary": 1, "multilabel": 3, "real": 1, "tags": 2}
-PAIRS = [(name, accepted) for name in kinds.names() for accepted in kinds[name].target.accepts]  # type: ignore[attr-defined]
+SIZES = {"classes": 2, "binary": 1, "multilabel": 3, "real": 1, "tags": 2, "text": 1}
+PAIRS = [
+    (name, accepted)
+    for name in kinds.names()
+    for accepted in kinds[name].target.accepts  # type: ignore[attr-defined]
+    if not kinds[name].target.generates  # type: ignore[attr-defined]  (the labels of `generation` are tokens)
+]
 every_pair = pytest.mark.parametrize(("name", "accepted"), PAIRS)
 half = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 
@@ -23,7 +28,7 @@ OPTIONS = {("similarity", "real"): {"scale": [0, 1]}}  # options without which a
 
 
 def make(name: str, accepted: str, missing: bool = True) -> TaskKind:
-    options = OPTIONS.get((name, accepted), {})
+    options = {"prompt": "{x}"} if name == "generation" else OPTIONS.get((name, accepted), {})
     return kind(name, TargetSpec(accepted, SIZES[accepted], missing=missing), **options)  # type: ignore[arg-type]
 
 
