@@ -12,11 +12,11 @@ from torch import Tensor
 
 from mtlcli import metric_names, registry
 from mtlcli.config import MEAN, Experiment
+from mtlcli.data.example_weights import LabelWeights
 from mtlcli.data.loader import Batch, evaluation_batches
 from mtlcli.models.sharing.base import SharingRecord, SharingStats
 from mtlcli.specs import at_least_float32
 from mtlcli.tasks.base import TaskKind
-from mtlcli.training.assembly.class_weights import label_weights
 from mtlcli.training.checkpoint.file import rng_state, set_rng_state
 from mtlcli.training.run import Run
 from mtlcli.training.text_generation import add_texts
@@ -93,7 +93,7 @@ def measure(
     sums = dict.fromkeys(run.kinds, torch.zeros((), dtype=exact, device=run.device))
     amounts: dict[str, float] = dict.fromkeys(run.kinds, 0)
     counts: Amounts = dict.fromkeys(run.kinds, 0)
-    weights, size = label_weights(run.kinds, run.class_weights), run.experiment.evaluation.batch_size
+    weights, size = label_weights(run), run.experiment.evaluation.batch_size
     in_order = in_order or any(kind.generates for kind in run.kinds.values())  # which may need the first examples only
     batches = evaluation_batches(run.examples(split), run.label_sources, run.placement, size, weights, in_order)
     was_training = run.model.training
@@ -143,6 +143,19 @@ def _add_batch(
         counts[task] += int(labelled[task])
         if receive is not None:
             receive(task, prediction, batch.targets[task], weight)
+
+
+def label_weights(run: Run) -> dict[str, LabelWeights]:
+    """Return the weights in the loss that follow from labels.
+
+    Args:
+        run: the run.
+
+    Returns:
+        Task → weight of each class, or the function of labels that returns the weight of each example.
+    """
+    own = {task: kind.label_weights for task, kind in run.kinds.items() if kind.weighs_labels}
+    return {**own, **run.class_weights}
 
 
 def primary_metric(experiment: Experiment, task: str) -> str:

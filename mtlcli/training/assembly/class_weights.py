@@ -10,7 +10,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from mtlcli.data.example_weights import LabelWeights
 from mtlcli.errors import ConfigError, suggest
 from mtlcli.specs import is_labelled
 from mtlcli.tasks.base import TaskKind
@@ -120,20 +119,6 @@ def fit_class_weights(given: ClassWeights, kind: TaskKind, labels: Tensor, weigh
             join_names(absent),
         )
     return torch.where(counts > 0, counts.sum() / ((len(names) - len(absent)) * counts), 1.0)
-
-
-def label_weights(kinds: Mapping[str, TaskKind], class_weights: Mapping[str, Tensor]) -> dict[str, LabelWeights]:
-    """Return all weights in the loss that follow from labels.
-
-    Args:
-        kinds: task → its kind.
-        class_weights: task → weight of each class, [K].
-
-    Returns:
-        The class weights, and for other tasks whose kind weighs labels the function of labels that does.
-    """
-    own = {task: kind.label_weights for task, kind in kinds.items() if kind.weighs_labels}
-    return {**own, **class_weights}
 
 
 def restore_class_weights(saved: Any, kinds: Mapping[str, TaskKind]) -> dict[str, Tensor]:

@@ -24,9 +24,9 @@ from mtlcli.errors import ConfigError, MtlError, Problem, suggest
 from mtlcli.models.model import MultiTaskModel
 from mtlcli.specs import IGNORE_INDEX, DatasetSpec, TargetSpec, is_labelled
 from mtlcli.tasks.base import TaskKind
-from mtlcli.training.assembly.class_weights import label_weights
 from mtlcli.training.assembly.spaces import check_spaces
 from mtlcli.training.assembly.texts import ask_for_inputs
+from mtlcli.training.evaluate import label_weights
 from mtlcli.training.run import Run
 
 SPEC = f"{DatasetSpec.__module__}.{DatasetSpec.__name__}"
@@ -119,7 +119,7 @@ def open_data(run: Run) -> Loader:
             sampler.smallest = SMALLEST
             check_batch_norm(run, sampler)
         augment = {alias: dataset.augment for alias, dataset in run.datasets.items()}
-        weights, bucketing = label_weights(run.kinds, run.class_weights), run.experiment.training.bucketing
+        weights, bucketing = label_weights(run), run.experiment.training.bucketing
         return Loader(
             examples, run.label_sources, sampler, run.experiment.seed, run.placement, augment, weights, bucketing
         )
