@@ -271,6 +271,13 @@ class Trunk(nn.Module, ABC):
             raise ValueError(f"no activation {', '.join(sorted(unknown))}. Choose from: {', '.join(available)}")
         return wanted
 
+    def load_pretrained(self) -> None:
+        """Load the weights that an option `pretrained` names; on the device `meta`, only check them.
+
+        It is called when a run starts, not when its checkpoint is used.
+        """
+        return
+
     def train(self, mode: bool = True) -> Self:
         """Set the training mode; a frozen trunk and frozen layers stay in evaluation mode.
 

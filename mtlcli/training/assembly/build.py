@@ -33,6 +33,7 @@ from mtlcli.training.assembly.data_checks import (
 )
 from mtlcli.training.assembly.initial_weights import start_trunk
 from mtlcli.training.assembly.optimizers import check_optimizer
+from mtlcli.training.assembly.pretrained_weights import load_pretrained
 from mtlcli.training.assembly.regularization import fit_ranks
 from mtlcli.training.assembly.spaces import fit_statistics, restore_statistics
 from mtlcli.training.assembly.stems import start_stems
@@ -73,6 +74,8 @@ def build(experiment: Experiment, given: Mapping[str, Any] | None = None) -> Run
     prepare_device(experiment, device)
     restricts = any(task.where is not None for task in experiment.tasks.values())
     run = assemble(experiment, device, opened, fit_statistics(experiment, opened) if restricts else None, base)
+    if experiment.trunk.options.get("pretrained"):
+        load_pretrained(run)
     if experiment.trunk.init_from is not None:
         start_trunk(run)
     if experiment.stems:
@@ -232,6 +235,9 @@ def check(experiment: Experiment, opened: Datasets) -> Run:
             warnings.catch_warnings(action="ignore"),
         ):  # tensors on meta have no memory to copy to
             start_trunk(run)
+    if experiment.trunk.options.get("pretrained"):
+        with problems.at("trunk.pretrained"):
+            load_pretrained(run)
     if experiment.stems:
         with problems.at("stems"), warnings.catch_warnings(action="ignore"):
             start_stems(run)

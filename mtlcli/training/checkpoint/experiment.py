@@ -120,6 +120,8 @@ def publishable(experiment: Experiment) -> dict[str, Any]:
             stored = plain["datasets"][alias][option]
             plain["datasets"][alias][option] = Path(str(stored)).name if default is None else default.default
     plain["trunk"]["init_from"] = None
+    if plain["trunk"].get("pretrained"):
+        plain["trunk"]["pretrained"] = Path(str(plain["trunk"]["pretrained"])).name
     return plain
 
 
