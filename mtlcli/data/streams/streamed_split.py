@@ -83,15 +83,16 @@ class StreamedSplit(StreamedExamples):
         """Copy some examples to memory, see `StreamedExamples.copy_rows`."""
         size, shards = len(self.stream), np.arange(len(self.stream.sizes))
         blocks = list(self.stream.arrivals(shards, rows.numpy(), size))
-        convert = self.make.convert if self.make.tokenize is None else self.make.convert_labels
-        pieces = [convert(block) for block in blocks]
+        of_texts = self.make.decode is None and blocks[0][INPUTS].dtype == object
+        pieces = [self.make.convert_labels(block) if of_texts else self.make.convert(block) for block in blocks]
         whole = {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
         targets = {name.removeprefix(TARGET): labels for name, labels in whole.items() if name.startswith(TARGET)}
-        inputs: Tensor | TokenRows
-        if self.make.tokenize is not None:
-            inputs = self.make.convert_texts([texts for block in blocks for texts in block[INPUTS].tolist()])
-        else:
-            inputs = whole[INPUTS]
+        if not of_texts:
+            return Examples(whole[INPUTS], targets, weights=whole.get(WEIGHTS))
+        texts = [row for block in blocks for row in block[INPUTS].tolist()]
+        inputs = (
+            TextRows(list(zip(*texts, strict=True))) if self.make.tokenize is None else self.make.convert_texts(texts)
+        )
         return Examples(inputs, targets, weights=whole.get(WEIGHTS))
 
     def first_texts(self, amount: int) -> TextRows:

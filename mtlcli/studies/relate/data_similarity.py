@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtlcli.data.base import Examples
+from mtlcli.data.formats.text_features import FEATURES, TextEncoding, fill_text
+from mtlcli.data.formats.text_rows import TextRows
 from mtlcli.models.inputs import OneHot
 from mtlcli.specs import DatasetSpec
 from mtlcli.studies.compare.statistics import MIN_VALUES
@@ -96,11 +98,22 @@ def _compare_inputs(first: Matrix, second: Matrix) -> tuple[float, tuple[float, 
 
 
 def _inputs(examples: Examples, spec: DatasetSpec) -> Matrix:
-    """Raw inputs [n, D]; the categories of a table are one-hot encoded."""
+    """Raw inputs [n, D]; the categories of a table are one-hot encoded, and texts are hashed counts of words."""
+    if isinstance(examples.inputs, TextRows):
+        return _count_words(examples.inputs.slice(0, MAX_INPUTS))
     assert isinstance(examples.inputs, Tensor)
     inputs = examples.inputs[:MAX_INPUTS]
     flat: Matrix = (OneHot(spec.columns)(inputs) if spec.columns else inputs.flatten(1)).double().numpy()
     return flat
+
+
+def _count_words(texts: TextRows) -> Matrix:
+    """Return the hashed words of texts, [n, D], each row of length 1; both texts of a pair count together."""
+    encoding = TextEncoding(1, (1.0,) * FEATURES)
+    joined = [" ".join(part for part in row if part) for block in texts.blocks() for row in block]
+    encoded = np.empty((len(joined), FEATURES), np.float32)
+    fill_text(encoded, joined, np.arange(len(joined)), encoding, slice(None))
+    return encoded.astype(np.float64)
 
 
 def input_similarity(first: Matrix, second: Matrix) -> float:

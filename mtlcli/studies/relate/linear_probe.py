@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtlcli.data.base import Examples
+from mtlcli.data.examples import LazyInputs
+from mtlcli.data.formats.text_rows import TextRows
 from mtlcli.models.inputs import make_preparation
+from mtlcli.models.representations import pool_representation
+from mtlcli.models.trunks.base import Trunk
+from mtlcli.specs import DatasetSpec
 from mtlcli.studies.relate.relation import Matrix
 from mtlcli.studies.relate.study_runs import Baseline
 from mtlcli.studies.relate.task_labels import Labels, LabelType, label_type, subsample, to_labels
@@ -73,11 +78,30 @@ def _compute_features(run: Run, joint_run: Run, alias: str, examples: Examples) 
         prepare = make_preparation(joint_run.specs[alias], trunk.of_columns).to(run.device)
     else:  # the only dataset, see `relate_study`
         prepare = partial(run.model.eval().prepare, alias)
-    assert isinstance(examples.inputs, Tensor)
-    batches = torch.split(examples.inputs, run.experiment.evaluation.batch_size)
     with torch.inference_mode(), run.autocast():
-        features = [trunk(prepare(batch.to(run.device))).float().cpu() for batch in batches]
+        features = [
+            _pooled(trunk, prepare(batch.to(run.device))).float().cpu()
+            for batch in _batches(run, joint_run.specs[alias], examples.inputs)
+        ]
     return torch.cat(features).double().numpy()
+
+
+def _pooled(trunk: Trunk, x: Tensor) -> Tensor:
+    features: Tensor = trunk(x)
+    return features if features.ndim == 2 else pool_representation(features, trunk.pool, trunk.mask(x))
+
+
+def _batches(run: Run, spec: DatasetSpec, inputs: Tensor | LazyInputs) -> Iterator[Tensor]:
+    """Yield raw inputs in batches; texts are tokenized by the run that was trained."""
+    size = run.experiment.evaluation.batch_size
+    if isinstance(inputs, TextRows):
+        assert run.tokenizer is not None and spec.text is not None
+        tokens = run.tokenizer.tokenize(inputs, spec.text)
+        for start in range(0, len(tokens), size):
+            yield tokens.batch(np.arange(start, min(start + size, len(tokens))))
+        return
+    assert isinstance(inputs, Tensor)
+    yield from torch.split(inputs, size)
 
 
 def skill(kind: LabelType, train: tuple[Matrix, Labels], held_out: tuple[Matrix, Labels]) -> float:

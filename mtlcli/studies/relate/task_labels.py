@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mtlcli.data.base import Examples
 from mtlcli.data.examples import StreamedExamples
+from mtlcli.data.formats.text_rows import TextRows
 from mtlcli.data.samplers.base import stable_seed
 from mtlcli.errors import ConfigError
 from mtlcli.specs import is_labelled
@@ -74,6 +75,10 @@ def subsample(opened: Datasets, alias: str, split: str, seed: int, size: int) ->
         return examples.copy_rows(indices)
     rows = indices if examples.rows is None else examples.rows[indices]
     inputs = examples.inputs
-    drawn = inputs[rows] if isinstance(inputs, Tensor) else torch.stack([inputs[row] for row in rows.tolist()])
+    drawn: Tensor | TextRows
+    if isinstance(inputs, TextRows):
+        drawn = inputs.select(rows.numpy())
+    else:
+        drawn = inputs[rows] if isinstance(inputs, Tensor) else torch.stack([inputs[row] for row in rows.tolist()])
     weights = None if examples.weights is None else examples.weights[rows]
     return Examples(drawn, {name: target[rows] for name, target in examples.targets.items()}, weights=weights)
