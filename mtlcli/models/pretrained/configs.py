@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from mtlcli.errors import suggest
+from mtlcli.errors import match_spelling, suggest
 from mtlcli.specs import Pool
 
 if TYPE_CHECKING:
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 IGNORED = ("attn_implementation", "experts_implementation", "fusion_config", "transformers_weights", "auto_map",
            "custom_pipelines", "name_or_path", "dtype", "torch_dtype", "transformers_version", "architectures",
            "use_cache", "output_hidden_states", "output_attentions", "return_dict", "torchscript", "use_kernels",
-           "chunk_size_feed_forward", "pruned_heads", "kernel_config")  # fmt: skip
+           "chunk_size_feed_forward", "pruned_heads", "kernel_config", "use_pretrained_backbone")  # fmt: skip
+LARGEST = 2**31 - 1  # number in a configuration
 POOL_OF_TYPE: dict[str, Pool] = {"swin": "mean", "swinv2": "mean"}
 
 
@@ -40,6 +41,8 @@ def make_config(plain: Mapping[str, Any], strict: bool = False) -> PretrainedCon
             "its `auto_map` names code of the model's own, which is never run. If transformers' own "
             f"{model_type!r} is meant, remove `auto_map` from config.json"
         )
+    if any(plain.get(key) for key in ("backbone", "use_timm_backbone")):
+        raise ValueError("its `backbone` is a model of its own, which is not supported; use that model")
     if plain.get("quantization_config"):
         raise ValueError("its weights are quantized (`quantization_config`); use the model with full weights")
     names = [str(name) for name in CONFIG_MAPPING]
@@ -47,10 +50,12 @@ def make_config(plain: Mapping[str, Any], strict: bool = False) -> PretrainedCon
         hint = suggest(str(model_type), names)
         raise ValueError(f"transformers has no `model_type` {model_type!r}.{hint}")
     config_class = CONFIG_MAPPING[model_type]
-    values = _without_ignored(plain)
     try:
+        values = _without_ignored(plain)
+        if (large := _largest(values)) is not None:
+            raise ValueError(f"{large[0]}: {large[1]} is too large: the maximum is {LARGEST}")
         if strict and (misspelled := _misspelled_key(values, config_class)):
-            raise ValueError(f"{model_type} has no key {misspelled[0]!r}.{misspelled[1]}")
+            raise ValueError(f"{model_type} has no key {misspelled[0]!r}. Did you mean {misspelled[1]!r}?")
         return config_class(**values)
     except ValueError:
         raise
@@ -68,11 +73,20 @@ def _without_ignored(value: Any) -> Any:
     return [_without_ignored(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
+def _largest(value: Any, key: str = "") -> tuple[str, int] | None:
+    """Return the key and the value of an integer that is too large for the size of a network; None if there is none."""
+    if isinstance(value, Mapping):
+        return next((large for name, inner in value.items() if (large := _largest(inner, name))), None)
+    if isinstance(value, list):
+        return next((large for inner in value if (large := _largest(inner, key))), None)
+    return (key, value) if isinstance(value, int) and abs(value) > LARGEST else None
+
+
 def _misspelled_key(values: Mapping[str, Any], config_class: Any) -> tuple[str, str] | None:
-    """Return a key that is similar to one of the class, and a suggestion; some models read keys that no class lists."""
+    """Return a key that is spelled like one of the class, and that one; some models read keys that no class lists."""
     own = {*config_class().to_dict(), *config_class.attribute_map}
-    hints = ((key, suggest(key, own)) for key in values if key not in own)
-    return next(((key, hint) for key, hint in hints if hint), None)
+    meant = ((key, match_spelling(key, own)) for key in values if key not in own)
+    return next(((key, other) for key, other in meant if other is not None), None)
 
 
 def reads_text(config: PretrainedConfig) -> bool:
@@ -81,18 +95,16 @@ def reads_text(config: PretrainedConfig) -> bool:
     return hasattr(default, "vocab_size") and not hasattr(default, "num_channels")
 
 
-def own_pool(config: PretrainedConfig, causal: bool) -> Pool:
-    """Return the pooling that is usual for a model.
+def own_pool(config: PretrainedConfig) -> Pool:
+    """Return the pooling that is usual for a model in which every position sees all others.
 
     Args:
         config: the configuration.
-        causal: whether a position sees only those before it.
 
     Returns:
-        `last` for a causal model; `mean` for the encoder of an encoder-decoder model, and for Swin; else `cls`.
+        `mean` for the encoder of an encoder-decoder model, and for Swin; else `cls`, unless the configuration states
+        another.
     """
-    if causal:
-        return "last"
     if getattr(config, "is_encoder_decoder", False):
         return "mean"
     stated = getattr(config, "classifier_pooling", None)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from mtlcli.errors import MtlError
 from mtlcli.files import quote_path
 
 if TYPE_CHECKING:
@@ -71,8 +72,12 @@ def instantiate(network_class: Any, config: PretrainedConfig, weights: Sequence[
         else:
             try:
                 network = network_class._from_config(config, dtype=torch.float32, **options)
-            except (RuntimeError, OverflowError, TypeError, AssertionError, ZeroDivisionError, KeyError) as error:
-                raise ValueError(f"the configuration can't be built: {_first_line(error)}") from error
+            except (MtlError, MemoryError):
+                raise
+            except Exception as error:  # of the network's own code, for values that don't fit
+                raise ValueError(f"no {config.model_type} can be built: {_first_line(error)}") from error
+            if weights:
+                check_weights(network, weights)
     return network
 
 
@@ -146,6 +151,53 @@ def _load(network_class: Any, config: PretrainedConfig, weights: Sequence[Path],
     if missing := sorted(report.get("missing_keys", ())):
         raise ValueError(f"{_named(weights)} lacks weights of {config.model_type}: {_listed(missing)}")
     return network
+
+
+def check_weights(network: nn.Module, weights: Sequence[Path]) -> None:
+    """Compare the names and shapes in safetensors files with a network, without reading their tensors.
+
+    Files that name fewer than half of the weights are not compared: transformers may rename their weights when it loads
+    them.
+
+    Args:
+        network: the network; its device may be `meta`.
+        weights: the files.
+
+    Raises:
+        ValueError: if a file can't be read, or weights are missing or have another shape.
+    """
+    shapes = _read_shapes(weights)
+    prefix = f"{getattr(network, 'base_model_prefix', '')}."
+    stored = {_modern(name.removeprefix(prefix)): shape for name, shape in shapes.items()}
+    expected = {name.removeprefix(prefix): tuple(p.shape) for name, p in network.named_parameters()}
+    missing = [name for name in expected if name not in stored]
+    if len(missing) > len(expected) // 2:
+        return
+    if missing:
+        raise ValueError(f"{_named(weights)} lacks weights of the model: {_listed(missing)}")
+    other = [name for name, shape in expected.items() if stored[name] != shape]
+    if other:
+        raise ValueError(f"{_named(weights)} has weights of another shape than config.json: {_listed(other)}")
+
+
+def _modern(name: str) -> str:
+    """Return the present name of a weight: the first files of BERT have other names for those of a norm."""
+    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+
+
+def _read_shapes(weights: Sequence[Path]) -> dict[str, tuple[int, ...]]:
+    try:
+        from safetensors import safe_open
+    except ImportError as error:
+        raise ValueError("needs the package safetensors: pip install 'mtlcli[text]'") from error
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in weights:
+        try:
+            with safe_open(path, "pt") as file:
+                shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        except Exception as error:  # SafetensorError derives from Exception
+            raise ValueError(f"{quote_path(path)} is not a safetensors file: {_first_line(error)}") from error
+    return shapes
 
 
 def read_weights(weights: Sequence[Path]) -> dict[str, Tensor]:

@@ -11,15 +11,13 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from mtlcli.errors import OptionError
-from mtlcli.files import user_path
 from mtlcli.models.modules import blank_example, evaluation_mode
 from mtlcli.models.pretrained.base import Base
 from mtlcli.models.pretrained.configs import make_config, own_pool, reads_text
-from mtlcli.models.pretrained.folders import find_model_folder, find_pool, find_weights, read_config, read_tokenizer
 from mtlcli.models.pretrained.layer_chain import LayerChain, find_layers
+from mtlcli.models.pretrained.loading import attribute_to, load_base, read_settings
 from mtlcli.models.pretrained.networks import all_valid, build_network, is_causal
-from mtlcli.models.representations import pool_representation
+from mtlcli.models.representations import POOLS, Representation, pool_representation
 from mtlcli.models.trunks.base import Trunk
 from mtlcli.registry import trunks
 from mtlcli.specs import Pool, Shape
@@ -52,7 +50,7 @@ class TransformersTrunk(Trunk):
     """
 
     takes_base = True
-    representation = "sequence"
+    representation: Representation = "sequence"
     decay_norms = False
 
     def __init__(
@@ -73,42 +71,55 @@ class TransformersTrunk(Trunk):
         settings = make_config(base.config)
         self.texts = reads_text(settings)
         _check_inputs(input_shape, settings, self.texts)
-        self.network = build_network(settings, base.weights, attention)
+        if not self.texts and "image_size" not in base.config and hasattr(settings, "image_size"):
+            settings.image_size = list(input_shape[1:])
+        source, convention = "config" if model is None else "model", own_pool(settings)
+        self.network = attribute_to(source, build_network, settings, base.weights, attention)
         self.causal = is_causal(self.network)
-        self.pool = pool or base.pool or own_pool(settings, self.causal)
-        path = find_layers(self.network, settings.num_hidden_layers)
+        self.pool = pool or base.pool or ("last" if self.causal else convention)
+        path = find_layers(self.network, getattr(settings, "num_hidden_layers", 0))
         if layers is not None:
-            _keep_layers(self.network, path, layers)
-        self.features = settings.hidden_size
-        self.padding = settings.pad_token_id or 0 if self.texts else 0
+            _keep_layers(self.network, path, layers, settings.model_type)
         parameters = inspect.signature(type(self.network).forward).parameters
         types = getattr(settings, "type_vocab_size", 0) or 0
         self.types = types if types > 1 and "token_type_ids" in parameters else 0
+        self.padding = _padding(settings) if self.texts else 0
+        self.channels = 0 if self.texts else settings.num_channels
+        self.interpolates = "interpolate_pos_encoding" in parameters and not self.texts
         if gradient_checkpointing:
             _checkpoint_layers(self.network, settings.model_type)
         self.chain = None if path is None else LayerChain(self.network, path, self.run)
+        self.features = settings.hidden_size if self.texts else self._try_image(input_shape, settings)
+
+    def _try_image(self, input_shape: Shape, settings: Any) -> int:
+        """Pass a blank image through the network; set the form of the output, and return its width."""
+        size = getattr(settings, "image_size", None)
+        expected = size if isinstance(size, list | tuple) else [size, size]
+        try:
+            with evaluation_mode(self):
+                output = self.run(torch.zeros(2, *input_shape))
+        except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+            hint = ""
+            if size is not None and list(input_shape[1:]) != list(expected):
+                built_for = "×".join(map(str, expected))
+                hint = f". It was built for {built_for}: `stems` with `resize` changes the size of images"
+            reason = str(error).strip().partition("\n")[0].removesuffix(".")
+            shape = "×".join(map(str, input_shape))
+            raise ValueError(f"{settings.model_type} can't process images of {shape}: {reason}{hint}") from error
+        if output.ndim == 4:  # whose layers aren't a chain of the same arguments
+            self.representation, self.chain = "map", None
+            self.pool = self.pool if self.pool in POOLS["map"] else "mean"
+        return output.shape[2 if output.ndim == 3 else 1]
 
     @classmethod
     def reads_text(cls, options: Mapping[str, Any]) -> bool:
         """See `Trunk.reads_text`."""
-        return reads_text(_settings(options))
+        return reads_text(read_settings(options))
 
     @classmethod
     def load_base(cls, options: Mapping[str, Any]) -> Base:
         """See `Trunk.load_base`."""
-        settings = _settings(options)
-        tokenizer = options.get("tokenizer")
-        if options.get("model") is None:
-            text = None if tokenizer is None else _option("tokenizer", _read_named_tokenizer, tokenizer)
-            return Base(dict(options["config"]), text)
-        folder = find_model_folder(options["model"])
-        with_tokens = reads_text(settings)
-        if tokenizer is not None:
-            text = _option("tokenizer", _read_named_tokenizer, tokenizer)
-        else:
-            text = _option("model", read_tokenizer, folder) if with_tokens else None
-        weights = _option("model", find_weights, folder)
-        return Base(read_config(folder), text, weights, str(options["model"]), find_pool(folder))
+        return load_base(options)
 
     def takes_numbers(self) -> bool:
         return not self.texts
@@ -125,10 +136,11 @@ class TransformersTrunk(Trunk):
         hidden: Tensor = self.network(**self._arguments(x)).last_hidden_state
         return hidden
 
-    def _arguments(self, x: Tensor) -> dict[str, Tensor]:
+    def _arguments(self, x: Tensor) -> dict[str, Any]:
         """Return the arguments of the network for inputs of the trunk."""
         if not self.texts:
-            return {"pixel_values": x}
+            images = x.expand(-1, self.channels, -1, -1) if x.shape[1] == 1 else x
+            return {"pixel_values": images, **({"interpolate_pos_encoding": True} if self.interpolates else {})}
         ids = x[:, 0].long()
         arguments = {"input_ids": torch.where(ids >= 0, ids, self.padding)}
         if self.types:
@@ -150,8 +162,8 @@ class TransformersTrunk(Trunk):
         return pool_representation(self._embeddings()(self._arguments(x)["input_ids"]), "mean", self.mask(x))
 
     def _embeddings(self) -> nn.Embedding:
-        embeddings: nn.Embedding = self.network.get_input_embeddings()  # type: ignore[operator]
-        return embeddings
+        get: Callable[[], nn.Embedding] = getattr(self.network, "get_input_embeddings")  # noqa: B009
+        return get()
 
     def stages(self) -> dict[str, Callable[[Tensor], Tensor]]:
         """Return the stages of one pass: all of them must be called in order, for the same examples."""
@@ -235,35 +247,10 @@ class TransformersTrunk(Trunk):
                 handle.remove()
 
 
-def _settings(options: Mapping[str, Any]) -> Any:
-    """Return the configuration that the options name, after their check."""
-    try:
-        import transformers  # noqa: F401
-    except ImportError as error:
-        raise ValueError("needs the package transformers: pip install 'mtlcli[text]'") from error
-    model, config = options.get("model"), options.get("config")
-    if (model is None) == (config is None):
-        raise ValueError(
-            "expected one of the options `model`, the folder of a model, and `config`, the configuration of a model "
-            "with random weights"
-        )
-    if config is not None:
-        return _option("config", lambda plain: make_config(plain, strict=True), config)
-    return _option("model", lambda name: make_config(read_config(find_model_folder(name))), model)
-
-
-def _read_named_tokenizer(path: str) -> str:
-    """Read the tokenizer of a file, or of the folder of a model."""
-    file = user_path(path)
-    return read_tokenizer(file if file.is_file() else find_model_folder(path))
-
-
-def _option(name: str, read: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function, and attribute its ValueError to an option."""
-    try:
-        return read(*arguments)
-    except ValueError as error:
-        raise OptionError({name: str(error)}) from error
+def _padding(settings: Any) -> int:
+    """Return the id that stands for padding in the input of the network."""
+    padding = settings.pad_token_id
+    return padding if isinstance(padding, int) and 0 <= padding < settings.vocab_size else 0
 
 
 def _check_inputs(input_shape: Shape, settings: Any, texts: bool) -> None:
@@ -276,17 +263,22 @@ def _check_inputs(input_shape: Shape, settings: Any, texts: bool) -> None:
             raise ValueError(f"max_length: expected at most {positions}, the number of positions of the model")
     elif len(input_shape) != 3:
         raise ValueError(f"{settings.model_type} reads images [C, H, W], but the inputs of the datasets are {shape}")
+    elif input_shape[0] not in (1, settings.num_channels):
+        raise ValueError(
+            f"{settings.model_type} reads images of {settings.num_channels} channels (num_channels) or of 1, which is "
+            f"repeated, but the inputs of the datasets are {shape}"
+        )
 
 
-def _keep_layers(network: nn.Module, path: str | None, count: int) -> None:
-    if path is None:
-        raise ValueError("layers: the layers of this model can't be separated")
+def _keep_layers(network: nn.Module, path: str | None, count: int, model_type: str) -> None:
+    if path is None or not hasattr(network.config, "num_hidden_layers") or hasattr(network.config, "depths"):
+        raise ValueError(f"layers: those of {model_type} have different widths, or can't be separated")
     layers = network.get_submodule(path)
     assert isinstance(layers, nn.ModuleList)
     if count > len(layers):
         raise ValueError(f"layers: expected at most {len(layers)}, the number of layers of the model, got {count}")
     del layers[count:]
-    network.config.num_hidden_layers = count  # type: ignore[union-attr]
+    network.config.num_hidden_layers = count
 
 
 def _checkpoint_layers(network: Any, model_type: str) -> None:

@@ -8,10 +8,35 @@ from mtlcli.models.trunks.transformers import TransformersTrunk
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 TEXT = {**SIZES, "vocab_size": 60, "max_position_embeddings": 32}
+LLAMA = {**TEXT, "num_key_value_heads": 1}
+TOKENS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
+DEBERTA = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 4, "share_att_key": True}
 CONFIGS = {
-    "bert": {**TEXT, "model_type": "bert"},
-    "vit": {**SIZES, "model_type": "vit", "image_size": 16, "patch_size": 4},
+    "bert": TEXT,
+    "roberta": {**TEXT, "type_vocab_size": 1},
+    "distilbert": {
+        "dim": 16,
+        "n_layers": 2,
+        "n_heads": 2,
+        "hidden_dim": 32,
+        "vocab_size": 60,
+        "max_position_embeddings": 32,
+    },
+    "modernbert": {**TEXT, **TOKENS, "local_attention": 4, "num_hidden_layers": 4},
+    "deberta-v2": {**TEXT, **DEBERTA},
+    "electra": {**TEXT, "embedding_size": 8},
+    "t5": {"d_model": 16, "d_kv": 8, "num_layers": 2, "num_heads": 2, "d_ff": 32, "vocab_size": 60},
+    "gpt2": {"n_embd": 16, "n_layer": 2, "n_head": 2, "vocab_size": 60, "n_positions": 32, **TOKENS},
+    "llama": LLAMA,
+    "qwen3": {**LLAMA, "head_dim": 8},
+    "vit": {**SIZES, "image_size": 16, "patch_size": 4},
+    "swin": {"embed_dim": 8, "depths": [1, 2], "num_heads": [1, 2], "window_size": 2, "image_size": 16},
+    "dinov2": {**SIZES, "image_size": 16, "patch_size": 4},
 }
+CONFIGS = {name: {"model_type": name, **config} for name, config in CONFIGS.items()}
+CAUSAL = ("gpt2", "llama", "qwen3")
+POOLS = {**dict.fromkeys(CONFIGS, "cls"), **dict.fromkeys(CAUSAL, "last"), "t5": "mean", "swin": "mean"}
+TEXTS = [name for name in CONFIGS if name not in ("vit", "swin", "dinov2")]
 LENGTHS = [9, 4, 7, 1]
 
 
@@ -46,6 +71,7 @@ def test_stages_and_activations_are_those_of_the_network(name):
             x = run(x)
             assert torch.equal(x, activations[stage]), stage
     assert trunk.features == expected.shape[2] == 16
+    assert trunk.pool == POOLS[name]
     assert torch.equal(x, expected)
     assert torch.equal(features, expected)
 
@@ -66,12 +92,14 @@ def test_a_function_follows_every_layer(name):
         for stage, run in trunk.stages().items():
             expected = run(expected) if stage == "norm" else 2 * run(expected)
         assert torch.equal(changed, expected)
-        assert len(passed) == 3
-        assert torch.equal(trunk(x), trunk.activations(x, [])[0]) and len(passed) == 3
+        assert len(passed) == 1 + len(trunk.chain.layers)
+        assert torch.equal(trunk(x), trunk.activations(x, [])[0]) and len(passed) == 1 + len(trunk.chain.layers)
 
 
-def test_padding_changes_nothing():
-    trunk = make_trunk("bert")
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("name", TEXTS)
+def test_padding_changes_nothing(name, attention):
+    trunk = make_trunk(name, attention=attention)
     x = make_inputs(trunk)
     with torch.no_grad():
         together = trunk(x)
@@ -93,6 +121,98 @@ def test_a_state_dict_completes_a_trunk_on_meta(name):
         assert torch.equal(other(x), trunk(x))
 
 
+def test_the_parameters_of_an_encoder_are_its_own():
+    trunk = make_trunk("t5")
+    names = [name for name, _ in trunk.named_parameters(remove_duplicate=False)]
+    assert len(names) == len(list(trunk.parameters()))
+    assert not any("decoder" in name for name in names)
+
+
 def test_a_base_survives_a_checkpoint():
     base = Base({"model_type": "bert"}, "{}", (), "folder", "mean")
     assert Base.from_dict(base.to_dict()) == base
+
+
+@pytest.mark.parametrize("name", ["bert", "llama"])
+def test_a_mask_is_built_without_reading_values(name):
+    """On a device other than the CPU, a read would wait for it; on `meta` it is an error."""
+    with torch.device("meta"):
+        trunk = make_trunk(name)
+        assert trunk(torch.zeros(2, 2, 5, dtype=torch.int32)).shape == (2, 5, 16)
+        mask = torch.ones(2, 5, dtype=torch.bool)
+        if not trunk.causal:
+            assert trunk.network(torch.zeros(2, 5, dtype=torch.int64), attention_mask=mask)[0].shape == (2, 5, 16)
+
+
+def test_the_first_layers_are_those_of_the_whole_model():
+    whole, first = make_trunk("modernbert"), make_trunk("modernbert", layers=3)
+    first.load_state_dict({name: x for name, x in whole.state_dict().items() if name in first.state_dict()})
+    x = make_inputs(whole)
+    with torch.no_grad():
+        activation = whole.activations(x, ["layer.2"])[1]["layer.2"]
+        assert torch.equal(first.activations(x, ["layer.2"])[1]["layer.2"], activation)
+        torch.testing.assert_close(first(x), whole.network.final_norm(activation))
+    assert list(first.stages()) == ["embeddings", "layer.0", "layer.1", "layer.2", "norm"]
+
+
+@pytest.mark.parametrize(("name", "layers", "message"), [("bert", 3, "at most 2"), ("swin", 1, "different widths")])
+def test_layers_that_can_not_be_kept(name, layers, message):
+    with pytest.raises(ValueError, match=f"layers: .*{message}"):
+        make_trunk(name, layers=layers)
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2", "t5", "vit"])
+def test_gradient_checkpointing_changes_no_gradient(name):
+    gradients = []
+    for checkpointing in (False, True):
+        trunk = make_trunk(name, gradient_checkpointing=checkpointing)
+        for module in trunk.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        trunk.train()(make_inputs(trunk)).square().sum().backward()
+        gradients.append([p.grad for p in trunk.parameters() if p.grad is not None])
+    assert len(gradients[0]) == len(gradients[1]) > 0
+    for plain, checkpointed in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, checkpointed)
+
+
+def test_token_types_reach_the_network():
+    trunk = make_trunk("bert")
+    x = make_inputs(trunk)
+    second = x.clone()
+    second[:, 1] = 1
+    second[:, 1][x[:, 0] < 0] = -1
+    with torch.no_grad():
+        assert not torch.equal(trunk(x), trunk(second))
+        roberta = make_trunk("roberta")
+        assert torch.equal(roberta(x), roberta(second))
+
+
+def test_images_of_another_size():
+    trunk = make_trunk("vit")
+    with torch.no_grad():
+        assert trunk(torch.randn(2, 3, 24, 16)).shape == (2, 25, 16)
+        assert trunk(torch.randn(2, 1, 16, 16)).shape == (2, 17, 16)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("bert", (3, 16, 16), "bert reads texts, but the inputs of the datasets are 3×16×16"),
+        ("bert", (2, 64), "max_length: expected at most 32, the number of positions"),
+        ("vit", (2, 20), "vit reads images"),
+        ("vit", (4, 16, 16), "of 3 channels"),
+        ("vit", (3, 2, 2), "vit can't process images of 3×2×2: .* built for 16×16: `stems` with `resize`"),
+    ],
+)
+def test_inputs_that_the_model_does_not_read(name, shape, message):
+    options = {"config": CONFIGS[name]}
+    with pytest.raises(ValueError, match=message):
+        TransformersTrunk(shape, TransformersTrunk.load_base(options), **options)
+
+
+def test_networks_of_maps():
+    config = {"model_type": "convnext", "hidden_sizes": [8, 12], "depths": [1, 1], "num_stages": 2}
+    trunk = TransformersTrunk((3, 16, 16), Base(config), config=config)
+    assert (trunk.representation, trunk.features, trunk.pool) == ("map", 12, "mean")
+    assert list(trunk.stages()) == ["network"]
