@@ -20,12 +20,13 @@ class TextSpec:
     Both are -1 after the last token. With `separate`, they are [B, texts, 2, L].
 
     Args:
-        columns: names of the columns with the text, or with the two texts of a pair.
+        columns: names of the columns with the text, with the two texts of a pair, or with the cells of a prompt.
         max_length: maximum number of tokens of an example, special tokens included; longer ones are truncated.
         words: each cell is a list of words, with a label for each.
         separate: the texts of a pair are encoded one by one instead of in one sequence.
-        prompt: template of the prompt of a language model, whose placeholders are the first columns; the others have
-            the texts of answers. None for texts without a prompt.
+        prompt: template of the prompt of a language model; None for texts without a prompt.
+        answer: maximum number of tokens of an answer to the prompt.
+        answers: names of the columns with texts that are answers, of a dataset with labels.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid")
@@ -35,6 +36,8 @@ class TextSpec:
     words: bool = False
     separate: bool = False
     prompt: str | None = None
+    answer: Annotated[int, Field(ge=0, le=LONGEST)] = 0
+    answers: tuple[str, ...] = ()
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -89,6 +89,8 @@ def predict_files(
     """
     alias = _choose_dataset(model, dataset)
     chosen = _choose_tasks(model, alias, tasks)
+    if features and any(model.kinds[task].generates for task in chosen):
+        raise ConfigError(f"--features: task {chosen[0]!r} generates texts, and has no head that features are input of")
     if out is not None:
         check_output(out, features)
         if out.exists() and any(path.exists() and path.samefile(out) for path in inputs):

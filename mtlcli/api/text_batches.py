@@ -42,7 +42,7 @@ def tokenize_texts(
     columns = select_cells(value, texts.columns, others) if is_rows(value) else _columns(value, texts)
     if not columns[0]:
         raise InputError("expected at least one example, got none")
-    clean = _clean_words if texts.words else _clean
+    clean = _clean_words if texts.words else _clean_cell if texts.prompt is not None else _clean
     rows = TextRows([
         [clean(cell, dataset.missing, f"{name} of example {row}") for row, cell in enumerate(column)]
         for name, column in zip(texts.columns, columns, strict=True)
@@ -60,6 +60,8 @@ def tokenize_rows(rows: TextRows, tokenizer: TextTokenizer, texts: TextSpec) -> 
 
 def _columns(value: Any, texts: TextSpec) -> list[list[Any]]:
     value = value.tolist() if hasattr(value, "tolist") and not isinstance(value, Tensor) else value
+    if len(texts.columns) > 2:
+        raise InputError(f"expected rows with the columns {', '.join(texts.columns)}, got {type(value).__name__}")
     expected = "a list of texts" if len(texts.columns) == 1 else "a list of pairs of texts"
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise InputError(f"expected {expected}, got {type(value).__name__}")
@@ -81,6 +83,12 @@ def _clean(cell: Any, missing: Collection[str], what: str) -> str | None:
         raise InputError(f"{what}: expected a text, got {_shorten(repr(cell))}")
     text = cell.strip()
     return None if text in missing else text
+
+
+def _clean_cell(cell: Any, missing: Collection[str], what: str) -> str | None:
+    """Return a cell of a prompt, which can be a number."""
+    numeric = isinstance(cell, int | float) and cell == cell
+    return _clean(str(cell) if numeric else cell, missing, what)
 
 
 def _clean_words(cell: Any, missing: Collection[str], what: str) -> list[str] | None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mtlcli.api.checkpoint_evaluation import checkpoint_path
 from mtlcli.api.predictions import Predictions, decode_predictions
@@ -128,13 +129,14 @@ class Model(nn.Module):
             inputs: As in `forward`.
 
         Returns:
-            Task → representation [B, features]; the same tensor for tasks that share it.
+            Task → representation [B, features]; the same tensor for tasks that share it. Tasks that generate texts have
+            none.
 
         Raises:
             InputError: As in `forward`.
         """
         tensors = self._tensors(inputs)
-        tasks = [task for task, (alias, _) in self.sources.items() if alias in tensors]
+        tasks = [t for t, (alias, _) in self.sources.items() if alias in tensors and not self.kinds[t].generates]
         return self.network.representations(tensors, tasks)
 
     def predict(
@@ -195,18 +197,29 @@ class Model(nn.Module):
             tasks: Tasks to compute; those on other datasets are left out.
 
         Returns:
-            Task → outputs [B, outputs], on the CPU.
+            Task → outputs [B, outputs], on the CPU; of a task that generates texts their tokens.
         """
         was_training = self.training
         if was_training:
             self.eval()
         try:
             with autocast(self.experiment, self.device):
-                outputs = self.network({alias: inputs.to(self.device)}, self._on_dataset(alias, tasks))
+                outputs = self._outputs(alias, inputs.to(self.device), self._on_dataset(alias, tasks))
         finally:
             if was_training:
                 self.train()
         return {task: output.cpu() for task, output in outputs.items()}
+
+    def _outputs(self, alias: str, inputs: Tensor, tasks: Sequence[str]) -> dict[str, Tensor]:
+        """Return task → outputs; of a task that generates texts their tokens, [B, max_new_tokens], −1 after the end."""
+        if not any(self.kinds[task].generates for task in tasks):
+            return self.network({alias: inputs}, tasks)  # type: ignore[no-any-return]
+        results = {}
+        for task in tasks:
+            kind: Any = self.kinds[task]
+            tokens = self.network.model.generate(task, inputs, kind.max_new_tokens)
+            results[task] = functional.pad(tokens, (0, kind.max_new_tokens - tokens.shape[1]), value=-1)
+        return results
 
     def _on_dataset(self, alias: str, tasks: Sequence[str]) -> list[str]:
         return [task for task in tasks if self.sources[task][0] == alias]

@@ -15,13 +15,14 @@ from mtlcli.data.download.collection import Collection, data_root, ensure_files,
 from mtlcli.data.formats.cells import Cells
 from mtlcli.data.formats.column_encoding import TrainingTable
 from mtlcli.data.formats.column_report import TableReport
-from mtlcli.data.formats.prompts import PromptTemplate
+from mtlcli.data.formats.prompts import check_placeholders
 from mtlcli.data.formats.table_rows import ListedLines, Table
 from mtlcli.data.formats.text_features import TextEncoding
 from mtlcli.data.formats.text_inputs import with_texts
 from mtlcli.data.samplers.base import Rows
 from mtlcli.errors import MtlError
 from mtlcli.specs import Column, DatasetSpec, TargetSpec
+from mtlcli.text_spec import TextSpec
 
 Texts = Sequence[str | None]  # cells of a column, None for a missing one
 
@@ -99,9 +100,9 @@ class NamedTable(TableDataset):
         assert self._texts is not None
         self._outline = with_texts(self._outline, self._texts)
 
-    def keep_prompt(self, template: PromptTemplate, source: str, max_length: int) -> None:
-        template.check_columns([*(self.features or ()), *self._outline.targets])
-        super().keep_prompt(template, source, max_length)
+    def keep_prompt(self, texts: TextSpec) -> None:
+        check_placeholders(texts.columns, [*(self.features or ()), *self._outline.targets])
+        super().keep_prompt(texts)
         assert self._texts is not None
         self._outline = with_texts(self._outline, self._texts)
 

@@ -13,9 +13,8 @@ from torch import Tensor
 from mtlcli.data.base import Dataset, Examples, LazyInputs
 from mtlcli.data.content_hash import Hashes
 from mtlcli.data.formats.column_errors import suggest_type
-from mtlcli.data.formats.prompts import PromptTemplate
 from mtlcli.data.formats.table_splits import TableSplits
-from mtlcli.data.formats.text_inputs import choose_cells
+from mtlcli.data.formats.text_inputs import choose_answers
 from mtlcli.specs import DatasetSpec, TargetSpec
 from mtlcli.text_spec import TextSpec
 
@@ -51,9 +50,9 @@ class SplitTable(Dataset):
         super().__init__(val=val, augment=augment)
         self._non_numbers: dict[str, str | None] = {}  # target of classes → place of its first non-number
 
-    def keep_prompt(self, template: PromptTemplate, source: str, max_length: int) -> None:
+    def keep_prompt(self, texts: TextSpec) -> None:
         """See `KeepsPrompts`."""
-        self._texts = choose_cells(template, source, max_length, self.targets)
+        self._texts = choose_answers(texts, self.targets)
 
     @abstractmethod
     def _load(self) -> Loaded:

@@ -18,17 +18,17 @@ from mtlcli.data.formats.image_decoding import Background, Fit, ImagePreparation
 from mtlcli.data.formats.images import ImageFiles
 from mtlcli.data.formats.mapped_set import MappedSet
 from mtlcli.data.formats.numerals import ISO, Notation
-from mtlcli.data.formats.prompts import PromptTemplate
 from mtlcli.data.formats.set_encoding import SetTargets
 from mtlcli.data.formats.set_images import Normalization
 from mtlcli.data.formats.set_layout import SetOptions
 from mtlcli.data.formats.table_options import Text, check_declarations
 from mtlcli.data.formats.target_columns import check_targets
 from mtlcli.data.formats.text_features import FEATURES, Ngrams
-from mtlcli.data.formats.text_inputs import choose_cells, choose_texts
+from mtlcli.data.formats.text_inputs import choose_answers, choose_texts
 from mtlcli.errors import ConfigError
 from mtlcli.registry import datasets
 from mtlcli.specs import MOST_CLASSES, Column, DatasetSpec, TargetSpec
+from mtlcli.text_spec import TextSpec
 
 if TYPE_CHECKING:
     from mtlcli.data.streams.streamed_set import StreamedSet
@@ -160,8 +160,8 @@ class HuggingFace(Dataset):
             raise ConfigError("the trunk reads text, but the inputs are images")
         self.options = replace(self.options, texts=choose_texts(list(self.options.text), max_length))
 
-    def keep_prompt(self, template: PromptTemplate, source: str, max_length: int) -> None:
-        self.options = replace(self.options, texts=choose_cells(template, source, max_length, self.options.targets))
+    def keep_prompt(self, texts: TextSpec) -> None:
+        self.options = replace(self.options, texts=choose_answers(texts, self.options.targets))
 
     def describe(self) -> DatasetSpec:
         """Open the set, and fit the encoding of the columns."""

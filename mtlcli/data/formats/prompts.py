@@ -72,22 +72,6 @@ class PromptTemplate:
             )
         return cls(tuple(texts), tuple(columns))
 
-    def check_columns(self, available: Collection[str]) -> None:
-        """Check that the placeholders are columns of a dataset.
-
-        Args:
-            available: names of the columns.
-
-        Raises:
-            ValueError: a placeholder is not one of them.
-        """
-        for column in self.columns:
-            if column not in available:
-                raise ValueError(
-                    f"the placeholder {{{column}}} is no column of the dataset.{suggest(column, available)} Its "
-                    f"columns: {join_names(list(available))}"
-                )
-
     def render(self, cells: Mapping[str, str | None]) -> Prompt:
         """Fill in the cells of a row.
 
@@ -115,3 +99,21 @@ class PromptTemplate:
         """
         rows = zip(*(columns[name] for name in self.columns), strict=True)
         return [self.render(dict(zip(self.columns, row, strict=True))) for row in rows]
+
+
+def check_placeholders(placeholders: Sequence[str], columns: Collection[str]) -> None:
+    """Check that the placeholders of a prompt are columns of a dataset.
+
+    Args:
+        placeholders: the placeholders.
+        columns: names of the columns.
+
+    Raises:
+        ValueError: a placeholder is not one of them.
+    """
+    for name in placeholders:
+        if name not in columns:
+            raise ValueError(
+                f"the prompt has the placeholder {{{name}}}, which is no column of the dataset."
+                f"{suggest(name, columns)} Its columns: {join_names(list(columns))}"
+            )

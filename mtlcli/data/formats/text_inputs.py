@@ -12,7 +12,6 @@ from torch import Tensor
 
 from mtlcli.data.formats.column_report import TableReport, Unseen
 from mtlcli.data.formats.numerals import Notation
-from mtlcli.data.formats.prompts import PromptTemplate
 from mtlcli.data.formats.table_rows import Table
 from mtlcli.data.formats.text_rows import CellTexts, TextRows
 from mtlcli.data.samplers.base import Rows
@@ -59,46 +58,42 @@ def ask_for_texts(dataset: object, max_length: int | None) -> None:
 class KeepsPrompts(Protocol):
     """Dataset whose inputs can be the cells of a prompt."""
 
-    def keep_prompt(self, template: PromptTemplate, source: str, max_length: int) -> None:
+    def keep_prompt(self, texts: TextSpec) -> None:
         """Provide the cells of a prompt and the texts of answers as inputs, as `TextRows`; called first.
 
+        Raises a ValueError if the prompt has a placeholder that is no column, as far as the columns are known.
+
         Args:
-            template: the template.
-            source: the text of the template.
-            max_length: maximum number of tokens of an example.
+            texts: description of the inputs, without `answers`.
         """
 
 
-def ask_for_prompt(dataset: object, source: str, max_length: int) -> None:
+def ask_for_prompt(dataset: object, texts: TextSpec) -> None:
     """Ask a dataset for the cells of a prompt as inputs.
 
     Args:
         dataset: the dataset.
-        source: template of the prompt.
-        max_length: maximum number of tokens of an example.
+        texts: description of the inputs, without `answers`.
 
     Raises:
         ConfigError: the dataset has no columns.
     """
     if not isinstance(dataset, KeepsTexts) or not isinstance(dataset, KeepsPrompts):
         raise ConfigError("a prompt needs a dataset with columns, such as `table` or `huggingface`")
-    dataset.keep_prompt(PromptTemplate.parse(source), source, max_length)
+    dataset.keep_prompt(texts)
 
 
-def choose_cells(template: PromptTemplate, source: str, max_length: int, targets: Mapping[str, Any]) -> TextSpec:
-    """Describe the cells of a prompt and the texts of answers.
+def choose_answers(texts: TextSpec, targets: Mapping[str, Any]) -> TextSpec:
+    """Add the columns of answers to the description of a prompt.
 
     Args:
-        template: the template.
-        source: the text of the template.
-        max_length: maximum number of tokens of an example.
+        texts: the description.
         targets: target → its declared type; those of the type `text` are answers.
 
     Returns:
         The description.
     """
-    answers = [name for name, type_ in targets.items() if type_ == "text"]
-    return TextSpec((*template.columns, *answers), max_length, prompt=source)
+    return replace(texts, answers=tuple(name for name, type_ in targets.items() if type_ == "text"))
 
 
 def choose_texts(columns: Sequence[str], max_length: int) -> TextSpec:
@@ -132,7 +127,8 @@ def with_texts(spec: DatasetSpec, texts: TextSpec) -> DatasetSpec:
 def select_texts(table: Table, texts: TextSpec) -> TextRows:
     """Return the texts of a table's rows."""
     table.require(texts.columns, "text" if texts.prompt is None else "prompt")
-    return TextRows([CellTexts(table.columns[name]) for name in texts.columns])
+    answers = [name for name in texts.answers if name in table.columns]
+    return TextRows([CellTexts(table.columns[name]) for name in (*texts.columns, *answers)])
 
 
 def check_texts(table: Table, texts: TextSpec, train: Rows) -> None:

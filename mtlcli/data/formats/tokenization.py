@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from itertools import chain
 from pathlib import Path
@@ -38,6 +38,9 @@ class TextTokenizer:
         source: JSON of a `tokenizers.Tokenizer`.
         config: configuration of the model, for the size of its vocabulary and its special tokens.
 
+    Attributes:
+        encode_prompts: encodes the cells of prompts, for a language model; None for other models.
+
     Raises:
         ConfigError: the library `tokenizers` is missing, or `source` is no tokenizer.
     """
@@ -55,6 +58,7 @@ class TextTokenizer:
         ends = [config.get(key) for key in END_TOKENS]
         self._end = next((end for end in ends if isinstance(end, int) and end >= 0), 0)
         self._done: dict[int, tuple[TextRows, TokenRows]] = {}
+        self.encode_prompts: Callable[[TextRows, TextSpec], TokenRows] | None = None
 
     def encode(self, rows: TextRows, spec: TextSpec, cache: Path | None = None) -> TokenRows:
         """Tokenize texts. Those that were tokenized before are returned again.
@@ -93,6 +97,9 @@ class TextTokenizer:
 
     def tokenize(self, rows: TextRows, spec: TextSpec) -> TokenRows:
         """Tokenize texts as `encode` does, without reading or keeping their tokens."""
+        if spec.prompt is not None:
+            assert self.encode_prompts is not None
+            return self.encode_prompts(rows, spec)
         pair = len(rows.columns) == 2 and not spec.separate
         special = self._tokenizer.num_special_tokens_to_add(pair)
         if spec.max_length <= special:

@@ -18,6 +18,7 @@ from mtlcli.data.examples import StreamedExamples
 from mtlcli.data.formats.prompt_tokens import PromptExamples, PromptLimits, tokenize_prompts
 from mtlcli.data.formats.prompts import Prompt, PromptTemplate
 from mtlcli.data.formats.text_rows import TextRows
+from mtlcli.data.formats.token_rows import TokenRows
 from mtlcli.data.formats.tokenization import load_tokenizer
 from mtlcli.errors import ConfigError
 from mtlcli.models.pretrained.base import Base
@@ -29,20 +30,22 @@ from mtlcli.models.trunks.base import Trunk
 from mtlcli.models.warm_start import freeze
 from mtlcli.specs import IGNORE_INDEX, DatasetSpec, TargetSpec
 from mtlcli.tasks.base import TaskKind
+from mtlcli.text_spec import TextSpec
 
 LOG = logging.getLogger("mtl")
 END_TOKENS = ("</s>", "<|endoftext|>", "<eos>", "<|end_of_text|>", "<|im_end|>", "[SEP]")
 
 
-def find_prompt(experiment: Experiment, alias: str) -> str | None:
-    """Return the prompt of the task that generates texts from a dataset.
+def find_prompt(experiment: Experiment, alias: str, length: int) -> TextSpec | None:
+    """Return the inputs of a dataset from which a task generates texts.
 
     Args:
         experiment: The experiment.
         alias: Alias of the dataset.
+        length: `max_length` of the trunk.
 
     Returns:
-        The template; None if no task on the dataset generates texts.
+        Their description; None if no task on the dataset generates texts.
 
     Raises:
         ConfigError: If the dataset has other tasks, or the prompt contains the target.
@@ -58,12 +61,13 @@ def find_prompt(experiment: Experiment, alias: str) -> str | None:
                 f"the prompt of task {name!r} is the input of its dataset {alias!r}, which can't be that of "
                 f"{', '.join(map(repr, others))} too; give each task an entry of its own under `datasets`"
             )
-    prompt: str = tasks[name].kind.options["prompt"]
+    options = tasks[name].kind.options
+    columns = tuple(dict.fromkeys(PromptTemplate.parse(options["prompt"]).columns))
     with problems.at(f"tasks.{name}.kind.prompt"):
-        if (target := tasks[name].target or name) in PromptTemplate.parse(prompt).columns:
+        if (target := tasks[name].target or name) in columns:
             raise ValueError(f"contains the target {target!r} itself")
     problems.check()
-    return prompt
+    return TextSpec(columns, length, prompt=options["prompt"], answer=options["max_new_tokens"])
 
 
 def generates(kind: str) -> bool:
@@ -113,8 +117,31 @@ def add_language_models(
             for task in tasks:
                 kind: Any = kinds[task]
                 kind.use_tokenizer(tokenizer)
+    _check_lengths(experiment, {task: trunks[task].language_model.encoded for task in tasks})  # type: ignore[union-attr]
     route = getattr(sharing, "route", None)
     sharing.answers = Answers(trunks, end, None if route is None else lambda task: setattr(route, "task", task))
+
+
+def _check_lengths(experiment: Experiment, encoded: Mapping[str, Any]) -> None:
+    """Check that answers leave tokens for prompts.
+
+    Args:
+        experiment: The experiment.
+        encoded: task that generates texts → whether an encoder reads its prompt.
+
+    Raises:
+        ConfigError: If they don't.
+    """
+    problems, length = Problems(experiment), experiment.trunk.options["max_length"]
+    for task, separate in encoded.items():
+        answer = experiment.tasks[task].kind.options["max_new_tokens"]
+        with problems.at(f"tasks.{task}.kind"):
+            if not separate and answer >= length:
+                raise ValueError(
+                    f"max_new_tokens: answers of up to {answer} tokens leave no token of a prompt in `max_length: "
+                    f"{length}` of the trunk"
+                )
+    problems.check()
 
 
 def _trunks(sharing: Sharing, tasks: list[str], name: str) -> dict[str, Trunk]:
@@ -186,7 +213,7 @@ def encode_prompts(
         The examples.
 
     Raises:
-        ConfigError: If the data is streamed, or the prompt has no room in `max_length`.
+        ConfigError: If the data is streamed.
     """
     if isinstance(examples, StreamedExamples):
         raise ConfigError("the kind `generation` reads its examples into memory; leave out `streaming`")
@@ -198,8 +225,8 @@ def encode_prompts(
         assert spec.text is not None and spec.text.prompt is not None and base.tokenizer is not None
         kind: Any = kinds[task]
         tokenizer = load_tokenizer(base.tokenizer)
-        limits = limits_of(tokenizer, base, spec.text.max_length, kind.max_new_tokens)
-        prompts = render(rows, spec.text.prompt)
+        limits = limits_of(tokenizer, base, spec.text)
+        prompts = render(rows, spec.text)
         answers = _answers(rows, spec, kind, target, examples)
         encoded = tokenize_prompts(tokenizer, prompts, answers, limits)
         if encoded.cut:
@@ -212,46 +239,52 @@ def encode_prompts(
     return replace(examples, inputs=encoded.inputs, targets={**examples.targets, target: encoded.labels})
 
 
-def limits_of(tokenizer: Any, base: Base, length: int, answer: int) -> PromptLimits:
+def encode_questions(base: Base, rows: TextRows, texts: TextSpec) -> TokenRows:
+    """Return the tokens of prompts without answers.
+
+    Args:
+        base: The model, with its tokenizer.
+        rows: Cells of the prompts.
+        texts: Their description.
+
+    Returns:
+        The tokens.
+    """
+    assert base.tokenizer is not None
+    tokenizer = load_tokenizer(base.tokenizer)
+    return tokenize_prompts(tokenizer, render(rows, texts), None, limits_of(tokenizer, base, texts)).inputs
+
+
+def limits_of(tokenizer: Any, base: Base, texts: TextSpec) -> PromptLimits:
     """Return the numbers of tokens of prompts and answers.
 
     Args:
         tokenizer: The `tokenizers.Tokenizer` of the model, whose truncation and padding are switched off.
         base: The model.
-        length: `max_length` of the trunk.
-        answer: `max_new_tokens` of the task.
+        texts: Description of the prompts.
 
     Returns:
         The numbers.
-
-    Raises:
-        ConfigError: If they leave no token of a prompt.
     """
     tokenizer.no_truncation()
     tokenizer.no_padding()
     encoded = bool(getattr(make_config(base.config), "is_encoder_decoder", False))
-    limits = PromptLimits(length, answer, end_token(tokenizer, base), encoded)
-    if limits.prompt < 1:
-        raise ConfigError(
-            f"`max_length: {length}` of the trunk leaves no token of a prompt, with answers of up to {answer} tokens "
-            "(`max_new_tokens`)"
-        )
-    return limits
+    return PromptLimits(texts.max_length, texts.answer, end_token(tokenizer, base), encoded)
 
 
-def render(rows: TextRows, template: str) -> list[Prompt]:
+def render(rows: TextRows, texts: TextSpec) -> list[Prompt]:
     """Return the prompts of examples.
 
     Args:
-        rows: Cells of the template's columns in order, and others.
-        template: The template.
+        rows: Cells of the columns of the prompt, and then those of answers.
+        texts: Their description.
 
     Returns:
         A prompt for each example.
     """
-    parsed = PromptTemplate.parse(template)
-    cells = dict(zip(parsed.columns, rows.columns, strict=False))
-    return parsed.render_rows({name: list(column) for name, column in cells.items()})
+    assert texts.prompt is not None
+    cells = dict(zip(texts.columns, map(list, rows.columns), strict=False))
+    return PromptTemplate.parse(texts.prompt).render_rows(cells)
 
 
 def _answers(rows: TextRows, spec: DatasetSpec, kind: Any, target: str, examples: Examples) -> list[str | None]:
@@ -259,7 +292,7 @@ def _answers(rows: TextRows, spec: DatasetSpec, kind: Any, target: str, examples
     labels = examples.targets[target]
     if described.type == "text":
         assert spec.text is not None
-        return list(rows.columns[spec.text.columns.index(target)])
+        return list(rows.columns[len(spec.text.columns) + spec.text.answers.index(target)])
     if described.type == "binary":
         labels = labels.nan_to_num(nan=IGNORE_INDEX)
     return [None if label == IGNORE_INDEX else kind.answers[int(label)] for label in labels.tolist()]

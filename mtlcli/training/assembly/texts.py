@@ -25,7 +25,13 @@ from mtlcli.models.pretrained.configs import make_config
 from mtlcli.specs import DatasetSpec
 from mtlcli.tasks.base import TaskKind
 from mtlcli.text_spec import TextSpec
-from mtlcli.training.assembly.language_models import encode_prompts, find_prompt, prompt_words
+from mtlcli.training.assembly.language_models import (
+    encode_prompts,
+    encode_questions,
+    find_prompt,
+    generates,
+    prompt_words,
+)
 
 log = logging.getLogger("mtl")
 REPEATED = 100  # occurrences of the words of a prompt among the texts
@@ -44,11 +50,11 @@ def ask_for_inputs(experiment: Experiment, alias: str, dataset: Dataset) -> None
         ConfigError: If the trunk reads text and the dataset has none.
     """
     length = text_length(experiment)
-    prompt = None if length is None else find_prompt(experiment, alias)
-    if length is not None and prompt is not None:
-        ask_for_prompt(dataset, prompt, length)
-    else:
+    texts = None if length is None else find_prompt(experiment, alias, length)
+    if texts is None:
         ask_for_texts(dataset, length)
+    else:
+        ask_for_prompt(dataset, texts)
 
 
 def text_length(experiment: Experiment) -> int | None:
@@ -90,7 +96,10 @@ def make_tokenizer(experiment: Experiment, base: Base) -> TextTokenizer | None:
     if base.tokenizer is None:
         return None
     with Problems(experiment).now("trunk.tokenizer" if experiment.trunk.options.get("tokenizer") else "trunk.model"):
-        return TextTokenizer(base.tokenizer, make_config(base.config).to_dict())
+        tokenizer = TextTokenizer(base.tokenizer, make_config(base.config).to_dict())
+    if any(generates(task.kind.name) for task in experiment.tasks.values()):
+        tokenizer.encode_prompts = partial(encode_questions, base)
+    return tokenizer
 
 
 def encode_texts(

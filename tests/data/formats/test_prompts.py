@@ -2,7 +2,7 @@
 
 import pytest
 
-from mtlcli.data.formats.prompts import Prompt, PromptTemplate
+from mtlcli.data.formats.prompts import Prompt, PromptTemplate, check_placeholders
 
 
 def test_placeholders_are_filled_in() -> None:
@@ -35,7 +35,6 @@ def test_invalid_templates(template: str, message: str) -> None:
 
 
 def test_unknown_placeholders_get_the_nearest_name() -> None:
-    template = PromptTemplate.parse("{titel} {body}")
-    with pytest.raises(ValueError, match=r"\{titel\} is no column of the dataset\. Did you mean 'title'\?"):
-        template.check_columns(["title", "body"])
-    template.check_columns(["titel", "body", "other"])
+    with pytest.raises(ValueError, match=r"\{titel\}, which is no column of the dataset\. Did you mean 'title'\?"):
+        check_placeholders(["titel", "body"], ["title", "body"])
+    check_placeholders(["titel", "body"], ["titel", "body", "other"])
