@@ -75,7 +75,11 @@ class MultiTaskModel(nn.Module):
         return self.sharing(self._prepare(inputs, chosen), chosen, record)  # type: ignore[no-any-return]
 
     def representations(
-        self, inputs: Mapping[str, Tensor], tasks: Sequence[str], record: SharingRecord | None = None
+        self,
+        inputs: Mapping[str, Tensor],
+        tasks: Sequence[str],
+        record: SharingRecord | None = None,
+        pooled: bool = True,
     ) -> dict[str, Tensor]:
         """Compute the inputs of the heads.
 
@@ -83,11 +87,12 @@ class MultiTaskModel(nn.Module):
             inputs: alias → raw inputs, uint8 or float [B, …].
             tasks: the requested tasks, whose datasets are all in `inputs`.
             record: receives the intermediate results that it asks for; None: nothing is recorded.
+            pooled: whether the representation of a task that predicts a vector is pooled, as its head needs it.
 
         Returns:
-            Task → input of its head, [B, features].
+            Task → input of its head, [B, features]; of the trunk's form if it is not `pooled`.
         """
-        return self.sharing.representations(self._prepare(inputs, tasks), tasks, record)
+        return self.sharing.representations(self._prepare(inputs, tasks), tasks, record, pooled)
 
     def joint_outputs(
         self, inputs: Mapping[str, Tensor], tasks: Sequence[str], record: SharingRecord | None = None

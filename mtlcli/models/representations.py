@@ -78,6 +78,20 @@ class Pooling:
         """
         return {alias: self.mask(x) for alias, x in inputs.items()}
 
+    def pool(self, task: str, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Pool the representation of a task.
+
+        Args:
+            task: the task.
+            x: [B, L, F] or [B, F, h, w]; vectors [B, F] are left as they are.
+            mask: the valid positions of a sequence, see `masks`.
+
+        Returns:
+            [B, F], or the representation itself if the task predicts a sequence or a map.
+        """
+        pool = self.pools.get(task)
+        return x if pool is None or x.ndim == 2 else pool_representation(x, pool, mask)
+
     def apply(
         self, representations: Mapping[str, Tensor], inputs: Mapping[str, Tensor], alias_of: Mapping[str, str]
     ) -> dict[str, Tensor]:

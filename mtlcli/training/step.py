@@ -183,6 +183,10 @@ def _backward(run: Run, scaler: GradScaler) -> Backward:
             from mtlcli.training.backward.blockwise_backward import BlockwiseBackward
 
             return BlockwiseBackward(run, scaler)
+    if run.experiment.weighting.gradients == "sequence":
+        from mtlcli.training.backward.feature_backward import SequenceBackward
+
+        return SequenceBackward(run, scaler)
     return GradientBackward(run, scaler)
 
 

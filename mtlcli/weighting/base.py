@@ -171,15 +171,16 @@ class GradientWeighting(Weighting):
 
     Attributes:
         gradients: Supported values of the key `gradients:`, the default first: gradients with respect to all shared
-            `parameters`, to the `features` that the trunk passes to the heads (P is then batch size × features), or to
-            the parameters of the `last_layer` of the trunk. A `GramianWeighting` also supports `jacobian` and
-            `blockwise`, two ways to compute the Gramian of `parameters`.
+            `parameters`, to the `features` that the trunk passes to the heads (P is then batch size × features), to the
+            whole `sequence` before it is pooled to features, or to the parameters of the `last_layer` of the trunk. A
+            `GramianWeighting` also supports `jacobian` and `blockwise`, two ways to compute the Gramian of
+            `parameters`.
         reuses_weights: True if the update is Jᵀw with weights that remain valid in later steps, so that `every: k` may
             solve for them every k steps only.
         uses_losses: True if the method reads the values of the losses.
     """
 
-    gradients: ClassVar[tuple[str, ...]] = ("parameters", "features")
+    gradients: ClassVar[tuple[str, ...]] = ("parameters", "features", "sequence")
     reuses_weights: ClassVar[bool] = True
     uses_losses: bool = False
 
@@ -210,7 +211,7 @@ class GramianWeighting(GradientWeighting):
     """
 
     level = "gramian"
-    gradients: ClassVar[tuple[str, ...]] = ("parameters", "jacobian", "blockwise", "features")
+    gradients: ClassVar[tuple[str, ...]] = ("parameters", "jacobian", "blockwise", "features", "sequence")
     independent: ClassVar[bool] = False
 
     def weights(self, gramian: Tensor, losses: Tensor, present: Sequence[int]) -> Tensor:

@@ -148,7 +148,11 @@ class Sharing(nn.Module, ABC):
         """
 
     def representations(
-        self, inputs: Mapping[str, Tensor], tasks: Iterable[str], record: SharingRecord | None = None
+        self,
+        inputs: Mapping[str, Tensor],
+        tasks: Iterable[str],
+        record: SharingRecord | None = None,
+        pooled: bool = True,
     ) -> dict[str, Tensor]:
         """Compute the representation of each requested task.
 
@@ -156,6 +160,7 @@ class Sharing(nn.Module, ABC):
             inputs: alias → normalized inputs, [B, *input_shape].
             tasks: the requested tasks, whose datasets are all in `inputs`.
             record: receives the intermediate results that it asks for; None: nothing is recorded.
+            pooled: whether the representation of a task that predicts a vector is pooled, as its head needs it.
 
         Returns:
             Task → input of its head, [B, features], pooled if the trunk's output is a sequence or a map and the task
@@ -168,7 +173,7 @@ class Sharing(nn.Module, ABC):
         representations = self.encode(wanted, alias_of, SharingRecord() if record is None else record)
         if self.answers is not None:
             representations = self.answers.apply(representations, wanted, alias_of)
-        if self.pooling is None:
+        if self.pooling is None or not pooled:
             return representations
         return self.pooling.apply(representations, wanted, alias_of)
 

@@ -22,8 +22,7 @@ from mtlcli.training.backward.base import (
     combine_cotangents,
     terms_backward,
 )
-from mtlcli.training.backward.flat_gradients import FlatGradients, row_type
-from mtlcli.training.backward.jacobians import Jacobians
+from mtlcli.training.backward.jacobians import FlatGradients, Jacobians, row_type
 from mtlcli.training.backward.lookups import CompactTable, find_lookups, output_edge
 from mtlcli.training.backward.loss_graphs import Walk
 from mtlcli.weighting.solvers.gramian import compute_gramian, exact_dtype

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,13 +12,13 @@ from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
 from mtlcli.data.loader import Batch
-from mtlcli.errors import ConfigError
 from mtlcli.models.dependent_tasks import predict_from_features
 from mtlcli.models.sharing.base import SharingRecord
 from mtlcli.specs import TrunkPass
 from mtlcli.training.backward.base import Backward, Parameters, StepResult, TaskGraphs
 from mtlcli.training.backward.engines import GradientEngine, conflict, loss_scale
-from mtlcli.training.backward.jacobians import FeatureJacobians, Jacobians, LastLayerJacobians, ParameterJacobians
+from mtlcli.training.backward.feature_jacobians import FeatureJacobians
+from mtlcli.training.backward.jacobians import Jacobians, LastLayerJacobians, ParameterJacobians
 from mtlcli.training.run import Run
 from mtlcli.weighting.base import GradientWeighting, JacobianWeighting
 
@@ -138,7 +137,6 @@ def is_blockwise(run: Run) -> bool:
     return 4 * len(run.weighting.tasks) * size > MOST_JACOBIAN_BYTES
 
 
-LOG = logging.getLogger("mtl")
 BY_PARAMETERS = ("parameters", "jacobian", "blockwise")  # values of `gradients:` that differ in memory only
 MOST_JACOBIAN_BYTES = 2**30  # of the Jacobian, above which `gradients: parameters` computes the Gramian by blocks
 
@@ -181,9 +179,10 @@ class GradientBackward(Backward):
         # another task; not so where batch normalization couples the datasets, which would be another function.
         self.separate = gradients in BY_PARAMETERS and datasets > 1 and not run.model.couples_examples()
         self.joint: Collection[str] = ()
-        plain, self.predict = run.model.representations, self._apply_head
+        plain: Represent = run.model.representations
+        self.predict: Predict = self._apply_head
         if (dependencies := run.model.sharing.dependencies) is not None:
-            if gradients == "features":
+            if gradients in ("features", "sequence"):
                 self.predict = partial(predict_from_features, dependencies, run.model.heads)
             else:
                 self.joint, plain = dependencies.linked, run.model.joint_outputs
@@ -193,11 +192,11 @@ class GradientBackward(Backward):
         # A compiled trunk frees its saved tensors during the backward pass, so it can't be differentiated repeatedly.
         once = run.experiment.training.compile and not self.jacobians.parameters.own
         self.represent_once = torch.compile(plain) if once else plain
-        self.represent: Represent = self.represent_once if isinstance(self.jacobians, FeatureJacobians) else plain
+        self.represent = self.represent_once if isinstance(self.jacobians, FeatureJacobians) else plain
 
     def describe(self) -> dict[str, Any]:
         """See `Backward.describe`."""
-        return {**super().describe(), "buffer_bytes": self.jacobians.buffer_bytes}
+        return {"route": self.route, "buffer_bytes": self.jacobians.buffer_bytes}
 
     def _apply_head(self, task: str, x: Tensor) -> Tensor:
         prediction: Tensor = x if task in self.joint else self.run.model.heads[task](x)
@@ -206,7 +205,9 @@ class GradientBackward(Backward):
     def _jacobians(self, gradients: str) -> Jacobians:
         run, parameters, tasks = self.run, trunk_parameters(self.run, self.joint), len(self.run.weighting.tasks)
         if gradients == "features":
-            self._check_features()
+            from mtlcli.training.backward.feature_checks import check_features
+
+            check_features(run)
             return FeatureJacobians(parameters)
         if gradients == "last_layer":
             return LastLayerJacobians(parameters, run.model.last_shared_layer(), tasks, run.device)
@@ -224,20 +225,6 @@ class GradientBackward(Backward):
         if self.engine.samples > 1:
             route += " of two samples, joint backward of a third"
         return route + (f" every {self.engine.every} steps, joint backward between" if self.engine.every > 1 else "")
-
-    def _check_features(self) -> None:
-        experiment = self.run.experiment
-        if self.run.regularization.tasks:
-            message = "a regularizer that counts as a task (as_task) has no gradient of the features; use `parameters`"
-            raise ConfigError(experiment.problem("weighting.gradients", message))
-        if not self.run.model.sharing.common_features:
-            message = f"sharing {experiment.sharing.name!r} gives no two tasks the same features; use `parameters`"
-            raise ConfigError(experiment.problem("weighting.gradients", message))
-        if len({alias for alias, _ in self.run.sources.values()}) > 1:
-            LOG.warning(
-                "weighting.gradients: features: tasks on different datasets share no features, so conflicts between "
-                "them are not detected; with `parameters` they are"
-            )
 
     def __call__(self, batches: Sequence[Batch], totals: list[float], shares: list[float]) -> StepResult:
         """See `Backward`."""

@@ -12,11 +12,9 @@ from mtlcli.training.backward.base import (
     Parameters,
     TaskGraphs,
     own_backward,
-    shared_backward,
     terms_backward,
     weighted_backward,
 )
-from mtlcli.training.backward.flat_gradients import FlatGradients, row_type
 
 
 class Jacobians(ABC):
@@ -200,54 +198,56 @@ class LastLayerJacobians(ParameterJacobians):
         weighted_backward(self.graphs, weights, self.parameters)
 
 
-class FeatureJacobians(Jacobians):
-    """Jacobian by the outputs of the shared part; the shared part has one backward pass, from the update.
+class FlatGradients:
+    """Preallocated matrix of gradients, of which every row holds a gradient of the same parameters.
 
-    This is MGDA-UB: the norm of a combination of these gradients bounds the norm of the same combination of the
-    parameters' gradients from above, up to a constant. It is an approximation, except for what a method guarantees of
-    the gradients of the features themselves. Tasks on different datasets have no features in common: their gradients
-    are orthogonal here, and a conflict between them is not detected.
+    Each row is also available as one view per parameter, of the parameter's shape and strides, so that a gradient is
+    copied in one call for all parameters, and a view can be a parameter's `.grad` (fused optimizers require its
+    strides).
 
-    References:
-        Sener and Koltun, "Multi-Task Learning as Multi-Objective Optimization", NeurIPS 2018, section 3.3.
+    Args:
+        parameters: Parameters with P entries in total.
+        rows: Number of rows.
+        device: Device of the matrix.
+        storage: Tensor of rows × P entries or more to use as memory, whose content is kept; None to allocate zeros.
+
+    Attributes:
+        matrix: Gradients, shape [rows, P], float32, or float64 if a parameter is.
+        rows: For each row the views, one per parameter.
     """
 
-    route = "features backward"
-    _bytes = 0
+    def __init__(
+        self, parameters: Sequence[Tensor], rows: int, device: torch.device, storage: Tensor | None = None
+    ) -> None:
+        sizes = [parameter.numel() for parameter in parameters]
+        self.size = sum(sizes)
+        if storage is None:
+            self.matrix = torch.zeros(rows, self.size, dtype=row_type(parameters), device=device)
+        else:
+            self.matrix = storage[: rows * self.size].view(rows, self.size)
+        starts = [sum(sizes[:i]) for i in range(len(sizes))]
+        self.rows = [
+            [
+                self.matrix.as_strided(parameter.shape, parameter.stride(), row * self.size + start)
+                for parameter, start in zip(parameters, starts, strict=True)
+            ]
+            for row in range(rows)
+        ]
 
-    @property
-    def buffer_bytes(self) -> int:
-        """See `Jacobians.buffer_bytes`. It is that of the latest step."""
-        return self._bytes
+    def put(self, row: int, gradients: Sequence[Tensor | None], add: bool = False) -> None:
+        """Copy gradients, one per parameter, into a row, or add them to it; None counts as zero."""
+        pairs = [(view, gradient) for view, gradient in zip(self.rows[row], gradients, strict=True)
+                 if gradient is not None]  # fmt: skip
+        if len(pairs) < len(gradients) and not add:
+            self.matrix[row].zero_()
+        if pairs:
+            views, values = [view for view, _ in pairs], [gradient for _, gradient in pairs]
+            if add:
+                torch._foreach_add_(views, values)
+            else:
+                torch._foreach_copy_(views, values)
 
-    def start(self, present: list[int]) -> None:
-        """See `Jacobians.start`."""
-        self.row_of = {task: row for row, task in enumerate(present)}
-        self.graphs: list[TaskGraphs] = []
 
-    def add(self, graph: TaskGraphs, sample: int) -> None:
-        """See `Jacobians.add`."""
-        self.graphs.append(graph)
-
-    def matrix(self) -> Tensor:
-        """See `Jacobians.matrix`."""
-        blocks = []
-        for graph in self.graphs:
-            for output, gradients in graph.outputs():
-                block = output.new_zeros(len(self.row_of), output.numel(), dtype=row_type([output]))
-                for task, gradient in gradients.items():
-                    if gradient is not None:
-                        block[self.row_of[task]].copy_(gradient.flatten())
-                blocks.append(block)
-        if not blocks:  # the whole trunk is frozen
-            return self.graphs[0].losses[0].new_zeros(1, len(self.row_of), 0, dtype=torch.float32)
-        matrix = blocks[0] if len(blocks) == 1 else torch.cat(blocks, 1)
-        self._bytes = matrix.nbytes + matrix[0].nbytes
-        return matrix.unsqueeze(0)
-
-    def descend(self, weights: Mapping[int, Tensor], update: Tensor) -> None:
-        """See `Jacobians.descend`."""
-        outputs = [output for graph in self.graphs for output, _ in graph.outputs()]
-        blocks = torch.split(update, [output.numel() for output in outputs])
-        cotangents = [block.view_as(o).to(o.dtype) for block, o in zip(blocks, outputs, strict=True)]
-        shared_backward(self.graphs, outputs, cotangents, self.parameters)
+def row_type(tensors: Sequence[Tensor]) -> torch.dtype:
+    """Return the type of a gradient's row: float32, or float64 if one of the tensors is."""
+    return torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from mtlcli.training.backward.base import Parameters, TaskGraphs
 from mtlcli.training.backward.engines import GradientEngine
-from mtlcli.training.backward.jacobians import FeatureJacobians, Jacobians, LastLayerJacobians
+from mtlcli.training.backward.feature_jacobians import FeatureJacobians
+from mtlcli.training.backward.jacobians import Jacobians, LastLayerJacobians
 from mtlcli.training.backward.loss_graphs import FeatureGraphs, LossGraphs, LossJacobians, Walk, own_parameters
 from mtlcli.weighting.base import GradientWeighting, GramianWeighting, JacobianWeighting
 
