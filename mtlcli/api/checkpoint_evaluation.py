@@ -35,6 +35,7 @@ def evaluate(
     overrides: Sequence[str] = (),
     datasets: Mapping[str, Any] | None = None,
     plugins: Sequence[str] = (),
+    base: str | os.PathLike[str] | None = None,
 ) -> TaskMetrics:
     """Evaluate a trained model on a split of its data, as `mtl eval` does.
 
@@ -47,6 +48,8 @@ def evaluate(
         overrides: `KEY=VALUE` strings for the configuration of the checkpoint, such as `datasets.t.path=new.csv`.
         datasets: Alias → data passed from Python, as for `train`.
         plugins: Modules, or files ending in `.py`, with components that the model needs; imported first.
+        base: Folder or file of the pretrained model that the checkpoint refers to (`checkpoint.base: reference`); by
+            default it is looked for.
 
     Returns:
         Task → metric → value, over all labelled examples; NaN where a metric is undefined.
@@ -56,15 +59,17 @@ def evaluate(
         MtlError: The data can't be read, or the model can't be evaluated.
     """
     if isinstance(model, Run):
-        if overrides or datasets or plugins:
-            raise ConfigError("overrides, datasets and plugins are for a checkpoint; give them to build() for a run")
+        if overrides or datasets or plugins or base:
+            raise ConfigError(
+                "overrides, datasets, plugins and base are for a checkpoint; give them to build() for a run"
+            )
         splits = choose_splits(model, split)
         return measure(model, splits).metrics
     for plugin in [plugins] if isinstance(plugins, str) else plugins:
         load_plugin(plugin, "plugin")
     random_state, threads = rng_state(), torch.get_num_threads()
     try:
-        return evaluate_checkpoint(read_checkpoint(model, overrides), split, datasets).evaluation.metrics
+        return evaluate_checkpoint(read_checkpoint(model, overrides), split, datasets, base).evaluation.metrics
     finally:
         set_rng_state(random_state)
         torch.set_num_threads(threads)
@@ -138,8 +143,16 @@ def checkpoint_path(checkpoint: str | os.PathLike[str]) -> Path:
     return checkpoint_of(given_path(path, "checkpoint"))
 
 
+def base_path(base: str | os.PathLike[str] | None) -> Path | None:
+    """Return the path of the base that the user gives; None if none is given."""
+    return None if base is None else given_path(os.fspath(base), "--base")
+
+
 def evaluate_checkpoint(
-    stored: StoredModel, split: str | None = None, datasets: Mapping[str, Any] | None = None
+    stored: StoredModel,
+    split: str | None = None,
+    datasets: Mapping[str, Any] | None = None,
+    base: str | os.PathLike[str] | None = None,
 ) -> CheckpointEvaluation:
     """Evaluate a checkpoint, and warn of what makes the metrics doubtful.
 
@@ -147,6 +160,7 @@ def evaluate_checkpoint(
         stored: The checkpoint.
         split: As in `evaluate`.
         datasets: As in `evaluate`.
+        base: As in `evaluate`.
 
     Returns:
         The metrics, with the splits and the run.
@@ -156,7 +170,7 @@ def evaluate_checkpoint(
         MtlError: The model can't be evaluated.
     """
     experiment, payload = stored.experiment, stored.payload
-    run = rebuild(experiment, payload, given=datasets)
+    run = rebuild(experiment, payload, given=datasets, base_path=base_path(base))
     passed = [alias for alias in datasets or () if _may_be_new(run.datasets[alias])]
     new = new_datasets(run, [*moved_datasets(experiment, payload, stored.overrides), *passed])
     splits = choose_splits(run, split, new)

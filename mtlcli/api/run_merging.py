@@ -110,7 +110,7 @@ def merge(
 
     random_state, threads = rng_state(), torch.get_num_threads()
     try:
-        merged = merge_sources(read_sources(paths), rule, options, locate)
+        merged = merge_sources(read_sources(paths, source_base), rule, options, locate)
     finally:
         set_rng_state(random_state)
         torch.set_num_threads(threads)

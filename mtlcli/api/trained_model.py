@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mtlcli.api.checkpoint_evaluation import checkpoint_path
+from mtlcli.api.checkpoint_evaluation import base_path, checkpoint_path
 from mtlcli.api.predictions import Predictions, decode_predictions
 from mtlcli.api.raw_inputs import RawInputs
 from mtlcli.api.text_batches import compute_in_order
@@ -33,7 +33,11 @@ from mtlcli.training.run import Run, autocast
 
 
 def load(
-    checkpoint: str | os.PathLike[str], *, device: str | torch.device = "cpu", plugins: Sequence[str] = ()
+    checkpoint: str | os.PathLike[str],
+    *,
+    device: str | torch.device = "cpu",
+    plugins: Sequence[str] = (),
+    base: str | os.PathLike[str] | None = None,
 ) -> Model:
     """Load a trained model from a checkpoint.
 
@@ -43,6 +47,8 @@ def load(
         checkpoint: A `.pt` file of a run, or the run's folder, of which the best checkpoint is taken.
         device: Device of the model: `cpu`, `cuda`, `cuda:0`, `mps`, or `auto` for a GPU if one is available.
         plugins: Modules, or files ending in `.py`, with components that the model needs; imported first.
+        base: Folder or file of the pretrained model that the checkpoint refers to (`checkpoint.base: reference`); by
+            default it is looked for.
 
     Returns:
         The model, in evaluation mode.
@@ -55,7 +61,7 @@ def load(
     path = checkpoint_path(checkpoint)
     payload = load_checkpoint(path)
     experiment = experiment_from_checkpoint(payload, [f"training.device={device}"], path, data=False)
-    run = rebuild(experiment, payload, data=False, prepare=False)
+    run = rebuild(experiment, payload, data=False, prepare=False, base_path=base_path(base))
     return Model(run, data_records(payload))
 
 

@@ -41,6 +41,14 @@ ConfigFile = Annotated[str, typer.Argument(metavar="CONFIG", help="Experiment fi
 CheckpointFile = Annotated[
     Path, typer.Argument(metavar="CHECKPOINT", help="Checkpoint (.pt), or a run folder for its best checkpoint.")
 ]
+BasePath = Annotated[
+    Path | None,
+    typer.Option(
+        "--base",
+        metavar="PATH",
+        help="Folder or file of the pretrained model that the checkpoint refers to. Default: it is looked for.",
+    ),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="KEY=VALUE", help="Keys of the experiment to set: training.epochs=5 weighting=pcgrad"),

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mtlcli.cli.arguments import CheckpointFile, Json, Plugins, Requirements, examples
+from mtlcli.cli.arguments import BasePath, CheckpointFile, Json, Plugins, Requirements, examples
 
 
 @examples("mtl eval runs/digits", "mtl eval runs/digits --split val --require 'digit.accuracy>=0.5'")
@@ -29,6 +29,7 @@ def evaluate(
         ),
     ] = None,
     require: Requirements = None,
+    base: BasePath = None,
     json: Json = False,
     plugin: Plugins = None,
 ) -> None:
@@ -43,7 +44,7 @@ def evaluate(
     watch()
     stored = read_checkpoint(checkpoint, overrides or [])
     requirements = parse_requirements(require or [], stored.experiment)
-    evaluated = evaluate_checkpoint(stored, split)
+    evaluated = evaluate_checkpoint(stored, split, base=base)
     run, splits, evaluation = evaluated.run, evaluated.splits, evaluated.evaluation
     confirm_requirements(requirements, evaluation.metrics)
     gaps = count_unseen(run, splits)

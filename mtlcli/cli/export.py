@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from mtlcli.cli.arguments import CheckpointFile, Json, Plugins, examples
+from mtlcli.cli.arguments import BasePath, CheckpointFile, Json, Plugins, examples
 
 
 @examples(
@@ -28,6 +28,7 @@ def export(
         Path | None,
         typer.Option(metavar="FILE", help="File to write. Default: next to the checkpoint, with the format's suffix."),
     ] = None,
+    base: BasePath = None,
     json: Json = False,
     plugin: Plugins = None,
 ) -> None:
@@ -52,6 +53,7 @@ def export(
     from mtlcli.training.checkpoint.file import load_checkpoint
     from mtlcli.training.run_folder import checkpoint_of
 
+    base = None if base is None else given_path(base, "--base")
     checkpoint = checkpoint_of(given_path(checkpoint, "checkpoint"))
     if out is not None:
         out = given_path(out, "--out")
@@ -61,7 +63,7 @@ def export(
             raise ConfigError(f"--out {quote_path(out)}: the folder {quote_path(out.parent)} does not exist")
     payload = load_checkpoint(checkpoint)
     experiment = experiment_from_checkpoint(payload, ["training.device=cpu"], checkpoint, data=False)
-    run = rebuild(experiment, payload, data=False)
+    run = rebuild(experiment, payload, data=False, base_path=base)
 
     from mtlcli.training.export import (
         SUFFIXES,  # torch's exporters take seconds to import

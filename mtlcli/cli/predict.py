@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from mtlcli.cli.arguments import CheckpointFile, Json, Plugins, examples
+from mtlcli.cli.arguments import BasePath, CheckpointFile, Json, Plugins, examples
 
 
 @examples(
@@ -46,6 +46,7 @@ def predict(
         typer.Option("--on-error", metavar="stop|skip", help="Stop at the first faulty example, or leave it out."),
     ] = "stop",
     device: Annotated[str, typer.Option(metavar="DEVICE", help="Device: auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    base: BasePath = None,
     json: Json = False,
     plugin: Plugins = None,
 ) -> None:
@@ -69,7 +70,7 @@ def predict(
     target = None if out is None else given_path(out, "--out")
     paths = [given_path(path, "INPUT") for path in inputs]
     watch()
-    model = load(checkpoint, device=device)
+    model = load(checkpoint, device=device, base=base)
     chosen = None if tasks is None else [task.strip() for task in tasks.split(",") if task.strip()]
     with watch_rows() as poll:
         written = predict_files(

@@ -142,6 +142,9 @@ class Checkpoint(Section):
     `10 minutes`. One is always saved at the end of an epoch."""
     keep: Annotated[int, Field(ge=1, le=1000)] = 2
     """Number of latest checkpoints to keep."""
+    base: Literal["include", "reference"] = "include"
+    """`reference` leaves frozen weights of a pretrained trunk out of the checkpoints, which then refer to the files of
+    the pretrained model by path and SHA-256."""
 
 
 class Monitor(Section):
@@ -225,6 +228,8 @@ class Experiment(Section):
                 del plain[key]
         if plain["training"]["normalize_losses"] == "none":
             del plain["training"]["normalize_losses"]
+        if plain["checkpoint"]["base"] == "include":
+            del plain["checkpoint"]["base"]
         if plain["training"]["bucketing"] == BUCKETING:
             del plain["training"]["bucketing"]
         return plain | ({"callbacks": named} if named else {})

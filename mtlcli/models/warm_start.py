@@ -118,7 +118,7 @@ def join_problems(problems: list[str]) -> str:
 
 def _is_finite(tensor: Tensor) -> bool:
     """Check the extremes, which are NaN if any value is: a mask of all values would take memory."""
-    if not tensor.is_floating_point() or tensor.numel() == 0:
+    if tensor.is_meta or not tensor.is_floating_point() or tensor.numel() == 0:
         return True
     return all(bool(torch.isfinite(extreme)) for extreme in torch.aminmax(tensor))
 

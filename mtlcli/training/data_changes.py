@@ -9,6 +9,8 @@ from typing import Any
 from mtlcli.data.base import Dataset
 from mtlcli.data.fingerprint import DataRecord, Fingerprint
 from mtlcli.errors import ConfigError, Problem
+from mtlcli.specs import DatasetSpec
+from mtlcli.text import join_names
 from mtlcli.training.run import Run
 
 LOG = logging.getLogger("mtl")
@@ -70,6 +72,35 @@ def check_unchanged(run: Run, now: Mapping[str, DataRecord], payload: Mapping[st
             "this run's trunk"
         )
         raise ConfigError([Problem(head), *problems, Problem(remedy)])
+
+
+def check_specs(specs: Mapping[str, DatasetSpec], saved: Mapping[str, Any], source: str) -> None:
+    """Check that the datasets have the descriptions of a checkpoint.
+
+    Args:
+        specs: alias → description now.
+        saved: alias → description in the checkpoint, as plain data.
+        source: path of the checkpoint, for messages.
+
+    Raises:
+        ConfigError: if a description differs; the message lists all.
+    """
+    # parsed first, since an older checkpoint lacks the fields that were added later
+    parsed = {a: DatasetSpec.from_dict(spec, f"{source}: specs.{a}").to_dict() for a, spec in saved.items()}
+    if differing := [alias for alias, spec in specs.items() if parsed.get(alias) != spec.to_dict()]:
+        raise ConfigError(
+            Problem(f"{source}: {_difference(parsed.get(alias), specs[alias])}", f"datasets.{alias}")
+            for alias in differing
+        )
+
+
+def _difference(saved: dict[str, Any] | None, spec: DatasetSpec) -> str:
+    """Describe the difference between the specs of a dataset whose content hasn't changed, with the remedy."""
+    before = [column["name"] for column in (saved or {}).get("columns", [])]
+    now = [column.name for column in spec.columns]
+    if before != now and sorted(before) == sorted(now):
+        return f"the feature columns are in another order. Restore the order in the file: {join_names(before)}"
+    return "the run was started with other data, or the data is now read in another way; start a new run"
 
 
 def new_datasets(run: Run, moved: Iterable[str]) -> set[str]:

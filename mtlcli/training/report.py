@@ -17,6 +17,7 @@ from mtlcli.models.sharing.base import SharingRecord, SharingStats
 from mtlcli.specs import TrunkPass
 from mtlcli.training.assembly.model_size import compress
 from mtlcli.training.assembly.regularization import PREFIX, fit_ranks
+from mtlcli.training.checkpoint.base_values import fill_in_base
 from mtlcli.training.checkpoint.file import load_checkpoint, plain, save_checkpoint
 from mtlcli.training.class_plots import ClassResults
 from mtlcli.training.data_report import count_unseen
@@ -45,8 +46,7 @@ LOG = logging.getLogger("mtl")
 def finish(state: TrainerState, folder: RunFolder, stop: StopRequest, plots: bool = True) -> Summary:
     """Evaluate the model of the best epoch on the evaluated split and on `test`, and write the final files.
 
-    A split that can't be evaluated is left out of the tables (for the evaluated split, they have the best epoch's
-    values instead), and the summary's status is `failed`.
+    Of a split that can't be evaluated, the tables have the best epoch's values, if any; the status is then `failed`.
 
     Args:
         state: the state of the run, whose last epoch is trained. The model is changed to that of the best epoch.
@@ -55,13 +55,13 @@ def finish(state: TrainerState, folder: RunFolder, stop: StopRequest, plots: boo
         plots: whether to write plots.
 
     Returns:
-        The content of summary.json. A signal raises InterruptedRunError and leaves the last checkpoint unchanged, so
-        that a resumed run repeats this step.
+        The content of summary.json. After an InterruptedRunError of a signal, a resumed run repeats this step.
     """
     run = state.run
     best = load_checkpoint(folder.best)
-    fit_ranks(run.model, best["model"])
-    run.model.load_state_dict(best["model"])
+    weights = best["model"] if state.reference is None else fill_in_base(best, run.model.state_dict(), "best.pt")
+    fit_ranks(run.model, weights)
+    run.model.load_state_dict(weights)
     run.regularization.load_state_dict(best.get("regularizers", {}))
     split = run.experiment.evaluation.split
     splits = list(dict.fromkeys([split, *(["test"] if "test" in run.splits() else [])]))

@@ -17,14 +17,15 @@ from mtlcli.config.changed_keys import check_same
 from mtlcli.config.locations import Problems
 from mtlcli.data.fingerprint import DataRecord
 from mtlcli.data.loader import Loader
-from mtlcli.errors import ConfigError, Problem
-from mtlcli.specs import DatasetSpec
-from mtlcli.text import join_names
+from mtlcli.errors import ConfigError
+from mtlcli.training.assembly.base_reference import make_reference
 from mtlcli.training.assembly.data_checks import open_data
 from mtlcli.training.assembly.optimizers import group_names, learning_rates, make_optimizer, scale_rates
 from mtlcli.training.assembly.schedules import Schedule, make_schedule
+from mtlcli.training.checkpoint.base_files import BaseReference
+from mtlcli.training.checkpoint.base_values import fill_in_base, leave_out_base
 from mtlcli.training.checkpoint.file import plain, rng_state, set_rng_state
-from mtlcli.training.data_changes import check_unchanged
+from mtlcli.training.data_changes import check_specs, check_unchanged
 from mtlcli.training.device import Threads
 from mtlcli.training.evaluate import Amounts
 from mtlcli.training.failures import weighting_fault
@@ -44,6 +45,8 @@ FREE = ("training.epochs", "optimizer.lr", "optimizer.groups.*.lr", "scheduler.T
         "datasets.*.test_path", "datasets.*.val_path",
         "training.device", "training.threads", "training.loading", "training.workers", "training.early_stopping",
         "checkpoint.every", "checkpoint.keep")  # fmt: skip
+
+BASE_OPTIONS = ("trunk.model", "trunk.pretrained", "trunk.init_from")  # of a base whose values are compared
 
 MakeStep = Callable[[Run, Optimizer, int], Step]
 """Makes the step of a run from its optimizer and the number of steps in all epochs."""
@@ -105,6 +108,7 @@ class TrainerState:
         header: facts about the run, such as its folder; None before `Trainer.fit`. Not part of a checkpoint.
         report: results of the latest epoch; None before the first one ends. Not part of a checkpoint.
         stops: early stopping of single tasks; None if no task has the option `stop`.
+        reference: the weights that checkpoints leave out; None with `checkpoint.base: include`.
     """
 
     run: Run
@@ -122,6 +126,7 @@ class TrainerState:
     header: RunHeader | None = None
     report: EpochReport | None = None
     stops: TaskStops | None = None
+    reference: BaseReference | None = None
 
     @property
     def experiment(self) -> Experiment:
@@ -156,13 +161,14 @@ class TrainerState:
     def state_dict(self) -> dict[str, Any]:
         """Return the payload of a checkpoint: plain tensors, numbers, strings, lists and dicts."""
         run = self.run
-        return {
+        weights = dict(run.model.state_dict())
+        payload = {
             "config": run.experiment.resolved(),
             "specs": {alias: spec.to_dict() for alias, spec in run.specs.items()},
             "data": {alias: record.to_dict() for alias, record in self.data.items()},
             "plugins": plugins_of(run.experiment),
             "made_with": _made_with(run),
-            "model": plain(dict(run.model.state_dict())),
+            "model": plain(weights) if self.reference is None else weights,
             "weighting": plain(dict(run.weighting.state_dict())),
             "regularizers": plain(dict(run.regularization.state_dict())),
             "step": plain(self.step.state_dict()),
@@ -178,6 +184,7 @@ class TrainerState:
             **({} if run.base is None else {"base": run.base.to_dict()}),
             "rng": rng_state(),
         }
+        return payload if self.reference is None else leave_out_base(payload, self.reference)
 
     def load_state_dict(self, payload: Mapping[str, Any], source: str = "the checkpoint") -> None:
         """Continue from a checkpoint. Log what has changed since then, of the keys that may change.
@@ -189,10 +196,11 @@ class TrainerState:
         Raises:
             ConfigError: if the checkpoint is of another experiment or of other data, or its state does not fit.
         """
-        for change in check_same(_resolved(payload["config"], source), self.experiment.resolved(), FREE, source):
+        free = FREE if "reference" not in payload else (*FREE, *BASE_OPTIONS)
+        for change in check_same(_resolved(payload["config"], source), self.experiment.resolved(), free, source):
             LOG.warning("changed since the checkpoint: %s", change)
         check_unchanged(self.run, self.data, payload, source)
-        _check_specs(self.run.specs, payload["specs"], source)
+        check_specs(self.run.specs, payload["specs"], source)
         made_with = payload.get("made_with", {})
         self.threads.keep(made_with.get("threads"))
         for name, value in _made_with(self.run).items():
@@ -201,7 +209,10 @@ class TrainerState:
                     "saved with %s %s, and this is %s: the last bits of the numbers may differ", name, before, value
                 )
         try:
-            self.run.model.load_state_dict(payload["model"])
+            weights = payload["model"]
+            if "reference" in payload:
+                weights = fill_in_base(payload, self.run.model.state_dict(), source)
+            self.run.model.load_state_dict(weights)
             self.run.weighting.load_state_dict(payload["weighting"])
             self.run.regularization.load_state_dict(payload["regularizers"])
             self.step.load_state_dict(payload["step"])
@@ -246,27 +257,9 @@ def new_state(run: Run, direction: str, make_step: MakeStep | None = None) -> Tr
     state = TrainerState(run, loader, step, schedule, log, Threads(training.threads, judged=judged), groups, rates)
     if any(task.stop is not None for task in run.experiment.tasks.values()):
         state.stops = make_stops(run.experiment, run.kinds)
+    if run.experiment.checkpoint.base == "reference":
+        state.reference = make_reference(run)
     return state
-
-
-def _check_specs(specs: Mapping[str, DatasetSpec], saved: Mapping[str, Any], source: str) -> None:
-    """Raise ConfigError if a dataset's spec differs from that in the checkpoint."""
-    # parsed first, since an older checkpoint lacks the fields that were added later
-    parsed = {a: DatasetSpec.from_dict(spec, f"{source}: specs.{a}").to_dict() for a, spec in saved.items()}
-    if differing := [alias for alias, spec in specs.items() if parsed.get(alias) != spec.to_dict()]:
-        raise ConfigError(
-            Problem(f"{source}: {_difference(parsed.get(alias), specs[alias])}", f"datasets.{alias}")
-            for alias in differing
-        )
-
-
-def _difference(saved: dict[str, Any] | None, spec: DatasetSpec) -> str:
-    """Describe the difference between the specs of a dataset whose content hasn't changed, with the remedy."""
-    before = [column["name"] for column in (saved or {}).get("columns", [])]
-    now = [column.name for column in spec.columns]
-    if before != now and sorted(before) == sorted(now):
-        return f"the feature columns are in another order. Restore the order in the file: {join_names(before)}"
-    return "the run was started with other data, or the data is now read in another way; start a new run"
 
 
 def _resolved(config: Mapping[str, Any], source: str) -> Mapping[str, Any]:

@@ -72,6 +72,25 @@ def _hub_folder(model: str) -> Path:
         raise ValueError(_missing(model, f"and can't be downloaded: {reason}")) from error
 
 
+def find_cached_model(model: str) -> Path | None:
+    """Return the folder of a model of the hub in the local cache; nothing is downloaded.
+
+    Args:
+        model: the id of the model.
+
+    Returns:
+        The folder; None if the model is not in the cache.
+    """
+    if not HUB_ID.fullmatch(model):
+        return None
+    try:
+        from huggingface_hub import snapshot_download
+
+        return Path(snapshot_download(model, local_files_only=True))
+    except Exception:  # of several types: the library is missing, or the model is not in the cache
+        return None
+
+
 def _missing(model: str, reason: str) -> str:
     return (
         f"no folder {quote_path(model)}, and the model {model!r} of the hub is not in the cache, {reason}. Download it "

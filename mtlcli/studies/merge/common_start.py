@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,13 +14,15 @@ from torch import Tensor
 from mtlcli import registry
 from mtlcli.config import Experiment
 from mtlcli.errors import ConfigError, Problem
+from mtlcli.models.pretrained.folders import find_cached_model
 from mtlcli.models.warm_start import join_problems
+from mtlcli.pretrained import find_weights
 from mtlcli.specs import DatasetSpec
 from mtlcli.studies.merge.source_runs import SourceRun
 from mtlcli.training.assembly.assemble import assemble
 from mtlcli.training.assembly.build import within_memory
 from mtlcli.training.assembly.data_checks import open_datasets
-from mtlcli.training.assembly.initial_weights import start_trunk
+from mtlcli.training.assembly.initial_weights import start_weights
 from mtlcli.training.assembly.spaces import restore_statistics
 from mtlcli.training.assembly.stems import start_stems
 from mtlcli.training.checkpoint.experiment import inside_current_folder
@@ -89,7 +92,7 @@ def initial_state(source: SourceRun, base: Path | None = None, trusted: bool = F
     Raises:
         ConfigError: If the start can't be rebuilt.
     """
-    experiment = _located(source, base, trusted)
+    experiment = _located(source, base or source.place, trusted)
     stored = {
         alias: DatasetSpec.from_dict(spec, f"{source.path}: specs.{alias}")
         for alias, spec in source.payload["specs"].items()
@@ -100,8 +103,7 @@ def initial_state(source: SourceRun, base: Path | None = None, trusted: bool = F
             seed_everything(experiment.seed)
             opened = open_datasets(experiment, stored, data=False)
             run = assemble(experiment, CPU, opened, restore_statistics(source.payload.get("spaces", {})))
-            if experiment.trunk.init_from is not None:
-                start_trunk(run)
+            start_weights(run)
             if experiment.stems:
                 start_stems(run)
     finally:
@@ -113,22 +115,29 @@ def _located(source: SourceRun, base: Path | None, trusted: bool) -> Experiment:
     """Return the experiment of a run with the files that its start is read from."""
     experiment, problems = source.experiment, list[Problem]()
     trunk = experiment.trunk
-    model = trunk.options.get("model") if getattr(registry.trunks[trunk.name].target, "takes_base", False) else None
-    named = {"trunk.init_from": trunk.init_from, "trunk.model": model}
-    named |= {f"stems.{alias}.init_from": stem.init_from for alias, stem in experiment.stems.items()}
-    if base is not None:
-        if trunk.init_from is not None:
-            trunk = replace(trunk, init_from=str(base))
-            del named["trunk.init_from"]
-        elif model is not None:
-            trunk = replace(trunk, options={**trunk.options, "model": str(base)})
-            del named["trunk.model"]
-        else:
-            raise ConfigError(
-                f"--base: {source.path} did not start from a checkpoint or a pretrained model; it has neither "
-                "trunk.init_from nor trunk.model"
+    options = {key: value for key in ("model", "pretrained") if isinstance(value := trunk.options.get(key), str)}
+    key = "init_from" if trunk.init_from is not None else next(iter(options), None)
+    if not getattr(registry.trunks[trunk.name].target, "takes_base", False) and key == "model":
+        key = next((name for name in options if name != "model"), None)  # the model's name, not its files
+    named = {f"stems.{alias}.init_from": stem.init_from for alias, stem in experiment.stems.items()}
+    if base is not None and key is None:
+        raise ConfigError(
+            f"--base: {source.path} did not start from a checkpoint or a pretrained model; it has no trunk.init_from, "
+            "trunk.model or trunk.pretrained"
+        )
+    place = str(base) if base is not None else trunk.init_from if key == "init_from" else options.get(str(key))
+    if base is None and key == "model" and not trusted:
+        place = _find_model(str(place))
+        if place is None:
+            problems.append(
+                Problem(f"{source.path} started from {options[key]!r}, which is not here: give --base PATH")
             )
-        experiment = experiment.model_copy(update={"trunk": trunk})
+    elif base is None and key is not None:
+        named[f"trunk.{key}"] = place
+    if key == "init_from":
+        trunk = replace(trunk, init_from=place)
+    elif key is not None:
+        trunk = replace(trunk, options={**trunk.options, key: place})
     for path, file in named.items():
         if file is not None and not trusted and not inside_current_folder(file):
             hint = "give it yourself with --base" if path.startswith("trunk") else "copy it there"
@@ -138,7 +147,18 @@ def _located(source: SourceRun, base: Path | None, trusted: bool) -> Experiment:
             ))  # fmt: skip
     if problems:
         raise ConfigError(problems)
-    return experiment
+    return experiment.model_copy(update={"trunk": trunk})
+
+
+def _find_model(model: str) -> str | None:
+    """Return the folder of a model in the current folder, the data root or the cache; nothing is downloaded."""
+    if inside_current_folder(model) and Path(model).is_dir():
+        return model
+    with suppress(ValueError):
+        if (fetched := find_weights(model)) is not None:
+            return str(fetched)
+    cached = find_cached_model(model)
+    return None if cached is None else str(cached)
 
 
 def _describe(first: SourceRun, other: SourceRun, keys: Sequence[str]) -> Problem:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,10 +18,10 @@ from mtlcli.config import Experiment
 from mtlcli.config.locations import Problems
 from mtlcli.data.placement import Placement
 from mtlcli.errors import ConfigError
-from mtlcli.models.pretrained.base import Base
 from mtlcli.models.warm_start import find_mismatches, find_not_finite, join_problems
 from mtlcli.specs import DatasetSpec
 from mtlcli.training.assembly.assemble import add_regularizers, assemble
+from mtlcli.training.assembly.base_reference import check_reference, stored_weights
 from mtlcli.training.assembly.class_weights import restore_class_weights
 from mtlcli.training.assembly.data_checks import (
     SAMPLED,
@@ -97,6 +98,7 @@ def rebuild(
     data: bool = True,
     prepare: bool = True,
     given: Mapping[str, Any] | None = None,
+    base_path: Path | None = None,
 ) -> Run:
     """Build the run of a checkpoint, with its trained model, for evaluation or export.
 
@@ -108,6 +110,7 @@ def rebuild(
         data: Whether the run will be evaluated. If False, no file of the datasets is accessed.
         prepare: Whether to set threads, random generators and other process-wide settings as for training.
         given: alias → data passed from Python (see `Dataset.attach`).
+        base_path: Folder or file of the base that the checkpoint refers to; None to search it.
 
     Returns:
         The run.
@@ -121,13 +124,12 @@ def rebuild(
         alias: DatasetSpec.from_dict(spec, f"the checkpoint's specs.{alias}")
         for alias, spec in payload["specs"].items()
     }
-    weights = payload["model"]
     with within_memory():
         # on meta, nothing is initialized or downloaded only to be overwritten
         records = data_records(payload) if data else None
         opened = open_datasets(experiment, stored, data=data, records=records, given=given)
         statistics = restore_statistics(payload.get("spaces", {}))
-        base = Base.from_dict(payload["base"]) if "base" in payload else None
+        weights, base = stored_weights(experiment, payload, opened, statistics, base_path)
         run = assemble(experiment, torch.device("meta"), opened, statistics, base)
         add_regularizers(run)
         fit_ranks(run.model, weights)
@@ -258,6 +260,9 @@ def check(experiment: Experiment, opened: Datasets) -> Run:
                     f"not every dataset has a split {split!r}; all have: {', '.join(run.splits()) or 'none'}. Name "
                     f"another in evaluation.split, or set training examples aside with the dataset option `val: 0.1`"
                 )
+    if experiment.checkpoint.base == "reference":
+        with problems.at("checkpoint.base"):
+            check_reference(run)
     problems.check()
     if has_batch_norm(run.model):
         check_batch_norm(run, nominal_sampler(run))

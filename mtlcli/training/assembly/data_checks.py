@@ -71,7 +71,7 @@ def open_datasets(
             if alias in given:
                 dataset.attach(given[alias])
             if getattr(registry.trunks[experiment.trunk.name].target, "takes_base", False):
-                ask_for_inputs(experiment, alias, dataset)
+                ask_for_inputs(experiment, alias, dataset, stored)
             if stored is None:
                 if fit:
                     dataset.fit()

@@ -38,18 +38,21 @@ REPEATED = 100  # occurrences of the words of a prompt among the texts
 MOST_STREAMED = 100_000  # texts of a stream that a tokenizer is trained on
 
 
-def ask_for_inputs(experiment: Experiment, alias: str, dataset: Dataset) -> None:
+def ask_for_inputs(
+    experiment: Experiment, alias: str, dataset: Dataset, stored: Mapping[str, DatasetSpec] | None = None
+) -> None:
     """Ask a dataset for the texts that the trunk reads.
 
     Args:
         experiment: The experiment, whose trunk is built from a base.
         alias: Alias of the dataset.
         dataset: The dataset.
+        stored: See `text_length`.
 
     Raises:
         ConfigError: If the trunk reads text and the dataset has none.
     """
-    length = text_length(experiment)
+    length = text_length(experiment, stored)
     texts = None if length is None else find_prompt(experiment, alias, length)
     if texts is None:
         ask_for_texts(dataset, length)
@@ -57,11 +60,13 @@ def ask_for_inputs(experiment: Experiment, alias: str, dataset: Dataset) -> None
         ask_for_prompt(dataset, texts)
 
 
-def text_length(experiment: Experiment) -> int | None:
+def text_length(experiment: Experiment, stored: Mapping[str, DatasetSpec] | None = None) -> int | None:
     """Return the maximum number of tokens of an example, if the trunk reads text; else None.
 
     Args:
         experiment: The experiment, whose trunk is built from a base.
+        stored: alias → description in a checkpoint, which determines whether its trunk reads text: the files of the
+            model are not needed, and those that a checkpoint names are not read. None: the trunk's options do.
 
     Returns:
         `max_length` of the trunk, or None.
@@ -69,8 +74,11 @@ def text_length(experiment: Experiment) -> int | None:
     Raises:
         ConfigError: If the options of the trunk are invalid, or a dataset has a stem.
     """
-    with Problems(experiment).now("trunk"):
-        reads_text = registry.trunks[experiment.trunk.name].target.reads_text(experiment.trunk.options)
+    if stored is not None:
+        reads_text = any(spec.text is not None for spec in stored.values())
+    else:
+        with Problems(experiment).now("trunk"):
+            reads_text = registry.trunks[experiment.trunk.name].target.reads_text(experiment.trunk.options)
     if not reads_text:
         return None
     if experiment.stems:
