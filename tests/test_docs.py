@@ -19,6 +19,7 @@ from mtlcli.data.datasets.images import Images
 from mtlcli.data.datasets.table import TableDataset
 from mtlcli.data.formats.column_encoding import list_sources
 from mtlcli.metric_names import metrics_to_choose
+from mtlcli.pretrained import find_weights
 from mtlcli.registry import kinds
 from mtlcli.training.assembly.build import check_experiment
 
@@ -253,3 +254,21 @@ def test_the_documented_stems_and_dependent_tasks_are_valid() -> None:
     check_experiment(
         experiment_from_dict({"name": "x", "datasets": datasets, **stems, "tasks": linked["tasks"] | images})
     )
+
+
+def test_the_documented_fine_tuning_is_valid() -> None:
+    (text,) = re.findall(r"^```yaml\n(.*?)^```$", (DOCS / "fine-tuning.md").read_text(), re.MULTILINE | re.DOTALL)
+    plain: dict[str, Any] = yaml.safe_load(text)
+    if find_missing(plain["trunk"]["pretrained"]):
+        del plain["trunk"]["pretrained"]
+    plain |= {"name": "tuned", "datasets": {"digits": {"name": "digits"}}, "tasks": {"digit": {"dataset": "digits"}}}
+    plain["tasks"]["digit"]["kind"] = "classification"
+    check_experiment(experiment_from_dict(plain))
+
+
+def find_missing(weights: str) -> bool:
+    """Return whether pretrained weights have not been fetched."""
+    try:
+        return find_weights(weights) is None
+    except ValueError:
+        return True

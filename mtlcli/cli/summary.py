@@ -111,4 +111,6 @@ def _cell(value: Any, absent: str) -> str:
         return absent
     if isinstance(value, list | tuple):
         return ("×" if value and isinstance(value[0], int) else " ").join(map(str, value))
+    if isinstance(value, float):
+        return f"{value:.6g}"
     return f"{value:,}" if isinstance(value, int) else str(value)

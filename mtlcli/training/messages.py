@@ -20,6 +20,7 @@ from mtlcli.training.text_report import describe_texts, text_lines
 
 LOG = logging.getLogger("mtl")
 INDENT = "  "
+NO_DECAY = " (no decay)"  # ends the name of an optimizer's group of norms and biases without weight decay
 MAX_RATES = 6  # learning rates that are listed in a line
 
 
@@ -147,11 +148,13 @@ class EpochReport:
     def _facts(self) -> list[str]:
         """Format the monitored value, the learning rates and the speed."""
         rates = {name: format_number(rate, zeros=False) for name, rate in self.learning_rates.items()}
+        same = [n for n in rates if n.endswith(NO_DECAY) and rates.get(n.removesuffix(NO_DECAY)) == rates[n]]
+        rates = {name: rate for name, rate in rates.items() if name not in same}
         if len(set(rates.values())) == 1:
             rates = {"lr": next(iter(rates.values()))}
         elif len(rates) > MAX_RATES:  # of single layers; all are in metrics.csv
-            ends = [pick(self.learning_rates, key=self.learning_rates.__getitem__) for pick in (min, max)]
-            rates = {f"{label} of {name}": rates[name] for label, name in zip(("lr", "to lr"), ends, strict=True)}
+            low, high = (pick(self.learning_rates, key=self.learning_rates.__getitem__) for pick in (min, max))
+            rates = {"lr": f"{rates[low]} ({low}) to {rates[high]} ({high})"}
         elif rates:
             rates = {f"lr of {name}": rate for name, rate in rates.items()}
         better = self.is_best and not math.isnan(self.value)

@@ -35,6 +35,11 @@ def test_an_epoch_report_in_one_line() -> None:
 
 
 def test_an_epoch_report_on_a_terminal() -> None:
+    layers = {f"layer.{index}": 2.0**index / 1000 for index in range(8)}
+    assert "lr 0.001 (layer.0) to 0.128 (layer.7) |" in report(learning_rates=layers).lines(300)[0]
+    pairs = {"layer.0": 0.1, "layer.0 (no decay)": 0.1, "heads": 0.2, "heads (no decay)": 0.3}
+    expected = "lr of layer.0 0.1, lr of heads 0.2, lr of heads (no decay) 0.3 |"
+    assert expected in report(learning_rates=pairs).lines(300)[0]
     assert report(is_best=False, learning_rates={"trunk": 1e-5, "heads": 0.01}).lines(80) == [
         "epoch 3 of 20 | val mean primary 0.9163 | lr of trunk 1e-05, lr of heads 0.01",
         "  0.20 s, 6,610 samples/s",

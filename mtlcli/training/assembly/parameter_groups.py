@@ -14,9 +14,9 @@ from mtlcli.errors import suggest
 from mtlcli.models.model import MultiTaskModel
 from mtlcli.models.named_layers import list_names, parameters_by_name, select
 from mtlcli.training.assembly.trunk_layers import Piece, Refinement, decays_norms
+from mtlcli.training.messages import NO_DECAY
 
 MODEL, TRUNK, STEMS, HEADS = "model", "trunk", "stems", "heads"
-NO_DECAY = " (no decay)"  # ends the name of a group
 
 
 def model_groups(model: MultiTaskModel, experiment: Experiment) -> list[tuple[str, dict[str, Any]]]:
