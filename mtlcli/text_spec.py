@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field
 
+PAIR = "pair"  # target that marks all pairs of texts which are encoded one by one
 LONGEST = 2**16  # tokens of a text
 MOST_COLUMNS = 1000  # of a prompt
 

@@ -91,6 +91,7 @@ def predict_files(
     chosen = _choose_tasks(model, alias, tasks)
     if features and any(model.kinds[task].generates for task in chosen):
         raise ConfigError(f"--features: task {chosen[0]!r} generates texts, and has no head that features are input of")
+    _check_sequences(model, chosen, probabilities, features)
     if out is not None:
         check_output(out, features)
         if out.exists() and any(path.exists() and path.samefile(out) for path in inputs):
@@ -112,7 +113,7 @@ def predict_files(
             tokens = model.tokenize(alias, piece.inputs) if isinstance(piece.inputs, TextRows) else None
             outputs = _compute(partial(model.compute, alias, tasks=chosen), piece.inputs, tokens, size)
             for task in chosen:
-                columns += _decode(model, task, outputs[task], probabilities)
+                columns += _decode(model, task, outputs[task], tokens, probabilities)
             if features:
                 columns += _features(_compute(partial(_represent, model, alias, chosen), piece.inputs, tokens, size))
             writer.write(columns)
@@ -148,16 +149,32 @@ def _choose_tasks(model: Model, alias: str, tasks: Sequence[str] | None) -> list
     return list(dict.fromkeys(tasks))
 
 
+def _check_sequences(model: Model, tasks: Sequence[str], probabilities: bool, features: bool) -> None:
+    """Check that what is written has a value for each example."""
+    for task in tasks:
+        if model.kinds[task].target.type == "tags" and (probabilities or features):
+            option = "--probabilities" if probabilities else "--features"
+            raise ConfigError(
+                f"{option}: the task {task!r} has a prediction for each word, and no single value for an example; "
+                "choose other tasks with --tasks"
+            )
+
+
 def _identify(piece: Piece, names: Sequence[str]) -> list[OutputColumn]:
     """Return the columns that identify rows, whose names are `file` and `row`."""
     columns = OutputColumn("file", "text", piece.files), OutputColumn("row", "integer", piece.rows)
     return [column for column in columns if column.name in names]
 
 
-def _decode(model: Model, task: str, outputs: Tensor, probabilities: bool) -> list[OutputColumn]:
+def _decode(
+    model: Model, task: str, outputs: Tensor, tokens: TokenRows | None, probabilities: bool
+) -> list[OutputColumn]:
     """Decode outputs in float64, in which probabilities near 0 and 1 keep the order of their logits."""
-    predicted = decode_predictions(task, model.experiment.tasks[task].kind.name, model.kinds[task], outputs.double())
+    kind, name = model.kinds[task], model.experiment.tasks[task].kind.name
+    predicted = decode_predictions(task, name, kind, outputs.double(), tokens)
     labels = predicted.labels
+    if kind.target.type == "tags" and not isinstance(labels, Tensor):
+        return [OutputColumn(task, "words", labels)]
     if isinstance(labels, Tensor):
         if predicted.columns is None:
             return [OutputColumn(task, "number", labels.tolist())]
@@ -189,6 +206,10 @@ def _represent(model: Model, alias: str, tasks: Sequence[str], inputs: Tensor) -
     """Return the representations of a batch: by task, or under "" if all tasks have the same."""
     with torch.no_grad():
         by_task = model.network.representations({alias: inputs.to(model.device)}, tasks)
+    texts = model.specs[alias].text
+    if texts is not None and texts.separate:  # the features of the first text, then those of the second
+        joined = {id(x): x.reshape(len(inputs), -1) for x in by_task.values()}
+        by_task = {task: joined[id(x)] for task, x in by_task.items()}
     first = by_task[tasks[0]]
     if all(features is first for features in by_task.values()):
         return {"": first.float().cpu()}

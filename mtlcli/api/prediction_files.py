@@ -19,7 +19,8 @@ from mtlcli.errors import ConfigError, suggest
 from mtlcli.files import atomic_write, quote_path
 
 SEPARATOR = ";"  # of several labels in one cell of a CSV file
-Form = Literal["text", "integer", "number", "texts", "vector"]
+NO_TAG = "_"  # in CSV, the tag of a word that was truncated
+Form = Literal["text", "integer", "number", "texts", "words", "vector"]
 FORMATS = (".csv", ".jsonl", ".parquet", ".npy")
 
 
@@ -29,7 +30,8 @@ class OutputColumn:
 
     Attributes:
         name: Its name.
-        form: Type of a value: a text, an integer, a number, a list of texts, or a vector of features.
+        form: Type of a value: a text, an integer, a number, a list of texts, a list of tags of words (None for a word
+            without one), or a vector of features.
         values: The values of some rows.
     """
 
@@ -56,8 +58,8 @@ class PredictionWriter(ABC):
 class CSVWriter(PredictionWriter):
     """Writer of CSV with a header.
 
-    Several labels are joined by a semicolon. A float is written with all its digits; one that isn't finite is an empty
-    cell.
+    Several labels are joined by a semicolon, tags of words by blanks, with `_` for a missing one. A float is written
+    with all its digits; one that isn't finite is an empty cell.
 
     Args:
         file: Text file to write to.
@@ -110,7 +112,7 @@ class ParquetWriter(PredictionWriter):
 
         types: dict[Form, Any] = {
             "text": pa.string(), "integer": pa.int64(), "number": pa.float64(), "texts": pa.list_(pa.string()),
-            "vector": pa.list_(pa.float32()),
+            "words": pa.list_(pa.string()), "vector": pa.list_(pa.float32()),
         }  # fmt: skip
         arrays = [pa.array(_as_plain(column), type=types[column.form]) for column in columns]
         table = pa.table(arrays, names=[column.name for column in columns])
@@ -214,6 +216,8 @@ def check_output(path: Path, features: bool) -> None:
 def _as_cells(column: OutputColumn) -> Iterable[Any]:
     if column.form == "texts":
         return [SEPARATOR.join(labels) for labels in column.values]
+    if column.form == "words":
+        return [" ".join(NO_TAG if tag is None else tag for tag in tags) for tags in column.values]
     if column.form == "number":
         return [repr(value) if math.isfinite(value) else "" for value in column.values]
     return column.values

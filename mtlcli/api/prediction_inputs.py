@@ -289,7 +289,8 @@ def _join(pieces: Sequence[Piece]) -> Piece:
 
 def _read_chunks(path: Path, dataset: Dataset, spec: DatasetSpec, tolerant: bool) -> Iterator[Table]:
     dialect = getattr(dataset, "dialect", Dialect(",", dataset.missing, dataset.notation))
-    dialect = replace(dialect, tolerant=tolerant)
+    lists = {*dialect.lists, *(spec.text.columns if spec.text is not None else ())}
+    dialect = replace(dialect, tolerant=tolerant, lists=lists)
     numbers = {column.name for column in spec.columns if column.levels is None and column.text is None}
     sources = _sources(spec)
     yield from read_chunks(path, dialect, texts=set(sources) - numbers, numbers=numbers, columns=sources)

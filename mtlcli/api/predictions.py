@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from mtlcli.data.formats.tag_alignment import gather_words
+from mtlcli.data.formats.token_rows import TokenRows
 from mtlcli.tasks.base import TaskKind
 
 
@@ -42,23 +44,32 @@ class Predictions:
         return len(self.outputs)
 
 
-def decode_predictions(task: str, kind_name: str, kind: TaskKind, outputs: Tensor) -> Predictions:
+def decode_predictions(
+    task: str, kind_name: str, kind: TaskKind, outputs: Tensor, tokens: TokenRows | None = None
+) -> Predictions:
     """Convert the raw outputs of a task to predictions.
 
     Args:
         task: Name of the task.
         kind_name: Name of its kind.
         kind: The task's kind, which decodes the outputs.
-        outputs: [B, outputs], on the CPU.
+        outputs: [B, outputs], on the CPU; of a kind with a tag for each word, [B, L, outputs].
+        tokens: Tokens of the examples, for a kind with a tag for each word: None for a word that was truncated.
 
     Returns:
         Labels and, for a kind that has them, probabilities.
     """
+    words = tokens.words if tokens is not None and kind.target.type == "tags" else None
+    if words is not None and tokens is not None:
+        outputs = gather_words(outputs, tokens)
     decoded = kind.decode(outputs)
+    labels = decoded.labels
+    if words is not None:
+        labels = [row[:count] for row, count in zip(labels, words.counts.tolist(), strict=True)]
     return Predictions(
         task,
         kind_name,
-        decoded.labels,
+        labels,
         decoded.indices,
         decoded.probabilities,
         decoded.classes,

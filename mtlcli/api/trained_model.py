@@ -135,15 +135,21 @@ class Model(nn.Module):
             inputs: As in `forward`.
 
         Returns:
-            Task → representation [B, features]; the same tensor for tasks that share it. Tasks that generate texts have
-            none.
+            Task → representation [B, features]; the same tensor for tasks that share it. Of a task with a tag for each
+            word [B, L, features], and of pairs of texts that are encoded one by one [B, 2, features]. Tasks that
+            generate texts have none.
 
         Raises:
             InputError: As in `forward`.
         """
         tensors = self._tensors(inputs)
         tasks = [t for t, (alias, _) in self.sources.items() if alias in tensors and not self.kinds[t].generates]
-        return self.network.representations(tensors, tasks)
+        by_task = self.network.representations(tensors, tasks)
+        return {task: self._by_pairs(task, features) for task, features in by_task.items()}
+
+    def _by_pairs(self, task: str, features: Tensor) -> Tensor:
+        texts = self.specs[self.sources[task][0]].text
+        return features.reshape(-1, 2, features.shape[1]) if texts is not None and texts.separate else features
 
     def predict(
         self, inputs: Any, *, tasks: Sequence[str] | None = None, batch_size: int | None = None
@@ -177,7 +183,7 @@ class Model(nn.Module):
                 outputs |= {task: torch.cat([batch[task] for batch in batches]) for task in batches[0]}
             else:
                 outputs |= compute_in_order(given, size, partial(self.compute, alias, tasks=chosen))
-        return {task: self._decoded(task, outputs[task]) for task in chosen}
+        return {task: self._decoded(task, outputs[task], converted[self.sources[task][0]]) for task in chosen}
 
     def tokenize(self, alias: str, rows: TextRows) -> TokenRows:
         """Tokenize the texts of some examples, for a model that reads text.
@@ -243,8 +249,9 @@ class Model(nn.Module):
                 )
         return [task for task in offered if task in tasks]
 
-    def _decoded(self, task: str, outputs: Tensor) -> Predictions:
-        return decode_predictions(task, self.experiment.tasks[task].kind.name, self.kinds[task], outputs)
+    def _decoded(self, task: str, outputs: Tensor, inputs: Tensor | TokenRows) -> Predictions:
+        tokens = None if isinstance(inputs, Tensor) else inputs
+        return decode_predictions(task, self.experiment.tasks[task].kind.name, self.kinds[task], outputs, tokens)
 
     def _tensors(self, inputs: Any) -> dict[str, Tensor]:
         return {alias: tensor.to(self.device) for alias, tensor in self._inputs.tensors(inputs).items()}

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from mtlcli.models.text_pairs import SeparateTexts
 from mtlcli.specs import Column, DatasetSpec, Shape
 from mtlcli.text_spec import TextSpec
 
@@ -127,10 +128,10 @@ def make_preparation(spec: DatasetSpec, raw_columns: bool = False) -> nn.Module:
 
     Returns:
         A module raw inputs [B, *spec.input_shape] → float32 [B, *prepared_shape]: the identity for raw columns and for
-        the tokens of texts, otherwise a normalization.
+        the tokens of texts, otherwise a normalization. Texts that are encoded one by one are divided, [texts · B, …].
     """
     if spec.text is not None:
-        return nn.Identity()
+        return SeparateTexts() if spec.text.separate else nn.Identity()
     if not spec.columns:
         return Normalize(spec.input_shape, spec.mean, spec.std)
     return nn.Identity() if raw_columns else make_column_encoder(spec.columns)
@@ -162,6 +163,8 @@ def prepared_shape(spec: DatasetSpec, raw_columns: bool = False) -> Shape:
     Returns:
         The shape without the batch.
     """
+    if spec.text is not None and spec.text.separate:
+        return spec.input_shape[1:]
     if not spec.columns or raw_columns:
         return spec.input_shape
     return (sum(1 if column.levels is None else len(column.levels) for column in spec.columns),)

@@ -160,7 +160,7 @@ def interface(run: Run, outputs: Mapping[str, Tensor]) -> dict[str, Any]:
                 "dataset": sources[task][0],
                 "target": sources[task][1],
                 "kind": run.experiment.tasks[task].kind.name,
-                "shape": ["batch", kind.outputs],
+                "shape": ["batch", *_shape(kind)],
                 "dtype": str(outputs[task].dtype).removeprefix("torch."),
                 **_meaning(kind),
             }
@@ -210,10 +210,21 @@ def _column(column: Column) -> dict[str, Any]:
     return {"name": column.name, "type": "category", "codes": codes, "levels": list(column.levels)}
 
 
+def _shape(kind: TaskKind) -> list[int | str]:
+    """Return the shape of the output for one example; a dimension that isn't fixed has a name."""
+    if kind.predicts == "sequence":
+        return ["tokens", kind.outputs]
+    layer = kind.output_layer()
+    if not kind.pairs or layer is None:
+        return [kind.outputs]
+    vectors = layer(torch.zeros(2, kind.outputs or 1))
+    return [1] if vectors.ndim == 2 else [2, kind.outputs or "features"]
+
+
 def _meaning(kind: TaskKind) -> dict[str, Any]:
     """Describe the meaning of a task's outputs, and the class of each."""
     if kind.probabilities is None:
-        columns = kind.decode(torch.zeros(1, kind.outputs)).columns
+        columns = None if kind.pairs else kind.decode(torch.zeros(1, kind.outputs)).columns
         description: dict[str, Any] = {"values": "predictions", "probabilities": None, "classes": None}
         return description if columns is None else {**description, "columns": list(columns)}
     description = {"values": "logits", "probabilities": kind.probabilities, "classes": list(kind.class_names)}

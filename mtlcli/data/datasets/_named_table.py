@@ -95,8 +95,8 @@ class NamedTable(TableDataset):
             Column → its cells, one for each example: those of the features, of the targets and of `group`.
         """
 
-    def keep_texts(self, max_length: int) -> None:
-        super().keep_texts(max_length)
+    def keep_texts(self, max_length: int, compared: bool) -> None:
+        super().keep_texts(max_length, compared)
         assert self._texts is not None
         self._outline = with_texts(self._outline, self._texts)
 

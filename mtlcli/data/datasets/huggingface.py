@@ -22,9 +22,10 @@ from mtlcli.data.formats.set_encoding import SetTargets
 from mtlcli.data.formats.set_images import Normalization
 from mtlcli.data.formats.set_layout import SetOptions
 from mtlcli.data.formats.table_options import Text, check_declarations
+from mtlcli.data.formats.tag_columns import list_tag_columns
 from mtlcli.data.formats.target_columns import check_targets
 from mtlcli.data.formats.text_features import FEATURES, Ngrams
-from mtlcli.data.formats.text_inputs import choose_answers, choose_texts
+from mtlcli.data.formats.text_inputs import Pairs, choose_answers, choose_texts
 from mtlcli.errors import ConfigError
 from mtlcli.registry import datasets
 from mtlcli.specs import MOST_CLASSES, Column, DatasetSpec, TargetSpec
@@ -58,9 +59,10 @@ class HuggingFace(Dataset):
         revision: branch, tag or commit of a set on the hub.
         splits: `{train: NAME, val: NAME, test: NAME}`, where each name is one of the set's splits, or a file or pattern
             of files in the folder. Default: the set's splits `train`, `validation` (`val`, `valid`, `dev`) and `test`.
-        targets: columns to predict, or `{column: type}` with the type `classes`, `binary`, `real`, or `multilabel` for
-            a column of lists. A list of columns of 0 and 1 instead of a type is one multilabel target, and `{classes:
-            [NAME, …]}` states the classes in their order.
+        targets: columns to predict, or `{column: type}` with the type `classes`, `binary`, `real`, or, for a column of
+            lists, `multilabel` or `tags` (a label of each word of the text, which is a column of lists of words). A
+            list of columns of 0 and 1 instead of a type is one multilabel target, and `{classes: [NAME, …]}` states the
+            classes in their order.
         image: column of images, which are the inputs instead of columns of features. Default: the set's only column of
             images, unless `features` or `text` is set.
         size: images are resized to size × size, or to [height, width]; required if their sizes differ.
@@ -78,6 +80,8 @@ class HuggingFace(Dataset):
         text: feature columns of text, each encoded as 512 features: hashed TF-IDF of its words, see docs/tables.md. Or
             `{column: number of features}`. A trunk that reads text gets one column, or two as a pair, as tokens.
         ngrams: longest sequence of words of a text that is counted.
+        pairs: for a trunk that reads two texts: `joint` encodes them in one sequence, `separate` one by one. Default:
+            separate if a task of the kind `similarity` or `contrastive` compares them.
         group_column: column whose equal values stay in one split. Not used as a feature unless listed in `features`.
         weight_column: column of the rows' weights in losses and metrics, at least 0; 0 excludes a row. Not used as a
             feature unless listed in `features`.
@@ -120,6 +124,7 @@ class HuggingFace(Dataset):
         dates: list[str] = [],  # noqa: B006
         text: Text = [],  # noqa: B006
         ngrams: Ngrams = 1,
+        pairs: Pairs | None = None,
         group_column: str | None = None,
         weight_column: str | None = None,
         test: Annotated[float, Field(ge=0, le=1)] = 0.2,
@@ -144,21 +149,27 @@ class HuggingFace(Dataset):
         check_declarations(categorical=categorical, dates=dates, text=texts)
         self.notation, self.missing = Notation(dates=tuple((name, ISO) for name in dates)), missing
         self.options = SetOptions(
-            path, config, revision, splits, check_targets(targets), image, prepare, normalize, features, exclude,
-            categorical, levels, missing, self.notation, texts, ngrams, group_column, weight_column, test, seed, val,
+            path, config, revision, splits, check_targets(targets, optional=len(text) == 2), image, prepare, normalize,
+            features, exclude, categorical, levels, missing, self.notation, texts, ngrams, group_column, weight_column,
+            test, seed, val,
         )  # fmt: skip
         if streaming and group_column is not None:
             raise ValueError("`group_column` can't keep groups in one split with `streaming`, which draws by position")
         if wrong := [split for split in rows if split not in ("train", "val", "test")]:
             raise ValueError(f"`rows` names the split {wrong[0]!r}; expected train, val or test")
         self.streaming, self.buffer, self.rows, self.fit_rows = streaming, buffer, rows, fit_rows
+        self.pairs = pairs
         self._stored: DatasetSpec | None = None
         self._set: MappedSet | StreamedSet | None = None
 
-    def keep_texts(self, max_length: int) -> None:
+    def keep_texts(self, max_length: int, compared: bool) -> None:
         if self.options.image is not None:
             raise ConfigError("the trunk reads text, but the inputs are images")
-        self.options = replace(self.options, texts=choose_texts(list(self.options.text), max_length))
+        tags = list_tag_columns(self.options.targets)
+        if tags and self.streaming:
+            raise ConfigError(f"the tags of {', '.join(tags)} can't be streamed; leave out `streaming`")
+        texts = choose_texts(list(self.options.text), max_length, tags, self.pairs, compared)
+        self.options = replace(self.options, texts=texts)
 
     def keep_prompt(self, texts: TextSpec) -> None:
         self.options = replace(self.options, texts=choose_answers(texts, self.options.targets))

@@ -18,7 +18,7 @@ from mtlcli.data.formats.column_report import TableReport, Unseen
 from mtlcli.data.formats.feature_choice import Features, choose_features
 from mtlcli.data.formats.numerals import ISO
 from mtlcli.data.formats.stated_classes import note_classes
-from mtlcli.data.formats.table_encoding import fit_table, require_training_rows, restore_table
+from mtlcli.data.formats.table_encoding import encode_targets, fit_table, require_training_rows, restore_table
 from mtlcli.data.formats.table_options import (
     MISSING_VALUES,
     Booleans,
@@ -33,14 +33,13 @@ from mtlcli.data.formats.table_splits import TableSplits, note_repeated_rows, re
 from mtlcli.data.formats.tag_columns import list_tag_columns
 from mtlcli.data.formats.target_columns import (
     check_targets,
-    encode_target,
     find_non_number,
     list_class_codes,
     list_target_columns,
     list_text_columns,
 )
 from mtlcli.data.formats.text_features import FEATURES, Ngrams
-from mtlcli.data.formats.text_inputs import TextReport, check_texts, choose_texts, select_texts, with_texts
+from mtlcli.data.formats.text_inputs import Pairs, TextReport, check_texts, choose_texts, select_texts, with_texts
 from mtlcli.data.formats.text_rows import TextRows
 from mtlcli.data.formats.weight_column import encode_weights
 from mtlcli.data.samplers.base import Rows
@@ -75,7 +74,8 @@ class TableDataset(SplitTable):
             instead of a type is one multilabel target: `{topics: [news, sport, money]}`. A column without a type is
             binary if all cells are 0 or 1, real if all are numbers, and classes if none is; a mixture is an error. A
             column of class numbers needs the type `classes`. `{column: {classes: [low, high]}}` states the classes in
-            their order; other values are an error, or missing labels with `others: missing`.
+            their order; other values are an error, or missing labels with `others: missing`. `{}`
+            for two columns of `text` without labels, whose only target is `pair`, see the kind `contrastive`.
         features: columns to use as inputs. Default: all columns except targets and split, columns without a name, and
             columns that only number or identify the rows, which are left out with a note; see docs/tables.md for the
             rules. Columns listed here, in `categorical`, `dates`, `booleans` or `text` are always used.
@@ -94,6 +94,8 @@ class TableDataset(SplitTable):
         text: columns of text, each encoded as 512 features: hashed TF-IDF of its words, see docs/tables.md. Or
             `{column: number of features}`. A trunk that reads text gets one column, or two as a pair, as tokens.
         ngrams: longest sequence of words of a text that is counted: 2 also counts pairs of words.
+        pairs: for a trunk that reads two texts: `joint` encodes them in one sequence, `separate` one by one. Default:
+            separate if a task of the kind `similarity` or `contrastive` compares them.
         split_column: column with the value `train`, `val` or `test` in each row.
         group_column: column whose equal values stay in one split, such as a patient or a site. With a unique id, a
             row's split doesn't depend on its other cells. Not used as a feature unless listed in `features`.
@@ -127,6 +129,7 @@ class TableDataset(SplitTable):
         booleans: Booleans = [],  # noqa: B006
         text: Text = [],  # noqa: B006
         ngrams: Ngrams = 1,
+        pairs: Pairs | None = None,
         split_column: str | None = None,
         group_column: str | None = None,
         weight_column: str | None = None,
@@ -145,19 +148,20 @@ class TableDataset(SplitTable):
         self.booleans = booleans if isinstance(booleans, dict) else dict.fromkeys(booleans, ())
         self.text, self.ngrams = text if isinstance(text, dict) else dict.fromkeys(text, FEATURES), ngrams
         self.notation = make_notation(decimal, thousands, self.dates, self.booleans)
-        self.targets = check_targets(targets, self.notation)
+        self.targets = check_targets(targets, self.notation, len(self.text) == 2)
         check_declarations(categorical=categorical, dates=self.dates, booleans=self.booleans, text=self.text)
         self.split_column, self.group_column, self.test, self.seed = split_column, group_column, test, seed
         lists = {*list_tag_columns(self.targets), *self.text}
         self.dialect, self.exclude = Dialect(delimiter, missing, self.notation, lists=lists), exclude
-        self.weight_column = weight_column
+        self.weight_column, self.pairs = weight_column, pairs
         self._features: Features | None = None
         self._report: TableReport | None = None
         self._source: TrainingTable | None = None  # released when the first examples are read
         self._loaded: tuple[DatasetSpec, Tensor | TextRows, dict[str, Tensor], TableSplits] | None = None
 
-    def keep_texts(self, max_length: int) -> None:
-        self._texts = choose_texts(list(self.text), max_length)
+    def keep_texts(self, max_length: int, compared: bool) -> None:
+        tags = list_tag_columns(self.targets)
+        self._texts = choose_texts(list(self.text), max_length, tags, self.pairs, compared)
 
     def describe(self) -> DatasetSpec:
         """Read the file, and fit the encoding of the columns."""
@@ -237,10 +241,7 @@ class TableDataset(SplitTable):
             table.require(list_sources(spec.columns), "features")
             spec = replace(spec, splits=add_val_split(tuple(splits.rows), self.val))
             inputs = self._encoded(table, spec.columns, splits.rows)
-            targets = {
-                name: encode_target(table, name, t, self.notation, self.targets.get(name))
-                for name, t in spec.targets.items()
-            }
+            targets = encode_targets(table, spec, self.targets, self.notation)
             if self.weight_column is not None:
                 self._weights = encode_weights(table, self.weight_column, self.notation)
             self._loaded = spec, inputs, targets, splits
@@ -255,7 +256,7 @@ class TableDataset(SplitTable):
         train = rows.get("train", np.arange(len(table)))
         if self._texts is not None:
             self._report = TextReport(table, self._texts, train, self.notation, self._reserved())
-            return select_texts(table, self._texts)
+            return select_texts(table, self._texts, list_tag_columns(self.targets))
         self._report = TableReport(table, columns, train, self.notation, self._features)
         return encode_columns(table, columns, self.notation)
 

@@ -17,6 +17,7 @@ from mtlcli.data.formats.column_builder import ColumnBuilder, Kind
 from mtlcli.data.formats.numerals import Notation
 from mtlcli.data.formats.table_rows import Places, Table
 from mtlcli.data.formats.typed_columns import convert_column, describe_unreadable, is_list
+from mtlcli.data.formats.word_lists import spell_words
 from mtlcli.errors import ConfigError
 
 PLAIN = Notation()
@@ -55,6 +56,7 @@ class TableRule:
         notation: notation of numbers and dates.
         names: column of class numbers, or of lists of them → names of the classes; -1 is a missing one.
         texts: columns that are compared as texts, even if they consist of numbers.
+        words: columns of lists whose entries keep their places, see `spell_words`.
         numbers: columns that are expected to consist of numbers, which are read faster if they do.
     """
 
@@ -62,6 +64,7 @@ class TableRule:
     notation: Notation = PLAIN
     names: Mapping[str, Names] = field(default_factory=dict)
     texts: Collection[str] = ()
+    words: Collection[str] = ()
     numbers: Collection[str] = ()
 
 
@@ -109,6 +112,8 @@ def _build(name: str, parts: Sequence[Any], rule: TableRule, kind: Kind | None =
 def _convert(array: Any, name: str, kind: Kind, rule: TableRule) -> Any:
     """Convert an Arrow array to one that `ColumnBuilder.add_array` takes."""
     arrow, names = import_arrow("the column"), rule.names.get(name)
+    if is_list(array.type) and name in rule.words:
+        return arrow.array([_spell_words(values, names) for values in array.to_pylist()], arrow.string())
     if is_list(array.type):
         return arrow.array([_spell_list(values, names) for values in array.to_pylist()], arrow.string())
     if describe_unreadable(array.type) is not None or arrow.types.is_null(array.type):
@@ -133,6 +138,15 @@ def _spell_list(values: Sequence[Any] | None, names: Names | None) -> str | None
     return json.dumps(
         [label if isinstance(label, str) else _spell_label(label) for label in labels], ensure_ascii=False
     )
+
+
+def _spell_words(values: Sequence[Any] | None, names: Names | None) -> str | None:
+    """Spell a list of words or tags; class numbers by their names, -1 and null as missing."""
+    if values is None or names is None:
+        return None if values is None else spell_words(values)
+    if wrong := [value for value in values if value is not None and not -1 <= value < len(names)]:
+        raise IndexError(wrong[0])
+    return spell_words([None if value in (None, -1) else names[value] for value in values])
 
 
 def _spell_label(label: Any) -> str:

@@ -13,20 +13,19 @@ from mtlcli.data.formats.arrow_tables import SetColumns
 from mtlcli.data.formats.column_encoding import MOST_CATEGORIES, PLAIN, TrainingTable, encode_columns, list_sources
 from mtlcli.data.formats.label_lists import encode_label_lists, fit_label_lists
 from mtlcli.data.formats.numerals import Notation
-from mtlcli.data.formats.table_encoding import fit_table, restore_table
+from mtlcli.data.formats.table_encoding import encode_targets, fit_table, restore_table
 from mtlcli.data.formats.table_options import Names, StatedClasses, TargetType
 from mtlcli.data.formats.table_rows import Table
-from mtlcli.data.formats.target_columns import encode_target
 from mtlcli.data.formats.weight_column import encode_weights
 from mtlcli.data.samplers.base import Rows
 from mtlcli.errors import ConfigError, Problem
 from mtlcli.specs import DatasetSpec
 
 SetTargets = Annotated[
-    Names | dict[str, Literal["classes", "binary", "real", "multilabel", "text"] | Names | StatedClasses],
+    Names | dict[str, Literal["classes", "binary", "real", "multilabel", "tags", "text"] | Names | StatedClasses],
     TypeDescription(
         "a list of columns that isn't empty, or a mapping of columns to 'classes', 'binary', 'real', 'multilabel', "
-        "'text', a list of columns of 0 and 1, or {classes: [NAME, NAME, …], others: error or missing}",
+        "'tags', 'text', a list of columns of 0 and 1, or {classes: [NAME, NAME, …], others: error or missing}",
         "lists or mappings of columns",
     ),
 ]
@@ -122,12 +121,12 @@ class SetEncoding:
 
     def encode_targets(self, table: Table, spec: DatasetSpec) -> dict[str, Tensor]:
         """Encode the targets of a table, by name, as `TargetSpec` defines them."""
-        return {
-            name: encode_label_lists(table, name, target)
-            if name in self.lists
-            else encode_target(table, name, target, self.notation, self.targets.get(name))
-            for name, target in spec.targets.items()
+        lists = {
+            name: encode_label_lists(table, name, target) for name, target in spec.targets.items() if name in self.lists
         }
+        others = {name: target for name, target in spec.targets.items() if name not in lists}
+        encoded = encode_targets(table, replace(spec, targets=others), self.targets, self.notation)
+        return {name: lists.get(name, encoded.get(name)) for name in spec.targets}  # type: ignore[misc]
 
     def encode_weights(self, table: Table) -> Tensor | None:
         """Encode the weights of a table's rows, float32 [N]; None for equal weights."""
@@ -160,9 +159,12 @@ def split_targets(
     lists: dict[str, Sequence[str] | None] = {}
     for name, type_ in declared.items():
         names = columns.names.get(name)
-        if name in columns.lists:
+        if name in columns.lists and (type_ == "tags" or (isinstance(type_, dict) and type_["type"] == "tags")):
+            stated = {"type": "tags", "classes": list(names or ()), "others": "error"}
+            targets[name] = stated if names and type_ == "tags" else type_
+        elif name in columns.lists:
             if type_ not in (None, "multilabel"):
-                raise ConfigError(f"{path}: target {name!r} holds lists, which can only be `multilabel`")
+                raise ConfigError(f"{path}: target {name!r} holds lists, which can only be `multilabel` or `tags`")
             lists[name] = names
         elif type_ == "multilabel":
             raise ConfigError(

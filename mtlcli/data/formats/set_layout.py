@@ -17,6 +17,7 @@ from mtlcli.data.formats.numerals import Notation
 from mtlcli.data.formats.set_encoding import SetEncoding, split_targets
 from mtlcli.data.formats.set_images import Normalization
 from mtlcli.data.formats.table_rows import Table
+from mtlcli.data.formats.tag_columns import list_tag_columns
 from mtlcli.data.formats.target_columns import list_target_columns
 from mtlcli.data.formats.text_inputs import TextReport, check_texts, select_texts, with_texts
 from mtlcli.data.formats.text_rows import TextRows
@@ -82,11 +83,13 @@ class SetLayout:
         )  # fmt: skip
         numbers = {name for name, type_ in options.targets.items() if type_ in ("binary", "real")}
         names = {name: names for name, names in columns.names.items() if name not in numbers}
-        texts = [name for name, type_ in targets.items() if isinstance(type_, dict) or type_ == "classes"]
+        texts = [name for name, type_ in targets.items() if isinstance(type_, dict) or type_ in ("classes", "tags")]
         compared = {*texts, *lists, *options.categorical, *filter(None, [options.group_column])}
-        self.rule = TableRule(options.missing, options.notation, names, compared)
+        tags = list_tag_columns(options.targets)
+        words = [name for name in columns.lists if name in tags or name in options.text]
+        self.rule = TableRule(options.missing, options.notation, names, compared, words)
         self.image = None if options.texts is not None else self._choose_image(columns, list(features))
-        required = list_target_columns(options.targets)
+        required = [*list_target_columns(options.targets), *words]
         unused = [*columns.unusable, *columns.lists, *columns.images]
         self.unused = [name for name in unused if name not in required]
         self.columns = [name for name in features if name not in self.unused]
@@ -136,7 +139,8 @@ class SetLayout:
             return self.encoding.encode_inputs(table, spec), report
         used = [self.options.group_column, self.options.weight_column, *self.options.exclude]
         others = {*list_target_columns(self.options.targets), *filter(None, used)}
-        return select_texts(table, texts), TextReport(table, texts, train, notation, others)
+        inputs = select_texts(table, texts, list_tag_columns(self.options.targets))
+        return inputs, TextReport(table, texts, train, notation, others)
 
     def check(self, stored: DatasetSpec) -> None:
         """Check that a checkpoint's inputs are of the same kind. ConfigError if not."""

@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import torch
+from torch import Tensor
+
 from mtlcli.data.checkpoint_spec import restore_spec
 from mtlcli.data.formats.column_encoding import MOST_CATEGORIES, TrainingTable, fit_column, list_sources
+from mtlcli.data.formats.numerals import Notation
 from mtlcli.data.formats.table_options import TargetType
 from mtlcli.data.formats.table_rows import Table
-from mtlcli.data.formats.target_columns import fit_target, list_target_columns, restore_targets
+from mtlcli.data.formats.target_columns import encode_target, fit_target, list_target_columns, restore_targets
 from mtlcli.data.formats.text_features import fit_text
 from mtlcli.data.samplers.base import Rows
 from mtlcli.errors import ConfigError, Problem
 from mtlcli.specs import MOST_COLUMNS, Column, DatasetSpec
 from mtlcli.text import join_names
+from mtlcli.text_spec import PAIR
 
 
 def require_training_rows(table: Table, rows: Mapping[str, Rows]) -> Rows:
@@ -139,4 +144,32 @@ def restore_table(
             f"the checkpoint was trained on the features {join_names(trained)}, but `features` here are "
             f"{join_names(features)}"
         )
-    return restore_spec(stored, replace(stored, targets=restore_targets(table, stored.targets, targets)))
+    restored = restore_targets(table, stored.targets, targets)
+    restored |= {name: target for name, target in stored.targets.items() if _marks_pairs(stored, name, targets)}
+    return restore_spec(stored, replace(stored, targets=restored))
+
+
+def encode_targets(
+    table: Table, spec: DatasetSpec, targets: Mapping[str, TargetType | None], notation: Notation
+) -> dict[str, Tensor]:
+    """Encode the labels of all targets, see `encode_target`.
+
+    Args:
+        table: the table.
+        spec: its specification.
+        targets: target → its declared type, or None.
+        notation: notation of numbers and dates.
+
+    Returns:
+        Target → labels, [N] or [N, size]; the target `pair` of separately encoded texts is 1.
+    """
+    return {
+        name: torch.ones(len(table))
+        if _marks_pairs(spec, name, targets)
+        else encode_target(table, name, target, notation, targets.get(name))
+        for name, target in spec.targets.items()
+    }
+
+
+def _marks_pairs(spec: DatasetSpec, target: str, declared: Mapping[str, TargetType | None]) -> bool:
+    return target == PAIR and target not in declared and spec.text is not None and spec.text.separate

@@ -202,13 +202,14 @@ def _find_non_binary(parsed: Floats) -> list[int]:
 
 
 def check_targets(
-    targets: Sequence[str] | Mapping[str, Any], notation: Notation = PLAIN
+    targets: Sequence[str] | Mapping[str, Any], notation: Notation = PLAIN, optional: bool = False
 ) -> dict[str, TargetType | None]:
     """Check the option `targets` of a table.
 
     Args:
         targets: list of columns, or column → type.
         notation: notation of numbers.
+        optional: whether there may be no target.
 
     Returns:
         target → its declared type, or None.
@@ -217,7 +218,7 @@ def check_targets(
         ValueError: no target is given, a multilabel target names a column more than once, or stated classes are
             invalid.
     """
-    if not targets:
+    if not targets and not optional:
         raise ValueError("`targets` names no column")
     types: dict[str, Any] = dict(targets if isinstance(targets, dict) else dict.fromkeys(targets))
     for name, labels in types.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -13,13 +13,17 @@ from torch import Tensor
 from mtlcli.data.formats.column_report import TableReport, Unseen
 from mtlcli.data.formats.numerals import Notation
 from mtlcli.data.formats.table_rows import Table
+from mtlcli.data.formats.tag_columns import check_lengths
 from mtlcli.data.formats.text_rows import CellTexts, TextRows
+from mtlcli.data.formats.word_lists import WordLists, join_lists
 from mtlcli.data.samplers.base import Rows
 from mtlcli.errors import ConfigError
-from mtlcli.specs import Column, DatasetSpec, TextFeature
+from mtlcli.specs import Column, DatasetSpec, TargetSpec, TextFeature
 from mtlcli.text import join_names
-from mtlcli.text_spec import TextSpec
+from mtlcli.text_spec import PAIR, TextSpec
 
+Pairs = Literal["joint", "separate"]
+"""The option `pairs` of a table: the two texts of a pair are encoded in one sequence, or one by one."""
 MOST_LISTED = 5  # unused columns in a note
 
 
@@ -27,22 +31,25 @@ MOST_LISTED = 5  # unused columns in a note
 class KeepsTexts(Protocol):
     """Dataset whose inputs can be texts."""
 
-    def keep_texts(self, max_length: int) -> None:
+    def keep_texts(self, max_length: int, compared: bool) -> None:
         """Provide texts as inputs, as `TextRows`, instead of features of them; called before any other method.
 
         Raises a ConfigError if the dataset has no text.
 
         Args:
             max_length: maximum number of tokens of an example.
+            compared: whether a task compares the two texts of a pair, which are therefore encoded one by one unless the
+                dataset has an option to the contrary.
         """
 
 
-def ask_for_texts(dataset: object, max_length: int | None) -> None:
+def ask_for_texts(dataset: object, max_length: int | None, compared: bool = False) -> None:
     """Ask a dataset for texts as inputs.
 
     Args:
         dataset: the dataset.
         max_length: maximum number of tokens of an example; None for a trunk that reads no text.
+        compared: whether a task compares the two texts of a pair.
 
     Raises:
         ConfigError: the dataset has no text.
@@ -51,7 +58,7 @@ def ask_for_texts(dataset: object, max_length: int | None) -> None:
         return
     if not isinstance(dataset, KeepsTexts):
         raise ConfigError("the trunk reads text, and this dataset has none")
-    dataset.keep_texts(max_length)
+    dataset.keep_texts(max_length, compared)
 
 
 @runtime_checkable
@@ -96,18 +103,27 @@ def choose_answers(texts: TextSpec, targets: Mapping[str, Any]) -> TextSpec:
     return replace(texts, answers=tuple(name for name, type_ in targets.items() if type_ == "text"))
 
 
-def choose_texts(columns: Sequence[str], max_length: int) -> TextSpec:
+def choose_texts(
+    columns: Sequence[str],
+    max_length: int,
+    tags: Collection[str] = (),
+    pairs: Pairs | None = None,
+    compared: bool = False,
+) -> TextSpec:
     """Describe the texts of a table.
 
     Args:
         columns: columns that are listed under `text`.
         max_length: maximum number of tokens of an example.
+        tags: targets with a tag for each word; with any, the text is divided into words.
+        pairs: whether the two texts of a pair are encoded in one sequence or one by one; None for what the tasks need.
+        compared: whether a task compares the two texts of a pair.
 
     Returns:
         The description.
 
     Raises:
-        ConfigError: it is neither one column nor two.
+        ConfigError: the number of columns is wrong.
     """
     if not columns:
         raise ConfigError("the trunk reads text: list the column of the text, or two columns, under `text`")
@@ -116,19 +132,57 @@ def choose_texts(columns: Sequence[str], max_length: int) -> TextSpec:
             f"the trunk reads one text or a pair of texts, but `text` lists {len(columns)} columns: "
             f"{join_names(list(columns))}"
         )
-    return TextSpec(tuple(columns), max_length)
+    separate = compared if pairs is None else pairs == "separate"
+    if separate and len(columns) < 2:
+        why = "`pairs: separate` needs" if pairs else "a task compares two texts, which needs"
+        raise ConfigError(f"{why} two columns under `text`, which lists only {columns[0]!r}")
+    if tags and len(columns) > 1:
+        raise ConfigError(
+            f"the tags of {join_names(list(tags))} are those of the words of one text, but `text` lists two columns: "
+            f"{join_names(list(columns))}"
+        )
+    return TextSpec(tuple(columns), max_length, bool(tags), separate)
 
 
 def with_texts(spec: DatasetSpec, texts: TextSpec) -> DatasetSpec:
-    """Return a specification whose inputs are texts; the model doesn't normalize tokens."""
-    return replace(spec, input_shape=texts.input_shape, columns=(), mean=(0.0,), std=(1.0,), text=texts)
+    """Return a specification whose inputs are texts; the model doesn't normalize tokens.
+
+    Args:
+        spec: the specification.
+        texts: description of the texts.
+
+    Returns:
+        The specification, with the target `pair` if the two texts of a pair are encoded one by one.
+    """
+    targets = dict(spec.targets)
+    if texts.separate:
+        targets.setdefault(PAIR, TargetSpec("binary"))
+    return replace(
+        spec, input_shape=texts.input_shape, targets=targets, columns=(), mean=(0.0,), std=(1.0,), text=texts
+    )
 
 
-def select_texts(table: Table, texts: TextSpec) -> TextRows:
-    """Return the texts of a table's rows."""
+def select_texts(table: Table, texts: TextSpec, tags: Collection[str] = ()) -> TextRows:
+    """Return the texts of a table's rows.
+
+    Args:
+        table: the table.
+        texts: description of the texts.
+        tags: targets with a tag for each word.
+
+    Returns:
+        The texts, or lists of their words.
+
+    Raises:
+        ConfigError: a row has another number of tags than words.
+    """
     table.require(texts.columns, "text" if texts.prompt is None else "prompt")
+    if texts.words:
+        (name,) = texts.columns
+        check_lengths(table, name, tags)
+        return TextRows([WordLists(table.columns[name])])
     answers = [name for name in texts.answers if name in table.columns]
-    return TextRows([CellTexts(table.columns[name]) for name in (*texts.columns, *answers)])
+    return TextRows([CellTexts(join_lists(table.columns[name])) for name in (*texts.columns, *answers)])
 
 
 def check_texts(table: Table, texts: TextSpec, train: Rows) -> None:

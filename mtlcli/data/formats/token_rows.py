@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,6 +15,19 @@ from mtlcli.data.samplers.base import Rows
 PADDING = -1  # after the last token of an example
 
 
+@dataclass(frozen=True)
+class TokenWords:
+    """Words of which the tokens are parts, on the host.
+
+    Attributes:
+        numbers: word of each token, from 0 in each example, int32 [tokens]; -1 for a special token.
+        counts: number of words of each example, truncated ones included, int64 [N].
+    """
+
+    numbers: Rows
+    counts: Rows
+
+
 class TokenRows:
     """N examples as tokens, of different lengths.
 
@@ -23,15 +37,22 @@ class TokenRows:
         starts: position of the first token of each text, and the number of tokens, int64 [N · texts + 1].
         truncated: whether an example was truncated, bool [N].
         texts: number of texts of an example that are encoded one by one.
+        words: words of the tokens; None for texts that are not divided into words.
 
     Attributes:
         lengths: number of tokens of each example, that of its longest text, int64 [N]; on the host.
     """
 
     def __init__(
-        self, ids: Tensor, types: Tensor | None, starts: Tensor, truncated: Mask | None = None, texts: int = 1
+        self,
+        ids: Tensor,
+        types: Tensor | None,
+        starts: Tensor,
+        truncated: Mask | None = None,
+        texts: int = 1,
+        words: TokenWords | None = None,
     ) -> None:
-        self.ids, self.types, self.starts, self.texts = ids, types, starts, texts
+        self.ids, self.types, self.starts, self.texts, self.words = ids, types, starts, texts, words
         lengths = starts.diff().cpu().numpy()
         self.lengths: Rows = lengths if texts == 1 else lengths.reshape(-1, texts).max(1)
         self.truncated: Mask = np.zeros(len(self.lengths), bool) if truncated is None else truncated
@@ -78,7 +99,7 @@ class TokenRows:
         if self.ids.device == device:
             return self
         types = None if self.types is None else self.types.to(device)
-        return TokenRows(self.ids.to(device), types, self.starts.to(device), self.truncated, self.texts)
+        return TokenRows(self.ids.to(device), types, self.starts.to(device), self.truncated, self.texts, self.words)
 
     def _types(self, positions: Tensor, inside: Tensor) -> Tensor:
         assert self.types is not None

@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mtlcli.data.formats.cells import Mask
+from mtlcli.data.formats.tag_alignment import align_tags
 from mtlcli.data.formats.text_rows import TextRows
 from mtlcli.data.formats.token_cache import read_tokens, write_tokens
-from mtlcli.data.formats.token_rows import TokenRows
+from mtlcli.data.formats.token_rows import TokenRows, TokenWords
 from mtlcli.errors import ConfigError
 from mtlcli.text_spec import TextSpec
 
@@ -59,6 +61,7 @@ class TextTokenizer:
         self._end = next((end for end in ends if isinstance(end, int) and end >= 0), 0)
         self._done: dict[int, tuple[TextRows, TokenRows]] = {}
         self.encode_prompts: Callable[[TextRows, TextSpec], TokenRows] | None = None
+        self._aligned: dict[tuple[int, int], tuple[Tensor, TokenRows, Tensor]] = {}
 
     def encode(self, rows: TextRows, spec: TextSpec, cache: Path | None = None) -> TokenRows:
         """Tokenize texts. Those that were tokenized before are returned again.
@@ -77,6 +80,13 @@ class TextTokenizer:
         if id(rows) not in self._done:  # keep the texts too, so that their id is not reused
             self._done[id(rows)] = (rows, self._read_or_encode(rows, spec, cache))
         return self._done[id(rows)][1]
+
+    def align(self, tags: Tensor, tokens: TokenRows) -> Tensor:
+        """Return the tags of tokens, see `align_tags`; those that were aligned before are returned again."""
+        key = (id(tags), id(tokens))
+        if key not in self._aligned:  # keep both, so that their ids are not reused
+            self._aligned[key] = (tags, tokens, align_tags(tags, tokens))
+        return self._aligned[key][2]
 
     def _read_or_encode(self, rows: TextRows, spec: TextSpec, cache: Path | None) -> TokenRows:
         path = None if cache is None else self._place(rows, spec, cache)
@@ -111,6 +121,8 @@ class TextTokenizer:
         os.environ.setdefault(PARALLEL, "true")  # otherwise the library warns in every process that is forked later
         ids: list[Any] = [np.empty(0, np.int32)]
         types: list[Any] = [np.empty(0, np.uint8)]
+        words: list[Any] = [np.empty(0, np.int32)]
+        counts: list[int] = []
         lengths: list[int] = []
         truncated: list[bool] = []
         for block in rows.blocks(BLOCK):
@@ -126,6 +138,9 @@ class TextTokenizer:
             if self._typed and pair:
                 kinds = (encoding.type_ids or [0] for encoding in encodings)
                 types.append(np.fromiter(chain.from_iterable(kinds), np.uint8))
+            if spec.words:
+                words.append(np.fromiter(chain.from_iterable(map(_word_numbers, encodings)), np.int32))
+                counts += [len(text or ()) for text in texts]
         number = len(rows.columns) if spec.separate else 1
         starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
         cut: Mask = np.logical_or.reduce(np.array(truncated, bool).reshape(-1, number), axis=1)
@@ -135,17 +150,19 @@ class TextTokenizer:
             torch.from_numpy(starts.astype(np.int64)),
             cut,
             number,
+            TokenWords(np.concatenate(words), np.array(counts, np.int64)) if spec.words else None,
         )
         return self._checked(tokens)
 
     def _encode(self, texts: Sequence[Any], words: bool) -> list[Any]:
         filled = [_fill(text, words) for text in texts]
+        encode = self._tokenizer.encode_batch if words else self._tokenizer.encode_batch_fast  # lacks numbers of words
         try:
-            encodings: list[Any] = self._tokenizer.encode_batch_fast(filled, is_pretokenized=words)
+            encodings: list[Any] = encode(filled, is_pretokenized=words)
         except TypeError:  # surrogates, which are no Unicode characters
             replaced = json.loads(json.dumps(filled, ensure_ascii=False).encode("utf-8", "replace"))
             filled = [text if isinstance(text, str) or words else tuple(text) for text in replaced]
-            encodings = self._tokenizer.encode_batch_fast(filled, is_pretokenized=words)
+            encodings = encode(filled, is_pretokenized=words)
         return encodings
 
     def _place(self, rows: TextRows, spec: TextSpec, cache: Path) -> Path | None:
@@ -185,6 +202,11 @@ def load_tokenizer(source: str) -> Any:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise ConfigError(f"the tokenizer can't be read: {' '.join(str(error).split())[:200]}") from error
+
+
+def _word_numbers(encoding: Any) -> list[int]:
+    """Return the number of each token's word, -1 for a special token, of an example without tokens for one token."""
+    return [-1 if word is None else word for word in encoding.word_ids] or [-1]
 
 
 def _fill(text: Any, words: bool) -> Any:

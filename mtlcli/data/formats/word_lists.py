@@ -49,6 +49,13 @@ def show_words(cell: str) -> str:
     return " ".join(split_words(cell)) if cell.startswith(MARK) else cell
 
 
+def join_lists(cells: Cells) -> Cells:
+    """Return the cells of a column with its lists as texts; those of a column without lists themselves."""
+    if not any(value is not None and value.startswith(MARK) for value in cells.values):
+        return cells
+    return Cells([None if value is None else show_words(value) for value in cells.values], cells.index)
+
+
 class WordLists(Sequence[list[str]]):
     """The lists of a column, by row.
 

@@ -11,11 +11,10 @@ import torch
 from torch import nn
 
 from mtlcli import registry
-from mtlcli.config import Experiment, Task
+from mtlcli.config import Experiment
 from mtlcli.config.locations import Problems
 from mtlcli.data.placement import Placement
 from mtlcli.errors import ConfigError
-from mtlcli.metric_names import primary_metric
 from mtlcli.models.inputs import make_preparation, prepared_shape
 from mtlcli.models.model import MultiTaskModel
 from mtlcli.models.pretrained.base import Base
@@ -27,9 +26,11 @@ from mtlcli.tasks.base import TargetTypeError, TaskKind
 from mtlcli.training.assembly.adaptation import make_adapted_sharing
 from mtlcli.training.assembly.class_weights import check_class_weights
 from mtlcli.training.assembly.data_checks import Datasets
-from mtlcli.training.assembly.dependent_heads import connect_tasks, extra_features, without_head, wrap_head
+from mtlcli.training.assembly.dependent_heads import connect_tasks, extra_features, wrap_head
 from mtlcli.training.assembly.language_models import add_language_models
+from mtlcli.training.assembly.metric_choice import choose_metrics
 from mtlcli.training.assembly.model_size import size
+from mtlcli.training.assembly.pair_heads import make_pair_head
 from mtlcli.training.assembly.pooling import make_pooling
 from mtlcli.training.assembly.regularization import regularize, terms_of
 from mtlcli.training.assembly.spaces import Space, Statistics, resolve_space, restricted
@@ -92,8 +93,11 @@ def assemble(
             entry, last = experiment.tasks[task].head, output_layers[task]
             if experiment.tasks[task].after is not None:
                 features += extra_features(experiment, task, kinds)
-            create, outputs = registry.heads.create, kinds[task].outputs
-            head: nn.Module = create(nn.Module, entry, features, outputs) if outputs else without_head(entry.name)
+            spec = specs[sources[task][0]]
+            if kinds[task].pairs or (spec.text is not None and spec.text.separate):
+                head = make_pair_head(experiment, task, features, kinds[task], spec)
+            else:
+                head = registry.heads.create(nn.Module, entry, features, kinds[task].outputs)
             head = head if last is None else nn.Sequential(head, last)
             return head if experiment.tasks[task].after is None else wrap_head(experiment, task, head, kinds)
 
@@ -183,22 +187,12 @@ def _tasks(
                 output_layers[name] = kinds[name].output_layer()
             if name in kinds and (task.metrics, task.primary) != (None, None):
                 with problems.at(f"tasks.{name}.metrics"):
-                    _choose_metrics(kinds[name], task)
+                    choose_metrics(kinds[name], task)
             if task.class_weights is not None and name in kinds:
                 with problems.at(f"tasks.{name}.class_weights"):
                     check_class_weights(task.class_weights, kinds[name])
     problems.check()
     return sources, kinds, output_layers, spaces
-
-
-def _choose_metrics(kind: TaskKind, task: Task) -> None:
-    """Set the metrics that a task reports; ValueError if its target has no class that the name of one contains."""
-    if task.metrics is not None:
-        kind.choose_metrics(task.metrics)
-    options = {"primary": kind.primary, **task.kind.options}
-    kind.primary = primary_metric(kind, options, task.metrics, task.primary)
-    if kind.primary not in kind.reported:
-        raise ValueError(f"the task doesn't report its primary metric, {kind.primary!r}")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Heads that receive the prediction of another task, tasks without a head, and checks of tasks in order."""
+"""Heads that receive the prediction of another task, and checks of tasks in order."""
 
 from __future__ import annotations
 
@@ -11,25 +11,6 @@ from mtlcli.config.locations import Problems
 from mtlcli.models.dependent_tasks import AfterHead, Dependencies, Parent, Probabilities, Standardize
 from mtlcli.models.sharing.base import Sharing
 from mtlcli.tasks.base import TaskKind
-
-
-def without_head(name: str) -> nn.Module:
-    """Return the identity as the head of a task that predicts by the features themselves.
-
-    Args:
-        name: Name of the head in the configuration.
-
-    Returns:
-        The identity.
-
-    Raises:
-        ValueError: If the user chose a head other than the default.
-    """
-    if name != "linear":
-        raise ValueError(
-            f"the task compares the features, without a head; for the head {name!r}, set `dimensions` in `kind`"
-        )
-    return nn.Identity()
 
 
 def extra_features(experiment: Experiment, task: str, kinds: Mapping[str, TaskKind]) -> int:

@@ -24,7 +24,6 @@ from mtlcli.models.pretrained.base import Base
 from mtlcli.models.pretrained.configs import make_config
 from mtlcli.specs import DatasetSpec
 from mtlcli.tasks.base import TaskKind
-from mtlcli.text_spec import TextSpec
 from mtlcli.training.assembly.language_models import (
     encode_prompts,
     encode_questions,
@@ -55,7 +54,7 @@ def ask_for_inputs(
     length = text_length(experiment, stored)
     texts = None if length is None else find_prompt(experiment, alias, length)
     if texts is None:
-        ask_for_texts(dataset, length)
+        ask_for_texts(dataset, length, compares_texts(experiment, alias))
     else:
         ask_for_prompt(dataset, texts)
 
@@ -136,16 +135,24 @@ def encode_texts(
     assert spec.text is not None
     if spec.text.prompt is not None and base is not None:
         return encode_prompts(examples, alias, spec, sources, kinds, base)
-    return tokenize(examples, tokenizer, spec.text)
+    return tokenize(examples, tokenizer, spec)
 
 
-def tokenize(examples: Examples, tokenizer: TextTokenizer, texts: TextSpec) -> Examples:
-    """Replace the texts of examples by tokens. Splits that share their texts share the tokens.
+def compares_texts(experiment: Experiment, alias: str) -> bool:
+    """Return whether a task on a dataset compares two texts that are encoded one by one."""
+    names = [task.kind.name for task in experiment.tasks.values() if task.dataset == alias]
+    return any(getattr(registry.kinds[name].target, "pairs", False) for name in names)
+
+
+def tokenize(examples: Examples, tokenizer: TextTokenizer, spec: DatasetSpec) -> Examples:
+    """Replace the texts of examples by tokens, and the tags of words by those of tokens.
+
+    Splits that share their texts share the tokens.
 
     Args:
         examples: Examples of a split, whose inputs are `TextRows`; others are returned as they are.
         tokenizer: The tokenizer.
-        texts: Description of the texts.
+        spec: Description of the dataset.
 
     Returns:
         The examples.
@@ -153,11 +160,18 @@ def tokenize(examples: Examples, tokenizer: TextTokenizer, texts: TextSpec) -> E
     Raises:
         ConfigError: If the tokenizer doesn't fit the model or `max_length`.
     """
+    texts = spec.text
+    assert texts is not None
     if isinstance(examples, StreamedExamples):
         return examples.tokenized(partial(tokenizer.tokenize, spec=texts))
     if not isinstance(examples.inputs, TextRows):
         return examples
-    return replace(examples, inputs=tokenizer.encode(examples.inputs, texts, cache_folder("tokens")))
+    tokens = tokenizer.encode(examples.inputs, texts, cache_folder("tokens"))
+    targets = dict(examples.targets)
+    if texts.words:
+        tags = [name for name, target in spec.targets.items() if target.type == "tags"]
+        targets |= {name: tokenizer.align(targets[name], tokens) for name in tags}
+    return replace(examples, inputs=tokens, targets=targets)
 
 
 def train_tokenizer(experiment: Experiment, opened: Mapping[str, tuple[Dataset, DatasetSpec]], base: Base) -> Base:
