@@ -19,13 +19,14 @@ from mtlcli.text import join_names, name_problem, quote
 MOST_LISTED = 5  # rows with a wrong number of tags
 
 
-def fit_tags(table: Table, name: str, tags: Sequence[str] | None = None) -> TargetSpec:
+def fit_tags(table: Table, name: str, tags: Sequence[str] | None = None, lacking: bool = False) -> TargetSpec:
     """Fit the specification of a target on all rows: rare tags need not occur in the training rows.
 
     Args:
         table: the table.
         name: name of the column.
         tags: the tags in their order, if they are stated; None for those that occur, sorted.
+        lacking: whether words may have no tag, even if all of these have one.
 
     Returns:
         The specification.
@@ -40,7 +41,7 @@ def fit_tags(table: Table, name: str, tags: Sequence[str] | None = None) -> Targ
         if len(tags) < 2:
             shown = f"only the tag {quote(tags[0])}" if tags else "no tag"
             raise ConfigError(table.locate(f"target {name!r} has {shown}"))
-    return TargetSpec("tags", len(tags), tuple(tags), lacks_tags(table, name))
+    return TargetSpec("tags", len(tags), tuple(tags), lacking or lacks_tags(table, name))
 
 
 def lacks_tags(table: Table, name: str) -> bool:

@@ -89,8 +89,7 @@ def fit_target(
 def _fit_stated(table: Table, name: str, train: Rows, stated: dict[str, Any], notation: Notation) -> TargetSpec:
     classes = tuple(stated["classes"])
     if stated.get("type") == "tags":
-        missing = fit_tags(table, name, classes).missing or stated["others"] == "missing"
-        return TargetSpec("tags", len(classes), classes, missing)
+        return fit_tags(table, name, classes, stated["others"] == "missing")
     spec = TargetSpec("classes", len(classes), classes)
     labels = encode_target(table, name, spec, notation, stated)
     if bool((labels[train] == IGNORE_INDEX).all()):
