@@ -142,7 +142,7 @@ def compare_losses(trainer: Trainer, plain: PlainLoop, steps: int) -> float:
         ours = next(generator)
         torch.manual_seed(number)
         theirs = plain.step(number)
-        difference = max(abs(float(ours[task]) - float(theirs[task])) for task in theirs)
+        difference = max(abs(float(ours[task]) - float(theirs[task].detach())) for task in theirs)
         largest = max(largest, difference)
     return largest
 
