@@ -7,12 +7,11 @@ import pytest
 from mtlcli.config import load_experiment
 from mtlcli.errors import ConfigError
 from mtlcli.files import data_root
-from mtlcli.pretrained import WEIGHTS
 from mtlcli.studies.compare.plan import make_plan
 from mtlcli.studies.compare.published import read_published
 from mtlcli.training.assembly.build import build, check_experiment
 from mtlcli.training.checkpoint.file import plain, save_checkpoint
-from tests.data.formats.text_tokenizers import small_tokenizer
+from tests.models.small_minilm import write_minilm
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted([*(ROOT / "configs").rglob("*.yaml"), *(ROOT / "benchmarks").rglob("*.yaml")])
@@ -31,18 +30,8 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def small_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data root with a small model of random weights in place of the pretrained `minilm`."""
-    transformers = pytest.importorskip("transformers")
-    root = tmp_path_factory.mktemp("data")
-    config = transformers.BertConfig(
-        vocab_size=120, hidden_size=8, num_hidden_layers=6, num_attention_heads=2, intermediate_size=8
-    )
-    transformers.BertModel(config).save_pretrained(root / "minilm")
-    (root / "minilm" / "tokenizer.json").write_text(small_tokenizer())
-    for name in WEIGHTS["minilm"].files:
-        if not (file := root / "minilm" / name).exists():
-            file.parent.mkdir(exist_ok=True)
-            file.write_text("{}")
-    return root
+    pytest.importorskip("transformers")
+    return write_minilm(tmp_path_factory.mktemp("data"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

@@ -22,6 +22,7 @@ from mtlcli.metric_names import metrics_to_choose
 from mtlcli.pretrained import find_weights
 from mtlcli.registry import kinds
 from mtlcli.training.assembly.build import check_experiment
+from tests.models.small_minilm import write_minilm
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -272,3 +273,23 @@ def find_missing(weights: str) -> bool:
         return find_weights(weights) is None
     except ValueError:
         return True
+
+
+def test_the_example_of_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The documented experiment trains on the columns that it names, and the model predicts the documented texts."""
+    pytest.importorskip("transformers")
+    text = (DOCS / "text.md").read_text()
+    (config,) = re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MTL_DATA", str(write_minilm(tmp_path)))
+    rows = ["title,body,topic,urgent,minutes"]
+    rows += [f"note {at},the dress is {at},{'ab'[at % 2]},{at % 2},{at}" for at in range(40)]
+    Path("notes.csv").write_text("\n".join(rows))
+    Path("notes.yaml").write_text(config)
+    assert main(["train", "notes.yaml", "training.epochs=1", "--run-dir", "runs/notes"]) == 0
+    names: dict[str, Any] = {"mtlcli": mtlcli}
+    exec(code, names)
+    assert len(names["model"].predict([("a", "b"), (None, "c")])["topic"].labels) == 2
+    plain = {**yaml.safe_load(config), "name": "notes", "trunk": {"name": "mlp"}}
+    check_experiment(experiment_from_dict(plain))

@@ -12,7 +12,9 @@ import torch
 
 import mtlcli
 from mtlcli.config import Experiment, experiment_from_dict
+from mtlcli.data.formats.python_texts import as_texts
 from mtlcli.errors import ConfigError, InputError
+from mtlcli.text_spec import TextSpec
 from mtlcli.training.assembly.build import build, rebuild
 from mtlcli.training.checkpoint.file import load_checkpoint
 from mtlcli.training.evaluate import measure
@@ -157,9 +159,8 @@ def test_a_trained_tokenizer_is_stored_in_the_checkpoint(run_dir: Path, folder: 
     first, again = (load_checkpoint(run_dir / f"checkpoints/{name}.pt") for name in ("best", "last"))
     assert first["base"]["tokenizer"] == again["base"]["tokenizer"]
     assert build(experiment(folder)).base.tokenizer == first["base"]["tokenizer"]  # type: ignore[union-attr]
-    assert first["specs"]["a"]["text"] == {
-        "columns": ["title", "body"], "max_length": 11, "words": False, "separate": False,
-    }  # fmt: skip
+    text = first["specs"]["a"]["text"]
+    assert (text["columns"], text["max_length"]) == (["title", "body"], 11)
 
 
 def test_another_trunk_gets_features_of_the_texts(folder: Path) -> None:
@@ -171,6 +172,40 @@ def test_a_tokenizer_file_of_another_form(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("not JSON")
     with pytest.raises(ConfigError, match=r"tokenizer\.json is not the file of a tokenizer"):
         build(experiment(folder, trunk={**TRUNK, "tokenizer": str(tmp_path / "tokenizer.json")}))
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_texts_passed_from_python(pairs: bool, folder: Path, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
+    texts = [(row["title"], row["body"]) if pairs else row["body"] for row in rows]
+    labels = {"mood": [bool(row["mood"]) for row in rows]}
+    config = experiment(folder, epochs=1).resolved()
+    config["tasks"] = {"mood": {"dataset": "a", "kind": "binary"}}
+    config["datasets"] = {"a": {"name": "in_memory"}}
+    summary = mtlcli.train(config, datasets={"a": (texts, labels)}, run_dir=tmp_path / "run", plots=False)
+    splits = summary["texts"]["a"]
+    assert list(splits) == ["train", "val", "test"] and sum(split["examples"] for split in splits.values()) == 90
+    model = mtlcli.load(tmp_path / "run")
+    assert model.specs["a"].text == TextSpec(("first", "second") if pairs else ("text",), 11)
+    assert len(model.predict(texts)["mood"].labels) == 90
+    items = [(text, label) for text, label in zip(texts, labels["mood"], strict=True)]
+    run = mtlcli.build({**config, "tasks": {"mood": {"dataset": "a", "kind": "binary", "target": "target"}}},
+                       datasets={"a": items})  # fmt: skip
+    assert run is not None
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ([1, 2], "the input of example 0 is not a string, or a pair of strings, but '1'"),
+        ([("a", "b", "c")], "example 0 has 3 texts, expected 1 or 2"),
+        (["a", ("a", "b")], "example 1 has 2 texts, expected 1"),
+        (np.zeros((2, 3)), "the input of example 0 is not a string"),
+    ],
+)
+def test_inputs_passed_from_python_that_are_no_texts(texts: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        as_texts(texts)
 
 
 def test_stems_of_texts(folder: Path) -> None:

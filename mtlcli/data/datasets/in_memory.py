@@ -13,13 +13,18 @@ from torch import Tensor
 from mtlcli.data.augmentation import Augmentation
 from mtlcli.data.base import Dataset, Examples, add_val_split
 from mtlcli.data.checkpoint_spec import restore_spec
-from mtlcli.data.content_hash import hash_named, hash_rows
-from mtlcli.data.formats.python_data import Labels, PythonData, convert_data, take_weights
+from mtlcli.data.content_hash import hash_inputs, hash_named, hash_rows
+from mtlcli.data.formats.python_data import Labels, PythonData, convert_data
 from mtlcli.data.formats.python_targets import TargetType, encode_python_target, fit_python_target, is_missing
+from mtlcli.data.formats.python_texts import name_texts
+from mtlcli.data.formats.python_weights import take_weights
+from mtlcli.data.formats.text_inputs import with_texts
+from mtlcli.data.formats.text_rows import TextRows
 from mtlcli.data.splitting import draw, draw_by_position, group_copies, to_class_codes
 from mtlcli.errors import ConfigError, suggest
 from mtlcli.registry import datasets
 from mtlcli.specs import DatasetSpec, Shape, TargetSpec
+from mtlcli.text_spec import TextSpec
 
 SAMPLED = 1000  # examples that the statistics of inputs read one at a time are computed on
 ROWS = 4096  # that are converted to float64 at once
@@ -34,10 +39,11 @@ class InMemory(Dataset):
     configuration may leave out the dataset's entry. The data is not stored in the run folder or the checkpoint: pass it
     again to resume or to evaluate. `mtlcli.load` needs none.
 
-    Inputs are uint8, or converted to float32. Images are [N, C, H, W] or [N, H, W], other inputs [N, F]. The model
-    normalizes them by the mean and standard deviation of each channel or feature over the training examples. Items of a
-    Dataset are read once and kept in memory up to 512 MiB; beyond that inputs are read in every epoch, splits are drawn
-    by position, and the statistics are those of 1,000 training examples. Random transformations belong in `augment`.
+    Inputs are uint8, or converted to float32: images [N, C, H, W] or [N, H, W], other inputs [N, F]. A trunk that reads
+    text needs strings, or pairs of strings. The model normalizes the others by the mean and standard deviation of each
+    channel or feature over the training examples. Items of a Dataset are read once and kept in memory up to 512 MiB;
+    beyond that inputs are read in every epoch, splits are drawn by position, and the statistics are those of 1,000
+    training examples. Random transformations belong in `augment`.
 
     A target that is passed without a name is called `target`. Its type follows from the type of its labels: booleans
     are `binary`, integers (0, 1, 2, …) and strings are `classes`, floats are `real`, several columns of booleans or of
@@ -77,11 +83,17 @@ class InMemory(Dataset):
         self.types, self.classes, self.input, self.normalize = targets, classes, input, normalize
         self.test, self.seed, self.weights = test, seed, weights
         self._given: object = None
+        self._max_length: int | None = None  # of texts, for a trunk that reads them
         self._stored: DatasetSpec | None = None
         self._loaded: tuple[DatasetSpec, dict[str, Examples]] | None = None
 
     def attach(self, data: object) -> None:
         self._given, self._loaded = data, None
+
+    def keep_texts(self, max_length: int) -> None:
+        if self.augment:
+            raise ConfigError("`augment` transforms images, but the trunk reads text")
+        self._max_length = max_length
 
     def describe(self) -> DatasetSpec:
         """Convert the data, and compute the statistics of the training examples."""
@@ -121,7 +133,7 @@ class InMemory(Dataset):
                 "`datasets=` of mtlcli.train, mtlcli.build or mtlcli.evaluate"
             )
         if not isinstance(self._given, _Converted):
-            converted = convert_data(self._given, self.input)
+            converted = convert_data(self._given, self.input, self._max_length is not None)
             if (name := self.weights) is not None:
                 converted = {split: take_weights(data, name, split) for split, data in converted.items()}
             self._given = _Converted(converted)
@@ -142,15 +154,21 @@ class InMemory(Dataset):
                 for name, target in targets.items()
             }
             shape = _shape(converted)
-            self._loaded = self._described(examples, targets, named, shape), examples
+            spec = self._described(examples, targets, named, shape)
+            if self._max_length is not None:
+                spec = with_texts(
+                    spec, TextSpec(name_texts(data.inputs for data in converted.values()), self._max_length)
+                )
+            self._loaded = spec, examples
         return self._loaded
 
     def _described(
         self, examples: dict[str, Examples], targets: dict[str, TargetSpec], named: list[str], shape: Shape
     ) -> DatasetSpec:
-        first = next(iter(examples.values())).inputs[0]
+        inputs = next(iter(examples.values())).inputs
+        dtype = "text" if isinstance(inputs, TextRows) else str(inputs[0].dtype).removeprefix("torch.")
         statistics: tuple[tuple[float, ...], tuple[float, ...]] = (0.0,), (1.0,)
-        if self.normalize and "train" in examples and self._stored is None:
+        if self.normalize and dtype != "text" and "train" in examples and self._stored is None:
             statistics = _statistics(examples["train"])
         return DatasetSpec(
             input_shape=shape,
@@ -159,7 +177,7 @@ class InMemory(Dataset):
             splits=add_val_split(tuple(examples), self.val),
             mean=statistics[0],
             std=statistics[1],
-            state={"dtype": str(first.dtype).removeprefix("torch."), "named": named},
+            state={"dtype": dtype, "named": named},
         )
 
     def _fit(self, converted: dict[str, PythonData]) -> tuple[dict[str, TargetSpec], list[str]]:
@@ -190,11 +208,15 @@ class InMemory(Dataset):
 
     def _draw_test(self, whole: Examples) -> dict[str, Examples]:
         salt = ("test", self.seed)
-        if not isinstance(whole.inputs, Tensor) or (self.record is not None and self.record.rule == "position"):
+        if not isinstance(whole.inputs, Tensor | TextRows) or (
+            self.record is not None and self.record.rule == "position"
+        ):
             chosen = draw_by_position(len(whole), round(self.test * len(whole)), salt)
         else:
-            tensors = {"inputs": whole.inputs, **{f"target {name}": t for name, t in whole.targets.items()}}
-            keys = group_copies(hash_named({name: hash_rows(tensor) for name, tensor in tensors.items()}))
+            hashes = {f"target {name}": hash_rows(target) for name, target in whole.targets.items()}
+            inputs = whole.inputs
+            hashes["inputs"] = hash_rows(inputs) if isinstance(inputs, Tensor) else hash_inputs(inputs)
+            keys = group_copies(hash_named(hashes))
             kept = frozenset() if self.record is None else self.record.kept_keys("test")
             classes = [codes for t in whole.targets.values() if (codes := to_class_codes(t)) is not None]
             drawn = draw(keys, self.test, salt, classes if self._stored is None else [], kept)
@@ -221,7 +243,7 @@ def _shape(converted: dict[str, PythonData]) -> Shape:
         where = f"split {split!r}: " if split else ""
         if not len(data.inputs):
             raise ConfigError(f"{where}the data has no examples")
-        shapes[split] = tuple(data.inputs[0].shape)
+        shapes[split] = (1,) if isinstance(data.inputs, TextRows) else tuple(data.inputs[0].shape)
         if isinstance(data.inputs, Tensor) and data.inputs.is_floating_point():
             wrong = (~data.inputs.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
             if wrong:

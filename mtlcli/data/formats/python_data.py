@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from mtlcli.data.examples import LazyInputs
+from mtlcli.data.formats.python_texts import as_texts
 from mtlcli.data.formats.split_names import SPLITS
-from mtlcli.data.formats.weight_column import LARGEST
 from mtlcli.data.placement import READ_WHOLE
-from mtlcli.errors import ConfigError, suggest
+from mtlcli.errors import ConfigError
 
 TARGET = "target"  # name of a target that is passed without one
 FORMS = (
@@ -41,7 +41,7 @@ class PythonData:
     weights: Tensor | None = None
 
 
-def convert_data(data: object, key: str) -> dict[str, PythonData]:
+def convert_data(data: object, key: str, texts: bool = False) -> dict[str, PythonData]:
     """Convert data that was passed from Python.
 
     Raises a ConfigError if the data has another form, its parts differ in length, or an item can't be read.
@@ -49,36 +49,38 @@ def convert_data(data: object, key: str) -> dict[str, PythonData]:
     Args:
         data: In one of the forms in `FORMS`.
         key: Key of the input in items that are dicts.
+        texts: The inputs are texts, for a trunk that reads them.
 
     Returns:
         Split → examples; a single entry under "" for data that isn't divided into splits.
     """
     if isinstance(data, Mapping) and data and set(data) <= set(SPLITS):
-        return {split: _convert(data[split], key, f"split {split!r}: ") for split in SPLITS if split in data}
-    return {"": _convert(data, key, "")}
+        return {split: _convert(data[split], key, f"split {split!r}: ", texts) for split in SPLITS if split in data}
+    return {"": _convert(data, key, "", texts)}
 
 
-def _convert(data: object, key: str, where: str) -> PythonData:
+def _convert(data: object, key: str, where: str, texts: bool) -> PythonData:
     try:
         if type(data) is TensorDataset and len(data.tensors) == 2:
             data = tuple(data.tensors)
         if isinstance(data, tuple):
-            return _of_arrays(data)
+            return _of_arrays(data, texts)
         if isinstance(data, DataLoader):
             raise ValueError("got a DataLoader; pass its dataset")
         if isinstance(data, IterableDataset):
             raise ValueError("an IterableDataset has no length and no order; pass a map-style dataset")
         if isinstance(data, Mapping | Tensor | str) or not hasattr(data, "__getitem__") or hasattr(data, "__array__"):
             raise ValueError(f"expected {FORMS}; got {_type(data)}{_keys(data)}")
-        return _of_items(data, key)
+        return _of_text_items(data, key) if texts else _of_items(data, key)
     except ValueError as error:
         raise ConfigError(f"{where}{error}") from error
 
 
-def _of_arrays(data: tuple[Any, ...]) -> PythonData:
+def _of_arrays(data: tuple[Any, ...], texts: bool) -> PythonData:
     if len(data) != 2:
         raise ValueError(f"expected a tuple (inputs, targets), got a tuple of {len(data)}")
-    inputs, given = as_inputs(data[0]), data[1]
+    inputs: Tensor | LazyInputs = as_texts(data[0]) if texts else as_inputs(data[0])
+    given = data[1]
     named = given if isinstance(given, Mapping) else {TARGET: given}
     targets = {str(name): as_labels(values, str(name)) for name, values in named.items()}
     if not targets:
@@ -115,37 +117,17 @@ def _of_items(data: Any, key: str) -> PythonData:
     return PythonData(items if inputs is None else inputs, {n: as_labels(v, n) for n, v in collected.items()})
 
 
-def take_weights(data: PythonData, name: str, split: str) -> PythonData:
-    """Take the weights of the examples from the targets.
-
-    Args:
-        data: The examples of a split.
-        name: Name under which the weights were passed.
-        split: The split, for messages; "" if the data isn't divided into splits.
-
-    Returns:
-        The examples, with weights in place of that target.
-
-    Raises:
-        ConfigError: There are no such values, or one is missing, negative, not finite or no number.
-    """
-    where = f"split {split!r}: " if split else ""
-    targets = dict(data.targets)
-    if name not in targets:
-        hint = f"{suggest(name, targets)} They have: {', '.join(targets)}"
-        raise ConfigError(f"{where}`weights` names {name!r}, which the examples don't have.{hint}")
-    try:
-        weights = targets.pop(name).astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{where}a weight of {name!r} is not a number: {error}") from error
-    if weights.ndim != 1:
-        raise ConfigError(f"{where}the weights {name!r} are {list(weights.shape)}, expected one of each example")
-    if not targets:
-        raise ConfigError(f"{where}the data has no target, only the weights {name!r}")
-    if len(wrong := np.flatnonzero(~((weights >= 0) & (weights <= LARGEST)))):
-        problem = f"the weight of example {wrong[0]} in {name!r} is {weights[wrong[0]]:g}"
-        raise ConfigError(f"{where}{problem}, expected a number from 0 to {LARGEST:g}")
-    return PythonData(data.inputs, targets, torch.from_numpy(weights.astype(np.float32)))
+def _of_text_items(data: Any, key: str) -> PythonData:
+    items = Items(data, key)
+    rows = [items.read_item(row) for row in range(len(data))]
+    if not rows:
+        raise ValueError("the data has no examples")
+    names = list(rows[0][1])
+    for at, (_, targets) in enumerate(rows):
+        if list(targets) != names:
+            raise ValueError(f"item {at} has the targets {', '.join(targets)}, and item 0 has {', '.join(names)}")
+    labels = {name: as_labels([targets[name] for _, targets in rows], name) for name in names}
+    return PythonData(as_texts([text for text, _ in rows]), labels)
 
 
 class Items:
@@ -166,13 +148,25 @@ class Items:
         return self.read(row)[0]
 
     def read(self, row: int) -> tuple[Tensor, dict[str, Any]]:
-        """Read an item.
+        """Read an item, see `read_item`.
 
         Args:
             row: index of the item.
 
         Returns:
             The input [*input_shape], and name → label of each target.
+        """
+        x, targets = self.read_item(row)
+        return as_inputs(_image(x), single=True), targets
+
+    def read_item(self, row: int) -> tuple[Any, dict[str, Any]]:
+        """Read an item, and leave its input as it is.
+
+        Args:
+            row: index of the item.
+
+        Returns:
+            The input, and name → label of each target.
 
         Raises:
             ValueError: the item can't be read, or has another form.
@@ -195,7 +189,7 @@ class Items:
             )
         if not targets:
             raise ValueError(f"item {row} has no target")
-        return as_inputs(_image(x), single=True), {str(name): _plain(value) for name, value in targets.items()}
+        return x, {str(name): _plain(value) for name, value in targets.items()}
 
 
 def as_inputs(value: Any, single: bool = False) -> Tensor:
@@ -223,7 +217,7 @@ def as_inputs(value: Any, single: bool = False) -> Tensor:
         if isinstance(value, np.ndarray) and value.dtype.kind in "OUST":
             raise ValueError(
                 "the inputs have values that are not numbers; write a table with text to a file and use the dataset "
-                "`table`"
+                "`table`, or a trunk that reads text, such as `transformers`"
             ) from error
         raise ValueError(f"the inputs are {_type(value)}, which is not an array of numbers: {error}") from error
     if tensor.is_complex():
