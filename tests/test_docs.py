@@ -166,6 +166,14 @@ def test_the_documented_runs_are_merged(
     assert names["model"].sources.keys() == {"digit", "parity"}
 
 
+def test_the_documented_reference_to_a_base_is_valid() -> None:
+    (text,) = re.findall(r"^```yaml\n(.*?)^```$", (DOCS / "checkpoints.md").read_text(), re.MULTILINE | re.DOTALL)
+    data = {"datasets": {"r": {"name": "reviews"}}, "tasks": {"rating": {"dataset": "r", "kind": "classification"}}}
+    experiment = experiment_from_dict({"name": "small", **data, **yaml.safe_load(text)})
+    assert experiment.checkpoint.base == "reference"
+    assert experiment.resolved()["checkpoint"]["base"] == "reference"
+
+
 def test_every_file_in_the_documentation_exists() -> None:
     for document in DOCS.glob("*.md"):
         for path in re.findall(r"`((?:benchmarks|configs|scripts|docs|tests)/[\w/.]+)", document.read_text()):

@@ -56,6 +56,8 @@ def make_tables(document: Document) -> list[Table]:
     tables += [delta_m_table(document), means_table(document), _claims_table(document), _cost_table(document)]
     if document["tuning"] is not None:
         tables.append(_tuning_table(document))
+    if merged := _coefficients_table(document):
+        tables.append(merged)
     tables += [_published_table(document, table) for table in document["published"]]
     if document["failed"]:
         failed = [[run["run"], run["error"]] for run in document["failed"]]
@@ -173,6 +175,18 @@ def _tuning_table(document: Document) -> Table:
         f"{', '.join(map(str, seeds))}; `test` is not used."
     )
     return Table("Tuned values", rows, [note])
+
+
+def _coefficients_table(document: Document) -> Table | None:
+    """Return the coefficients of the merged models; None if there are none."""
+    rows = [
+        [label, str(run["seed"]), ", ".join(f"{task} {value:g}" for task, value in run["coefficients"].items())]
+        for label, method in document["methods"].items()
+        for run in method["runs"]
+        if "coefficients" in run
+    ]
+    note = f"Selected by Δm relative to the single-task models on `{document['evaluated']}`; `test` is not used."
+    return Table("Coefficients of merged models", [["method", "seed", "coefficients"], *rows], [note]) if rows else None
 
 
 def _published_table(document: Document, table: Document) -> Table:

@@ -199,6 +199,7 @@ def _run(outcome: Outcome) -> Document:
         "epochs": outcome.epochs,
         "best_epoch": outcome.best_epoch,
         "value": outcome.value,
+        **({"coefficients": dict(outcome.coefficients)} if outcome.coefficients else {}),
     }
 
 

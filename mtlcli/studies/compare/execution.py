@@ -18,6 +18,7 @@ from mtlcli.studies.study_callback import StudyCallback
 from mtlcli.studies.worker import Work
 
 Metrics = Mapping[str, Mapping[str, float]]
+MERGED = "merged.json"  # in the folder of a merged model: its coefficients, and those that were tried
 COSTS = ("parameters", "checkpoint_bytes", "flops", "seconds_per_epoch", "peak_memory_bytes")
 
 
@@ -63,6 +64,7 @@ class Outcome:
         examples: task → number of labelled examples in the final split.
         resampled: task → metric → values on bootstrap samples of these examples.
         environment: versions, as in the run folder.
+        coefficients: of a merged model, name of each single-task run → the coefficient that was chosen.
     """
 
     run: StudyRun
@@ -78,6 +80,7 @@ class Outcome:
     examples: Mapping[str, int] = field(default_factory=dict)
     resampled: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
+    coefficients: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def completed(self) -> bool:
@@ -109,7 +112,7 @@ def read_outcome(run: StudyRun, data: CurrentData) -> Outcome | None:
         "peak_memory_bytes": _to_float(measured.get("memory_bytes")),  # missing in runs of earlier versions
     }
     resampled = measured.get("resampled", {"split": None})
-    environment = run.folder / "environment.json"
+    environment, merged = run.folder / "environment.json", run.folder / MERGED
     return Outcome(
         run,
         split=last,
@@ -123,6 +126,7 @@ def read_outcome(run: StudyRun, data: CurrentData) -> Outcome | None:
         examples=summary.get("examples", {}).get(last, {}),
         resampled=_to_samples(resampled["values"]) if resampled["split"] == last else {},
         environment=read_json(environment) if environment.is_file() else {},
+        coefficients=read_json(merged)["coefficients"] if merged.is_file() else {},
     )
 
 

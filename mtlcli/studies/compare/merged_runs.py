@@ -20,7 +20,7 @@ from mtlcli.errors import ConfigError, suggest
 from mtlcli.models.merging import METHODS, MergeRule
 from mtlcli.models.warm_start import find_mismatches, join_problems
 from mtlcli.studies.compare.axes import Point
-from mtlcli.studies.compare.execution import Outcome, RunStore, StudyRun
+from mtlcli.studies.compare.execution import MERGED, Outcome, RunStore, StudyRun
 from mtlcli.studies.compare.identity import experiment_hash
 from mtlcli.studies.compare.measured import MEASURED, measure_model
 from mtlcli.studies.compare.plan import Candidate, Method, Plan
@@ -38,7 +38,6 @@ from mtlcli.training.run import Run, as_file
 from mtlcli.training.run_folder import RunFolder, environment
 
 DEFAULTS = ("mean", "task_arithmetic", "ties")  # methods of `--baseline merge`
-FILE = "merged.json"  # in the run folder: the coefficients, and those that were tried
 
 
 def parse_baselines(texts: Sequence[str]) -> list[MergeRule]:
@@ -171,7 +170,7 @@ def write_merged_run(job: Job, sources: Sequence[Path], rule: MergeRule) -> None
     run = rebuild(experiment, payload)
     measured = [read_json(source / MEASURED) for source in sources]
     memory = [math.nan if each["memory_bytes"] is None else each["memory_bytes"] for each in measured]
-    folder.write_json(FILE, _describe(merged))
+    folder.write_json(MERGED, _describe(merged))
     folder.write_json("environment.json", environment(run.device))
     folder.write_json(MEASURED, {**measure_model(run, folder.best), "memory_bytes": max(memory)})
     singles = [read_json(source / "summary.json") for source in sources]

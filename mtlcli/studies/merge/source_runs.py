@@ -148,6 +148,12 @@ def _sharing_problems(source: SourceRun) -> list[Problem]:
 def _differences(first: SourceRun, other: SourceRun) -> list[Problem]:
     """Describe the differences of two trunks, and of the stems and heads that both models have."""
     problems = []
+    names = [source.experiment.trunk.name for source in (first, other)]
+    if names[0] != names[1]:
+        return [Problem(
+            f"{other.path}: its trunk is {names[1]!r}, and that of {first.path} is {names[0]!r}. Only trunks of the "
+            "same architecture can be merged"
+        )]  # fmt: skip
     trunks = [
         {key.removeprefix(TRUNK): value for key, value in source.state.items() if key.startswith(TRUNK)}
         for source in (first, other)

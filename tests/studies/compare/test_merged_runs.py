@@ -49,6 +49,8 @@ def test_the_models_of_each_seed_are_merged(tmp_path: Path, capsys: pytest.Captu
     assert ties["cost"]["flops"]["value"] == result["methods"]["digit-ink"]["cost"]["flops"]["value"]
     assert ties["cost"]["seconds_per_epoch"]["ratio"] == pytest.approx(1.0)
     assert ties["cost"]["peak_memory_bytes"]["ratio"] == pytest.approx(1.0)
+    assert run["coefficients"].keys() == {"digit", "ink"}
+    assert "| merge:ties | 0 | digit " in (tmp_path / "study/comparison.md").read_text()
     assert len(json.loads((folder / "merged.json").read_text())["trials"]) == 10
     assert main(["eval", str(folder), "--json"]) == 0
     metrics = json.loads(capsys.readouterr().out)["metrics"]

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -173,3 +174,36 @@ def test_a_pretrained_model_is_found_by_its_hash(tmp_path: Path, monkeypatch: py
     tokenizer.write_text(tokenizer.read_text() + " ")
     with pytest.raises(ConfigError, match="another tokenizer than that of the run"):
         mtlcli.evaluate("run", overrides=overrides, base="data/tiny")
+
+
+def test_no_file_of_the_model_is_needed_for_a_checkpoint_that_holds_its_weights(tmp_path: Path) -> None:
+    write_model(tmp_path / "tiny")
+    texts.write_rows(tmp_path / "rows.jsonl", 60)
+    trunk = {"name": "transformers", "model": "tiny", "max_length": 14, "freeze": ["embeddings"]}
+    summary = train(texts.experiment(tmp_path, trunk=trunk, epochs=1), "run")
+    shutil.rmtree(tmp_path / "tiny")
+    assert mtlcli.evaluate("run", overrides=[f"datasets.a.path={tmp_path}/rows.jsonl"]) == summary.metrics["test"]
+    payload = load_checkpoint(f"run/{BEST}")
+    del payload["base"]
+    save_checkpoint(Path("without.pt"), payload)
+    with pytest.raises(ConfigError, match="lacks the configuration of its pretrained model"):
+        mtlcli.load("without.pt")
+
+
+def test_adapters_of_a_pretrained_model_are_merged(tmp_path: Path) -> None:
+    write_model(tmp_path / "tiny")
+    texts.write_rows(tmp_path / "rows.jsonl", 60)
+    trunk = {"name": "transformers", "model": "tiny", "max_length": 14}
+    plain = texts.experiment(tmp_path, trunk=trunk, epochs=1).resolved()
+    for task in ("mood", "size"):
+        changes = {"adapters": {"name": "lora", "rank": 2}, "checkpoint": {"base": "reference"}}
+        train(experiment_from_dict({**plain, **changes, "tasks": {task: plain["tasks"][task]}}), task)
+    merged = mtlcli.merge(["mood", "size"], out="merged.pt", coefficient={"mood": 1.0, "size": 0.0})
+    payload, mood = load_checkpoint(merged.checkpoint), mtlcli.load("mood")
+    assert not any(".adapter." in key for key in payload["model"])
+    shutil.rmtree(tmp_path / "tiny")
+    rows = {"a": {"title": ["", "note"], "body": ["the dress is lovely", "it is thin"]}}
+    expected = mood.predict(rows, tasks=["mood"])["mood"].probabilities
+    np.testing.assert_allclose(
+        mtlcli.load("merged.pt").predict(rows, tasks=["mood"])["mood"].probabilities, expected, atol=1e-6
+    )
