@@ -97,7 +97,9 @@ def summary(
         print("\n".join([*map(printable, document["notes"]), ""]))
     if (epoch := describe_epoch(document["examples_per_epoch"])) is not None:
         print(f"an epoch: {epoch}\n")
-    print(f"trunk {experiment.trunk.name}, sharing {experiment.sharing.name}, weighting {experiment.weighting.name}")
+    adapters = "" if experiment.adapters is None else f"adapters {experiment.adapters.name}, "
+    names = (experiment.trunk.name, experiment.sharing.name, experiment.weighting.name)
+    print(adapters.join(["trunk {}, ", "sharing {}, weighting {}"]).format(*names))
     print(f"parameters: {describe_parameters(parameters)}")
     flops = ", ".join(
         f"{alias} {count:,}" + (f" for {texts.max_length} tokens" if (texts := run.specs[alias].text) else "")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -32,6 +33,21 @@ class Route:
     def __init__(self, tasks: Sequence[str]) -> None:
         self.tasks = tuple(tasks)
         self.task = self.tasks[0]
+
+    def contexts(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        """Return contexts for a layer's pass and for its recomputation in the backward pass, with the same task.
+
+        They are the `context_fn` of `torch.utils.checkpoint`.
+        """
+        return nullcontext(), self._using(self.task)
+
+    @contextmanager
+    def _using(self, task: str) -> Iterator[None]:
+        before, self.task = self.task, task
+        try:
+            yield
+        finally:
+            self.task = before
 
 
 @dataclass(frozen=True)

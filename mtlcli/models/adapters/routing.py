@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from itertools import islice
+from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
@@ -42,31 +41,42 @@ class RoutedSharing(HardSharing):
         self.of_layers = adapters_in(self.trunk)
         differing = {name for name, adapter in self.of_layers.items() if len(adapter.tasks)}
         self.common_stages = next(at for at, stage in enumerate(stages.values()) if differing & stage.modules)
+        self._route_recomputation()
+
+    def _route_recomputation(self) -> None:
+        """Let layers that are computed again in the backward pass use the adapters of the pass that they belong to."""
+        modules = list(self.trunk.modules())
+        if any(getattr(module, "gradient_checkpointing", False) for module in modules):
+            network = next(module for module in modules if hasattr(module, "gradient_checkpointing_enable"))
+            network.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": self.route.contexts})
 
     def encode(
         self, inputs: Mapping[str, Tensor], alias_of: Mapping[str, str], record: SharingRecord
     ) -> dict[str, Tensor]:
-        common = {alias: self._pass_common_stages(x) for alias, x in inputs.items()}
         representations: dict[str, Tensor] = {}
-        for task, alias in alias_of.items():
-            self.route.task = task
-            representations[task] = self._pass_other_stages(common[alias])
-        return representations
+        for alias, x in inputs.items():
+            complete = self._pass_common_stages(x)
+            for task in (task for task, of_dataset in alias_of.items() if of_dataset == alias):
+                self.route.task = task
+                representations[task] = complete()
+        return {task: representations[task] for task in alias_of}
 
-    def _pass_common_stages(self, x: Tensor) -> Tensor:
-        if self.common_stages:
-            x = self.trunk.encoder(x)
-            for stage in islice(self.trunk.stages().values(), self.common_stages):
-                x = stage(x)
-        return x
-
-    def _pass_other_stages(self, x: Tensor) -> Tensor:
+    def _pass_common_stages(self, x: Tensor) -> Callable[[], Tensor]:
+        """Pass examples through the stages without adapters that differ; return the pass through the others."""
         if not self.common_stages:
-            representation: Tensor = self.trunk(x)
-            return representation
-        for stage in islice(self.trunk.stages().values(), self.common_stages, None):
+            return lambda: self.trunk(x)
+        stages = list(self.trunk.stages().values())  # of one pass: a trunk may keep what later stages need
+        x = self.trunk.encoder(x)
+        for stage in stages[: self.common_stages]:
             x = stage(x)
-        return x
+
+        def complete() -> Tensor:
+            y = x
+            for stage in stages[self.common_stages :]:
+                y = stage(y)
+            return y
+
+        return complete
 
     def own_modules(self, task: str) -> list[nn.Module]:
         own = [adapter.tasks[task] for adapter in self.of_layers.values() if len(adapter.tasks)]
