@@ -98,8 +98,10 @@ def summary(
     if (epoch := describe_epoch(document["examples_per_epoch"])) is not None:
         print(f"an epoch: {epoch}\n")
     adapters = "" if experiment.adapters is None else f"adapters {experiment.adapters.name}, "
-    names = (experiment.trunk.name, experiment.sharing.name, experiment.weighting.name)
-    print(adapters.join(["trunk {}, ", "sharing {}, weighting {}"]).format(*names))
+    print(
+        f"trunk {experiment.trunk.name}, {adapters}sharing {experiment.sharing.name}, "
+        f"weighting {experiment.weighting.name}"
+    )
     print(f"parameters: {describe_parameters(parameters)}")
     flops = ", ".join(
         f"{alias} {count:,}" + (f" for {texts.max_length} tokens" if (texts := run.specs[alias].text) else "")

@@ -98,6 +98,10 @@ def _freeze_weights(modules: Iterable[nn.Module], train: Iterable[Trained]) -> N
     """Freeze the parameters of modules, except for biases or those of norm layers where they are to be trained."""
     biases, norms = "biases" in train, "norms" in train
     for module in modules:
-        is_norm = "Norm" in type(module).__name__
         for name, parameter in module.named_parameters(recurse=False):
-            parameter.requires_grad_((biases and name == "bias") or (norms and is_norm))
+            parameter.requires_grad_((biases and name == "bias") or (norms and is_norm(module)))
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Return whether a module is a norm layer, by the name of its class."""
+    return "Norm" in type(module).__name__
