@@ -48,6 +48,15 @@ def test_the_documented_regularizer_trains(tmp_path: Path, capsys: pytest.Captur
     assert ",train,regularizers.small_features,loss," in (tmp_path / "run/metrics.csv").read_text()
 
 
+def test_the_documented_adapters_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (text,) = re.findall(r"^```yaml\n(.*?)^```$", (DOCS / "adapters.md").read_text(), re.MULTILINE | re.DOTALL)
+    plain = {"name": "adapters", **yaml.safe_load(text)}
+    first = {**plain, "trunk": {**plain["trunk"], "init_from": None}, "training": {"epochs": 1, "device": "cpu"}}
+    mtlcli.train({key: value for key, value in first.items() if key != "adapters"}, run_dir="runs/pretrained")
+    check_experiment(experiment_from_dict(plain))
+
+
 def test_the_documented_callbacks_are_called(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

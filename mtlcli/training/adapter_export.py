@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +11,10 @@ from torch import Tensor
 
 from mtlcli.errors import ConfigError, suggest
 from mtlcli.files import atomic_write, write_text
-from mtlcli.models.adapters.attachment import is_norm
+from mtlcli.models.adapters.attachment import is_norm, unadapted_modules
 from mtlcli.models.adapters.base import adapters_in
 from mtlcli.models.adapters.layer_maps import is_transposed
-from mtlcli.models.adapters.merging import INSIDE, low_rank_updates, merge
+from mtlcli.models.adapters.merging import low_rank_updates, merge
 from mtlcli.models.adapters.routing import RoutedSharing
 from mtlcli.models.trunks.base import Trunk
 from mtlcli.training.run import Run
@@ -27,38 +26,35 @@ HEADS = "heads.safetensors"
 DESCRIPTION = "model.json"
 
 
-def merged_run(run: Run, task: str | None) -> Run:
+def merged_run(run: Run, task: str | None, needs_weights: bool) -> Run:
     """Merge the adapters of a trained model into the weights, as far as that has the same effect.
 
     Args:
         run: The run, whose model is changed.
-        task: The task whose adapters to merge, where those of the tasks differ; None if none was given.
+        task: The task to export; None for all tasks.
+        needs_weights: Whether the format holds weights only, so that adapters that differ by task can't be part of it.
 
     Returns:
-        The run with the merged model: of the given task alone if the adapters differ by task. The run itself if they
-        can't be merged.
+        The run with the merged model; of the given task alone, if one is given. The run itself if the adapters can't be
+        merged.
 
     Raises:
-        ConfigError: If the adapters differ by task and no task is given, or the other way round.
+        ConfigError: If there is no such task, or the adapters of the tasks differ and a task has to be given.
     """
-    sharing, tasks = run.model.sharing, list(run.kinds)
-    differ = isinstance(sharing, RoutedSharing) and len(tasks) > 1
+    tasks = list(run.kinds)
+    differ = isinstance(run.model.sharing, RoutedSharing) and len(tasks) > 1
     if task is not None and task not in tasks:
         raise ConfigError(f"--task: no task {task!r}.{suggest(task, tasks)} Choose from: {', '.join(tasks)}")
-    if task is not None and not differ:
-        raise ConfigError("--task: all tasks of this model have the same adapters; leave it out")
     if task is None and differ:
-        raise ConfigError(
-            f"the adapters of the tasks differ, so there is no one merged model: give one of the tasks with --task "
-            f"({', '.join(tasks)})"
-        )
-    if not can_merge(run):
-        if differ:
-            raise ConfigError(f"--task: {_unmergeable(run)}")
+        if needs_weights and can_merge(run):
+            raise ConfigError(
+                f"the adapters of the tasks differ, so there is no one merged model: give a task with --task "
+                f"({', '.join(tasks)}), or use --format peft"
+            )
         return run
-    merge(run.model, task or tasks[0])
-    experiment = run.experiment.model_copy(update={"adapters": None})
-    run = replace(run, experiment=experiment)
+    if can_merge(run):
+        merge(run.model, task or tasks[0])
+        run = replace(run, experiment=run.experiment.model_copy(update={"adapters": None}))
     return run if task is None else _restricted(run, task)
 
 
@@ -68,15 +64,8 @@ def can_merge(run: Run) -> bool:
     return all(adapter.low_rank_update(task) is not None for adapter in adapters_in(run.model).values())
 
 
-def _unmergeable(run: Run) -> str:
-    entry = run.experiment.adapters
-    assert entry is not None
-    form = f"{entry.name} with `arrangement: {entry.options['arrangement']}`"
-    return f"the adapters ({form}) add something to the outputs of layers that no change of weights has the effect of"
-
-
 def _restricted(run: Run, task: str) -> Run:
-    """Return the run of one task alone."""
+    """Return the run of one task alone; its model has the head of this task only."""
     alias = run.sources[task][0]
     model, experiment = run.model, run.experiment
     for other in run.kinds.keys() - {task}:
@@ -86,7 +75,7 @@ def _restricted(run: Run, task: str) -> Run:
         if model.stems is not None and other in model.stems:
             del model.stems[other]
     model.sharing.inputs = {task: alias}
-    changes = {
+    changes: dict[str, Any] = {
         "tasks": {task: experiment.tasks[task]},
         "datasets": {alias: experiment.datasets[alias]},
         "stems": {name: stem for name, stem in experiment.stems.items() if name == alias},
@@ -122,8 +111,11 @@ def export_adapters(run: Run, folder: Path, description: Mapping[str, Any]) -> l
     trunks = [module for module in run.model.sharing.modules() if isinstance(module, Trunk)]
     if len(trunks) > 1:
         raise ConfigError(f"--format peft: the model has {len(trunks)} trunks, and peft's format holds those of one")
+    entry = run.experiment.adapters
+    assert entry is not None
     if not can_merge(run):
-        raise ConfigError(f"--format peft: {_unmergeable(run)}, and peft has no such adapters; use --format onnx")
+        form = f"`{entry.name}` with `arrangement: {entry.options['arrangement']}`"
+        raise ConfigError(f"--format peft: peft has no adapters such as {form}; use --format onnx or safetensors")
     differ = isinstance(run.model.sharing, RoutedSharing)
     parts = {task: folder / task for task in run.kinds} if differ else {next(iter(run.kinds)): folder}
     for task, part in parts.items():
@@ -152,7 +144,7 @@ def _peft_adapter(run: Run, trunk: Trunk, task: str) -> tuple[dict[str, Any], di
     entry = run.experiment.adapters
     assert entry is not None
     updates = {name.removeprefix(NETWORK): update for name, update in low_rank_updates(trunk, task).items()}
-    modules = {name.removeprefix(NETWORK): module for name, module in trunk.named_modules() if INSIDE not in name}
+    modules = {name.removeprefix(NETWORK): module for name, module in unadapted_modules(trunk).items()}
     first, weights = next(iter(updates.values())), dict[str, Tensor]()
     for name, update in updates.items():
         weights[f"{PREFIX}{name}.lora_A.weight"] = update.a
@@ -181,9 +173,3 @@ def _peft_adapter(run: Run, trunk: Trunk, task: str) -> tuple[dict[str, Any], di
         "modules_to_save": whole or None,
         "inference_mode": True,
     }, weights
-
-
-def describe_adapters(run: Run) -> dict[str, Any]:
-    """Return the entry of the adapters in the description of an exported model; empty if it has none."""
-    entry = run.experiment.adapters
-    return {} if entry is None else {"adapters": json.loads(to_json(entry.plain()))}

@@ -26,7 +26,7 @@ from mtlcli.training.run import Run
 from mtlcli.training.run_folder import to_json
 from mtlcli.version import __version__
 
-__all__ = ["INTERFACE", "SUFFIXES", "Cleaned", "Format", "description_path", "export", "interface"]
+__all__ = ["INTERFACE", "SUFFIXES", "Cleaned", "Format", "describe", "description_path", "export", "interface"]
 
 Format = Literal["onnx", "safetensors", "torch-export"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "safetensors": ".safetensors", "torch-export": ".pt2"}
@@ -56,9 +56,8 @@ def export(run: Run, file_format: Format, path: Path) -> None:
     Raises:
         ConfigError: if a package of the format is missing, or the format can't represent the model.
     """
-    run.model.eval().requires_grad_(False)
-    with torch.no_grad():
-        description = json.loads(to_json(interface(run, run.model(_example(run)))))
+    description = describe(run)
+    run.model.requires_grad_(False)
     writers: dict[Format, Callable[[Run, dict[str, Any], Path], None]] = {
         "onnx": _onnx,
         "safetensors": _safetensors,
@@ -76,6 +75,14 @@ def export(run: Run, file_format: Format, path: Path) -> None:
         reason = str(error).strip().partition("\n")[0]
         raise ConfigError(f"--format {file_format}: torch can't take this model: {reason}") from error
     write_text(description_path(path), to_json(description))
+
+
+def describe(run: Run) -> dict[str, Any]:
+    """Return the description of the model's inputs and outputs, see `interface`; puts the model in evaluation mode."""
+    run.model.eval()
+    with torch.no_grad():
+        description: dict[str, Any] = json.loads(to_json(interface(run, run.model(_example(run)))))
+    return description
 
 
 def description_path(path: Path) -> Path:

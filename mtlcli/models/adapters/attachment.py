@@ -32,7 +32,7 @@ def attach(adapters: Adapters, trunk: Trunk) -> None:
         ValueError: if a pattern matches no module that can have an adapter; the message lists the names of those.
     """
     shapes = _output_shapes(trunk)
-    modules = _own_modules(trunk)
+    modules = unadapted_modules(trunk)
     suited = [name for name, module in modules.items() if name in shapes and adapters.can_adapt(module, shapes[name])]
     chosen, adapted = _select(adapters, suited, modules), adapters_in(trunk)
     _freeze_weights(modules.values(), adapters.train)
@@ -44,8 +44,15 @@ def attach(adapters: Adapters, trunk: Trunk) -> None:
             install(modules[name], adapters.make(modules[name], shapes[name]))
 
 
-def _own_modules(trunk: Trunk) -> dict[str, nn.Module]:
-    """Return name → module, without adapters and what they consist of; the trunk itself has the name ''."""
+def unadapted_modules(trunk: Trunk) -> dict[str, nn.Module]:
+    """Collect the modules of a trunk without adapters and what they consist of.
+
+    Args:
+        trunk: the trunk.
+
+    Returns:
+        Name → module; the trunk itself has the name ''.
+    """
     named = dict(trunk.named_modules())
     added = tuple(f"{name}." for name, module in named.items() if isinstance(module, Adapter))
     return {name: module for name, module in named.items() if not f"{name}.".startswith(added)}

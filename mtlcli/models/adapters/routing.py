@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mtlcli.models.adapters.attachment import attach
 from mtlcli.models.adapters.base import Adapters, adapters_in
@@ -45,10 +47,10 @@ class RoutedSharing(HardSharing):
 
     def _route_recomputation(self) -> None:
         """Let layers that are computed again in the backward pass use the adapters of the pass that they belong to."""
-        modules = list(self.trunk.modules())
-        if any(getattr(module, "gradient_checkpointing", False) for module in modules):
-            network = next(module for module in modules if hasattr(module, "gradient_checkpointing_enable"))
-            network.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": self.route.contexts})
+        again = partial(checkpoint, use_reentrant=False, context_fn=self.route.contexts)
+        for module in self.trunk.modules():  # of the library transformers
+            if getattr(module, "gradient_checkpointing", False):
+                module._gradient_checkpointing_func = again  # type: ignore[assignment]
 
     def encode(
         self, inputs: Mapping[str, Tensor], alias_of: Mapping[str, str], record: SharingRecord

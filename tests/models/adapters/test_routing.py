@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mtlcli.models.adapters.attachment import attach
 from mtlcli.models.adapters.base import Adapters, adapters_in
+from mtlcli.models.adapters.lora import LoRA
 from mtlcli.models.adapters.routing import RoutedSharing
 from mtlcli.models.sharing.base import Sharing
 from mtlcli.models.sharing.hard import HardSharing
@@ -141,3 +142,57 @@ def test_shared_arrangements_keep_one_representation_for_a_dataset() -> None:
     assert representations["digit"] is representations["parity"]
     assert sharing.common_features and sharing.one_trunk
     assert not make("per_task").common_features
+
+
+BERT = {"model_type": "bert", "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 20,
+        "intermediate_size": 16, "max_position_embeddings": 8, "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0}  # fmt: skip
+
+
+def transformer(**options: Any) -> RoutedSharing:
+    """Return a small BERT whose second layer has adapters for each task."""
+    torch.manual_seed(0)
+    options |= {"config": BERT, "max_length": 8}
+    component = trunks["transformers"]
+    base = component.target.load_base(options)
+
+    def make_trunk() -> Trunk:
+        trunk: Trunk = component.create((2, 8), base, **options)
+        trunk.input_shape = (2, 8)
+        return trunk
+
+    sharing = RoutedSharing(make_trunk, lambda task, features: nn.Linear(features, 2), ONE)
+    sharing.attach(LoRA(list(ONE), rank=2, arrangement="mtl_lora", targets=["*.1.*.query", "encoder.layer.1.out*"]))
+    for adapter in adapters_in(sharing).values():
+        for parameter in adapter.parameters():
+            nn.init.normal_(parameter, std=0.5)
+    return sharing.train()
+
+
+def test_layers_of_a_transformer_are_shared_up_to_the_first_adapted_one() -> None:
+    """Also where activations are computed again in the backward pass, each task has the gradients of its adapters."""
+    tokens = torch.randint(0, 20, (3, 2, 6), dtype=torch.int32)
+    tokens[:, 1] = 0
+    gradients = []
+    for options in ({}, {"gradient_checkpointing": True}):
+        sharing = transformer(**options)
+        assert list(sharing.of_layers) == [f"network.encoder.layer.1.{name}" for name in ("attention.self.query",
+                                                                                          "output.dense")]  # fmt: skip
+        assert sharing.common_stages == 2  # the embeddings and the first layer
+        representations = sharing.representations({"mnist": tokens}, list(ONE))
+        parameters = [p for p in sharing.parameters() if p.requires_grad and p.shape != (2,)]
+        total = torch.stack([(at + 1) * x.square().sum() for at, x in enumerate(representations.values())]).sum()
+        gradients.append(torch.autograd.grad(total, parameters, allow_unused=True))
+        alone: list[Tensor | None] = [None] * len(parameters)
+        for at, task in enumerate(ONE):
+            sharing.route.task = task
+            x = sharing.trunk(tokens)
+            torch.testing.assert_close(x, representations[task], rtol=1e-5, atol=1e-5)
+            own = torch.autograd.grad((at + 1) * x.square().sum(), parameters, allow_unused=True)
+            alone = [b if a is None else a if b is None else a + b for a, b in zip(alone, own, strict=True)]
+        for first, second in zip(gradients[-1], alone, strict=True):
+            assert (first is None) == (second is None)
+            if first is not None and second is not None:
+                torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-5)
+    for first, second in zip(*gradients, strict=True):
+        assert first is None or torch.allclose(first, second, rtol=1e-4, atol=1e-5)
