@@ -52,3 +52,23 @@ def _leaves(output: Tensor) -> set[Tensor]:
             if hasattr(node, "variable"):  # AccumulateGrad
                 leaves.add(node.variable)
     return leaves
+
+
+def stages_around(trunk: nn.Module, stage_of: Mapping[Tensor, str]) -> dict[Tensor, str]:
+    """Return the stages of parameters without one, from the modules that contain them.
+
+    Args:
+        trunk: the trunk.
+        stage_of: parameter → stage, of some of its parameters.
+
+    Returns:
+        Parameter → stage of the other parameters in the smallest module with such, if these belong to one stage.
+    """
+    modules, around = dict(trunk.named_modules()), dict[Tensor, str]()
+    for path, parameter in trunk.named_parameters():
+        stages: set[str] = set()
+        while parameter not in stage_of and not stages and (path := path.rpartition(".")[0]):
+            stages = {stage_of[other] for other in modules[path].parameters() if other in stage_of}
+        if len(stages) == 1:
+            around[parameter] = stages.pop()
+    return around

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 from torch import Tensor, nn
 
 from mtlcli.models.modules import blank_example
-from mtlcli.models.parameter_graph import parameters_reached
+from mtlcli.models.parameter_graph import parameters_reached, stages_around
 from mtlcli.models.pretrained.base import Base
 from mtlcli.models.representations import Representation, pool_representation
 from mtlcli.specs import Pool, Shape
@@ -223,8 +223,9 @@ class Trunk(nn.Module, ABC):
     def stage_parameters(self) -> dict[str, list[nn.Parameter]]:
         """Divide the parameters of the trunk among its stages, by autograd with one blank example.
 
-        A parameter belongs to the first stage whose output depends on it, whether or not it is trainable. The trunk is
-        left unchanged; its device may be `meta`.
+        A parameter belongs to the first stage whose output depends on it, whether or not it is trainable; one that no
+        output depends on, such as an adapter of another task, to that of the module around it, if it has only one. The
+        trunk is left unchanged; its device may be `meta`.
 
         Returns:
             Name → parameters, in the order of `parameters()`: an entry `encoder` if the encoder has parameters, one for
@@ -239,6 +240,7 @@ class Trunk(nn.Module, ABC):
         for name, parameters in parameters_reached(self, lambda: self.encoder(start()), self.stages).items():
             for parameter in parameters:
                 stage_of.setdefault(parameter, name)
+        stage_of |= stages_around(self, stage_of)
         divided: dict[str, list[nn.Parameter]] = {name: [] for name in (ENCODER, *self.stages(), OTHER)}
         for parameter in self.parameters():
             divided[stage_of.get(parameter, OTHER)].append(parameter)

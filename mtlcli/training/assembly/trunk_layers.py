@@ -11,6 +11,7 @@ from torch import nn
 from mtlcli import registry
 from mtlcli.config import Experiment
 from mtlcli.config.locations import Problems
+from mtlcli.config.options import options_of
 from mtlcli.models.model import MultiTaskModel
 from mtlcli.models.named_layers import freeze_layers, parameters_by_name, select
 from mtlcli.models.trunks.base import OTHER, Trunk
@@ -94,7 +95,7 @@ class Refinement:
         problems = Problems(experiment)
         for key, option in (("layer_decay", "lr"), ("decay_norms", "weight_decay")):
             with problems.at(f"optimizer.{key}"):
-                if getattr(entry, key) is not None and option not in entry.options:
+                if getattr(entry, key) is not None and option not in options_of(registry.optimizers[entry.name]):
                     raise ValueError(f"{entry.name} has no option `{option}`")
         by_layer = self.decay != 1 or any("lr" in entry.groups[stage] for stage in stages)
         for index, term in enumerate(experiment.regularizers if by_layer else ()):
@@ -146,7 +147,7 @@ class Refinement:
             if layer is not None and (layer.options or self.decay != 1):
                 title = layer.layer
                 if self.decay != 1 and layer.depth:
-                    chosen["lr"] = options.get("lr", self.entry.options["lr"]) * self.decay**layer.depth
+                    chosen["lr"] = options.get("lr", self.entry.options.get("lr", 1.0)) * self.decay**layer.depth
                 chosen |= layer.options
             decays = chosen.get("weight_decay", self.entry.options.get("weight_decay", 0))
             undecayed = bool(decays) and parameter.ndim <= 1 and not self.decay_norms

@@ -135,12 +135,14 @@ class Unusual(Trunk):
         self.attention = nn.MultiheadAttention(4, 2)  # never calls its `out_proj`
         self.scale = nn.Parameter(torch.ones(4))
         self.tied = nn.Linear(4, 4)
+        self.block = nn.ModuleDict({"used": nn.Linear(4, 4), "of_another_task": nn.Linear(4, 4)})
 
     def stages(self):
         return {
             "embeddings": lambda x: self.tied(x + self.token),
             "pass": lambda x: x,
             "attention": lambda x: self.attention(x, x, x)[0],
+            "block": lambda x: self.block["used"](x),
             "top": lambda x: nn.functional.linear(x * self.scale, self.tied.weight),
         }
 
@@ -154,6 +156,7 @@ def test_parameters_that_no_module_call_shows_belong_to_a_stage(device):
         "embeddings": ["token", "tied.weight", "tied.bias"],
         "pass": [],
         "attention": [name for name in names.values() if name.startswith("attention")],
+        "block": [name for name in names.values() if name.startswith("block")],
         "top": ["scale"],
         "other": ["unused.weight", "unused.bias"],
     }

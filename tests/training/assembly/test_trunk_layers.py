@@ -175,3 +175,11 @@ def test_a_resumed_run_has_the_same_bits(tmp_path: Path) -> None:
     fit(experiment(1), tmp_path / "resumed")
     resumed = fit(experiment(2), tmp_path / "resumed")
     assert whole.keys() == resumed.keys() and all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
+def test_adapters_of_all_tasks_have_the_rates_of_their_layers() -> None:
+    adapters = {"name": "lora", "rank": 2, "targets": ["*"], "arrangement": "per_task"}
+    groups = groups_of(build(digits(trunk=LAYERS, adapters=adapters, optimizer=adamw(layer_decay=0.5))))
+    assert {name: (group["lr"], len(group["params"])) for name, group in groups.items()} == {
+        "fc1": (0.0125, 4), "fc2": (0.025, 4), "fc3": (0.05, 4), "heads": (0.1, 4)
+    }  # fmt: skip
