@@ -310,3 +310,8 @@ def test_the_example_of_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert len(names["model"].predict([("a", "b"), (None, "c")])["topic"].labels) == 2
     plain = {**yaml.safe_load(config), "name": "notes", "trunk": {"name": "mlp"}}
     check_experiment(experiment_from_dict(plain))
+
+
+def test_the_documented_vision_transformer_is_valid() -> None:
+    (text,) = re.findall(r"^```yaml\n(.*?)^```$", (DOCS / "large-models.md").read_text(), re.MULTILINE | re.DOTALL)
+    check_experiment(experiment_from_dict(yaml.safe_load(text)))

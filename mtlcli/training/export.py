@@ -18,12 +18,14 @@ from mtlcli.data.formats.numerals import ISO
 from mtlcli.data.formats.text_features import describe_texts
 from mtlcli.errors import ConfigError
 from mtlcli.files import atomic_write, write_text
+from mtlcli.models.inputs import blank_texts
 from mtlcli.specs import FIRST, MISSING, UNKNOWN, Column, DatasetSpec
 from mtlcli.tasks.base import TaskKind
 from mtlcli.training.checkpoint.experiment import publishable
 from mtlcli.training.raw_input_model import Cleaned, RawInputModel
 from mtlcli.training.run import Run
 from mtlcli.training.run_folder import to_json
+from mtlcli.training.text_export import describe_text_input, dynamic_lengths, tokenizer_path
 from mtlcli.version import __version__
 
 __all__ = ["INTERFACE", "SUFFIXES", "Cleaned", "Format", "describe", "description_path", "export", "interface"]
@@ -32,6 +34,7 @@ Format = Literal["onnx", "safetensors", "torch-export"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "safetensors": ".safetensors", "torch-export": ".pt2"}
 INTERFACE = "model.json"  # name of the extra file in a torch-export file
 LONGEST = 255  # maximum length of a file name in bytes
+TOKENS = 8  # of each text in the example of a program
 assert list(SUFFIXES) == list(get_args(Format))
 
 
@@ -39,14 +42,15 @@ def export(run: Run, file_format: Format, path: Path) -> None:
     """Write the model of a run on the CPU, in evaluation mode, to a file.
 
     `torch-export` and `onnx` hold the whole computation, from a dict of raw inputs (alias of the dataset →
-    [B, *input_shape], float32, any B) to a dict of outputs (task → [B, outputs]: logits of classes or labels, or the
-    prediction of a real target in its own units). In the inputs of a table, NaN is a missing number, and a value that
-    isn't the code of a category is a category not seen in training. `safetensors` holds the weights by their names in
-    the state dict, and the specs of the datasets as JSON in its metadata.
+    [B, *input_shape], float32, any B; the tokens of texts, int32 [B, 2, L], any L) to a dict of outputs (task →
+    [B, outputs]: logits of classes or labels, or the prediction of a real target in its own units). In the inputs of a
+    table, NaN is a missing number, and a value that isn't the code of a category is a category not seen in training.
+    `safetensors` holds the weights by their names in the state dict, and the specs of the datasets as JSON in its
+    metadata.
 
     Each file has the description that `interface` returns as JSON: `onnx` in `metadata_props` and `safetensors` in its
     metadata, with one entry for each key; `torch-export` as the extra file `model.json`. It is also written to
-    `description_path(path)`.
+    `description_path(path)`, and the tokenizer of texts to `tokenizer_path(path)`.
 
     Args:
         run: the run, with the trained model.
@@ -71,10 +75,12 @@ def export(run: Run, file_format: Format, path: Path) -> None:
         raise ConfigError(
             f"--format {file_format} needs the package {error.name!r}: pip install 'mtlcli[export]'"
         ) from error
-    except (RuntimeError, TorchDynamoException, OnnxExporterError) as error:
+    except (RuntimeError, AssertionError, TorchDynamoException, OnnxExporterError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise ConfigError(f"--format {file_format}: torch can't take this model: {reason}") from error
     write_text(description_path(path), to_json(description))
+    if run.base is not None and run.base.tokenizer is not None:
+        write_text(tokenizer_path(path), run.base.tokenizer)
 
 
 def describe(run: Run) -> dict[str, Any]:
@@ -92,13 +98,17 @@ def description_path(path: Path) -> Path:
 
 
 def _example(run: Run) -> dict[str, Tensor]:
-    """Return raw inputs of every dataset; the exported program accepts any batch size."""
-    return {alias: torch.zeros(2 + at, *spec.input_shape) for at, (alias, spec) in enumerate(run.specs.items())}
+    """Return raw inputs of every dataset; the exported program accepts any batch size, and texts of any length."""
+    return {
+        alias: torch.zeros(2 + at, *spec.input_shape) if spec.text is None else blank_texts(spec.text, 2 + at, TOKENS)
+        for at, (alias, spec) in enumerate(run.specs.items())
+    }
 
 
 def _program(run: Run) -> torch.export.ExportedProgram:
     inputs = _example(run)
-    sizes = {alias: {0: torch.export.Dim(f"batch_{at}")} for at, alias in enumerate(inputs)}
+    lengths = dynamic_lengths(run.specs, inputs)
+    sizes = {alias: {0: torch.export.Dim(f"batch_{at}"), **lengths.get(alias, {})} for at, alias in enumerate(inputs)}
     return torch.export.export(RawInputModel(run.model, run.specs), (inputs,), dynamic_shapes=(sizes,))
 
 
@@ -180,6 +190,8 @@ def interface(run: Run, outputs: Mapping[str, Tensor]) -> dict[str, Any]:
 def _input(run: Run, alias: str, spec: DatasetSpec) -> dict[str, Any]:
     entry = run.experiment.datasets[alias]
     description = {"dataset": entry.name, "shape": ["batch", *spec.input_shape], "dtype": "float32"}
+    if spec.text is not None:
+        return {**description, **describe_text_input(spec.text)}
     if spec.columns:
         dates = entry.options.get("dates", [])
         columns = [{"position": at, **_column(column)} for at, column in enumerate(spec.columns) if column.text is None]

@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -71,10 +72,11 @@ class Recording:
 
     Args:
         forms: output of each layer for a blank example, see `LayerChain.probe`.
+        ends: whether the pass ends after the last layer, since what follows can't process the output of the embeddings.
     """
 
-    def __init__(self, forms: list[Any]) -> None:
-        self.forms = forms
+    def __init__(self, forms: list[Any], ends: bool) -> None:
+        self.forms, self.ends = forms, ends
         self.calls: list[Call] = []
         self.first: Tensor | None = None
         self.outputs: dict[int, Any] = {}  # id of a placeholder → what the layer returned in its place
@@ -87,8 +89,8 @@ class Recording:
             self.first = hidden
         form = self.forms[index]
         self.placeholders.append([object() if isinstance(x, Tensor) else x for x in _further(form)])
-        if index == len(self.forms) - 1:
-            raise _Recorded
+        if self.ends and index == len(self.forms) - 1:
+            raise _Recorded  # torch.export can't trace this
         return (hidden, *self.placeholders[-1]) if isinstance(form, tuple) else hidden
 
     def run(self, index: int, layer: nn.Module, x: Tensor) -> Tensor:
@@ -124,11 +126,15 @@ class LayerChain:
         network: the network.
         path: path of the list of its layers.
         call: calls the network with inputs of the trunk.
+
+    Attributes:
+        probed: result of `probe`; None before it is called.
     """
 
     def __init__(self, network: nn.Module, path: str, call: Callable[[Tensor], Tensor]) -> None:
         self.network, self.path, self.call = network, path, call
-        self._probed: tuple[list[Any], list[str]] | None = None
+        self.probed: tuple[list[Any], list[str]] | None = None
+        self._changes_shape = False
 
     @property
     def layers(self) -> nn.ModuleList:
@@ -147,18 +153,23 @@ class LayerChain:
             The output of each layer without the values of its tensors, and the paths of the modules that are called
             after the last layer.
         """
-        if self._probed is None:
-            self._probed = self._probe(blank)
-        return self._probed
+        if self.probed is None:
+            self.probed = self._probe(blank)
+        return self.probed
 
     def _probe(self, blank: Tensor) -> tuple[list[Any], list[str]]:
         forms: list[Any] = []
+        shapes: list[torch.Size] = []
         tail: list[str] = []
         active: list[str] = []
         layers = list(self.layers)
 
         def keep(module: nn.Module, inputs: Any, output: Any) -> None:
             forms.append(_form(output))
+            shapes.append((output[0] if isinstance(output, tuple) else output).shape)
+
+        def keep_input(module: nn.Module, args: Any, keywords: Any) -> None:
+            shapes.append((args[0] if args else keywords["hidden_states"]).shape)
 
         def enter(name: str) -> Callable[..., None]:
             def hook(module: nn.Module, inputs: Any) -> None:
@@ -178,6 +189,7 @@ class LayerChain:
 
         inside = {id(module) for layer in layers for module in layer.modules()}
         handles = [layer.register_forward_hook(keep) for layer in layers]
+        handles.append(layers[0].register_forward_pre_hook(keep_input, with_kwargs=True))
         for name, module in self.network.named_modules():
             if name and id(module) not in inside:
                 handles.append(module.register_forward_pre_hook(enter(name)))
@@ -187,6 +199,7 @@ class LayerChain:
         finally:
             for handle in handles:
                 handle.remove()
+        self._changes_shape = shapes[0] != shapes[-1]
         return forms, tail
 
     def record(self, x: Tensor, forms: list[Any]) -> Recording:
@@ -199,7 +212,7 @@ class LayerChain:
         Returns:
             The recording, with the output of the embeddings as `first`.
         """
-        recording = Recording(forms)
+        recording = Recording(forms, self._changes_shape)
         recorders = nn.ModuleList(_Recorder(layer, recording, i) for i, layer in enumerate(self.layers))
         with self._replaced(recorders), suppress(_Recorded):
             self.call(x)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mtlcli.models.sharing.base import AnyNameModuleDict, MakeHead, MakeTrunk, SharingRecord
 from mtlcli.models.sharing.hard import HardSharing
@@ -59,7 +60,11 @@ class SharedPrivate(HardSharing):
         representations = super().encode(inputs, alias_of, record)
         for task, shared in representations.items():
             private = self.private_trunks[task](inputs[alias_of[task]])
-            representations[task] = torch.cat([shared, private], 2 if shared.ndim == 3 else 1)
+            if shared.ndim == 3:  # possibly padded to the longest texts of all datasets
+                padded = functional.pad(private, (0, 0, 0, shared.shape[1] - private.shape[1]))
+                representations[task] = torch.cat([shared, padded], 2)
+            else:
+                representations[task] = torch.cat([shared, private], 1)
             if record.passes is not None:
                 trunk = self._private_trunk(task)
                 record.passes[-1].private[task] = trunk.recorded(inputs[alias_of[task]], private, {})["features"]

@@ -190,6 +190,8 @@ class TransformersTrunk(Trunk):
 
     def _probe(self) -> tuple[list[Any], list[str]]:
         assert self.chain is not None
+        if self.chain.probed is not None:
+            return self.chain.probed
         shape = (2, min(8, self.input_shape[1])) if self.texts else self.input_shape
         with evaluation_mode(self):
             return self.chain.probe(blank_example(self, shape))

@@ -120,6 +120,9 @@ def publishable(experiment: Experiment) -> dict[str, Any]:
             stored = plain["datasets"][alias][option]
             plain["datasets"][alias][option] = Path(str(stored)).name if default is None else default.default
     plain["trunk"]["init_from"] = None
+    for option in ("model", "tokenizer", "pretrained"):  # of a pretrained trunk: folders, or names
+        if isinstance(text := plain["trunk"].get(option), str) and user_path(text).exists():
+            plain["trunk"][option] = user_path(text).name
     if plain["trunk"].get("pretrained"):
         plain["trunk"]["pretrained"] = Path(str(plain["trunk"]["pretrained"])).name
     return plain

@@ -22,7 +22,7 @@ CONFIG = {
 SWIN = {"model_type": "swin", "embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2], "window_size": 2, "image_size": 16}
 TASKS = {"topic": "news", "mood": "news", "stars": "reviews"}
 ON_ONE_DATASET = ("aitm", "esmm")
-LENGTHS = {"news": [6, 3], "reviews": [2, 6, 5]}
+LENGTHS = {"news": [6, 3], "reviews": [2, 4, 3]}
 
 
 def make_sharing(name, config=CONFIG, shape=(2, 16)):
@@ -44,7 +44,7 @@ def make_inputs(sharing):
     generator = torch.Generator().manual_seed(1)
     batches = {}
     for alias, lengths in LENGTHS.items():
-        ids = torch.randint(1, 30, (len(lengths), 2, 6), dtype=torch.int32, generator=generator)
+        ids = torch.randint(1, 30, (len(lengths), 2, max(lengths)), dtype=torch.int32, generator=generator)
         ids[:, 1] = 0
         for row, length in enumerate(lengths):
             ids[row, 0, length:] = -1
