@@ -12,7 +12,7 @@ from mtlcli.studies.merge.source_runs import SourceRun
 
 NAME = "merged"
 UNITED = ("specs", "data", "plugins", "spaces", "class_weights")  # dicts of a checkpoint
-NOT_BUILT = ("init_from", "frozen", "model", "tokenizer", "gradient_checkpointing")  # of `trunk`
+NOT_BUILT = ("init_from", "frozen", "freeze", "model", "tokenizer", "gradient_checkpointing")  # of `trunk`
 KEPT = ("loading", "workers", "device", "threads", "precision", "batch_size", "deterministic")  # of `training`
 
 
@@ -38,7 +38,11 @@ def unite(sources: Sequence[SourceRun]) -> dict[str, Any]:
     problems = [problem for section in ("datasets", "stems", "tasks") for problem in _conflicts(sources, section)]
     problems += _spec_conflicts(sources, {problem.path for problem in problems})
     problems += [
-        Problem(f"{source.path} and {first.path} have trunks of different pretrained models", "trunk")
+        Problem(
+            f"{source.path} and {first.path} have trunks of different pretrained models, or tokenizers "
+            "that were trained on different texts",
+            "trunk",
+        )
         for source in sources[1:]
         if _architecture(source) != _architecture(first)
     ]

@@ -122,6 +122,25 @@ def test_values_that_the_base_does_not_have_are_refused() -> None:
         mtlcli.evaluate("lying.pt")
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [7, {}, {"files": [["../start.pt", 1, "0" * 64]]}, {"folder": "/dev", "files": [["zero", 0, "0" * 64]]},
+     {"role": "model"}, {"values": {"sharing.trunk.fc1.weight": "0" * 64, "os.system": "0" * 64}}],
+    ids=str,
+)  # fmt: skip
+def test_hostile_references_are_refused(changes: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    train(frozen(), "run")
+    payload = load_checkpoint(f"run/{BEST}")
+    payload["reference"] = {**payload["reference"], **changes} if isinstance(changes, dict) and changes else changes
+    save_checkpoint(Path("hostile.pt"), payload)
+    capsys.readouterr()
+    for verb in (["eval", "hostile.pt"], ["merge", "hostile.pt", "hostile.pt", "--out", "m.pt"]):
+        assert main(verb) == 2
+        error = capsys.readouterr().err
+        assert error.count("error: ") == 1, error
+        assert "Traceback" not in error
+
+
 def test_other_runs_start_from_a_checkpoint_with_a_reference() -> None:
     train(frozen(), "run")
     trunk = {**MLP, "init_from": f"run/{BEST}"}
