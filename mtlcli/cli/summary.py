@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mtlcli.cli.arguments import AllowPlugins, ConfigFile, Json, Overrides, Plugins, examples
+
+if TYPE_CHECKING:
+    from mtlcli.training.run import Run
 
 
 @examples("mtl summary configs/digits.yaml", "mtl summary configs/digits.yaml sharing=mmoe --json")
@@ -31,7 +34,7 @@ def summary(
     from mtlcli.cli import table
     from mtlcli.cli.output import print_json
     from mtlcli.errors import ConfigError
-    from mtlcli.text import printable
+    from mtlcli.text import format_number, printable
     from mtlcli.training.assembly.assemble import add_regularizers, assemble
     from mtlcli.training.assembly.build import within_memory
     from mtlcli.training.assembly.data_checks import open_datasets
@@ -83,6 +86,8 @@ def summary(
         "groups": group_sizes(run.model, experiment),
         "flops_per_sample": flops_per_sample(run),
     }
+    if run.weighting.level != "loss":
+        document["gradients"] = _describe_gradients(run)
     if json:
         print_json(document)
         return
@@ -102,12 +107,27 @@ def summary(
         f"trunk {experiment.trunk.name}, {adapters}sharing {experiment.sharing.name}, "
         f"weighting {experiment.weighting.name}"
     )
+    if "gradients" in document:
+        by, size = document["gradients"].values()
+        print(f"gradients by {by}" + ("" if size is None else f": {format_number(size / 1e6, 3)} MB for all tasks"))
     print(f"parameters: {describe_parameters(parameters)}")
     flops = ", ".join(
         f"{alias} {count:,}" + (f" for {texts.max_length} tokens" if (texts := run.specs[alias].text) else "")
         for alias, count in document["flops_per_sample"].items()
     )
     print(f"FLOPs per sample (a multiplication and an addition are two): {flops}")
+
+
+def _describe_gradients(run: Run) -> dict[str, Any]:
+    """Return by what the tasks are differentiated, and the memory of their gradients by all parameters, if held."""
+    from mtlcli.training.backward.gradient_backward import BY_PARAMETERS, is_blockwise, jacobian_bytes
+
+    gradients = run.experiment.weighting.gradients
+    if gradients not in BY_PARAMETERS:
+        return {"by": str(gradients).replace("_", " "), "jacobian_bytes": None}
+    if is_blockwise(run):
+        return {"by": "blocks of parameters", "jacobian_bytes": None}
+    return {"by": "parameters", "jacobian_bytes": jacobian_bytes(run)}
 
 
 def _cell(value: Any, absent: str) -> str:

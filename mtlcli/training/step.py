@@ -176,13 +176,12 @@ class Step:
 def _backward(run: Run, scaler: GradScaler) -> Backward:
     if run.weighting.level == "loss":
         return LossBackward(run, scaler)
-    if isinstance(run.weighting, GramianWeighting):
-        if run.weighting.independent:
-            return IndependentSamplesBackward(run, scaler)
-        if is_blockwise(run):
-            from mtlcli.training.backward.blockwise_backward import BlockwiseBackward
+    if isinstance(run.weighting, GramianWeighting) and run.weighting.independent:
+        return IndependentSamplesBackward(run, scaler)
+    if is_blockwise(run):
+        from mtlcli.training.backward.blockwise_backward import BlockwiseBackward
 
-            return BlockwiseBackward(run, scaler)
+        return BlockwiseBackward(run, scaler)
     if run.experiment.weighting.gradients == "sequence":
         from mtlcli.training.backward.feature_backward import SequenceBackward
 

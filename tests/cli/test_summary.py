@@ -68,3 +68,14 @@ def test_sample_spaces_and_the_meaning_of_an_epoch(tmp_path: Path) -> None:
     }
     assert "an epoch: 300 examples of a (0.232 passes), 100 of b (0.0773 passes)" in summary(tmp_path, *changes)
     assert "an epoch" not in summary(tmp_path)
+
+
+def test_the_gradients_that_a_weighting_combines(tmp_path: Path) -> None:
+    shared = 65 * 32 + 33 * 16
+    assert "gradients" not in json.loads(summary(tmp_path, "--json"))
+    document = json.loads(summary(tmp_path, "weighting=mgda", "--json"))
+    assert document["gradients"] == {"by": "parameters", "jacobian_bytes": 4 * 2 * shared}
+    assert "gradients by last layer\n" in summary(tmp_path, "weighting=gradnorm")
+    assert "gradients by parameters: 0.0209 MB for all tasks\n" in summary(tmp_path, "weighting=pcgrad")
+    chosen = "weighting={name: pcgrad, gradients: blockwise}"
+    assert "gradients by blocks of parameters\n" in summary(tmp_path, chosen)

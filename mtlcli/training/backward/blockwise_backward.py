@@ -10,7 +10,7 @@ from torch.amp.grad_scaler import GradScaler
 
 from mtlcli.training.backward.blockwise import BlockwiseJacobians
 from mtlcli.training.backward.engines import GradientEngine, check_finite
-from mtlcli.training.backward.gradient_backward import GradientBackward, trunk_parameters
+from mtlcli.training.backward.gradient_backward import GradientBackward, jacobian_bytes, trunk_parameters
 from mtlcli.training.backward.jacobians import Jacobians
 from mtlcli.training.run import Run
 from mtlcli.weighting.base import GramianWeighting
@@ -41,12 +41,11 @@ class BlockwiseBackward(GradientBackward):
     def __init__(self, run: Run, scaler: GradScaler) -> None:
         super().__init__(run, scaler)
         if run.experiment.weighting.gradients == "parameters":
-            size = sum(p.numel() for p in self.jacobians.parameters.shared)
             LOG.info(
-                "weighting: the gradients of %d tasks by %s parameters would need %.1f GB: they are computed by blocks "
-                "of parameters (`gradients: jacobian` keeps them)",
-                len(run.weighting.tasks), f"{size:,}", 4e-9 * size * len(run.weighting.tasks),
-            )  # fmt: skip
+                "weighting: the gradients of the tasks would need %.1f GB, so that they are computed by blocks of "
+                "parameters (`gradients: jacobian` keeps them)",
+                jacobian_bytes(run) / 1e9,
+            )
         assert isinstance(self.jacobians, BlockwiseJacobians)
         self.represent = self.jacobians.cut(self.represent)
 

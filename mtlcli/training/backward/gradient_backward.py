@@ -118,23 +118,30 @@ def trunk_parameters(run: Run, joint: Collection[str] = ()) -> Parameters:
 
 
 def is_blockwise(run: Run) -> bool:
-    """Return whether the Gramian of a method that needs nothing else is computed by blocks of parameters.
+    """Return whether the gradients are those by blocks of parameters, of a method that needs the Gramian only.
 
-    With `gradients: parameters` it is if a Jacobian of float32 numbers would need more than `MOST_JACOBIAN_BYTES`, and
-    no batches are accumulated, whose graphs the blocks would keep. The choice depends on nothing but the experiment.
+    With `gradients: parameters` they are if a Jacobian of float32 numbers would need more than `MOST_JACOBIAN_BYTES`
+    and no batches are accumulated, whose graphs the blocks would keep. The choice depends on the experiment alone.
 
     Args:
-        run: Run with a Gramian-level weighting.
+        run: Run with a gradient-level weighting.
 
     Returns:
-        Whether it is computed by blocks.
+        Whether they are computed by blocks.
     """
-    assert isinstance(run.weighting, GradientWeighting)
-    gradients = run.experiment.weighting.gradients or run.weighting.gradients[0]
+    weighting = run.weighting
+    assert isinstance(weighting, GradientWeighting)
+    if "blockwise" not in weighting.gradients:
+        return False
+    gradients = run.experiment.weighting.gradients or weighting.gradients[0]
     if gradients != "parameters" or run.experiment.training.accumulate > 1:
         return gradients == "blockwise"
-    size = sum(p.numel() for p in run.model.shared_parameters() if p.requires_grad)
-    return 4 * len(run.weighting.tasks) * size > MOST_JACOBIAN_BYTES
+    return jacobian_bytes(run) > MOST_JACOBIAN_BYTES
+
+
+def jacobian_bytes(run: Run) -> int:
+    """Return the memory of the Jacobian of the tasks by the shared parameters in float32, 4 T P bytes."""
+    return 4 * len(run.weighting.tasks) * sum(p.numel() for p in run.model.shared_parameters() if p.requires_grad)
 
 
 BY_PARAMETERS = ("parameters", "jacobian", "blockwise")  # values of `gradients:` that differ in memory only

@@ -212,6 +212,13 @@ def test_texts_of_mixed_lengths_pass_layer_by_layer(name: str) -> None:
     torch.testing.assert_close(update, WEIGHTS[:2] @ jacobian, rtol=1e-6, atol=1e-6)  # T5's norms are float32
 
 
+@pytest.mark.parametrize("arrangement", ["shared", "shared_and_per_task", "mtl_lora", "hydra"])
+@pytest.mark.parametrize("tasks", [SAME, MIXED], ids=["same", "mixed"])
+def test_adapters_are_shared_or_belong_to_single_tasks(arrangement: str, tasks: dict[str, Any]) -> None:
+    adapters = {"name": "lora", "rank": 2, "arrangement": arrangement}
+    both(tasks, DEEP, steps=3, adapters=adapters, missing=(0, 3, 40))
+
+
 def test_a_frozen_trunk_is_unchanged_and_the_heads_learn() -> None:
     runs = both(SAME, {**DEEP, "frozen": True})
     assert all(parameter.grad is None for parameter in runs[1].model.sharing.trunk.parameters())
