@@ -28,8 +28,6 @@ def check_features(run: Run, pooled: bool = True) -> None:
     linked = () if sharing.dependencies is None else sharing.dependencies.linked
     if run.regularization.tasks:
         message = "a regularizer that counts as a task (as_task) has no gradient of the features; use `parameters`"
-    elif sharing.answers is not None:
-        message = "tasks that generate texts have no features in common; use `parameters`"
     elif not sharing.common_features:
         source = f"sharing {experiment.sharing.name!r} gives"
         if experiment.adapters is not None:
@@ -43,6 +41,12 @@ def check_features(run: Run, pooled: bool = True) -> None:
     if len(of_alias) > 1:
         LOG.warning(
             "weighting.gradients: features: tasks on different datasets share no features, %s `parameters` they are",
+            missed,
+        )
+    if sharing.answers is not None:
+        LOG.warning(
+            "weighting.gradients: features: tasks that generate texts share no features with others, %s `parameters` "
+            "they are",
             missed,
         )
     if any(len(different) > 1 for different in of_alias.values()):
