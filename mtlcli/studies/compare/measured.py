@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtlcli.data.examples import concat_labels
 from mtlcli.specs import has_label
 from mtlcli.tasks.base import TaskKind
 from mtlcli.training import evaluate
@@ -109,17 +110,26 @@ class OutputCollector:
             task: the task.
 
         Returns:
-            Predictions [n, outputs] and targets [n] or [n, size]; None if nothing was kept.
+            Predictions [n, outputs] and targets [n] or [n, size]; None if nothing was kept. Those of sequences are
+            padded to the longest.
         """
         batches = self._batches.get(task)
         if not batches:
             return None
         predictions, targets = zip(*batches, strict=True)
-        return torch.cat(predictions), torch.cat(targets)
+        return _concat(predictions), concat_labels(targets)
 
     def weights(self, task: str) -> Tensor | None:
         """Return the weights of the collected examples, [n]; None if they have none."""
         return torch.cat(self._weights[task]) if task in self._weights else None
+
+
+def _concat(predictions: Sequence[Tensor]) -> Tensor:
+    """Concatenate predictions, of sequences of different lengths too."""
+    if predictions[0].ndim == 3:
+        longest = max(x.shape[1] for x in predictions)
+        predictions = [torch.nn.functional.pad(x, (0, 0, 0, longest - x.shape[1])) for x in predictions]
+    return torch.cat(list(predictions))
 
 
 def resample_metrics(

@@ -16,6 +16,7 @@ from mtlcli.data.examples import LazyInputs
 from mtlcli.data.formats.text_rows import TextRows
 from mtlcli.models.inputs import make_preparation
 from mtlcli.models.representations import pool_representation
+from mtlcli.models.text_pairs import PairFeatures
 from mtlcli.models.trunks.base import Trunk
 from mtlcli.specs import DatasetSpec
 from mtlcli.studies.relate.relation import Matrix
@@ -83,7 +84,9 @@ def _compute_features(run: Run, joint_run: Run, alias: str, examples: Examples) 
             _pooled(trunk, prepare(batch.to(run.device))).float().cpu()
             for batch in _batches(run, joint_run.specs[alias], examples.inputs)
         ]
-    return torch.cat(features).double().numpy()
+    texts = joint_run.specs[alias].text
+    joined = torch.cat(features)
+    return (PairFeatures()(joined) if texts is not None and texts.separate else joined).double().numpy()
 
 
 def _pooled(trunk: Trunk, x: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any
 
 from mtlcli.config import Experiment
 from mtlcli.errors import ConfigError, suggest
+from mtlcli.registry import kinds
 from mtlcli.studies.folder import StudyFolder
 from mtlcli.studies.relate.experiments import Budget, make_joint
 from mtlcli.studies.relate.groups import suggest_groups
@@ -79,6 +80,16 @@ def _select_measures(experiment: Experiment, measures: Sequence[str] | None) -> 
         if measures is None:
             LOG.warning("%s. It is skipped", message)
             skipped.add("performance")
+    words = [task for task, entry in experiment.tasks.items() if _labels_words(entry.kind.name)]
+    if words:
+        compared = [name for name in ("performance", "data") if measures is None or name in measures]
+        message = f"{' and '.join(f'`{name}`' for name in compared)} can't be computed: they compare a label of each "
+        message += f"example, and {', '.join(words)} has a label for each word"
+        if measures is not None and compared:
+            raise ConfigError(experiment.problem("tasks", f"{message}. Choose other measures with --measure"))
+        if compared:
+            LOG.warning("%s. They are skipped", message)
+            skipped.update(compared)
     undescribed = [task for task, entry in experiment.tasks.items() if not entry.description.strip()]
     message = f"`semantic` needs a `description:` of every task; missing for: {', '.join(undescribed)}"
     if measures is None and undescribed:
@@ -87,6 +98,11 @@ def _select_measures(experiment: Experiment, measures: Sequence[str] | None) -> 
     if undescribed and "semantic" in (measures or ()):
         raise ConfigError(experiment.problem("tasks", message))
     return [MEASURES[name] for name in dict.fromkeys(measures or MEASURES) if name not in skipped]
+
+
+def _labels_words(kind: str) -> bool:
+    """Return whether a kind has a label for each word."""
+    return "tags" in getattr(kinds[kind].target, "accepts", ())
 
 
 def _count_runs(measures: Sequence[Measure], runs: StudyRuns) -> int:

@@ -87,3 +87,15 @@ def test_step_memory_matches_the_model(tmp_path: Path) -> None:
     assert adam + activations < wide["memory"] < 2 * (adam + activations)
     assert small["memory"] < 0.01 * wide["memory"]
     assert wide["memory"] < both["memory"] < 1.5 * wide["memory"]
+
+
+def test_outputs_of_sequences_are_padded() -> None:
+    kinds = {"t": kind("tagging", TargetSpec("tags", 2))}
+    target = torch.randint(0, 2, (10, 6), generator=torch.Generator().manual_seed(0))
+    kept, whole = OutputCollector(), torch.nn.functional.one_hot(target, 2).float()
+    kept.receive("t", whole[:4, :3], target[:4])
+    kept.receive("t", whole[4:], target[4:])
+    prediction, labels = kept.get("t") or (None, None)
+    assert prediction is not None and labels is not None and prediction.shape == (10, 6, 2)
+    assert torch.equal(labels, target) and not prediction[:4, 3:].any()
+    assert set(resample_metrics(kinds, kept, resamples=3)["t"]) == {"accuracy", "f1"}
