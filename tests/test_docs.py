@@ -296,7 +296,7 @@ def test_the_example_of_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     """The documented experiment trains on the columns that it names, and the model predicts the documented texts."""
     pytest.importorskip("transformers")
     text = (DOCS / "text.md").read_text()
-    (config,) = re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    config, tags, pairs = re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MTL_DATA", str(write_minilm(tmp_path)))
@@ -310,6 +310,13 @@ def test_the_example_of_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert len(names["model"].predict([("a", "b"), (None, "c")])["topic"].labels) == 2
     plain = {**yaml.safe_load(config), "name": "notes", "trunk": {"name": "mlp"}}
     check_experiment(experiment_from_dict(plain))
+    (row,) = re.findall(r'`(\{"words": .*?\})`', text)
+    other = {"words": ["Go"], "names": ["O"], "topic": "sport"}
+    Path("news.jsonl").write_text("\n".join([row, json.dumps(other)] * 10))
+    Path("sts.csv").write_text("\n".join(["first,second,score", *(f"text {at},a text,{at % 6}" for at in range(20))]))
+    Path("faq.csv").write_text("\n".join(["question,answer", *(f"text {at},a text {at}" for at in range(20))]))
+    for example in (tags, pairs):
+        check_experiment(experiment_from_dict({"name": "example", **yaml.safe_load(example)}))
 
 
 def test_the_documented_vision_transformer_is_valid() -> None:

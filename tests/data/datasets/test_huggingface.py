@@ -20,6 +20,7 @@ from mtlcli.cli import main
 from mtlcli.data.base import Dataset
 from mtlcli.data.datasets.huggingface import HuggingFace
 from mtlcli.data.datasets.table import TableDataset
+from mtlcli.data.formats.text_rows import TextRows
 from mtlcli.errors import ConfigError
 from mtlcli.specs import IGNORE_INDEX, DatasetSpec
 from mtlcli.training.checkpoint.file import load_checkpoint
@@ -122,6 +123,30 @@ def test_types_of_targets(tmp_path: Path) -> None:
         np.testing.assert_array_equal(labels_of(found, "train", name), labels)
     again = HuggingFace(path=str(folder), targets=targets)
     assert again.restore(spec) == spec
+
+
+def test_tags_of_words(tmp_path: Path) -> None:
+    make = library
+    folder = save(
+        tmp_path / "set",
+        {"words": make.List(make.Value("string")), "ner": make.List(make.ClassLabel(names=["O", "B-X"])),
+         "pos": make.List(make.Value("string"))},
+        words=[["a", "b c", ""], ["d"], ["e", "f"]], ner=[[0, 1, -1], [1], None],
+        pos=[["N", "V", "N"], ["V"], ["N", None]],
+    )  # fmt: skip
+    found = HuggingFace(path=str(folder), text=["words"], targets={"ner": "tags", "pos": "tags"})
+    found.keep_texts(16, False)
+    spec = found.describe()
+    assert [spec.targets[name].classes for name in ("ner", "pos")] == [("O", "B-X"), ("N", "V")]
+    n = IGNORE_INDEX
+    assert labels_of(found, "train", "ner") == [[0, 1, n], [1, n, n], [n, n, n]]
+    assert labels_of(found, "train", "pos") == [[0, 1, 0], [1, n, n], [0, n, n]]
+    inputs = found.examples("train", 0).inputs
+    assert isinstance(inputs, TextRows)
+    assert next(inputs.blocks())[:3] == [(["a", "b c", ""],), (["d"],), (["e", "f"],)]
+    wrong = HuggingFace(path=str(folder), text=["words"], targets={"ner": "tags"}, streaming=True)
+    with pytest.raises(ConfigError, match="the tags of ner can't be streamed"):
+        wrong.keep_texts(16, False)
 
 
 def test_class_numbers_may_be_declared_as_numbers(tmp_path: Path) -> None:

@@ -188,6 +188,18 @@ def test_brown_counts_parts_of_speech_in_passages(root: Path) -> None:
     assert values["pronouns"][0] == pytest.approx(1 / 10) and values["modifiers"][0] == pytest.approx(1 / 10)
 
 
+def test_brown_has_a_part_of_speech_of_each_word(root: Path) -> None:
+    dataset = open_dataset("brown", root, unit="sentences")
+    tags = ["DET NOUN VERB PRON NOUN . ADJ .", "NOUN .", "NOUN VERB ."]  # it's has the tag of its first part
+    names = dataset.describe().targets["pos"].class_names
+    labels = [[names[tag] for tag in row if tag >= 0] for row in targets(dataset)["pos"][:7]]
+    assert labels == [tags[at].split() for at in (0, 1, 0, 1, 0, 1, 2)]
+    corpus = open_dataset("brown", root, tagset="brown")
+    names = corpus.describe().targets["pos"].class_names
+    first = targets(corpus)["pos"][0]
+    assert [names[tag] for tag in first[:8]] == ["at", "nn", "vbd", "pps", "nr", "``", "jj", "''"]
+
+
 def test_brown_needs_all_documents(tmp_path: Path) -> None:
     documents = brown_documents()
     del documents["ck07"]
