@@ -67,17 +67,17 @@ class MergeRule:
 
     @property
     def needs_start(self) -> bool:
-        """Whether the method is relative to the common start of the models."""
+        """True if the method is relative to the common start of the models."""
         return self.method != "mean"
 
     @property
     def elects_signs(self) -> bool:
-        """Whether the method is TIES, of the task vectors or of what DARE leaves of them."""
+        """True for TIES, of the task vectors or of what DARE leaves of them."""
         return self.method in ("ties", "dare_ties")
 
     @property
     def drops(self) -> bool:
-        """Whether the method is a form of DARE."""
+        """True for the forms of DARE."""
         return self.method in ("dare", "dare_ties")
 
 

@@ -48,7 +48,7 @@ class BaseFile:
 
 @dataclass(frozen=True)
 class BaseReference:
-    """What a checkpoint refers to.
+    """The base that a checkpoint refers to.
 
     Attributes:
         role: option of the trunk that names the base.
@@ -56,8 +56,8 @@ class BaseReference:
         folder: the folder that held the files when the run was trained.
         files: the files.
         values: key of the model's state dict → SHA-256 of its value.
-        tokenizer: SHA-256 of the tokenizer in the folder of the model; None if the checkpoint holds it, or there is
-            none.
+        tokenizer: SHA-256 of the tokenizer in the folder of the model; None if the checkpoint holds it, or the
+            model has none.
     """
 
     role: Role

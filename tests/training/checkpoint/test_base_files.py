@@ -73,9 +73,9 @@ def test_only_regular_files_of_the_right_size_are_read(tmp_path: Path) -> None:
     assert hash_file(tmp_path / "a", size=5) is None
     assert hash_file(tmp_path / "a\0b") is None
     assert hash_file(tmp_path / ("x" * 5000)) is None
-    known = hash_file(tmp_path / "a", size=4)
-    assert known is not None
-    assert known[0] == 4
+    hashed = hash_file(tmp_path / "a", size=4)
+    assert hashed is not None
+    assert hashed[0] == 4
 
 
 @pytest.mark.parametrize(
