@@ -34,6 +34,17 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "start.pt", config("ink", seed=9), noise=1)
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train a run with a reference once, for tests that only read it, and return the folder that contains it."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        write(folder / "start.pt", config("ink", seed=9), noise=1)
+        train(frozen(), "run")
+    return folder
+
+
 def frozen(base: str = "reference", **changes: Any) -> Experiment:
     checkpoint = {"base": base, "every": "3 steps"}
     return experiment_from_dict({**config("digit", trunk=FROZEN, checkpoint=checkpoint), **changes})
@@ -112,8 +123,8 @@ def test_runs_without_a_frozen_base_are_refused(trunk: dict[str, Any], message: 
     assert message in problem.message
 
 
-def test_values_that_the_base_does_not_have_are_refused() -> None:
-    train(frozen(), "run")
+def test_values_that_the_base_does_not_have_are_refused(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained)
     payload = load_checkpoint(f"run/{BEST}")
     key = next(iter(payload["reference"]["values"]))
     payload["reference"]["values"][key] = "0" * 64
@@ -128,8 +139,10 @@ def test_values_that_the_base_does_not_have_are_refused() -> None:
      {"role": "model"}, {"values": {"sharing.trunk.fc1.weight": "0" * 64, "os.system": "0" * 64}}],
     ids=str,
 )  # fmt: skip
-def test_hostile_references_are_refused(changes: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    train(frozen(), "run")
+def test_hostile_references_are_refused(
+    changes: Any, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(trained)
     payload = load_checkpoint(f"run/{BEST}")
     payload["reference"] = {**payload["reference"], **changes} if isinstance(changes, dict) and changes else changes
     save_checkpoint(Path("hostile.pt"), payload)
@@ -141,8 +154,8 @@ def test_hostile_references_are_refused(changes: Any, capsys: pytest.CaptureFixt
         assert "Traceback" not in error
 
 
-def test_other_runs_start_from_a_checkpoint_with_a_reference() -> None:
-    train(frozen(), "run")
+def test_other_runs_start_from_a_checkpoint_with_a_reference(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained)
     trunk = {**MLP, "init_from": f"run/{BEST}"}
     run = build(experiment_from_dict(config("digit", trunk=trunk)))
     own, expected = run.model.state_dict(), load_checkpoint("start.pt")["model"]
