@@ -1,10 +1,16 @@
 """Models of transformers as trunks: sequences, masks, stages and activations."""
 
+import os
+from pathlib import Path
+
 import pytest
 import torch
 
 from mtlcli.models.pretrained.base import Base
+from mtlcli.models.representations import pool_representation
 from mtlcli.models.trunks.transformers import TransformersTrunk
+
+MINILM = Path(os.environ.get("MTL_DATA", "data")) / "minilm"
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 TEXT = {**SIZES, "vocab_size": 60, "max_position_embeddings": 32}
@@ -216,3 +222,27 @@ def test_networks_of_maps():
     trunk = TransformersTrunk((3, 16, 16), Base(config), config=config)
     assert (trunk.representation, trunk.features, trunk.pool) == ("map", 12, "mean")
     assert list(trunk.stages()) == ["network"]
+
+
+@pytest.mark.skipif(not MINILM.is_dir(), reason="needs `mtl data fetch minilm`")
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_minilm_computes_what_transformers_computes(attention):
+    from transformers import AutoModel, AutoTokenizer
+
+    texts = ["A lovely dress, true to size.", "Returned it.", "The fabric is thin; " * 20]
+    encoded = AutoTokenizer.from_pretrained(MINILM)(
+        texts, padding=True, truncation=True, max_length=64, return_tensors="pt"
+    )
+    options = {"model": str(MINILM), "max_length": 64, "attention": attention}
+    base = TransformersTrunk.load_base(options)
+    trunk = TransformersTrunk((2, 64), base, **options).eval()
+    padding = encoded["attention_mask"] == 0
+    planes = [encoded[key].masked_fill(padding, -1) for key in ("input_ids", "token_type_ids")]
+    x = torch.stack(planes, 1).int()
+    with torch.no_grad():
+        expected = AutoModel.from_pretrained(MINILM).eval()(**encoded).last_hidden_state
+        actual = trunk(x)
+    assert trunk.pool == "mean"
+    torch.testing.assert_close(actual[~padding], expected[~padding], atol=1e-5, rtol=0)
+    mean = (expected * encoded["attention_mask"].unsqueeze(2)).sum(1) / encoded["attention_mask"].sum(1, keepdim=True)
+    torch.testing.assert_close(pool_representation(actual, "mean", trunk.mask(x)), mean, atol=1e-5, rtol=0)
