@@ -13,9 +13,14 @@ import torch
 import mtlcli
 from mtlcli.config import Experiment, experiment_from_dict
 from mtlcli.data.formats.python_texts import as_texts
+from mtlcli.data.formats.text_rows import TextRows
 from mtlcli.errors import ConfigError, InputError
+from mtlcli.studies.relate.data_similarity import _inputs
+from mtlcli.studies.relate.linear_probe import _compute_features
+from mtlcli.studies.relate.task_labels import subsample
 from mtlcli.text_spec import TextSpec
 from mtlcli.training.assembly.build import build, rebuild
+from mtlcli.training.assembly.data_checks import open_datasets
 from mtlcli.training.checkpoint.file import load_checkpoint
 from mtlcli.training.evaluate import measure
 from mtlcli.training.trainer import Trainer
@@ -212,3 +217,19 @@ def test_stems_of_texts(folder: Path) -> None:
     plain = experiment(folder).resolved()
     with pytest.raises(ConfigError, match="the trunk 'transformers' reads text, which no stem returns"):
         build(experiment_from_dict({**plain, "stems": {"a": {"name": "linear"}}}))
+
+
+@pytest.mark.parametrize("dataset", ["table", "streaming"])
+def test_texts_of_some_examples_are_compared_by_their_words(dataset: str, folder: Path, run_dir: Path) -> None:
+    if dataset == "streaming":
+        pytest.importorskip("datasets")
+    opened = open_datasets(experiment(folder, dataset))
+    train, again = (subsample(opened, "a", "train", 0, size) for size in (20, 20))
+    assert isinstance(train.inputs, TextRows) and len(train) == 20 and train.targets["mood"].shape == (20,)
+    words, same = (_inputs(examples, opened["a"][1]) for examples in (train, again))
+    np.testing.assert_allclose(np.linalg.norm(words, axis=1), 1, atol=1e-6)
+    np.testing.assert_array_equal(words, same)
+    run = rebuild(experiment(folder), load_checkpoint(run_dir / "checkpoints/best.pt"))
+    features = _compute_features(run, run, "a", train)
+    rows = list(zip(*train.inputs.columns, strict=True))
+    np.testing.assert_allclose(features, mtlcli.load(run_dir).features(rows)["mood"].detach(), atol=1e-5)

