@@ -14,7 +14,7 @@ from PIL import Image
 
 import mtlcli
 from mtlcli.cli import main
-from mtlcli.config import experiment_from_dict
+from mtlcli.config import experiment_from_dict, load_experiment
 from mtlcli.data.datasets.images import Images
 from mtlcli.data.datasets.table import TableDataset
 from mtlcli.data.formats.column_encoding import list_sources
@@ -261,6 +261,13 @@ def test_the_documented_weights_train(
     log = (tmp_path / "run/log.txt").read_text()
     assert "task amount: only examples with bought = 1" in log
     assert "task reason: class weights delivery 0.5, other 1, price 2" in log
+
+
+def test_the_documented_instructions_are_valid(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    (text,) = re.findall(r"^```yaml\n(.*?)^```$", (DOCS / "generation.md").read_text(), re.MULTILINE | re.DOTALL)
+    (tmp_path / "instructions.yaml").write_text(text)
+    check_experiment(load_experiment(tmp_path / "instructions.yaml"))
 
 
 def test_the_documented_stems_and_dependent_tasks_are_valid() -> None:

@@ -197,6 +197,8 @@ def _distribution(labels: Tensor, target: TargetSpec) -> dict[str, Any]:
     if target.type == "multilabel":
         return {"classes": dict(zip(target.class_names, (labels == 1).sum(0).tolist(), strict=True))}
     values = labels[is_labelled(labels)]
+    if target.type == "text":
+        return {}
     if target.type != "real":
         names = target.class_names
         counts = torch.bincount(values.long().clamp(min=0), minlength=len(names)).tolist()

@@ -60,6 +60,11 @@ def export(run: Run, file_format: Format, path: Path) -> None:
     Raises:
         ConfigError: if a package of the format is missing, or the format can't represent the model.
     """
+    if file_format != "safetensors" and (tasks := [task for task, kind in run.kinds.items() if kind.generates]):
+        raise ConfigError(
+            f"--format {file_format}: task {tasks[0]!r} generates a text token by token, which is no program of one "
+            "pass through the model; use --format safetensors"
+        )
     description = describe(run)
     run.model.requires_grad_(False)
     writers: dict[Format, Callable[[Run, dict[str, Any], Path], None]] = {

@@ -72,6 +72,13 @@ def test_features_are_refused(trained: Path, capsys: pytest.CaptureFixture[str])
     assert "task 'reverse' generates texts" in capsys.readouterr().err
 
 
+def test_only_weights_are_exported(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = str(trained / "run")
+    assert main(["export", run, "--format", "torch-export", "--out", str(trained / "model.pt2")]) == 2
+    assert "task 'reverse' generates a text token by token" in capsys.readouterr().err
+    assert main(["export", run, "--format", "safetensors", "--out", str(trained / "model.safetensors")]) == 0
+
+
 @pytest.mark.parametrize("model", ["gpt2", "t5"])
 def test_a_killed_and_resumed_run_has_the_same_bits(tmp_path: Path, model: str) -> None:
     write_table(tmp_path, rows=60)

@@ -75,7 +75,10 @@ def _output_shapes(trunk: Trunk) -> dict[str, Shape]:
     handles = [module.register_forward_hook(note(name)) for name, module in trunk.named_modules() if name]
     try:
         with evaluation_mode(trunk):
-            trunk(blank_example(trunk, trunk.input_shape))
+            x = blank_example(trunk, trunk.input_shape)
+            output = trunk(x)
+            if (language_model := getattr(trunk, "language_model", None)) is not None:
+                language_model.logits(x, output, trunk.mask(x))
     finally:
         for handle in handles:
             handle.remove()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mtlcli.errors import match_spelling, suggest
@@ -56,7 +57,8 @@ def make_config(plain: Mapping[str, Any], strict: bool = False) -> PretrainedCon
             raise ValueError(f"{large[0]}: {large[1]} is too large: the maximum is {LARGEST}")
         if strict and (misspelled := _misspelled_key(values, config_class)):
             raise ValueError(f"{model_type} has no key {misspelled[0]!r}. Did you mean {misspelled[1]!r}?")
-        return config_class(**values)
+        with quiet():  # of tokens outside the vocabulary, which are those of the class where none are stated
+            return config_class(**values)
     except ValueError:
         raise
     except Exception as error:  # of dataclasses, of the classes' own checks
@@ -111,3 +113,20 @@ def own_pool(config: PretrainedConfig) -> Pool:
     if stated in ("cls", "mean"):
         return "mean" if stated == "mean" else "cls"
     return POOL_OF_TYPE.get(config.model_type, "cls")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the reports of transformers in this context: what matters of them is raised."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    progress = logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+        if progress:
+            logging.enable_progress_bar()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from mtlcli.errors import MtlError
 from mtlcli.files import quote_path
+from mtlcli.models.pretrained.configs import quiet
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -66,7 +66,7 @@ def instantiate(network_class: Any, config: PretrainedConfig, weights: Sequence[
     if "add_pooling_layer" in inspect.signature(network_class).parameters:
         options["add_pooling_layer"] = False
     config.use_cache = False
-    with _quiet():
+    with quiet():
         if weights and torch.empty(0).device.type != "meta":
             network = _load(network_class, config, weights, options)
         else:
@@ -236,23 +236,6 @@ def _listed(keys: Sequence[str]) -> str:
 
 def _first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the reports of transformers: what matters of them is raised."""
-    from transformers.utils import logging
-
-    before = logging.get_verbosity()
-    progress = logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
-        if progress:
-            logging.enable_progress_bar()
 
 
 def is_causal(network: nn.Module) -> bool:

@@ -27,7 +27,7 @@ from mtlcli.training.assembly.adaptation import make_adapted_sharing
 from mtlcli.training.assembly.class_weights import check_class_weights
 from mtlcli.training.assembly.data_checks import Datasets
 from mtlcli.training.assembly.dependent_heads import connect_tasks, extra_features, wrap_head
-from mtlcli.training.assembly.language_models import add_language_models
+from mtlcli.training.assembly.language_models import add_language_model, connect_language_models
 from mtlcli.training.assembly.metric_choice import choose_metrics
 from mtlcli.training.assembly.model_size import size
 from mtlcli.training.assembly.pair_heads import make_pair_head
@@ -76,6 +76,7 @@ def assemble(
             base = trunk_class.load_base(experiment.trunk.options)
     supplied = (given.supplied,) if base is None else (given.supplied, base)
     trunks: list[Trunk] = []
+    generating = [task for task, kind in kinds.items() if kind.generates]
 
     def make_trunk() -> Trunk:
         with problems.now("trunk"):
@@ -84,6 +85,8 @@ def assemble(
                 raise ValueError("does not set `features`, the number of features it returns")
             trunk.input_shape = given.shape
             trunks.append(trunk)
+            if generating:
+                add_language_model(trunk, base, generating[0])
             if experiment.trunk.freeze:
                 freeze_stages(experiment, trunk)
             return freeze(trunk) if experiment.trunk.frozen else trunk
@@ -113,8 +116,8 @@ def assemble(
                 sharing = make_adapted_sharing(experiment, make_trunk, make_head, inputs)
         if sharing.sequence or any(task.after is not None for task in experiment.tasks.values()):
             connect_tasks(experiment, sharing, kinds)
-        if any(kind.generates for kind in kinds.values()):
-            add_language_models(experiment, sharing, kinds, base)
+        if generating:
+            connect_language_models(experiment, sharing, kinds, base)
         pooled = any(task.head.pool is not None for task in experiment.tasks.values())
         if pooled or trunks[0].representation != "vector" or any(k.predicts != "vector" for k in kinds.values()):
             sharing.pooling = make_pooling(experiment, trunks[0], kinds)

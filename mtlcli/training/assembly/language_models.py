@@ -8,8 +8,6 @@ from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from torch import nn
-
 from mtlcli import registry
 from mtlcli.config import Experiment
 from mtlcli.config.locations import Problems
@@ -27,7 +25,6 @@ from mtlcli.models.pretrained.language_model import LanguageModel
 from mtlcli.models.sharing.base import Sharing
 from mtlcli.models.task_answers import Answers
 from mtlcli.models.trunks.base import Trunk
-from mtlcli.models.warm_start import freeze
 from mtlcli.specs import IGNORE_INDEX, DatasetSpec, TargetSpec
 from mtlcli.tasks.base import TaskKind
 from mtlcli.text_spec import TextSpec
@@ -82,10 +79,29 @@ def prompt_words(spec: DatasetSpec) -> list[str]:
     return [*PromptTemplate.parse(spec.text.prompt).texts, *names]
 
 
-def add_language_models(
+def add_language_model(trunk: Trunk, base: Base | None, task: str) -> None:
+    """Add a language model to a trunk.
+
+    Args:
+        trunk: The trunk, which is changed.
+        base: The pretrained model that it is built from.
+        task: A task that generates texts.
+
+    Raises:
+        ValueError: If the trunk has no language model.
+    """
+    if base is None:
+        raise ValueError(
+            f"task {task!r} generates texts, which needs a language model: the trunk `transformers` with a decoder "
+            "(gpt2, llama, …) or an encoder and a decoder (t5, …)"
+        )
+    trunk.language_model = LanguageModel(trunk.network, base)
+
+
+def connect_language_models(
     experiment: Experiment, sharing: Sharing, kinds: Mapping[str, TaskKind], base: Base | None
 ) -> None:
-    """Add language models to the trunks of the tasks that generate texts.
+    """Connect the tasks that generate texts with the language models of their trunks.
 
     Args:
         experiment: The experiment.
@@ -94,24 +110,12 @@ def add_language_models(
         base: The pretrained model that the trunks are built from.
 
     Raises:
-        ConfigError: If the trunk has no language model, or the sharing no trunk for each task.
+        ConfigError: If the sharing has no trunk for each task, or the tokenizer or the lengths don't fit.
     """
-    tasks = [task for task, kind in kinds.items() if kind.generates]
+    tasks, end = [task for task, kind in kinds.items() if kind.generates], 0
     with Problems(experiment).now("trunk"):
-        if base is None:
-            raise ValueError(
-                f"task {tasks[0]!r} generates texts, which needs a language model: the trunk `transformers` with a "
-                "decoder (gpt2, llama, …) or an encoder and a decoder (t5, …)"
-            )
         trunks = _trunks(sharing, tasks, experiment.sharing.name)
-        for trunk in {id(trunk): trunk for trunk in trunks.values()}.values():
-            network = trunk.network
-            assert isinstance(network, nn.Module)
-            trunk.language_model = LanguageModel(network, base)
-            if trunk.frozen:
-                freeze(trunk)
-        end = 0
-        if base.tokenizer is not None:
+        if base is not None and base.tokenizer is not None:
             tokenizer = load_tokenizer(base.tokenizer)
             end = end_token(tokenizer, base)
             for task in tasks:

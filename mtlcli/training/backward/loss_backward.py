@@ -111,7 +111,8 @@ class LossBackward(Backward):
             self._micro_batch(batch, share, totals, present)[0] for batch, share in zip(batches, shares, strict=True)
         ]
         _set_random_state(self.run.device, random_state)
-        torch._foreach_copy_(buffers, copies)
+        if buffers:
+            torch._foreach_copy_(buffers, copies)
         self.weighting.after_step(result.losses[: len(present)], torch.stack(losses).sum(0), present)
 
 

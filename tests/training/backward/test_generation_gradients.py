@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mtlcli.config import experiment_from_dict
 from mtlcli.data.loader import Batch
+from mtlcli.errors import ConfigError
 from mtlcli.training.assembly.build import build
 from mtlcli.training.assembly.data_checks import open_data
 from mtlcli.training.assembly.optimizers import make_optimizer
@@ -130,9 +131,7 @@ def part(run: Run, batch: Batch, rows: slice) -> Batch:
     return Batch({alias: x[rows] for alias, x in batch.inputs.items()}, targets, counts, weights)
 
 
-def test_features_are_the_logits_of_the_answers(folder: Path) -> None:
-    """With `gradients: features` the update is that of the weighted losses, since no two tasks share features."""
-    run, step, (batch, *_) = make(folder, "tied", {"name": "spy", "gradients": "features"})
-    parameters, jacobian, own = gradients(run, batch)
-    step([batch])
-    check(run, parameters, WEIGHTS[:3] @ jacobian, own)
+@pytest.mark.parametrize("gradients", ["features", "sequence"])
+def test_other_gradients_are_refused(folder: Path, gradients: str) -> None:
+    with pytest.raises(ConfigError, match="tasks that generate texts have no"):
+        make(folder, "tied", {"name": "pcgrad", "gradients": gradients})
