@@ -24,7 +24,7 @@ from mtlcli.models.pretrained.base import Base
 from mtlcli.models.pretrained.configs import make_config
 from mtlcli.specs import DatasetSpec
 from mtlcli.tasks.base import TaskKind
-from mtlcli.training.assembly.language_models import (
+from mtlcli.training.assembly.prompt_data import (
     encode_prompts,
     encode_questions,
     find_prompt,
