@@ -131,7 +131,14 @@ def part(run: Run, batch: Batch, rows: slice) -> Batch:
     return Batch({alias: x[rows] for alias, x in batch.inputs.items()}, targets, counts, weights)
 
 
-@pytest.mark.parametrize("gradients", ["features", "sequence"])
-def test_other_gradients_are_refused(folder: Path, gradients: str) -> None:
+def test_features_are_the_logits_of_the_answers(folder: Path) -> None:
+    """With `gradients: features` the update is that of the weighted losses, since no two tasks share features."""
+    run, step, (batch, *_) = make(folder, "tied", {"name": "spy", "gradients": "features"})
+    parameters, jacobian, own = gradients(run, batch)
+    step([batch])
+    check(run, parameters, WEIGHTS[:3] @ jacobian, own)
+
+
+def test_gradients_of_sequences_are_refused(folder: Path) -> None:
     with pytest.raises(ConfigError, match="tasks that generate texts have no"):
-        make(folder, "tied", {"name": "pcgrad", "gradients": gradients})
+        make(folder, "tied", {"name": "pcgrad", "gradients": "sequence"})
