@@ -10,10 +10,12 @@ from torch import Tensor, nn
 from mtlcli.models.module_chains import Chain, Link
 from mtlcli.models.named_layers import layers_of
 from mtlcli.models.trunks.base import Trunk
-from mtlcli.models.warm_start import find_not_finite, join_problems
+from mtlcli.models.warm_start import find_not_finite
 from mtlcli.models.weight_files import find_differences, match_in_order, read_weights
 from mtlcli.pretrained import locate_weights
 from mtlcli.specs import Shape
+
+MAX_LISTED = 5  # differences that a message lists
 
 
 class ImageNetwork(Trunk):
@@ -54,7 +56,10 @@ class ImageNetwork(Trunk):
                 f"expected {next(iter(own))!r}{', and its tensors differ from those of the network' * self.by_order}"
             )
         if problems := [*find_differences(own, state), *find_not_finite(state)]:
-            raise ValueError(f"{path} holds other weights than those of this network: {join_problems(problems)}")
+            more = f", and {len(problems) - MAX_LISTED} more differences" if len(problems) > MAX_LISTED else ""
+            raise ValueError(
+                f"{path} holds other weights than those of this network: {'; '.join(problems[:MAX_LISTED])}{more}"
+            )
         if next(iter(own.values())).device.type != "meta":
             self.network.load_state_dict(state, strict=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,14 +35,23 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except ImportError as error:
         raise ValueError(f"{quote_path(path)}: reading it needs safetensors: pip install 'mtlcli[vision]'") from error
     except Exception as error:  # of pickle, zip files and torch, for damaged files and for those with code
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise ValueError(f"{quote_path(path)} can't be read as weights, nothing in it was run: {reason}") from error
+        raise ValueError(f"{quote_path(path)} can't be read as weights: {_reason(error)}") from error
     for key in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping) or not content or not all(map(_is_entry, content.items())):
         raise ValueError(f"{quote_path(path)} holds no weights; expected a dictionary of names and tensors")
     return dict(content)
+
+
+def _reason(error: Exception) -> str:
+    """Describe an error of torch or safetensors in a line, without torch's advice to read the file unsafely."""
+    lines = str(error).strip().splitlines()
+    if code := re.search(r"nsupported (?:\w+: )?GLOBAL (\S+)", str(error)):
+        return f"it contains {code[1]!r}, which is neither a tensor nor plain data. Nothing in it was run"
+    if not lines or "weights_only" in lines[0]:
+        return "it is damaged, or no file of torch.save"
+    return lines[0]
 
 
 def _read(path: Path) -> Any:

@@ -57,8 +57,10 @@ def test_a_file_with_code_runs_nothing(tmp_path: Path) -> None:
     torch.save({"a.weight": Hostile(tmp_path / "ran")}, tmp_path / "zip.pth")
     torch.save({"a": Hostile(tmp_path / "ran")}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     (tmp_path / "pickle.pth").write_bytes(pickle.dumps(Hostile(tmp_path / "ran")))
-    for name in ("zip", "old", "pickle"):
-        with pytest.raises(ValueError, match=rf"{name}\.pth can't be read as weights, nothing in it was run"):
+    with pytest.raises(ValueError, match=r"pickle\.pth can't be read as weights: it is damaged, or no file of torch"):
+        read_weights(tmp_path / "pickle.pth")
+    for name in ("zip", "old"):
+        with pytest.raises(ValueError, match=rf"{name}\.pth .*it contains 'posix.mkdir', .* Nothing in it was run"):
             read_weights(tmp_path / f"{name}.pth")
     assert not (tmp_path / "ran").exists()
 

@@ -1,11 +1,13 @@
 """Models of transformers as trunks: sequences, masks, stages and activations."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 import torch
 
+from mtlcli.models.named_layers import freeze_layers, parameters_by_name
 from mtlcli.models.pretrained.base import Base
 from mtlcli.models.representations import pool_representation
 from mtlcli.models.trunks.transformers import TransformersTrunk
@@ -246,3 +248,25 @@ def test_minilm_computes_what_transformers_computes(attention):
     torch.testing.assert_close(actual[~padding], expected[~padding], atol=1e-5, rtol=0)
     mean = (expected * encoded["attention_mask"].unsqueeze(2)).sum(1) / encoded["attention_mask"].sum(1, keepdim=True)
     torch.testing.assert_close(pool_representation(actual, "mean", trunk.mask(x)), mean, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_parameter_belongs_to_a_stage(name):
+    trunk = make_trunk(name)
+    divided = trunk.stage_parameters()
+    assert list(divided) == list(trunk.stages()) and all(divided.values())
+    assert sum(map(len, divided.values())) == len(list(trunk.parameters()))
+    names = {id(p): path for path, p in trunk.named_parameters()}
+    embeddings = [names[id(p)] for p in divided["embeddings"]]
+    assert all(re.search(r"embed|shared|wte|wpe|cls_token|mask_token", path) for path in embeddings), embeddings
+    assert not trunk.decay_norms
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_frozen_stages_receive_no_gradient(checkpointing):
+    trunk = make_trunk("bert", gradient_checkpointing=checkpointing)
+    named = parameters_by_name(trunk)
+    freeze_layers(trunk, [*named["embeddings"], *named["layer.0"]])
+    trunk.train()(make_inputs(trunk)).square().sum().backward()
+    assert all(p.grad is None for stage in ("embeddings", "layer.0") for p in named[stage])
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in named["layer.1"] if p.ndim > 1)
