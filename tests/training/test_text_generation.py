@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -14,6 +15,7 @@ import yaml
 import mtlcli
 from mtlcli.cli import main
 from mtlcli.config import experiment_from_dict
+from mtlcli.data.formats.token_rows import TokenRows
 from mtlcli.errors import ConfigError
 from mtlcli.training.assembly.build import build, check_experiment
 from mtlcli.training.evaluate import evaluate
@@ -94,6 +96,34 @@ def test_a_killed_and_resumed_run_has_the_same_bits(tmp_path: Path, model: str) 
     assert train(tmp_path / "killed")["metrics"] == whole["metrics"]
     last = [digest_checkpoint(tmp_path / name / "checkpoints/last.pt") for name in ("whole", "killed")]
     assert last[0] == last[1]
+
+
+@pytest.mark.parametrize("model", ["gpt2", "t5"])
+def test_generated_tokens_are_the_most_probable_ones_with_the_adapters_of_the_task(tmp_path: Path, model: str) -> None:
+    write_table(tmp_path, rows=40)
+    adapters = {"name": "lora", "rank": 2, "arrangement": "per_task"}
+    run = build(experiment_from_dict(experiment(tmp_path, GENERATION, model, adapters=adapters)))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in run.model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    run.model.eval()
+    for task, (alias, _) in run.sources.items():
+        rows = run.examples_of(alias, "train").inputs
+        assert isinstance(rows, TokenRows)
+        x = rows.batch(np.arange(6))
+        tokens = run.model.generate(task, x, 4)
+        answered = torch.full((6, 2, 32), -1, dtype=torch.int32)
+        for row, (ids, types) in enumerate(zip(x[:, 0].tolist(), x[:, 1].tolist(), strict=True)):
+            answer = [token for token in tokens[row].tolist() if token >= 0]
+            prompt = [i for i, t in zip(ids, types, strict=True) if i >= 0 and (model == "t5" or t == 0)]
+            planes = (prompt, answer) if model == "t5" else (prompt + answer, [0] * len(prompt) + [1] * len(answer))
+            for plane, values in enumerate(planes):
+                answered[row, plane, : len(values)] = torch.tensor(values)
+        with torch.no_grad():
+            best = run.model({alias: answered}, [task])[task].argmax(2)
+        valid = tokens[:, : best.shape[1]] >= 0
+        assert valid.any() and torch.equal(best[:, : tokens.shape[1]][valid], tokens[:, : best.shape[1]][valid])
 
 
 def test_part_of_a_split_is_generated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
