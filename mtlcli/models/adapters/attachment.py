@@ -94,8 +94,9 @@ def _select(adapters: Adapters, suited: list[str], modules: Mapping[str, nn.Modu
         if others:
             problem = f"matches only {list_names(others)}, which can't have adapters; a {adapters.adapts} can"
         else:
-            problem = f"matches no {adapters.adapts} of the trunk.{suggest(pattern, suited)}"
-        raise ValueError(f"{pattern!r} {problem}. Choose from: {list_names(suited) or 'none'}")
+            problem = f"matches no {adapters.adapts} of the trunk"
+        hint = suggest(pattern, [name.removeprefix(NETWORK) for name in suited])
+        raise ValueError(f"{pattern!r} {problem}.{hint} Choose from: {list_names(suited) or 'none'}")
     return [name for name in suited if any(_matches(name, pattern) for pattern in adapters.targets)]
 
 
