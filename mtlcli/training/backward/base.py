@@ -189,7 +189,7 @@ def shared_backward(
         for graph in graphs:
             if graph.terms:
                 terms_backward(graph)
-            own_backward(graph, parameters.own)
+            own_backward(graph.outputs(), parameters.own)
         terms, shared = [], list(parameters.shared)
     if shared == []:  # a frozen trunk
         return
@@ -203,9 +203,14 @@ def terms_backward(graph: TaskGraphs) -> None:
         torch.autograd.backward(terms, retain_graph=True)
 
 
-def own_backward(graph: TaskGraphs, own: Sequence[Tensor]) -> None:
-    """Accumulate the tasks' unweighted gradients into the `.grad` of `own`; the graph is retained."""
-    for output, gradients in graph.outputs():
+def own_backward(outputs: Iterable[tuple[Tensor, Mapping[int, Tensor | None]]], own: Sequence[Tensor]) -> None:
+    """Accumulate the tasks' unweighted gradients into the `.grad` of `own`; the graph is retained.
+
+    Args:
+        outputs: Outputs of the shared part, each with the gradients of the tasks, see `TaskGraphs.outputs`.
+        own: Parameters of single tasks.
+    """
+    for output, gradients in outputs:
         cotangent = torch.stack([_or_zeros(gradient, output) for gradient in gradients.values()]).sum(0)
         torch.autograd.backward(output, cotangent, inputs=list(own), retain_graph=True)
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mtlcli.training.backward.base import (
     Parameters,
     TaskGraphs,
+    accumulate_gradients,
     own_backward,
     terms_backward,
     weighted_backward,
@@ -119,17 +120,30 @@ class ParameterJacobians(Jacobians):
         """See `Jacobians.add`."""
         if graph.terms:
             terms_backward(graph)
-        if self.parameters.own:
-            own_backward(graph, self.parameters.own)
-        self._add_rows(graph, sample)
+        own = self.parameters.own
+        for output, gradients in graph.outputs():
+            if own and len(gradients) == 1 and all(gradient is not None for gradient in gradients.values()):
+                self._add_only_task(output, gradients, sample)
+            else:
+                if own:
+                    own_backward([(output, gradients)], own)
+                self._add_rows(output, gradients, sample)
 
-    def _add_rows(self, graph: TaskGraphs, sample: int) -> None:
+    def _add_only_task(self, output: Tensor, gradients: Mapping[int, Tensor | None], sample: int) -> None:
+        """Add the gradients of an output that one task uses, by shared parameters and its own in one pass."""
+        ((task, gradient),) = gradients.items()
+        inputs, count = [*self.measured, *self.parameters.own], len(self.measured)
+        both = torch.autograd.grad(output, inputs, gradient, retain_graph=True, allow_unused=True)
+        if count:
+            self._put(sample * self.tasks + self.row_of[task], both[:count])
+        accumulate_gradients(self.parameters.own, both[count:])
+
+    def _add_rows(self, output: Tensor, gradients: Mapping[int, Tensor | None], sample: int) -> None:
         if not self.measured:  # a frozen trunk
             return
-        for output, gradients in graph.outputs():
-            for task, gradient in gradients.items():
-                if gradient is not None:
-                    self._put(sample * self.tasks + self.row_of[task], self._differentiate(output, gradient))
+        for task, gradient in gradients.items():
+            if gradient is not None:
+                self._put(sample * self.tasks + self.row_of[task], self._differentiate(output, gradient))
 
     def _differentiate(self, output: Tensor, gradient: Tensor) -> Sequence[Tensor | None]:
         """Return the gradient by each measured parameter, None for one that the output does not reach."""
@@ -190,7 +204,8 @@ class LastLayerJacobians(ParameterJacobians):
 
     def add(self, graph: TaskGraphs, sample: int) -> None:
         """See `Jacobians.add`."""
-        self._add_rows(graph, sample)
+        for output, gradients in graph.outputs():
+            self._add_rows(output, gradients, sample)
         self.graphs.append(graph)
 
     def descend(self, weights: Mapping[int, Tensor], update: Tensor) -> None:

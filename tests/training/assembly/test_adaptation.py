@@ -92,7 +92,7 @@ def test_accumulated_batches_are_the_large_batch(form: str) -> None:
 
 
 def test_gradients_of_features_need_common_features() -> None:
-    with pytest.raises(ConfigError, match="gives no two tasks the same features"):
+    with pytest.raises(ConfigError, match="no two tasks the same features"):
         make("per_task", {"name": "mgda", "gradients": "features"})
     run, step = make("hydra", {"name": "mgda", "gradients": "features"})
     assert step([batch(run, 0, 32)]) is not None
