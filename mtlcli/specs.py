@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from mtlcli.errors import ConfigError, Problem, suggest
-from mtlcli.text_spec import TextSpec
+from mtlcli.text_spec import PAIR, TextSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -206,6 +206,8 @@ class DatasetSpec:
             )
         if name not in self.targets:
             hint = suggest(str(name), self.targets)
+            if name == PAIR and self.text is not None and len(self.text.columns) == 2:
+                hint = " A pair of texts has it if both are encoded one by one: set `pairs: separate`."
             raise ValueError(f"dataset {alias!r} has no target {name!r}.{hint} It has: {names}")
         return name, self.targets[name]
 

@@ -64,7 +64,7 @@ def changed(spec: DatasetSpec, path: str, value: Any) -> Any:
         (
             "targets.shape.type",
             "os.system",
-            r"targets\.shape\.type: expected 'classes', 'binary', 'multilabel' or 'real'",
+            r"targets\.shape\.type: expected 'classes', 'binary', 'multilabel', 'real', 'tags' or 'text'",
         ),
         ("targets.shape.classes", [1, 2], r"targets\.shape\.classes\.0: expected a valid string"),
         ("targets.size.missing", 1, r"targets\.size\.missing: expected a valid boolean"),
