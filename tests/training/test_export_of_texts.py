@@ -27,7 +27,7 @@ def test_a_program_accepts_tokens_of_any_length(tmp_path, monkeypatch, sharing):
                 "name": "films",
                 "datasets": {"films": {"name": "table", "path": "films.csv", "text": ["text"], "targets": ["good"]}},
                 "tasks": {"good": {"dataset": "films", "kind": "binary"}},
-                "trunk": {"name": "transformers", "model": str(tmp_path / "model"), "max_length": 12},
+                "trunk": {"name": "transformers", "model": str(tmp_path / "model"), "max_length": 12, "layers": 1},
                 "sharing": sharing,
             }
         )
