@@ -16,7 +16,7 @@ from mtlcli.models.pretrained.base import Base
 from mtlcli.models.pretrained.configs import make_config, own_pool, reads_text
 from mtlcli.models.pretrained.layer_chain import LayerChain, find_layers
 from mtlcli.models.pretrained.loading import attribute_to, load_base, read_settings
-from mtlcli.models.pretrained.networks import all_valid, build_network, is_causal
+from mtlcli.models.pretrained.networks import ATTENTION, all_valid, build_network, is_causal
 from mtlcli.models.representations import POOLS, Representation, pool_representation
 from mtlcli.models.trunks.base import Trunk
 from mtlcli.registry import trunks
@@ -84,6 +84,8 @@ class TransformersTrunk(Trunk):
         types = getattr(settings, "type_vocab_size", 0) or 0
         self.types = types if types > 1 and "token_type_ids" in parameters else 0
         self.padding = _padding(settings) if self.texts else 0
+        attends: Any = self.network.config
+        self.unread = attends._attn_implementation == ATTENTION or settings.model_type.startswith("deberta")
         self.channels = 0 if self.texts else settings.num_channels
         self.interpolates = "interpolate_pos_encoding" in parameters and not self.texts
         if gradient_checkpointing:
@@ -145,7 +147,7 @@ class TransformersTrunk(Trunk):
         arguments = {"input_ids": torch.where(ids >= 0, ids, self.padding)}
         if self.types:
             arguments["token_type_ids"] = x[:, 1].long().clamp(0, self.types - 1)
-        if self.causal:  # padding follows the tokens, which don't see it
+        if self.causal or (x.device.type == "meta" and self.unread):  # causal: padding follows the tokens
             arguments["attention_mask"] = all_valid(ids.shape[0], ids.shape[1], ids.device)
         elif x.device.type != "meta" and (mask := self.mask(x)) is not None:
             arguments["attention_mask"] = mask
@@ -263,6 +265,8 @@ def _check_inputs(input_shape: Shape, settings: Any, texts: bool) -> None:
         positions = getattr(settings, "max_position_embeddings", None)
         if isinstance(positions, int) and 0 < positions < input_shape[1]:
             raise ValueError(f"max_length: expected at most {positions}, the number of positions of the model")
+    elif not hasattr(settings, "num_channels"):
+        raise ValueError(f"{settings.model_type} reads neither texts nor images alone")
     elif len(input_shape) != 3:
         raise ValueError(f"{settings.model_type} reads images [C, H, W], but the inputs of the datasets are {shape}")
     elif input_shape[0] not in (1, settings.num_channels):
