@@ -159,7 +159,7 @@ def split_targets(
     lists: dict[str, Sequence[str] | None] = {}
     for name, type_ in declared.items():
         names = columns.names.get(name)
-        if name in columns.lists and (type_ == "tags" or (isinstance(type_, dict) and type_["type"] == "tags")):
+        if name in columns.lists and (type_ == "tags" or (isinstance(type_, dict) and type_.get("type") == "tags")):
             stated = {"type": "tags", "classes": list(names or ()), "others": "error"}
             targets[name] = stated if names and type_ == "tags" else type_
         elif name in columns.lists:

@@ -101,7 +101,7 @@ def note_classes(
     """
     notes = []
     for name, type_ in declared.items():
-        if not isinstance(type_, dict) or type_["type"] != "classes" or name not in targets:
+        if not isinstance(type_, dict) or type_.get("type") == "tags" or name not in targets:
             continue
         classes, cells = targets[name].classes or (), table.columns[name]
         codes = class_codes(table, name, classes, notation)

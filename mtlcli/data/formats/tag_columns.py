@@ -137,4 +137,4 @@ def list_tag_columns(targets: Mapping[str, Any]) -> list[str]:
 
 
 def _is_stated(type_: Any) -> bool:
-    return isinstance(type_, dict) and type_["type"] == "tags"
+    return isinstance(type_, dict) and type_.get("type") == "tags"

@@ -258,11 +258,12 @@ def list_class_codes(table: Table, targets: Mapping[str, TargetType | None], not
     Returns:
         For each such target int64 [N]; -1 for a missing label.
     """
-    declared = {name: type_ for name, type_ in targets.items() if not isinstance(type_, list)}
+    single = {name: given for name, given in targets.items() if not isinstance(given, list)}
+    types = {name: given.get("type", "classes") if isinstance(given, dict) else given for name, given in single.items()}
     codes: list[Codes] = []
     for name in list_target_columns(targets):
-        cells, type_ = table.columns.get(name), declared.get(name)
-        if cells is None or type_ in ("real", "tags", "text") or (isinstance(type_, dict) and type_["type"] == "tags"):
+        cells, type_ = table.columns.get(name), types.get(name)
+        if cells is None or type_ in ("real", "tags", "text"):
             continue
         parsed, wrong = cells.numbers(notation, name)
         if type_ is not None or wrong or len(np.unique(parsed[~np.isnan(parsed)])) <= 2:
@@ -295,6 +296,6 @@ def restore_targets(
         else:
             leaves_out = isinstance(declared, dict) and declared["others"] == "missing"
             lacks = lacks_tags(table, name) if target.type == "tags" else table.columns[name].has_missing
-            kind = declared["type"] if isinstance(declared, dict) else declared
+            kind = declared.get("type", "classes") if isinstance(declared, dict) else declared
             restored[name] = replace(target, type=kind or target.type, missing=lacks or leaves_out)
     return restored
