@@ -64,8 +64,7 @@ def fit_target(
         return _fit_stated(table, name, train, type_, notation)
     if type_ == "tags":
         return fit_tags(table, name)
-    cells = table.columns[name]
-    missing = cells.has_missing
+    cells, missing = table.columns[name], table.columns[name].has_missing
     type_ = type_ or _infer_type(table, name, notation)
     values = cells.list_values(train)
     if not values:
