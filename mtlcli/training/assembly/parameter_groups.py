@@ -121,7 +121,7 @@ def _check_names(
     problems, stages = Problems(experiment), list[str]()
     general = {TRUNK: shared, **({} if stems is None else {STEMS: stems})}
     general[HEADS] = [p for parameters in own.values() for p in parameters]
-    parts, layers = {**own, **general}, dict[str, list[nn.Parameter]]()
+    parts, layers = {**general, **own, **general}, dict[str, list[nn.Parameter]]()
     if experiment.optimizer.groups.keys() - parts.keys():
         for trunk in model.sharing.trunks().values():
             layers |= parameters_by_name(trunk)

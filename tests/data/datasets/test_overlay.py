@@ -207,7 +207,7 @@ def test_the_command_downloads_each_source_once(fetchable: Path, capsys: pytest.
 
 def test_the_command_lists_the_sources(fetchable: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "list"]) == 0
-    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
     assert lines["multi_mnist"].endswith("composed from mnist")
     assert lines["multi_fashion_mnist"].endswith("composed from fashion_mnist and mnist")
 
