@@ -172,9 +172,8 @@ class GradientWeighting(Weighting):
     Attributes:
         gradients: Supported values of the key `gradients:`, the default first: gradients with respect to all shared
             `parameters`, to the `features` that the trunk passes to the heads (P is then batch size × features), to the
-            whole `sequence` before it is pooled to features, or to the parameters of the `last_layer` of the trunk. A
-            `GramianWeighting` also supports `jacobian` and `blockwise`, two ways to compute the Gramian of
-            `parameters`.
+            whole `sequence` before it is pooled, or to the parameters of the `last_layer` of the trunk. With `jacobian`
+            and `blockwise`, a `GramianWeighting` computes the Gramian of `parameters` in one of two ways.
         reuses_weights: True if the update is Jᵀw with weights that remain valid in later steps, so that `every: k` may
             solve for them every k steps only.
         uses_losses: True if the method reads the values of the losses.
@@ -188,8 +187,7 @@ class GradientWeighting(Weighting):
         self, jacobian: Tensor, losses: Tensor | None, present: Sequence[int] | None
     ) -> tuple[Tensor, Sequence[int]]:
         """Return the losses in the type of the Gramian, and the indices of the present tasks."""
-        indices = range(len(self.tasks)) if present is None else present
-        name = type(self).__name__
+        indices, name = range(len(self.tasks)) if present is None else present, type(self).__name__
         if jacobian.ndim != 2 or len(jacobian) != len(indices):
             raise ValueError(
                 f"{name}: expected a Jacobian of shape [{len(indices)}, P], a row per present task, got "

@@ -15,7 +15,7 @@ from tests.models.pretrained.model_folders import make_folder
 TEXTS = ["good film", "the plot a bad bad film", "a"]
 
 
-@pytest.mark.parametrize("sharing", ["hard", "ple"])
+@pytest.mark.parametrize("sharing", ["hard", pytest.param("ple", marks=pytest.mark.matrix)])
 def test_a_program_accepts_tokens_of_any_length(tmp_path, monkeypatch, sharing):
     monkeypatch.chdir(tmp_path)
     rows = [f"{text},{good}" for text, good in [("good film", 1), ("bad plot", 0)] * 6]

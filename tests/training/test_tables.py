@@ -124,7 +124,7 @@ def test_the_order_of_columns_in_a_file_does_not_matter(people: dict[str, Any], 
 
 def test_reconstruction_needs_numeric_inputs(people: dict[str, Any]) -> None:
     term = [{"name": "reconstruction"}]
-    with pytest.raises(ConfigError, match="reconstructs numbers, but this trunk receives texts or the columns of a table"):
+    with pytest.raises(ConfigError, match="reconstructs numbers, but this trunk receives texts or the columns"):
         check_experiment(experiment(people, regularizers=term))
     check_experiment(experiment(people, regularizers=term, trunk={"name": "mlp"}))
     check_experiment(experiment(people, regularizers=[{"name": "nuclear_norm"}]))

@@ -81,7 +81,7 @@ def test_only_weights_are_exported(trained: Path, capsys: pytest.CaptureFixture[
     assert main(["export", run, "--format", "safetensors", "--out", str(trained / "model.safetensors")]) == 0
 
 
-@pytest.mark.parametrize("model", ["gpt2", "t5"])
+@pytest.mark.parametrize("model", ["gpt2", pytest.param("t5", marks=pytest.mark.matrix)])
 def test_a_killed_and_resumed_run_has_the_same_bits(tmp_path: Path, model: str) -> None:
     write_table(tmp_path, rows=60)
     plain = experiment(tmp_path, TASKS, model, weighting="pcgrad", checkpoint={"every": "1 step"})

@@ -128,6 +128,7 @@ def test_equals_the_jacobian_of_all_parameters(tasks: Any, trunk: Any, missing: 
     both(tasks, trunk, missing=missing)
 
 
+@pytest.mark.matrix
 def test_equals_the_jacobian_of_all_parameters_for_torchvision() -> None:
     both(SAME, TORCHVISION, steps=1)
 
