@@ -10,7 +10,7 @@ from mtlcli.models.adapters.layer_maps import LayerMap
 
 
 class TaskTransform(nn.Module):
-    """What a task has of its own in MTL-LoRA.
+    """Parameters of a single task in MTL-LoRA.
 
     Args:
         like: weight of the layer, whose dtype and device the parameters have.

@@ -1,4 +1,4 @@
-"""What a trunk needs from outside before it is built: configuration, tokenizer and weights of a pretrained model."""
+"""Base of a trunk, read before it is built: configuration, tokenizer and weights of a pretrained model."""
 
 from __future__ import annotations
 
