@@ -99,6 +99,21 @@ def test_a_killed_and_resumed_run_has_the_same_bits(tmp_path: Path, model: str) 
 
 
 @pytest.mark.parametrize("model", ["gpt2", "t5"])
+def test_the_bound_of_the_width_of_answers_changes_no_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    """Devices other than a CPU use the bound, so that counting the tokens doesn't wait for them."""
+    write_table(tmp_path, rows=20)
+    run = build(experiment_from_dict(experiment(tmp_path, GENERATION, model)))
+    (trunk,) = run.model.sharing.trunks().values()
+    assert trunk.language_model.longest == max(kind.max_new_tokens for kind in run.kinds.values())
+    counted = evaluate(run, "train")
+    monkeypatch.setattr(type(trunk.language_model), "_longest_answer", lambda model, answered: model.longest)
+    for task, metrics in evaluate(run, "train").items():
+        assert metrics["loss"] == pytest.approx(counted[task]["loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("model", ["gpt2", "t5"])
 def test_generated_tokens_are_the_most_probable_ones_with_the_adapters_of_the_task(tmp_path: Path, model: str) -> None:
     write_table(tmp_path, rows=40)
     adapters = {"name": "lora", "rank": 2, "arrangement": "per_task"}

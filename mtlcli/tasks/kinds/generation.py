@@ -140,7 +140,7 @@ class Generation(TaskKind):
 
     @property
     def compares_texts(self) -> bool:
-        """Whether the task reports a metric for which texts have to be generated."""
+        """True if the task reports a metric for which texts have to be generated."""
         return not TEXT_METRICS.keys().isdisjoint(self.reported)
 
     def use_tokenizer(self, tokenizer: Any) -> None:

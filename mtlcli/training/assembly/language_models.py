@@ -78,6 +78,9 @@ def connect_language_models(
             for task in tasks:
                 kind: Any = kinds[task]
                 kind.use_tokenizer(tokenizer)
+    longest = max(experiment.tasks[task].kind.options["max_new_tokens"] for task in tasks)
+    for trunk in trunks.values():
+        trunk.language_model.longest = longest  # type: ignore[union-attr]
     _check_lengths(experiment, {task: trunks[task].language_model.encoded for task in tasks})  # type: ignore[union-attr]
     route = getattr(sharing, "route", None)
     sharing.answers = Answers(trunks, end, None if route is None else lambda task: setattr(route, "task", task))
