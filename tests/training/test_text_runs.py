@@ -84,11 +84,16 @@ def run_dir(folder: Path) -> Path:
     return folder / "run"
 
 
-@pytest.mark.parametrize("dataset", ["table", "streaming"])
-def test_a_killed_and_resumed_run_has_the_same_bits(dataset: str, folder: Path, tmp_path: Path) -> None:
+ADAPTERS = {"name": "lora", "rank": 2, "dropout": 0.1, "arrangement": "mtl_lora", "targets": ["*.query", "*.value"]}
+
+
+@pytest.mark.parametrize(("dataset", "adapters"), [("table", None), ("streaming", None), ("table", ADAPTERS)])
+def test_a_killed_and_resumed_run_has_the_same_bits(
+    dataset: str, adapters: dict[str, Any] | None, folder: Path, tmp_path: Path
+) -> None:
     if dataset == "streaming":
         pytest.importorskip("datasets")
-    given = experiment(folder, dataset)
+    given = experiment_from_dict({**experiment(folder, dataset).resolved(), "adapters": adapters})
     whole = train(given, tmp_path / "whole")
     with pytest.raises(KilledError):
         train(given, tmp_path / "killed", killed_at=14)  # in the second epoch, inside a window
