@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from mtlcli import metric_names, registry
 from mtlcli.config import MEAN, Experiment
 from mtlcli.data.example_weights import LabelWeights
+from mtlcli.data.examples import Examples, StreamedExamples
 from mtlcli.data.loader import Batch, evaluation_batches
 from mtlcli.models.sharing.base import SharingRecord, SharingStats
 from mtlcli.specs import at_least_float32
@@ -70,6 +71,7 @@ def measure(
     poll: Callable[[], None] | None = None,
     receive: Receive | None = None,
     in_order: bool = False,
+    most: Mapping[str, int] | None = None,
 ) -> Evaluation:
     """Evaluate every task on a split, over all labelled examples.
 
@@ -83,6 +85,7 @@ def measure(
         poll: called before each batch; an exception it raises ends the evaluation.
         receive: called with the predictions, targets and weights of each task in each batch.
         in_order: whether texts are evaluated in their own order, rather than in that of their length.
+        most: alias → maximum number of examples, evenly spaced over the split; None for all examples.
 
     Returns:
         The metrics, `loss` among them, and the numbers of examples; a metric is NaN for a task without labels.
@@ -95,7 +98,10 @@ def measure(
     counts: Amounts = dict.fromkeys(run.kinds, 0)
     weights, size = label_weights(run), run.experiment.evaluation.batch_size
     in_order = in_order or any(kind.generates for kind in run.kinds.values())  # which may need the first examples only
-    batches = evaluation_batches(run.examples(split), run.label_sources, run.placement, size, weights, in_order)
+    examples = run.examples(split)
+    if most is not None:
+        examples = {alias: _space_evenly(each, most[alias]) for alias, each in examples.items()}
+    batches = evaluation_batches(examples, run.label_sources, run.placement, size, weights, in_order)
     was_training = run.model.training
     run.model.eval()
     record = SharingRecord(stats=stats)
@@ -114,6 +120,15 @@ def measure(
     }
     set_rng_state(random_state)
     return Evaluation(values, counts)
+
+
+def _space_evenly(examples: Examples, most: int) -> Examples:
+    """Return at most `most` examples, evenly spaced over the split; all if they can only be read in sequence."""
+    size = len(examples)
+    if size <= most or isinstance(examples, StreamedExamples):
+        return examples
+    chosen = torch.arange(most) * size // most
+    return replace(examples, rows=chosen if examples.rows is None else examples.rows[chosen])
 
 
 def _add_batch(

@@ -38,10 +38,10 @@ Replicates = dict[str, dict[str, list[float]]]  # task → metric → its value 
 def measure(state: TrainerState, folder: RunFolder) -> None:
     """Write `measured.json` into the folder of a trained run.
 
-    It contains `train` (task → metric → value on the training split, without augmentation), `flops` (floating-point
-    operations to predict all tasks for one example of every dataset; a multiplication and an addition are two),
-    `checkpoint_bytes` (of best.pt, including the state of the optimizer), `memory_bytes` (see `measure_step_memory`)
-    and `resampled` (the split, and the values of `resample_metrics` on it).
+    It contains `train` (task → metric → value on the training split, or on as many of its examples as an epoch has,
+    without augmentation), `flops` (floating-point operations to predict all tasks for one example of every dataset; a
+    multiplication and an addition are two), `checkpoint_bytes` (of best.pt, including the state of the optimizer),
+    `memory_bytes` (see `measure_step_memory`) and `resampled` (the split, and the values of `resample_metrics` on it).
 
     Args:
         state: the state of the run after training; its model is that of the best epoch, and is changed.
@@ -66,11 +66,18 @@ def measure_model(run: Run, checkpoint: Path) -> dict[str, Any]:
     outputs = OutputCollector()
     evaluate.measure(run, split, receive=outputs.receive, in_order=True)
     return {
-        "train": evaluate.evaluate(run, "train"),
+        "train": evaluate.measure(run, "train", most=_epoch_sizes(run)).metrics,
         "flops": size(run)["flops"],
         "checkpoint_bytes": checkpoint.stat().st_size,
         "resampled": {"split": split, "values": resample_metrics(run.kinds, outputs)},
     }
+
+
+def _epoch_sizes(run: Run) -> dict[str, int]:
+    """Return alias → number of examples of an epoch, of which more would only make the measurement longer."""
+    examples = run.examples("train")
+    sampler = run.make_sampler({alias: len(split) for alias, split in examples.items()})
+    return dict(zip(examples, sampler.amounts, strict=True))
 
 
 class OutputCollector:

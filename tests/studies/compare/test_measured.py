@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from mtlcli.specs import TargetSpec
 from mtlcli.studies.compare import measured
 from mtlcli.studies.compare.measured import MEASURED, OutputCollector, measure, resample_metrics
 from mtlcli.training.assembly.build import build
 from mtlcli.training.trainer import Trainer
-from tests.studies.fake_data import experiment, fake_dataset, task
+from tests.studies.fake_data import TRAINING, experiment, fake_dataset, task
 from tests.tasks.labels import kind
 
 __all__ = ["fake_dataset"]
@@ -87,6 +88,23 @@ def test_step_memory_matches_the_model(tmp_path: Path) -> None:
     assert adam + activations < wide["memory"] < 2 * (adam + activations)
     assert small["memory"] < 0.01 * wide["memory"]
     assert wide["memory"] < both["memory"] < 1.5 * wide["memory"]
+
+
+@pytest.mark.usefixtures("fake_dataset")
+def test_training_metrics_are_those_of_as_many_examples_as_an_epoch_has(tmp_path: Path) -> None:
+    limited = {"sampling": {"name": "proportional", "limit": 40}}
+    run = build(experiment({"sign": task("sign")}, training={**TRAINING, **limited}))
+    trainer = Trainer(run, tmp_path, plots=False)
+    trainer.fit()
+    examples = run.examples("train")["fake"]
+    rows = [i * len(examples) // 40 for i in range(40)]
+    with torch.inference_mode():
+        logits = run.model.eval()(examples.inputs if examples.rows is None else examples.inputs[examples.rows])["sign"]
+    losses = binary_cross_entropy_with_logits(logits[:, 0], examples.labels("sign"), reduction="none")
+    assert len(examples) > 100
+    metrics = measured.measure_model(run, trainer.folder.best)["train"]["sign"]
+    assert metrics["loss"] == pytest.approx(float(losses[rows].mean()), rel=1e-5)
+    assert metrics["loss"] != pytest.approx(float(losses.mean()), rel=1e-5)
 
 
 def test_outputs_of_sequences_are_padded() -> None:
