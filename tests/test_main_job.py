@@ -13,6 +13,7 @@ from mtlcli.data.datasets.fashion_mnist import FashionMNIST
 from mtlcli.data.datasets.mnist import MNIST
 
 ROOT = Path(__file__).parents[1]
+THIRD = "training.sampling={name: proportional, limit: 19000}"  # of the 57,000 training images of each dataset
 DATA = Path(os.environ.get("MTL_DATA", ROOT / "data"))
 
 
@@ -27,17 +28,17 @@ def test_one_epoch_of_mnist_fmnist(
     monkeypatch.setenv("MTL_DATA", str(DATA))
     train = [sys.executable, "-m", "mtlcli", "train", ROOT / "configs" / "mnist_fmnist.yaml"]
     trained = subprocess.run(
-        [*train, "training.epochs=1", "--run-dir", tmp_path / "run", "--json"],
+        [*train, "training.epochs=1", THIRD, "--run-dir", tmp_path / "run", "--json"],
         capture_output=True, text=True,
     )  # fmt: skip
     assert trained.returncode == 0, trained.stderr
     summary = json.loads(trained.stdout)
     assert summary == json.loads((tmp_path / "run/summary.json").read_text())
-    assert summary["steps"] == 891  # 57,000 of each to train on, 64 of each a step
+    assert summary["steps"] == 297  # 19,000 of each, 64 of each a step
     assert summary["loading"] == {"mnist": "resident", "fashion": "resident"}
     test = summary["metrics"]["test"]
-    assert test["digit"]["accuracy"] > 0.97
-    assert test["garment"]["accuracy"] > 0.8
+    assert test["digit"]["accuracy"] > 0.9
+    assert test["garment"]["accuracy"] > 0.7
     assert test["digit"]["accuracy"] * 10_000 % 1 == pytest.approx(0, abs=1e-9)  # of all 10,000
 
     assert main(["eval", summary["checkpoint"], "--json"]) == 0  # evaluation in a new command
