@@ -80,6 +80,19 @@ class _TopLevel(fx.Tracer):
         return True
 
 
+def run_chain(network: nn.Module, chain: Chain, x: Tensor) -> Tensor:
+    """Apply all stages of a chain to a tensor, with the modules of the network."""
+    for links in chain.values():
+        for link in links:
+            x = link(network, x)
+    return x
+
+
+def begins_with_mean(network: nn.Module, links: Sequence[Link]) -> bool:
+    """Return whether the operations of a stage begin with the mean over the feature maps."""
+    return _is_mean(network, links[0])
+
+
 def _links(network: nn.Module) -> list[Link] | None:
     try:
         first, *nodes, last = _TopLevel().trace(network).nodes

@@ -11,6 +11,34 @@ from torch import Tensor, nn
 from mtlcli.models.modules import evaluation_mode, shape_errors
 
 
+def divide_parameters(
+    trunk: nn.Module,
+    encoder: nn.Module,
+    start: Callable[[], Tensor],
+    stages: Callable[[], Mapping[str, Callable[[Tensor], Tensor]]],
+) -> dict[str, list[nn.Parameter]]:
+    """Divide the parameters of a trunk among its encoder and its stages; see `Trunk.stage_parameters`.
+
+    Args:
+        trunk: the trunk, which is left unchanged.
+        encoder: its encoder.
+        start: returns a blank example.
+        stages: returns name → stage, in order.
+
+    Returns:
+        Name → parameters; `encoder` and `other` only where there are such parameters.
+    """
+    stage_of: dict[Tensor, str] = dict.fromkeys(encoder.parameters(), ENCODER)
+    for name, parameters in parameters_reached(trunk, lambda: encoder(start()), stages).items():
+        for parameter in parameters:
+            stage_of.setdefault(parameter, name)
+    stage_of |= stages_around(trunk, stage_of)
+    divided: dict[str, list[nn.Parameter]] = {name: [] for name in (ENCODER, *stages(), OTHER)}
+    for own in trunk.parameters():
+        divided[stage_of.get(own, OTHER)].append(own)
+    return {name: listed for name, listed in divided.items() if listed or name not in (ENCODER, OTHER)}
+
+
 def parameters_reached(
     module: nn.Module, start: Callable[[], Tensor], stages: Callable[[], Mapping[str, Callable[[Tensor], Tensor]]]
 ) -> dict[str, set[Tensor]]:
@@ -72,3 +100,6 @@ def stages_around(trunk: nn.Module, stage_of: Mapping[Tensor, str]) -> dict[Tens
         if len(stages) == 1:
             around[parameter] = stages.pop()
     return around
+
+
+ENCODER, OTHER = "encoder", "other"  # entries of `divide_parameters` that are not stages

@@ -7,8 +7,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from mtlcli.specs import Pool, at_least_float32
+from mtlcli.specs import Pool, Shape, at_least_float32
 
 Representation = Literal["vector", "sequence", "map"]
 """Form of a representation: a vector [B, F], a sequence of vectors [B, L, F], or a feature map [B, F, h, w]."""
@@ -19,6 +20,8 @@ POOLS: dict[Representation, tuple[Pool, ...]] = {
     "map": ("mean", "max"),
 }
 """The poolings of each form."""
+
+GATE_CELLS = 4  # along the height and the width of an image, for a gate
 
 
 def pool_representation(x: Tensor, pool: Pool, mask: Tensor | None = None) -> Tensor:
@@ -52,6 +55,36 @@ def pool_representation(x: Tensor, pool: Pool, mask: Tensor | None = None) -> Te
         return x.masked_fill(~valid, -torch.inf).amax(1)
     total = at_least_float32(x).masked_fill(~valid, 0.0).sum(1)
     return (total / mask.sum(1, keepdim=True)).to(x.dtype)
+
+
+def gate_width(shape: Shape, first: bool) -> int:
+    """Return the number of values of `pool_for_gate` for one example.
+
+    Args:
+        shape: shape [C, H, W] of the image or the feature maps.
+        first: whether it is the input of the first stage.
+
+    Returns:
+        The number.
+    """
+    return pool_for_gate(torch.empty(1, *shape, device="meta"), first).shape[1]
+
+
+def pool_for_gate(x: Tensor, first: bool) -> Tensor:
+    """Pool images or feature maps to the input of a gate, so that its weights don't grow with the size of the images.
+
+    Args:
+        x: images or feature maps, [B, C, H, W].
+        first: whether they are the input of the first stage.
+
+    Returns:
+        For the input of the first stage the means of at most `GATE_CELLS` × `GATE_CELLS` cells of equal size, those at
+        the edges possibly smaller, [B, C · cells]; for others the mean over the map, [B, C].
+    """
+    if not first:
+        return x.mean((2, 3))
+    cell = [-(-size // GATE_CELLS) for size in x.shape[2:]]
+    return functional.avg_pool2d(x, cell, ceil_mode=True, count_include_pad=False).flatten(1)
 
 
 class Pooling:

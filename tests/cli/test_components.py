@@ -33,7 +33,7 @@ def test_list_of_one_kind(kind: str, capsys: pytest.CaptureFixture[str]) -> None
 
 def test_list_as_json_and_markdown(capsys: pytest.CaptureFixture[str]) -> None:
     heads = json.loads(printed(capsys, "list", "head", "--json"))
-    assert [head["name"] for head in heads] == ["linear", "mlp"]
+    assert [head["name"] for head in heads] == ["aspp", "fcn", "linear", "mlp"]
     assert heads[0].keys() == {"kind", "name", "summary"}
     markdown = printed(capsys, "list", "--markdown").splitlines()
     assert markdown[:2] == ["| kind | name | description |", "| --- | --- | --- |"]

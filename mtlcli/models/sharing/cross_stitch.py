@@ -104,11 +104,11 @@ class CrossStitch(Sharing):
         x, rows = concat_datasets(inputs)
         stages = {task: trunk.stages() for task, trunk in self.trunks().items()}
         first = self._trunk(next(iter(self.inputs)))
-        sequences = len(inputs) > 1 and first.representation == "sequence"  # whose stages all take the same examples
+        linked = len(inputs) > 1 and first.stages_are_linked  # so that all stages take the same examples
         activations = dict.fromkeys(self.inputs, first.encoder(x))
         for name in next(iter(stages.values())):
             activations = {task: stages[task][name](y) for task, y in activations.items()}
-            if name == self.stitched[-1] and not sequences:
+            if name == self.stitched[-1] and not linked:
                 of_dataset = [split_datasets(y, rows) for y in activations.values()]
                 activations = {
                     task: self._stitch(name, task, [y[alias] for y in of_dataset]) for task, alias in alias_of.items()
@@ -117,7 +117,7 @@ class CrossStitch(Sharing):
                 activations = {task: self._stitch(name, task, list(activations.values())) for task in activations}
         if record.stats is not None:
             self._add_stats(record.stats, alias_of, rows)
-        if sequences:
+        if linked:
             return {task: split_datasets(activations[task], rows)[alias] for task, alias in alias_of.items()}
         return {task: activations[task] for task in alias_of}
 

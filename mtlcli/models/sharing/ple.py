@@ -131,7 +131,7 @@ class PLE(Sharing):
         joint, rows = concat_datasets(inputs)
         first = self._expert(f"{SHARED}0")
         mask, stages = first.mask(joint), {name: self._stages(trunk) for name, trunk in self.trunks().items()}
-        sequences = len(rows) > 1 and first.representation == "sequence"  # whose stages all take the same examples
+        linked = len(rows) > 1 and first.stages_are_linked  # so that all stages take the same examples
         mixtures = dict.fromkeys([SHARED, *self.inputs], first.encoder(joint))
         gates: dict[tuple[int, str], GateOutput] = {}  # (level, owner) → output of the gate
         last = len(self.segments) - 1
@@ -147,7 +147,7 @@ class PLE(Sharing):
         representations: dict[str, Tensor] = {}
         for task, alias in alias_of.items():
             x = split_datasets(mixtures[task], rows)[alias]
-            if sequences:
+            if linked:
                 own = {name: run_stages(stages[name][last], mixtures[task]) for name in self.owned[task]}
                 outputs = {name: split_datasets(y, rows)[alias] for name, y in own.items()}
             else:

@@ -12,9 +12,9 @@ from typing import Any, ClassVar, Self
 from torch import Tensor, nn
 
 from mtlcli.models.modules import blank_example
-from mtlcli.models.parameter_graph import parameters_reached, stages_around
+from mtlcli.models.parameter_graph import divide_parameters
 from mtlcli.models.pretrained.base import Base
-from mtlcli.models.representations import Representation, pool_representation
+from mtlcli.models.representations import Representation, gate_width, pool_for_gate, pool_representation
 from mtlcli.specs import Pool, Shape
 
 
@@ -31,6 +31,8 @@ class Trunk(nn.Module, ABC):
             columns.
         takes_base: whether `load_base` reads a model that the trunk is built from.
         representation: form of the output: `vector` [B, F], `sequence` [B, L, F] or `map` [B, F, h, w].
+        stages_are_linked: whether stages use what earlier stages received or computed for the same examples: positions
+            and masks of a sequence, or skip connections.
         pool: pooling of a sequence or a map for a task that predicts a vector and whose head sets no `pool`.
         encoder: module that converts the raw columns of a table to numbers before the first stage; the identity unless
             `of_columns` is True. A sharing that passes the same examples through several trunks may share one encoder.
@@ -46,6 +48,7 @@ class Trunk(nn.Module, ABC):
     of_columns: ClassVar[bool] = False
     takes_base: ClassVar[bool] = False
     representation: Representation = "vector"
+    stages_are_linked: ClassVar[bool] = False
     pool: Pool = "mean"
     encoder: nn.Module
     features: int
@@ -103,8 +106,8 @@ class Trunk(nn.Module, ABC):
         """Return the stages in order: name of the stage's activation → function of the previous activation.
 
         The trunk is the encoder followed by these stages. A stage must not change its input in place, since the input
-        is the activation of the previous stage. The stages of a trunk of sequences belong to one pass: the first is
-        called first, and all others for the same examples, since they use its positions and masks.
+        is the activation of the previous stage. If `stages_are_linked`, the stages belong to one pass: the first is
+        called first, and all others for the same examples.
         """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -141,6 +144,8 @@ class Trunk(nn.Module, ABC):
         Returns:
             The number.
         """
+        if self.representation == "map":
+            return gate_width(shape, first)
         return shape[-1] if self.representation == "sequence" and not first else math.prod(shape)
 
     def gate_input(self, x: Tensor, mask: Tensor | None, first: bool) -> Tensor:
@@ -152,14 +157,17 @@ class Trunk(nn.Module, ABC):
             first: whether `x` is the input of the first stage.
 
         Returns:
-            For a sequence the mean over the valid positions, [B, F]; otherwise `x`.
+            For a sequence the mean over the valid positions, [B, F]; for a map what `pool_for_gate` returns; otherwise
+            `x`.
         """
+        if self.representation == "map":
+            return pool_for_gate(x, first)
         if self.representation == "sequence" and not first:
             return pool_representation(x, "mean", mask)
         return x
 
     def recorded(self, x: Tensor, features: Tensor, activations: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return what regularizers receive of a pass, with sequences pooled to vectors.
+        """Return what regularizers receive of a pass, with sequences, and features that are a map, pooled to vectors.
 
         Args:
             x: inputs, [B, *input_shape].
@@ -235,16 +243,8 @@ class Trunk(nn.Module, ABC):
         Raises:
             ValueError: if the trunk cannot process an example of its `input_shape`.
         """
-        stage_of: dict[Tensor, str] = dict.fromkeys(self.encoder.parameters(), ENCODER)
         start = partial(blank_example, self, self.input_shape)
-        for name, parameters in parameters_reached(self, lambda: self.encoder(start()), self.stages).items():
-            for parameter in parameters:
-                stage_of.setdefault(parameter, name)
-        stage_of |= stages_around(self, stage_of)
-        divided: dict[str, list[nn.Parameter]] = {name: [] for name in (ENCODER, *self.stages(), OTHER)}
-        for parameter in self.parameters():
-            divided[stage_of.get(parameter, OTHER)].append(parameter)
-        return {name: listed for name, listed in divided.items() if listed or name not in (ENCODER, OTHER)}
+        return divide_parameters(self, self.encoder, start, self.stages)
 
     def layer_parameters(self) -> dict[str, list[nn.Parameter]]:
         """Divide the parameters of the trunk among its layers, from the input to the output.
@@ -293,6 +293,3 @@ class Trunk(nn.Module, ABC):
         for module in self.fixed:
             module.training = False
         return self
-
-
-ENCODER, OTHER = "encoder", "other"  # entries of `Trunk.stage_parameters` that are not stages

@@ -51,6 +51,7 @@ class TransformersTrunk(Trunk):
 
     takes_base = True
     representation: Representation = "sequence"
+    stages_are_linked = True
     decay_norms = False
 
     def __init__(

@@ -28,6 +28,7 @@ from mtlcli.training.assembly.class_weights import check_class_weights
 from mtlcli.training.assembly.data_checks import Datasets
 from mtlcli.training.assembly.dependent_heads import connect_tasks, extra_features, wrap_head
 from mtlcli.training.assembly.language_models import add_language_model, answer_head, connect_language_models
+from mtlcli.training.assembly.map_heads import make_map_head
 from mtlcli.training.assembly.metric_choice import choose_metrics
 from mtlcli.training.assembly.model_size import size
 from mtlcli.training.assembly.pair_heads import make_pair_head
@@ -101,6 +102,8 @@ def assemble(
                 head = answer_head(entry.name)
             elif kinds[task].pairs or (spec.text is not None and spec.text.separate):
                 head = make_pair_head(experiment, task, features, kinds[task], spec)
+            elif kinds[task].predicts == "map" or getattr(registry.heads[entry.name].target, "of_maps", False):
+                head = make_map_head(experiment, task, features, kinds[task], spec)
             else:
                 head = registry.heads.create(nn.Module, entry, features, kinds[task].outputs)
             head = head if last is None else nn.Sequential(head, last)

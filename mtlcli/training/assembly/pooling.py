@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from mtlcli import registry
 from mtlcli.config import Experiment
 from mtlcli.config.locations import Problems
 from mtlcli.models.representations import POOLS, Pooling
@@ -36,7 +37,7 @@ def make_pooling(experiment: Experiment, trunk: Trunk, kinds: Mapping[str, TaskK
             if kind.predicts not in ("vector", form):
                 raise ValueError(
                     f"kind {experiment.tasks[task].kind.name!r} predicts {FORMS[kind.predicts]}, but the output of "
-                    f"trunk {name!r} is {FORMS[form]}"
+                    f"trunk {name!r} is {FORMS[form]}{_hint(name, kind.predicts)}"
                 )
         with problems.at(f"tasks.{task}.head.pool"):
             if pool is not None and kind.predicts != "vector":
@@ -49,3 +50,12 @@ def make_pooling(experiment: Experiment, trunk: Trunk, kinds: Mapping[str, TaskK
             pools[task] = pool or trunk.pool
     problems.check()
     return None if form == "vector" else Pooling(trunk.mask, pools)
+
+
+def _hint(trunk: str, needed: str) -> str:
+    """Return a sentence on the trunks that return maps, if the kind needs a map."""
+    if needed != "map":
+        return ""
+    if "output" in registry.trunks[trunk].options:
+        return ". Set `output: map` in `trunk`"
+    return ". Use `trunk: unet`, or `torchvision`, `timm` or `cnn` with `output: map`"

@@ -14,7 +14,8 @@ from mtlcli.config.locations import Problems
 from mtlcli.config.options import options_of
 from mtlcli.models.model import MultiTaskModel
 from mtlcli.models.named_layers import freeze_layers, parameters_by_name, select
-from mtlcli.models.trunks.base import OTHER, Trunk
+from mtlcli.models.parameter_graph import OTHER
+from mtlcli.models.trunks.base import Trunk
 
 
 def freeze_stages(experiment: Experiment, trunk: Trunk) -> None:
