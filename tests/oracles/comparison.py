@@ -12,27 +12,6 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-# Single-task baseline and rows of the NYUv2 table of Navon et al. (Nash-MTL, ICML 2022, table 2; FAMO: Liu et al.,
-# NeurIPS 2023, table 1): mIoU, pixel accuracy, absolute and relative error of the depth, mean and median angle of the
-# normals, and the shares of angles within 11.25, 22.5 and 30 degrees; then the Δm that is printed there.
-# (Of its rows RLW and IMTL-G are left out: their printed Δm, 7.78 and −0.76, isn't that of their printed figures,
-# which have 7.85 and −0.60.)
-NYU_BASELINE = [0.3830, 0.6376, 0.6754, 0.2780, 25.01, 19.21, 0.3014, 0.5720, 0.6915]
-NYU_RISES = [True, True, False, False, False, False, True, True, True]
-NYU_TASKS = ["segmentation"] * 2 + ["depth"] * 2 + ["normal"] * 5
-NYU_ROWS = {
-    "LS": ([0.3929, 0.6533, 0.5493, 0.2263, 28.15, 23.96, 0.2209, 0.4750, 0.6108], 5.59),
-    "SI": ([0.3845, 0.6427, 0.5354, 0.2201, 27.60, 23.37, 0.2253, 0.4857, 0.6232], 4.39),
-    "DWA": ([0.3911, 0.6531, 0.5510, 0.2285, 27.61, 23.18, 0.2417, 0.5018, 0.6239], 3.57),
-    "UW": ([0.3687, 0.6317, 0.5446, 0.2260, 27.04, 22.61, 0.2354, 0.4905, 0.6365], 4.05),
-    "MGDA": ([0.3047, 0.5990, 0.6070, 0.2555, 24.88, 19.45, 0.2918, 0.5688, 0.6936], 1.38),
-    "PCGrad": ([0.3806, 0.6464, 0.5550, 0.2325, 27.41, 22.80, 0.2386, 0.4983, 0.6314], 3.97),
-    "GradDrop": ([0.3939, 0.6512, 0.5455, 0.2279, 27.48, 22.96, 0.2338, 0.4944, 0.6287], 3.58),
-    "CAGrad": ([0.3979, 0.6549, 0.5486, 0.2250, 26.31, 21.58, 0.2561, 0.5236, 0.6558], 0.20),
-    "Nash-MTL": ([0.4013, 0.6593, 0.5261, 0.2171, 25.26, 20.08, 0.2840, 0.5547, 0.6815], -4.04),
-    "FAMO": ([0.3888, 0.6490, 0.5474, 0.2194, 25.06, 19.57, 0.2921, 0.5661, 0.6898], -4.10),
-}
-
 
 def student_tail(t: float, freedom: int) -> float:
     """P(T > t) of Student's distribution, for t ≥ 0: its density, integrated."""

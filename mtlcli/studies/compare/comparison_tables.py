@@ -190,15 +190,39 @@ def _coefficients_table(document: Document) -> Table | None:
 
 
 def _published_table(document: Document, table: Document) -> Table:
-    columns = list(table["metrics"])
-    names = [f"{task} {table['metrics'][task]}" for task in columns]
-    rows = [["method", *(f"{name}: {source}" for name in names for source in ("published", "ours"))]]
+    columns, delta_m, mean_rank = list(table["metrics"]), table["delta_m"], table["mean_rank"]
+    names = [f"{column.partition('.')[0]} {table['metrics'][column]}" for column in columns]
+    names += ["Δm %"] if delta_m else []
+    heads = [f"{name}: {source}" for name in names for source in ("published", "ours")]
+    rows = [["method", *heads, *(["MR: published"] if mean_rank else [])]]
     for label, row in table["rows"].items():
-        cells = []
-        for task in columns:
-            value = row.get(task)
-            cells.append(EMPTY if value is None else format_interval(value["published"], value["spread"]))
-            ours = None if value is None else value["ours"]
-            cells.append(EMPTY if ours is None else f"{format_estimate(ours)} (n {ours['n']})")
+        values = [*map(row.get, columns), *([delta_m.get(label)] if delta_m else [])]
+        cells = [cell for value in values for cell in _published_cells(value)]
+        if mean_rank:
+            cells.append(_published_cells(mean_rank.get(label))[0])
         rows.append([label, *cells])
-    return Table(f"Published: {table['source']}", rows, [table["note"]] if table["note"] else [])
+    return Table(f"Published: {table['source']}", rows, _published_notes(table))
+
+
+def _published_cells(value: Document | None) -> list[str]:
+    """Format a published value, and ours."""
+    if value is None:
+        return [EMPTY, EMPTY]
+    computed = " (computed)" if value.get("computed") else ""
+    ours = value.get("ours")
+    return [
+        format_interval(value["published"], value["spread"]) + computed,
+        EMPTY if ours is None else f"{format_estimate(ours)} (n {ours['n']})",
+    ]
+
+
+def _published_notes(table: Document) -> list[str]:
+    notes = [table["note"]] if table["note"] else []
+    if table["delta_m"]:
+        notes.append(
+            "Δm %: mean over the metrics of this table of how much worse they are than single-task, in percent of its "
+            "values, as Δm (flat); lower is better. Published: as printed there, or computed from the printed values."
+        )
+    if table["mean_rank"]:
+        notes.append("MR: mean rank among the methods of the published table.")
+    return notes

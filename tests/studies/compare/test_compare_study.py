@@ -331,6 +331,42 @@ def test_published_results_are_joined_with_ours(tmp_path: Path) -> None:
     text = (tmp_path / "study/comparison.md").read_text()
     assert "## Published: Somebody 2020, table 1" in text
     assert "| theirs | 0.9320 ± 0.0100 | – | – | – | 0.7000 | – |" in text
+    assert table["delta_m"] == {}  # no row has all values of the baseline
+
+
+SEVERAL = """
+tables:
+- source: Somebody 2021
+  metrics: {sign: [accuracy, auroc], sum: mae}
+  scale: {accuracy: 0.01}
+  rows:
+    single-task: {sign: [80, 0.9], sum: 0.5}
+    mgda: {sign: [84, 0.9 ± 0.1], sum: 0.4}
+    theirs: {sign: [60, 0.45], sum: 1.0, delta_m: 58.5, mean_rank: 2}
+    partly: {sign: [60, 0.45]}
+"""
+
+
+def test_published_delta_m_is_shown_with_ours(tmp_path: Path) -> None:
+    (tmp_path / "published.yaml").write_text(SEVERAL)
+    result = compare(make_load(), VARY, seeds=3, out=tmp_path / "study", published=tmp_path / "published.yaml",
+                    train=FakeTraining(fake_metrics))  # fmt: skip
+    (table,) = result["published"]
+    assert table["metrics"] == {"sign.accuracy": "accuracy", "sign.auroc": "auroc", "sum": "mae"}
+    row = table["rows"]["mgda"]["sign.auroc"]
+    assert (row["published"], row["spread"]) == (pytest.approx(0.9), pytest.approx(0.1))
+    assert row["ours"]["mean"] == pytest.approx(np.mean(METHODS["mgda"]["sign"]))
+    assert list(table["delta_m"]) == ["mgda", "theirs"]
+    delta_m = table["delta_m"]["mgda"]
+    assert (delta_m["published"], delta_m["computed"]) == (pytest.approx((-5 + 0 - 20) / 3), True)
+    changes = [100 * (np.mean(METHODS["mgda"][t]) / np.mean(BASE[t]) - 1) for t in ("sign", "sign", "sum")]
+    assert delta_m["ours"]["mean"] == pytest.approx(np.mean(np.array(changes) * [-1, -1, 1]))
+    assert table["delta_m"]["theirs"] == {"published": 58.5, "spread": None, "computed": False, "ours": None}
+    assert table["mean_rank"] == {"theirs": {"published": 2.0, "spread": None}}
+    text = (tmp_path / "study/comparison.md").read_text()
+    assert "| sum mae: ours | Δm %: published | Δm %: ours | MR: published |" in text
+    assert "| theirs | 0.6000 | – | 0.4500 | – | 1.000 | – | 58.50 | – | 2.000 |" in text
+    assert "-8.333 (computed)" in text
 
 
 @pytest.mark.parametrize(
@@ -346,6 +382,17 @@ def test_published_results_are_joined_with_ours(tmp_path: Path) -> None:
         ("tables: [{source: x, metrics: {sum: accuracy}, rows: {a: {sum: 1}}}]", "no metric of task 'sum', 'accuracy'"),
         ("tables: [{source: x, metrics: {mean: mse}, rows: {a: {mean: 1}}}]", "no metric of task 'sign', 'mse'"),
         ("tables: [{source: x, rows: {}, sacle: 2}]", "Did you mean 'scale'?"),
+        (
+            "tables: [{source: x, metrics: {sum: [mae, mse]}, rows: {a: {sum: [1]}}}]",
+            "expected 2 values, found 1 value",
+        ),
+        ("tables: [{source: x, metrics: {sum: [mae, mse]}, rows: {a: {sum: 1}}}]", "expected 2 values, found 1 value"),
+        ("tables: [{source: x, rows: {a: {delta_m: [1, 2]}}}]", "expected 1 value, found 2 values"),
+        ("tables: [{source: x, metrics: {mean: [primary, primary]}, rows: {a: {sum: 1}}}]", "expected one metric"),
+        (
+            "tables: [{source: x, metrics: {sum: mae}, scale: {mea: 2}, rows: {a: {sum: 1}}}]",
+            "no metric of the table, 'mea'. Did you mean 'mae'?",
+        ),
         ("just words", "expected `tables:`"),
     ],
 )
