@@ -14,6 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from mtlcli.errors import ConfigError, Problem, suggest
+from mtlcli.labels import IGNORE_BYTE as IGNORE_BYTE
+from mtlcli.labels import IGNORE_INDEX as IGNORE_INDEX
+from mtlcli.labels import MAP_TYPES as MAP_TYPES
+from mtlcli.labels import expand_map as expand_map
+from mtlcli.labels import has_label as has_label
+from mtlcli.labels import is_labelled as is_labelled
+from mtlcli.labels import labelled_pixels as labelled_pixels
 from mtlcli.text_spec import PAIR, TextSpec
 
 if TYPE_CHECKING:
@@ -21,7 +28,7 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 Pool = Literal["mean", "cls", "max", "last"]  # reduction of a sequence or a map to a vector
-IGNORE_INDEX = -100  # missing label of a `classes` target; NaN for all other types
+MAP_SIZES = {"binary_map": 1, "depth_map": 1, "normal_map": 3}  # types of maps whose size is given
 UNKNOWN, MISSING, FIRST = 0, 1, 2  # codes of categories: unseen in training, missing, first level (see `Column`)
 
 # limits of what is read from a checkpoint
@@ -45,7 +52,14 @@ class TargetSpec:
             their differences), `tags` (a class for each word, int64 [N, W]; IGNORE_INDEX where a label is missing and
             after the last word) or `text` (int64 [N, L], the tokens of a text, IGNORE_INDEX after the last; int64 [N],
             0, before it is encoded). A missing label of the types of floats is NaN.
-        size: number of classes, of labels or of tags; 1 for `binary`, `real` and `text`.
+            Five types have labels for each pixel of the dataset's images, of height H and width W: `class_map` (a
+            class, int64 [N, H, W]), `binary_map` (float32 [N, H, W] of 0/1), `real_map` (numbers, float32 [N, H, W], or
+            [N, size, H, W] if `size` isn't 1), `depth_map` (distance along the camera axis, float32 [N, H, W]) and
+            `normal_map` (unit vectors x, y, z in the coordinates of the camera, x to the right, float32 [N, 3, H, W]).
+            They may be stored in smaller types, which `expand_map` converts: `class_map` of up to 255 classes and
+            `binary_map` as uint8, where a missing label is IGNORE_BYTE; the others as float16.
+        size: number of classes, of labels or of tags, or of the channels of a map of numbers (3 for `normal_map`); 1
+            for the other types.
         classes: names of the classes or labels; None if they have none.
         missing: labels may be missing.
         mean: mean of a `real` target over the training examples; 0 if unknown.
@@ -54,7 +68,10 @@ class TargetSpec:
 
     __pydantic_config__: ClassVar[ConfigDict] = PLAIN
 
-    type: Literal["classes", "binary", "multilabel", "real", "tags", "text"]
+    type: Literal[
+        "classes", "binary", "multilabel", "real", "tags", "text",
+        "class_map", "binary_map", "real_map", "depth_map", "normal_map",
+    ]  # fmt: skip
     size: Annotated[int, Field(ge=1, le=MOST_CLASSES)] = 1
     classes: Names | None = None
     missing: bool = False
@@ -63,38 +80,18 @@ class TargetSpec:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The names in `classes`, or else the numbers of the classes or labels; 0 and 1 for `binary`."""
-        return self.classes or tuple(map(str, range(2 if self.type == "binary" else self.size)))
+        """The names in `classes`, or else the numbers of the classes or labels; 0 and 1 for a binary target."""
+        return self.classes or tuple(map(str, range(2 if self.type in ("binary", "binary_map") else self.size)))
+
+    @property
+    def is_map(self) -> bool:
+        """Whether the labels are those of pixels."""
+        return self.type in MAP_TYPES
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
     """Convert a tensor to float32 unless its precision is higher."""
     return tensor if tensor.is_floating_point() and tensor.element_size() > 4 else tensor.float()
-
-
-def is_labelled(target: Tensor) -> Tensor:
-    """Mark the labels that are not missing: neither IGNORE_INDEX (integer targets) nor NaN (float targets).
-
-    Args:
-        target: labels as `TargetSpec` defines them, [N] or [N, size].
-
-    Returns:
-        bool, of the same shape as `target`.
-    """
-    return target.isnan().logical_not() if target.is_floating_point() else target != IGNORE_INDEX
-
-
-def has_label(target: Tensor) -> Tensor:
-    """Mark the examples with at least one label that is not missing.
-
-    Args:
-        target: labels as `TargetSpec` defines them, [N] or [N, size].
-
-    Returns:
-        bool [N].
-    """
-    mask = is_labelled(target)
-    return mask if mask.ndim == 1 else mask.flatten(1).any(1)
 
 
 @dataclass(frozen=True)
@@ -252,6 +249,10 @@ class DatasetSpec:
         for name, target in self.targets.items():
             if target.classes is not None and len(target.classes) != target.size:
                 return f"targets.{name}.classes", f"{len(target.classes)} names, but `size` is {target.size}"
+            if target.is_map and len(self.input_shape) != 3:
+                return f"targets.{name}.type", "a map needs inputs that are images"
+            if target.size != MAP_SIZES.get(target.type, target.size):
+                return f"targets.{name}.size", f"expected {MAP_SIZES[target.type]} for a {target.type}"
         if self.text is not None and self.input_shape != self.text.input_shape:
             return "text", "inputs of another shape"
         if self.columns:

@@ -26,7 +26,20 @@ TABLE = DatasetSpec(
 )
 
 
-@pytest.mark.parametrize("spec", [IMAGES, TABLE])
+MAPS = DatasetSpec(
+    (3, 8, 8),
+    {
+        "class": TargetSpec("class_map", 3, ("floor", "wall", "ball"), missing=True),
+        "edge": TargetSpec("binary_map"),
+        "heat": TargetSpec("real_map", 2, mean=1.0, std=2.0),
+        "depth": TargetSpec("depth_map", mean=2.5),
+        "normals": TargetSpec("normal_map", 3),
+    },
+    None, ("train",), (0.5,), (1.0,), {},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("spec", [IMAGES, TABLE, MAPS])
 def test_a_spec_survives_a_round_trip(spec: DatasetSpec) -> None:
     assert DatasetSpec.from_dict(spec.to_dict()) == spec
 
@@ -64,7 +77,7 @@ def changed(spec: DatasetSpec, path: str, value: Any) -> Any:
         (
             "targets.shape.type",
             "os.system",
-            r"targets\.shape\.type: expected 'classes', 'binary', 'multilabel', 'real', 'tags' or 'text'",
+            r"targets\.shape\.type: expected 'classes', 'binary', 'multilabel', 'real', 'tags', 'text', 'class_map'",
         ),
         ("targets.shape.classes", [1, 2], r"targets\.shape\.classes\.0: expected a valid string"),
         ("targets.size.missing", 1, r"targets\.size\.missing: expected a valid boolean"),
@@ -85,6 +98,16 @@ def changed(spec: DatasetSpec, path: str, value: Any) -> Any:
 def test_invalid_values_are_named(path: str, value: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         DatasetSpec.from_dict(changed(IMAGES, path, value))
+
+
+@pytest.mark.parametrize(("path", "value", "message"), [
+    ("targets.depth.size", 3, r"targets\.depth\.size: expected 1 for a depth_map"),
+    ("targets.normals.size", 1, r"targets\.normals\.size: expected 3 for a normal_map"),
+    ("input_shape", [192], r"targets\.class\.type: a map needs inputs that are images"),
+])  # fmt: skip
+def test_invalid_maps_are_named(path: str, value: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        DatasetSpec.from_dict(changed(MAPS, path, value))
 
 
 @pytest.mark.parametrize("plain", [None, 3, "x", [], {}])

@@ -61,8 +61,8 @@ class TaskKind(ABC):
             that the class is above rank k, given that it is not below rank k.
         weighs_classes: whether each label is one of the target's classes, so that a task of this kind may have
             `class_weights`.
-        predicts: form of the prediction: `vector` [B, outputs], `sequence` [B, L, outputs] or `map`
-            [B, outputs, h, w].
+        predicts: form of the prediction: `vector` [B, outputs], `sequence` [B, L, outputs] or `map` [B, outputs, H, W],
+            with a prediction for each pixel. It may depend on the target.
         pairs: whether a prediction compares two texts that are encoded separately. The inputs of the output layer are
             the vectors of the first and the second text of each pair in turn, [2B, outputs].
         generates: whether predictions are texts, which a language model generates for a prompt.
@@ -83,7 +83,7 @@ class TaskKind(ABC):
     likelihood: ClassVar[Literal["gaussian", "categorical"]] = "categorical"
     probabilities: ClassVar[Literal["softmax", "sigmoid", "conditional_sigmoid"] | None] = None
     weighs_classes: ClassVar[bool] = False
-    predicts: ClassVar[Literal["vector", "sequence", "map"]] = "vector"
+    predicts: Literal["vector", "sequence", "map"] = "vector"
     pairs: ClassVar[bool] = False
     generates: ClassVar[bool] = False
     weighs_labels: bool = False

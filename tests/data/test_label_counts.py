@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import pytest
@@ -24,8 +25,11 @@ WEIGHTS = torch.tensor([1.0, 2.0, 0.5, 0.0, 3.0])
     (torch.tensor([2, IGNORE_INDEX, 0]), [1, 0, 1]),
     (torch.tensor([[0.0, float("nan")], [float("nan")] * 2]), [1, 0]),
     (torch.tensor([float("nan"), 1.5]), [0, 1]),
+    (torch.tensor([[[0, N], [2, 1]], [[N, N], [N, N]]]), [3, 0]),
+    (torch.tensor([[[0, 255], [2, 1]], [[255, 255], [255, 255]]], dtype=torch.uint8), [3, 0]),
+    (torch.tensor([[[[0.0, 1.0]], [[math.nan, 1.0]]], [[[math.nan, 1.0]], [[1.0, math.nan]]]]), [1, 0]),
 ])  # fmt: skip
-def test_words_count_one_by_one_and_other_labels_once(target: Tensor, expected: list[int]) -> None:
+def test_words_and_pixels_count_one_by_one_and_other_labels_once(target: Tensor, expected: list[int]) -> None:
     assert count_labels(target).tolist() == expected
 
 

@@ -28,6 +28,7 @@ COLUMNS = 7  # of the Jacobian for trying a weighting
 FORMS = {"vector": "[B, features]", "sequence": "[B, L, features]", "map": "[B, features, h, w]"}
 NEEDED = {"vector": "[B, {}]", "sequence": "[B, L, {}]", "map": "[B, {}, h, w]"}
 TOKENS = 8  # of a text with a label for each word
+PIXELS = (2, 2)  # height and width of a map where they don't matter
 MOST_PARAMETERS, MOST_INPUTS = 20_000_000, 1_000_000  # limits of a model that is tried on the CPU
 
 
@@ -190,19 +191,28 @@ def _check_task(run: Run, problems: Problems, task: str, prediction: Tensor, los
             raise ValueError(f"returns {_shown(prediction)} for {EXAMPLES} examples, but kind {name!r} needs {needed}")
         with _at(run, problems, f"tasks.{task}.kind"):
             target = TargetSpec("text", missing=kind.target.missing) if kind.generates else kind.target
-            loss = kind.loss(prediction, _blank_target(target, prediction.device))
+            pixels = tuple(prediction.shape[2:]) if target.is_map else PIXELS
+            loss = kind.loss(prediction, _blank_target(target, prediction.device, pixels))
             if not isinstance(loss, Tensor) or loss.ndim != 0:
                 raise ValueError(f"its loss is {_shown(loss)}, but must be a 0-d tensor, the mean over the examples")
             losses.append(loss)
 
 
-def _blank_target(target: TargetSpec, device: torch.device) -> Tensor:
-    """Return labels of a target, [B], [B, size] or [B, tokens]; the last one is missing if the target allows it."""
-    integers = target.type in ("classes", "tags", "text")
-    if integers:
-        labels = torch.zeros(EXAMPLES, *([] if target.type == "classes" else [TOKENS]), dtype=torch.int64)
-    else:
-        labels = torch.zeros(EXAMPLES, *([target.size] if target.type == "multilabel" else []))
+def _blank_target(target: TargetSpec, device: torch.device, pixels: tuple[int, ...] = PIXELS) -> Tensor:
+    """Return labels of a target, [B, …]; the last ones are missing if the target allows it.
+
+    Args:
+        target: the target.
+        device: device of the labels.
+        pixels: height and width of a map.
+    """
+    integers = target.type in ("classes", "tags", "text", "class_map")
+    shape: tuple[int, ...] = pixels if target.is_map else ()
+    if target.type in ("tags", "text"):
+        shape = (TOKENS,)
+    elif target.type == "multilabel" or (target.size > 1 and target.type in ("real_map", "normal_map")):
+        shape = (target.size, *shape)
+    labels = torch.zeros(EXAMPLES, *shape, dtype=torch.int64 if integers else torch.float32)
     if target.missing:
         labels[-1] = IGNORE_INDEX if integers else float("nan")
     return labels.to(device)
@@ -211,7 +221,8 @@ def _blank_target(target: TargetSpec, device: torch.device) -> Tensor:
 def _try_metrics(kind: TaskKind) -> None:
     """Check that the metrics of a kind are those declared in `directions`."""
     metrics = kind.create_metrics(torch.device("cpu"))
-    metrics.update(torch.zeros(EXAMPLES, kind.outputs), _blank_target(kind.target, torch.device("cpu")))
+    pixels = PIXELS if kind.predicts == "map" else ()
+    metrics.update(torch.zeros(EXAMPLES, kind.outputs, *pixels), _blank_target(kind.target, torch.device("cpu")))
     values, expected = metrics.compute(), [name for name in kind.reported if name != "loss"]
     if sorted(values) != sorted(expected):
         raise ValueError(f"its metrics are {sorted(values)}, but its `directions` has {sorted(expected)} and `loss`")
