@@ -1,4 +1,4 @@
-"""Labels that are missing, and labels for the pixels of an image."""
+"""Labels that are missing, numbers of labels, and labels for the pixels of an image."""
 
 from __future__ import annotations
 
@@ -50,6 +50,23 @@ def labelled_pixels(target: Tensor) -> Tensor:
     """
     mask = is_labelled(target)
     return mask.all(1) if mask.ndim == 4 else mask
+
+
+def count_labels(target: Tensor) -> Tensor:
+    """Count the labels of each example, by which the mean loss of a batch divides.
+
+    Args:
+        target: labels as `TargetSpec` defines them, [N], [N, size], [N, H, W] or [N, size, H, W].
+
+    Returns:
+        int64 [N]: of a target with a class for each word or token, the number of labels that are not missing; of a map,
+        the number of labelled pixels; otherwise 1 for an example with a label and 0 for others.
+    """
+    if target.ndim > 2:
+        return labelled_pixels(target).flatten(1).sum(1)
+    if target.ndim == 2 and not target.is_floating_point():
+        return is_labelled(target).sum(1)
+    return has_label(target).long()
 
 
 def expand_map(stored: Tensor, type: str) -> Tensor:  # noqa: A002

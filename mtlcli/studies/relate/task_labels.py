@@ -32,13 +32,15 @@ def label_type(kind: TaskKind) -> LabelType:
         The type.
 
     Raises:
-        ConfigError: the task has a label for each word, or generates texts.
+        ConfigError: the task has a label for each word or pixel, or generates texts.
     """
     if kind.generates or kind.target.type == "text":
         raise ConfigError("labels of examples are compared, and a task of kind 'generation' has texts")
     if kind.target.type == "tags":
         raise ConfigError("labels of examples are compared, and a task of kind 'tagging' has a label for each word")
-    return "real" if kind.numeric or kind.likelihood == "gaussian" else kind.target.type
+    if kind.target.is_map:
+        raise ConfigError("labels of examples are compared, and a task has a label for each pixel")
+    return "real" if kind.numeric or kind.likelihood == "gaussian" else kind.target.type  # type: ignore[return-value]
 
 
 def to_labels(target: Tensor) -> Labels:
