@@ -18,7 +18,7 @@ from mtlcli.error_origin import describe_error
 from mtlcli.errors import MtlError, OptionError
 from mtlcli.models.sharing.base import SharingRecord
 from mtlcli.models.trunks.base import Trunk
-from mtlcli.specs import IGNORE_INDEX, TargetSpec, TrunkPass
+from mtlcli.specs import IGNORE_INDEX, MAP_TYPES, TargetSpec, TrunkPass
 from mtlcli.tasks.base import TaskKind
 from mtlcli.training.run import Run
 from mtlcli.weighting.base import GramianWeighting, JacobianWeighting, LossWeighting
@@ -191,7 +191,7 @@ def _check_task(run: Run, problems: Problems, task: str, prediction: Tensor, los
             raise ValueError(f"returns {_shown(prediction)} for {EXAMPLES} examples, but kind {name!r} needs {needed}")
         with _at(run, problems, f"tasks.{task}.kind"):
             target = TargetSpec("text", missing=kind.target.missing) if kind.generates else kind.target
-            pixels = tuple(prediction.shape[2:]) if target.is_map else PIXELS
+            pixels = tuple(prediction.shape[2:]) if kind.predicts == "map" else PIXELS
             loss = kind.loss(prediction, _blank_target(target, prediction.device, pixels))
             if not isinstance(loss, Tensor) or loss.ndim != 0:
                 raise ValueError(f"its loss is {_shown(loss)}, but must be a 0-d tensor, the mean over the examples")
@@ -207,7 +207,7 @@ def _blank_target(target: TargetSpec, device: torch.device, pixels: tuple[int, .
         pixels: height and width of a map.
     """
     integers = target.type in ("classes", "tags", "text", "class_map")
-    shape: tuple[int, ...] = pixels if target.is_map else ()
+    shape: tuple[int, ...] = pixels if target.type in MAP_TYPES else ()
     if target.type in ("tags", "text"):
         shape = (TOKENS,)
     elif target.type == "multilabel" or (target.size > 1 and target.type in ("real_map", "normal_map")):
