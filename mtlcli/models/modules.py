@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +59,26 @@ def channels_last(x: Tensor) -> Tensor:
     if x.shape[1] == 1:
         return x.movedim(1, -1).contiguous().movedim(-1, 1)
     return x.contiguous(memory_format=torch.channels_last)
+
+
+@contextmanager
+def record_outputs(modules: Mapping[str, nn.Module], outputs: dict[str, Tensor]) -> Iterator[None]:
+    """Record the outputs of modules in all passes within the block.
+
+    Args:
+        modules: name → module.
+        outputs: receives name → output.
+    """
+
+    def keep(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        return lambda module, inputs, output: outputs.__setitem__(name, output)
+
+    handles = [module.register_forward_hook(keep(name)) for name, module in modules.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @contextmanager

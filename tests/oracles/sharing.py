@@ -60,10 +60,27 @@ def mask(x: Array, layers: Sequence[Mapping[str, Array]]) -> Array:
     return 1 / (1 + np.exp(-h))
 
 
+def enlarge(x: Array, height: int, width: int) -> Array:
+    """Bilinear interpolation of [B, C, h, w] to [B, C, height, width], whose corners are those of x."""
+
+    def matrix(before: int, after: int) -> Array:
+        rows = np.zeros((after, before))
+        for at in range(after):
+            position = at * (before - 1) / (after - 1)
+            low = min(int(position), before - 1)
+            rows[at, low] += 1 - (position - low)
+            rows[at, min(low + 1, before - 1)] += position - low
+        return rows
+
+    return np.einsum("ih,bchw,jw->bcij", matrix(x.shape[2], height), x, matrix(x.shape[3], width))
+
+
 def onward(x: Array, layers: Sequence[Mapping[str, Array]], shape: tuple[int, ...]) -> Array:
-    """f, to a stage of that shape (halved maps, the same ones, or a vector of their means)."""
+    """f, to a stage of that shape (halved maps, the same ones, larger ones, or a vector of their means)."""
     if x.ndim == 2:
         return np.maximum(x @ layers[0]["weight"].T + layers[0]["bias"], 0)
+    if len(shape) == 3 and shape[1] > x.shape[2]:
+        x = enlarge(x, shape[1], shape[2])
     out = np.maximum(batch_norm(conv3x3(x, layers[0]["weight"]), layers[1]), 0)
     if len(shape) == 1:
         return out.mean((2, 3))
@@ -76,11 +93,15 @@ def mtan(
     activations: Sequence[Array],
     masks: Sequence[Sequence[Mapping[str, Array]]],
     passages: Sequence[Sequence[Mapping[str, Array]]],
+    sources: Sequence[Array] | None = None,
 ) -> tuple[Array, list[Array]]:
-    """One task's â of the last stage, and its masks: Liu et al. 2019, equations 1 and 2, with u_j = p_j."""
+    """One task's â of the last stage, and its masks: Liu et al. 2019, equations 1 and 2.
+
+    activations: p_j of each stage. sources: u_j of each stage, p_j if they are left out.
+    """
     masked, attended = [], activations[0]
-    for at, p in enumerate(activations):
-        inputs = p if at == 0 else np.concatenate([p, onward(attended, passages[at - 1], p.shape[1:])], 1)
+    for at, (p, u) in enumerate(zip(activations, activations if sources is None else sources, strict=True)):
+        inputs = u if at == 0 else np.concatenate([u, onward(attended, passages[at - 1], p.shape[1:])], 1)
         masked.append(mask(inputs, masks[at]))
         attended = masked[-1] * p
     return attended, masked

@@ -19,7 +19,7 @@ from mtlcli.models.sharing.base import (
     concat_datasets,
     split_datasets,
 )
-from mtlcli.models.stage_shapes import stage_key, trace_stages
+from mtlcli.models.stage_shapes import activation_shapes, stage_key, trace_stages
 from mtlcli.models.trunks.base import Trunk
 from mtlcli.registry import sharings
 from mtlcli.specs import Shape, TrunkPass
@@ -34,8 +34,13 @@ class MTAN(Sharing):
     p_j is the output of the trunk's stage j and a_j a task's mask of the same shape; the input of the head is â of the
     last stage. g and h are task-specific: for feature maps, 1×1 convolutions with batch norm and a ReLU between them. f
     is shared by the tasks, as in the paper: for feature maps, a 3×3 convolution with batch norm and ReLU to the next
-    stage's channels, followed by max pooling to its size (which the paper halves). The â of each task passes through f
-    separately, so that batch norm doesn't mix tasks.
+    stage's channels, followed by max pooling to its size (which the paper halves); where the next stage has larger
+    maps, as in a decoder, bilinear interpolation to its size precedes the convolution. The â of each task passes
+    through f separately, so that batch norm doesn't mix tasks.
+
+    u_j is, in the trunks with a decoder (`unet`, `segnet`), the output of the first convolution of a stage of the
+    encoder, and the input of the first one of a stage of the decoder, as in the authors' SegNet; in other trunks, the
+    output of the stage.
 
     All datasets pass through the trunk together, as in `hard` sharing; a task attends to the examples of its own
     dataset. The mean of each mask is logged.
@@ -46,10 +51,12 @@ class MTAN(Sharing):
 
     Note:
         Deviations from the paper: there u_j and p_j are the outputs of the first and the last convolution of a block of
-        the trunk; here a stage has one activation, and u_j = p_j. There all stages have feature maps. Here, where a
-        vector follows feature maps, f is the convolution and the mean over the map (as before the linear layer of the
-        authors' wide ResNet); for vectors, f, g and h are linear layers without batch norm, f with a ReLU. Convolutions
-        before batch norm have no bias, and parameters have torch's default initialization.
+        the trunk; here, in trunks without a decoder, u_j = p_j. Between the encoder and the decoder of `segnet`, whose
+        maps have the same size, f is one convolution; the authors' code has one before a max pool, and another after an
+        interpolation. In the paper all stages have feature maps. Here, where a vector follows feature maps, f is the
+        convolution and the mean over the map (as before the linear layer of the authors' wide ResNet); for vectors, f,
+        g and h are linear layers without batch norm, f with a ReLU. Convolutions before batch norm have no bias, and
+        parameters have torch's default initialization.
 
     References:
         Liu, Johns and Davison, End-to-end multi-task learning with attention, CVPR 2019, arXiv:1803.10704,
@@ -85,12 +92,20 @@ class MTAN(Sharing):
                     "mtan needs feature maps [C, H, W], sequences [L, C] or vectors, and the activation of the trunk's "
                     f"stage {name} is {actual}"
                 )
-        first = next(iter(shapes))  # every later stage also has the output of f, with as many channels
-        extra = {stage: 0 if stage == first else channels_of(shape) for stage, shape in shapes.items()}
+        self.attended = {stage: self.trunk.attention_inputs().get(stage, stage) for stage in shapes}  # p → u
+        inner = activation_shapes(self.trunk) if self.trunk.attention_inputs() else {}
+        first = next(iter(shapes))  # every later stage also has the output of f, with as many channels as p
+        widths = {
+            stage: channels_of(inner.get(self.attended[stage], shape)) + (0 if stage == first else channels_of(shape))
+            for stage, shape in shapes.items()
+        }
 
         def make_masks() -> AnyNameModuleDict:
             return AnyNameModuleDict(
-                {stage_key(stage): make_mask_network(shape, extra[stage], reduction) for stage, shape in shapes.items()}
+                {
+                    stage_key(stage): make_mask_network(shape, widths[stage], reduction)
+                    for stage, shape in shapes.items()
+                }
             )
 
         self.attention = AnyNameModuleDict({task: make_masks() for task in inputs})
@@ -107,30 +122,31 @@ class MTAN(Sharing):
     ) -> dict[str, Tensor]:
         """See `Sharing.encode`; the recorded activations are those of the trunk, before any mask."""
         x, rows = concat_datasets(inputs)
-        stages = list(self.trunk.stages())
         names = self.trunk.activation_names() if record.passes is not None else []
-        features, activations = self.trunk.activations(x, [*names, *stages])
+        wanted = dict.fromkeys(name for pair in self.attended.items() for name in pair)
+        features, activations = self.trunk.activations(x, [*names, *wanted])
         if record.passes is not None:
             named = {name: activations[name] for name in names}
             record.passes.append(TrunkPass(rows, self.trunk.recorded(x, features, named)))
-        of_dataset = {stage: split_datasets(activations[stage], rows) for stage in stages}
+        of_dataset = {name: split_datasets(activations[name], rows) for name in wanted}
         return {
-            task: self._attend(task, {stage: parts[alias] for stage, parts in of_dataset.items()}, record.stats)
+            task: self._attend(task, {name: parts[alias] for name, parts in of_dataset.items()}, record.stats)
             for task, alias in alias_of.items()
         }
 
     def _attend(self, task: str, activations: Mapping[str, Tensor], stats: SharingStats | None) -> Tensor:
-        """Apply a task's masks. activations: stage → activation of the task's examples, [B, …]."""
+        """Apply a task's masks. activations: name → activation of the task's examples, [B, …]."""
         masks = self.attention[task]
         assert isinstance(masks, AnyNameModuleDict)
         attended: Tensor | None = None
-        for stage, activation in activations.items():
+        for stage, source in self.attended.items():
+            u, p = activations[source], activations[stage]
             extra = [] if attended is None else [self.passages[stage_key(stage)](attended)]
-            dim = 2 if activation.ndim == 3 else 1
-            mask: Tensor = masks[stage_key(stage)](torch.cat([activation, *extra], dim) if extra else activation)
-            attended = mask * activation
+            dim = 2 if u.ndim == 3 else 1
+            mask: Tensor = masks[stage_key(stage)](torch.cat([u, *extra], dim) if extra else u)
+            attended = mask * p
             if stats is not None:
-                stats.add(task, stage, mask.float().mean(), activation.shape[0])
+                stats.add(task, stage, mask.float().mean(), p.shape[0])
         assert attended is not None
         return attended
 
@@ -143,26 +159,26 @@ def channels_of(shape: Shape) -> int:
     return shape[-1] if len(shape) == 2 else shape[0]
 
 
-def make_mask_network(shape: Shape, extra: int, reduction: int) -> nn.Module:
-    """Create the network of a mask: σ(h(g([u; v]))), from a stage's activation u and v, the output of f.
+def make_mask_network(shape: Shape, inputs: int, reduction: int) -> nn.Module:
+    """Create the network of a mask: σ(h(g([u; v]))), from an activation u of a stage and v, the output of f.
 
     For feature maps g and h are 1×1 convolutions with batch norm and a ReLU between them; for vectors, and for each
     vector of a sequence, linear layers with a ReLU between them.
 
     Args:
-        shape: shape of u without the batch: [C, H, W], [L, C] or [C].
-        extra: number of channels of v.
-        reduction: g reduces C channels to C / reduction.
+        shape: shape of the stage's output p without the batch: [C, H, W], [L, C] or [C].
+        inputs: number of channels of u and v.
+        reduction: the output of g has C / reduction channels.
 
     Returns:
-        A module [B, C + extra, …] → mask in (0, 1), [B, C, …]; [B, L, C + extra] → [B, L, C] for sequences.
+        A module [B, inputs, …] → mask in (0, 1), [B, C, …]; [B, L, inputs] → [B, L, C] for sequences.
     """
     channels = channels_of(shape)
     hidden = max(channels // reduction, 1)
     if len(shape) < 3:
-        return nn.Sequential(nn.Linear(channels + extra, hidden), nn.ReLU(), nn.Linear(hidden, channels), nn.Sigmoid())
+        return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, channels), nn.Sigmoid())
     return nn.Sequential(
-        nn.Conv2d(channels + extra, hidden, 1, bias=False),
+        nn.Conv2d(inputs, hidden, 1, bias=False),
         nn.BatchNorm2d(hidden),
         nn.ReLU(inplace=True),
         nn.Conv2d(hidden, channels, 1, bias=False),
@@ -175,8 +191,8 @@ def make_passage(shape: Shape, following: Shape) -> nn.Module:
     """Create f: a module from the shape of a stage's activation to the shape of the following stage's activation.
 
     From feature maps: a 3×3 convolution with batch norm and ReLU, followed by max pooling to the size of the following
-    maps (nearest-neighbour upsampling if those are larger), or by the mean over the map if a vector follows. From
-    vectors: a linear layer with ReLU, for each vector of a sequence.
+    maps, or by the mean over the map if a vector follows; after bilinear interpolation to their size if those are
+    larger. From vectors: a linear layer with ReLU, for each vector of a sequence.
 
     Args:
         shape: shape of the activation without the batch.
@@ -195,18 +211,18 @@ def make_passage(shape: Shape, following: Shape) -> nn.Module:
             raise ValueError(f"mtan doesn't support {both} in a trunk")
         return nn.Sequential(nn.Linear(shape[-1], following[-1]), nn.ReLU())
     convolution = nn.Conv2d(shape[0], following[0], 3, padding=1, bias=False).to(memory_format=torch.channels_last)
-    layers = [convolution, nn.BatchNorm2d(following[0]), nn.ReLU(inplace=True), *_resize(shape[1:], following[1:])]
-    return nn.Sequential(*layers)
+    layers = [convolution, nn.BatchNorm2d(following[0]), nn.ReLU(inplace=True)]
+    if any(new > old for new, old in zip(following[1:], shape[1:], strict=False)):
+        return nn.Sequential(nn.Upsample(following[1:], mode="bilinear", align_corners=True), *layers)
+    return nn.Sequential(*layers, *_reduce(shape[1:], following[1:]))
 
 
-def _resize(size: Shape, following: Shape) -> list[nn.Module]:
-    """Return the layers that resize feature maps of a size [H, W] to another, or to a vector."""
+def _reduce(size: Shape, following: Shape) -> list[nn.Module]:
+    """Return the layers that reduce feature maps of a size [H, W] to another, or to a vector."""
     if not following:
         return [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     if following == size:
         return []
-    if any(new > old for new, old in zip(following, size, strict=True)):
-        return [nn.Upsample(following)]
     stride = tuple(old // new for old, new in zip(size, following, strict=True))
     kernel = tuple(old - (new - 1) * step for old, new, step in zip(size, following, stride, strict=True))
     return [nn.MaxPool2d(kernel, stride)]  # halves maps of even size

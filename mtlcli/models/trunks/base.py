@@ -185,6 +185,10 @@ class Trunk(nn.Module, ABC):
         }
         return {"input": x, **vectors, "features": pool_representation(features, self.pool, mask)}
 
+    def attention_inputs(self) -> dict[str, str]:
+        """Return stage → activation from which a mask of its output is computed; its output if there is no entry."""
+        return {}
+
     def activation_names(self) -> list[str]:
         """Return the names of all activations that `activations` can return, in order."""
         return list(self.stages())

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -12,17 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtlcli.config.options import Widths
-from mtlcli.models.modules import channels_last
-from mtlcli.models.representations import Representation
-from mtlcli.models.trunks.base import Trunk
+from mtlcli.models.encoder_decoder import Block, EncoderDecoder, Kept, Norm, check_size
 from mtlcli.registry import trunks
 from mtlcli.specs import Shape
 
-Norm = Literal["batch", "group", "none"]
-
 
 @trunks.register("unet")
-class UNet(Trunk):
+class UNet(EncoderDecoder):
     """U-Net: images [B, C, H, W] → maps [B, F, H, W] of the same size, from an encoder and a decoder.
 
     Stages: `encoder1`, …, `encoderN` for N widths, then `decoder{N−1}`, …, `decoder1`. A stage of the encoder consists
@@ -30,8 +24,9 @@ class UNet(Trunk):
     the size by a transposed 2×2 convolution, concatenates the activation of the encoder's stage of the same number (the
     skip connection), and applies 3×3 convolutions. F is the first width.
 
-    Where a sharing connects stages, the skip connection passes on what the following stage of the encoder receives: the
-    activation after a stitch or a gate.
+    Activations: the stages, the first convolution of each stage of the encoder (`encoder1.first`), and the input of the
+    first convolution of each stage of the decoder (`decoder1.join`). Where a sharing connects stages, the skip
+    connection passes on what the following stage of the encoder receives: the activation after a stitch or a gate.
 
     Sizes that can't be halved exactly are rounded down; the decoder pads the enlarged maps with zeros, at the bottom
     and on the right, to the size of the skip connection.
@@ -54,9 +49,6 @@ class UNet(Trunk):
         ValueError: if the inputs are not images, or are too small to be halved between all stages of the encoder.
     """
 
-    representation: Representation = "map"
-    stages_are_linked = True
-
     def __init__(
         self,
         input_shape: Shape,
@@ -65,51 +57,25 @@ class UNet(Trunk):
         depth: Annotated[int, Field(gt=0, le=100)] = 2,
         norm: Norm = "batch",
     ) -> None:
-        super().__init__()
-        minimum = 2 ** (len(widths) - 1)
-        if len(input_shape) != 3 or min(input_shape[1:]) < minimum:
-            raise ValueError(
-                f"unet with {len(widths)} widths needs images [C, H, W] of at least {minimum}×{minimum}, "
-                f"got {'×'.join(map(str, input_shape))}"
-            )
+        super().__init__(len(widths), range(len(widths) - 1, 0, -1))
+        check_size("unet", input_shape, len(widths) - 1)
         self.features = widths[0]
-        self.levels = len(widths)
         for level, (inputs, width) in enumerate(zip([input_shape[0], *widths], widths, strict=False), 1):
-            pool = [nn.MaxPool2d(2)] if level > 1 else []
-            self.add_module(f"encoder{level}", nn.Sequential(*pool, *_convolutions(inputs, width, depth, norm)))
-        for level in range(self.levels - 1, 0, -1):
+            self.add_module(f"encoder{level}", Block(inputs, width, depth, norm))
+        for level in self.decoders:
             self.add_module(f"decoder{level}", _Decoder(widths[level], widths[level - 1], depth, norm))
         self.to(memory_format=torch.channels_last)
 
-    def stages(self) -> dict[str, Callable[[Tensor], Tensor]]:
-        """Return the stages of one pass, in which the skip connections are kept; see `Trunk.stages`."""
-        skips: dict[int, Tensor] = {}
+    def encode(self, level: int, x: Tensor, kept: Kept) -> Tensor:
+        if level > 1:
+            kept[level - 1] = x
+            x = F.max_pool2d(x, 2)
+        y: Tensor = self.get_submodule(f"encoder{level}")(x)
+        return y
 
-        def encode(level: int) -> Callable[[Tensor], Tensor]:
-            encoder = self.get_submodule(f"encoder{level}")
-
-            def stage(x: Tensor) -> Tensor:
-                if level == 1:
-                    x = channels_last(x)
-                else:
-                    skips[level - 1] = x
-                y: Tensor = encoder(x)
-                return y
-
-            return stage
-
-        def decode(level: int) -> Callable[[Tensor], Tensor]:
-            decoder = self.get_submodule(f"decoder{level}")
-
-            def stage(x: Tensor) -> Tensor:
-                y: Tensor = decoder(x, skips[level])
-                return y
-
-            return stage
-
-        levels = range(1, self.levels + 1)
-        encoders = {f"encoder{level}": encode(level) for level in levels}
-        return {**encoders, **{f"decoder{level}": decode(level) for level in reversed(levels[:-1])}}
+    def decode(self, level: int, x: Tensor, kept: Kept) -> Tensor:
+        y: Tensor = self.get_submodule(f"decoder{level}")(x, kept[level])
+        return y
 
 
 class _Decoder(nn.Module):
@@ -117,26 +83,24 @@ class _Decoder(nn.Module):
 
     def __init__(self, inputs: int, width: int, depth: int, norm: Norm) -> None:
         super().__init__()
+        self.join = _Join(inputs, width)
+        self.block = Block(2 * width, width, depth, norm)
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        y: Tensor = self.block(self.join(x, skip))
+        return y
+
+
+class _Join(nn.Module):
+    """Maps of twice the size, concatenated with a skip connection."""
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
         self.enlarge = nn.ConvTranspose2d(inputs, width, 2, stride=2)
-        self.block = nn.Sequential(*_convolutions(2 * width, width, depth, norm))
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         x = self.enlarge(x)
         rows, columns = skip.shape[2] - x.shape[2], skip.shape[3] - x.shape[3]
         if rows or columns:
             x = F.pad(x, (0, columns, 0, rows))
-        y: Tensor = self.block(torch.cat([skip, x], 1))
-        return y
-
-
-def _convolutions(inputs: int, width: int, depth: int, norm: Norm) -> list[nn.Module]:
-    """Create `depth` 3×3 convolutions with norm and ReLU, [B, inputs, H, W] → [B, width, H, W]."""
-    layers: list[nn.Module] = []
-    for channels in [inputs, *[width] * (depth - 1)]:
-        layers.append(nn.Conv2d(channels, width, 3, padding=1, bias=norm == "none"))
-        if norm == "batch":
-            layers.append(nn.BatchNorm2d(width))
-        elif norm == "group":
-            layers.append(nn.GroupNorm(math.gcd(8, width), width))
-        layers.append(nn.ReLU(inplace=True))
-    return layers
+        return torch.cat([skip, x], 1)

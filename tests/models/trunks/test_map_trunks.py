@@ -14,6 +14,8 @@ CASES = [
     UNET,
     ("unet", (1, 15, 13), {"widths": [4, 6], "norm": "group"}),
     ("unet", (2, 8, 8), {"widths": [3, 5], "norm": "none"}),
+    ("segnet", (2, 8, 12), {"widths": [3, 4, 5]}),
+    ("segnet", (3, 7, 9), {"widths": [4, 2], "norm": "none"}),
     ("cnn", (3, 16, 12), {"widths": [4, 6], "output": "map"}),
     ("torchvision", (1, 32, 64), {"model": "resnet18", "output": "map", "output_stride": 16}),
 ]
@@ -33,7 +35,7 @@ def test_a_map_for_each_example(name, shape, options):
     x = torch.randn(2, *shape)
     y, activations = trunk.activations(x, trunk.activation_names())
     assert trunk.representation == "map"
-    stride = {"unet": 1, "cnn": 4, "torchvision": 16}[name]
+    stride = {"unet": 1, "segnet": 1, "cnn": 4, "torchvision": 16}[name]
     assert y.shape == (2, trunk.features, *(size // stride for size in shape[1:]))
     assert list(activations) == trunk.activation_names() and torch.equal(list(activations.values())[-1], y)
     y.square().sum().backward()
@@ -71,15 +73,15 @@ def plain_unet(trunk, x):
             state[f"{norm}.bias"],
         ).relu()
 
-    one = block(x, "encoder1.0")
-    two = block(F.max_pool2d(one, 2), "encoder2.1")
-    y = block(F.max_pool2d(two, 2), "encoder3.1")
+    one = block(x, "encoder1.first.0")
+    two = block(F.max_pool2d(one, 2), "encoder2.first.0")
+    y = block(F.max_pool2d(two, 2), "encoder3.first.0")
     for level, skip in ((2, two), (1, one)):
         y = F.conv_transpose2d(
-            y, state[f"decoder{level}.enlarge.weight"], state[f"decoder{level}.enlarge.bias"], stride=2
+            y, state[f"decoder{level}.join.enlarge.weight"], state[f"decoder{level}.join.enlarge.bias"], stride=2
         )
         y = F.pad(y, (0, skip.shape[3] - y.shape[3], 0, skip.shape[2] - y.shape[2]))
-        y = block(torch.cat([skip, y], 1), f"decoder{level}.block.0")
+        y = block(torch.cat([skip, y], 1), f"decoder{level}.block.first.0")
     return y
 
 
@@ -94,6 +96,40 @@ def test_unet_is_an_encoder_and_a_decoder_with_skip_connections(size):
     assert list(trunk.stages()) == ["encoder1", "encoder2", "encoder3", "decoder2", "decoder1"]
 
 
+def test_segnet_puts_numbers_where_the_maxima_were():
+    torch.manual_seed(0)
+    trunk = make("segnet", (1, 4, 6), {"widths": [2], "norm": "none"})
+    x = torch.randn(1, 1, 4, 6)
+    names = ["encoder1.first", "encoder1", "decoder1.join", "decoder1"]
+    assert trunk.activation_names() == names
+    activations = trunk.activations(x, names)[1]
+    encoded, joined = activations["encoder1"], activations["decoder1.join"]
+    for channel in range(2):
+        for i in range(0, 4, 2):
+            for j in range(0, 6, 2):
+                cell, put = (y[0, channel, i : i + 2, j : j + 2].flatten() for y in (encoded, joined))
+                expected = torch.zeros(4)
+                expected[cell.argmax()] = cell.max()
+                assert torch.equal(put, expected)
+    torch.testing.assert_close(activations["decoder1"], trunk.decoder1.block(joined))
+
+
+def test_segnet_has_the_layers_of_the_mtan_release():
+    with torch.device("meta"):
+        trunk = make("segnet", (3, 288, 384), {})
+    widths = {
+        name: [c.out_channels for c in stage.modules() if isinstance(c, nn.Conv2d)]
+        for name, stage in trunk.named_children()
+    }
+    assert {name: listed for name, listed in widths.items() if listed} == {
+        "encoder1": [64] * 2, "encoder2": [128] * 2,
+        "encoder3": [256] * 3, "encoder4": [512] * 3, "encoder5": [512] * 3,
+        "decoder5": [512] * 3, "decoder4": [256] * 3, "decoder3": [128] * 3,
+        "decoder2": [64] * 2, "decoder1": [64] * 2,
+    }  # fmt: skip
+    assert trunk(torch.empty(2, 3, 288, 384, device="meta")).shape == (2, 64, 288, 384)
+
+
 def test_a_skip_connection_passes_on_what_the_next_stage_receives():
     trunk = make(*UNET).eval()
     x = torch.randn(1, *UNET[1])
@@ -104,7 +140,7 @@ def test_a_skip_connection_passes_on_what_the_next_stage_receives():
             x = stages[name](x)
     expected = trunk.decoder2(torch.zeros(1, 8, 4, 3), torch.zeros(1, 6, 8, 6))
     assert torch.equal(
-        trunk.decoder2.block(torch.cat([torch.zeros(1, 6, 8, 6), trunk.decoder2.enlarge(x)], 1)), expected
+        trunk.decoder2.block(torch.cat([torch.zeros(1, 6, 8, 6), trunk.decoder2.join.enlarge(x)], 1)), expected
     )
 
 
@@ -201,7 +237,7 @@ def test_pretrained_weights_of_a_classifier_fit_a_network_of_maps(tmp_path):
 @pytest.mark.parametrize(
     ("name", "shape", "options", "message"),
     [
-        ("unet", (3, 3, 9), {"widths": [2, 2, 2]}, "unet with 3 widths needs images .* of at least 4×4, got 3×3×9"),
+        ("unet", (3, 3, 9), {"widths": [2, 2, 2]}, "unet with these widths needs images .* of at least 4×4, got 3×3×9"),
         ("unet", (64,), {}, r"needs images \[C, H, W\]"),
         ("torchvision", (3, 32, 32), {"model": "vit_b_16", "output": "map"}, "vit_b_16 can't return feature maps"),
         (
