@@ -101,4 +101,4 @@ class _Unpool(nn.Module):
     """Maps of a given size, with each number at the position of a maximum, and zeros elsewhere."""
 
     def forward(self, x: Tensor, positions: Tensor, size: tuple[int, int]) -> Tensor:
-        return F.max_unpool2d(x, positions, 2, output_size=size)
+        return F.max_unpool2d(x, positions, (2, 2), output_size=size)
