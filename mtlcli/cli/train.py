@@ -75,6 +75,11 @@ def train(
     if not json:
         stopped = {task: facts["epoch"] for task, facts in summary["stopped"].items()}
         print_table(summary["metrics"], summary["examples"], summary["positive"], stopped)
+        if "last" in summary:
+            from mtlcli.training.last_epochs import caption
+
+            print(f"\n{caption(summary)}\n")
+            print_table(summary["last"]["metrics"], summary["examples"])
         if summary["compression"] is not None:
             print_compression(summary["compression"])
         print(f"run folder: {summary['run_dir']}")

@@ -35,6 +35,7 @@ def crosschecks(data: dict[str, Any], source: Source) -> list[Problem]:
         check_spaces(tasks) if any(isinstance(task, dict) and "where" in task for task in tasks.values()) else (),
         _sampling(data.get("training"), datasets),
         _monitor(data.get("evaluation"), tasks),
+        _last_epochs(data.get("evaluation"), data.get("training"), tasks),
     )
     some = islice(findings, MOST_PROBLEMS + 1)  # one more, so that the report mentions further ones
     return [source.problem(path, message, at_key=at_key) for path, message, at_key in some]
@@ -192,6 +193,17 @@ def _monitor(evaluation: Any, tasks: dict[str, Any]) -> Iterator[Finding]:
             f"no metric {metric!r} {of}.{suggest(metric, choices)} Choose from: {', '.join(choices)}",
             False,
         )
+
+
+def _last_epochs(evaluation: Any, training: Any, tasks: dict[str, Any]) -> Iterator[Finding]:
+    """Find options that end a run early, so that its last epochs are not known before them."""
+    if not isinstance(evaluation, dict) or evaluation.get("last") is None:
+        return
+    stopping = ["training.early_stopping"] if isinstance(training, dict) and training.get("early_stopping") else []
+    stopping += [f"tasks.{name}.stop" for name, task in tasks.items() if isinstance(task, dict) and task.get("stop")]
+    if stopping:
+        remedy = f"remove this key, or {', '.join(stopping)}"
+        yield ("evaluation", "last"), f"which epochs are the last is unknown if a run can end early; {remedy}", False
 
 
 def _kind(task: Any) -> tuple[str, KindClass | None, list[str] | None]:

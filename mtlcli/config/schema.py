@@ -169,6 +169,9 @@ class Evaluation(Section):
     """Examples per batch."""
     monitor: Monitor = Monitor()
     """Metric that selects the best epoch."""
+    last: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """Report the metrics as means over this many last epochs, too, on the evaluated split and on `test`, which is then
+    evaluated after each of them. Default: report those of the best epoch alone."""
 
 
 class Experiment(Section):
@@ -230,6 +233,8 @@ class Experiment(Section):
             del plain["training"]["normalize_losses"]
         if plain["checkpoint"]["base"] == "include":
             del plain["checkpoint"]["base"]
+        if plain["evaluation"]["last"] is None:
+            del plain["evaluation"]["last"]
         if plain["training"]["bucketing"] == BUCKETING:
             del plain["training"]["bucketing"]
         return plain | ({"callbacks": named} if named else {})

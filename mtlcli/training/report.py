@@ -24,15 +24,8 @@ from mtlcli.training.data_report import count_unseen
 from mtlcli.training.device import peak_memory
 from mtlcli.training.evaluate import Monitor, TaskMetrics, measure
 from mtlcli.training.failures import StopRequest, explain_error
-from mtlcli.training.history import (
-    OPTIMIZER,
-    SHARING,
-    is_task,
-    plot_figures,
-    plot_history,
-    table_csv,
-    table_md,
-)
+from mtlcli.training.history import OPTIMIZER, SHARING, is_task, plot_figures, plot_history, table_csv, table_md
+from mtlcli.training.last_epochs import average_last_epochs, last_epochs_md
 from mtlcli.training.messages import EpochReport, RunEnd
 from mtlcli.training.run import Run
 from mtlcli.training.run_folder import RunFolder
@@ -78,7 +71,7 @@ def finish(state: TrainerState, folder: RunFolder, stop: StopRequest, plots: boo
         metrics = {split: _best_so_far(state)[split], **metrics}
     folder.write("table.csv", table_csv(metrics, state.examples))
     stopped = None if state.stops is None else state.stops.stopped
-    folder.write("table.md", table_md(metrics, state.examples, run.positive, stopped))
+    folder.write("table.md", table := table_md(metrics, state.examples, run.positive, stopped))
     if results is not None:
         plot_history(state.history, split, folder.plots)
         if splits[-1] not in failures:
@@ -92,6 +85,9 @@ def finish(state: TrainerState, folder: RunFolder, stop: StopRequest, plots: boo
     tables = any(spec.columns or spec.text for spec in run.specs.values())
     gaps = {name: count_unseen(run, name) if tables else {} for name in metrics if name not in failures}
     summary |= {kind: {name: gap.get(kind, {}) for name, gap in gaps.items()} for kind in ("unknown", "missing")}
+    if run.experiment.evaluation.last is not None:
+        summary["last"] = average_last_epochs(state, run.experiment.evaluation.last)
+        folder.write("table.md", table + last_epochs_md(summary))
     folder.write_json("summary.json", summary)
     return summary
 

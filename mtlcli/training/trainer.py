@@ -21,8 +21,9 @@ from mtlcli.training.backward.base import StepResult
 from mtlcli.training.callbacks import Callback, Callbacks, checked_callbacks, make_callbacks
 from mtlcli.training.checkpoint.rotation import Checkpoints, CheckpointSchedule
 from mtlcli.training.device import seed_everything
-from mtlcli.training.evaluate import Evaluation, Monitor, measure
+from mtlcli.training.evaluate import Evaluation, Monitor, TaskMetrics, measure
 from mtlcli.training.failures import StopRequest, check_model, explain_error
+from mtlcli.training.last_epochs import measure_other_splits
 from mtlcli.training.messages import log_data_notes, run_header
 from mtlcli.training.rehearsal import rehearse
 from mtlcli.training.report import epoch_report, finish, record_epoch, run_end, write_unfinished
@@ -185,7 +186,7 @@ class Trainer:
     def _end_epoch(self, stop: StopRequest) -> None:
         """Evaluate the epoch, record and save it. The evaluation comes first: if it fails, nothing has changed."""
         state, progress, stats = self.state, self.state.progress, SharingStats()
-        evaluation = self._evaluate(stats, stop)
+        evaluation, others = self._evaluate(stats, stop)
         metrics, train = evaluation.metrics, state.log.means()
         state.examples[self.monitor.split] = evaluation.examples
         weighted = state.log.mean_losses()[: len(self.run.weighting.tasks)]
@@ -200,6 +201,8 @@ class Trainer:
             state.step.frozen = state.stops.frozen(self.run.model)
         progress.step = progress.epoch_updates = 0
         record_epoch(state, self.monitor.split, train, metrics, stats)
+        for split, values in others.items():
+            state.history.add(progress.epoch, progress.steps, split, values)
         is_best = self.monitor.is_better(value, progress.best_value)
         if is_best:
             progress.best_epoch, progress.best_value = progress.epoch, value
@@ -213,10 +216,12 @@ class Trainer:
         LOG.info("%s", state.report)
         self.callbacks.on_epoch_end(state, metrics)
 
-    def _evaluate(self, stats: SharingStats, stop: StopRequest) -> Evaluation:
-        """Evaluate the monitored split. If that fails, save the run first."""
+    def _evaluate(self, stats: SharingStats, stop: StopRequest) -> tuple[Evaluation, dict[str, TaskMetrics]]:
+        """Evaluate the monitored split and, with `evaluation.last`, others. If that fails, save the run first."""
+        last, epoch = self.experiment.evaluation.last, self.state.progress.epoch + 1
         try:
-            return measure(self.run, self.monitor.split, stats, stop.poll)
+            evaluation = measure(self.run, self.monitor.split, stats, stop.poll)
+            return evaluation, {} if last is None else measure_other_splits(self.run, epoch, last, stop.poll)
         except InterruptedRunError:
             raise
         except Exception:

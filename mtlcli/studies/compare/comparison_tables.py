@@ -20,6 +20,7 @@ from mtlcli.studies.compare.metric_tables import (
     delta_m_table,
     differences_table,
     flat_delta_m_table,
+    last_epochs_table,
     means_table,
     reference_labels,
 )
@@ -62,7 +63,8 @@ def make_tables(document: Document) -> list[Table]:
     if document["failed"]:
         failed = [[run["run"], run["error"]] for run in document["failed"]]
         tables.append(Table("Failed runs", [["run", "reason"], *failed]))
-    return [*tables, flat_delta_m_table(document), all_metrics_table(document)]
+    tables += [flat_delta_m_table(document), all_metrics_table(document)]
+    return tables if document["last"] is None else [*tables, last_epochs_table(document)]
 
 
 def header_lines(document: Document) -> list[str]:
@@ -218,6 +220,13 @@ def _published_cells(value: Document | None) -> list[str]:
 
 def _published_notes(table: Document) -> list[str]:
     notes = [table["note"]] if table["note"] else []
+    if table["last"] is not None:
+        ours = (
+            "likewise"
+            if table["ours"] == "last"
+            else f"of the best epoch (`evaluation.last: {table['last']}` adds the means)"
+        )
+        notes.append(f"Published: means over the last {table['last']} epochs. Ours: {ours}.")
     if table["delta_m"]:
         notes.append(
             "Δm %: mean over the metrics of this table of how much worse they are than single-task, in percent of its "

@@ -11,7 +11,15 @@ from mtlcli.studies.compare.execution import COSTS, Outcome
 from mtlcli.studies.compare.findings import format_epochs, list_findings, list_warnings
 from mtlcli.studies.compare.plan import BASELINE, Method
 from mtlcli.studies.compare.results import Results
-from mtlcli.studies.compare.statistics import CONFIDENCE, Estimate, PairedTest, Scores, estimate
+from mtlcli.studies.compare.statistics import (
+    CONFIDENCE,
+    Estimate,
+    PairedTest,
+    Scores,
+    delta_m,
+    estimate,
+    relative_changes,
+)
 from mtlcli.studies.compare.tuning import Choice
 from mtlcli.training.run_folder import versions
 from mtlcli.version import __version__
@@ -50,6 +58,7 @@ def make_document(results: Results, out: str, command: str | None = None) -> Doc
         "left_out_of_delta_m": [{"task": task, "metric": metric} for task, metric in results.excluded_metrics],
         "baseline": _baseline(results),
         "methods": {method.label: _method(results, method) for method in plan.methods},
+        "last": None if results.last_epochs is None else _last_epochs(results, results.last_epochs),
         "failed": [
             {"run": str(outcome.run), "folder": str(outcome.run.folder), "error": outcome.error}
             for outcome in results.failed()
@@ -114,6 +123,16 @@ def _method(results: Results, method: Method) -> Document:
             for name, value in results.cost(method).items()
         },
     }
+
+
+def _last_epochs(results: Results, epochs: int) -> Document:
+    """Describe the means over the last epochs: metrics of the baselines and methods, and flat Δm of the methods."""
+    methods: Document = {}
+    for method in results.plan.methods:
+        scores = results.last_scores(method)
+        changes = relative_changes(scores, results.last_baseline, results.higher_is_better)
+        methods[method.label] = {"metrics": _scores(scores), "delta_m": _values(delta_m(changes) if changes else {})}
+    return {"epochs": epochs, "baseline": {"metrics": _scores(results.last_baseline)}, "methods": methods}
 
 
 def _comparison(comparison: PairedComparison) -> Document:

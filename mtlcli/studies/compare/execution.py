@@ -57,6 +57,7 @@ class Outcome:
         test: task → metric → value on the final split, at the best epoch.
         val: the same on the evaluated split.
         train: the same on `train`.
+        last: means of the metrics on the final split over the last epochs, with `evaluation.last`.
         value: value of the monitored metric.
         best_epoch: the best epoch.
         epochs: number of epochs trained.
@@ -73,6 +74,7 @@ class Outcome:
     test: Metrics = field(default_factory=dict)
     val: Metrics = field(default_factory=dict)
     train: Metrics = field(default_factory=dict)
+    last: Metrics = field(default_factory=dict)
     value: float = math.nan
     best_epoch: int = 0
     epochs: int = 0
@@ -119,6 +121,7 @@ def read_outcome(run: StudyRun, data: CurrentData) -> Outcome | None:
         test=metrics[last],
         val=metrics[first],
         train=_to_floats(measured["train"]),
+        last=_to_floats(summary["last"]["metrics"].get(last, {})) if "last" in summary else {},
         value=_to_float(summary["best"]["value"]),
         best_epoch=summary["best"]["epoch"],
         epochs=summary["epochs"],

@@ -191,6 +191,32 @@ def flat_delta_m_table(document: Document) -> Table:
     return Table("Appendix: Δm over all metrics", rows, notes)
 
 
+def last_epochs_table(document: Document) -> Table:
+    """Make the appendix table of the means of all metrics over the last epochs.
+
+    Args:
+        document: the comparison, of runs with `evaluation.last`.
+
+    Returns:
+        The table, with a row for the baselines and one for each method.
+    """
+    last = document["last"]
+    metrics = {
+        (task, name): f"{task} {name} {ARROWS[direction]}"
+        for task, facts in document["tasks"].items()
+        for name, direction in facts["metrics"].items()
+    }
+    rows = [["method", *metrics.values(), "Δm (flat) % ↓"]]
+    for label, method in {document["baseline"]["label"]: last["baseline"], **last["methods"]}.items():
+        cells = [format_estimate(method["metrics"][task][name]) for task, name in metrics]
+        rows.append([label, *cells, format_estimate(method["delta_m"], signed=True) if "delta_m" in method else EMPTY])
+    notes = [
+        f"Means over the last {last['epochs']} epochs of each run, on `{document['split']}`, and over the seeds. The "
+        "other tables, except for published results that are such means, have the values of the best epoch."
+    ]
+    return Table(f"Appendix: means over the last {last['epochs']} epochs", rows, notes)
+
+
 def all_metrics_table(document: Document) -> Table:
     """Make the appendix table of the differences from the baselines in every metric.
 

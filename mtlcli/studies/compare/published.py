@@ -146,7 +146,8 @@ def join_published(results: Results, tables: Sequence[PublishedTable]) -> list[d
         tables: the published tables.
 
     Returns:
-        For each table, `source`, `note`, `last`, `metrics`, `rows` (method → column → `published`, `spread` and
+        For each table, `source`, `note`, `last`, `ours` (whether our values are those of the `best` epoch, or means
+        over the `last` epochs, as the published ones), `metrics`, `rows` (method → column → `published`, `spread` and
         `ours`), `delta_m` (method → the same, and `computed`: whether Δm is not printed there, but computed from the
         row) and `mean_rank` (method → `published`, `spread`). A row with the label of a method of the study, or
         `single-task`, has its estimate in `ours`; others have None.
@@ -155,8 +156,10 @@ def join_published(results: Results, tables: Sequence[PublishedTable]) -> list[d
 
 
 def _join(results: Results, table: PublishedTable) -> dict[str, Any]:
-    scores = {method.label: results.scores(method) for method in results.plan.methods}
-    scores[BASELINE] = results.baseline
+    last = table.last is not None and table.last == results.last_epochs
+    select = results.last_scores if last else results.scores
+    scores = {method.label: select(method) for method in results.plan.methods}
+    scores[BASELINE] = results.last_baseline if last else results.baseline
 
     def ours(label: str, column: str) -> dict[str, Any] | None:
         return _estimate(results, scores[label], column, table.metrics[column]) if label in scores else None
@@ -165,6 +168,7 @@ def _join(results: Results, table: PublishedTable) -> dict[str, Any]:
         "source": table.source,
         "note": table.note,
         "last": table.last,
+        "ours": "last" if last else "best",
         "metrics": table.metrics,
         "rows": {
             label: {column: {**_plain(value), "ours": ours(label, column)} for column, value in row.items()}

@@ -85,6 +85,20 @@ class Results:
         return self._scores(self.outcomes[method], lambda run: run.test)
 
     @cached_property
+    def last_epochs(self) -> int | None:
+        """Number of the last epochs over which runs average their metrics, too; None if they don't."""
+        return self.plan.experiment.evaluation.last
+
+    def last_scores(self, method: Method) -> Scores:
+        """Return the scores of a method as means over the last epochs."""
+        return self._scores(self.outcomes[method], lambda run: run.last)
+
+    @cached_property
+    def last_baseline(self) -> Scores:
+        """Scores of the baselines as means over the last epochs."""
+        return self._baseline_scores(lambda run: run.last)
+
+    @cached_property
     def scales(self) -> dict[Metric, Scale]:
         """Unit, direction and floor of the changes of each metric, as the kind of its task declares them."""
         scales = {}

@@ -18,6 +18,7 @@ Values = dict[str, float]  # task → value of all its metrics
 FakeResult = Callable[[StudyRun], tuple[Values, Values] | str]
 
 TASKS = {"sign": task("sign"), "sum": task("sum")}
+LAST = 0.05  # by which the mean over the last epochs is below the value of the best epoch
 METRICS = {"sign": ("accuracy", "auroc", "f1"), "sum": ("r2", "mse", "rmse", "mae")}
 
 
@@ -72,7 +73,7 @@ def _write(run: StudyRun, val: Values, test: Values) -> None:
     alone = len(tasks) == 1
     monitored = sum(val[task] for task in tasks) / len(tasks)
     split = dict.fromkeys(tasks, 50)
-    summary = {
+    summary: dict[str, Any] = {
         "examples": {"val": split, "test": split},
         "status": "completed",
         "metrics": {"val": _metrics(val, tasks), "test": _metrics(test, tasks)},
@@ -82,6 +83,9 @@ def _write(run: StudyRun, val: Values, test: Values) -> None:
         "peak_memory_bytes": 1000,
         "parameters": {"total": 100 if alone else 120},
     }
+    if run.experiment.evaluation.last is not None:
+        means = {task: value - LAST for task, value in test.items()}
+        summary["last"] = {"epochs": 2, "metrics": {"val": _metrics(val, tasks), "test": _metrics(means, tasks)}}
     folder.write_json("summary.json", summary)
     train = {task: value + 0.25 for task, value in test.items()}
     measured = {

@@ -13,7 +13,7 @@ from mtlcli.studies.compare.compare_study import compare
 from mtlcli.studies.compare.execution import StudyRun
 from mtlcli.training.run_folder import to_json
 from tests.oracles import comparison as oracle
-from tests.studies.compare.fake_runs import METRICS, FakeTraining, RecordingCallback, Values, make_load
+from tests.studies.compare.fake_runs import LAST, METRICS, FakeTraining, RecordingCallback, Values, make_load
 from tests.studies.fake_data import fake_dataset
 
 __all__ = ["fake_dataset"]
@@ -367,6 +367,28 @@ def test_published_delta_m_is_shown_with_ours(tmp_path: Path) -> None:
     assert "| sum mae: ours | Δm %: published | Δm %: ours | MR: published |" in text
     assert "| theirs | 0.6000 | – | 0.4500 | – | 1.000 | – | 58.50 | – | 2.000 |" in text
     assert "-8.333 (computed)" in text
+
+
+def test_means_over_the_last_epochs_are_compared(tmp_path: Path) -> None:
+    (tmp_path / "published.yaml").write_text(SEVERAL + "  last: 2\n" + SEVERAL.removeprefix("\ntables:\n"))
+    result = compare(make_load(evaluation={"last": 2}), VARY, seeds=3, out=tmp_path / "study",
+                    published=tmp_path / "published.yaml", train=FakeTraining(fake_metrics))  # fmt: skip
+    last = result["last"]
+    assert last["epochs"] == 2
+    for method, table in METHODS.items():
+        for task in table:
+            metric = METRICS[task][0]
+            mean = last["methods"][method]["metrics"][task][metric]["mean"]
+            assert mean == pytest.approx(np.mean(table[task]) - LAST)
+        ours, base = (to_array(values).mean(axis=0) - LAST for values in (table, BASE))
+        assert last["methods"][method]["delta_m"]["mean"] == pytest.approx(oracle.delta_m(ours, base, HIGHER_IS_BETTER))
+    first, second = result["published"]
+    assert (first["ours"], second["ours"]) == ("last", "best")
+    values = [table["rows"]["mgda"]["sum"]["ours"]["mean"] for table in (first, second)]
+    assert values == pytest.approx([np.mean(METHODS["mgda"]["sum"]) - LAST, np.mean(METHODS["mgda"]["sum"])])
+    text = (tmp_path / "study/comparison.md").read_text()
+    assert "## Appendix: means over the last 2 epochs" in text
+    assert "Published: means over the last 2 epochs. Ours: likewise." in text
 
 
 @pytest.mark.parametrize(
