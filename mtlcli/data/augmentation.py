@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -12,6 +12,9 @@ from torch import Tensor
 from mtlcli.component import blame_options
 from mtlcli.data.samplers.base import stable_seed
 from mtlcli.errors import MtlError, OptionError, suggest
+from mtlcli.specs import TargetSpec
+
+Maps = dict[str, Tensor]  # target → a map as it is stored, [H, W] or [C, H, W]
 
 # Unsuitable for a single raw image: need boxes, masks, batches or functions, return several images, or change the type.
 UNFIT = {
@@ -38,11 +41,18 @@ class Augmentation:
         transforms: each a name (`RandomHorizontalFlip`) or a name with arguments (`{name: RandomCrop, size: 28}`).
         seed: seed of the random draws.
         alias: alias of the dataset.
+        targets: name → specification of the targets whose maps are transformed with the example.
     """
 
-    def __init__(self, transforms: Sequence[str | dict[str, Any]], seed: int = 0, alias: str = "") -> None:
+    def __init__(
+        self,
+        transforms: Sequence[str | dict[str, Any]],
+        seed: int = 0,
+        alias: str = "",
+        targets: Mapping[str, TargetSpec] | None = None,
+    ) -> None:
         self.transforms = [_build_transform(index, transform) for index, transform in enumerate(transforms)]
-        self.seed, self.alias = seed, alias
+        self.seed, self.alias, self.targets = seed, alias, targets or {}
 
     def check(self, example: Tensor) -> None:
         """Check that the transforms accept an example and preserve its shape and type, in several random draws.
@@ -57,20 +67,38 @@ class Augmentation:
                 torch.default_generator.manual_seed(draw)
                 self._transform(example)
 
-    def __call__(self, examples: Sequence[Tensor], passes: Sequence[int], rows: Sequence[int]) -> list[Tensor]:
+    @overload
+    def __call__(
+        self, examples: Sequence[Tensor], passes: Sequence[int], rows: Sequence[int], maps: None = None
+    ) -> list[Tensor]: ...
+    @overload
+    def __call__(
+        self, examples: Sequence[Tensor], passes: Sequence[int], rows: Sequence[int], maps: Sequence[Maps]
+    ) -> tuple[list[Tensor], list[Maps]]: ...
+    def __call__(
+        self,
+        examples: Sequence[Tensor],
+        passes: Sequence[int],
+        rows: Sequence[int],
+        maps: Sequence[Maps] | None = None,
+    ) -> list[Tensor] | tuple[list[Tensor], list[Maps]]:
         """Augment examples.
 
         Args:
             examples: raw examples.
             passes: number of the pass of each example.
             rows: row of each example in the dataset.
+            maps: maps of each example as they are stored; None if no task has any.
 
         Returns:
-            The augmented examples.
+            The augmented examples, and their maps if there are some.
 
         Raises:
             MtlError: a transform fails on an example.
+            NotImplementedError: `maps` are given.
         """
+        if maps is not None:
+            raise NotImplementedError
         augmented = []
         with torch.random.fork_rng(devices=[]):
             for example, number, row in zip(examples, passes, rows, strict=True):

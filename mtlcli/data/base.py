@@ -228,7 +228,7 @@ class Dataset(ABC):
                 self._kept["val"] = drawn.kept
         chosen = torch.from_numpy(self._val[seed] if split == "val" else ~self._val[seed]).nonzero().flatten()
         rows = chosen if whole.rows is None else whole.rows[chosen]
-        return Examples(whole.inputs, whole.targets, rows, whole.weights)
+        return Examples(whole.inputs, whole.targets, rows, whole.weights, whole.maps)
 
     def whole(self) -> Examples:
         """Return the examples of all splits."""

@@ -18,6 +18,7 @@ from mtlcli.data.formats.text_rows import TextRows
 
 Hashes = np.ndarray[tuple[int], np.dtype[np.uint64]]
 LONG = 64  # characters; longer texts are hashed one by one, because an array pads all texts to the longest
+MAPS = 64  # maps hashed at once
 CHUNK = 2**15  # words hashed at once, so that they stay in the cache
 MISSING = np.uint64(0x9E3779B97F4A7C15)  # the hash of a missing text
 NUMBER = np.uint64(0xA0761D6478BD642F)  # separates the hashes of numbers from those of texts
@@ -58,7 +59,7 @@ def hash_rows(values: Tensor) -> Hashes:
 
 
 def hash_examples(examples: Examples) -> Hashes | None:
-    """Hash inputs, targets and weights of examples.
+    """Hash inputs, targets and weights of examples. Maps that are read lazily are left out.
 
     Args:
         examples: N examples.
@@ -73,9 +74,27 @@ def hash_examples(examples: Examples) -> Hashes | None:
     if examples.weights is not None:
         tensors["weights"] = examples.weights
     hashes = {name: hash_rows(tensor[rows]) for name, tensor in tensors.items()}
+    hashes |= {f"map {name}": hash_maps(examples, name) for name in examples.maps if _in_memory(examples, name)}
     inputs = examples.inputs
     own = hash_rows(inputs[rows]) if isinstance(inputs, Tensor) else hash_inputs(inputs)[rows]
     return hash_named({"inputs": own, **hashes})
+
+
+def hash_maps(examples: Examples, target: str) -> Hashes:
+    """Hash the maps of each example, without a copy of all of them.
+
+    Args:
+        examples: N examples.
+        target: name of the target.
+
+    Returns:
+        uint64 [N].
+    """
+    return np.concatenate([hash_rows(maps) for maps in examples.iterate_maps(target, MAPS)])
+
+
+def _in_memory(examples: Examples, target: str) -> bool:
+    return isinstance(examples.maps[target], Tensor)
 
 
 def hash_inputs(inputs: TextRows) -> Hashes:

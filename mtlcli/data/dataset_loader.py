@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,17 +12,20 @@ from torch import Tensor
 
 from mtlcli.data.augmentation import Augmentation
 from mtlcli.data.base import Examples
+from mtlcli.data.batch_stream import InputReader, Request, Stream
 from mtlcli.data.bucketing import Window
 from mtlcli.data.example_weights import ExampleWeights, LabelWeights, OrderedWeights
 from mtlcli.data.examples import wrap_read_errors
 from mtlcli.data.formats.token_rows import TokenRows
+from mtlcli.data.gather import FetchBatch, make_gather
 from mtlcli.data.label_counts import count_labels
-from mtlcli.data.placement import Placement, Request, Route, Stream
+from mtlcli.data.map_batches import MapOrder, MapSource
+from mtlcli.data.placement import Placement, Route
 from mtlcli.data.samplers.base import Rows, ShuffledEpochs
 from mtlcli.errors import ConfigError
+from mtlcli.specs import TargetSpec
 
 Tasks = Mapping[str, tuple[str, str]]  # task → (alias of its dataset, name of its target)
-FetchBatch = Callable[[int, int], Tensor]  # positions [start, stop) of an epoch → inputs on the device
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,11 @@ class EpochOrder:
     Attributes:
         alias: alias of the dataset.
         fetch: function that returns the inputs of positions [start, stop).
-        targets: task → labels [amount] or [amount, size] on the device, in this order.
+        targets: task → labels [amount] or [amount, size] on the device, in this order, for targets that aren't maps.
         labelled: task → number of labels before each position (see `count_labels`), [amount + 1], for tasks with
             missing labels or several in an example.
         weights: weights of the examples; None if no task has weights.
+        maps: targets that are maps, of the positions that were fetched last; None if no task has any.
     """
 
     alias: str
@@ -43,6 +47,7 @@ class EpochOrder:
     targets: dict[str, Tensor]
     labelled: dict[str, Rows]
     weights: OrderedWeights | None = None
+    maps: MapOrder | None = None
 
 
 class PieceOrder(Protocol):
@@ -67,6 +72,7 @@ class DatasetLoader:
         placement: device, and route of the inputs to it.
         augment: transforms of `torchvision.transforms.v2`, see `Augmentation`.
         class_weights: task → weight of each class in the loss, [K], for tasks with such weights.
+        map_targets: task → specification of its target, for the tasks whose targets are maps.
 
     Raises:
         ConfigError: the split has no examples.
@@ -81,6 +87,7 @@ class DatasetLoader:
         placement: Placement,
         augment: Sequence[str | dict[str, Any]] = (),
         class_weights: Mapping[str, LabelWeights] | None = None,
+        map_targets: Mapping[str, TargetSpec] | None = None,
     ) -> None:
         if len(examples) == 0:
             raise ConfigError(f"dataset {alias!r} has no examples in this split")
@@ -88,7 +95,9 @@ class DatasetLoader:
         self.lengths = examples.inputs.lengths if isinstance(examples.inputs, TokenRows) else None
         self.rows = None if examples.rows is None else examples.rows.numpy()
         self.passes = ShuffledEpochs(len(examples), seed, alias)
-        targets = {task: examples.targets[target] for task, (source, target) in tasks.items() if source == alias}
+        own = {task: target for task, (source, target) in tasks.items() if source == alias}
+        of_maps = {task: (own[task], spec) for task, spec in (map_targets or {}).items() if task in own}
+        targets = {task: examples.targets[target] for task, target in own.items() if task not in of_maps}
         self.targets = {task: place_labels(target, self.device) for task, target in targets.items()}
         amounts = {task: count_labels(target).numpy() for task, target in targets.items()}
         self.amounts = {task: amount for task, amount in amounts.items() if (amount != 1).any()}
@@ -96,24 +105,28 @@ class DatasetLoader:
         if examples.weights is not None or (class_weights and not class_weights.keys().isdisjoint(targets)):
             self.weights = ExampleWeights(targets, examples.weights, class_weights or {}, self.device)
         self.augmented = bool(augment)
-        self.resident = self.stream = None
-        if augment:
+        self.resident = self.stream = self.maps = None
+        if of_maps:
+            augmentation = Augmentation(augment, seed, alias, dict(of_maps.values())) if augment else None
+            self.maps = MapSource(alias, examples, of_maps, placement, augmentation, class_weights or {})
+        elif augment:
             augmentation = Augmentation(augment, seed, alias)
             with wrap_read_errors(alias):
                 inputs = placement.in_memory(examples.inputs)
                 first = inputs[0]
             augmentation.check(first)
-            self.stream = Stream(inputs, self.device, placement.workers, augmentation)
+            self.stream = Stream(InputReader(inputs, augmentation), self.device, placement.workers)
         else:
             with wrap_read_errors(alias):
                 self.resident = placement.resident(examples.inputs)
             if self.resident is None:
-                self.stream = Stream(examples.inputs, self.device, placement.workers)
+                self.stream = Stream(InputReader(examples.inputs), self.device, placement.workers)
 
     @property
     def route(self) -> Route:
         """Route of the inputs to the device."""
-        return "stream" if self.resident is None else "resident"
+        resident = self.resident is not None if self.maps is None else self.maps.resident
+        return "resident" if resident else "stream"
 
     @property
     def of_texts(self) -> bool:
@@ -152,12 +165,17 @@ class DatasetLoader:
         elif self.lengths is not None and by_length:
             rows = rows[np.argsort(-self.lengths[rows], kind="stable")]
         on_device = torch.from_numpy(rows).to(self.device)
+        maps = None
+        if self.maps is not None:
+            requests = _iterate_requests(self.passes if self.augmented else None, start, rows, chunks)
+            maps = self.maps.order(rows, on_device, requests)
         return EpochOrder(
             self.alias,
-            self._make_fetch(start, rows, on_device, chunks),
+            self._make_fetch(start, rows, on_device, chunks) if maps is None else maps.fetch,
             {task: target.index_select(0, on_device) for task, target in self.targets.items()},
             {task: np.concatenate([[0], amount[rows].cumsum()]) for task, amount in self.amounts.items()},
             None if self.weights is None else self.weights.order(rows, on_device),
+            maps,
         )
 
     def _make_fetch(self, start: int, rows: Rows, on_device: Tensor, chunks: Iterator[tuple[int, int]]) -> FetchBatch:
@@ -198,25 +216,3 @@ def _iterate_requests(
     for first, last in chunks:
         numbers = [] if passes is None else passes.number(start + first, start + last).tolist()
         yield rows[first:last].tolist(), numbers
-
-
-def make_gather(inputs: Tensor, rows: Tensor) -> FetchBatch:
-    """Return a function that gathers inputs[rows[start:stop]] in one copy.
-
-    The copy is of 8-byte words if an input consists of whole words: on the CPU, gathering a batch of images is then
-    four times as fast, since the copy is no longer split among threads.
-
-    Args:
-        inputs: resident inputs [N, *input_shape].
-        rows: int64 [amount], on the same device.
-
-    Returns:
-        Function of (start, stop).
-    """
-    words = None
-    if inputs.is_contiguous() and inputs[0].nbytes % 8 == 0 and inputs.data_ptr() % 8 == 0 and inputs.ndim > 1:
-        words = inputs.flatten(1).view(torch.int64)
-    if words is None:
-        return lambda start, stop: inputs.index_select(0, rows[start:stop])
-    dtype, shape = inputs.dtype, (-1, *inputs.shape[1:])
-    return lambda start, stop: words.index_select(0, rows[start:stop]).view(dtype).view(shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any, Protocol
 
@@ -39,12 +39,15 @@ class Examples:
         rows: int64 [n], the rows of `inputs`, `targets` and `weights` in this split, in order; None for all.
         weights: weights of the examples in the losses and metrics, finite and at least 0, float32 [N]; None for equal
             weights.
+        maps: name → targets with a value for each pixel, [N, H, W] or [N, C, H, W] in memory, or lazy, in the form in
+            which `mtlcli.specs` says that they are stored.
     """
 
     inputs: Tensor | LazyInputs
     targets: dict[str, Tensor]
     rows: Tensor | None = None
     weights: Tensor | None = None
+    maps: dict[str, Tensor | LazyInputs] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.inputs) if self.rows is None else len(self.rows)
@@ -63,6 +66,21 @@ class Examples:
     def sample_weights(self) -> Tensor | None:
         """Return the weights of the examples of this split, [n]; None for equal weights."""
         return self.weights if self.weights is None or self.rows is None else self.weights[self.rows]
+
+    def iterate_maps(self, target: str, size: int) -> Iterator[Tensor]:
+        """Iterate over the maps of a target for the examples of this split, in chunks.
+
+        Args:
+            target: name of the target.
+            size: largest number of maps in a chunk.
+
+        Yields:
+            The maps as they are stored, [n, H, W] or [n, C, H, W].
+        """
+        maps = self.maps[target]
+        rows = torch.arange(len(maps)) if self.rows is None else self.rows
+        for chunk in rows.split(size):
+            yield maps[chunk] if isinstance(maps, Tensor) else torch.stack([maps[row] for row in chunk.tolist()])
 
     def with_labels(self, derived: Mapping[str, DeriveLabels]) -> Examples:
         """Return the examples with further targets, which are computed from the others.
@@ -142,14 +160,15 @@ class StreamedExamples(Examples):
 
 
 class ConcatExamples:
-    """Lazy concatenation of the inputs of several splits.
+    """Lazy concatenation of the inputs, or of the maps of a target, of several splits.
 
     Args:
         splits: the splits, in order.
+        target: name of the target whose maps are concatenated; None for the inputs.
     """
 
-    def __init__(self, splits: Sequence[Examples]) -> None:
-        self.splits = splits
+    def __init__(self, splits: Sequence[Examples], target: str | None = None) -> None:
+        self.splits, self.target = splits, target
         self.starts = [0, *accumulate(map(len, splits))]
 
     def __len__(self) -> int:
@@ -158,7 +177,8 @@ class ConcatExamples:
     def __getitem__(self, row: int) -> Tensor:
         at = bisect_right(self.starts, row) - 1
         split, row = self.splits[at], row - self.starts[at]
-        return split.inputs[row if split.rows is None else int(split.rows[row])]
+        source = split.inputs if self.target is None else split.maps[self.target]
+        return source[row if split.rows is None else int(split.rows[row])]
 
 
 def concat_examples(splits: Sequence[Examples]) -> Examples:
@@ -175,7 +195,7 @@ def concat_examples(splits: Sequence[Examples]) -> Examples:
         return first
     if all(split.inputs is first.inputs and split.rows is not None for split in splits):
         rows = torch.cat([split.rows for split in splits if split.rows is not None])
-        return Examples(first.inputs, first.targets, rows.sort().values, first.weights)
+        return Examples(first.inputs, first.targets, rows.sort().values, first.weights, first.maps)
     chosen = [split.rows if split.rows is not None else torch.arange(len(split.inputs)) for split in splits]
     targets = {
         name: concat_labels([split.targets[name][rows] for split, rows in zip(splits, chosen, strict=True)])
@@ -183,16 +203,23 @@ def concat_examples(splits: Sequence[Examples]) -> Examples:
     }
     each = [split.sample_weights() for split in splits]
     weights = torch.cat([w for w in each if w is not None]) if each[0] is not None else None
+    maps = {name: _concat(splits, chosen, name) for name in first.maps}
     pairs = zip(splits, chosen, strict=True)
     texts = [split.inputs.select(rows.numpy()) for split, rows in pairs if isinstance(split.inputs, TextRows)]
     if texts:
-        return Examples(texts[0].join(texts[1:]), targets, weights=weights)
-    inputs: list[Tensor] = []
+        return Examples(texts[0].join(texts[1:]), targets, weights=weights, maps=maps)
+    return Examples(_concat(splits, chosen), targets, weights=weights, maps=maps)
+
+
+def _concat(splits: Sequence[Examples], chosen: Sequence[Tensor], target: str | None = None) -> Tensor | LazyInputs:
+    """Concatenate the inputs of the chosen rows, or the maps of a target; lazily unless all are in memory."""
+    values: list[Tensor] = []
     for split, rows in zip(splits, chosen, strict=True):
-        if not isinstance(split.inputs, Tensor):
-            return Examples(ConcatExamples(splits), targets, weights=weights)
-        inputs.append(split.inputs[rows])
-    return Examples(torch.cat(inputs), targets, weights=weights)
+        source = split.inputs if target is None else split.maps[target]
+        if not isinstance(source, Tensor):
+            return ConcatExamples(splits, target)
+        values.append(source[rows])
+    return torch.cat(values)
 
 
 def concat_labels(labels: Sequence[Tensor]) -> Tensor:

@@ -13,8 +13,10 @@ from mtlcli.data.bucketing import Window, make_windows
 from mtlcli.data.dataset_loader import DatasetLoader, EpochOrder, PieceOrder, Tasks
 from mtlcli.data.example_weights import LabelWeights, OrderedWeights
 from mtlcli.data.examples import StreamedExamples
+from mtlcli.data.map_batches import MapBatch
 from mtlcli.data.placement import Placement, Route
 from mtlcli.data.samplers.base import Sampler
+from mtlcli.specs import TargetSpec
 
 
 class Loader:
@@ -39,6 +41,7 @@ class Loader:
         augment: alias → transforms of `torchvision.transforms.v2`, see `Augmentation`.
         class_weights: task → weight of each class in the loss, [K], for tasks with such weights.
         bucketing: number of batches of texts in a window; 0 for batches in random order.
+        map_targets: task → specification of its target, for the tasks whose targets are maps.
     """
 
     def __init__(
@@ -51,12 +54,13 @@ class Loader:
         augment: Mapping[str, Sequence[str | dict[str, Any]]] | None = None,
         class_weights: Mapping[str, LabelWeights] | None = None,
         bucketing: int = 0,
+        map_targets: Mapping[str, TargetSpec] | None = None,
     ) -> None:
         augment = augment or {}
         self.bucketing = bucketing
         self.sampler, self.steps = sampler, sampler.steps
         self._loaders = [
-            _make_loader(alias, split, tasks, seed, placement, augment.get(alias, ()), class_weights)
+            _make_loader(alias, split, tasks, seed, placement, augment.get(alias, ()), class_weights, map_targets)
             for alias, split in examples.items()
         ]
 
@@ -99,6 +103,7 @@ def evaluation_batches(
     batch_size: int,
     class_weights: Mapping[str, LabelWeights] | None = None,
     in_order: bool = False,
+    map_targets: Mapping[str, TargetSpec] | None = None,
 ) -> Iterator[Batch]:
     """Iterate over every example once, one dataset after the other, without augmentation.
 
@@ -113,6 +118,7 @@ def evaluation_batches(
         batch_size: maximum number of examples in a batch.
         class_weights: task → weight of each class in the loss, [K], for tasks with such weights.
         in_order: whether texts are in their own order too.
+        map_targets: task → specification of its target, for the tasks whose targets are maps.
 
     Yields:
         Batches of one dataset each.
@@ -120,7 +126,7 @@ def evaluation_batches(
     for alias, split in examples.items():
         size = len(split)
         chunks = [(start, min(start + batch_size, size)) for start in range(0, size, batch_size)]
-        loader = _make_loader(alias, split, tasks, 0, placement, (), class_weights)
+        loader = _make_loader(alias, split, tasks, 0, placement, (), class_weights, map_targets)
         by_length = loader.of_texts and not in_order
         order = loader.start_epoch(0, size, iter(chunks), shuffled=False, by_length=by_length)
         for chunk in chunks:
@@ -135,11 +141,12 @@ def _make_loader(
     placement: Placement,
     augment: Sequence[str | dict[str, Any]],
     class_weights: Mapping[str, LabelWeights] | None,
+    map_targets: Mapping[str, TargetSpec] | None,
 ) -> DatasetLoader:
     if isinstance(split, StreamedExamples):
         loader: DatasetLoader = split.make_loader(alias, tasks, seed, placement, augment, class_weights)
         return loader
-    return DatasetLoader(alias, split, tasks, seed, placement, augment, class_weights)
+    return DatasetLoader(alias, split, tasks, seed, placement, augment, class_weights, map_targets)
 
 
 def _iterate_chunks(sampler: Sampler, index: int, start: int) -> Iterator[tuple[int, int]]:
@@ -151,25 +158,21 @@ def _iterate_chunks(sampler: Sampler, index: int, start: int) -> Iterator[tuple[
 
 
 def _make_batch(takes: Iterable[tuple[EpochOrder | PieceOrder, tuple[int, int]]]) -> Batch:
-    inputs: dict[str, Tensor] = {}
-    targets: dict[str, Tensor] = {}
-    counts: dict[str, float] = {}
-    weighted: list[tuple[OrderedWeights, int, int]] = []
+    batch = Batch({}, {}, {})
     for order, (start, stop) in takes:
         if start == stop:
             continue
         if not isinstance(order, EpochOrder):
             order, start, stop = order.take(stop - start), 0, stop - start
-        inputs[order.alias] = order.fetch(start, stop)
+        batch.inputs[order.alias] = order.fetch(start, stop)
         for task, target in order.targets.items():
-            targets[task] = target[start:stop]
+            batch.targets[task] = target[start:stop]
             labelled = order.labelled.get(task)
-            counts[task] = stop - start if labelled is None else int(labelled[stop] - labelled[start])
+            batch.counts[task] = stop - start if labelled is None else int(labelled[stop] - labelled[start])
         if order.weights is not None:
-            weighted.append((order.weights, start, stop))
-    batch = Batch(inputs, targets, counts)
-    for weights, start, stop in weighted:
-        _add_weights(batch, weights, start, stop)
+            _add_weights(batch, order.weights, start, stop)
+        if order.maps is not None:
+            _add_maps(batch, order.maps.take(start, stop))
     return batch
 
 
@@ -183,21 +186,31 @@ def _add_weights(batch: Batch, weights: OrderedWeights, start: int, stop: int) -
         batch.metric_weights[task] = own[start:stop]
 
 
+def _add_maps(batch: Batch, maps: MapBatch) -> None:
+    """Add the targets that are maps, their counts and weights to a batch."""
+    batch.targets.update(maps.targets)
+    batch.counts.update(maps.counts)
+    batch.weights.update(maps.weights)
+    batch.metric_weights.update(maps.metric_weights)
+    batch.labelled.update(maps.labelled)
+
+
 @dataclass(frozen=True)
 class Batch:
     """Examples of one step, on the training device.
 
     Attributes:
         inputs: alias → raw inputs [B, *input_shape]; datasets without examples in this step are omitted.
-        targets: task → labels [B] or [B, size], for the tasks of the datasets in `inputs`.
-        counts: task → number of labelled examples, or of labelled words (see `count_labels`), or with weights the sum
-            of their weights in the loss, known on the host without synchronization. A task without any is in `targets`
-            with the count 0, and has no part in the step.
-        weights: task → weights of the examples in the loss, float32 [B], or of their words, [B, W], only for tasks with
-            weights.
+        targets: task → labels [B] or [B, size], or of each pixel [B, H, W] or [B, C, H, W], for the tasks of the
+            datasets in `inputs`.
+        counts: task → number of labelled examples, or of labelled words or pixels (see `count_labels`), or with weights
+            the sum of their weights in the loss, known on the host without synchronization. A task without any is in
+            `targets` with the count 0, and has no part in the step.
+        weights: task → weights of the examples in the loss, float32 [B], or of their words, [B, W], or pixels,
+            [B, H, W], only for tasks with weights.
         metric_weights: task → their weights in the metrics, float32 [B], which don't include class weights, only for
             tasks with such weights.
-        labelled: task → number of labelled examples or words whose weight in the metrics isn't 0, only for tasks with
+        labelled: task → number of labelled examples, words or pixels whose weight in the metrics isn't 0, only for tasks with
             weights; for the others it is the count.
     """
 

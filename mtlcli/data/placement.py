@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mtlcli.cores import usable_cores
-from mtlcli.data.augmentation import Augmentation
 from mtlcli.data.base import LazyInputs
-from mtlcli.data.examples import describe_read_error
 from mtlcli.data.formats.token_rows import TokenRows
 from mtlcli.errors import MtlError
 
@@ -24,6 +20,7 @@ log = logging.getLogger("mtl")
 
 Loading = Literal["auto", "resident", "stream"]
 Route = Literal["resident", "stream"]
+T = TypeVar("T")
 MAX_ERRORS = 10  # messages about examples that can't be read
 READ_WHOLE = 512 * 2**20  # bytes of image files up to which `auto` reads them once rather than in every epoch
 
@@ -44,6 +41,8 @@ class Placement:
         self.device, self.loading, self._workers = device, loading, workers
         self._placements: dict[int, tuple[Tensor | LazyInputs, Tensor | TokenRows | None]] = {}
         self._hosted: dict[int, tuple[LazyInputs, Tensor]] = {}
+        self._groups: dict[tuple[int, ...], tuple[Sequence[Tensor | LazyInputs], bool]] = {}
+        self._values: dict[tuple[Any, ...], Any] = {}
 
     @property
     def workers(self) -> int:
@@ -93,6 +92,79 @@ class Placement:
         if not isinstance(inputs, Tensor | TokenRows) and id(inputs) not in self._placements and self._fits(inputs):
             _read_all(inputs)
 
+    def resident_group(self, sources: Sequence[Tensor | LazyInputs]) -> list[Tensor] | None:
+        """Move the inputs and the maps of the same examples to the training device, once.
+
+        Args:
+            sources: inputs and maps, [N, …] each, in memory or lazy.
+
+        Returns:
+            The inputs and maps on the training device, or None if all are to be streamed: they share a route, which
+            depends on their size together.
+        """
+        if not self._fit_together(sources):
+            return None
+        lazy = [source for source in sources if self._placements.get(id(source), (None, None))[1] is None]
+        for source, whole in zip(lazy, _read_together(lazy), strict=True):
+            self._placements[id(source)] = (source, whole.to(self.device))
+        return [self._placements[id(source)][1] for source in sources]  # type: ignore[misc]  # none is a TokenRows
+
+    def group_in_memory(self, sources: Sequence[Tensor | LazyInputs]) -> Sequence[Tensor | LazyInputs]:
+        """Read the inputs and maps of the same examples into the host's memory, once, see `in_memory`.
+
+        Args:
+            sources: inputs and maps, [N, …] each, in memory or lazy.
+
+        Returns:
+            The inputs and maps on the CPU; lazy if all together take more than 512 MiB or are to be streamed.
+        """
+        if all(isinstance(source, Tensor) for source in sources) or not self._fit_together(sources):
+            return sources
+        if self.device.type == "cpu":
+            return self.resident_group(sources) or sources
+        lazy = [s for s in sources if not isinstance(s, Tensor) and id(s) not in self._hosted]
+        self._hosted |= {id(s): (s, whole) for s, whole in zip(lazy, _read_together(lazy), strict=True)}
+        return [s if isinstance(s, Tensor) else self._hosted[id(s)][1] for s in sources]
+
+    def check_group(self, sources: Sequence[Tensor | LazyInputs]) -> None:
+        """Read lazy inputs and maps of the same examples that will be resident, without keeping them.
+
+        Raises an MtlError that lists the examples that can't be read.
+
+        Args:
+            sources: inputs and maps, [N, …] each, in memory or lazy.
+        """
+        if self._fit_together(sources):
+            _read_together([s for s in sources if not isinstance(s, Tensor) and id(s) not in self._placements])
+
+    def remember(self, key: tuple[Any, ...], compute: Callable[[], T]) -> T:
+        """Return a value that is computed once from resident inputs or maps.
+
+        Args:
+            key: ids of the inputs and maps, and what else the value depends on.
+            compute: computes the value.
+
+        Returns:
+            The value.
+        """
+        if key not in self._values:
+            self._values[key] = compute()
+        value: T = self._values[key]
+        return value
+
+    def _fit_together(self, sources: Sequence[Tensor | LazyInputs]) -> bool:
+        """Return True if inputs and maps are to be resident: decided once, since it depends on the free memory."""
+        key = tuple(map(id, sources))
+        if key not in self._groups:
+            self._groups[key] = sources, self._fit(sources)  # keeps them, so that their ids are not reused
+        return self._groups[key][1]
+
+    def _fit(self, sources: Sequence[Tensor | LazyInputs]) -> bool:
+        if self.loading != "auto":
+            return self.loading == "resident"
+        size = sum(len(source) * source[0].nbytes for source in sources)
+        return size <= min(self._get_memory_limit(source) for source in sources)
+
     def _place(self, inputs: Tensor | LazyInputs) -> Tensor | TokenRows | None:
         if not self._fits(inputs):
             return None
@@ -115,6 +187,26 @@ class Placement:
 
 def _read_all(inputs: LazyInputs) -> Tensor:
     """Read all inputs into one tensor [N, *input_shape]. MtlError lists all that can't be read."""
+    whole, faults = _try_to_read(inputs)
+    _raise_faults(faults)
+    return whole
+
+
+def _read_together(sources: Sequence[Tensor | LazyInputs]) -> list[Tensor]:
+    """Read inputs and maps into tensors. MtlError lists all that can't be read of any of them."""
+    read = [(source, []) if isinstance(source, Tensor) else _try_to_read(source) for source in sources]
+    _raise_faults([fault for _, faults in read for fault in faults])
+    return [whole for whole, _ in read]
+
+
+def _raise_faults(faults: list[str]) -> None:
+    if faults:
+        more = [f"… and {len(faults) - MAX_ERRORS} more"] if len(faults) > MAX_ERRORS else []
+        raise MtlError("\n".join([*faults[:MAX_ERRORS], *more]))
+
+
+def _try_to_read(inputs: LazyInputs) -> tuple[Tensor, list[str]]:
+    """Read all inputs into one tensor [N, *input_shape], and return the messages about those that can't be read."""
     example = inputs[0]
     log.info("reading %d files into memory (%d MiB)", len(inputs), len(inputs) * example.nbytes // 2**20)
     whole = torch.empty((len(inputs), *example.shape), dtype=example.dtype)
@@ -125,10 +217,7 @@ def _read_all(inputs: LazyInputs) -> Tensor:
                 faults.append(str(read))
             else:
                 whole[row] = read
-    if faults:
-        more = [f"… and {len(faults) - MAX_ERRORS} more"] if len(faults) > MAX_ERRORS else []
-        raise MtlError("\n".join([*faults[:MAX_ERRORS], *more]))
-    return whole
+    return whole, faults
 
 
 def _read(inputs: LazyInputs, row: int) -> Tensor | MtlError:
@@ -136,97 +225,3 @@ def _read(inputs: LazyInputs, row: int) -> Tensor | MtlError:
         return inputs[row]
     except MtlError as error:
         return error
-
-
-# Request for one batch: rows of the inputs, and for augmentation the number of the pass of each. These are lists,
-# because each tensor sent between processes would take shared memory and a file descriptor.
-Request = tuple[list[int], list[int]]
-
-
-class _Batches(Dataset[Tensor | MtlError]):
-    """Map from a request to a batch [B, *input_shape], which runs in the workers.
-
-    Errors are returned as MtlError rather than raised, because the DataLoader would wrap their messages in a traceback.
-    """
-
-    def __init__(self, inputs: Tensor | LazyInputs, augmentation: Augmentation | None) -> None:
-        self.inputs, self.augmentation = inputs, augmentation
-
-    def __getitem__(self, request: Request) -> Tensor | MtlError:
-        try:
-            return self._batch(*request)
-        except MtlError as error:
-            return error
-        except Exception as error:  # of the dataset's own code
-            return MtlError(describe_read_error(error))
-
-    def _batch(self, rows: list[int], passes: list[int]) -> Tensor:
-        if self.augmentation is None and isinstance(self.inputs, Tensor):
-            return self.inputs[rows]
-        if isinstance(self.inputs, TokenRows):
-            return self.inputs.batch(np.array(rows))
-        examples: Sequence[Tensor] = [self.inputs[row] for row in rows]
-        if self.augmentation is not None:
-            examples = self.augmentation(examples, passes, rows)
-        return torch.stack(list(examples))
-
-
-class _Requests(Sampler[Request]):
-    """Requests of the current epoch, replaced between epochs so that the workers persist."""
-
-    requests: Iterable[Request] = ()
-
-    def __iter__(self) -> Iterator[Request]:
-        return iter(self.requests)
-
-
-class Stream:
-    """Batches of one dataset, read ahead in the order of the requests.
-
-    Only one epoch is active: starting another ends the previous one. Torch's random state is neither read nor changed.
-
-    Args:
-        inputs: [N, *input_shape], in memory or lazy.
-        device: device of the batches.
-        workers: number of processes that read; 0 for this process.
-        augmentation: transforms of each example, or None.
-    """
-
-    def __init__(
-        self, inputs: Tensor | LazyInputs, device: torch.device, workers: int, augmentation: Augmentation | None = None
-    ) -> None:
-        self.device = device
-        self.requests = _Requests()
-        self.loader: DataLoader[Tensor | MtlError] = DataLoader(
-            _Batches(inputs, augmentation),
-            sampler=self.requests,
-            batch_size=None,  # a request is already a whole batch
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            pin_memory=device.type == "cuda",
-            generator=torch.Generator().manual_seed(0),  # otherwise it draws from the global generator
-        )
-
-    def batches(self, requests: Iterable[Request]) -> Callable[[], Tensor]:
-        """Start reading requests, and return a function that returns the next batch each time it is called.
-
-        Args:
-            requests: one per batch.
-
-        Returns:
-            Function without arguments that returns the next batch [B, *input_shape] on the device.
-        """
-        self.requests.requests = requests
-        loaded = iter(self.loader)
-
-        def next_batch() -> Tensor:
-            batch = next(loaded)
-            if isinstance(batch, MtlError):
-                try:
-                    raise batch
-                finally:
-                    del batch  # avoids a cycle of the error and this frame, see `dataset_loader._iterate_requests`
-            on_device: Tensor = batch.to(self.device, non_blocking=True)
-            return on_device
-
-        return next_batch
