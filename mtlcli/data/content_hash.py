@@ -74,27 +74,27 @@ def hash_examples(examples: Examples) -> Hashes | None:
     if examples.weights is not None:
         tensors["weights"] = examples.weights
     hashes = {name: hash_rows(tensor[rows]) for name, tensor in tensors.items()}
-    hashes |= {f"map {name}": hash_maps(examples, name) for name in examples.maps if _in_memory(examples, name)}
+    if examples.maps:
+        hashes |= hash_tensor_maps(examples)
     inputs = examples.inputs
     own = hash_rows(inputs[rows]) if isinstance(inputs, Tensor) else hash_inputs(inputs)[rows]
     return hash_named({"inputs": own, **hashes})
 
 
-def hash_maps(examples: Examples, target: str) -> Hashes:
-    """Hash the maps of each example, without a copy of all of them.
+def hash_tensor_maps(examples: Examples) -> dict[str, Hashes]:
+    """Hash the maps of each example that are in memory, without a copy of all of them.
 
     Args:
         examples: N examples.
-        target: name of the target.
 
     Returns:
-        uint64 [N].
+        Name of a component, see `hash_named` → uint64 [N].
     """
-    return np.concatenate([hash_rows(maps) for maps in examples.iterate_maps(target, MAPS)])
-
-
-def _in_memory(examples: Examples, target: str) -> bool:
-    return isinstance(examples.maps[target], Tensor)
+    in_memory = [name for name, maps in examples.maps.items() if isinstance(maps, Tensor)]
+    return {
+        f"map {name}": np.concatenate([hash_rows(maps) for maps in examples.iterate_maps(name, MAPS)])
+        for name in in_memory
+    }
 
 
 def hash_inputs(inputs: TextRows) -> Hashes:

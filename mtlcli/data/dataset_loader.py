@@ -192,7 +192,8 @@ class DatasetLoader:
 
         def fetch(first: int, last: int) -> Tensor:
             with wrap_read_errors(alias):
-                return next_batch()
+                inputs: Tensor = next_batch()
+                return inputs
 
         return fetch
 

@@ -79,7 +79,7 @@ class Examples:
         """
         maps = self.maps[target]
         rows = torch.arange(len(maps)) if self.rows is None else self.rows
-        for chunk in rows.split(size):
+        for chunk in torch.split(rows, size):
             yield maps[chunk] if isinstance(maps, Tensor) else torch.stack([maps[row] for row in chunk.tolist()])
 
     def with_labels(self, derived: Mapping[str, DeriveLabels]) -> Examples:

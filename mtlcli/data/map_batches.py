@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from mtlcli.data.augmentation import Augmentation
 from mtlcli.data.batch_stream import Request, Stream
+from mtlcli.data.example_weights import LabelWeights
 from mtlcli.data.examples import Examples, LazyInputs, describe_read_error, wrap_read_errors
 from mtlcli.data.gather import make_gather
 from mtlcli.data.map_counts import PixelCounter, PixelCounts, expand_maps, pixel_weights, weigh_classes
@@ -143,7 +144,8 @@ class MapOrder:
             amounts, weights = labelled.astype(np.float64), torch.ones((), device=labels.device)
             if task in self.class_weights:
                 of_classes, on_device = self.class_weights[task]
-                amounts, weights = weigh_classes(joint.counts.classes[target], of_classes), pixel_weights(labels, on_device)
+                amounts = weigh_classes(joint.counts.classes[target], of_classes)
+                weights = pixel_weights(labels, on_device)
             if self.weights is not None:
                 own, on_device = self.weights[0][start:stop], self.weights[1][start:stop]
                 amounts, labelled = amounts * own.double().numpy(), labelled * (own > 0).numpy()
@@ -176,12 +178,16 @@ class MapSource:
         tasks: MapTasks,
         placement: Placement,
         augmentation: Augmentation | None,
-        class_weights: Mapping[str, Tensor],
+        class_weights: Mapping[str, LabelWeights],
     ) -> None:
         device = placement.device
         self.alias, self.tasks, self.device = alias, tasks, device
         self.augmentation = augmentation
-        factors = {task: weights.to(torch.float32) for task, weights in class_weights.items() if task in tasks}
+        factors = {
+            task: weights.to(torch.float32)
+            for task, weights in class_weights.items()
+            if task in tasks and isinstance(weights, Tensor)
+        }
         self._class_weights = {task: (weights, weights.to(device)) for task, weights in factors.items()}
         self._weights = None if examples.weights is None else (examples.weights, examples.weights.to(device))
         targets = dict(tasks.values())

@@ -73,7 +73,12 @@ class ClassResults:
 
 
 def _columns_of(kind: TaskKind) -> list[str]:
-    """Return the columns from which counts and calibration of a kind are computed; none for a kind without classes."""
+    """Return the columns from which counts and calibration of a kind are computed.
+
+    None for a kind without classes, and for the labels of pixels, which are too many to be collected.
+    """
+    if kind.target.is_map:
+        return []
     metrics = [kind.collected[name] for name in ("precision", "calibration_error") if name in kind.collected]
     return [name for metric in metrics for name in metric.columns] if len(metrics) == 2 else []
 

@@ -16,6 +16,7 @@ from mtlcli.data.formats.column_report import ColumnFacts
 from mtlcli.data.samplers.base import EpochAmount, epoch_amounts
 from mtlcli.errors import MtlError
 from mtlcli.specs import TargetSpec, has_label, is_labelled
+from mtlcli.training.map_report import describe_maps
 from mtlcli.training.run import Run
 from mtlcli.training.text_report import describe_tokens, summarize_tokens
 
@@ -37,7 +38,8 @@ def data_report(run: Run, fetch: bool = False) -> Report:
         Alias → a dict of plain data. `columns`, for a table: name → type, share of missing values, and levels or range
         in the training rows. `texts`, for a trunk that reads text: split → numbers of tokens. `excluded`: column → the
         reason why it isn't a feature. `targets`: name → type, number of labels in each split, and for the training rows
-        the number of each class or label, or the range, mean and standard deviation.
+        the number of each class or label, or the range, mean and standard deviation. For a target that is a map, see
+        `map_report.describe_maps`.
     """
     return {
         alias: {
@@ -117,7 +119,11 @@ def report_rows(report: Report) -> Iterator[list[str]]:
         for name, why in description["excluded"].items():
             yield [alias, name, "not used", "", "", why]
         for name, facts in description["targets"].items():
+            if facts["labels"] is None:
+                yield [alias, name, "target", facts["type"], "", "not counted: the maps are read one at a time"]
+                continue
             labels = ", ".join(f"{split} {count:,}" for split, count in facts["labels"].items())
+            labels = f"images with labels: {labels}" if "pixels" in facts else labels
             yield [alias, name, "target", facts["type"], f"{facts['missing']:.1%}", f"{_content(facts)} ({labels})"]
 
 
@@ -173,6 +179,9 @@ def _targets(run: Run, alias: str) -> dict[str, dict[str, Any]]:
         return {}  # counting the labels would take a pass over the data
     targets: dict[str, dict[str, Any]] = {}
     for name, target in spec.targets.items():
+        if target.is_map:
+            targets[name] = describe_maps(examples, name, target)
+            continue
         targets[name] = _describe({split: of_split.labels(name) for split, of_split in examples.items()}, target)
     for task, space in run.spaces.items():
         if run.sources[task][0] == alias:
@@ -227,6 +236,10 @@ def _content(facts: Mapping[str, Any]) -> str:
     if "classes" not in facts:  # a text, whose tokens are described
         return ""
     classes, total = facts["classes"], sum(facts["classes"].values())
+    if "pixels" in facts:
+        shares = sorted(((count / max(total, 1), name) for name, count in classes.items()), reverse=True)
+        more = f", … ({len(classes)} classes)" if len(classes) > SHOWN_CLASSES else ""
+        return "pixels of " + ", ".join(f"{name}: {share:.1%}" for share, name in shares[:SHOWN_CLASSES]) + more
     shown = (
         sorted(classes.items(), key=lambda item: -item[1])[:SHOWN_CLASSES] if len(classes) > SHOWN_CLASSES else classes
     )

@@ -16,7 +16,7 @@ from mtlcli.data.example_weights import LabelWeights
 from mtlcli.data.examples import Examples, StreamedExamples
 from mtlcli.data.loader import Batch, evaluation_batches
 from mtlcli.models.sharing.base import SharingRecord, SharingStats
-from mtlcli.specs import at_least_float32
+from mtlcli.specs import TargetSpec, at_least_float32
 from mtlcli.tasks.base import TaskKind
 from mtlcli.training.checkpoint.file import rng_state, set_rng_state
 from mtlcli.training.run import Run
@@ -101,7 +101,8 @@ def measure(
     examples = run.examples(split)
     if most is not None:
         examples = {alias: _space_evenly(each, most[alias]) for alias, each in examples.items()}
-    batches = evaluation_batches(examples, run.label_sources, run.placement, size, weights, in_order)
+    maps = map_targets(run)
+    batches = evaluation_batches(examples, run.label_sources, run.placement, size, weights, in_order, maps)
     was_training = run.model.training
     run.model.eval()
     record = SharingRecord(stats=stats)
@@ -171,6 +172,11 @@ def label_weights(run: Run) -> dict[str, LabelWeights]:
     """
     own = {task: kind.label_weights for task, kind in run.kinds.items() if kind.weighs_labels}
     return {**own, **run.class_weights}
+
+
+def map_targets(run: Run) -> dict[str, TargetSpec]:
+    """Return task → specification of its target, for the tasks of a run whose targets are maps."""
+    return {task: kind.target for task, kind in run.kinds.items() if kind.target.is_map}
 
 
 def primary_metric(experiment: Experiment, task: str) -> str:

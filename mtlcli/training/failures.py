@@ -15,7 +15,7 @@ from torch import Tensor
 from mtlcli.data.loader import Batch
 from mtlcli.error_origin import error_reason, plugin_location
 from mtlcli.errors import InterruptedRunError, MtlError
-from mtlcli.training.assembly.data_checks import BATCH_NORM_REFUSAL
+from mtlcli.training.assembly.batch_norm_checks import BATCH_NORM_REFUSAL
 from mtlcli.training.assembly.regularization import PREFIX
 from mtlcli.training.run import Run
 

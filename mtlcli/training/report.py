@@ -130,7 +130,7 @@ def _passes(run: Run) -> list[TrunkPass]:
     if run.regularization.sees_examples:
         run.model.eval()
         for alias, examples in run.examples(run.experiment.evaluation.split).items():
-            batch = next(evaluation_batches({alias: examples}, run.label_sources, run.placement, 8))
+            batch = next(evaluation_batches({alias: examples}, {}, run.placement, 8))
             with torch.inference_mode(), run.autocast():
                 run.model(batch.inputs, None, SharingRecord(passes))
     return passes

@@ -235,7 +235,7 @@ class Run:
                     train = self.examples_of(alias, "train")
                     with Problems(self.experiment).now(f"tasks.{task}.class_weights"):
                         self._class_weights[task] = fit_class_weights(
-                            entry.class_weights, self.kinds[task], train.labels(target), train.sample_weights(), task
+                            entry.class_weights, self.kinds[task], train, target, task
                         )
         return self._class_weights
 

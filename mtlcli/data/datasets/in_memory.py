@@ -13,9 +13,13 @@ from torch import Tensor
 from mtlcli.data.augmentation import Augmentation
 from mtlcli.data.base import Dataset, Examples, add_val_split
 from mtlcli.data.checkpoint_spec import restore_spec
-from mtlcli.data.content_hash import hash_inputs, hash_named, hash_rows
-from mtlcli.data.formats.python_data import Labels, PythonData, convert_data
-from mtlcli.data.formats.python_targets import TargetType, encode_python_target, fit_python_target, is_missing
+from mtlcli.data.content_hash import hash_inputs, hash_named, hash_rows, hash_tensor_maps
+from mtlcli.data.formats.input_statistics import compute_input_statistics
+from mtlcli.data.formats.python_arrays import PythonData
+from mtlcli.data.formats.python_data import convert_data
+from mtlcli.data.formats.python_encoding import add_statistics, encode_examples, find_input_shape, has_missing
+from mtlcli.data.formats.python_maps import MapType, fit_python_map
+from mtlcli.data.formats.python_targets import TargetType, fit_python_target
 from mtlcli.data.formats.python_texts import name_texts
 from mtlcli.data.formats.python_weights import take_weights
 from mtlcli.data.formats.text_inputs import with_texts
@@ -25,9 +29,6 @@ from mtlcli.errors import ConfigError, suggest
 from mtlcli.registry import datasets
 from mtlcli.specs import DatasetSpec, Shape, TargetSpec
 from mtlcli.text_spec import TextSpec
-
-SAMPLED = 1000  # examples that the statistics of inputs read one at a time are computed on
-ROWS = 4096  # that are converted to float64 at once
 
 
 @datasets.register("in_memory")
@@ -49,8 +50,14 @@ class InMemory(Dataset):
     are `binary`, integers (0, 1, 2, …) and strings are `classes`, floats are `real`, several columns of booleans or of
     0 and 1 are `multilabel`. A missing label is None, NaN, or -100 among integers.
 
+    A target of three or four dimensions, [N, H, W] or [N, C, H, W], has a label for each pixel of the images: booleans
+    are a `binary_map`, integers a `class_map`, floats a `real_map`; `targets` also makes them a `depth_map` or a
+    `normal_map` (C = 3). A missing label is NaN, 255 or -100 among integers (-100 only if there are more than 255
+    classes), a depth of 0, or the vector 0 in place of a normal.
+
     Args:
-        targets: type of a target, by name, in place of the inferred one: `classes`, `binary`, `real` or `multilabel`.
+        targets: type of a target, by name, in place of the inferred one: `classes`, `binary`, `real` or `multilabel`;
+            of labels for pixels `class_map`, `binary_map`, `real_map`, `depth_map` or `normal_map`.
         classes: names of the classes or labels of a target, by name, in the order of their indices.
         weights: name under which the weights of the examples were passed among the targets, at least 0; they weight the
             losses and metrics of all tasks.
@@ -69,7 +76,7 @@ class InMemory(Dataset):
     def __init__(
         self,
         *,
-        targets: dict[str, TargetType] = {},  # noqa: B006  (never changed)
+        targets: dict[str, TargetType | MapType] = {},  # noqa: B006  (never changed)
         classes: dict[str, list[str]] = {},  # noqa: B006
         weights: str | None = None,
         input: str = "input",  # noqa: A002  (the option's name)
@@ -145,15 +152,15 @@ class InMemory(Dataset):
             self._check_names(converted)
             stored = self._stored
             targets, named = self._fit(converted) if stored is None else (stored.targets, stored.state["named"])
-            encoded = {split: _encoded(data, split, targets, named) for split, data in converted.items()}
+            encoded = {split: encode_examples(data, split, targets, named) for split, data in converted.items()}
             examples = encoded if "" not in encoded else self._draw_test(encoded[""])
             if stored is None:
-                targets = {name: _with_statistics(name, target, examples) for name, target in targets.items()}
+                targets = {name: add_statistics(name, target, examples) for name, target in targets.items()}
             targets = {
-                name: replace(target, missing=any(is_missing(data.targets[name], name) for data in converted.values()))
+                name: replace(target, missing=has_missing(name, target, converted, examples))
                 for name, target in targets.items()
             }
-            shape = _shape(converted)
+            shape = find_input_shape(converted)
             spec = self._described(examples, targets, named, shape)
             if self._max_length is not None:
                 names = name_texts(data.inputs for data in converted.values())
@@ -168,7 +175,7 @@ class InMemory(Dataset):
         dtype = "text" if isinstance(inputs, TextRows) else str(inputs[0].dtype).removeprefix("torch.")
         statistics: tuple[tuple[float, ...], tuple[float, ...]] = (0.0,), (1.0,)
         if self.normalize and dtype != "text" and "train" in examples and self._stored is None:
-            statistics = _statistics(examples["train"])
+            statistics = compute_input_statistics(examples["train"])
         return DatasetSpec(
             input_shape=shape,
             targets=targets,
@@ -184,25 +191,31 @@ class InMemory(Dataset):
         train = converted.get("train", converted.get(""))
         if train is None:
             raise ConfigError(f"the data has no training examples, only the splits {', '.join(converted)}")
+        types: dict[str, Any] = self.types
         fitted = {
-            name: fit_python_target(labels, name, self.types.get(name), self.classes.get(name))
+            name: fit_python_target(labels, name, types.get(name), self.classes.get(name))
             for name, labels in train.targets.items()
         }
-        return {name: target for name, (target, _) in fitted.items()}, [n for n, (_, named) in fitted.items() if named]
+        maps = {
+            name: fit_python_map(labels, name, types.get(name), self.classes.get(name))
+            for name, labels in train.maps.items()
+        }
+        targets = {name: target for name, (target, _) in fitted.items()} | maps
+        return targets, [name for name, (_, named) in fitted.items() if named]
 
     def _check_names(self, converted: dict[str, PythonData]) -> None:
         """ConfigError if the splits differ in their targets, or an option names an unknown target."""
         (split, first), *others = converted.items()
-        wanted = list(first.targets) if self._stored is None else list(self._stored.targets)
+        wanted = first.names if self._stored is None else list(self._stored.targets)
         for other, data in [(split, first), *others] if self._stored is not None else others:
-            if lacking := [name for name in wanted if name not in data.targets]:
+            if lacking := [name for name in wanted if name not in data.names]:
                 where = f"split {other!r}: " if other else ""
                 raise ConfigError(
-                    f"{where}the data has no target {lacking[0]!r}; the targets are: {', '.join(data.targets)}"
+                    f"{where}the data has no target {lacking[0]!r}; the targets are: {', '.join(data.names)}"
                 )
         for option, names in (("targets", self.types), ("classes", self.classes)):
-            if unknown := [name for name in names if name not in first.targets]:
-                hint = f"{suggest(unknown[0], first.targets)} The targets are: {', '.join(first.targets)}"
+            if unknown := [name for name in names if name not in first.names]:
+                hint = f"{suggest(unknown[0], first.names)} The targets are: {', '.join(first.names)}"
                 raise ConfigError(f"`{option}` names {unknown[0]!r}, which is not a target.{hint}")
 
     def _draw_test(self, whole: Examples) -> dict[str, Examples]:
@@ -213,6 +226,7 @@ class InMemory(Dataset):
             chosen = draw_by_position(len(whole), round(self.test * len(whole)), salt)
         else:
             hashes = {f"target {name}": hash_rows(target) for name, target in whole.targets.items()}
+            hashes |= hash_tensor_maps(whole)
             inputs = whole.inputs
             hashes["inputs"] = hash_rows(inputs) if isinstance(inputs, Tensor) else hash_inputs(inputs)
             keys = group_copies(hash_named(hashes))
@@ -222,7 +236,7 @@ class InMemory(Dataset):
             chosen, self._kept["test"] = drawn.chosen, drawn.kept
         rows = {"train": np.flatnonzero(~chosen), "test": np.flatnonzero(chosen)}
         return {
-            split: Examples(whole.inputs, whole.targets, torch.from_numpy(chosen_rows), whole.weights)
+            split: Examples(whole.inputs, whole.targets, torch.from_numpy(chosen_rows), whole.weights, whole.maps)
             for split, chosen_rows in rows.items()
             if len(chosen_rows)
         }
@@ -233,67 +247,3 @@ class _Converted:
 
     def __init__(self, splits: dict[str, PythonData]) -> None:
         self.splits = splits
-
-
-def _shape(converted: dict[str, PythonData]) -> Shape:
-    """Return the shape of an example. ConfigError if the splits differ in it, or a value is not finite."""
-    shapes: dict[str, Shape] = {}
-    for split, data in converted.items():
-        where = f"split {split!r}: " if split else ""
-        if not len(data.inputs):
-            raise ConfigError(f"{where}the data has no examples")
-        shapes[split] = (1,) if isinstance(data.inputs, TextRows) else tuple(data.inputs[0].shape)
-        if isinstance(data.inputs, Tensor) and data.inputs.is_floating_point():
-            wrong = (~data.inputs.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
-            if wrong:
-                more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-                raise ConfigError(f"{where}the input of example {wrong[0]}{more} has a value that is not finite")
-    if len(set(shapes.values())) > 1:
-        listed = ", ".join(f"{split} {list(shape)}" for split, shape in shapes.items())
-        raise ConfigError(f"the inputs of the splits differ in shape: {listed}")
-    return next(iter(shapes.values()))
-
-
-def _encoded(data: PythonData, split: str, targets: dict[str, TargetSpec], named: list[str]) -> Examples:
-    try:
-        labels: dict[str, Labels] = {name: data.targets[name] for name in targets}
-        encoded = {
-            name: encode_python_target(labels[name], name, target, name in named) for name, target in targets.items()
-        }
-    except ConfigError as error:
-        raise ConfigError(f"split {split!r}: {error}" if split else str(error)) from error
-    return Examples(data.inputs, encoded, weights=data.weights)
-
-
-def _with_statistics(name: str, target: TargetSpec, examples: dict[str, Examples]) -> TargetSpec:
-    """Add the mean and standard deviation of the labels in the split `train` to a real target."""
-    if target.type != "real":
-        return target
-    labels = examples["train"].labels(name).double()
-    labels = labels[~labels.isnan()]
-    if not len(labels):
-        raise ConfigError(f"target {name!r} has no label in the training examples")
-    return replace(target, mean=float(labels.mean()), std=float(labels.std(correction=0)))
-
-
-def _statistics(train: Examples) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Compute mean and standard deviation of each channel or feature, in float64."""
-    rows = np.arange(len(train.inputs)) if train.rows is None else train.rows.numpy()
-    if isinstance(train.inputs, Tensor):
-        inputs: Tensor = train.inputs
-        chunks = [rows[start : start + ROWS] for start in range(0, len(rows), ROWS)]
-    else:
-        sampled = rows[:: -(-len(rows) // SAMPLED)]
-        inputs = torch.stack([train.inputs[int(row)] for row in sampled])
-        chunks = [np.arange(len(sampled))]
-
-    count = sum(len(chunk) for chunk in chunks) * (inputs[0].numel() // inputs.shape[1])
-    reduced = [0, *range(2, inputs.ndim)]
-    mean = torch.stack([_double(inputs, chunk).sum(reduced) for chunk in chunks]).sum(0) / count
-    centred = mean.reshape(-1, *[1] * (inputs.ndim - 2))
-    squares = torch.stack([(_double(inputs, chunk) - centred).square().sum(reduced) for chunk in chunks]).sum(0)
-    return tuple(mean.tolist()), tuple((squares / count).sqrt().tolist())
-
-
-def _double(inputs: Tensor, rows: Any) -> Tensor:
-    return inputs[torch.from_numpy(rows)].double()

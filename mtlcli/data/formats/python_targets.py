@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtlcli.data.formats.column_encoding import FAR
-from mtlcli.data.formats.python_data import Labels
+from mtlcli.data.formats.python_arrays import Labels
 from mtlcli.errors import ConfigError, suggest
 from mtlcli.specs import IGNORE_INDEX, MOST_CLASSES, TargetSpec
 from mtlcli.text import join_names

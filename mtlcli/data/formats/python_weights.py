@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from mtlcli.data.formats.python_data import PythonData
+from mtlcli.data.formats.python_arrays import PythonData
 from mtlcli.data.formats.weight_column import LARGEST
 from mtlcli.errors import ConfigError, suggest
 
@@ -35,9 +35,9 @@ def take_weights(data: PythonData, name: str, split: str) -> PythonData:
         raise ConfigError(f"{where}a weight of {name!r} is not a number: {error}") from error
     if weights.ndim != 1:
         raise ConfigError(f"{where}the weights {name!r} are {list(weights.shape)}, expected one of each example")
-    if not targets:
+    if not targets and not data.maps:
         raise ConfigError(f"{where}the data has no target, only the weights {name!r}")
     if len(wrong := np.flatnonzero(~((weights >= 0) & (weights <= LARGEST)))):
         problem = f"the weight of example {wrong[0]} in {name!r} is {weights[wrong[0]]:g}"
         raise ConfigError(f"{where}{problem}, expected a number from 0 to {LARGEST:g}")
-    return PythonData(data.inputs, targets, torch.from_numpy(weights.astype(np.float32)))
+    return PythonData(data.inputs, targets, torch.from_numpy(weights.astype(np.float32)), data.maps)

@@ -20,6 +20,7 @@ from mtlcli.studies.study_callback import StudyCallback
 from mtlcli.training.assembly.build import check_experiment
 
 LOG = logging.getLogger("mtl")
+LABELS_COMPARED = ("performance", "data")  # measures that compare a label of each example
 Document = dict[str, Any]
 
 
@@ -57,6 +58,7 @@ def relate(
     with folder.lock():
         descriptions = {task: entry.description for task, entry in experiment.tasks.items()}
         runs = StudyRuns(joint, descriptions, folder, budget, callback)
+        selected = _leave_out_maps(selected, measures, runs, experiment)
         callback.on_study_start(_count_runs(selected, runs))
         try:
             return _compute_measures(selected, runs, experiment)
@@ -82,14 +84,8 @@ def _select_measures(experiment: Experiment, measures: Sequence[str] | None) -> 
             skipped.add("performance")
     words = [task for task, entry in experiment.tasks.items() if _labels_words(entry.kind.name)]
     if words:
-        compared = [name for name in ("performance", "data") if measures is None or name in measures]
-        message = f"{' and '.join(f'`{name}`' for name in compared)} can't be computed: they compare a label of each "
-        message += f"example, and {', '.join(words)} has a label for each word"
-        if measures is not None and compared:
-            raise ConfigError(experiment.problem("tasks", f"{message}. Choose other measures with --measure"))
-        if compared:
-            LOG.warning("%s. They are skipped", message)
-            skipped.update(compared)
+        compared = [name for name in LABELS_COMPARED if measures is None or name in measures]
+        skipped.update(_skip_compared(compared, f"{', '.join(words)} has a label for each word", measures, experiment))
     undescribed = [task for task, entry in experiment.tasks.items() if not entry.description.strip()]
     message = f"`semantic` needs a `description:` of every task; missing for: {', '.join(undescribed)}"
     if measures is None and undescribed:
@@ -98,6 +94,30 @@ def _select_measures(experiment: Experiment, measures: Sequence[str] | None) -> 
     if undescribed and "semantic" in (measures or ()):
         raise ConfigError(experiment.problem("tasks", message))
     return [MEASURES[name] for name in dict.fromkeys(measures or MEASURES) if name not in skipped]
+
+
+def _leave_out_maps(
+    selected: list[Measure], measures: Sequence[str] | None, runs: StudyRuns, experiment: Experiment
+) -> list[Measure]:
+    """Return the measures that can be computed if tasks have labels for each pixel; see `_select_measures`."""
+    compared = [measure.name for measure in selected if measure.name in LABELS_COMPARED]
+    maps = [task for task, kind in runs.joint_run.kinds.items() if kind.target.is_map] if compared else []
+    if not maps:
+        return selected
+    skipped = _skip_compared(compared, f"{', '.join(maps)} has a label for each pixel", measures, experiment)
+    return [measure for measure in selected if measure.name not in skipped]
+
+
+def _skip_compared(compared: list[str], why: str, measures: Sequence[str] | None, experiment: Experiment) -> list[str]:
+    """Return measures that can't be computed, which are skipped; ConfigError if they were requested."""
+    if not compared:
+        return []
+    message = f"{' and '.join(f'`{name}`' for name in compared)} can't be computed: they compare a label of each "
+    message += f"example, and {why}"
+    if measures is not None:
+        raise ConfigError(experiment.problem("tasks", f"{message}. Choose other measures with --measure"))
+    LOG.warning("%s. They are skipped", message)
+    return compared
 
 
 def _labels_words(kind: str) -> bool:

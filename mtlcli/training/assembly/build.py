@@ -22,17 +22,11 @@ from mtlcli.models.warm_start import find_mismatches, find_not_finite, join_prob
 from mtlcli.specs import DatasetSpec
 from mtlcli.training.assembly.assemble import add_regularizers, assemble
 from mtlcli.training.assembly.base_reference import check_reference, stored_weights
+from mtlcli.training.assembly.batch_norm_checks import check_batch_norm, has_batch_norm, nominal_sampler
 from mtlcli.training.assembly.class_weights import restore_class_weights
-from mtlcli.training.assembly.data_checks import (
-    SAMPLED,
-    Datasets,
-    check_batch_norm,
-    check_files,
-    has_batch_norm,
-    nominal_sampler,
-    open_datasets,
-)
+from mtlcli.training.assembly.data_checks import SAMPLED, Datasets, check_files, open_datasets
 from mtlcli.training.assembly.initial_weights import start_trunk
+from mtlcli.training.assembly.map_checks import check_augmented_maps
 from mtlcli.training.assembly.optimizers import check_optimizer
 from mtlcli.training.assembly.pretrained_weights import load_pretrained
 from mtlcli.training.assembly.regularization import fit_ranks
@@ -230,6 +224,7 @@ def check(experiment: Experiment, opened: Datasets) -> Run:
     for alias, (dataset, spec) in opened.items():
         if dataset.augment:
             with problems.at(f"datasets.{alias}.augment"):
+                check_augmented_maps(run, alias)
                 dataset.check_augment(spec)
     if experiment.trunk.init_from is not None:
         with (

@@ -10,6 +10,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from mtlcli.data.examples import Examples
+from mtlcli.data.map_counts import CHUNK, count_classes
 from mtlcli.errors import ConfigError, suggest
 from mtlcli.specs import is_labelled
 from mtlcli.tasks.base import TaskKind
@@ -30,7 +32,9 @@ def check_class_weights(given: ClassWeights, kind: TaskKind) -> None:
         ValueError: the kind has no classes, or the option names an unknown class, or gives all classes the weight 0.
     """
     if not kind.weighs_classes:
-        raise ValueError("needs a kind with classes, `classification`, `binary`, `ordinal` or `tagging`")
+        raise ValueError(
+            "needs a kind with classes, `classification`, `binary`, `ordinal`, `tagging` or `segmentation`"
+        )
     if given != "balanced":
         explicit_weights(given, kind)
 
@@ -82,18 +86,19 @@ def find_class(name: str | float, names: tuple[str, ...]) -> int:
     return names.index(wanted)
 
 
-def fit_class_weights(given: ClassWeights, kind: TaskKind, labels: Tensor, weights: Tensor | None, task: str) -> Tensor:
+def fit_class_weights(given: ClassWeights, kind: TaskKind, train: Examples, target: str, task: str) -> Tensor:
     """Compute the class weights of a task from its training examples.
 
     `balanced` is scikit-learn's definition: n / (K · n_k) for a class k with n_k of the n labelled examples, where K is
-    the number of classes that occur. With weights of examples, n and n_k are their sums. A class that doesn't occur has
-    the weight 1, which matters in evaluations only.
+    the number of classes that occur. With weights of examples, n and n_k are their sums. Of a target that is a map, the
+    pixels are counted, of a target with a class for each word the words. A class that doesn't occur has the weight 1,
+    which matters in evaluations only.
 
     Args:
         given: the option `class_weights` of the task.
         kind: kind of the task.
-        labels: labels of the training examples, [N], or of their words, [N, W].
-        weights: weights of the training examples, [N]; None for equal weights.
+        train: the training examples.
+        target: key of the labels of the task in the examples.
         task: name of the task, for the log.
 
     Returns:
@@ -104,11 +109,8 @@ def fit_class_weights(given: ClassWeights, kind: TaskKind, labels: Tensor, weigh
     """
     if given != "balanced":
         return explicit_weights(given, kind)
-    labelled = is_labelled(labels)
-    amounts = torch.ones(len(labels), dtype=torch.float64) if weights is None else weights.double()
-    amounts = amounts if labels.ndim == 1 else amounts.unsqueeze(1).expand_as(labels)
     names = kind.target.class_names
-    counts = torch.bincount(labels[labelled].long(), amounts[labelled], minlength=len(names))
+    counts = _count_pixels(train, target, kind) if kind.target.is_map else _count_labels(train, target, len(names))
     if not bool(counts.any()):
         raise ConfigError("`balanced` needs labelled training examples, and the task has none")
     absent = [name for name, count in zip(names, counts.tolist(), strict=True) if not count]
@@ -119,6 +121,22 @@ def fit_class_weights(given: ClassWeights, kind: TaskKind, labels: Tensor, weigh
             join_names(absent),
         )
     return torch.where(counts > 0, counts.sum() / ((len(names) - len(absent)) * counts), 1.0)
+
+
+def _count_labels(train: Examples, target: str, classes: int) -> Tensor:
+    """Return the sum of the weights of the labels of each class, float64 [K]."""
+    labels, weights = train.labels(target), train.sample_weights()
+    labelled = is_labelled(labels)
+    amounts = torch.ones(len(labels), dtype=torch.float64) if weights is None else weights.double()
+    amounts = amounts if labels.ndim == 1 else amounts.unsqueeze(1).expand_as(labels)
+    return torch.bincount(labels[labelled].long(), amounts[labelled], minlength=classes)
+
+
+def _count_pixels(train: Examples, target: str, kind: TaskKind) -> Tensor:
+    """Return the sum of the weights of the pixels of each class, float64 [K]."""
+    counts = torch.cat([count_classes(maps, kind.target) for maps in train.iterate_maps(target, CHUNK)]).double()
+    weights = train.sample_weights()
+    return counts.sum(0) if weights is None else weights.double() @ counts
 
 
 def restore_class_weights(saved: Any, kinds: Mapping[str, TaskKind]) -> dict[str, Tensor]:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor
 
 from mtlcli import registry
 from mtlcli.config import Experiment
@@ -19,14 +16,14 @@ from mtlcli.data.fingerprint import DataRecord
 from mtlcli.data.formats.shared_columns import share_columns
 from mtlcli.data.formats.token_rows import TokenRows
 from mtlcli.data.loader import Loader
-from mtlcli.data.samplers.base import Sampler
 from mtlcli.errors import ConfigError, MtlError, Problem, suggest
-from mtlcli.models.model import MultiTaskModel
 from mtlcli.specs import IGNORE_INDEX, DatasetSpec, TargetSpec, is_labelled
 from mtlcli.tasks.base import TaskKind
+from mtlcli.training.assembly.batch_norm_checks import SMALLEST, check_batch_norm, has_batch_norm
+from mtlcli.training.assembly.map_checks import check_maps, joint_sources, place_together, used_maps
 from mtlcli.training.assembly.spaces import check_spaces
 from mtlcli.training.assembly.texts import ask_for_inputs
-from mtlcli.training.evaluate import label_weights
+from mtlcli.training.evaluate import label_weights, map_targets
 from mtlcli.training.run import Run
 
 SPEC = f"{DatasetSpec.__module__}.{DatasetSpec.__name__}"
@@ -121,8 +118,9 @@ def open_data(run: Run) -> Loader:
         augment = {alias: dataset.augment for alias, dataset in run.datasets.items()}
         weights, bucketing = label_weights(run), run.experiment.training.bucketing
         return Loader(
-            examples, run.label_sources, sampler, run.experiment.seed, run.placement, augment, weights, bucketing
-        )
+            examples, run.label_sources, sampler, run.experiment.seed, run.placement, augment, weights, bucketing,
+            map_targets(run),
+        )  # fmt: skip
 
 
 def check_data(run: Run) -> None:
@@ -145,26 +143,33 @@ def check_data(run: Run) -> None:
     for alias, dataset in run.datasets.items():
         with problems.at(f"datasets.{alias}"), wrap_read_errors(alias):
             splits = [split for split in run.splits() if split in ("train", evaluated, "test")]
-            if type(dataset).check_files is not Dataset.check_files and not _read_whole(run, alias, splits):
+            maps = [] if not map_targets(run) else used_maps(run, alias)
+            if type(dataset).check_files is not Dataset.check_files and not _read_whole(run, alias, splits, maps):
                 _check_files(dataset)
             for split in splits:
                 kinds = [(run.kinds[task], name) for task, (source, name) in run.sources.items() if source == alias]
                 examples = run.examples_of(alias, split)
                 _check(split, examples, run.specs[alias], kinds)
+                kept = split == evaluated or (split == "train" and not dataset.augment)
+                if maps:
+                    if type(dataset).check_files is Dataset.check_files:
+                        place_together(run, examples, maps, kept)
+                    continue
                 if isinstance(examples.inputs, Tensor | TokenRows) or isinstance(examples, StreamedExamples):
                     continue
                 if type(dataset).check_files is Dataset.check_files:
-                    kept = split == evaluated or (split == "train" and not dataset.augment)
                     (run.placement.resident if kept else run.placement.check)(examples.inputs)
     problems.check()
 
 
-def _read_whole(run: Run, alias: str, splits: list[str]) -> bool:
-    """Read lazy inputs that all splits share, if they will be resident. False if they can't be read."""
+def _read_whole(run: Run, alias: str, splits: list[str], maps: list[str]) -> bool:
+    """Read lazy inputs that all splits share, and the maps, if they will be resident. False if they can't be read."""
     first, *others = (run.examples_of(alias, split).inputs for split in splits)
     if isinstance(first, Tensor | TokenRows) or any(inputs is not first for inputs in others):
         return False
     try:
+        if maps:
+            return run.placement.resident_group(joint_sources(run.examples_of(alias, splits[0]), maps)) is not None
         return run.placement.resident(first) is not None
     except MtlError:  # the check of the files lists the faults
         return False
@@ -203,6 +208,9 @@ def _check(split: str, examples: Examples, spec: DatasetSpec, kinds: list[tuple[
         raise ConfigError(f"{where}the first example is {actual}, but the inputs of the dataset are {expected}")
     streamed = isinstance(examples, StreamedExamples)  # then most labels are checked when they are read
     for name in () if streamed else sorted({name for kind, name in kinds if not kind.generates}):
+        if spec.targets[name].is_map:
+            check_maps(where, examples, spec, name)
+            continue
         if name not in examples.targets:
             raise ConfigError(f"{where}no target {name!r}. Targets: {', '.join(examples.targets)}")
         if (amount := len(examples.targets[name])) != len(examples.inputs):
@@ -210,7 +218,7 @@ def _check(split: str, examples: Examples, spec: DatasetSpec, kinds: list[tuple[
         if wrong := _wrong_label(examples.labels(name), spec.targets[name]):
             raise ConfigError(f"{where}the label of an example for target {name!r} is {wrong}")
     for kind, name in kinds:
-        if type(kind).wrong_label is TaskKind.wrong_label:
+        if type(kind).wrong_label is TaskKind.wrong_label or kind.target.is_map:
             continue
         labels = examples.labels(name)
         if wrong := kind.wrong_label(labels[is_labelled(labels)]):
@@ -228,73 +236,3 @@ def _wrong_label(labels: Tensor, target: TargetSpec) -> str | None:
         bad = (labels != 0) & (labels != 1) & ~labels.isnan()
         expected = "0 or 1, or NaN if it is missing"
     return f"{labels[bad][0].item():g}, expected {expected}" if bool(bad.any()) else None
-
-
-SMALLEST = 2  # examples of a dataset per step if the model has batch norm
-NOMINAL = 1000  # examples of a dataset whose size is not known yet
-MOST_TRIED = 16  # combinations of batch sizes
-BATCH_NORM_REFUSAL = "Expected more than 1 value per channel"  # from torch's message
-
-
-def has_batch_norm(model: MultiTaskModel) -> bool:
-    """Return whether the model uses batch statistics in training; a frozen trunk does not."""
-    model.train()
-    return any(isinstance(module, _BatchNorm) and module.training for module in model.modules())
-
-
-def nominal_sampler(run: Run) -> Sampler:
-    """Return the sampler for datasets of equal, large size, for checks that do not read the data."""
-    return run.make_sampler(dict.fromkeys(run.specs, NOMINAL))
-
-
-def check_batch_norm(run: Run, sampler: Sampler) -> None:
-    """Check that every batch of a sampler is accepted by the model's batch norm in training mode.
-
-    Batch norm needs more than one value per channel, so it rejects a single example whose maps are 1×1. The check
-    passes blank batches through the model on `meta`, of the sizes of steps with a single example of a dataset.
-
-    Args:
-        run: The run, whose model has batch norm.
-        sampler: The sampler of its batches.
-
-    Raises:
-        ConfigError: If a batch is rejected.
-    """
-    combinations = {tuple(stop - start for start, stop in sampler.take(step)) for step in range(sampler.steps)}
-    for counts in sorted(c for c in combinations if 1 in c)[:MOST_TRIED]:
-        sizes = dict(zip(run.specs, counts, strict=True))
-        if not _refuses(run, {alias: count for alias, count in sizes.items() if count}):
-            continue
-        single = [alias for alias, count in sizes.items() if count == 1]
-        what = f"a step uses a single example of {' and '.join(f'dataset {alias!r}' for alias in single)}, and batch "
-        what += "norm needs more than one value per channel in training. "
-        if sampler.batch_size < SMALLEST:
-            remedy = f"Set it to {SMALLEST} or more, or use a trunk without batch norm"
-            raise ConfigError(run.experiment.problem("training.batch_size", what + remedy))
-        raise ConfigError(
-            run.experiment.problem(
-                f"datasets.{single[0]}",
-                f"{what}Add training examples, or repeat them by training.sampling: uniform (training.batch_size is "
-                f"{sampler.batch_size}), or use a trunk without batch norm",
-            )
-        )
-
-
-def _refuses(run: Run, sizes: Mapping[str, int]) -> bool:
-    """Return whether batch norm rejects batches with these numbers of examples."""
-    model: nn.Module = run.model
-    state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    blank = {name: torch.empty_like(value, device="meta") for name, value in state.items()}
-    inputs = {
-        alias: one.expand(n, *one.shape[1:]).to("meta")
-        for alias, one in run.blank_inputs().items()
-        if (n := sizes.get(alias))
-    }
-    try:
-        with torch.no_grad(), warnings.catch_warnings(action="ignore"):
-            torch.func.functional_call(model, blank, (inputs,))
-    except ValueError as error:
-        return BATCH_NORM_REFUSAL in str(error)
-    except Exception:  # other checks report it
-        return False
-    return False

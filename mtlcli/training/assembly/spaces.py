@@ -107,9 +107,15 @@ def resolve_space(experiment: Experiment, task: str, spec: DatasetSpec) -> Space
         The space; it includes the conditions of the space of the other task.
 
     Raises:
-        ValueError: the dataset has no such target, or the target no such label.
+        ValueError: the dataset has no such target, or the target no such label, or is a map.
     """
     alias, where = experiment.tasks[task].dataset, experiment.tasks[task].where
+    name, own = spec.find_target(experiment.tasks[task].target, alias, task)
+    if own.is_map:
+        raise ValueError(
+            f"restricts a task with one label for each example, and the target {name!r} has one for each pixel; mark "
+            f"the pixels of the other examples as missing in the data"
+        )
     conditions: list[Condition] = []
     while where is not None:
         other = None if where.task is None else experiment.tasks[where.task]
@@ -121,8 +127,9 @@ def resolve_space(experiment: Experiment, task: str, spec: DatasetSpec) -> Space
 
 
 def _condition(equals: Label | list[Label], name: str, target: TargetSpec) -> Condition:
-    if target.type == "tags":
-        raise ValueError(f"the target {name!r} has a label for each word, which can't define a sample space")
+    if target.type == "tags" or target.is_map:
+        unit = "pixel" if target.is_map else "word"
+        raise ValueError(f"the target {name!r} has a label for each {unit}, which can't define a sample space")
     given = equals if isinstance(equals, list) else [equals]
     if target.type == "real":
         if wrong := [value for value in given if isinstance(value, str | bool)]:

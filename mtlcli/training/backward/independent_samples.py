@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mtlcli.data.label_counts import count_labels
 from mtlcli.data.loader import Batch
-from mtlcli.specs import has_label, is_labelled
+from mtlcli.specs import has_label, is_labelled, labelled_pixels
 from mtlcli.training.backward.base import TaskGraphs, weighted_backward
 from mtlcli.training.backward.engines import GradientEngine, check_finite
 from mtlcli.training.backward.gradient_backward import GradientBackward, Piece
@@ -100,4 +100,5 @@ def _amount(batch: Batch, task: str) -> Tensor:
         if weights.ndim == 1:
             return (weights.masked_fill(~has_label(target), 0.0) * count_labels(target)).sum()
         return weights.masked_fill(~is_labelled(target), 0.0).sum()
-    return is_labelled(batch.targets[task]).sum()
+    target = batch.targets[task]
+    return (labelled_pixels(target) if target.ndim > 2 else is_labelled(target)).sum()

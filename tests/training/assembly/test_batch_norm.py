@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from mtlcli.errors import ConfigError
+from mtlcli.training.assembly.batch_norm_checks import BATCH_NORM_REFUSAL
 from mtlcli.training.assembly.build import build, check_experiment
-from mtlcli.training.assembly.data_checks import BATCH_NORM_REFUSAL
 from mtlcli.training.failures import explain_error
 from mtlcli.training.trainer import Trainer
 from tests.training.experiments import digits, training

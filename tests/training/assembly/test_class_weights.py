@@ -11,11 +11,14 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, log_loss
 from sklearn.utils.class_weight import compute_class_weight
+from torch import Tensor
 
+from mtlcli.data.examples import Examples
 from mtlcli.data.loader import evaluation_batches
 from mtlcli.data.placement import Placement
 from mtlcli.errors import ConfigError
 from mtlcli.specs import IGNORE_INDEX, TargetSpec
+from mtlcli.tasks.base import TaskKind
 from mtlcli.training.assembly.build import build, rebuild
 from mtlcli.training.assembly.class_weights import (
     check_class_weights,
@@ -34,6 +37,11 @@ CLASSES = kind("classification", TargetSpec("classes", 4, ("a", "b", "c", "d"), 
 BINARY = kind("binary", TargetSpec("binary", missing=True))
 
 
+def fit(given: Any, kind: TaskKind, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    train = Examples(torch.zeros(len(labels), 1), {"y": labels}, weights=weights)
+    return fit_class_weights(given, kind, train, "y", "t")
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 def test_balanced_is_scikit_learns(weighted: bool) -> None:
     rng = np.random.default_rng(0)
@@ -41,7 +49,7 @@ def test_balanced_is_scikit_learns(weighted: bool) -> None:
     weights = rng.integers(0, 4, 200) if weighted else np.ones(200, int)
     given = torch.from_numpy(np.concatenate([labels, [IGNORE_INDEX] * 9]))
     padded = torch.from_numpy(np.concatenate([weights, [5] * 9]).astype(np.float32))
-    fitted = fit_class_weights("balanced", CLASSES, given, padded if weighted else None, "t")
+    fitted = fit("balanced", CLASSES, given, padded if weighted else None)
     repeated = labels.repeat(weights)
     expected = compute_class_weight("balanced", classes=np.arange(4), y=repeated)
     np.testing.assert_allclose(fitted, expected, rtol=1e-14)
@@ -49,19 +57,19 @@ def test_balanced_is_scikit_learns(weighted: bool) -> None:
 
 def test_balanced_for_0_and_1_with_missing_labels() -> None:
     labels = torch.tensor([0.0, 0.0, 0.0, 1.0, torch.nan])
-    assert fit_class_weights("balanced", BINARY, labels, None, "t").tolist() == [4 / 6, 2.0]
+    assert fit("balanced", BINARY, labels).tolist() == [4 / 6, 2.0]
 
 
 def test_a_class_without_training_examples(caplog: pytest.LogCaptureFixture) -> None:
     """K is the number of classes that occur, as in scikit-learn."""
-    fitted = fit_class_weights("balanced", CLASSES, torch.tensor([0, 0, 0, 2]), None, "t")
+    fitted = fit("balanced", CLASSES, torch.tensor([0, 0, 0, 2]))
     assert fitted.tolist() == [4 / 6, 1.0, 2.0, 1.0]
     assert "tasks.t.class_weights: no training example of b, d, whose weight in evaluations is 1" in caplog.text
 
 
 def test_balanced_without_labels() -> None:
     with pytest.raises(ConfigError, match="needs labelled training examples"):
-        fit_class_weights("balanced", CLASSES, torch.tensor([IGNORE_INDEX]), None, "t")
+        fit("balanced", CLASSES, torch.tensor([IGNORE_INDEX]))
 
 
 def test_explicit_weights() -> None:
