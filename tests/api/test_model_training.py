@@ -135,7 +135,7 @@ class Colours(Dataset[Any]):
 def test_a_dataset_that_is_read_one_item_at_a_time_is_trained_and_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mtlcli.data.formats.python_data.READ_WHOLE", 1000)
+    monkeypatch.setattr("mtlcli.data.formats.python_items.READ_WHOLE", 1000)
     config = {
         "tasks": {"bright": {"dataset": "own", "kind": "regression"}, "side": {"dataset": "own", "kind": "binary"}},
         "trunk": {"name": "mlp", "hidden": [8]},

@@ -17,7 +17,13 @@ from mtlcli.data.content_hash import hash_inputs, hash_named, hash_rows, hash_te
 from mtlcli.data.formats.input_statistics import compute_input_statistics
 from mtlcli.data.formats.python_arrays import PythonData
 from mtlcli.data.formats.python_data import convert_data
-from mtlcli.data.formats.python_encoding import add_statistics, encode_examples, find_input_shape, has_missing
+from mtlcli.data.formats.python_encoding import (
+    add_statistics,
+    check_map_sizes,
+    encode_examples,
+    find_input_shape,
+    has_missing,
+)
 from mtlcli.data.formats.python_maps import MapType, fit_python_map
 from mtlcli.data.formats.python_targets import TargetType, fit_python_target
 from mtlcli.data.formats.python_texts import name_texts
@@ -150,6 +156,8 @@ class InMemory(Dataset):
         if self._loaded is None:
             converted = self._converted
             self._check_names(converted)
+            shape = find_input_shape(converted)
+            check_map_sizes(converted, shape)
             stored = self._stored
             targets, named = self._fit(converted) if stored is None else (stored.targets, stored.state["named"])
             encoded = {split: encode_examples(data, split, targets, named) for split, data in converted.items()}
@@ -160,7 +168,6 @@ class InMemory(Dataset):
                 name: replace(target, missing=has_missing(name, target, converted, examples))
                 for name, target in targets.items()
             }
-            shape = find_input_shape(converted)
             spec = self._described(examples, targets, named, shape)
             if self._max_length is not None:
                 names = name_texts(data.inputs for data in converted.values())

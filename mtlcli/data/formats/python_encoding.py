@@ -44,6 +44,32 @@ def find_input_shape(converted: dict[str, PythonData]) -> Shape:
     return next(iter(shapes.values()))
 
 
+def check_map_sizes(converted: dict[str, PythonData], shape: Shape) -> None:
+    """Check that labels of pixels have the size of the images.
+
+    Args:
+        converted: split → examples.
+        shape: shape of an input.
+
+    Raises:
+        ConfigError: The inputs are no images, or a target has another size.
+    """
+    for split, data in converted.items():
+        where = f"split {split!r}: " if split else ""
+        for name, maps in data.maps.items():
+            if len(shape) != 3:
+                labels = ", ".join(["N", *map(str, maps[0].shape)])
+                raise ConfigError(
+                    f"{where}target {name!r}: expected labels [N] or [N, labels], got [{labels}]; only images have labels "
+                    "for pixels"
+                )
+            if tuple(maps[0].shape[-2:]) != shape[1:]:
+                sizes = ["×".join(map(str, size)) for size in (maps[0].shape[-2:], shape[1:])]
+                raise ConfigError(
+                    f"{where}target {name!r} has labels for {sizes[0]} pixels, and the images are {sizes[1]}"
+                )
+
+
 def encode_examples(data: PythonData, split: str, targets: dict[str, TargetSpec], named: list[str]) -> Examples:
     """Encode the examples of a split.
 
