@@ -17,10 +17,9 @@ from mtlcli.data.bucketing import Window
 from mtlcli.data.example_weights import ExampleWeights, LabelWeights, OrderedWeights
 from mtlcli.data.examples import wrap_read_errors
 from mtlcli.data.formats.token_rows import TokenRows
-from mtlcli.data.gather import FetchBatch, make_gather
 from mtlcli.data.label_counts import count_labels
 from mtlcli.data.map_batches import MapOrder, MapSource
-from mtlcli.data.placement import Placement, Route
+from mtlcli.data.placement import FetchBatch, Placement, Route, make_gather
 from mtlcli.data.samplers.base import Rows, ShuffledEpochs
 from mtlcli.errors import ConfigError
 from mtlcli.specs import TargetSpec

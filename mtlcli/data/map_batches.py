@@ -14,9 +14,8 @@ from mtlcli.data.augmentation import Augmentation
 from mtlcli.data.batch_stream import Request, Stream
 from mtlcli.data.example_weights import LabelWeights
 from mtlcli.data.examples import Examples, LazyInputs, describe_read_error, wrap_read_errors
-from mtlcli.data.gather import make_gather
 from mtlcli.data.map_counts import PixelCounter, PixelCounts, expand_maps, pixel_weights, weigh_classes
-from mtlcli.data.placement import Placement
+from mtlcli.data.placement import Placement, make_gather
 from mtlcli.data.samplers.base import Rows
 from mtlcli.errors import MtlError
 from mtlcli.specs import TargetSpec

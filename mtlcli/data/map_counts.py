@@ -49,7 +49,6 @@ class PixelCounter:
     """Counts the labelled pixels of the maps of a dataset, and checks their labels.
 
     Args:
-        alias: alias of the dataset, for messages.
         targets: target → its specification.
         weighted: targets whose classes have weights.
     """

@@ -60,8 +60,8 @@ def check_map_sizes(converted: dict[str, PythonData], shape: Shape) -> None:
             if len(shape) != 3:
                 labels = ", ".join(["N", *map(str, maps[0].shape)])
                 raise ConfigError(
-                    f"{where}target {name!r}: expected labels [N] or [N, labels], got [{labels}]; only images have labels "
-                    "for pixels"
+                    f"{where}target {name!r}: expected labels [N] or [N, labels], got [{labels}]; only images "
+                    "have labels for pixels"
                 )
             if tuple(maps[0].shape[-2:]) != shape[1:]:
                 sizes = ["×".join(map(str, size)) for size in (maps[0].shape[-2:], shape[1:])]

@@ -7,23 +7,15 @@ from collections.abc import Mapping
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mtlcli.data.samplers.base import Sampler
 from mtlcli.errors import ConfigError
-from mtlcli.models.model import MultiTaskModel
 from mtlcli.training.run import Run
 
 SMALLEST = 2  # examples of a dataset per step if the model has batch norm
 NOMINAL = 1000  # examples of a dataset whose size is not known yet
 MOST_TRIED = 16  # combinations of batch sizes
 BATCH_NORM_REFUSAL = "Expected more than 1 value per channel"  # from torch's message
-
-
-def has_batch_norm(model: MultiTaskModel) -> bool:
-    """Return whether the model uses batch statistics in training; a frozen trunk does not."""
-    model.train()
-    return any(isinstance(module, _BatchNorm) and module.training for module in model.modules())
 
 
 def nominal_sampler(run: Run) -> Sampler:

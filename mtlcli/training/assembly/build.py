@@ -22,9 +22,9 @@ from mtlcli.models.warm_start import find_mismatches, find_not_finite, join_prob
 from mtlcli.specs import DatasetSpec
 from mtlcli.training.assembly.assemble import add_regularizers, assemble
 from mtlcli.training.assembly.base_reference import check_reference, stored_weights
-from mtlcli.training.assembly.batch_norm_checks import check_batch_norm, has_batch_norm, nominal_sampler
+from mtlcli.training.assembly.batch_norm_checks import check_batch_norm, nominal_sampler
 from mtlcli.training.assembly.class_weights import restore_class_weights
-from mtlcli.training.assembly.data_checks import SAMPLED, Datasets, check_files, open_datasets
+from mtlcli.training.assembly.data_checks import SAMPLED, Datasets, check_files, has_batch_norm, open_datasets
 from mtlcli.training.assembly.initial_weights import start_trunk
 from mtlcli.training.assembly.map_checks import check_augmented_maps
 from mtlcli.training.assembly.optimizers import check_optimizer

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mtlcli import registry
 from mtlcli.config import Experiment
@@ -17,9 +18,10 @@ from mtlcli.data.formats.shared_columns import share_columns
 from mtlcli.data.formats.token_rows import TokenRows
 from mtlcli.data.loader import Loader
 from mtlcli.errors import ConfigError, MtlError, Problem, suggest
+from mtlcli.models.model import MultiTaskModel
 from mtlcli.specs import IGNORE_INDEX, DatasetSpec, TargetSpec, is_labelled
 from mtlcli.tasks.base import TaskKind
-from mtlcli.training.assembly.batch_norm_checks import SMALLEST, check_batch_norm, has_batch_norm
+from mtlcli.training.assembly.batch_norm_checks import SMALLEST, check_batch_norm
 from mtlcli.training.assembly.map_checks import check_maps, joint_sources, place_together, used_maps
 from mtlcli.training.assembly.spaces import check_spaces
 from mtlcli.training.assembly.texts import ask_for_inputs
@@ -236,3 +238,9 @@ def _wrong_label(labels: Tensor, target: TargetSpec) -> str | None:
         bad = (labels != 0) & (labels != 1) & ~labels.isnan()
         expected = "0 or 1, or NaN if it is missing"
     return f"{labels[bad][0].item():g}, expected {expected}" if bool(bad.any()) else None
+
+
+def has_batch_norm(model: MultiTaskModel) -> bool:
+    """Return whether the model uses batch statistics in training; a frozen trunk does not."""
+    model.train()
+    return any(isinstance(module, _BatchNorm) and module.training for module in model.modules())
