@@ -110,6 +110,7 @@ class Images(SplitTable):
     """
 
     value_range = (0, 255)
+    file_columns: Sequence[str] = ()  # columns of further files, such as masks
 
     def __init__(
         self,
@@ -147,8 +148,8 @@ class Images(SplitTable):
             raise ValueError(f"splits come either from `split_column` or from `{list(self.paths)[1]}_path`, not both")
         self.booleans = booleans if isinstance(booleans, dict) else dict.fromkeys(booleans, ())
         self.notation = make_notation(decimal, thousands, {}, self.booleans)
-        self.targets = check_targets(targets, self.notation)
-        if image in list_target_columns(self.targets):
+        self.targets = check_targets(targets, self.notation, optional=bool(self.file_columns))
+        if image in [*list_target_columns(self.targets), *self.file_columns]:
             raise ValueError(f"the column {image!r} can't be the image and a target at once")
         if normalize == "imagenet" and mode != "rgb":
             raise ValueError("`normalize: imagenet` needs `mode: rgb`")
@@ -211,12 +212,14 @@ class Images(SplitTable):
         """Return the specification, the images and targets of all rows, and the rows of each split."""
         if self._loaded is None:
             columns = [*list_target_columns(self.targets), *filter(None, [self.weight_column])]
-            texts = list_text_columns(self.targets, self.image, self.split_column, self.group_column)
+            texts = list_text_columns(
+                self.targets, self.image, self.split_column, self.group_column, *self.file_columns
+            )
             table, of_files = read_split_files(
-                self.paths, self.dialect, texts, [self.image, *columns], [self.image], []
+                self.paths, self.dialect, texts, [self.image, *self.file_columns, *columns], [self.image], []
             )
             table.require([self.image], "image")
-            table.require(list_target_columns(self.targets), "targets")
+            table.require([*self.file_columns, *list_target_columns(self.targets)], "targets")
             table.require(self.booleans, "booleans")
             prepare = self.prepare if self._stored is None else ImagePreparation.of(self._stored)
             rows = find_rows(table, of_files, self.image, self.root, self.suffix, prepare, self.on_error == "skip")
@@ -242,8 +245,15 @@ class Images(SplitTable):
                 train = splits.rows.get("train", np.arange(len(table)))
                 self._notes += note_classes(table, self.targets, spec.targets, train, self.notation)
             self._notes += note_shared_images(listed.keys, splits.rows)
+            spec, splits = self._add_files(table, files, spec, splits)
             self._loaded = spec, files, targets, splits
         return self._loaded
+
+    def _add_files(
+        self, table: Table, files: ImageFiles, spec: DatasetSpec, splits: TableSplits
+    ) -> tuple[DatasetSpec, TableSplits]:
+        """Add the targets that are files, such as masks, to the specification, and to the hashes of the rows."""
+        return spec, splits
 
     def _restored(self, table: Table, stored: DatasetSpec) -> DatasetSpec:
         size = self.prepare.size or stored.input_shape[1:]

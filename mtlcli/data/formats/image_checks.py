@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
+from typing import Protocol
 
 from mtlcli.cores import usable_cores
-from mtlcli.data.formats.images import ImageFiles
 from mtlcli.data.placement import READ_WHOLE
 from mtlcli.files import cache_folder
 
@@ -24,7 +24,24 @@ LOG_FROM = 2000  # number of files from which the check is logged
 DIGEST_BYTES = 16
 
 
-def check_images(files: ImageFiles, bytes_each: int, most: int | None = None) -> list[str]:
+class CheckedFiles(Protocol):
+    """Files that are checked: images, or maps of all images that have some."""
+
+    @property
+    def paths(self) -> Sequence[Path]:
+        """The files."""
+
+    @property
+    def rule(self) -> str:
+        """What the accepted files depend on, for the cache of those that passed."""
+
+    def __len__(self) -> int: ...
+
+    def fault(self, row: int, whole: bool) -> str | None:
+        """Check a file, in full if `whole`; return the fault in words, or None."""
+
+
+def check_images(files: CheckedFiles, bytes_each: int, most: int | None = None) -> list[str]:
     """Check image files.
 
     Every file is decoded if all of them take up to 512 MiB, on disk and decoded, because these are read into memory
@@ -55,7 +72,7 @@ def check_images(files: ImageFiles, bytes_each: int, most: int | None = None) ->
     return listed
 
 
-def find_damaged(files: ImageFiles, bytes_each: int | None = None, limit: int | None = None) -> dict[int, str]:
+def find_damaged(files: CheckedFiles, bytes_each: int | None = None, limit: int | None = None) -> dict[int, str]:
     """Check image files as `check_images` does.
 
     Args:
@@ -72,7 +89,7 @@ def find_damaged(files: ImageFiles, bytes_each: int | None = None, limit: int | 
 
 
 def _check(
-    files: ImageFiles, digests: dict[int, bytes | None], whole: bool, limit: int, replaced: bool
+    files: CheckedFiles, digests: dict[int, bytes | None], whole: bool, limit: int, replaced: bool
 ) -> tuple[dict[int, str], bool]:
     """Check the files of `digests`, up to a number of faults.
 
@@ -98,7 +115,7 @@ def _check(
     return faults, checked == len(new)
 
 
-def _digests(files: ImageFiles, rows: Sequence[int]) -> tuple[dict[int, bytes | None], int]:
+def _digests(files: CheckedFiles, rows: Sequence[int]) -> tuple[dict[int, bytes | None], int]:
     """Return row → digest of path, size and time of the file (None if it doesn't exist), and the size of all files."""
     digests: dict[int, bytes | None] = {}
     total = 0
@@ -116,7 +133,7 @@ def _digests(files: ImageFiles, rows: Sequence[int]) -> tuple[dict[int, bytes | 
 
 
 @contextmanager
-def _open_cache(files: ImageFiles, whole: bool, replaced: bool) -> Iterator[set[bytes]]:
+def _open_cache(files: CheckedFiles, whole: bool, replaced: bool) -> Iterator[set[bytes]]:
     """Yield the digests of files that passed such a check; on exit, the changed set is written if `replaced`.
 
     A cache that can't be read or written is ignored.
@@ -143,7 +160,7 @@ def _open_cache(files: ImageFiles, whole: bool, replaced: bool) -> Iterator[set[
         log.debug("the checked images can't be cached: %s", error)
 
 
-def _cache_file(files: ImageFiles, whole: bool) -> Path | None:
+def _cache_file(files: CheckedFiles, whole: bool) -> Path | None:
     """Return the cache of such a check, or None without a home folder."""
     import PIL
 
@@ -152,5 +169,5 @@ def _cache_file(files: ImageFiles, whole: bool) -> Path | None:
         return None
     first = os.path.commonpath([os.path.abspath(files.paths[0]), os.path.abspath(files.paths[-1])])  # noqa: PTH100
     # The cache depends on the decoder, the kind of check, and the folder.
-    rule = f"1\0{PIL.__version__}\0{first}\0{files.preparation.fixed_size}\0{whole}"
+    rule = f"1\0{PIL.__version__}\0{first}\0{files.rule}\0{whole}"
     return folder / blake2b(os.fsencode(rule), digest_size=DIGEST_BYTES).hexdigest()

@@ -7,12 +7,13 @@ deprecated (from version 0.29 on), and warnings of libpng and libjpeg go to stde
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mtlcli.data.formats.compressed import describe_os_error
@@ -21,7 +22,7 @@ from mtlcli.specs import DatasetSpec
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
-
+    from PIL.Image import Resampling
 
 # Accepted formats, whatever a file's suffix, and their suffixes. By default, Pillow would try all its formats, pass
 # PostScript to an interpreter, and accept any bytes as a format without a signature (TGA).
@@ -40,6 +41,7 @@ OPTIONAL = {"AVIF": "avif", "JPEG2000": "jpg_2000", "WEBP": "webp"}  # as `PIL.f
 MAX_PIXELS = 50_000_000  # 200 MB during decoding; the header of a file of some kB can claim a thousand times as many
 ORIENTATION = 0x0112  # EXIF tag
 
+Indices = NDArray[np.int32]
 Fit = Literal["crop", "stretch", "pad"]
 Background = Literal["white", "black"]
 
@@ -133,7 +135,7 @@ class ImagePreparation:
         try:
             with Image.open(file, formats=supported_formats()) as opened:
                 check_header(opened)
-                image = _decode_upright(opened)
+                image = decode_upright(opened)
                 image = self._convert(image)
         except UnidentifiedImageError as error:
             raise MtlError(f"is not an image of the formats {', '.join(supported_formats())}") from error
@@ -159,17 +161,45 @@ class ImagePreparation:
         mode = "L" if self.channels == 1 else "RGB"
         return image if image.mode == mode else image.convert(mode)
 
-    def _resize(self, image: PILImage) -> PILImage:
-        from PIL import Image, ImageOps
+    def find_nearest(self, height: int, width: int) -> Indices:
+        """Find the pixel of an image that is the nearest to each pixel of the result.
 
-        if self.fit is None or self.size is None:
-            return image
-        size, method = self.size[::-1], Image.Resampling.BILINEAR
-        if self.fit == "crop":
-            return ImageOps.fit(image, size, method)
-        if self.fit == "pad":
-            return ImageOps.pad(image, size, method, self.background or "black")
-        return image.resize(size, method)
+        Args:
+            height: height of the image.
+            width: width of the image.
+
+        Returns:
+            int32 [H, W]: y * width + x of the nearest pixel; -1 in the padding.
+        """
+        return _find_nearest(self, height, width)
+
+    def _resize(self, image: PILImage) -> PILImage:
+        from PIL import Image
+
+        return _resize(image, self.size, self.fit, Image.Resampling.BILINEAR, self.background or "black")
+
+
+@lru_cache(maxsize=16)
+def _find_nearest(preparation: ImagePreparation, height: int, width: int) -> Indices:
+    """Resize an image whose values are the positions of its pixels."""
+    from PIL import Image
+
+    positions = Image.fromarray(np.arange(height * width, dtype=np.int32).reshape(height, width))
+    return np.asarray(_resize(positions, preparation.size, preparation.fit, Image.Resampling.NEAREST, -1))
+
+
+def _resize(
+    image: PILImage, size: tuple[int, int] | None, fit: Fit | None, method: Resampling, padding: str | int
+) -> PILImage:
+    from PIL import ImageOps
+
+    if fit is None or size is None:
+        return image
+    if fit == "crop":
+        return ImageOps.fit(image, size[::-1], method)
+    if fit == "pad":
+        return ImageOps.pad(image, size[::-1], method, padding)
+    return image.resize(size[::-1], method)
 
 
 def check_header(file: PILImage) -> None:
@@ -192,8 +222,15 @@ def _has_16_bits(file: PILImage) -> bool:
     return file.mode.startswith("I;16") or (file.mode == "I" and file.format in ("PNG", "PPM"))
 
 
-def _decode_upright(file: PILImage) -> PILImage:
-    """Decode an opened file to 8 bits, and turn it upright."""
+def decode_upright(file: PILImage) -> PILImage:
+    """Decode an opened file to 8 bits, and turn it upright.
+
+    Args:
+        file: the image.
+
+    Returns:
+        The image, of any mode of 8 bits.
+    """
     from PIL import Image, ImageOps
 
     ImageOps.exif_transpose(file, in_place=True)

@@ -59,8 +59,10 @@ class ListedImages:
         return hash_named({"image": self.keys, "size": self.sizes, "cells": cells})
 
 
-def list_images(table: Table, column: str, root: Path, suffix: str) -> tuple[ListedImages, dict[int, str]]:
-    """Find the image file of each row.
+def list_images(
+    table: Table, column: str, root: Path, suffix: str, folder: str | None = None
+) -> tuple[ListedImages, dict[int, str]]:
+    """Find the image file, or a mask file, of each row.
 
     A path is relative to `root` or absolute. If no such file exists, backslashes are tried as separators, and then
     Unicode's forms NFC and NFD, between which copies to other systems change names.
@@ -68,17 +70,21 @@ def list_images(table: Table, column: str, root: Path, suffix: str) -> tuple[Lis
     Args:
         table: the table.
         column: column of paths.
-        root: folder of relative paths.
+        root: folder of the images.
         suffix: text appended to each path.
+        folder: for masks, the folder below `root` to which their paths are relative; then a cell may be blank.
 
     Returns:
         The images, and row → fault of its file, with the place in the table, for rows without a readable file.
     """
     cells = table.columns[column]
     paths, names, sizes, wrong = [], [], [], {}
-    base = os.path.abspath(root)  # noqa: PTH100  (doesn't follow links, and is faster than Path)
+    start = root if folder is None else root / folder
+    base = os.path.abspath(start)  # noqa: PTH100  (doesn't follow links, and is faster than Path)
     for at, value in enumerate(cells.values):
-        path, size, fault = _find_file(root, None if value is None else value + suffix, column)
+        path, size, fault = _find_file(start, None if value is None else value + suffix, column)
+        if value is None and folder is not None:
+            fault = None
         paths.append(path)
         names.append(_name_below(base, path, (value or "") + suffix))
         sizes.append(str(size))
@@ -92,7 +98,7 @@ def list_images(table: Table, column: str, root: Path, suffix: str) -> tuple[Lis
         if value and not _URL.match(value):
             hint = ""
             if fault == ABSENT and hints < MAX_HINTS:
-                hint = _suggest_remedy(table, root, value, suffix)
+                hint = _suggest_remedy(table, root, value, suffix, folder)
                 hints = MAX_HINTS if hint else hints + 1
             fault = f"{printable(str(paths[at]))}: {fault}{hint}"
         faults[row] = f"{table.place(row)}: {fault}"
@@ -144,14 +150,18 @@ def _name_below(base: str, path: Path, written: str) -> str:
     return unicodedata.normalize("NFC", whole.removeprefix(f"{base.rstrip('/')}/"))
 
 
-def _suggest_remedy(table: Table, root: Path, value: str, suffix: str) -> str:
+def _suggest_remedy(table: Table, root: Path, value: str, suffix: str, masks: str | None) -> str:
     """Suggest a remedy for a file that doesn't exist, or ""."""
+    option, start = ("root", root) if masks is None else ("folder", root / masks)
     try:
-        folders = [table.path.parent, root.parent, Path(), *filter(Path.is_dir, root.iterdir())]
+        below = [*filter(Path.is_dir, root.iterdir())]
+        folders = [table.path.parent, root.parent, Path(), *below] if masks is None else [root, *below]
         for folder in folders[:MAX_NAMES]:
-            if folder != root and (folder / (value + suffix)).is_file():
-                return f", but it exists below the folder {str(folder)!r}: set the option `root` to it"
-        for ending in sorted(supported_suffixes()):
+            if folder != start and (folder / (value + suffix)).is_file():
+                shown = str(folder if masks is None else folder.relative_to(root))
+                return f", but it exists below the folder {shown!r}: set the option `{option}` to it"
+        root = start
+        for ending in sorted(supported_suffixes() if masks is None else {*supported_suffixes(), ".npy"}):
             for spelling in (ending, ending.upper()):
                 if not suffix and (root / (value + spelling)).is_file():
                     return f", but with the ending {spelling} it does: set the option `suffix` to {spelling!r}"

@@ -50,6 +50,11 @@ class ImageFiles:
             place = "" if self.place is None else f"{self.place(row)}: "
             raise MtlError(printable(f"{place}{self.paths[row]}: {error}")) from error
 
+    @property
+    def rule(self) -> str:
+        """The images that are accepted, for a cache of those that passed a check."""
+        return f"{self.preparation.fixed_size}"
+
     def fault(self, row: int, whole: bool) -> str | None:
         """Check an image.
 
