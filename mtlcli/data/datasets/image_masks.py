@@ -50,7 +50,7 @@ class ImageMasks(Images):
 
     Inputs: uint8 [channels, height, width], decoded and resized as by the dataset `images`. The maps of a target are
     resized with their image, to the nearest pixel; a blank cell means that the image has no labels of the target. Files
-    of masks are images without loss (PNG, TIFF, BMP, GIF, PPM) or arrays of NumPy (.npy), [H, W]. docs/dense.md gives
+    of masks are images without loss (PNG, TIFF, BMP, GIF, PPM) or arrays of NumPy (.npy), [H, W]. docs/images.md gives
     the rules.
 
     A target is a mapping with a `type` and further keys:

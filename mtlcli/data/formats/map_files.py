@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from mtlcli.data.formats.compressed import describe_os_error
@@ -44,11 +45,9 @@ def read_array(path: Path) -> Array:
         MtlError: it is no such file, is truncated, or too large; without the path.
     """
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)  # a header that claims more than the file has fails
+        array = np.lib.format.open_memmap(path, mode="r")  # a header that claims more than the file has fails
     except Exception as error:  # NumPy raises various exceptions for invalid files
         raise MtlError(f"can't be read as an array of NumPy: {describe_os_error(error)}") from error
-    if not isinstance(array, np.ndarray):
-        raise MtlError("is an archive of arrays (.npz); expected one array (.npy)")
     if array.dtype.kind not in "biuf":
         raise MtlError(f"is an array of {array.dtype}; expected numbers")
     if array.size > 3 * MAX_PIXELS:
@@ -208,7 +207,7 @@ class MapFiles:
         labels = self.target.convert(resized, is_image)
         if self.preparation.fit == "pad" and (padding := nearest < 0).any():
             outside = self.target.missing_map((1, 1))
-            labels[..., padding] = outside[..., 0]
+            labels[..., torch.from_numpy(padding)] = outside[..., 0]
         return labels
 
     def _check_size(self, size: tuple[int, int], image: Path) -> None:
