@@ -15,6 +15,7 @@ from PIL import Image
 import mtlcli
 from mtlcli.cli import main
 from mtlcli.config import experiment_from_dict, load_experiment
+from mtlcli.data.datasets.image_masks import ImageMasks
 from mtlcli.data.datasets.images import Images
 from mtlcli.data.datasets.table import TableDataset
 from mtlcli.data.formats.column_encoding import list_sources
@@ -103,7 +104,7 @@ def test_the_documented_images_are_read(tmp_path: Path) -> None:
     (options,) = yaml.safe_load(re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)[0])[
         "datasets"
     ].values()
-    (table,) = re.findall(r"^    file,.*?(?=^$)", text, re.MULTILINE | re.DOTALL)
+    table = re.findall(r"^    file,.*?(?=^$)", text, re.MULTILINE | re.DOTALL)[0]
     (tmp_path / "labels.csv").write_text(table.replace("    ", ""))
     (tmp_path / "photos/old").mkdir(parents=True)
     for name in ("0001.jpg", "old/0002.png"):
@@ -115,6 +116,31 @@ def test_the_documented_images_are_read(tmp_path: Path) -> None:
     assert {name: target.missing for name, target in spec.targets.items()} == {
         "make": False, "price": True, "sunroof": False
     }  # fmt: skip
+
+
+def test_the_documented_masks_are_read(tmp_path: Path) -> None:
+    text = (DOCS / "images.md").read_text()
+    example = yaml.safe_load(re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)[1])
+    options = example["datasets"]["rooms"]
+    table = re.findall(r"^    file,.*?(?=^$)", text, re.MULTILINE | re.DOTALL)[1]
+    (tmp_path / "table.csv").write_text(table.replace("    ", ""))
+    for folder in ("masks", "depth", "normals"):
+        (tmp_path / "photos" / folder).mkdir(parents=True)
+    for name in "ab":
+        Image.new("RGB", (40, 30)).save(tmp_path / f"photos/{name}.jpg")
+        for mask in ("surface", "edges"):
+            Image.new("L", (40, 30), 1).save(tmp_path / f"photos/masks/{name}_{mask}.png")
+        np.save(tmp_path / f"photos/normals/{name}.npy", np.full((30, 40, 3), 3**-0.5))
+    Image.new("I;16", (40, 30), 1500).save(tmp_path / "photos/depth/a.png")
+    del options["name"]
+    given = {"path": str(tmp_path / "table.csv"), "root": str(tmp_path / "photos"), "test": 0}
+    dataset = ImageMasks(**{**options, **given})
+    assert dataset.describe().input_shape == (3, 240, 320)
+    whole = dataset.whole()
+    for name, value in {"surface": 1, "edges": 1, "depth": 1.5, "normals": 3**-0.5}.items():
+        assert np.allclose(whole.maps[name][0], value)
+    assert np.isnan(whole.maps["depth"][1]).all() and whole.targets["weather"].tolist() == [1, 0]
+    assert dataset.check_files() == []
 
 
 def test_the_tutorial_of_images_runs(
