@@ -1,0 +1,1 @@
+"""Ray casting of simple scenes with exact ground truth, for the dataset `scenes`."""
