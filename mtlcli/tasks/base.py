@@ -150,7 +150,7 @@ class TaskKind(ABC):
         defaults = [self.metrics(device)] if len(collected) < len(names) else []
         return ChosenMetrics(names, [*defaults, self.collect(collected)])
 
-    def collect(self, names: Sequence[str]) -> CollectedMetrics:
+    def collect(self, names: Sequence[str]) -> Metrics:
         """Create metrics that are computed from the `columns` of the examples.
 
         Args:

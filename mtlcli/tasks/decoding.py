@@ -16,11 +16,14 @@ class Decoded:
         labels: The predicted values. One class: a list of B class names. Several labels: a list of B lists of the names
             of those predicted. A tag for each word: a list of B lists of tags, None for a word without a prediction. A
             number: float64 [B] in the target's own units; several numbers for each example, as named by `columns`:
-            float64 [B, columns].
+            float64 [B, columns]. For each pixel: the positions in `classes`, int64 [B, H, W], −1 for a pixel without a
+            prediction; a number, float32 [B, H, W]; or several, as named by `columns` if they have names, float32
+            [B, columns, H, W].
         indices: Position in `classes` of the predicted class, int64 [B]; of several labels 0 or 1 for each of them,
-            int64 [B, labels]; of tags int64 [B, L], −1 for a word without a prediction. None for numbers.
+            int64 [B, labels]; of tags int64 [B, L], −1 for a word without a prediction; of pixels as `labels`. None for
+            numbers.
         probabilities: [B, len(classes)]: of the classes, which sum to 1, or of each of several labels; of tags
-            [B, L, len(classes)]. None for a kind without probabilities.
+            [B, L, len(classes)]; of pixels [B, len(classes), H, W]. None for a kind without probabilities.
         classes: Names of the classes or labels, in the order of `probabilities`. None for numbers.
         columns: Names of the numbers that are predicted for each example; None for one number, and for classes.
     """
@@ -106,3 +109,33 @@ def decode_positive(logits: Tensor, classes: tuple[str, ...], positive: str) -> 
     columns = [(-logits).sigmoid(), logits.sigmoid()]
     probabilities = torch.cat(columns if index == 1 else columns[::-1], 1)
     return decode_classes(probabilities, torch.where(logits.squeeze(1) > 0, index, 1 - index), classes)
+
+
+def decode_class_map(probabilities: Tensor, classes: tuple[str, ...], indices: Tensor | None = None) -> Decoded:
+    """Decode a class for each pixel.
+
+    Args:
+        probabilities: probabilities of the classes, [B, classes, H, W]; NaN for a pixel without a prediction.
+        classes: names of the classes.
+        indices: indices of the predicted classes, int64 [B, H, W]; by default those of the most probable ones.
+
+    Returns:
+        The predictions, as positions in `classes`.
+    """
+    highest, most_probable = probabilities.max(1)
+    indices = (most_probable if indices is None else indices).masked_fill(highest.isnan(), -1)
+    return Decoded(indices, indices, probabilities, classes)
+
+
+def decode_number_map(outputs: Tensor, columns: tuple[str, ...] | None = None) -> Decoded:
+    """Decode a number for each pixel, or several.
+
+    Args:
+        outputs: the numbers in the target's units, [B, outputs, H, W].
+        columns: names of the outputs, if they have names.
+
+    Returns:
+        The numbers in float32, [B, H, W] if there is one for each pixel.
+    """
+    values = outputs.float()
+    return Decoded(values.squeeze(1) if columns is None and values.shape[1] == 1 else values, columns=columns)

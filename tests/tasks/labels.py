@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from mtlcli.registry import kinds
-from mtlcli.specs import IGNORE_INDEX, TargetSpec
+from mtlcli.specs import IGNORE_INDEX, MAP_TYPES, TargetSpec
 from mtlcli.tasks.base import TaskKind
 
 MISSING_SHARES = [0.0, 0.4, 1.0]
 TOKENS, WIDTH = 4, 5  # of the sequences and the vectors of model outputs
+PIXELS = (2, 3)  # height and width of maps
 
 
 def kind(name: str, target: TargetSpec, **options: object) -> TaskKind:
@@ -44,16 +45,23 @@ def predictions(rows: int, outputs: int, seed: int = 0) -> Tensor:
 def model_outputs(task: TaskKind, rows: int, seed: int = 0) -> Tensor:
     """Return outputs of a model for the task, after the output layer that its kind may have."""
     shape = (rows, TOKENS) if task.predicts == "sequence" else (2 * rows,) if task.pairs else (rows,)
-    raw = 2 * torch.randn(*shape, task.outputs or WIDTH, generator=torch.Generator().manual_seed(seed))
+    shape = (*shape, task.outputs or WIDTH, *(PIXELS if task.predicts == "map" else ()))
+    raw = 2 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
     layer = task.output_layer()
     return raw if layer is None else layer(raw)
 
 
 def target_labels(accepted: str, rows: int, size: int) -> Tensor:
     """Return labels of a target type, none of which is missing; those of classes and tags are below 2."""
-    shapes = {"multilabel": (rows, size), "tags": (rows, TOKENS)}
-    target = torch.randint(0, 2, shapes.get(accepted, (rows,)), generator=torch.Generator().manual_seed(0))
-    return target if accepted in ("classes", "tags") else target.float()
+    shapes = {"multilabel": (rows, size), "tags": (rows, TOKENS), "real_map": (rows, size, *PIXELS)}
+    shape = shapes.get(accepted, (rows, *(PIXELS if accepted in MAP_TYPES else ())))
+    generator = torch.Generator().manual_seed(0)
+    if accepted == "normal_map":  # other numbers than those of `model_outputs`
+        return torch.nn.functional.normalize(torch.rand(rows, 3, *PIXELS, generator=generator) - 0.5, dim=1)
+    target = torch.randint(0, 2, shape, generator=generator)
+    if accepted == "depth_map":
+        return target + 0.5
+    return target if accepted in ("classes", "tags", "class_map") else target.float()
 
 
 def loss_and_gradient(task: TaskKind, prediction: Tensor, target: Tensor) -> tuple[float, np.ndarray]:

@@ -15,8 +15,9 @@ from sklearn import metrics as sk
 from torch import Tensor
 
 from mtlcli.registry import kinds
-from mtlcli.specs import TargetSpec
+from mtlcli.specs import MAP_SIZES, TargetSpec
 from mtlcli.tasks.base import TaskKind
+from mtlcli.tasks.binary_maps import ONLY_MAPS
 from tests.tasks.labels import (
     as_floats,
     as_indices,
@@ -113,7 +114,8 @@ def calibration_error(confidence: Array, correct: Array, w: Array | None, bins: 
 def test_metrics_of_two_classes(weighted: bool, positive: str) -> None:
     labels, weight, logits = class_labels(2, ROWS, 0.3), weights() if weighted else None, predictions(ROWS, 1)
     task = kind("binary", TargetSpec("classes", 2, ("no", "yes"), missing=True), positive=positive)
-    measured = measure(task, ["f1", "auroc", *task.collected], logits, as_indices(labels), weight)
+    collected = [name for name in task.collected if name not in ONLY_MAPS]
+    measured = measure(task, ["f1", "auroc", *collected], logits, as_indices(labels), weight)
 
     rows = kept(labels, weight)
     index = ("no", "yes").index(positive)
@@ -198,15 +200,12 @@ def test_metrics_of_numbers(weighted: bool) -> None:
 @pytest.mark.parametrize("name", [name for name in kinds.names() if name != "generation"])  # whose labels are tokens
 def test_equal_weights_change_no_metric(name: str) -> None:
     accepted = kinds[name].target.accepts[0]  # type: ignore[attr-defined]
-    target = TargetSpec(
-        accepted,
-        3 if accepted in ("classes", "multilabel", "tags") and name != "binary" else 1 + (accepted == "classes"),
-        missing=True,
-    )
+    size = 3 if accepted in ("classes", "multilabel", "tags", "class_map") else MAP_SIZES.get(accepted, 1)
+    target = TargetSpec(accepted, size, missing=True)
     task = kind(name, target, **({"scale": [0, 1]} if name == "similarity" else {}))
     prediction = model_outputs(task, ROWS)
     labels = torch.ones(ROWS) if name == "contrastive" else target_labels(accepted, ROWS, target.size)
-    names = [metric for metric, about in task.collected.items() if about.weighted]
+    names = [metric for metric, about in task.collected.items() if about.weighted and metric not in ONLY_MAPS]
     unweighted = measure(task, names, prediction, labels, None)
     assert unweighted == pytest.approx(
         measure(task, names, prediction, labels, torch.full((ROWS,), 2.0)), rel=2e-6, abs=2e-7, nan_ok=True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 import torch
@@ -14,12 +14,16 @@ from torch.nn import functional as F
 from mtlcli.errors import suggest
 from mtlcli.registry import kinds
 from mtlcli.specs import TargetSpec, at_least_float32, is_labelled
-from mtlcli.tasks.base import Direction, TaskKind, masked_mean
+from mtlcli.tasks.base import Direction, Metrics, TaskKind, masked_mean
+from mtlcli.tasks.binary_maps import BINARY_MAP_METRICS, ONLY_MAPS, BinaryMapColumns
 from mtlcli.tasks.binary_metrics import MISSING_LABEL, LabelCounts, f1_scores, predict_positive, roc_auc
 from mtlcli.tasks.class_metrics import BINARY_METRICS
 from mtlcli.tasks.collected_metrics import CollectedMetric, bounded_metrics
-from mtlcli.tasks.columns import ClassColumns, in_float64
+from mtlcli.tasks.columns import ClassColumns, Columns, in_float64
+from mtlcli.tasks.decoding import Decoded, decode_class_map
+from mtlcli.tasks.pixels import flatten_maps
 from mtlcli.tasks.sample_weights import weighted_mean
+from mtlcli.tasks.summed_metrics import SummedMetrics, check_metrics
 
 MAX_LISTED = 5  # classes that a message names
 
@@ -36,8 +40,14 @@ class Binary(TaskKind):
     `accuracy` and `f1` predict the positive class for logits above 0; f1 is 0 if the positive class neither occurs nor
     is predicted. `auroc` is the exact area under the ROC curve, NaN unless both labels occur.
 
+    A target that is a map has a label for each pixel (edges, saliency): predictions are logits [B, 1, H, W], and the
+    loss is the mean over all labelled pixels of a batch. All metrics are over the labelled pixels of the split. `iou`
+    (tp / (tp + fp + fn)) and `max_f1` (the largest F1 of any threshold) are metrics of maps only. Those of ranks,
+    `auroc`, `average_precision` and `max_f1`, are computed from a histogram of the logits from −16 to 16 with bins of
+    1/64, so that memory is bounded.
+
     Args:
-        target: the target, of type `binary` or of two `classes`.
+        target: the target, of type `binary`, of two `classes`, or of type `binary_map`.
         positive: name of the positive class (0 or 1 for a 0/1 target), usually the rare one; `pos_weight` and `f1`
             refer to it.
         pos_weight: factor on the loss of positive examples; the mean still divides by the number of examples (with
@@ -48,12 +58,12 @@ class Binary(TaskKind):
         ValueError: if the target doesn't have two classes, or has no class `positive`.
     """
 
-    accepts = ("binary", "classes")
+    accepts = ("binary", "classes", "binary_map")
     directions: ClassVar[dict[str, Direction]] = {"loss": "min", "accuracy": "max", "auroc": "max", "f1": "max"}
-    bounded: ClassVar[frozenset[str]] = bounded_metrics(BINARY_METRICS)
+    bounded: ClassVar[frozenset[str]] = bounded_metrics(BINARY_METRICS) | ONLY_MAPS.keys()
     collected: ClassVar[Mapping[str, CollectedMetric]] = {
         name: metric for name, metric in BINARY_METRICS.items() if name not in ("accuracy", "auroc", "f1")
-    }
+    } | ONLY_MAPS
     probabilities = "sigmoid"
     weighs_classes = True
     outputs = 1
@@ -68,6 +78,7 @@ class Binary(TaskKind):
     ) -> None:
         super().__init__(target)
         self.primary = primary
+        self.predicts = "map" if target.type == "binary_map" else "vector"
         if target.type == "classes" and target.size != 2:
             examples = [repr(name) for name in (target.classes or ())[:MAX_LISTED]] + ["…"] * (target.size > MAX_LISTED)
             shown = f" ({', '.join(examples)})" if target.classes else ""
@@ -86,7 +97,9 @@ class Binary(TaskKind):
         return math.log(2)
 
     def loss(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Compute the mean binary cross-entropy over the labelled examples; see `TaskKind.loss`."""
+        """Compute the mean binary cross-entropy over the labelled examples or pixels; see `TaskKind.loss`."""
+        if self.predicts == "map":
+            prediction, target, weight = flatten_maps(prediction, target, weight)
         prediction = prediction.float().squeeze(1)
         target = invert(target) if self._inverted else target
         if not self.target.missing and weight is None:
@@ -96,12 +109,43 @@ class Binary(TaskKind):
         losses = self._losses(prediction.masked_fill(~mask, 0.0), target.masked_fill(~mask, 0).float())
         return masked_mean(losses, mask) if weight is None else weighted_mean(losses, mask, weight)
 
-    def metrics(self, device: torch.device) -> BinaryMetrics:
+    def choose_metrics(self, names: Sequence[str]) -> None:
+        """Set the metrics that the task reports; see `TaskKind.choose_metrics`.
+
+        Args:
+            names: the names.
+
+        Raises:
+            ValueError: a metric doesn't apply to the form of the target.
+        """
+        if self.predicts == "map":
+            check_metrics(names, BINARY_MAP_METRICS, "a label for each pixel")
+        elif only := [name for name in names if name in ONLY_MAPS]:
+            raise ValueError(f"the metric {only[0]!r} applies only to targets with a label for each pixel")
+        super().choose_metrics(names)
+
+    def create_metrics(self, device: torch.device) -> Metrics:
+        """Create the metrics that the task reports; see `TaskKind.create_metrics`."""
+        if self.predicts == "map":
+            return self.collect([name for name in self.reported if name != "loss"])
+        return super().create_metrics(device)
+
+    def metrics(self, device: torch.device) -> Metrics:
         """Create the metrics accuracy, area under the ROC curve and F1."""
+        if self.predicts == "map":
+            return self.collect([name for name in self.directions if name != "loss"])
         return BinaryMetrics(device, self._inverted)
 
-    def columns(self, prediction: Tensor, target: Tensor) -> ClassColumns:
+    def collect(self, names: Sequence[str]) -> Metrics:
+        """Create metrics that are computed from the examples or pixels; see `TaskKind.collect`."""
+        if self.predicts == "map":
+            return SummedMetrics(BINARY_MAP_METRICS, names, self.columns)
+        return super().collect(names)
+
+    def columns(self, prediction: Tensor, target: Tensor) -> Columns:
         """Return the numbers of a batch from which metrics are computed."""
+        if self.predicts == "map":
+            return BinaryMapColumns(prediction.squeeze(1), target, self._inverted)
         logits = in_float64(prediction)
         predicted = torch.where(logits.squeeze(1) > 0, self._positive, 1 - self._positive)
         both = [F.logsigmoid(-logits), F.logsigmoid(logits)]
@@ -112,6 +156,15 @@ class Binary(TaskKind):
             labels,
             self._positive,
         )
+
+    def decode(self, outputs: Tensor) -> Decoded:
+        """Return the predicted class of each example or pixel, and the probabilities; see `TaskKind.decode`."""
+        if self.predicts != "map":
+            return super().decode(outputs)
+        logits = at_least_float32(outputs)
+        both = torch.cat([(-logits).sigmoid(), logits.sigmoid()][:: 1 if self._positive == 1 else -1], 1)
+        predicted = torch.where(logits.squeeze(1) > 0, self._positive, 1 - self._positive)
+        return decode_class_map(both, self.class_names, predicted)
 
     def _losses(self, prediction: Tensor, target: Tensor) -> Tensor:
         losses = F.binary_cross_entropy_with_logits(prediction, target, reduction="none")

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from mtlcli.errors import suggest
 from mtlcli.registry import kinds
 from mtlcli.specs import TargetSpec, at_least_float32, is_labelled
-from mtlcli.tasks.base import Direction, TaskKind, masked_mean
+from mtlcli.tasks.base import Direction, Metrics, TaskKind, masked_mean
 from mtlcli.tasks.class_metrics import PREDICTED_CLASS_METRICS, RANK_METRICS
-from mtlcli.tasks.collected_metrics import CollectedMetric, CollectedMetrics, bounded_metrics
+from mtlcli.tasks.collected_metrics import CollectedMetric, bounded_metrics
 from mtlcli.tasks.columns import ClassColumns
 from mtlcli.tasks.decoding import Decoded, decode_classes
 from mtlcli.tasks.sample_weights import weighted_mean
@@ -98,7 +98,7 @@ class Ordinal(TaskKind):
         losses = terms.masked_fill(~conditional, 0.0).sum(1)
         return masked_mean(losses, mask) if weight is None else weighted_mean(losses, mask, weight)
 
-    def metrics(self, device: torch.device) -> CollectedMetrics:
+    def metrics(self, device: torch.device) -> Metrics:
         """Create the metrics quadratic weighted kappa, accuracy and mean absolute error in ranks."""
         return self.collect([name for name in self.directions if name != "loss"])
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from mtlcli.registry import kinds
 from mtlcli.specs import TargetSpec, at_least_float32, is_labelled
-from mtlcli.tasks.base import Direction, TaskKind, masked_mean
-from mtlcli.tasks.collected_metrics import CollectedMetric, CollectedMetrics
+from mtlcli.tasks.base import Direction, Metrics, TaskKind, masked_mean
+from mtlcli.tasks.collected_metrics import CollectedMetric
 from mtlcli.tasks.kinds.regression import NEGLIGIBLE, require_numbers
 from mtlcli.tasks.number_metrics import COUNT_METRICS, NumberColumns, half_deviances
 from mtlcli.tasks.sample_weights import weighted_mean
@@ -86,7 +86,7 @@ class Poisson(TaskKind):
         losses = half_deviances(prediction, at_least_float32(target.masked_fill(~mask, 0))).float()
         return masked_mean(losses, mask) if weight is None else weighted_mean(losses, mask, weight)
 
-    def metrics(self, device: torch.device) -> CollectedMetrics:
+    def metrics(self, device: torch.device) -> Metrics:
         """Create the metrics D², mean deviance and mean absolute error."""
         return self.collect([name for name in self.directions if name != "loss"])
 

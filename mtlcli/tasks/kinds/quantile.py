@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from mtlcli.registry import kinds
 from mtlcli.specs import TargetSpec, at_least_float32, is_labelled
-from mtlcli.tasks.base import Direction, TaskKind, masked_mean
-from mtlcli.tasks.collected_metrics import CollectedMetric, CollectedMetrics
+from mtlcli.tasks.base import Direction, Metrics, TaskKind, masked_mean
+from mtlcli.tasks.collected_metrics import CollectedMetric
 from mtlcli.tasks.decoding import Decoded, decode_numbers
 from mtlcli.tasks.kinds.regression import NEGLIGIBLE, Rescale, require_numbers
 from mtlcli.tasks.number_metrics import QUANTILE_METRICS, NumberColumns, pinball
@@ -113,7 +113,7 @@ class Quantile(TaskKind):
         losses = pinball((error / self.std).float(), levels).mean(1)
         return masked_mean(losses, mask) if weight is None else weighted_mean(losses, mask, weight)
 
-    def metrics(self, device: torch.device) -> CollectedMetrics:
+    def metrics(self, device: torch.device) -> Metrics:
         """Create the metrics D², pinball loss and error of the coverage."""
         return self.collect([name for name in self.directions if name != "loss"])
 

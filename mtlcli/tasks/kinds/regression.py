@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import sqrt
 from typing import ClassVar, Literal
 
@@ -12,11 +12,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtlcli.registry import kinds
-from mtlcli.specs import TargetSpec, at_least_float32, is_labelled
-from mtlcli.tasks.base import Direction, TargetTypeError, TaskKind, masked_mean
+from mtlcli.specs import MAP_TYPES, TargetSpec, at_least_float32, is_labelled
+from mtlcli.tasks.base import Direction, Metrics, TargetTypeError, TaskKind, masked_mean
 from mtlcli.tasks.collected_metrics import CollectedMetric
+from mtlcli.tasks.columns import Columns
+from mtlcli.tasks.decoding import Decoded, decode_number_map
+from mtlcli.tasks.number_maps import NUMBER_MAP_METRICS, NumberMapColumns
 from mtlcli.tasks.number_metrics import NUMBER_METRICS, NumberColumns
+from mtlcli.tasks.pixels import RescaleMaps, flatten_maps
 from mtlcli.tasks.sample_weights import weighted_mean
+from mtlcli.tasks.summed_metrics import SummedMetrics, check_metrics
 
 NEGLIGIBLE = 0.01  # share of the standard deviation of the labels
 
@@ -34,8 +39,13 @@ class Regression(TaskKind):
     the head predicts (y − mean) / std with the statistics of the training labels, if the dataset provides them, and the
     model's output layer converts the prediction to the target's units. Metrics are in the target's units.
 
+    A target that is a map has a number for each pixel, or `size` of them (heat maps): predictions are float32
+    [B, size, H, W], and the loss is the mean over all labelled pixels of a batch of the mean over their channels. All
+    metrics are over the labelled pixels of the split. `r2` uses the mean ȳ of each channel; `spearman` doesn't apply.
+
     Args:
-        target: the target, of type `real`, `binary`, or `classes` that are numbers.
+        target: the target, of type `real`, `binary`, or `classes` that are numbers, or of type `real_map` or
+            `depth_map`.
         loss: `mse`: (y − ŷ)²; `l1`: |y − ŷ|; `huber`: ½(y − ŷ)² up to `delta`, then delta·(|y − ŷ| − ½delta).
         delta: error at which the Huber loss changes from squared to absolute, in the units of the loss.
         standardize: whether the loss is computed for the standardized target; if not, it is in the target's units.
@@ -44,7 +54,7 @@ class Regression(TaskKind):
         TargetTypeError: if the classes of the target are not numbers.
     """
 
-    accepts = ("real", "binary", "classes")
+    accepts = ("real", "binary", "classes", "real_map", "depth_map")
     directions: ClassVar[dict[str, Direction]] = {"loss": "min", "r2": "max", "mse": "min", "rmse": "min", "mae": "min"}
     bounded: ClassVar[frozenset[str]] = frozenset({"r2", "spearman"})
     collected: ClassVar[Mapping[str, CollectedMetric]] = NUMBER_METRICS
@@ -62,6 +72,8 @@ class Regression(TaskKind):
     ) -> None:
         super().__init__(target)
         require_numbers(target)
+        if target.type in MAP_TYPES:
+            self.predicts, self.outputs = "map", target.size
         self.loss_name, self.delta = loss, delta
         scaled = standardize and target.std > 0
         self.mean, self.std = (target.mean, target.std) if scaled else (0.0, 1.0)
@@ -82,12 +94,16 @@ class Regression(TaskKind):
         error = NEGLIGIBLE * sqrt(variance)
         return {"mse": error**2, "rmse": error, "mae": error}
 
-    def output_layer(self) -> Rescale | None:
+    def output_layer(self) -> nn.Module | None:
         """Return the conversion to the target's units; None if there is nothing to convert."""
+        if self.predicts == "map" and (self.mean, self.std) != (0.0, 1.0):
+            return RescaleMaps(self.mean, self.std)
         return None if (self.mean, self.std) == (0.0, 1.0) else Rescale(self.mean, self.std)
 
     def loss(self, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Compute the mean loss over the labelled examples; see `TaskKind.loss`."""
+        """Compute the mean loss over the labelled examples or pixels; see `TaskKind.loss`."""
+        if self.predicts == "map":
+            prediction, target, weight = flatten_maps(prediction, target, weight)
         prediction = prediction.squeeze(1)
         if not self.target.missing and weight is None:
             return self._losses(prediction, target).mean()
@@ -96,12 +112,38 @@ class Regression(TaskKind):
         losses = self._losses(prediction.masked_fill(~mask, 0.0), target.masked_fill(~mask, 0))
         return masked_mean(losses, mask) if weight is None else weighted_mean(losses, mask, weight)
 
-    def metrics(self, device: torch.device) -> RegressionMetrics:
+    def choose_metrics(self, names: Sequence[str]) -> None:
+        """Set the metrics that the task reports; see `TaskKind.choose_metrics`."""
+        if self.predicts == "map":
+            check_metrics(names, NUMBER_MAP_METRICS, "numbers for each pixel")
+        super().choose_metrics(names)
+
+    def create_metrics(self, device: torch.device) -> Metrics:
+        """Create the metrics that the task reports; see `TaskKind.create_metrics`."""
+        if self.predicts == "map":
+            return self.collect([name for name in self.reported if name != "loss"])
+        return super().create_metrics(device)
+
+    def metrics(self, device: torch.device) -> Metrics:
         """Create the metrics R², mean squared, root mean squared and mean absolute error."""
+        if self.predicts == "map":
+            return self.collect([name for name in self.directions if name != "loss"])
         return RegressionMetrics(device)
 
-    def columns(self, prediction: Tensor, target: Tensor) -> NumberColumns:
+    def collect(self, names: Sequence[str]) -> Metrics:
+        """Create metrics that are computed from the examples or pixels; see `TaskKind.collect`."""
+        if self.predicts == "map":
+            return SummedMetrics(NUMBER_MAP_METRICS, names, self.columns)
+        return super().collect(names)
+
+    def decode(self, outputs: Tensor) -> Decoded:
+        """Return the predicted numbers; see `TaskKind.decode`."""
+        return decode_number_map(outputs) if self.predicts == "map" else super().decode(outputs)
+
+    def columns(self, prediction: Tensor, target: Tensor) -> Columns:
         """Return the numbers of a batch from which metrics are computed."""
+        if self.predicts == "map":
+            return NumberMapColumns(prediction, target, self.target.mean)
         return NumberColumns(at_least_float32(prediction).squeeze(1), target)
 
     def _losses(self, prediction: Tensor, target: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from mtlcli.tasks.base import TaskKind
 from tests.tasks.labels import kind, measured, model_outputs, target_labels
 
 SIZES = {"classes": 2, "binary": 1, "multilabel": 3, "real": 1, "tags": 2, "text": 1}
+SIZES |= {"class_map": 2, "binary_map": 1, "real_map": 2, "depth_map": 1, "normal_map": 3}
 PAIRS = [
     (name, accepted)
     for name in kinds.names()
@@ -134,7 +135,7 @@ def test_other_types_of_targets_are_rejected(name: str) -> None:
 
 def test_kinds_with_a_scale_are_gaussian() -> None:
     gaussian = [name for name in kinds.names() if kinds[name].target.likelihood == "gaussian"]  # type: ignore[attr-defined]
-    assert gaussian == ["quantile", "regression", "similarity"]
+    assert gaussian == ["depth", "normals", "quantile", "regression", "similarity"]
 
 
 @every_pair
