@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mtlcli.data.base import Dataset
+from mtlcli.data.datasets._dense_dataset import DenseDataset
 from mtlcli.data.download.collection import Collection, data_root
 from mtlcli.data.download.weights import SOURCES, collection_of
 from mtlcli.errors import ConfigError, suggest
@@ -19,9 +20,9 @@ class FileStatus:
 
     Attributes:
         name: name of the dataset or the weights.
-        files: `ok`, `missing`, `damaged`, or the number of files in each state, by checksum; None if there is nothing
-            to download.
-        folder: folder of the files; None if there is nothing to download.
+        files: `ok`, `missing`, `damaged`, or the number of files in each state, by checksum; of files that users place
+            by hand, the layout that is found; None if there are no files.
+        folder: folder of the files; None if there are none.
         origin: source of the data in a few words.
     """
 
@@ -44,6 +45,10 @@ def check_dataset(name: str, root: str | None = None) -> FileStatus:
         Its state.
     """
     dataset = get_dataset_class(name)
+    if issubclass(dataset, DenseDataset):
+        folder = data_root(root) / dataset.folder
+        found = dataset.find_layouts(folder)
+        return FileStatus(name, f"found: {', '.join(found)}" if found else "missing", str(folder), dataset.origin)
     if dataset.collection is None:
         return FileStatus(name, None, None, dataset.origin)
     return _check_files(name, dataset.collection, dataset.origin, root)

@@ -141,6 +141,20 @@ class ImagePreparation:
             raise MtlError(f"is not an image of the formats {', '.join(supported_formats())}") from error
         except Exception as error:  # Pillow raises various exceptions for invalid files
             raise MtlError(f"can't be read as an image: {describe_os_error(error)}") from error
+        return self.finish(image)
+
+    def finish(self, image: PILImage) -> Tensor:
+        """Resize an image of the mode of the inputs, and convert it to an input.
+
+        Args:
+            image: the image.
+
+        Returns:
+            uint8 [channels, height, width].
+
+        Raises:
+            MtlError: the image has another size, and images are not resized.
+        """
         image = self._resize(image)
         if self.fixed_size is not None and (image.height, image.width) != self.fixed_size:
             height, width = self.fixed_size

@@ -42,7 +42,8 @@ class MaskTarget:
         values: value in a file → number of its class; None for 0, 1, …
         ignore: values in a file that mean a missing label.
         others: whether a value that is no class is an error or a missing label.
-        scale: a number in a file divided by it is the label.
+        scale: divisor of the numbers in a file, see `offset`.
+        offset: the label is (number − offset) / scale.
     """
 
     name: str
@@ -52,6 +53,7 @@ class MaskTarget:
     ignore: tuple[int, ...] = ()
     others: Literal["error", "missing"] = "error"
     scale: float = 1.0
+    offset: float = 0.0
 
     @property
     def spec(self) -> TargetSpec:
@@ -111,7 +113,9 @@ class MaskTarget:
         if wrong.any():
             expected = "a distance > 0, or 0" if self.type == "depth" else "a finite number"
             raise MtlError(f"has the value {labels[wrong][0]:g}; expected {expected} or NaN where there is no label")
-        labels /= np.float32(self.scale)
+        labels = (labels - np.float32(self.offset)) / np.float32(self.scale)
+        if self.type == "depth":
+            missing |= labels == 0
         labels[missing] = np.nan
         return torch.from_numpy(labels)
 
