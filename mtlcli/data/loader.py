@@ -210,8 +210,8 @@ class Batch:
             [B, H, W], only for tasks with weights.
         metric_weights: task → their weights in the metrics, float32 [B], which don't include class weights, only for
             tasks with such weights.
-        labelled: task → number of labelled examples, words or pixels whose weight in the metrics isn't 0, only for
-            tasks with weights; for the others it is the count.
+        labelled: task → number of labelled examples or words whose weight in the metrics isn't 0, for tasks with
+            weights, or of such images with a labelled pixel, for those with maps; for the others it is the count.
     """
 
     inputs: dict[str, Tensor]

@@ -137,7 +137,7 @@ class MapOrder:
         for task, (target, _) in self.tasks.items():
             labels = batch.targets[task] = expanded[target]
             labelled = joint.counts.labelled[target]
-            batch.counts[task] = int(labelled.sum())
+            batch.counts[task], batch.labelled[task] = int(labelled.sum()), int((labelled > 0).sum())
             if self.weights is None and task not in self.class_weights:
                 continue
             amounts, weights = labelled.astype(np.float64), torch.ones((), device=labels.device)
@@ -147,10 +147,11 @@ class MapOrder:
                 weights = pixel_weights(labels, on_device)
             if self.weights is not None:
                 own, on_device = self.weights[0][start:stop], self.weights[1][start:stop]
-                amounts, labelled = amounts * own.double().numpy(), labelled * (own > 0).numpy()
+                amounts = amounts * own.double().numpy()
+                batch.labelled[task] = int(((labelled > 0) & (own > 0).numpy()).sum())
                 weights = weights * on_device.view(-1, *[1] * (weights.ndim - 1))
                 batch.metric_weights[task] = on_device
-            batch.counts[task], batch.labelled[task] = float(amounts.sum()), int(labelled.sum())
+            batch.counts[task] = float(amounts.sum())
             batch.weights[task] = weights
         return batch
 

@@ -40,7 +40,8 @@ class Evaluation:
 
     Attributes:
         metrics: task → metric → value.
-        examples: task → number of labelled examples whose weight isn't 0.
+        examples: task → number of labelled examples whose weight isn't 0; for labels of pixels, that of the images with
+            such labels.
     """
 
     metrics: TaskMetrics

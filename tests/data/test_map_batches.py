@@ -107,6 +107,7 @@ def test_a_batch_has_the_images_and_maps_of_its_rows(loading: Loading, lazy: boo
                 batch.targets[target].flatten().double(), torch.tensor(values).double(), rtol=0, atol=0, equal_nan=True
             )
             assert batch.counts[target] == sum(count for _, count in labels)
+            assert batch.labelled[target] == sum(count > 0 for _, count in labels)
     assert sorted(seen) == list(range(1, 2 * AMOUNT, 2))
 
 
@@ -129,21 +130,21 @@ def test_weights_of_classes_and_of_examples_apply_to_pixels() -> None:
         chosen = [next(rows) for _ in range(len(batch.inputs["a"]))]
         own = [float(examples.weights[row]) for row in chosen]
         for task in ("class", "edge", "depth"):
-            weights, total, labelled = [], 0.0, 0
+            weights, total, labelled = [], 0.0, set()
             for row, weight in zip(chosen, own, strict=True):
                 for label in expected_pixels(examples, task, row)[0]:
                     missing = math.isnan(label) or label == IGNORE_INDEX
                     factor = 0.0 if missing else float(CLASSES[task][int(label)]) if task in CLASSES else 1.0
                     weights.append(factor * weight)
                     total += factor * weight
-                    labelled += not missing and weight > 0
+                    labelled |= {row} if not missing and weight > 0 else set()
             shown = batch.weights[task] if task in CLASSES else None
             if shown is not None:
                 torch.testing.assert_close(shown.flatten(), torch.tensor(weights))
             else:
                 torch.testing.assert_close(batch.weights[task], torch.tensor(own))
             assert batch.counts[task] == pytest.approx(total, rel=1e-6)  # float32 weights
-            assert batch.labelled[task] == labelled
+            assert batch.labelled[task] == len(labelled)
             torch.testing.assert_close(batch.metric_weights[task], torch.tensor(own))
 
 

@@ -17,6 +17,7 @@ from mtlcli.studies.relate.measures import MEASURES, Measure
 from mtlcli.studies.relate.relation import Relation, draw_heatmap, name_matrix, to_csv
 from mtlcli.studies.relate.study_runs import StudyRuns
 from mtlcli.studies.study_callback import StudyCallback
+from mtlcli.text import join_names
 from mtlcli.training.assembly.build import check_experiment
 
 LOG = logging.getLogger("mtl")
@@ -85,7 +86,7 @@ def _select_measures(experiment: Experiment, measures: Sequence[str] | None) -> 
     words = [task for task, entry in experiment.tasks.items() if _labels_words(entry.kind.name)]
     if words:
         compared = [name for name in LABELS_COMPARED if measures is None or name in measures]
-        skipped.update(_skip_compared(compared, f"{', '.join(words)} has a label for each word", measures, experiment))
+        skipped.update(_skip_compared(compared, _describe_labels(words, "word"), measures, experiment))
     undescribed = [task for task, entry in experiment.tasks.items() if not entry.description.strip()]
     message = f"`semantic` needs a `description:` of every task; missing for: {', '.join(undescribed)}"
     if measures is None and undescribed:
@@ -104,7 +105,7 @@ def _leave_out_maps(
     maps = [task for task, kind in runs.joint_run.kinds.items() if kind.target.is_map] if compared else []
     if not maps:
         return selected
-    skipped = _skip_compared(compared, f"{', '.join(maps)} has a label for each pixel", measures, experiment)
+    skipped = _skip_compared(compared, _describe_labels(maps, "pixel"), measures, experiment)
     return [measure for measure in selected if measure.name not in skipped]
 
 
@@ -118,6 +119,11 @@ def _skip_compared(compared: list[str], why: str, measures: Sequence[str] | None
         raise ConfigError(experiment.problem("tasks", f"{message}. Choose other measures with --measure"))
     LOG.warning("%s. They are skipped", message)
     return compared
+
+
+def _describe_labels(tasks: list[str], unit: str) -> str:
+    """Return a clause that says that tasks have a label for each word or pixel."""
+    return f"{join_names(tasks)} {'has' if len(tasks) == 1 else 'have'} a label for each {unit}"
 
 
 def _labels_words(kind: str) -> bool:
