@@ -79,7 +79,24 @@ class SummedMetrics:
         """Return metric → value over all batches; NaN if no pixel was labelled."""
         if not self._sums:
             return dict.fromkeys(self._metrics, math.nan)
-        sums = Collected({name: total.cpu() for name, total in self._sums.items()}, None, self._classes)
+        return self._compute({name: total.cpu() for name, total in self._sums.items()})
+
+    def compute_samples(self, numbers: Mapping[str, Tensor], weights: Tensor) -> list[dict[str, float]]:
+        """Compute the metrics of several samples of the same images.
+
+        Args:
+            numbers: name → numbers of the images, [n, …], as returned by `of_images`, on the CPU.
+            weights: weight of each image in each sample, float64 [samples, n]; 0 if the image isn't in it.
+
+        Returns:
+            Metric → value, for each sample.
+        """
+        sums = {name: _weigh(values.double(), weights) for name, values in numbers.items()}
+        return [self._compute({name: sums[name][sample] for name in sums}) for sample in range(len(weights))]
+
+    def _compute(self, totals: Mapping[str, Tensor]) -> dict[str, float]:
+        """Compute the metrics from sums over the images."""
+        sums = Collected(dict(totals), None, self._classes)
         results: dict[CollectedMetric, Tensor] = {}
         values: dict[str, float] = {}
         for name, metric in self._metrics.items():
@@ -98,6 +115,15 @@ def _sum(values: Tensor, weight: Tensor | None) -> Tensor:
         return values.sum(0, dtype=torch.float64)
     weight = weight.double().view(-1, *[1] * (values.ndim - 1))
     return (values.double().masked_fill(weight == 0, 0.0) * weight).sum(0)
+
+
+def _weigh(values: Tensor, weights: Tensor) -> Tensor:
+    """Sum numbers of images, [n, …], with several weights, [samples, n]; an image of weight 0 doesn't count."""
+    defined = values.isfinite()
+    sums = weights @ values.masked_fill(~defined, 0.0).reshape(len(values), -1)
+    if not bool(defined.all()):
+        sums[(weights > 0).double() @ (~defined).double().reshape(len(values), -1) > 0] = math.nan
+    return sums.view(len(weights), *values.shape[1:])
 
 
 def check_metrics(names: Sequence[str], table: Mapping[str, CollectedMetric], form: str) -> None:

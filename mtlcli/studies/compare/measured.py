@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from mtlcli.data.examples import concat_labels
-from mtlcli.specs import has_label
-from mtlcli.tasks.base import TaskKind
+from mtlcli.studies.compare.resampling import OutputCollector, resample_metrics
 from mtlcli.training import evaluate
 from mtlcli.training.assembly.model_size import size
 from mtlcli.training.assembly.optimizers import make_optimizer
@@ -27,12 +22,7 @@ from mtlcli.training.state import TrainerState
 from mtlcli.training.step import Step
 
 MEASURED = "measured.json"
-MIN_RESAMPLES, MAX_RESAMPLES = 50, 200
-LABEL_BUDGET = 4_000_000  # labels in all resamples together; large splits have fewer resamples
-MAX_KEPT = 2**26  # numbers kept of a task: 256 MiB of predictions
 MEMORY_STEPS = 2  # the state of the optimizer exists from the second step on
-
-Replicates = dict[str, dict[str, list[float]]]  # task → metric → its value on each resample
 
 
 def measure(state: TrainerState, folder: RunFolder) -> None:
@@ -63,7 +53,7 @@ def measure_model(run: Run, checkpoint: Path) -> dict[str, Any]:
         `train`, `flops`, `checkpoint_bytes` and `resampled`; see `measure`.
     """
     split = "test" if "test" in run.splits() else run.experiment.evaluation.split
-    outputs = OutputCollector()
+    outputs = OutputCollector(run.kinds)
     evaluate.measure(run, split, receive=outputs.receive, in_order=True)
     return {
         "train": evaluate.measure(run, "train", most=_epoch_sizes(run)).metrics,
@@ -78,99 +68,6 @@ def _epoch_sizes(run: Run) -> dict[str, int]:
     examples = run.examples("train")
     sampler = run.make_sampler({alias: len(split) for alias, split in examples.items()})
     return dict(zip(examples, sampler.amounts, strict=True))
-
-
-class OutputCollector:
-    """Predictions and targets of all labelled examples of a split, collected batch by batch.
-
-    A task with more than `MAX_KEPT` numbers in its predictions is dropped, so that memory is bounded.
-    """
-
-    def __init__(self) -> None:
-        self._batches: dict[str, list[tuple[Tensor, Tensor]]] = {}
-        self._weights: dict[str, list[Tensor]] = {}
-        self._sizes: dict[str, int] = {}
-
-    def receive(self, task: str, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> None:
-        """Add a batch.
-
-        Args:
-            task: the task.
-            prediction: output of its head, [B, outputs].
-            target: its labels, [B] or [B, size].
-            weight: weights of the examples, [B]; those of weight 0 are dropped.
-        """
-        rows = has_label(target) if weight is None else has_label(target) & (weight > 0)
-        self._sizes[task] = self._sizes.get(task, 0) + prediction.numel()
-        batches = self._batches.setdefault(task, [])
-        if self._sizes[task] <= MAX_KEPT:
-            batches.append((prediction[rows].cpu(), target[rows].cpu()))
-            if weight is not None:
-                self._weights.setdefault(task, []).append(weight[rows].cpu())
-        else:
-            batches.clear()
-
-    def get(self, task: str) -> tuple[Tensor, Tensor] | None:
-        """Return the collected outputs of a task.
-
-        Args:
-            task: the task.
-
-        Returns:
-            Predictions [n, outputs] and targets [n] or [n, size]; None if nothing was kept. Those of sequences are
-            padded to the longest.
-        """
-        batches = self._batches.get(task)
-        if not batches:
-            return None
-        predictions, targets = zip(*batches, strict=True)
-        return _concat(predictions), concat_labels(targets)
-
-    def weights(self, task: str) -> Tensor | None:
-        """Return the weights of the collected examples, [n]; None if they have none."""
-        return torch.cat(self._weights[task]) if task in self._weights else None
-
-
-def _concat(predictions: Sequence[Tensor]) -> Tensor:
-    """Concatenate predictions, of sequences of different lengths too."""
-    if predictions[0].ndim == 3:
-        longest = max(x.shape[1] for x in predictions)
-        predictions = [torch.nn.functional.pad(x, (0, 0, 0, longest - x.shape[1])) for x in predictions]
-    return torch.cat(list(predictions))
-
-
-def resample_metrics(
-    kinds: Mapping[str, TaskKind], outputs: OutputCollector, resamples: int | None = None
-) -> Replicates:
-    """Compute all metrics on bootstrap samples of the examples (n of n, with replacement).
-
-    The samples depend on n alone. Runs that are evaluated on the same examples in the same order therefore have the
-    same samples, as have tasks on the same examples, and differences of the values are paired.
-
-    Args:
-        kinds: task → kind.
-        outputs: predictions and targets.
-        resamples: number of samples; by default 200, or fewer for large splits.
-
-    Returns:
-        task → metric → its value on each sample; tasks without collected outputs are missing.
-    """
-    replicates: Replicates = {}
-    for task, kind in kinds.items():
-        if (kept := outputs.get(task)) is None:
-            continue
-        prediction, target = kept
-        weight = outputs.weights(task)
-        generator = np.random.default_rng(len(target))
-        values: dict[str, list[float]] = {}
-        for _ in range(resamples or min(MAX_RESAMPLES, max(MIN_RESAMPLES, LABEL_BUDGET // target.numel()))):
-            rows = torch.from_numpy(generator.integers(len(target), size=len(target)))
-            metrics = kind.create_metrics(torch.device("cpu"))
-            metrics.update(prediction[rows], target[rows], *(() if weight is None else (weight[rows],)))
-            for name, value in metrics.compute().items():
-                values.setdefault(name, []).append(value)
-        replicates[task] = values
-    return replicates
 
 
 def measure_step_memory(state: TrainerState) -> float:

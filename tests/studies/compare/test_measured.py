@@ -12,8 +12,9 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from mtlcli.specs import TargetSpec
-from mtlcli.studies.compare import measured
-from mtlcli.studies.compare.measured import MEASURED, OutputCollector, measure, resample_metrics
+from mtlcli.studies.compare import measured, resampling
+from mtlcli.studies.compare.measured import MEASURED, measure
+from mtlcli.studies.compare.resampling import OutputCollector, resample_metrics
 from mtlcli.training.assembly.build import build
 from mtlcli.training.trainer import Trainer
 from tests.studies.fake_data import TRAINING, experiment, fake_dataset, task
@@ -27,7 +28,7 @@ def outputs(right: np.ndarray, missing: int = 0) -> OutputCollector:
     target = torch.zeros(len(right))
     target[len(right) - missing :] = math.nan
     logits = torch.where(torch.from_numpy(right), -1.0, 1.0).unsqueeze(1)
-    kept = OutputCollector()
+    kept = OutputCollector({})
     for batch in zip(logits.split(64), target.split(64), strict=True):
         kept.receive("t", *batch)
     return kept
@@ -58,7 +59,7 @@ def test_resamples_are_the_same_for_all_models() -> None:
 
 
 def test_large_predictions_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measured, "MAX_KEPT", 100)
+    monkeypatch.setattr(resampling, "MAX_KEPT", 100)
     kinds = {"t": kind("binary", TargetSpec("binary", missing=True))}
     assert resample_metrics(kinds, outputs(np.ones(500, dtype=bool))) == {}
 
@@ -110,10 +111,49 @@ def test_training_metrics_are_those_of_as_many_examples_as_an_epoch_has(tmp_path
 def test_outputs_of_sequences_are_padded() -> None:
     kinds = {"t": kind("tagging", TargetSpec("tags", 2))}
     target = torch.randint(0, 2, (10, 6), generator=torch.Generator().manual_seed(0))
-    kept, whole = OutputCollector(), torch.nn.functional.one_hot(target, 2).float()
+    kept, whole = OutputCollector({}), torch.nn.functional.one_hot(target, 2).float()
     kept.receive("t", whole[:4, :3], target[:4])
     kept.receive("t", whole[4:], target[4:])
     prediction, labels = kept.get("t") or (None, None)
     assert prediction is not None and labels is not None and prediction.shape == (10, 6, 2)
     assert torch.equal(labels, target) and not prediction[:4, 3:].any()
     assert set(resample_metrics(kinds, kept, resamples=3)["t"]) == {"accuracy", "f1"}
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_images_are_resampled_with_all_their_pixels(weighted: bool) -> None:
+    """The sums of the numbers of images give the metrics of the drawn images, each as often as it is drawn."""
+    amount = 7
+    generator = torch.Generator().manual_seed(0)
+    kinds = {
+        "class": kind("segmentation", TargetSpec("class_map", 3, missing=True)),
+        "depth": kind("depth", TargetSpec("depth_map", missing=True)),
+    }
+    logits = torch.randn(amount + 1, 3, 4, 5, generator=generator)
+    classes = torch.randint(-1, 3, (amount + 1, 4, 5), generator=generator)
+    targets = {
+        "class": classes.masked_fill(classes < 0, -100),
+        "depth": torch.rand(amount + 1, 4, 5, generator=generator) + 0.5,
+    }
+    targets["class"][3] = -100  # an image without labels isn't drawn
+    targets["depth"][3] = math.nan
+    predictions = {"class": logits, "depth": logits[:, :1]}
+    predictions["depth"][2, 0, 0, 0] = math.nan  # only the samples with this image have no value
+    weight = torch.rand(amount + 1, generator=generator) + 0.5 if weighted else None
+    kept = OutputCollector(kinds)
+    for name in kinds:
+        for rows in (slice(0, 5), slice(5, amount + 1)):
+            own = () if weight is None else (weight[rows],)
+            kept.receive(name, predictions[name][rows], targets[name][rows], *own)
+    result = resample_metrics(kinds, kept, resamples=4)
+    drawn = np.random.default_rng(amount)
+    labelled = [row for row in range(amount + 1) if row != 3]
+    for sample in range(4):
+        rows = [labelled[row] for row in drawn.integers(amount, size=amount)]
+        for name, own_kind in kinds.items():
+            metrics = own_kind.create_metrics(torch.device("cpu"))
+            for row in rows:
+                own = () if weight is None else (weight[[row]],)
+                metrics.update(predictions[name][[row]], targets[name][[row]], *own)
+            for metric, value in metrics.compute().items():
+                assert result[name][metric][sample] == pytest.approx(value, rel=1e-9, nan_ok=True)
