@@ -53,9 +53,12 @@ def reset_loaded_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def no_plots() -> Iterator[None]:
     """Draw no plots of runs, which take most of the time of a small run (see `plots`)."""
+    from mtlcli.training.callbacks import Callback
+
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("mtlcli.training.report.plot_history", lambda *_: None)
         patched.setattr("mtlcli.training.report.ClassResults", _NoResults)
+        patched.setattr("mtlcli.training.trainer.PredictionPlots", lambda *_: Callback())
         yield
 
 
@@ -82,6 +85,8 @@ def plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw the plots of runs."""
     from mtlcli.training.class_plots import ClassResults
     from mtlcli.training.history import plot_history
+    from mtlcli.training.prediction_plots import PredictionPlots
 
+    monkeypatch.setattr("mtlcli.training.trainer.PredictionPlots", PredictionPlots)
     monkeypatch.setattr("mtlcli.training.report.plot_history", plot_history)
     monkeypatch.setattr("mtlcli.training.report.ClassResults", ClassResults)

@@ -21,10 +21,11 @@ from mtlcli.training.backward.base import StepResult
 from mtlcli.training.callbacks import Callback, Callbacks, checked_callbacks, make_callbacks
 from mtlcli.training.checkpoint.rotation import Checkpoints, CheckpointSchedule
 from mtlcli.training.device import seed_everything
-from mtlcli.training.evaluate import Evaluation, Monitor, TaskMetrics, measure
+from mtlcli.training.evaluate import Evaluation, Monitor, TaskMetrics, map_targets, measure
 from mtlcli.training.failures import StopRequest, check_model, explain_error
 from mtlcli.training.last_epochs import measure_other_splits
 from mtlcli.training.messages import log_data_notes, run_header
+from mtlcli.training.prediction_plots import PredictionPlots
 from mtlcli.training.rehearsal import rehearse
 from mtlcli.training.report import epoch_report, finish, record_epoch, run_end, write_unfinished
 from mtlcli.training.run import Run, as_file
@@ -66,7 +67,8 @@ class Trainer:
         plots: bool = True,
         make_step: MakeStep | None = None,
     ) -> None:
-        self.callbacks = Callbacks([*checked_callbacks(callbacks), *make_callbacks(run.experiment)])
+        own = [PredictionPlots(run.experiment.evaluation.split)] if plots and map_targets(run) else []
+        self.callbacks = Callbacks([*own, *checked_callbacks(callbacks), *make_callbacks(run.experiment)])
         self.run = run
         self.plots = plots
         self.run_dir = None if run_dir is None else RunFolder.named(run_dir, resume)
