@@ -18,8 +18,8 @@ DPI = 120
 COMPRESSION = 1  # of PNG files: a third larger than with the default, in a third of the time
 GRID = 0.3  # opacity of grid lines
 FIRST_COLORS = (  # of classes; those of Tableau without grey, in another order, and some that differ from them
-    "4e79a7", "f28e2b", "59a14f", "e15759", "76b7b2", "edc948", "b07aa1", "9c755f", "ff9da7", "1b3a5c", "a0cbe8", "2d6a2e",
-    "ffbe7d", "8c1d2f", "8cd17d", "5d3a8e", "d7b5a6", "b6992d", "d4a6c8", "086e6b",
+    "4e79a7", "f28e2b", "59a14f", "e15759", "76b7b2", "edc948", "b07aa1", "9c755f", "ff9da7", "1b3a5c", "a0cbe8",
+    "2d6a2e", "ffbe7d", "8c1d2f", "8cd17d", "5d3a8e", "d7b5a6", "b6992d", "d4a6c8", "086e6b",
 )  # fmt: skip
 FEWEST_COLORS = 0.02  # squared difference of the largest and the smallest of red, green and blue: grey has less
 

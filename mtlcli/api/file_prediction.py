@@ -12,8 +12,10 @@ from typing import IO, Any, Literal
 import torch
 from torch import Tensor
 
+from mtlcli.api.map_options import TABLE, MapFormat, check_map_options
 from mtlcli.api.prediction_files import OutputColumn, check_output, open_writer
 from mtlcli.api.prediction_inputs import Faults, Piece, read_inputs
+from mtlcli.api.prediction_maps import DEPTH_SCALE, PredictionMaps
 from mtlcli.api.predictions import decode_predictions
 from mtlcli.api.text_batches import WINDOW, compute_in_order
 from mtlcli.api.trained_model import Model
@@ -60,6 +62,8 @@ def predict_files(
     probabilities: bool = False,
     features: bool = False,
     on_error: Literal["stop", "skip"] = "stop",
+    maps: MapFormat | None = None,
+    depth_scale: float | None = None,
     poll: Poll | None = None,
 ) -> WrittenPredictions:
     """Predict the examples in files, in their order, in memory that doesn't depend on their number.
@@ -71,7 +75,8 @@ def predict_files(
         model: The model.
         inputs: Tables for a model of a table; image files or folders of images for a model of images; `.npy` arrays of
             raw inputs for both.
-        out: File to write, see `prediction_files`; None for CSV on `stdout`.
+        out: File to write, see `prediction_files`; None for CSV on `stdout`. If a task has a prediction for each pixel,
+            the folder of the files that `prediction_maps` describes, and of a table with their paths.
         stdout: Text stream.
         dataset: Alias of the dataset that the inputs belong to; needed if the model has several.
         tasks: Tasks to predict; by default all on the dataset.
@@ -79,6 +84,8 @@ def predict_files(
         features: Write the representation that the heads are applied to, in a column `features`; `features[TASK]` for
             each task if they differ.
         on_error: `stop` at the first example that can't be read, or `skip` it.
+        maps: Format of the predictions for pixels; `png` by default.
+        depth_scale: Number in a PNG file for the distance 1; 1000 by default.
         poll: Called after each batch.
 
     Returns:
@@ -92,7 +99,14 @@ def predict_files(
     if features and any(model.kinds[task].generates for task in chosen):
         raise ConfigError(f"--features: task {chosen[0]!r} generates texts, and has no head that features are input of")
     _check_sequences(model, chosen, probabilities, features)
-    if out is not None:
+    of_pixels = [task for task in chosen if model.kinds[task].predicts == "map"]
+    check_map_options(of_pixels, out, features, maps, depth_scale)
+    files = None
+    if out is not None and of_pixels:
+        scale = DEPTH_SCALE if depth_scale is None else depth_scale
+        files = PredictionMaps(out, model, alias, of_pixels, inputs, maps or "png", scale, probabilities)
+        out = files.make_folder() / TABLE
+    elif out is not None:
         check_output(out, features)
         if out.exists() and any(path.exists() and path.samefile(out) for path in inputs):
             raise ConfigError(f"--out {out}: is one of the inputs")
@@ -113,7 +127,10 @@ def predict_files(
             tokens = model.tokenize(alias, piece.inputs) if isinstance(piece.inputs, TextRows) else None
             outputs = _compute(partial(model.compute, alias, tasks=chosen), piece.inputs, tokens, size)
             for task in chosen:
-                columns += _decode(model, task, outputs[task], tokens, probabilities)
+                if files is not None and task in of_pixels:
+                    columns += files.write(task, outputs[task], piece)
+                else:
+                    columns += _decode(model, task, outputs[task], tokens, probabilities)
             if features:
                 columns += _features(_compute(partial(_represent, model, alias, chosen), piece.inputs, tokens, size))
             writer.write(columns)
@@ -122,6 +139,8 @@ def predict_files(
                 poll(rows)
         if not rows:
             raise ConfigError(f"{join_names([str(path) for path in inputs])}: no example could be read")
+    if files is not None:
+        files.warn()
     return WrittenPredictions(rows, faults.skipped, chosen, alias, time.perf_counter() - start)
 
 

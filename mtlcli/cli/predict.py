@@ -25,7 +25,9 @@ def predict(
     out: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE", help="File to write: .csv, .jsonl, .parquet, or .npy for features. Default: CSV on stdout."
+            metavar="PATH",
+            help="File to write: .csv, .jsonl, .parquet, or .npy for features. Default: CSV on stdout. If a task has a"
+            " prediction for each pixel: the folder of their files and of predictions.csv.",
         ),
     ] = None,
     tasks: Annotated[
@@ -45,6 +47,17 @@ def predict(
         Literal["stop", "skip"],
         typer.Option("--on-error", metavar="stop|skip", help="Stop at the first faulty example, or leave it out."),
     ] = "stop",
+    maps: Annotated[
+        Literal["png", "npy"] | None,
+        typer.Option(
+            metavar="png|npy",
+            help="Files of the predictions for pixels: images (classes with 8 bits and a palette, depth with 16 bits,"
+            " normals as RGB), or NumPy arrays of exact values. Default: png.",
+        ),
+    ] = None,
+    depth_scale: Annotated[
+        float | None, typer.Option(metavar="N", help="Number in a PNG file for a depth of 1. Default: 1000.")
+    ] = None,
     device: Annotated[str, typer.Option(metavar="DEVICE", help="Device: auto, cpu, cuda, cuda:1, mps.")] = "auto",
     base: BasePath = None,
     json: Json = False,
@@ -54,7 +67,8 @@ def predict(
 
     The output has one column for each task: the name of the class, the names of several labels separated by
     semicolons, or a number in the target's unit. Images have a column `file`; tables have the columns `file` and `row`
-    if there are several, or if rows may be skipped.
+    if there are several, or if rows may be skipped. A task with a prediction for each pixel has the paths of files in
+    the folder --out, in the size of the images.
     """
     import sys
 
@@ -75,7 +89,8 @@ def predict(
     with watch_rows() as poll:
         written = predict_files(
             model, paths, target, sys.stdout, dataset=dataset, tasks=chosen, probabilities=probabilities,
-            features=features, on_error=on_error, poll=poll,
+            features=features, on_error=on_error, maps=maps, depth_scale=depth_scale,
+            poll=poll,
         )  # fmt: skip
     if json:
         print_json({"checkpoint": str(checkpoint), "out": str(target), **written.to_dict()})

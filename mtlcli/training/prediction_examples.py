@@ -188,7 +188,9 @@ def _task_maps(task: str, kind: TaskKind, outputs: Tensor, target: Tensor) -> Ta
         names = kind.class_names
         position = 1 if kind.positive is None else names.index(kind.positive)
         ones = target if position == 1 else 1 - target
-        return TaskMaps(task, "probability", ones.numpy(), decoded.probabilities[:, position].numpy(), names[position:][:1])
+        return TaskMaps(
+            task, "probability", ones.numpy(), decoded.probabilities[:, position].numpy(), names[position:][:1]
+        )
     if kind.target.type == "normal_map":
         return TaskMaps(task, "normals", target.numpy(), predicted.float().numpy())
     channels = 1 if target.ndim == 3 else target.shape[1]
@@ -210,7 +212,8 @@ def _captions(task: str, kind: TaskKind, outputs: Tensor, labels: Tensor) -> lis
         return [task] * len(labels)
     predicted = decoded.labels.tolist() if isinstance(decoded.labels, Tensor) else decoded.labels
     return [
-        f"{task}: {_as_text(value)} ({_label_text(kind, label)})" for value, label in zip(predicted, labels, strict=True)
+        f"{task}: {_as_text(value)} ({_label_text(kind, label)})"
+        for value, label in zip(predicted, labels, strict=True)
     ]
 
 
@@ -249,6 +252,6 @@ def missing_pixels(maps: TaskMaps, values: NDArray[Any]) -> NDArray[np.bool_]:
         The mask.
     """
     if maps.form == "classes":
-        return values < 0
-    missing = np.isnan(values)
-    return missing.any(1) if missing.ndim == 4 else missing
+        return np.less(values, 0)
+    missing: NDArray[np.bool_] = np.isnan(values)
+    return missing if missing.ndim == 3 else np.any(missing, 1)

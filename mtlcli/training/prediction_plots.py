@@ -10,12 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mtlcli.plotting import DPI, class_colors, new_figure, normal_colors, save_figure
+from mtlcli.plotting import DPI, class_colors, new_figure, save_figure
 from mtlcli.text import format_number, printable
 from mtlcli.training.callbacks import Callback
 from mtlcli.training.evaluate import TaskMetrics
+from mtlcli.training.map_colors import (
+    Pixels,
+    color_span,
+    draw_sphere,
+    draw_stripes,
+    map_colors,
+    number_colors,
+    resize_pixels,
+)
 from mtlcli.training.prediction_examples import (
     ChosenImages,
     PredictedImages,
@@ -26,8 +34,6 @@ from mtlcli.training.prediction_examples import (
 )
 from mtlcli.training.run_summary import Summary
 from mtlcli.training.state import TrainerState
-
-Pixels = NDArray[np.uint8]
 
 FILE = "predictions.png"
 MOST_COLUMNS = 8  # tasks side by side
@@ -41,9 +47,6 @@ MARGIN = 14
 BAR = 12  # height of a color bar
 SWATCH = 12
 KEY = 56  # diameter of the sphere that shows the colors of normals
-GREY, STRIPE = 222, 150  # of pixels without a label
-COLORMAPS = {"numbers": "viridis", "probability": "gray"}
-TAILS = (0.01, 0.99)  # quantiles of the labels that the colors span
 
 
 class PredictionPlots(Callback):
@@ -181,7 +184,7 @@ def _draw_block(sheet: _Sheet, block: _Block, top: int, named: bool) -> None:
         for row, name in enumerate(("target", "prediction")):
             middle = y + row * (height + GAP) + height / 2
             sheet.write(MARGIN + 2, middle, name, rotation=90, va="center")
-        sheet.paste(left, y, _resize(image, height, width, smooth=True))
+        sheet.paste(left, y, resize_pixels(image, height, width, smooth=True))
         for line, text in enumerate(lines[: max((height - GAP) // LINE, 1)]):
             sheet.write(left, y + height + GAP + line * LINE, text, width)
     for column, maps in enumerate(block.tasks):
@@ -190,10 +193,10 @@ def _draw_block(sheet: _Sheet, block: _Block, top: int, named: bool) -> None:
         span = color_span(maps)
         for row, values in enumerate((maps.target, maps.prediction)):
             missing = missing_pixels(maps, values)
-            for number, colors in enumerate(_colors(maps, values, span)):
-                drawn = _resize(colors, height, width)
-                stripes = _resize(missing[number].astype(np.uint8) * 255, height, width) > 127
-                drawn[stripes] = _stripes(height, width)[stripes]
+            for number, colors in enumerate(map_colors(maps, values, span)):
+                drawn = resize_pixels(colors, height, width)
+                stripes = resize_pixels(missing[number].astype(np.uint8) * 255, height, width) > 127
+                drawn[stripes] = draw_stripes(height, width)[stripes]
                 sheet.paste(x, first + number * step + row * (height + GAP), drawn)
         _draw_legend(sheet, maps, span, x, first + len(block.shown.images) * step - APART + GAP, width)
 
@@ -202,60 +205,6 @@ def _heading(maps: TaskMaps) -> str:
     if maps.form == "probability":
         return f"{maps.task}: p({maps.classes[0]})"
     return maps.task if maps.channels == 1 else f"{maps.task}: largest of {maps.channels}"
-
-
-def color_span(maps: TaskMaps) -> tuple[float, float]:
-    """Return the numbers of the first and the last color, for targets and predictions alike.
-
-    Args:
-        maps: the task.
-
-    Returns:
-        0 and 1 for a probability; otherwise the 1 % and 99 % quantiles of the labels, or of the predictions if there
-        are no labels.
-    """
-    if maps.form != "numbers":
-        return 0.0, 1.0
-    for values in (maps.target, maps.prediction):
-        if len(finite := values[np.isfinite(values)]):
-            low, high = np.quantile(finite, TAILS)
-            return float(low), float(max(high, low + abs(low) * 1e-6 + 1e-12))
-    return 0.0, 1.0
-
-
-def _colors(maps: TaskMaps, values: NDArray[Any], span: tuple[float, float]) -> Pixels:
-    """Return the colors of maps, uint8 [n, H, W, 3]; those of missing pixels don't matter."""
-    if maps.form == "classes":
-        return class_colors(len(maps.classes))[values.clip(min=0)]
-    if maps.form == "normals":
-        return normal_colors(values.swapaxes(0, 1))
-    scaled = (np.nan_to_num(values, nan=span[0]).clip(*span) - span[0]) / (span[1] - span[0])
-    return _look_up(maps.form, scaled)
-
-
-def _look_up(form: str, scaled: NDArray[Any]) -> Pixels:
-    """Return the colors of numbers from 0 to 1."""
-    from matplotlib import colormaps
-
-    table = (colormaps[COLORMAPS[form]](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
-    colors: Pixels = table[(scaled * 255).round().astype(np.intp)]
-    return colors
-
-
-def _resize(pixels: Pixels, height: int, width: int, smooth: bool = False) -> Pixels:
-    """Resize an image, [H, W, 3], or a mask, [H, W]. A larger one is averaged, a smaller one repeated unless `smooth`."""
-    from PIL import Image
-
-    method = Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST
-    if pixels.shape[0] > height or pixels.shape[1] > width:
-        method = Image.Resampling.BOX
-    return np.array(Image.fromarray(np.ascontiguousarray(pixels)).resize((width, height), method))
-
-
-def _stripes(height: int, width: int) -> Pixels:
-    """Return grey pixels with diagonal lines, [height, width, 3]."""
-    lines = (np.arange(height)[:, None] + np.arange(width)) % 9 < 2
-    return np.repeat(np.where(lines, STRIPE, GREY).astype(np.uint8)[..., None], 3, -1)
 
 
 def legend_classes(maps: TaskMaps) -> tuple[list[int], bool]:
@@ -288,11 +237,11 @@ def _draw_legend(sheet: _Sheet, maps: TaskMaps, span: tuple[float, float], x: in
     if maps.form == "classes":
         _draw_classes(sheet, maps, x, y, width)
     elif maps.form == "normals":
-        sheet.paste(x, y, _sphere())
+        sheet.paste(x, y, draw_sphere(KEY))
         sheet.write(x + KEY + GAP, y + KEY / 2, "of a sphere", width - KEY, va="center")
     else:
         ramp = np.broadcast_to(np.linspace(0, 1, width), (BAR, width))
-        sheet.paste(x, y, _look_up(maps.form, ramp))
+        sheet.paste(x, y, number_colors(maps.form, ramp))
         for share, align in ((0.0, "left"), (0.5, "center"), (1.0, "right")):
             text = format_number(span[0] + share * (span[1] - span[0]), 3, zeros=False)
             sheet.write(x + share * width, y + BAR + GAP / 2, text, ha=align)
@@ -303,7 +252,7 @@ def _draw_classes(sheet: _Sheet, maps: TaskMaps, x: int, y: int, width: int) -> 
     colors = class_colors(len(maps.classes))
     entries = [(maps.classes[at], np.broadcast_to(colors[at], (SWATCH, SWATCH, 3))) for at in classes]
     if unlabelled:
-        entries.append(("no label", _stripes(SWATCH, SWATCH)))
+        entries.append(("no label", draw_stripes(SWATCH, SWATCH)))
     rows = _legend_height(maps) // LINE
     for number, (name, swatch) in enumerate(entries):
         at = x + number // rows * (width // 2), y + number % rows * LINE
@@ -312,13 +261,3 @@ def _draw_classes(sheet: _Sheet, maps: TaskMaps, x: int, y: int, width: int) -> 
     if (others := len(maps.classes) - len(classes)) > 0:
         number = len(entries)
         sheet.write(x + number // rows * (width // 2), y + number % rows * LINE - 1, f"{others} more", width / 2)
-
-
-def _sphere() -> Pixels:
-    """Return the colors of the normals of a sphere that the camera sees, [KEY, KEY, 3]."""
-    axis = (np.arange(KEY) + 0.5) / KEY * 2 - 1
-    x, y = np.meshgrid(axis, axis)
-    square = x * x + y * y
-    colors = normal_colors(np.stack([x, y, -np.sqrt((1 - square).clip(min=0))]))
-    colors[square > 1] = 255
-    return colors
