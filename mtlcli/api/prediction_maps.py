@@ -117,8 +117,8 @@ class PredictionMaps:
         for task, pixels in self._beyond.items():
             if pixels:
                 LOG.warning(
-                    "%s: %s pixels are beyond %g, the largest distance of a 16-bit PNG file at --depth-scale %g, and are "
-                    "written as that; --maps npy writes exact distances",
+                    "%s: %s pixels are beyond %g, the largest distance of a 16-bit PNG file at --depth-scale %g, and "
+                    "are written as that; --maps npy writes exact distances",
                     task, f"{pixels:,}", MOST / self._scale, self._scale,
                 )  # fmt: skip
 

@@ -251,7 +251,5 @@ def missing_pixels(maps: TaskMaps, values: NDArray[Any]) -> NDArray[np.bool_]:
     Returns:
         The mask.
     """
-    if maps.form == "classes":
-        return np.less(values, 0)
-    missing: NDArray[np.bool_] = np.isnan(values)
-    return missing if missing.ndim == 3 else np.any(missing, 1)
+    missing: NDArray[np.bool_] = values < 0 if maps.form == "classes" else np.isnan(values)
+    return missing if missing.ndim == 3 else np.logical_or.reduce(missing, 1)

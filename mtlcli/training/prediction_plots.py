@@ -41,6 +41,7 @@ MOST_NAMES = 20  # classes of a legend
 AREA, NARROWEST, WIDEST = 36_000, 150, 320  # of an image, in pixels of the figure
 LINE = 17  # height of a line of text
 LETTER = 8  # width of a letter
+SMALL = 0.85  # size of the letters of a legend, relative to others
 GAP, APART = 6, 16  # between columns and a target and its prediction; between images
 LABEL = 24  # width of the labels of the rows
 MARGIN = 14
@@ -154,7 +155,8 @@ class _Sheet:
     def write(self, x: float, y: float, text: str, width: float | None = None, **options: Any) -> None:
         """Write a line whose upper left corner is at (x, y), shortened to a width in pixels."""
         height, total = self.pixels.shape[:2]
-        text, most = printable(text), None if width is None else max(int(width / LETTER), 2)
+        small = options.get("fontsize") == "x-small"
+        text, most = printable(text), None if width is None else max(int(width / (LETTER * (SMALL if small else 1))), 2)
         text = text if most is None or len(text) <= most else f"{text[: most - 1]}…"
         style = {"fontsize": "small", "va": "top", "ha": "left", "parse_math": False, **options}
         self._figure.text(x / total, 1 - y / height, text, **style)
@@ -238,13 +240,13 @@ def _draw_legend(sheet: _Sheet, maps: TaskMaps, span: tuple[float, float], x: in
         _draw_classes(sheet, maps, x, y, width)
     elif maps.form == "normals":
         sheet.paste(x, y, draw_sphere(KEY))
-        sheet.write(x + KEY + GAP, y + KEY / 2, "of a sphere", width - KEY, va="center")
+        sheet.write(x + KEY + GAP, y + KEY / 2, "of a sphere", width - KEY, va="center", fontsize="x-small")
     else:
         ramp = np.broadcast_to(np.linspace(0, 1, width), (BAR, width))
         sheet.paste(x, y, number_colors(maps.form, ramp))
         for share, align in ((0.0, "left"), (0.5, "center"), (1.0, "right")):
             text = format_number(span[0] + share * (span[1] - span[0]), 3, zeros=False)
-            sheet.write(x + share * width, y + BAR + GAP / 2, text, ha=align)
+            sheet.write(x + share * width, y + BAR + GAP / 2, text, ha=align, fontsize="x-small")
 
 
 def _draw_classes(sheet: _Sheet, maps: TaskMaps, x: int, y: int, width: int) -> None:
@@ -257,7 +259,13 @@ def _draw_classes(sheet: _Sheet, maps: TaskMaps, x: int, y: int, width: int) -> 
     for number, (name, swatch) in enumerate(entries):
         at = x + number // rows * (width // 2), y + number % rows * LINE
         sheet.paste(*at, swatch)
-        sheet.write(at[0] + SWATCH + 4, at[1] - 1, name, width / 2 - SWATCH - 4)
+        sheet.write(at[0] + SWATCH + 4, at[1], name, width / 2 - SWATCH - 4, fontsize="x-small")
     if (others := len(maps.classes) - len(classes)) > 0:
         number = len(entries)
-        sheet.write(x + number // rows * (width // 2), y + number % rows * LINE - 1, f"{others} more", width / 2)
+        sheet.write(
+            x + number // rows * (width // 2),
+            y + number % rows * LINE - 1,
+            f"{others} more",
+            width / 2,
+            fontsize="x-small",
+        )
