@@ -20,14 +20,16 @@ class Predictions:
         kind: Name of its kind, such as `classification`.
         labels: The predicted values. One class: a list of B class names. Several labels: a list of B lists of the names
             of those predicted. A tag for each word or token: a list of B lists of tags. A number: float64 [B] in the
-            target's own units; several numbers (the quantiles of the kind `quantile`): float64 [B, columns].
+            target's own units; several numbers (the quantiles of the kind `quantile`): float64 [B, columns]. For each
+            pixel: the positions in `classes`, int64 [B, H, W], −1 for a pixel without a prediction; a number, float32
+            [B, H, W]; or several, float32 [B, columns, H, W], such as a unit vector.
         indices: Position in `classes` of the predicted class, int64 [B]; of several labels 0 or 1 for each of them,
-            int64 [B, labels]. None for a number.
-        probabilities: float32 [B, len(classes)]: of the classes, which sum to 1, or of each of several labels. None for
-            a number.
+            int64 [B, labels]; of pixels as `labels`. None for a number.
+        probabilities: float32 [B, len(classes)]: of the classes, which sum to 1, or of each of several labels; of
+            pixels [B, len(classes), H, W]. None for a number.
         classes: Names of the classes or labels, in the order of `probabilities`; the numbers 0, 1, … if the data
             gives no names. None for a number.
-        outputs: Raw outputs of the model, [B, outputs]: logits, or the predicted number.
+        outputs: Raw outputs of the model, [B, outputs] or, for pixels, [B, outputs, H, W]: logits, or numbers.
         columns: Names of the columns of `labels` if each example has several numbers; otherwise None.
     """
 
@@ -53,7 +55,8 @@ def decode_predictions(
         task: Name of the task.
         kind_name: Name of its kind.
         kind: The task's kind, which decodes the outputs.
-        outputs: [B, outputs], on the CPU; of a kind with a tag for each word, [B, L, outputs].
+        outputs: [B, outputs], on the CPU; of a kind with a tag for each word, [B, L, outputs]; of one with a prediction for
+            each pixel, [B, outputs, H, W].
         tokens: Tokens of the examples, for a kind with a tag for each word: None for a word that was truncated.
 
     Returns:
