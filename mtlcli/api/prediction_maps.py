@@ -73,7 +73,10 @@ class PredictionMaps:
         self._beyond = dict.fromkeys(tasks, 0)
 
     def make_folder(self) -> Path:
-        """Create the folder, unless it exists, and return it.
+        """Create the folder, unless it exists.
+
+        Returns:
+            The folder.
 
         Raises:
             MtlError: it can't be created.

@@ -55,8 +55,8 @@ def decode_predictions(
         task: Name of the task.
         kind_name: Name of its kind.
         kind: The task's kind, which decodes the outputs.
-        outputs: [B, outputs], on the CPU; of a kind with a tag for each word, [B, L, outputs]; of one with a prediction for
-            each pixel, [B, outputs, H, W].
+        outputs: [B, outputs], on the CPU; of a kind with a tag for each word, [B, L, outputs]; of one with maps,
+            [B, outputs, H, W].
         tokens: Tokens of the examples, for a kind with a tag for each word: None for a word that was truncated.
 
     Returns:
