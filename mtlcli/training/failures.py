@@ -90,6 +90,8 @@ def weighting_fault(run: Run) -> str:
 
 def largest(tensors: Sequence[Tensor]) -> Tensor:
     """Return the largest magnitude in all tensors, 0-d; NaN if one of them holds NaN."""
+    if tensors[0].device.type == "cpu":  # where the norm takes ten times as long
+        return torch.stack([bound for tensor in tensors for bound in tensor.aminmax()]).abs().max()
     return torch.nn.utils.get_total_norm(tensors, norm_type=math.inf)
 
 
