@@ -70,10 +70,11 @@ class Case:
         task = {"dataset": "scenes", "head": self.head}
         run = build(experiment_from_dict({
             "name": "benchmark",
-            "datasets": {"scenes": {"name": "scenes", "train": self.amount, "val": 2, "test": 2, "size": list(self.size)}},
+            "datasets": {"scenes": {"name": "scenes", "train": self.amount, "size": list(self.size), "val": 2, "test": 2}},
             "tasks": {name: {**task, "kind": kind} for name, kind in TASKS.items()},
             "trunk": {"name": "torchvision", "model": self.model, "output": "map", "output_stride": 8},
-            "evaluation": {"monitor": {"metric": "loss"}}, "weighting": weighting, "optimizer": {"name": "Adam", "lr": LR},
+            "evaluation": {"monitor": {"metric": "loss"}},
+            "weighting": weighting, "optimizer": {"name": "Adam", "lr": LR},
             "training": {"batch_size": self.amount, "threads": self.args.threads, "device": self.args.device,
                          "precision": self.args.precision},
         }))  # fmt: skip
