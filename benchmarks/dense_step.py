@@ -70,7 +70,8 @@ class Case:
         task = {"dataset": "scenes", "head": self.head}
         run = build(experiment_from_dict({
             "name": "benchmark",
-            "datasets": {"scenes": {"name": "scenes", "train": self.amount, "size": list(self.size), "val": 2, "test": 2}},
+            "datasets": {"scenes": {"name": "scenes", "size": list(self.size), "train": self.amount, "val": 2,
+                                    "test": 2}},
             "tasks": {name: {**task, "kind": kind} for name, kind in TASKS.items()},
             "trunk": {"name": "torchvision", "model": self.model, "output": "map", "output_stride": 8},
             "evaluation": {"monitor": {"metric": "loss"}},
