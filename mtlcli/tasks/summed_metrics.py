@@ -75,11 +75,15 @@ class SummedMetrics:
             total = _sum(values, weight)
             self._sums[name] = self._sums[name] + total if name in self._sums else total
 
+    def sums(self) -> dict[str, Tensor]:
+        """Return name → sum over all batches, float64 on the CPU; empty without a batch."""
+        return {name: total.cpu() for name, total in self._sums.items()}
+
     def compute(self) -> dict[str, float]:
         """Return metric → value over all batches; NaN if no pixel was labelled."""
         if not self._sums:
             return dict.fromkeys(self._metrics, math.nan)
-        return self._compute({name: total.cpu() for name, total in self._sums.items()})
+        return self._compute(self.sums())
 
     def compute_samples(self, numbers: Mapping[str, Tensor], weights: Tensor) -> list[dict[str, float]]:
         """Compute the metrics of several samples of the same images.

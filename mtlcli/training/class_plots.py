@@ -16,6 +16,7 @@ from mtlcli.plotting import GRID, new_figure, save_figure
 from mtlcli.tasks.base import TaskKind
 from mtlcli.tasks.binary_metrics import calibration_bins, calibration_error
 from mtlcli.tasks.columns import Collected, ColumnCollector, calibrated_labels
+from mtlcli.tasks.summed_metrics import SummedMetrics
 from mtlcli.text import format_csv, format_number, printable
 
 if TYPE_CHECKING:
@@ -41,21 +42,27 @@ class ClassResults:
             for task, kind in kinds.items()
             if (columns := _columns_of(kind))
         }
+        self._kinds = {task: kind for task, kind in kinds.items() if kind.target.is_map}
+        self._sums = {task: sums for task, kind in self._kinds.items() if (sums := _sums_of(kind)) is not None}
 
     def receive(self, task: str, prediction: Tensor, target: Tensor, weight: Tensor | None = None) -> None:
         """Add a batch.
 
         Args:
             task: the task.
-            prediction: outputs of the model, [B, outputs].
-            target: labels, [B] or [B, labels].
+            prediction: outputs of the model, [B, outputs] or [B, outputs, H, W].
+            target: labels, [B], [B, labels] or [B, H, W].
             weight: weights of the examples, [B]; None for equal weights.
         """
+        if task in self._sums:
+            self._sums[task].update(prediction, target, weight)
         if task in self._collectors:
             self._collectors[task].update(prediction, target, weight)
 
     def write(self, folder: Path, split: str) -> None:
         """Write `confusion-TASK.csv`, `confusion-TASK.png` and `calibration-TASK.png` for each task with labels.
+
+        Tasks with labels of pixels have no calibration plot.
 
         Args:
             folder: the folder of the plots.
@@ -66,10 +73,12 @@ class ClassResults:
                 if (collected := collector.collect()) is None:
                     continue
                 if collected.size <= MOST_CLASSES:
-                    confusion = _Confusion.of(collected)
-                    write_text(folder / f"confusion-{task}.csv", confusion.to_csv())
-                    confusion.plot(folder / f"confusion-{task}.png", f"{task} ({split})")
+                    _Confusion.of(collected).write(folder, task, split)
                 _plot_calibration(folder / f"calibration-{task}.png", f"{task} ({split})", collected)
+            for task, metrics in self._sums.items():
+                cells = _pixel_confusion(metrics.sums(), self._kinds[task])
+                if len(cells) <= MOST_CLASSES and bool(cells.any()):
+                    _Confusion.of_classes(self._kinds[task].class_names, cells).write(folder, task, split)
 
 
 def _columns_of(kind: TaskKind) -> list[str]:
@@ -119,8 +128,17 @@ class _Confusion:
             cells = _label_outcomes(collected).view(len(names), 2, 2)
             shares = (cells / cells.sum(2, keepdim=True)).nan_to_num()
             return cls(names, OUTCOMES, cells.flatten(1), shares.flatten(1), True)
-        cells = _confusion_matrix(collected)
+        return cls.of_classes(names, _confusion_matrix(collected))
+
+    @classmethod
+    def of_classes(cls, names: Sequence[str], cells: Tensor) -> _Confusion:
+        """Make a confusion matrix of the counts of classes, [classes, predicted classes]."""
         return cls(names, names, cells, (cells / cells.sum(1, keepdim=True)).nan_to_num(), False)
+
+    def write(self, folder: Path, task: str, split: str) -> None:
+        """Write the cells as CSV and as a plot."""
+        write_text(folder / f"confusion-{task}.csv", self.to_csv())
+        self.plot(folder / f"confusion-{task}.png", f"{task} ({split})")
 
     def to_csv(self) -> str:
         """Return the cells as CSV, with a row for each class."""
@@ -172,6 +190,22 @@ def _confusion_matrix(collected: Collected) -> Tensor:
     rows = predicted >= 0
     weight = None if collected.weight is None else collected.weight[rows]
     return torch.bincount((labels * size + predicted)[rows], weight, minlength=size**2).double().view(size, size)
+
+
+def _sums_of(kind: TaskKind) -> SummedMetrics | None:
+    """Return metrics whose sums have the confusion matrix of a kind of maps; None if it has no classes."""
+    metrics = kind.collect(["precision"]) if "precision" in kind.collected else None
+    return metrics if isinstance(metrics, SummedMetrics) else None
+
+
+def _pixel_confusion(sums: Mapping[str, Tensor], kind: TaskKind) -> Tensor:
+    """Return the numbers of pixels by class and predicted class, float64 [classes, classes]; zeros without a batch."""
+    if "outcomes" in sums:
+        right, missed, wrong, left = sums["outcomes"].unbind()
+        cells = torch.stack([torch.stack([right, missed]), torch.stack([wrong, left])])
+        return cells if kind.positive == kind.class_names[0] else cells.flip(0, 1)
+    size = len(kind.class_names)
+    return sums["confusion"][:, :-1] if "confusion" in sums else torch.zeros(size, size)
 
 
 def _label_outcomes(collected: Collected) -> Tensor:

@@ -66,14 +66,55 @@ def test_confusion_of_labels(tmp_path: Path) -> None:
         assert cells[row].tolist() == [tp, fn, fp, tn]
 
 
+def maps(
+    classes: int, weighted: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, np.ndarray, np.ndarray]:
+    """Logits [B, classes, H, W], classes with missing ones, weights of images, and the labels and weights of pixels."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(5, classes, 3, 4, generator=generator)
+    labels = torch.randint(0, 2, (5, 3, 4), generator=generator)
+    labels[0], labels[1, 0] = -100, -100
+    weight = torch.tensor([1.0, 2.0, 0.0, 0.5, 1.0]) if weighted else None
+    weights = (torch.ones(5) if weight is None else weight).view(-1, 1, 1).expand(5, 3, 4)
+    return logits, labels, weight, weights.double().numpy()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("name", ["segmentation", "zero", "one"])
+def test_confusion_of_pixels(tmp_path: Path, name: str, weighted: bool) -> None:
+    segmentation = name == "segmentation"
+    logits, labels, weight, weights = maps(3 if segmentation else 1, weighted)
+    if segmentation:
+        task, target = kind(name, TargetSpec("class_map", 3, NAMES, missing=True)), labels
+        guess = logits.argmax(1).numpy()
+    else:
+        positive = int(name == "one")
+        task = kinds["binary"].target(TargetSpec("binary_map", missing=True), positive=positive)
+        target = labels.float().masked_fill(labels < 0, torch.nan)
+        guess = np.where(logits[:, 0].numpy() > 0, positive, 1 - positive)
+    results = ClassResults({"surface": task})
+    for rows in (slice(0, 2), slice(2, 5)):
+        results.receive("surface", logits[rows], target[rows], None if weight is None else weight[rows])
+    results.write(tmp_path, "test")
+    truth, kept, classes = labels.numpy(), labels.numpy() >= 0, range(len(task.class_names))
+    expected = confusion_matrix(truth[kept], guess[kept], labels=classes, sample_weight=weights[kept])
+    header, names, cells = read(tmp_path / "confusion-surface.csv")
+    assert header == ["label", *task.class_names] and names == header[1:]
+    np.testing.assert_allclose(cells, expected, rtol=1e-12)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["confusion-surface.csv", "confusion-surface.png"]
+
+
 def test_tasks_without_classes_or_labels_have_no_plots(tmp_path: Path) -> None:
     results = ClassResults({
         "price": kind("regression", TargetSpec("real")),
         "size": kind("ordinal", TargetSpec("classes", 3, missing=True)),
         "many": kind("classification", TargetSpec("classes", MOST_CLASSES + 1)),
+        "far": kind("depth", TargetSpec("depth_map")),
+        "surface": kind("segmentation", TargetSpec("class_map", 2)),
     })  # fmt: skip
     results.receive("price", predictions(5, 1), torch.zeros(5))
     results.receive("size", predictions(5, 2), as_indices([None] * 5))
     results.receive("many", predictions(5, MOST_CLASSES + 1), torch.arange(5))
+    results.receive("far", torch.ones(2, 1, 3, 3), torch.ones(2, 3, 3))
     results.write(tmp_path, "test")
     assert [path.name for path in tmp_path.iterdir()] == ["calibration-many.png"]

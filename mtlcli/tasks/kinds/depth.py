@@ -118,8 +118,10 @@ class Depth(MapKind):
     All metrics are means over the labelled pixels of the split. `abs_err` (the primary metric) is that of |d̂ − d|,
     `rel_err` that of |d̂ − d| / d, `sq_rel` that of (d̂ − d)² / d. `rmse` is the root of the mean of (d̂ − d)², and
     `rmse_log` that of (log d̂ − log d)², where a prediction below 0.001 counts as 0.001. `delta1`, `delta2` and
-    `delta3` are the shares of the pixels with max(d̂ / d, d / d̂) below 1.25, 1.25² and 1.25³. LibMTL reports the same
-    `abs_err` and `rel_err`; MTAN, of which the default loss is, averages the means of batches.
+    `delta3` are the shares of the pixels with max(d̂ / d, d / d̂) below 1.25, 1.25² and 1.25³.
+
+    The default loss is that of MTAN, Nash-MTL and LibMTL. LibMTL reports the same `abs_err` and `rel_err`. MTAN and
+    Nash-MTL report the means over the batches of each batch's mean.
 
     Args:
         target: the target, of type `depth_map`.

@@ -122,12 +122,14 @@ class Normals(MapKind):
     normalized to unit length in the loss and in the metrics, and when they are decoded (`mtl predict`); the output of
     the model itself is not. The loss is the mean of 1 − n·v̂/|v̂| over the labelled pixels of a batch.
 
-    All metrics are of the angles between prediction and target in degrees, over all labelled pixels of the split, as in
-    LibMTL; MTAN averages the values of batches. `angle_mean` is the primary metric. `angle_median` is computed from a
-    histogram with bins of 0.02°, so that memory is bounded, and is exact to 0.02° (of an even number of pixels, the
-    lower of the two in the middle). `within_11.25`, `within_22.5` and
-    `within_30` are the shares of the pixels with an angle below 11.25°, 22.5° and 30°, and `angle_rmse` is the root of
-    the mean square. The angle of a prediction of length 0 is 90°.
+    All metrics are of the angles between prediction and target in degrees, over all labelled pixels of the split.
+    `angle_mean` is the primary metric. `angle_median` is computed from a histogram with bins of 0.02°, so that memory
+    is bounded, and is exact to 0.02° (of an even number of pixels, the lower of the two in the middle). `within_11.25`,
+    `within_22.5` and `within_30` are the shares of the pixels with an angle below 11.25°, 22.5° and 30°, and
+    `angle_rmse` is the root of the mean square. The angle of a prediction of length 0 is 90°.
+
+    LibMTL computes the same five metrics over the split. MTAN and Nash-MTL compute them over each batch and report the
+    means of the batches, which depend on the batch size.
 
     Args:
         target: the target, of type `normal_map`.

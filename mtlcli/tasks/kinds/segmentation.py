@@ -129,8 +129,8 @@ class Segmentation(MapKind):
     All metrics are computed from one confusion matrix of all labelled pixels of the split, not as means over batches or
     images. `miou` (the primary metric) is the mean of tp / (tp + fp + fn) of the classes that occur among the labels or
     the predictions of the split; the others are left out. `pixel_accuracy` is the share of the pixels whose class is
-    predicted. LibMTL uses one confusion matrix too, and MTAN the mean over the batches. Both are NaN, or count the IoU
-    as 0, if a class neither occurs nor is predicted.
+    predicted. LibMTL and Nash-MTL use one confusion matrix too; their mean IoU is NaN if a class neither occurs nor is
+    predicted. MTAN computes both metrics for each image, and reports the means of the batches' means over images.
 
     Args:
         target: the target, of type `class_map`.
