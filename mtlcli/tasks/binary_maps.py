@@ -14,7 +14,7 @@ from mtlcli.tasks.columns import Collected, in_float64
 from mtlcli.tasks.pixels import count_codes
 
 MOST_LOGIT = 16.0  # larger logits are in the last bin
-BINS = 2048  # of the histogram of logits, 1/64 each
+BINS = 8192  # of the histogram of logits, 1/256 each
 
 
 class BinaryMapColumns:

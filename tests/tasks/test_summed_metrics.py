@@ -31,7 +31,7 @@ def binary_examples(missing: float = 0.3) -> tuple[Tensor, Tensor, Tensor, Tenso
     labels = (torch.rand(IMAGES, *SIDES, generator=generator) < 0.3).float()
     logits = (torch.randn(labels.shape, generator=generator) * 2 + 2 * labels - 1).mul(2).round().div(2).unsqueeze(1)
     mask = labelled(missing)
-    return logits + 1 / 256, labels, labels.masked_fill(~mask, math.nan), mask
+    return logits + 1 / 1024, labels, labels.masked_fill(~mask, math.nan), mask
 
 
 def number_examples(size: int, missing: float = 0.3) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -44,7 +44,7 @@ class Binary(TaskKind):
     loss is the mean over all labelled pixels of a batch. All metrics are over the labelled pixels of the split. `iou`
     (tp / (tp + fp + fn)) and `max_f1` (the largest F1 of any threshold) are metrics of maps only. Those of ranks,
     `auroc`, `average_precision` and `max_f1`, are computed from a histogram of the logits from −16 to 16 with bins of
-    1/64, so that memory is bounded.
+    1/256, so that memory is bounded.
 
     Args:
         target: the target, of type `binary`, of two `classes`, or of type `binary_map`.

@@ -20,6 +20,7 @@ from mtlcli.tasks.pixels import count_codes, counted_pixels, pixel_mean, pixel_w
 
 BINS = 9000  # of the histogram of angles, 0.02° each
 NEGLIGIBLE = 0.5  # angle in degrees
+SHORTEST = 1e-6  # length that shorter predictions count as in the loss, which bounds its gradient
 
 
 class NormalColumns:
@@ -83,8 +84,10 @@ def angles_between(a: Tensor, b: Tensor) -> Tensor:
     Returns:
         Angles in degrees, [B, H, W]; 90 if a vector is 0.
     """
-    cross = torch.linalg.vector_norm(torch.linalg.cross(a, b, dim=1), dim=1)
-    dot = (a * b).sum(1)
+    (ax, ay, az), (bx, by, bz) = a.unbind(1), b.unbind(1)  # faster than torch's products and norms of three numbers
+    x, y, z = ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx
+    cross = (x.square() + y.square() + z.square()).sqrt()
+    dot = ax * bx + ay * by + az * bz
     return torch.where((cross == 0) & (dot == 0), 90.0, torch.atan2(cross, dot).rad2deg())
 
 
@@ -176,12 +179,12 @@ class Normals(MapKind):
         """
         prediction = prediction.float()
         if not self.target.missing and weight is None:
-            return (1 - (unit_vectors(prediction) * target).sum(1)).mean()
+            return (1 - _cosines(prediction, target)).mean()
         weight = pixel_weights(weight, target[:, 0])
         mask = counted_pixels(target, weight)
         outside = ~mask.unsqueeze(1)
         # the prediction of an unlabelled pixel, even if infinite, doesn't reach the gradient
-        cosines = (unit_vectors(prediction.masked_fill(outside, 1.0)) * target.masked_fill(outside, 0.0)).sum(1)
+        cosines = _cosines(prediction.masked_fill(outside, 1.0), target.masked_fill(outside, 0.0))
         return pixel_mean(1 - cosines, mask, weight)
 
     def columns(self, prediction: Tensor, target: Tensor) -> NormalColumns:
@@ -190,9 +193,12 @@ class Normals(MapKind):
 
     def decode(self, outputs: Tensor) -> Decoded:
         """Return the unit vectors, float32 [B, 3, H, W]; see `TaskKind.decode`."""
-        return decode_number_map(unit_vectors(outputs.float()), ("x", "y", "z"))
+        return decode_number_map(F.normalize(outputs.float(), dim=1), ("x", "y", "z"))
 
 
-def unit_vectors(vectors: Tensor) -> Tensor:
-    """Normalize vectors, [B, 3, H, W], to unit length; a vector of length 0 stays 0."""
-    return F.normalize(vectors, dim=1)
+def _cosines(vectors: Tensor, normals: Tensor) -> Tensor:
+    """Compute the cosines of the angles between vectors and unit vectors, [B, 3, H, W] each → [B, H, W].
+
+    Sums of three products are several times faster on CPUs than torch's norms of three numbers.
+    """
+    return (vectors * normals).sum(1) * vectors.square().sum(1).clamp(min=SHORTEST**2).rsqrt()

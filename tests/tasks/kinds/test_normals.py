@@ -65,7 +65,7 @@ def test_a_pixel_with_a_missing_component_is_missing() -> None:
 
 def test_a_prediction_of_length_0_has_a_finite_gradient() -> None:
     predicted, _, target, _ = examples()
-    assert gradient(make(), predicted * 0, target).isfinite().all()
+    assert gradient(make(), predicted * 0, target).abs().max() <= 1e6  # of 1 / its smallest length
 
 
 @pytest.mark.parametrize("weight", [None, WEIGHTS])
