@@ -93,7 +93,9 @@ class EncoderDecoder(Trunk):
     def activations(self, x: Tensor, names: Iterable[str]) -> tuple[Tensor, dict[str, Tensor]]:
         """Compute the features and the named activations; see `Trunk.activations`."""
         wanted = self.check_activation_names(names)
-        stages, activations = self.stages(), dict[str, Tensor]()
+        stages = self.stages()
+        activations: dict[str, Tensor] = {}  # torch.compile does not support dict[…]()
+        x = self.encoder(x)
         with record_outputs({name: self.get_submodule(name) for name in wanted - stages.keys()}, activations):
             for name, stage in stages.items():
                 x = stage(x)

@@ -164,9 +164,36 @@ def combine_cotangents(output: Tensor, gradients: Mapping[int, Tensor | None], w
     Returns:
         The sum.
     """
-    rows = at_least_float32(torch.stack([_or_zeros(gradient, output) for gradient in gradients.values()]))
-    combined = torch.stack([weights[task] for task in gradients]).to(rows.dtype) @ rows.view(len(gradients), -1)
-    return combined.to(output.dtype).view_as(output)
+    rows = torch.stack([in_memory_order(_or_zeros(gradient, output), output) for gradient in gradients.values()])
+    rows = at_least_float32(rows).reshape(len(gradients), -1)
+    combined = torch.stack([weights[task] for task in gradients]).to(rows.dtype) @ rows
+    return from_memory_order(combined.to(output.dtype), output)
+
+
+def is_channels_last(x: Tensor) -> bool:
+    """Return whether a tensor is maps [B, F, h, w] whose channels are adjacent in memory."""
+    return x.ndim == 4 and not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+
+
+def in_memory_order(x: Tensor, output: Tensor) -> Tensor:
+    """Return a view whose entries are in the order of a tensor's memory, [B, h, w, F] for channels-last maps.
+
+    Args:
+        x: tensor of the shape of `output`, such as a gradient of it.
+        output: the tensor whose memory determines the order.
+
+    Returns:
+        The view, which needs no copy to be flattened if `x` has the memory format of `output`.
+    """
+    return x.permute(0, 2, 3, 1) if is_channels_last(output) else x
+
+
+def from_memory_order(entries: Tensor, output: Tensor) -> Tensor:
+    """Return entries in the order of `in_memory_order`, of any shape, as a tensor of the shape of `output`."""
+    if not is_channels_last(output):
+        return entries.view_as(output)
+    examples, channels, height, width = output.shape
+    return entries.view(examples, height, width, channels).permute(0, 3, 1, 2)
 
 
 def shared_backward(

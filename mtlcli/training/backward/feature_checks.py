@@ -51,6 +51,7 @@ def check_features(run: Run, pooled: bool = True) -> None:
         )
     if any(len(different) > 1 for different in of_alias.values()):
         LOG.warning(
-            "weighting.gradients: features: tasks with different `pool` share no features, %s `sequence` they are",
+            "weighting.gradients: features: tasks whose features are pooled differently, or not at all, share none, %s "
+            "`sequence` they are",
             missed,
         )

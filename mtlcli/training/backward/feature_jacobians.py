@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mtlcli.training.backward.base import TaskGraphs, shared_backward
+from mtlcli.training.backward.base import TaskGraphs, from_memory_order, in_memory_order, shared_backward
 from mtlcli.training.backward.jacobians import Jacobians, row_type
 
 
@@ -48,7 +48,8 @@ class FeatureJacobians(Jacobians):
                 block = output.new_zeros(len(self.row_of), output.numel(), dtype=row_type([output]))
                 for task, gradient in gradients.items():
                     if gradient is not None:
-                        block[self.row_of[task]].copy_(gradient.flatten())
+                        entries = in_memory_order(gradient, output)
+                        block[self.row_of[task]].view(entries.shape).copy_(entries)
                 blocks.append(block)
         if not blocks:  # the whole trunk is frozen
             return self.graphs[0].losses[0].new_zeros(1, len(self.row_of), 0, dtype=torch.float32)
@@ -60,5 +61,5 @@ class FeatureJacobians(Jacobians):
         """See `Jacobians.descend`."""
         outputs = [output for graph in self.graphs for output, _ in graph.outputs()]
         blocks = torch.split(update, [output.numel() for output in outputs])
-        cotangents = [block.view_as(o).to(o.dtype) for block, o in zip(blocks, outputs, strict=True)]
+        cotangents = [from_memory_order(block.to(o.dtype), o) for block, o in zip(blocks, outputs, strict=True)]
         shared_backward(self.graphs, outputs, cotangents, self.parameters)

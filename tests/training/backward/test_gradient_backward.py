@@ -54,7 +54,7 @@ class Whole(JacobianWeighting):
     ) -> tuple[Tensor, Tensor]:
         self.seen = jacobian.clone()
         weights = WEIGHTS[list(present)]
-        return weights.float() @ jacobian, weights
+        return weights.to(jacobian.dtype) @ jacobian, weights
 
 
 class Thrice(Spy):
