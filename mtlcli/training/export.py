@@ -43,10 +43,10 @@ def export(run: Run, file_format: Format, path: Path) -> None:
 
     `torch-export` and `onnx` hold the whole computation, from a dict of raw inputs (alias of the dataset →
     [B, *input_shape], float32, any B; the tokens of texts, int32 [B, 2, L], any L) to a dict of outputs (task →
-    [B, outputs]: logits of classes or labels, or the prediction of a real target in its own units). In the inputs of a
-    table, NaN is a missing number, and a value that isn't the code of a category is a category not seen in training.
-    `safetensors` holds the weights by their names in the state dict, and the specs of the datasets as JSON in its
-    metadata.
+    [B, outputs], or [B, outputs, H, W] of a map: logits of classes or labels, or the prediction of a real target in
+    its own units). In the inputs of a table, NaN is a missing number, and a value that isn't the code of a category is
+    a category not seen in training. `safetensors` holds the weights by their names in the state dict, and the specs of
+    the datasets as JSON in its metadata.
 
     Each file has the description that `interface` returns as JSON: `onnx` in `metadata_props` and `safetensors` in its
     metadata, with one entry for each key; `torch-export` as the extra file `model.json`. It is also written to
@@ -182,7 +182,7 @@ def interface(run: Run, outputs: Mapping[str, Tensor]) -> dict[str, Any]:
                 "dataset": sources[task][0],
                 "target": sources[task][1],
                 "kind": run.experiment.tasks[task].kind.name,
-                "shape": ["batch", *_shape(kind)],
+                "shape": ["batch", *_shape(kind, run.specs[sources[task][0]])],
                 "dtype": str(outputs[task].dtype).removeprefix("torch."),
                 **_meaning(kind),
             }
@@ -234,8 +234,10 @@ def _column(column: Column) -> dict[str, Any]:
     return {"name": column.name, "type": "category", "codes": codes, "levels": list(column.levels)}
 
 
-def _shape(kind: TaskKind) -> list[int | str]:
+def _shape(kind: TaskKind, spec: DatasetSpec) -> list[int | str]:
     """Return the shape of the output for one example; a dimension that isn't fixed has a name."""
+    if kind.predicts == "map":
+        return [kind.outputs, *spec.input_shape[1:]]
     if kind.predicts == "sequence":
         return ["tokens", kind.outputs]
     layer = kind.output_layer()

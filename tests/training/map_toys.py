@@ -1,19 +1,16 @@
-"""A small dataset with labels for the pixels of its images, and kinds for them, shared by tests."""
+"""A small dataset with labels for the pixels of its images, shared by tests."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from mtlcli.config import Experiment, experiment_from_dict
 from mtlcli.data.base import Dataset, Examples
 from mtlcli.data.loader import Batch
-from mtlcli.registry import datasets, kinds
+from mtlcli.registry import datasets
 from mtlcli.specs import IGNORE_INDEX, DatasetSpec, TargetSpec
-from mtlcli.tasks.base import Direction, Metrics, TaskKind
 from mtlcli.training.run import Run
 
 SIZE = (12, 8)
@@ -21,10 +18,10 @@ TASKS = {
     "part": {
         "dataset": "blobs",
         "target": "part",
-        "kind": "part_of_blob",
+        "kind": "segmentation",
         "head": {"name": "fcn", "channels": 3, "dropout": 0.0},
     },
-    "height": {"dataset": "blobs", "target": "height", "kind": "height_of_blob"},
+    "height": {"dataset": "blobs", "target": "height", "kind": "regression"},
     "count": {"dataset": "blobs", "target": "count", "kind": "regression"},
 }
 UNET = {"name": "unet", "widths": [3, 4], "depth": 1}
@@ -52,51 +49,9 @@ class Blobs(Dataset):
         raise NotImplementedError("the tests make batches themselves")
 
 
-class NoMetrics:
-    """Metrics without any."""
-
-    def update(self, prediction: Tensor, target: Tensor, weights: Tensor | None = None) -> None:
-        return
-
-    def compute(self) -> dict[str, float]:
-        return {}
-
-
-class PartOfBlob(TaskKind):
-    """Classes of pixels."""
-
-    accepts = ("class_map",)
-    directions: ClassVar[dict[str, Direction]] = {"loss": "min"}
-    primary = "loss"
-    predicts = "map"
-
-    def __init__(self, target: TargetSpec) -> None:
-        super().__init__(target)
-        self.outputs = target.size
-
-    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
-        return F.cross_entropy(prediction, target, ignore_index=IGNORE_INDEX)
-
-    def metrics(self, device: torch.device) -> Metrics:
-        return NoMetrics()
-
-
-class HeightOfBlob(PartOfBlob):
-    """Numbers at pixels."""
-
-    accepts = ("real_map",)
-
-    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
-        labelled = ~target.isnan()
-        errors = (prediction[:, 0] - target).masked_fill(~labelled, 0.0)
-        return errors.square().sum() / labelled.sum()
-
-
 def register() -> None:
-    """Register the dataset and the kinds; they are removed after the test."""
+    """Register the dataset; it is removed after the test."""
     datasets.register("blobs")(Blobs)
-    kinds.register("part_of_blob")(PartOfBlob)
-    kinds.register("height_of_blob")(HeightOfBlob)
 
 
 def blobs(**changes: Any) -> Experiment:
@@ -107,7 +62,6 @@ def blobs(**changes: Any) -> Experiment:
         "tasks": TASKS,
         "trunk": UNET,
         "optimizer": {"name": "SGD", "lr": 0.1},
-        "evaluation": {"monitor": {"metric": "loss"}},
         "training": {"epochs": 1, "device": "cpu", "threads": 1},
     }
     return experiment_from_dict({**plain, **changes})

@@ -64,10 +64,12 @@ def connect_tasks(experiment: Experiment, sharing: Sharing, kinds: Mapping[str, 
     problems, name = Problems(experiment), experiment.sharing.name
     for task in sharing.sequence:
         with problems.at(f"tasks.{task}.kind"):
-            if kinds[task].probabilities != "sigmoid" or kinds[task].positive is None:
+            of_examples = kinds[task].predicts == "vector"
+            if kinds[task].probabilities != "sigmoid" or kinds[task].positive is None or not of_examples:
                 raise ValueError(
                     f"`sharing: {name}` compares the probabilities of the tasks in its order "
-                    f"({', '.join(sharing.sequence)}), which must be of kind `binary`"
+                    f"({', '.join(sharing.sequence)}), which must be of kind `binary`, with one prediction for each "
+                    "example"
                 )
     parents = {}
     for task, entry in experiment.tasks.items():

@@ -117,4 +117,4 @@ def test_accumulated_batches_make_the_step_of_the_whole_batch() -> None:
         assert step([batch(run, *cut) for cut in cuts]) is not None
         updates.append([run.weighting.seen[0], *(p.grad for p in run.model.parameters())])  # type: ignore[index]
     for ours, theirs in zip(*updates, strict=True):
-        torch.testing.assert_close(ours, theirs)
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)  # the loss of `regression` is float32
