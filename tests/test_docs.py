@@ -209,6 +209,14 @@ def test_the_documented_reference_to_a_base_is_valid() -> None:
     assert experiment.resolved()["checkpoint"]["base"] == "reference"
 
 
+def test_the_documented_models_of_maps_are_valid() -> None:
+    blocks = re.findall(r"^```yaml\n(.*?)^```$", (DOCS / "dense.md").read_text(), re.MULTILINE | re.DOTALL)
+    complete = [block for block in blocks if block.startswith("name:")]
+    assert len(complete) >= 4  # the others are parts of one, of which other tests read those of datasets
+    for block in complete:
+        check_experiment(experiment_from_dict(yaml.safe_load(block)))
+
+
 def test_every_file_in_the_documentation_exists() -> None:
     for document in DOCS.glob("*.md"):
         for path in re.findall(r"`((?:benchmarks|configs|scripts|docs|tests)/[\w/.]+)", document.read_text()):
