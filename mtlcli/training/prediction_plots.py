@@ -206,7 +206,7 @@ def _draw_block(sheet: _Sheet, block: _Block, top: int, named: bool) -> None:
 def _heading(maps: TaskMaps) -> str:
     if maps.form == "probability":
         return f"{maps.task}: p({maps.classes[0]})"
-    return maps.task if maps.channels == 1 else f"{maps.task}: largest of {maps.channels}"
+    return maps.task if maps.channels == 1 else f"{maps.task}: max of {maps.channels}"
 
 
 def legend_classes(maps: TaskMaps) -> tuple[list[int], bool]:
