@@ -102,7 +102,7 @@ class MaskTarget:
         if self.is_discrete:
             return self._convert_classes(values)
         if self.type == "normals":
-            return self._convert_normals(values.astype(np.float32), image)
+            return self._convert_normals(np.array(np.moveaxis(values, -1, 0), np.float32, order="C"), image)
         labels = values.astype(np.float32)
         missing = np.isnan(labels) | np.isin(values, self.ignore)
         if self.type == "depth":
@@ -120,29 +120,38 @@ class MaskTarget:
         return torch.from_numpy(labels)
 
     def _convert_classes(self, values: Array) -> Tensor:
-        missing = np.isnan(values) if values.dtype.kind == "f" else np.zeros(values.shape, bool)
-        with np.errstate(invalid="ignore"):  # of infinity
-            whole = np.where(missing, 0, values).astype(np.int64)
-        wrong = (whole != values) & ~missing
-        codes = self._look_up(whole)
-        codes[missing] = MISSING
-        wrong |= codes == INVALID
-        if wrong.any():
+        if values.dtype.kind == "f":
+            with np.errstate(invalid="ignore"):  # of NaN and infinity
+                whole = values.astype(np.int64)
+            codes = self._look_up(whole)
+            codes[whole != values] = INVALID
+            codes[np.isnan(values)] = MISSING
+        else:
+            codes = self._look_up(values)
+        if (wrong := codes == INVALID).any():
             raise MtlError(f"has the value {values[wrong][0]:g}; expected {self._expected()}")
         if self.type == "binary" and not {1, 255} & {*self.ignore} and (values == 1).any() and (values == 255).any():
             raise MtlError("has the values 1 and 255; set `ignore: 255` if 255 is a missing label")
         if self.amount <= IGNORE_BYTE:
-            return torch.from_numpy(np.where(codes == MISSING, IGNORE_BYTE, codes).astype(np.uint8))
-        codes[codes == MISSING] = IGNORE_INDEX
-        return torch.from_numpy(codes)
+            return torch.from_numpy(codes.astype(np.uint8))  # MISSING becomes IGNORE_BYTE
+        labels = codes.astype(np.int64)
+        labels[codes == MISSING] = IGNORE_INDEX
+        return torch.from_numpy(labels)
 
-    def _look_up(self, values: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the class of each value, MISSING or INVALID."""
-        other = MISSING if self.others == "missing" else INVALID
-        low, high = min(self._codes), max(self._codes)
-        table = np.full(high - low + 2, other, np.int64)  # the last entry is that of values out of the range
+    def _look_up(self, values: Array) -> NDArray[np.int32]:
+        """Return the class of each integer, MISSING or INVALID."""
+        low, table = self._table
+        if values.dtype == np.uint64:
+            values = np.minimum(values, np.uint64(2**62))  # larger numbers would become negative
+        return np.take(table, values.astype(np.int64) - low, mode="clip")
+
+    @cached_property
+    def _table(self) -> tuple[int, NDArray[np.int32]]:
+        """The class of each value from the first number on; the ends are those of all values below and above."""
+        low, high = min(self._codes) - 1, max(self._codes) + 1
+        table = np.full(high - low + 1, MISSING if self.others == "missing" else INVALID, np.int32)
         table[np.array([*self._codes]) - low] = [*self._codes.values()]
-        return table[np.where((values >= low) & (values <= high), values - low, len(table) - 1)]
+        return low, table
 
     def _expected(self) -> str:
         classes = [value for value, code in self._codes.items() if code != MISSING]
@@ -156,23 +165,23 @@ class MaskTarget:
         return f"{text}, or {' or '.join(map(str, self.ignore))} where there is no label"
 
     def _convert_normals(self, vectors: NDArray[np.float32], image: bool) -> Tensor:
+        """Convert vectors [3, H, W]."""
         if image:
-            missing = (vectors == 0).all(-1)
-            vectors = vectors * np.float32(2 / 255) - 1
-        else:
-            missing = np.isnan(vectors).any(-1)
-            outside: NDArray[np.float32] = vectors[~missing]
-            outside = outside[~(np.abs(outside) <= LONGEST)]
-            if len(outside):
+            missing = (vectors == 0).all(0)
+            vectors *= np.float32(2 / 255)
+            vectors -= 1
+        squares = np.square(vectors).sum(0)
+        if not image:
+            missing = np.isnan(squares) & np.isnan(vectors).any(0)
+            if (outside := (np.abs(vectors) > LONGEST) & ~missing).any():
                 raise MtlError(
-                    f"has the component {outside[0]:g} of a normal; expected from -1 to 1, or three zeros or NaN where "
-                    f"there is no label"
+                    f"has the component {vectors[outside][0]:g} of a normal; expected from -1 to 1, or three zeros or "
+                    f"NaN where there is no label"
                 )
-        lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-        missing |= lengths[..., 0] < SHORT if image else lengths[..., 0] == 0
-        units = vectors / np.where(lengths > 0, lengths, 1)
-        units[missing] = np.nan
-        return torch.from_numpy(np.ascontiguousarray(np.moveaxis(units, -1, 0)))
+        missing |= squares < SHORT**2 if image else squares == 0
+        vectors /= np.sqrt(np.where(missing, 1, squares))
+        vectors[:, missing] = np.nan
+        return torch.from_numpy(vectors)
 
     def missing_map(self, size: tuple[int, int]) -> Tensor:
         """Return the map of an image without labels, as it is stored.

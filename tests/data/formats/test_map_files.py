@@ -148,6 +148,11 @@ def test_values_of_classes(tmp_path: Path) -> None:
     assert many.dtype == torch.int64 and many.tolist() == [[7, 8, 11], [7, IGNORE_INDEX, 26]]
     signed = write(tmp_path / "s.npy", np.array([[-1.0, 0, 11], [1, 2, 3]]))  # -1 is missing, as in the files of MTAN
     assert read(signed, MaskTarget("part", "classes", 12, ignore=(-1,)), (2, 3)).tolist() == [[255, 0, 11], [1, 2, 3]]
+    for dtype in (np.int8, np.uint64, np.int64):  # the largest number is no class
+        large = write(tmp_path / "l.npy", np.array([[np.iinfo(dtype).max]], dtype))
+        assert "expected a class from 0 to 11, or -1" in fault(
+            large, MaskTarget("p", "classes", 12, ignore=(-1,)), size=(1, 1)
+        )
 
 
 @pytest.mark.parametrize(
