@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import pickle
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch import Tensor
 
 from mtlcli.data.datasets import scenes
 from mtlcli.data.datasets.scenes import Scenes
-from mtlcli.registry import datasets
+from mtlcli.registry import datasets, kinds
 
 SIZE = (16, 20)
 
@@ -125,3 +128,14 @@ def test_options_that_do_not_fit_are_named() -> None:
     with pytest.raises(ValueError, match=r"no target 'dept'\. Did you mean 'depth'\?"):
         small(unlabelled={"dept": 0.1})
     assert small(val=0).describe().splits == ("train", "test")
+
+
+def test_the_documented_options_and_targets() -> None:
+    text = (Path(__file__).parents[3] / "docs/dense.md").read_text().partition("\n## scenes\n")[2].partition("\n## ")[0]
+    (block,) = re.findall(r"^```yaml\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    options = yaml.safe_load(block)["datasets"]["rooms"]
+    spec = small(**{key: value for key, value in options.items() if key != "name"}).describe()
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \|", text, re.MULTILINE)
+    assert [name for name, _ in rows] == list(spec.targets)
+    for name, kind in rows:
+        assert spec.targets[name].type in kinds[kind].target.accepts
