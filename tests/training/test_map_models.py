@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from tests.training.test_balancer import OPTIONS
 
 CNN = {"name": "cnn", "widths": [3, 4], "output": "map"}
 MTAN = {"sharing": "mtan", "trunk": {"name": "segnet", "widths": [2, 3]}}
+SLOW = partial(pytest.param, marks=pytest.mark.matrix)
 SEQUENTIAL = {"aitm", "esmm"}  # of binary tasks, each with one prediction for an example
 OTHERS = {  # which need gates, several datasets, or tasks in order
     "gate_entropy": "needs gates",
@@ -57,7 +59,7 @@ def with_changed_statistics(run: Run) -> Run:
     return run
 
 
-@pytest.mark.parametrize("name", weightings.names())
+@pytest.mark.parametrize("name", [n if n != "torchjd" else SLOW(n) for n in weightings.names()])
 def test_every_weighting(name: str) -> None:
     run = build(blobs(weighting={"name": name, **OPTIONS.get(name, {})}))
     shared: Any = run.model.shared_parameters()
@@ -69,7 +71,7 @@ def test_every_weighting(name: str) -> None:
         assert (flat(shared) - update).norm() < 1e-4 * update.norm()
 
 
-@pytest.mark.parametrize("name", sharings.names())
+@pytest.mark.parametrize("name", [n if n in {*SEQUENTIAL, "mtan", "mmoe"} else SLOW(n) for n in sharings.names()])
 def test_every_sharing(name: str) -> None:
     if name in SEQUENTIAL:
         with pytest.raises(ConfigError, match=r"tasks\.part\.kind: .* with one prediction for each example"):
@@ -78,7 +80,7 @@ def test_every_sharing(name: str) -> None:
         take_step(build(blobs(sharing=name, trunk=CNN)))
 
 
-@pytest.mark.parametrize("name", regularizers.names())
+@pytest.mark.parametrize("name", [n if n in {*OTHERS, "l2"} else SLOW(n) for n in regularizers.names()])
 def test_every_regularizer(name: str) -> None:
     if name in OTHERS:
         with pytest.raises(ConfigError, match=rf"regularizers\.0: .*{OTHERS[name]}"):
@@ -144,7 +146,8 @@ def test_a_checkpoint_in_python(tmp_path: Path) -> None:
     assert {task: x.ndim for task, x in model.features(images).items()} == {"part": 4, "height": 4, "count": 2}
 
 
-@pytest.mark.parametrize("changes", [{}, pytest.param(MTAN, marks=pytest.mark.matrix)], ids=["hard", "mtan"])
+@pytest.mark.matrix
+@pytest.mark.parametrize("changes", [{}, MTAN], ids=["hard", "mtan"])
 @pytest.mark.filterwarnings("ignore")  # of torch's exporter
 def test_torch_export(changes: dict[str, Any], tmp_path: Path) -> None:
     run = with_changed_statistics(build(blobs(**changes)))
