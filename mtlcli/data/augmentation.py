@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mtlcli.component import blame_options
+from mtlcli.data.map_geometry import ORIENTED, OUTSIDE, make_grid, measure, warp_maps
 from mtlcli.data.samplers.base import stable_seed
 from mtlcli.errors import MtlError, OptionError, suggest
 from mtlcli.specs import TargetSpec
@@ -23,17 +24,22 @@ UNFIT = {
     "RandomIoUCrop", "RandomOrder", "SanitizeBoundingBoxes", "SanitizeKeyPoints", "SetClampingMode", "TenCrop",
     "ToDtype", "ToImage", "ToPILImage", "ToPureTensor", "ToTensor", "Transform", "UniformTemporalSubsample",
 }  # fmt: skip
-# Change the shape at random, so that a check may pass by chance.
+# Change the shape at random, so that a check may pass by chance unless a later transform restores it.
 RESHAPING = {"RandomResize", "RandomShortestSize", "RandomZoomOut", "ScaleJitter"}
+# Draw from transforms of both the geometry and the colors, which torchvision doesn't do for an image with masks.
+NOT_FOR_MAPS = {"AugMix", "AutoAugment", "RandAugment", "TrivialAugmentWide"}
+NOT_FOR_ORIENTED = {"ElasticTransform", "RandomPerspective"}  # of which depth and normals are unknown
+IMAGE_ONLY = {"RandomErasing"}  # warns about masks
+OWN = {"RandomScaleCrop"}  # not of torchvision
 DRAWS = 8  # random draws in a check
 
 
 class Augmentation:
-    """Transforms of one dataset, applied in sequence to each raw example of the split `train`.
+    """Transforms of one dataset, applied in sequence to each raw example of the split `train` and to its maps.
 
-    The result depends only on (seed, alias, number of the pass, row), so it is the same in any worker and after a
-    resume at any step. Python code runs for each example: a dataset with augmentation always takes the `stream` route,
-        and is slower.
+    A transform of the geometry applies to an image and its maps alike, others to the image only. The result depends
+    only on (seed, alias, number of the pass, row), so it is the same in any worker and after a resume at any step.
+    Python code runs for each example: a dataset with augmentation always takes the `stream` route, and is slower.
 
     Raises an OptionError if a transform doesn't exist or has invalid arguments.
 
@@ -51,21 +57,48 @@ class Augmentation:
         alias: str = "",
         targets: Mapping[str, TargetSpec] | None = None,
     ) -> None:
-        self.transforms = [_build_transform(index, transform) for index, transform in enumerate(transforms)]
-        self.seed, self.alias, self.targets = seed, alias, targets or {}
+        self.seed, self.alias = seed, alias
+        self.targets = {name: target for name, target in (targets or {}).items() if target.is_map}
+        self.transforms = [
+            _build_transform(index, entry, transforms[index + 1 :], bool(self.targets))
+            for index, entry in enumerate(transforms)
+        ]
 
     def check(self, example: Tensor) -> None:
         """Check that the transforms accept an example and preserve its shape and type, in several random draws.
 
-        Raises a ValueError if a transform fails, or changes the shape or type.
+        If `targets` has maps, the transforms must accept them, too.
+
+        Raises a ValueError if a transform fails, or changes the shape or type; an OptionError if it can't transform
+        maps.
 
         Args:
             example: raw example.
         """
+        if self.targets:
+            self._check_maps()
+        maps = {name: _blank_map(target, example) for name, target in self.targets.items()}
         with torch.random.fork_rng(devices=[]):
             for draw in range(DRAWS):
                 torch.default_generator.manual_seed(draw)
-                self._transform(example)
+                self._transform(example, maps)
+
+    def _check_maps(self) -> None:
+        """OptionError for a transform that can't be applied to the maps, by its index."""
+        oriented = [name for name, target in self.targets.items() if target.type in ORIENTED]
+        for index, transform in enumerate(self.transforms):
+            name = type(transform).__name__
+            if name in NOT_FOR_MAPS:
+                listed = ", ".join(self.targets)
+                raise OptionError({
+                    str(index): f"{name} transforms images alone, but tasks have a label for each pixel ({listed}). "
+                    f"Use transforms such as RandomHorizontalFlip, RandomScaleCrop or ColorJitter"
+                })  # fmt: skip
+            if name in NOT_FOR_ORIENTED and oriented:
+                raise OptionError({
+                    str(index): f"{name} bends the image, and the depth and the normals of a bent image are unknown "
+                    f"({', '.join(oriented)}). Use transforms such as RandomScaleCrop or RandomAffine without `shear`"
+                })  # fmt: skip
 
     @overload
     def __call__(
@@ -95,28 +128,32 @@ class Augmentation:
 
         Raises:
             MtlError: a transform fails on an example.
-            NotImplementedError: `maps` are given.
         """
-        if maps is not None:
-            raise NotImplementedError
         augmented = []
         with torch.random.fork_rng(devices=[]):
-            for example, number, row in zip(examples, passes, rows, strict=True):
+            for example, own, number, row in zip(examples, maps or [{}] * len(rows), passes, rows, strict=True):
                 # Only the CPU's generator: torch.manual_seed would also seed the accelerator's, without restoring it.
                 torch.default_generator.manual_seed(stable_seed("augment", self.seed, self.alias, number, row))
                 try:
-                    augmented.append(self._transform(example))
+                    augmented.append(self._transform(example, own))
                 except ValueError as error:
                     raise MtlError(f"augmenting example {row} of dataset {self.alias!r}: {error}") from error
-        return augmented
+        images = [image for image, _ in augmented]
+        return images if maps is None else (images, [warped for _, warped in augmented])
 
-    def _transform(self, example: Tensor) -> Tensor:
-        augmented = example
+    def _transform(self, example: Tensor, maps: Maps) -> tuple[Tensor, Maps]:
+        augmented, grid, moves = example, make_grid(*example.shape[-2:]) if maps else None, []
         for transform in self.transforms:
             name = type(transform).__name__
             given = augmented
             try:
-                augmented = transform(given)
+                if grid is None or name in IMAGE_ONLY:
+                    augmented = transform(given)
+                else:
+                    before = grid
+                    augmented, grid = transform(given, grid)
+                    if grid is not before:
+                        moves.append((name, grid))
             except Exception as error:
                 raise ValueError(f"{name} can't take an example {_describe_tensor(given)}: {error}") from error
             if not isinstance(augmented, Tensor) or augmented.dtype != example.dtype:
@@ -127,7 +164,33 @@ class Augmentation:
                 f"{names} makes {_describe_tensor(augmented)} of an example {_describe_tensor(example)}; the shape "
                 f"must not change"
             )
-        return augmented
+        if not moves:
+            return augmented, maps
+        try:
+            return augmented, warp_maps(maps, self.targets, moves[-1][1], len(moves))
+        except ValueError:
+            self._blame_transform(moves)
+            raise
+
+    def _blame_transform(self, moves: Sequence[tuple[str, Tensor]]) -> None:
+        """ValueError that names the first transform after which depth and normals are unknown."""
+        for count, (name, grid) in enumerate(moves, 1):
+            try:
+                measure(grid, count)
+            except ValueError as error:
+                oriented = ", ".join(target for target, spec in self.targets.items() if spec.type in ORIENTED)
+                raise ValueError(
+                    f"{name} {error}, so that depth and normals are unknown ({oriented}); it may scale both directions "
+                    f"equally, rotate and flip"
+                ) from error
+
+
+def _blank_map(target: TargetSpec, example: Tensor) -> Tensor:
+    """Return a map as it is stored, for an image of the size of the example."""
+    if target.type in ("class_map", "binary_map"):
+        return torch.zeros(example.shape[-2:], dtype=torch.uint8)
+    channels = () if target.size == 1 else (target.size,)
+    return torch.zeros(*channels, *example.shape[-2:])
 
 
 def check_transforms(transforms: Sequence[str | dict[str, Any]]) -> None:
@@ -142,20 +205,34 @@ def _describe_tensor(example: Tensor) -> str:
     return f"[{', '.join(map(str, example.shape))}] of {example.dtype}"
 
 
-def _build_transform(index: int, entry: str | dict[str, Any]) -> Any:
+def _build_transform(index: int, entry: str | dict[str, Any], later: Sequence[Any], of_maps: bool) -> Any:
     """Make a transform. OptionError locates an invalid one by its index in the list, or by its argument."""
     try:
-        return _build(entry)
+        return _build(entry, any(map(_fixes_shape, later)), of_maps)
     except OptionError as error:
         raise error.below(str(index)) from error
     except ValueError as error:
         raise OptionError({str(index): str(error)}) from error
 
 
-def _build(entry: str | dict[str, Any]) -> Any:
-    from torchvision.transforms import v2
+def _fixes_shape(entry: str | dict[str, Any]) -> bool:
+    """Return whether images of different shapes have the same shape after a transform."""
+    options = {"name": entry} if isinstance(entry, str) else entry
+    name, size = options.get("name"), options.get("size")
+    if name == "Resize":
+        return isinstance(size, list) and len(size) == 2
+    return name in ("CenterCrop", "RandomResizedCrop") or (
+        name == "RandomCrop" and options.get("pad_if_needed") is True
+    )
 
-    arguments = {"name": entry} if isinstance(entry, str) else dict(entry)
+
+def _build(entry: str | dict[str, Any], shape_fixed: bool, of_maps: bool) -> Any:
+    from torchvision.transforms import v2
+    from torchvision.tv_tensors import Mask  # type: ignore[attr-defined]
+
+    from mtlcli.data.scale_crop import RandomScaleCrop
+
+    arguments: dict[str, Any] = {"name": entry} if isinstance(entry, str) else dict(entry)
     name = arguments.pop("name", None)
     if not isinstance(name, str):
         raise ValueError(f"{entry!r} needs a `name:`, such as {{name: RandomCrop, size: 28, padding: 4}}")
@@ -163,20 +240,25 @@ def _build(entry: str | dict[str, Any]) -> Any:
     names = {
         key
         for key, value in vars(v2).items()
-        if inspect.isclass(value) and issubclass(value, base) and key not in UNFIT | RESHAPING
-    }
-    if name in RESHAPING:
-        raise ValueError(f"{name!r} changes the shape of an image at random, and the shape must not change")
+        if inspect.isclass(value) and issubclass(value, base) and key not in UNFIT
+    } | OWN
+    if name in RESHAPING and not shape_fixed:
+        raise ValueError(
+            f"{name!r} changes the shape of an image at random, and the shape must not change: put a transform after "
+            f"it that restores it, such as {{name: RandomCrop, size: [height, width], pad_if_needed: true}}"
+        )
     if name not in names:
         why = "can't augment a single raw image" if name in UNFIT else "is not a transform of torchvision.transforms.v2"
         raise ValueError(f"{name!r} {why}.{suggest(name, names)}")
-    transform = getattr(v2, name)
+    transform = RandomScaleCrop if name in OWN else getattr(v2, name)
     accepted = [key for key in inspect.signature(transform).parameters if key not in ("args", "kwargs")]
     if unknown := [str(key) for key in arguments if key not in accepted]:
         listed = ", ".join(accepted) or "nothing"
         raise OptionError({
             key: f"{name} takes no {key!r}.{suggest(key, accepted)} It takes: {listed}" for key in unknown
         })  # fmt: skip
+    if of_maps and "fill" in arguments:
+        arguments["fill"] = {Mask: OUTSIDE, "others": arguments["fill"]}
     try:
         return blame_options(transform, arguments, sole=True)
     except OptionError:

@@ -187,14 +187,14 @@ class Dataset(ABC):
 
         Override for inputs of another type.
 
-        Raises a ValueError if a transform fails or changes the example's shape or type.
+        Raises a ValueError if a transform fails, changes the example's shape or type, or can't transform maps.
 
         Args:
-            spec: specification of the dataset.
+            spec: specification of the dataset; of targets that are maps, those of tasks.
         """
         if self.augment:
             dtype = torch.uint8 if len(spec.input_shape) == 3 else torch.float32
-            Augmentation(self.augment).check(torch.zeros(spec.input_shape, dtype=dtype))
+            Augmentation(self.augment, targets=spec.targets).check(torch.zeros(spec.input_shape, dtype=dtype))
 
     def examples(self, split: str, seed: int) -> Examples:
         """Return the examples of a split, drawing `val` from `train` if the data has no such split.

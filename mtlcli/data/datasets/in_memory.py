@@ -136,7 +136,8 @@ class InMemory(Dataset):
 
     def check_augment(self, spec: DatasetSpec) -> None:
         if self.augment:
-            Augmentation(self.augment).check(torch.zeros(spec.input_shape, dtype=getattr(torch, spec.state["dtype"])))
+            blank = torch.zeros(spec.input_shape, dtype=getattr(torch, spec.state["dtype"]))
+            Augmentation(self.augment, targets=spec.targets).check(blank)
 
     @property
     def _converted(self) -> dict[str, PythonData]:

@@ -26,7 +26,7 @@ from mtlcli.training.assembly.batch_norm_checks import check_batch_norm, nominal
 from mtlcli.training.assembly.class_weights import restore_class_weights
 from mtlcli.training.assembly.data_checks import SAMPLED, Datasets, check_files, has_batch_norm, open_datasets
 from mtlcli.training.assembly.initial_weights import start_trunk
-from mtlcli.training.assembly.map_checks import check_augmented_maps
+from mtlcli.training.assembly.map_checks import augmented_targets
 from mtlcli.training.assembly.optimizers import check_optimizer
 from mtlcli.training.assembly.pretrained_weights import load_pretrained
 from mtlcli.training.assembly.regularization import fit_ranks
@@ -224,8 +224,7 @@ def check(experiment: Experiment, opened: Datasets) -> Run:
     for alias, (dataset, spec) in opened.items():
         if dataset.augment:
             with problems.at(f"datasets.{alias}.augment"):
-                check_augmented_maps(run, alias)
-                dataset.check_augment(spec)
+                dataset.check_augment(augmented_targets(run, alias, spec))
     if experiment.trunk.init_from is not None:
         with (
             problems.at("trunk.init_from"),

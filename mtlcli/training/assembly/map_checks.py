@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -31,20 +32,19 @@ def used_maps(run: Run, alias: str) -> list[str]:
     return list(dict.fromkeys(run.sources[task][1] for task in tasks))
 
 
-def check_augmented_maps(run: Run, alias: str) -> None:
-    """Check that a dataset with augmentation has no tasks whose targets are maps.
+def augmented_targets(run: Run, alias: str, spec: DatasetSpec) -> DatasetSpec:
+    """Return a specification without the targets that are maps of which no task makes use: they aren't augmented.
 
     Args:
         run: the run.
         alias: alias of the dataset.
+        spec: its specification.
 
-    Raises:
-        ValueError: If a task has such a target.
+    Returns:
+        The specification with the other targets.
     """
-    if maps := used_maps(run, alias):
-        raise ValueError(
-            f"transforms the images alone, and tasks have a label for each pixel ({', '.join(maps)}): remove `augment`"
-        )
+    used = used_maps(run, alias)
+    return replace(spec, targets={name: t for name, t in spec.targets.items() if not t.is_map or name in used})
 
 
 def joint_sources(examples: Examples, targets: Sequence[str]) -> list[Tensor | LazyInputs]:

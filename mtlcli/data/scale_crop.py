@@ -1,0 +1,84 @@
+"""The transform `RandomScaleCrop` of dense prediction, which torchvision doesn't have."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+
+
+class RandomScaleCrop(v2.Transform):  # type: ignore[misc,name-defined]
+    """Cut a random part of 1/s of the height and the width out of an image, and enlarge it to the size of the image.
+
+    The height and the width of the part are rounded down to whole pixels. Images are interpolated bilinearly, masks by
+    the nearest pixel, both for the centers of the pixels.
+
+    Deviates from the published code: that aligns the centers of the pixels in the corners of images, and the upper left
+    corners of those in masks, which shifts images against masks by up to half a pixel, and it interpolates normals.
+
+    Source: the augmentation of NYUv2 in the code of Liu, Johns and Davison, End-to-end multi-task learning with
+    attention, CVPR 2019, which CAGrad, Nash-MTL and FAMO use.
+
+    Raises a ValueError if a scale is smaller than 1.
+
+    Args:
+        scales: the values of s, of which one is drawn with equal probabilities.
+    """
+
+    def __init__(self, scales: Sequence[float] = (1.0, 1.2, 1.5)) -> None:
+        super().__init__()
+        numbers = [scales] if isinstance(scales, int | float) else list(scales)
+        if not numbers or not all(isinstance(scale, int | float) and 1 <= scale < math.inf for scale in numbers):
+            raise ValueError(f"scales must be numbers of at least 1, such as [1, 1.2, 1.5], found {scales!r}")
+        self.scales = [float(scale) for scale in numbers]
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw a scale and the part of the image.
+
+        Args:
+            flat_inputs: the image and its masks, [..., H, W].
+
+        Returns:
+            Upper edge, left edge, height and width of the part, and the size of the image.
+
+        Raises:
+            ValueError: If the part is smaller than a pixel.
+        """
+        height, width = flat_inputs[0].shape[-2:]
+        scale = self.scales[int(torch.randint(len(self.scales), ()))]
+        rows, columns = int(height / scale), int(width / scale)
+        if rows == 0 or columns == 0:
+            raise ValueError(f"scale {scale:g} leaves no whole pixel of {height}×{width}")
+        top, left = int(torch.randint(height - rows + 1, ())), int(torch.randint(width - columns + 1, ()))
+        return {"top": top, "left": left, "height": rows, "width": columns, "size": [height, width]}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Cut out and enlarge an image or a mask.
+
+        Args:
+            inpt: an image or a mask, [..., H, W].
+            params: see `make_params`.
+
+        Returns:
+            The same type and shape.
+        """
+        height, width = params["size"]
+        if (params["height"], params["width"]) == (height, width):
+            return inpt
+        if not isinstance(inpt, tv_tensors.Mask):  # type: ignore[attr-defined]
+            return F.resized_crop(inpt, **params, antialias=False)  # type: ignore[attr-defined]
+        rows = params["top"] + _nearest(params["height"], height)
+        columns = params["left"] + _nearest(params["width"], width)
+        plain = inpt.as_subclass(Tensor)
+        return tv_tensors.wrap(plain.index_select(-2, rows).index_select(-1, columns), like=inpt)
+
+
+def _nearest(size: int, enlarged: int) -> Tensor:
+    """Return the pixel of a line that contains the center of each pixel of the enlarged line, int64 [enlarged]."""
+    return (2 * torch.arange(enlarged) + 1) * size // (2 * enlarged)
