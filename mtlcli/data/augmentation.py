@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, overload
 
 import torch
 from torch import Tensor
 
 from mtlcli.component import blame_options
-from mtlcli.data.map_geometry import ORIENTED, OUTSIDE, make_grid, measure, warp_maps
+from mtlcli.data.map_geometry import ORIENTED, OUTSIDE, make_grid, make_points, measure_similarity, warp_maps
 from mtlcli.data.samplers.base import stable_seed
 from mtlcli.errors import MtlError, OptionError, suggest
 from mtlcli.specs import TargetSpec
@@ -85,20 +85,27 @@ class Augmentation:
 
     def _check_maps(self) -> None:
         """OptionError for a transform that can't be applied to the maps, by its index."""
-        oriented = [name for name, target in self.targets.items() if target.type in ORIENTED]
+        oriented = ", ".join(self._oriented(self.targets))
         for index, transform in enumerate(self.transforms):
-            name = type(transform).__name__
+            name, reason = type(transform).__name__, ""
             if name in NOT_FOR_MAPS:
                 listed = ", ".join(self.targets)
-                raise OptionError({
-                    str(index): f"{name} transforms images alone, but tasks have a label for each pixel ({listed}). "
-                    f"Use transforms such as RandomHorizontalFlip, RandomScaleCrop or ColorJitter"
-                })  # fmt: skip
-            if name in NOT_FOR_ORIENTED and oriented:
-                raise OptionError({
-                    str(index): f"{name} bends the image, and the depth and the normals of a bent image are unknown "
-                    f"({', '.join(oriented)}). Use transforms such as RandomScaleCrop or RandomAffine without `shear`"
-                })  # fmt: skip
+                reason = (
+                    f"{name} transforms images alone, but tasks have a label for each pixel ({listed}). Use "
+                    f"transforms such as RandomHorizontalFlip, RandomScaleCrop or ColorJitter"
+                )
+            elif oriented and name in NOT_FOR_ORIENTED:
+                reason = (
+                    f"{name} bends the image, after which depth and normals are unknown ({oriented}). Use transforms "
+                    f"such as RandomScaleCrop or RandomRotation"
+                )
+            elif oriented and getattr(transform, "padding_mode", "constant") != "constant":
+                reason = (
+                    f"{name} repeats the image at its border, where depth and normals are unknown ({oriented}). Leave "
+                    f"out `padding_mode`"
+                )
+            if reason:
+                raise OptionError({str(index): reason})
 
     @overload
     def __call__(
@@ -142,18 +149,24 @@ class Augmentation:
         return images if maps is None else (images, [warped for _, warped in augmented])
 
     def _transform(self, example: Tensor, maps: Maps) -> tuple[Tensor, Maps]:
-        augmented, grid, moves = example, make_grid(*example.shape[-2:]) if maps else None, []
+        augmented = example
+        carried: list[Tensor] = []  # through the same transforms, to apply their geometry to the maps
+        if maps:
+            carried.append(make_grid(*example.shape[-2:]))
+        if self._oriented(maps):
+            carried.append(make_points(*example.shape[-2:]))
+        moves: list[tuple[str, list[Tensor]]] = []
         for transform in self.transforms:
             name = type(transform).__name__
             given = augmented
             try:
-                if grid is None or name in IMAGE_ONLY:
+                if not carried or name in IMAGE_ONLY:
                     augmented = transform(given)
                 else:
-                    before = grid
-                    augmented, grid = transform(given, grid)
-                    if grid is not before:
-                        moves.append((name, grid))
+                    augmented, *moved = transform(given, *carried)
+                    if moved[0] is not carried[0]:
+                        moves.append((name, moved))
+                        carried = moved
             except Exception as error:
                 raise ValueError(f"{name} can't take an example {_describe_tensor(given)}: {error}") from error
             if not isinstance(augmented, Tensor) or augmented.dtype != example.dtype:
@@ -164,25 +177,29 @@ class Augmentation:
                 f"{names} makes {_describe_tensor(augmented)} of an example {_describe_tensor(example)}; the shape "
                 f"must not change"
             )
-        if not moves:
-            return augmented, maps
-        try:
-            return augmented, warp_maps(maps, self.targets, moves[-1][1], len(moves))
-        except ValueError:
-            self._blame_transform(moves)
-            raise
+        return augmented, self._warp(maps, moves) if moves else maps
 
-    def _blame_transform(self, moves: Sequence[tuple[str, Tensor]]) -> None:
-        """ValueError that names the first transform after which depth and normals are unknown."""
-        for count, (name, grid) in enumerate(moves, 1):
-            try:
-                measure(grid, count)
-            except ValueError as error:
-                oriented = ", ".join(target for target, spec in self.targets.items() if spec.type in ORIENTED)
-                raise ValueError(
-                    f"{name} {error}, so that depth and normals are unknown ({oriented}); it may scale both directions "
-                    f"equally, rotate and flip"
-                ) from error
+    def _warp(self, maps: Maps, moves: Sequence[tuple[str, list[Tensor]]]) -> Maps:
+        """Apply the geometry of transforms to maps. ValueError if depth or normals can't follow one of them."""
+        grid, *points = moves[-1][1]
+        height, width = next(iter(maps.values())).shape[-2:]
+        try:
+            similarity = measure_similarity(points[0], height, width) if points else None
+        except ValueError as last:
+            for name, (_, moved) in moves:
+                try:
+                    measure_similarity(moved, height, width)
+                except ValueError as error:
+                    listed = ", ".join(self._oriented(maps))
+                    raise ValueError(
+                        f"{name} {error}, after which depth and normals are unknown ({listed}). Both must be equal"
+                    ) from error
+            raise last
+        return warp_maps(maps, self.targets, grid, similarity)
+
+    def _oriented(self, names: Iterable[str]) -> list[str]:
+        """Select the targets whose values depend on scale and rotation."""
+        return [name for name in names if self.targets[name].type in ORIENTED]
 
 
 def _blank_map(target: TargetSpec, example: Tensor) -> Tensor:

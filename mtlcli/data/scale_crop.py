@@ -17,10 +17,11 @@ class RandomScaleCrop(v2.Transform):  # type: ignore[misc,name-defined]
     """Cut a random part of 1/s of the height and the width out of an image, and enlarge it to the size of the image.
 
     The height and the width of the part are rounded down to whole pixels. Images are interpolated bilinearly, masks by
-    the nearest pixel, both for the centers of the pixels.
+    the nearest pixel, both for the centers of the pixels. Points, which tell the scale of depth, are scaled by s
+    itself.
 
-    Deviates from the published code: that aligns the centers of the pixels in the corners of images, and the upper left
-    corners of those in masks, which shifts images against masks by up to half a pixel, and it interpolates normals.
+    Deviates from the published code: that aligns the centers of the corner pixels of images, but the upper left corners
+    of the pixels of masks, so that labels are up to a pixel beside what they describe, and it interpolates normals.
 
     Source: the augmentation of NYUv2 in the code of Liu, Johns and Davison, End-to-end multi-task learning with
     attention, CVPR 2019, which CAGrad, Nash-MTL and FAMO use.
@@ -45,7 +46,7 @@ class RandomScaleCrop(v2.Transform):  # type: ignore[misc,name-defined]
             flat_inputs: the image and its masks, [..., H, W].
 
         Returns:
-            Upper edge, left edge, height and width of the part, and the size of the image.
+            The scale, and the upper edge, the left edge, the height and the width of the part.
 
         Raises:
             ValueError: If the part is smaller than a pixel.
@@ -56,25 +57,30 @@ class RandomScaleCrop(v2.Transform):  # type: ignore[misc,name-defined]
         if rows == 0 or columns == 0:
             raise ValueError(f"scale {scale:g} leaves no whole pixel of {height}×{width}")
         top, left = int(torch.randint(height - rows + 1, ())), int(torch.randint(width - columns + 1, ()))
-        return {"top": top, "left": left, "height": rows, "width": columns, "size": [height, width]}
+        part = {"top": top, "left": left, "height": rows, "width": columns, "size": [height, width]}
+        return {"scale": scale, "part": part}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Cut out and enlarge an image or a mask.
+        """Cut out and enlarge an image or a mask, or move points.
 
         Args:
-            inpt: an image or a mask, [..., H, W].
+            inpt: an image or a mask, [..., H, W], or points, [..., 2].
             params: see `make_params`.
 
         Returns:
             The same type and shape.
         """
-        height, width = params["size"]
-        if (params["height"], params["width"]) == (height, width):
+        scale, part = params["scale"], params["part"]
+        if scale == 1:
             return inpt
+        if isinstance(inpt, tv_tensors.KeyPoints):  # type: ignore[attr-defined]
+            moved = (inpt.as_subclass(Tensor) - torch.tensor([part["left"], part["top"]])) * scale
+            return tv_tensors.wrap(moved, like=inpt)
         if not isinstance(inpt, tv_tensors.Mask):  # type: ignore[attr-defined]
-            return F.resized_crop(inpt, **params, antialias=False)  # type: ignore[attr-defined]
-        rows = params["top"] + _nearest(params["height"], height)
-        columns = params["left"] + _nearest(params["width"], width)
+            return F.resized_crop(inpt, **part, antialias=False)  # type: ignore[attr-defined]
+        height, width = part["size"]
+        rows = part["top"] + _nearest(part["height"], height)
+        columns = part["left"] + _nearest(part["width"], width)
         plain = inpt.as_subclass(Tensor)
         return tv_tensors.wrap(plain.index_select(-2, rows).index_select(-1, columns), like=inpt)
 
