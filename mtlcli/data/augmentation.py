@@ -190,9 +190,11 @@ class Augmentation:
                 try:
                     measure_similarity(moved, height, width)
                 except ValueError as error:
-                    listed = ", ".join(self._oriented(maps))
+                    listed, ratio = ", ".join(self._oriented(maps)), f"{width / height:.4g}"
+                    hints = {"RandomResizedCrop": f": set `ratio: [{ratio}, {ratio}]`", "RandomAffine": " (no `shear`)"}
                     raise ValueError(
-                        f"{name} {error}, after which depth and normals are unknown ({listed}). Both must be equal"
+                        f"{name} {error}, after which depth and normals are unknown ({listed}). Both must be "
+                        f"equal{hints.get(name, '')}"
                     ) from error
             raise last
         return warp_maps(maps, self.targets, grid, similarity)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from mtlcli.config import Experiment
 from mtlcli.data.augmentation import IMAGE_ONLY, NOT_FOR_MAPS, NOT_FOR_ORIENTED, OWN, RESHAPING, UNFIT, Augmentation
 from mtlcli.errors import ConfigError, MtlError, OptionError
 from mtlcli.specs import IGNORE_BYTE, TargetSpec
@@ -220,12 +221,12 @@ def test_maps_do_not_change_the_draws() -> None:
         (
             {"name": "RandomAffine", "degrees": 0, "shear": [30, 31]},
             {"class": CLASS, "depth": DEPTH},
-            r"RandomAffine scales one direction by 1\.\d+ and another one by 0\.\d+, .*\(depth\)",
+            r"RandomAffine scales one direction by 1\.\d+ and another one by 0\.\d+, .*\(depth\).*no `shear`",
         ),
         (
             {"name": "RandomResizedCrop", "size": 8},
             {"normals": TargetSpec("normal_map", 3)},
-            "RandomResizedCrop scales one direction",
+            r"RandomResizedCrop scales one direction .* set `ratio: \[1, 1\]`",
         ),
     ],
 )
@@ -237,6 +238,20 @@ def test_transforms_that_maps_cannot_follow_are_errors(
     Augmentation(["RandomHorizontalFlip", entry], targets={"one": TargetSpec("classes", 3)}).check(image)
     with pytest.raises(ValueError, match=message):
         Augmentation(["RandomHorizontalFlip", entry], targets=targets).check(image)
+
+
+def test_validation_checks_the_maps_of_tasks_only() -> None:
+    def rooms(*transforms: Any) -> Experiment:
+        """An experiment on the classes of scenes, which have depth and normals, too."""
+        return digits(
+            datasets={"rooms": {"name": "scenes", "augment": list(transforms)}},
+            tasks={"class": {"dataset": "rooms", "target": "class", "kind": "segmentation", "head": "fcn"}},
+            trunk={"name": "unet", "widths": [4, 4]},
+        )
+
+    check_experiment(rooms("RandomScaleCrop", "ElasticTransform"))
+    with pytest.raises(ConfigError, match=r"datasets\.rooms\.augment\.1: RandAugment .*each pixel \(class\)"):
+        check_experiment(rooms("RandomScaleCrop", "RandAugment"))
 
 
 def test_equal_scales_may_differ_by_the_rounding_of_a_crop() -> None:

@@ -10,12 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from mtlcli.data.augmentation import Augmentation
 from mtlcli.data.examples import Examples, concat_examples
 from mtlcli.data.loader import Batch, Loader, evaluation_batches
 from mtlcli.data.placement import Loading, Placement
+from mtlcli.data.samplers.base import ShuffledEpochs
 from mtlcli.errors import MtlError
 from mtlcli.registry import samplers
-from mtlcli.specs import IGNORE_INDEX, TargetSpec
+from mtlcli.specs import IGNORE_INDEX, TargetSpec, expand_map
 from tests.data.batches import CPU, Lazy
 
 SIDE, AMOUNT, BATCH = 6, 11, 4
@@ -179,3 +181,21 @@ def test_splits_are_concatenated_with_their_maps() -> None:
     for target in TARGETS:
         together = torch.cat([first.maps[target][first.rows]] * 2)  # type: ignore[index]
         assert torch.equal(torch.cat(list(both.iterate_maps(target, 5))).nan_to_num(), together.nan_to_num())
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_images_and_maps_of_training_batches_are_augmented_together(lazy: bool) -> None:
+    transforms: list[Any] = ["RandomHorizontalFlip", {"name": "RandomScaleCrop", "scales": [1, 1.5]}]
+    examples, plain = scenes(lazy), scenes()
+    sampler = samplers["proportional"].target([AMOUNT], BATCH)
+    loader = Loader({"a": examples}, TASKS, sampler, 0, Placement(CPU), {"a": transforms}, None, 0, TARGETS)
+    augmentation, passes = Augmentation(transforms, 0, "a", TARGETS), ShuffledEpochs(AMOUNT, 0, "a")
+    assert plain.rows is not None
+    rows = plain.rows[torch.from_numpy(passes.order(0, AMOUNT))].tolist()
+    maps: list[dict[str, Tensor]] = [{name: plain.maps[name][row] for name in TARGETS} for row in rows]
+    images, maps = augmentation([plain.inputs[row] for row in rows], [0] * AMOUNT, rows, maps)
+    batches = list(loader.epoch(0))
+    assert torch.equal(torch.cat([batch.inputs["a"] for batch in batches]), torch.stack(images))
+    for name, target in TARGETS.items():
+        expected = expand_map(torch.stack([of_example[name] for of_example in maps]), target.type)
+        torch.testing.assert_close(torch.cat([b.targets[name] for b in batches]), expected, equal_nan=True)
