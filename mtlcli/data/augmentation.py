@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mtlcli.component import blame_options
-from mtlcli.data.map_geometry import ORIENTED, OUTSIDE, make_grid, make_points, measure_similarity, warp_maps
+from mtlcli.data.map_geometry import ORIENTED, OUTSIDE, make_points, measure_similarity, number_pixels, warp_maps
 from mtlcli.data.samplers.base import stable_seed
 from mtlcli.errors import MtlError, OptionError, suggest
 from mtlcli.specs import TargetSpec
@@ -152,7 +152,7 @@ class Augmentation:
         augmented = example
         carried: list[Tensor] = []  # through the same transforms, to apply their geometry to the maps
         if maps:
-            carried.append(make_grid(*example.shape[-2:]))
+            carried.append(number_pixels(*example.shape[-2:]))
         if self._oriented(maps):
             carried.append(make_points(*example.shape[-2:]))
         moves: list[tuple[str, list[Tensor]]] = []
@@ -181,7 +181,7 @@ class Augmentation:
 
     def _warp(self, maps: Maps, moves: Sequence[tuple[str, list[Tensor]]]) -> Maps:
         """Apply the geometry of transforms to maps. ValueError if depth or normals can't follow one of them."""
-        grid, *points = moves[-1][1]
+        numbers, *points = moves[-1][1]
         height, width = next(iter(maps.values())).shape[-2:]
         try:
             similarity = measure_similarity(points[0], height, width) if points else None
@@ -197,7 +197,7 @@ class Augmentation:
                         f"equal{hints.get(name, '')}"
                     ) from error
             raise last
-        return warp_maps(maps, self.targets, grid, similarity)
+        return warp_maps(maps, self.targets, numbers, similarity)
 
     def _oriented(self, names: Iterable[str]) -> list[str]:
         """Select the targets whose values depend on scale and rotation."""

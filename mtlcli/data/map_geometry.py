@@ -1,6 +1,6 @@
 """Application of geometric transforms to the maps of an image.
 
-The transforms of an image receive the coordinates of its pixels as a mask (`make_grid`), which tells the pixel of the
+The transforms of an image receive the numbers of its pixels as a mask (`number_pixels`), which tells the pixel of the
 original image that each pixel shows, and a few points (`make_points`), which tell the scale and the rotation.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mtlcli.specs import IGNORE_BYTE, IGNORE_INDEX, TargetSpec
 
-OUTSIDE = 0  # coordinate of a pixel that shows nothing of the image; rows and columns count from 1
+OUTSIDE = 0  # number of a pixel that shows nothing of the image; those of the image count from 1
 EXACT = 1e-6  # largest difference that is due to the rounding of coordinates
 ORIENTED = ("depth_map", "normal_map")  # types of targets whose values depend on scale and rotation
 
@@ -34,20 +34,21 @@ class Similarity:
 
 
 @lru_cache(maxsize=8)
-def make_grid(height: int, width: int) -> Tensor:
-    """Return the coordinates of the pixels of an image.
+def number_pixels(height: int, width: int) -> Tensor:
+    """Return the numbers of the pixels of an image, row by row.
 
     Args:
         height: height of the image.
         width: width of the image.
 
     Returns:
-        Rows and columns, from 1, `tv_tensors.Mask` of float32 [2, H, W]. Not to be changed.
+        1, 2, …, `tv_tensors.Mask` of a type of floats that is exact for all of them, [H, W]. Not to be changed.
     """
     from torchvision.tv_tensors import Mask  # type: ignore[attr-defined]
 
-    rows, columns = torch.arange(1.0, height + 1), torch.arange(1.0, width + 1)
-    return Mask(torch.stack(torch.meshgrid(rows, columns, indexing="ij")))
+    amount = height * width
+    exact = torch.float32 if amount <= 2**24 else torch.float64  # torchvision would convert integers to float32
+    return Mask(torch.arange(1, amount + 1, dtype=exact).view(height, width))
 
 
 @lru_cache(maxsize=8)
@@ -94,7 +95,7 @@ def measure_similarity(points: Tensor, height: int, width: int) -> Similarity:
 
 
 def warp_maps(
-    maps: Mapping[str, Tensor], targets: Mapping[str, TargetSpec], grid: Tensor, similarity: Similarity | None
+    maps: Mapping[str, Tensor], targets: Mapping[str, TargetSpec], numbers: Tensor, similarity: Similarity | None
 ) -> dict[str, Tensor]:
     """Apply a geometric transform to maps.
 
@@ -104,38 +105,42 @@ def warp_maps(
     Args:
         maps: target → map as it is stored, [H, W] or [C, H, W].
         targets: target → specification.
-        grid: the result of the transform for `make_grid`, [2, H, W].
+        numbers: the result of the transform for `number_pixels`, [H, W].
         similarity: scale and rotation of the transform; None if no map is of depth or normals.
 
     Returns:
         The transformed maps, of the same types.
     """
-    width = next(iter(maps.values())).shape[-1]
-    rows, columns = grid.as_subclass(Tensor).to(torch.int32)
-    outside = rows == OUTSIDE
-    pixels = ((rows - 1) * width + columns - 1).masked_fill_(outside, 0).flatten()
-    hidden = outside if outside.any() else None
+    plain = numbers.as_subclass(Tensor)
+    pixels = plain.flatten().to(torch.int64) - 1
+    outside = plain == OUTSIDE if int(pixels.min()) < 0 else None
+    pixels = pixels if outside is None else pixels.clamp_(min=0)
     warped = {}
     for name, stored in maps.items():
-        moved = stored.flatten(-2).index_select(-1, pixels).view(*stored.shape[:-2], *outside.shape)
-        if hidden is not None:
-            moved.masked_fill_(hidden, _missing_label(stored))
-        if similarity is not None and targets[name].type == "depth_map":
-            moved = moved if abs(similarity.scale - 1) < EXACT else moved / similarity.scale
+        moved = stored.flatten(-2).index_select(-1, pixels).view(*stored.shape[:-2], *plain.shape)
+        if outside is not None:
+            moved.masked_fill_(outside, _missing_label(stored))
+        if similarity is not None and targets[name].type == "depth_map" and abs(similarity.scale - 1) > EXACT:
+            moved /= similarity.scale
         if similarity is not None and targets[name].type == "normal_map":
-            moved = _turn_normals(moved, similarity.turn)
+            _turn_normals(moved, similarity.turn)
         warped[name] = moved
     return warped
 
 
-def _turn_normals(normals: Tensor, turn: Tensor) -> Tensor:
-    if torch.equal(turn, torch.eye(2, dtype=turn.dtype)):
-        return normals
+def _turn_normals(normals: Tensor, turn: Tensor) -> None:
+    """Rotate or reflect the x and y of normals in place."""
+    (a, b), (c, d) = turn.tolist()
+    if b == c == 0:  # without 0 · y, which costs time
+        for component, factor in zip(normals, (a, d), strict=False):
+            if factor != 1:
+                component *= factor
+        return
     # Normals face the camera: in a right-handed system in which z points to the camera, y points up.
     if normals[2].nansum() > 0:
-        turn = turn * torch.tensor([[1, -1], [-1, 1]])
-    across = turn.float() @ normals[:2].flatten(1).float()
-    return torch.cat((across.view_as(normals[:2]).to(normals.dtype), normals[2:]))
+        b, c = -b, -c
+    x, y = normals[:2].float()
+    normals[0], normals[1] = a * x + b * y, c * x + d * y
 
 
 def _missing_label(stored: Tensor) -> float | int:

@@ -80,9 +80,10 @@ class RandomScaleCrop(v2.Transform):  # type: ignore[misc,name-defined]
             return F.resized_crop(inpt, **part, antialias=False)  # type: ignore[attr-defined]
         height, width = part["size"]
         rows = part["top"] + _nearest(part["height"], height)
-        columns = part["left"] + _nearest(part["width"], width)
+        pixels = rows[:, None] * width + part["left"] + _nearest(part["width"], width)
         plain = inpt.as_subclass(Tensor)
-        return tv_tensors.wrap(plain.index_select(-2, rows).index_select(-1, columns), like=inpt)
+        moved = plain.flatten(-2).index_select(-1, pixels.flatten()).view(plain.shape)
+        return tv_tensors.wrap(moved, like=inpt)
 
 
 def _nearest(size: int, enlarged: int) -> Tensor:
