@@ -23,6 +23,7 @@ from mtlcli.data.formats.text_rows import TextRows
 from mtlcli.data.formats.token_rows import TokenRows
 from mtlcli.errors import ConfigError, suggest
 from mtlcli.text import join_names
+from mtlcli.training.evaluate import evaluation_batch_size
 
 Poll = Callable[[int], None]
 """Called after each batch with the number of rows written so far."""
@@ -120,7 +121,7 @@ def predict_files(
     named = len(inputs) > 1 or on_error == "skip"
     identifiers = [*(["file"] if named or not numbered else []), *(["row"] if named and numbered else [])]
     with open_writer(out, stdout) as writer:
-        size = model.experiment.evaluation.batch_size
+        size = evaluation_batch_size(model.experiment, model.kinds)
         read = size * WINDOW if model.specs[alias].text is not None else size
         for piece in read_inputs(inputs, model.stored_datasets[alias], model.specs[alias], faults, read):
             columns = _identify(piece, identifiers)

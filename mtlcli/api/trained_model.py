@@ -28,6 +28,7 @@ from mtlcli.training.assembly.build import rebuild
 from mtlcli.training.checkpoint.experiment import experiment_from_checkpoint
 from mtlcli.training.checkpoint.file import load_checkpoint
 from mtlcli.training.data_changes import data_records
+from mtlcli.training.evaluate import evaluation_batch_size
 from mtlcli.training.raw_input_model import RawInputModel
 from mtlcli.training.run import Run, autocast
 
@@ -171,7 +172,7 @@ class Model(nn.Module):
         Raises:
             InputError: A dataset or a task is unknown, or the inputs have the wrong shape, type, columns or values.
         """
-        size = self.experiment.evaluation.batch_size if batch_size is None else batch_size
+        size = evaluation_batch_size(self.experiment, self.kinds) if batch_size is None else batch_size
         if not isinstance(size, int) or size < 1:
             raise InputError(f"batch_size: expected an integer > 0, got {batch_size!r}")
         converted = self._inputs.convert(inputs, stored_type=True)

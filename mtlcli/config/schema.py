@@ -165,8 +165,8 @@ class Evaluation(Section):
 
     split: Literal["train", "val", "test"] = "val"
     """Split to evaluate."""
-    batch_size: PositiveInt = 256
-    """Examples per batch."""
+    batch_size: PositiveInt | None = None
+    """Examples per batch. Default: 256, or `training.batch_size` if a task has a label for each pixel."""
     monitor: Monitor = Monitor()
     """Metric that selects the best epoch."""
     last: Annotated[int, Field(ge=1, le=10_000)] | None = None

@@ -22,6 +22,7 @@ from mtlcli.training.checkpoint.file import rng_state, set_rng_state
 from mtlcli.training.run import Run
 from mtlcli.training.text_generation import add_texts
 
+BATCH_SIZE = 256  # of an evaluation
 TaskMetrics = dict[str, dict[str, float]]
 Amounts = dict[str, int]  # task → number of labelled examples
 Receive = Callable[[str, Tensor, Tensor, Tensor | None], None]
@@ -97,7 +98,7 @@ def measure(
     sums = dict.fromkeys(run.kinds, torch.zeros((), dtype=exact, device=run.device))
     amounts: dict[str, float] = dict.fromkeys(run.kinds, 0)
     counts: Amounts = dict.fromkeys(run.kinds, 0)
-    weights, size = label_weights(run), run.experiment.evaluation.batch_size
+    weights, size = label_weights(run), evaluation_batch_size(run.experiment, run.kinds)
     in_order = in_order or any(kind.generates for kind in run.kinds.values())  # which may need the first examples only
     examples = run.examples(split)
     if most is not None:
@@ -180,6 +181,21 @@ def map_targets(run: Run) -> dict[str, TargetSpec]:
     return {task: kind.target for task, kind in run.kinds.items() if kind.target.is_map}
 
 
+def evaluation_batch_size(experiment: Experiment, kinds: Mapping[str, TaskKind]) -> int:
+    """Return the number of examples in a batch of an evaluation.
+
+    Args:
+        experiment: the experiment.
+        kinds: task → its kind.
+
+    Returns:
+        `evaluation.batch_size`; by default that of training if tasks have labels for pixels, which take much memory.
+    """
+    if experiment.evaluation.batch_size is not None:
+        return experiment.evaluation.batch_size
+    return experiment.training.batch_size if any(kind.target.is_map for kind in kinds.values()) else BATCH_SIZE
+
+
 def primary_metric(experiment: Experiment, task: str) -> str:
     """Return the name of a task's primary metric, without building its kind."""
     entry = experiment.tasks[task]
@@ -217,7 +233,8 @@ class Monitor:
         if len(set(directions.values())) > 1:
             opposed = ", ".join(f"{name} {self.metrics[name]} ({way})" for name, way in directions.items())
             raise ValueError(
-                f"the mean of metrics with opposite directions is meaningless: {opposed}; monitor one task, or loss"
+                f"the mean of metrics with opposite directions is meaningless: {opposed}; monitor the mean loss, "
+                f"{{metric: loss}}, or one task, such as {{task: {tasks[0]}}}"
             )
         self.direction = next(iter(directions.values()))
 

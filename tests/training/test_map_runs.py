@@ -19,6 +19,7 @@ from mtlcli.config import experiment_from_dict
 from mtlcli.training.assembly.build import build
 from mtlcli.training.assembly.data_checks import open_data
 from mtlcli.training.assembly.optimizers import make_optimizer
+from mtlcli.training.evaluate import evaluation_batch_size, measure
 from mtlcli.training.run import Run
 from mtlcli.training.step import Step
 from mtlcli.training.trainer import Trainer
@@ -228,3 +229,15 @@ def test_balanced_class_weights_count_pixels(tmp_path: Path) -> None:
     expected = [sum(counts) / (3 * count) for count in counts]
     assert run.class_weights["class"].tolist() == pytest.approx(expected)
     assert math.isfinite(sum(expected))
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, {5}), (4, {4})])
+def test_evaluated_batches_are_as_large_as_those_of_training(given: int | None, expected: set[int]) -> None:
+    """A batch of 256 images could take more memory than a step. By default, a step's size is the largest."""
+    plain = config(training={"batch_size": 5}, evaluation={"batch_size": given, "monitor": {"metric": "loss"}})
+    run = build(experiment_from_dict(plain), data(ROOMS))
+    sizes: list[int] = []
+    measure(run, "train", receive=lambda _, prediction, *__: sizes.append(len(prediction)))
+    assert {max(sizes)} == expected
+    vectors = {task: entry for task, entry in run.kinds.items() if not entry.target.is_map}
+    assert evaluation_batch_size(run.experiment, vectors) == (given or 256)

@@ -25,6 +25,7 @@ from mtlcli.studies.relate.task_labels import Labels, LabelType, label_type, sub
 from mtlcli.training.assembly.build import rebuild
 from mtlcli.training.assembly.data_checks import Datasets
 from mtlcli.training.checkpoint.file import load_checkpoint
+from mtlcli.training.evaluate import evaluation_batch_size
 from mtlcli.training.run import Run
 
 MAX_TRAIN, MAX_HELD_OUT = 4000, 2000  # examples of a dataset that a probe is fitted to, and evaluated on
@@ -96,7 +97,7 @@ def _pooled(trunk: Trunk, x: Tensor) -> Tensor:
 
 def _batches(run: Run, spec: DatasetSpec, inputs: Tensor | LazyInputs) -> Iterator[Tensor]:
     """Yield raw inputs in batches; texts are tokenized by the run that was trained."""
-    size = run.experiment.evaluation.batch_size
+    size = evaluation_batch_size(run.experiment, run.kinds)
     if isinstance(inputs, TextRows):
         assert run.tokenizer is not None and spec.text is not None
         tokens = run.tokenizer.tokenize(inputs, spec.text)
