@@ -11,9 +11,12 @@ from mtlcli.studies.compare.plan import make_plan
 from mtlcli.studies.compare.published import read_published
 from mtlcli.training.assembly.build import build, check_experiment
 from mtlcli.training.checkpoint.file import plain, save_checkpoint
+from tests.data.mtan_files import write_mtan_files
 from tests.models.small_minilm import write_minilm
 
 ROOT = Path(__file__).parents[1]
+PLACED = ("nyuv2", "cityscapes")  # datasets whose files users place by hand
+METHODS = "uniform,rlw,dwa,uncertainty,mgda,pcgrad,graddrop,cagrad,{name: imtl_g, gradients: features},nash_mtl,famo"
 CONFIGS = sorted([*(ROOT / "configs").rglob("*.yaml"), *(ROOT / "benchmarks").rglob("*.yaml")])
 
 
@@ -34,10 +37,20 @@ def small_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_minilm(tmp_path_factory.mktemp("data"))
 
 
+@pytest.fixture(scope="module")
+def placed_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with small files in place of NYUv2 and Cityscapes."""
+    return write_mtan_files(tmp_path_factory.mktemp("placed"))
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_config_is_valid(path: Path, pretrained: Path, small_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_config_is_valid(
+    path: Path, pretrained: Path, small_models: Path, placed_files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MTL_PRETRAINED", str(pretrained))  # initial weights of the transfer configurations
-    if not (data_root(None) / "minilm").is_dir():
+    if path.stem in PLACED:
+        monkeypatch.setenv("MTL_DATA", str(placed_files))
+    elif not (data_root(None) / "minilm").is_dir():
         monkeypatch.setenv("MTL_DATA", str(small_models))
     try:
         check_experiment(load_experiment(path))
@@ -52,11 +65,16 @@ def test_config_is_valid(path: Path, pretrained: Path, small_models: Path, monke
     [("census_group1", ["sharing=hard,cross_stitch,omoe,mmoe"]), ("census_group2", ["sharing=hard,mmoe"]),
      ("multimnist", ["weighting=uniform,{name: imtl_g, gradients: features},"
                      "{name: mgda, gradients: features, normalization: loss+},pcgrad,graddrop,rlw,uncertainty,gradnorm,"
-                     "{name: mgda, gradients: features}"])],
+                     "{name: mgda, gradients: features}"]),
+     ("nyuv2", [f"weighting={METHODS}"]), ("cityscapes", [f"weighting={METHODS},{{name: famo, weight_decay: 0.01}}"])],
 )  # fmt: skip
-def test_published_values_belong_to_methods_of_the_study(name: str, vary: list[str]) -> None:
+def test_published_values_belong_to_methods_of_the_study(
+    name: str, vary: list[str], placed_files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name in PLACED:
+        monkeypatch.setenv("MTL_DATA", str(placed_files))
     config = ROOT / f"configs/papers/{name}.yaml"
     plan = make_plan(lambda overrides: load_experiment(config, overrides), vary, [], 1, 1)
-    labels = {"single-task", *(method.label for method in plan.methods)}
+    labels = {"single-task", "SI", *(method.label for method in plan.methods)}  # SI is none of ours
     for table in read_published(ROOT / f"docs/published/{name}.yaml", plan):
         assert set(table.rows) <= labels, table.source
