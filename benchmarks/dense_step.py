@@ -39,8 +39,8 @@ from mtlcli.training.step import Step
 from mtlcli.weighting.base import GradientWeighting, WeightedTask
 
 TASKS = {"class": "segmentation", "depth": "depth", "normals": "normals"}
-CASES = {  # model, head, size, batch
-    "resnet18": ("resnet18", "fcn", (128, 128), 4),
+CASES = {  # model, head, size, batch (2 as in the published results of NYUv2)
+    "resnet18": ("resnet18", "fcn", (128, 128), 2),
     "deeplab": ("resnet50", "aspp", (288, 384), 8),
 }
 CHOICE = ("torchjd", "relation")  # require an option: an aggregator, a matrix
