@@ -85,7 +85,7 @@ class TargetSpec:
 
     @property
     def is_map(self) -> bool:
-        """Whether the labels are those of pixels."""
+        """True if the labels are those of pixels."""
         return self.type in MAP_TYPES
 
 

@@ -208,7 +208,7 @@ class MapSource:
 
     @property
     def resident(self) -> bool:
-        """Whether inputs and maps are on the device."""
+        """True if inputs and maps are on the device."""
         return self._stream is None
 
     def order(self, rows: Rows, on_device: Tensor, requests: Iterable[Request]) -> MapOrder:

@@ -38,7 +38,7 @@ def cast(solids: tuple[Solid, ...], origin: Vector, ray: Vector) -> Hit | None:
 
 
 def in_shadow(scene: Scene, point: Vector, normal: Vector) -> bool:
-    """Whether an object (not the room) is between a point and the light."""
+    """Return whether an object (not the room) is between a point and the light."""
     start = [p + 1e-6 * n for p, n in zip(point, normal, strict=True)]
     objects = tuple(solid for solid in scene.solids if solid.shape != "rectangle")
     return cast(objects, start, scene.light.tolist()) is not None

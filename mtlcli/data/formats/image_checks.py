@@ -33,7 +33,7 @@ class CheckedFiles(Protocol):
 
     @property
     def rule(self) -> str:
-        """What the accepted files depend on, for the cache of those that passed."""
+        """The options on which the accepted files depend, for the cache of those that passed."""
 
     def __len__(self) -> int: ...
 

@@ -74,7 +74,7 @@ class MaskTarget:
 
     @property
     def is_discrete(self) -> bool:
-        """Whether the labels are classes."""
+        """True if the labels are classes."""
         return self.type in ("classes", "binary")
 
     @cached_property

@@ -16,7 +16,7 @@ SHAPES: tuple[Shape, ...] = ("sphere", "box", "cylinder")
 
 @dataclass(frozen=True)
 class Difficulty:
-    """How varied the scenes are.
+    """Ranges from which scenes are drawn.
 
     Args:
         objects: smallest and largest number of solids.
