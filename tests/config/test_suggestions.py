@@ -76,7 +76,7 @@ def test_suggested_components(tmp_path: Path, override: str, hint: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "override", ["zzz=1", "training.zzz=1", "scheduler=SequentialLR", "trunk=unet", "tasks.digit.zzz=1"]
+    "override", ["zzz=1", "training.zzz=1", "scheduler=SequentialLR", "trunk=vae", "tasks.digit.zzz=1"]
 )
 def test_no_suggestion_for_an_unrelated_name(tmp_path: Path, override: str) -> None:
     assert "Did you mean" not in message(tmp_path, override)

@@ -28,6 +28,7 @@ from tests.training.test_balancer import OPTIONS
 CNN = {"name": "cnn", "widths": [3, 4], "output": "map"}
 MTAN = {"sharing": "mtan", "trunk": {"name": "segnet", "widths": [2, 3]}}
 SLOW = partial(pytest.param, marks=pytest.mark.matrix)
+QUICK = ("uniform", "uncertainty", "pcgrad", "nash_mtl", "graddrop", "famo")  # one weighting of each kind
 SEQUENTIAL = {"aitm", "esmm"}  # of binary tasks, each with one prediction for an example
 OTHERS = {  # which need gates, several datasets, or tasks in order
     "gate_entropy": "needs gates",
@@ -59,7 +60,7 @@ def with_changed_statistics(run: Run) -> Run:
     return run
 
 
-@pytest.mark.parametrize("name", [n if n != "torchjd" else SLOW(n) for n in weightings.names()])
+@pytest.mark.parametrize("name", [n if n in QUICK else SLOW(n) for n in weightings.names()])
 def test_every_weighting(name: str) -> None:
     run = build(blobs(weighting={"name": name, **OPTIONS.get(name, {})}))
     shared: Any = run.model.shared_parameters()

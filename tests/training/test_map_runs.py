@@ -196,7 +196,8 @@ def test_metrics_are_those_of_all_pixels_of_the_split(tmp_path: Path, sources: d
             assert metrics[task][name] == pytest.approx(expected[task][name], rel=1e-4), (task, name)
 
 
-@pytest.mark.parametrize("loading", [pytest.param("auto", marks=pytest.mark.matrix), "stream"])
+@pytest.mark.matrix
+@pytest.mark.parametrize("loading", ["auto", "stream"])
 def test_a_killed_and_resumed_run_has_the_same_bits(tmp_path: Path, loading: str) -> None:
     workers = {"loading": loading, "workers": 1} if loading == "stream" else {}
     experiment = experiment_from_dict(

@@ -191,6 +191,7 @@ def test_a_dilated_resnet50_is_that_of_torchvision(output_stride):
         assert torch.equal(y, getter(x)["out"]) and y.shape[2] == 64 // output_stride
 
 
+@pytest.mark.matrix
 def test_basic_blocks_are_dilated_like_those_of_timm():
     timm = pytest.importorskip("timm")
     ours = make("torchvision", (3, 32, 16), {"model": "resnet18", "output": "map", "output_stride": 8})

@@ -20,7 +20,7 @@ from tests.studies.merge.checkpoints import config
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw no plots, and resample a few times only."""
-    monkeypatch.setattr("mtlcli.studies.compare.measured.MAX_RESAMPLES", 5)
+    monkeypatch.setattr("mtlcli.studies.compare.resampling.MAX_RESAMPLES", 5)
     monkeypatch.setattr("mtlcli.studies.compare.compare_study.draw_plots", lambda *_: None)
 
 

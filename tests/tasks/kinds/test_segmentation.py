@@ -74,6 +74,7 @@ def test_metrics(weight: Tensor | None) -> None:
     assert math.isnan(got["iou[sky]"])
 
 
+@pytest.mark.matrix
 def test_mean_iou_is_that_of_torchmetrics() -> None:
     """It leaves out the classes that neither occur nor are predicted, as we do."""
     import_torchmetrics()
