@@ -66,7 +66,8 @@ def test_config_is_valid(
      ("multimnist", ["weighting=uniform,{name: imtl_g, gradients: features},"
                      "{name: mgda, gradients: features, normalization: loss+},pcgrad,graddrop,rlw,uncertainty,gradnorm,"
                      "{name: mgda, gradients: features}"]),
-     ("nyuv2", [f"weighting={METHODS}"]), ("cityscapes", [f"weighting={METHODS},{{name: famo, weight_decay: 0.01}}"])],
+     pytest.param("nyuv2", [f"weighting={METHODS}"], marks=pytest.mark.matrix),
+     pytest.param("cityscapes", [f"weighting={METHODS},{{name: famo, weight_decay: 0.01}}"], marks=pytest.mark.matrix)],
 )  # fmt: skip
 def test_published_values_belong_to_methods_of_the_study(
     name: str, vary: list[str], placed_files: Path, monkeypatch: pytest.MonkeyPatch

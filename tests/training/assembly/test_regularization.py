@@ -221,6 +221,7 @@ def test_weights_are_reused_between_solutions() -> None:
     assert_gradients(run, reference)
 
 
+@pytest.mark.matrix
 def test_compiled_steps_give_the_same_results() -> None:
     for weighting in ("uniform", {"name": "spy", "every": 2}):
         results = []
